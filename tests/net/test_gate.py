@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError
-from stacpull.events import HostProgress, Notice
+from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS, Gate, Gates
 from stacpull.net.notices import NetworkEvents
@@ -333,26 +333,6 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     assert [notice.level for notice in reported] == ["debug"]
 
 
-def test_only_throttling_seen_by_this_process_is_reported() -> None:
-    clock = VirtualClock()
-    reports: list[tuple[str, float]] = []
-    events = NetworkEvents(peers=[lambda host, seconds: reports.append((host, seconds))])
-    gates = Gates(64, None, clock, events=events)
-
-    async def course() -> None:
-        gates["a:443"].throttled(2.0)
-        gates["a:443"].throttled(1.0)  # a response to an earlier request: nothing new
-        gates["a:443"].throttled(5.0)
-        gates["b:443"].throttled(None)
-        gates["c:443"].throttled(3.0, from_other_process=True)
-        gates["d:443"].throttled(0.0)
-
-    clock.run(course())
-    assert reports == [("a:443", 2.0), ("a:443", 5.0), ("b:443", 1.0)]
-    assert gates["c:443"].closed_for() == 3.0
-    assert gates["c:443"].limit == 8  # halved, as if throttled itself
-
-
 @pytest.mark.parametrize(
     ("answers", "reported_after"),
     [((2.0, 2.0, 2.0, 2.0, 2.0), 5), ((None,) * 6, 5), ((2.0, 31.0), 2), ((2.0, None, "served") * 4, None)],
@@ -467,30 +447,3 @@ def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
         assert gate.in_use == 1
 
     bench.run(work())
-
-
-def test_progress_of_a_host_includes_all_processes() -> None:
-    clock = VirtualClock()
-    gates = Gates(8, None, clock)
-    gate = gates["a:80"]
-    assert gate.try_acquire()
-    gate.finished(0.0, 100)
-    gate.received(20)
-    gate.piece(3)
-    assert gates.progress() == (HostProgress("a:80", 123, 0, 8, 0, 0.0),)
-
-    worker, other = object(), object()
-    gates.reported(worker, [HostProgress("a:80", 7, 2, 8, 1, 5.0), HostProgress("b:80", 9, 1, 4)])
-    gates.reported(other, [HostProgress("b:80", 1, 1, 4)])
-    assert gates.progress() == (
-        HostProgress("a:80", 130, 2, 16, 1, 5.0),
-        HostProgress("b:80", 10, 2, 8),
-    )
-    gates.ended(worker)
-    gates.ended(worker)
-    assert {one.host: (one.bytes, one.active) for one in gates.progress()} == {
-        "a:80": (130, 0),
-        "b:80": (10, 1),
-    }
-    gate.throttled(30.0)
-    assert max(one.wait for one in gates.progress()) == pytest.approx(30.0)

@@ -18,9 +18,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from itertools import chain
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -311,25 +310,19 @@ class Gate:
         if self._state.given_up is not None and self.closed_for():
             raise TransferError(self._state.given_up)
 
-    def throttled(self, retry_after: float | None, *, from_other_process: bool = False) -> None:
+    def throttled(self, retry_after: float | None) -> None:
         """Close the gate after the host throttled.
 
         Args:
             retry_after: Seconds to pause; None for a pause that doubles each time.
-            from_other_process: True if another process of the run was throttled and reported it.
         """
         action = throttled(self._state, retry_after, is_closed=self.closed_for() > 0)
         has_closed = self._carry_out(action)
         if action.halves_limit:
             pause = f"after a pause of {action.pause:.0f} s"
             self._report(f"{self.host} throttles: {self.limit} requests at once, {pause}.")
-        if has_closed and not from_other_process:
+        if has_closed:
             self._on_closed(self.host, action.pause)
-
-    def set_maximum(self, maximum: int) -> None:
-        """Set the maximum of the limit. Permits in use stay valid."""
-        self._limit.set_maximum(maximum)
-        self._change()
 
     def count_refusal(self, status: int) -> None:
         """Count a refusal.
@@ -447,10 +440,6 @@ class Gates:
         """The recent ones, and those with failures."""
         self._events = events or NetworkEvents()
         self._waited_for = Recent[str, None]()
-        self._elsewhere: dict[object, Sequence[HostProgress]] = {}
-        """The last report of each other process of the run."""
-        self._ended: dict[str, int] = {}
-        """Bytes received by processes that have ended, by host."""
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
@@ -477,39 +466,14 @@ class Gates:
             forget_hosts(self._kept, lambda one: one.in_use or one.waiting or one.has_failures)
             self._kept[gate.host] = gate
 
-    def set_maximum(self, per_host: int) -> None:
-        """Set the maximum of requests at once per host."""
-        self._maximum = per_host
-        for gate in self:
-            gate.set_maximum(per_host)
-
-    def is_within(self, per_host: int) -> bool:
-        """Return whether no host has more than `per_host` permits in use."""
-        return all(gate.in_use <= per_host for gate in self)
-
     def __iter__(self) -> Iterator[Gate]:
         return iter(list(self._gates.values()))
 
     def progress(self) -> tuple[HostProgress, ...]:
-        """Return the current state of each host, over all processes of the run."""
-        found = {host: HostProgress(host, count) for host, count in self._ended.items()}
-        for one in chain((gate.progress() for gate in self), *self._elsewhere.values()):
-            before = found.get(one.host)
-            found[one.host] = one if before is None else _together(before, one)
-        return tuple(found.values())
-
-    def reported(self, process: object, hosts: Sequence[HostProgress]) -> None:
-        """Record the state of the hosts in another process of the run."""
-        self._elsewhere[process] = hosts
-
-    def ended(self, process: object) -> None:
-        """Record the end of another process. The bytes it received still count."""
-        for one in self._elsewhere.pop(process, ()):
-            forget_hosts(self._ended)
-            self._ended[one.host] = self._ended.get(one.host, 0) + one.bytes
+        """Return the current state of each host."""
+        return tuple(gate.progress() for gate in self)
 
     def _closed(self, host: str, seconds: float) -> None:
-        self._events.closed(host, seconds)
         gate = self._gates.get(host)
         is_long = _LONG_PAUSE <= seconds <= _LONGEST or (gate is not None and gate.pauses >= _MANY_PAUSES)
         if is_long and host not in self._waited_for:
@@ -518,15 +482,3 @@ class Gates:
                 f"{host} is overloaded or wants fewer requests. The next request is in {seconds:.0f} s. "
                 "If this lasts for a long time, the assets of this host fail."
             )
-
-
-def _together(one: HostProgress, other: HostProgress) -> HostProgress:
-    """Return the sum of one host's states in two processes."""
-    return HostProgress(
-        one.host,
-        one.bytes + other.bytes,
-        one.active + other.active,
-        one.limit + other.limit,
-        one.queued + other.queued,
-        max(one.wait, other.wait),
-    )

@@ -102,14 +102,6 @@ class HostLimit:
         self._ceiling_until = self._now() + max(_CEILING_SECONDS, _CEILING_PAUSES * pause)
         self._start_search(_STEP)
 
-    def set_maximum(self, maximum: int) -> None:
-        """Set the maximum of the limit."""
-        step = _LEAP if maximum > self._maximum else self._step
-        self._maximum = maximum
-        self.base = maximum if self._is_fixed else min(self.base, maximum)
-        self.limit = self.base
-        self._start_search(step)
-
     def restart(self) -> None:
         """Discard the current window: it does not measure the limit."""
         self._is_settled = False
