@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -168,10 +169,11 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
         The run.
     """
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    if last is not None:
-        run = load(db, last[0])
-        if last[1] != "complete" and _is_same_task(run.spec, spec):
-            return _continue(db, run, spec, kept)
+    if last is not None and last[1] != "complete":
+        with suppress(UsageError):  # of another version: it is another selection
+            run = load(db, last[0])
+            if _is_same_task(run.spec, spec):
+                return _continue(db, run, spec, kept)
     return _insert(db, spec, now, kept)
 
 
@@ -368,14 +370,24 @@ def load(db: sqlite3.Connection, run: int) -> Run:
 
 
 def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
-    """Return the task of a run."""
+    """Return the task of a run.
+
+    Raises:
+        UsageError: Its selection has a field that this version does not know: without it, it may be wider.
+    """
     kind, source, selection, fixed, names = db.execute(
         "SELECT kind, source, selection, fixed, credential_names FROM runs WHERE id = ?", (run,)
     ).fetchone()
+    known = selection_of(selection)
+    if unknown := sorted(_decoded(selection).keys() - orjson.loads(selection_json(known)).keys()):
+        raise UsageError(
+            f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
+            "does not know: use that version, or run `stacpull mirror` with the selection that you want."
+        )
     return RunSpec(
         kind=kind,
         source=source,
-        selection=selection_of(selection),
+        selection=known,
         fixed=_decoded(fixed),
         credential_names=tuple(orjson.loads(names)),
     )

@@ -1,0 +1,40 @@
+"""A run is never continued with a wider selection than it was started with."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stacpull import Options, Selection, UsageError, sync
+
+
+def items(top: Path, count: int) -> Path:
+    (top / "data").write_bytes(b"data")
+    path = top / "items.ndjson"
+    item = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": None, "links": []}
+    item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "assets": {"data": {"href": "./data"}}}
+    path.write_text("".join(json.dumps(item | {"id": str(one)}) + "\n" for one in range(count)))
+    return path
+
+
+@pytest.mark.parametrize("again", ["resume", "retry", "mirror"])
+def test_an_unknown_member_of_a_stored_selection_is_an_error(tmp_path: Path, again: str) -> None:
+    source, dest = items(tmp_path, 3), tmp_path / "m"
+    (tmp_path / "data").rename(tmp_path / "away")
+    assert sync.mirror(source, dest, selection=Selection(max_items=1)).assets_failed == 1
+    (tmp_path / "away").rename(tmp_path / "data")
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db, db:
+        db.execute(
+            "UPDATE runs SET state = 'interrupted', walk_ended = 0, position = NULL, "
+            "selection = json_set(selection, '$.max_snow', 20)"
+        )
+    if again == "mirror":
+        assert sync.mirror(source, dest, selection=Selection(max_items=1)).state == "complete"
+        return
+    with pytest.raises(UsageError, match="max_snow, which this one does not know"):
+        getattr(sync, again)(dest, options=Options())
+    assert sync.status(dest).assets_done == 0
