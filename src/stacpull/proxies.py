@@ -2,8 +2,7 @@
 
 `http_proxy` and `https_proxy` apply to URLs with that scheme, and `all_proxy` to a scheme without its own
 variable. Names in upper case also work; lower case takes precedence, as in curl. `HTTP_PROXY` in upper case
-is ignored in a CGI script, where a client can set it (CVE-2016-5386). If the environment has none, the
-settings of the system apply (macOS).
+is ignored in a CGI script, where a client can set it (CVE-2016-5386).
 
 An entry of `no_proxy` is a name, which includes the names below it, or an address, each also with a port; a
 network (`10.0.0.0/8`); or `*` for all hosts.
@@ -14,7 +13,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -62,15 +60,6 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
         named = next((Proxy(_whole(variables[name]), name) for name in usable if variables.get(name)), None)
         if named is not None:
             found[scheme] = named
-    if not found and environ is None and sys.platform == "darwin":
-        from urllib.request import getproxies  # noqa: PLC0415 -- heavy: http.client, email
-
-        system = getproxies()
-        return {
-            scheme: Proxy(_whole(system[scheme]), "the system's settings")
-            for scheme in ("http", "https")
-            if system.get(scheme)
-        }
     return found
 
 
@@ -99,10 +88,6 @@ def is_bypassed(host: str, port: int) -> bool:
         port: The port of the connection.
     """
     text = os.environ.get("no_proxy", os.environ.get("NO_PROXY"))
-    if text is None and sys.platform == "darwin":
-        from urllib.request import proxy_bypass  # noqa: PLC0415 -- heavy: http.client, email
-
-        return bool(proxy_bypass(host))
     name = host.strip("[]").rstrip(".").lower()
     return any(entry.covers(name, port) for entry in _bypasses(text or ""))
 

@@ -1,8 +1,8 @@
 """Differences between systems: system calls, processors, job arrays.
 
 Only POSIX calls are required. Four features of Linux make a mirror faster or safer, but are optional:
-`syncfs`, `renameat2`, the boot ID, and the length of a socket's queue. macOS does not have them. If
-STACPULL_PORTABLE is set, they are not used on Linux either, so that tests on Linux cover that case.
+`syncfs`, `renameat2`, the boot ID, and the length of a socket queue. File systems, old kernels and sandboxes
+may lack them. If STACPULL_PORTABLE is set, they are not used, so that tests cover that case.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ GARBAGE_AFTER = 100_000
 """New objects after which the cycle collector runs. With the default of 700 it takes 5 % of the time of a run
 with millions of small assets, because it visits the same long-lived objects thousands of times. Imports also
 make many objects, and none of them is garbage (50 ms of 350)."""
-UNSUPPORTED = (
-    "stacpull runs on Linux and macOS, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."
-)
+UNSUPPORTED = "stacpull runs on Linux, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."
 
 
 def expanded(path: str) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import re
 import sys
@@ -53,8 +52,6 @@ _MAGIC = {
 _SYNCFS_HONEST = (5, 8)
 _REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
-_NOT_FULL = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
-"""Errors of F_FULLFSYNC on a file system that does not support it (network, FAT)."""
 _THREADS = 8
 
 
@@ -146,14 +143,14 @@ class FileSync:
         """See `Sync.sync`."""
         try:
             list(self._threads.map(self._sync_part, files))
-            list(self._threads.map(_full_sync, directories))
+            list(self._threads.map(os.fsync, directories))
         except OSError as error:
             raise _failed(error) from error
 
     def _sync_part(self, name: str) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._parts_fd)
         try:
-            _full_sync(fd)
+            os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -163,19 +160,6 @@ def _syncfs(fd: int) -> OSError | None:
     if _libc().syncfs(fd) == 0:
         return None
     return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def _full_sync(fd: int) -> None:
-    full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone leaves data in the drive's cache
-    if full is not None:
-        try:
-            fcntl.fcntl(fd, full)
-        except OSError as error:
-            if error.errno not in _NOT_FULL:
-                raise
-        else:
-            return
-    os.fsync(fd)
 
 
 def _failed(error: OSError) -> DestinationError:
