@@ -14,7 +14,7 @@ from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, U
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
     item_directory,
-    item_document_path,
+    item_document_name,
     plan_item,
 )
 from stacpull.planning.layout import Layout
@@ -235,15 +235,15 @@ def test_an_excluded_asset_does_not_collide():
     ],
 )
 def test_the_path_of_the_items_document(item_id, path):
-    assert item_document_path(item_id) == path
-    assert item_directory(item_id) == path.rpartition("/")[0]
+    assert f"{item_directory(item_id)}/{item_document_name(item_id)}" == path
 
 
 @pytest.mark.parametrize(
     "name", ["catalog", "collection", "..", "", "x" * 253, "é" * 127, ".stacpull", "nul"]
 )
 def test_an_odd_id_has_a_document_with_a_safe_name(name):
-    path = item_document_path(ItemId("c", name))
+    item = ItemId("c", name)
+    path = f"{item_directory(item)}/{item_document_name(item)}"
     assert path.count("/") == 2
     assert path.endswith(".json")
     assert path.rpartition("/")[2] not in ("catalog.json", "collection.json")

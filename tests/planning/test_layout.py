@@ -10,7 +10,7 @@ from tests.planning.hostile import NAMES
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.planning.item_plan import item_document_path
+from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.layout import Layout, complete
 from stacpull.planning.names import safe_segment
 
@@ -165,7 +165,7 @@ def test_an_asset_never_takes_a_name_that_is_folded_to_that_of_the_document():
 def test_an_asset_never_takes_a_hashed_name_of_the_document():
     item_id = ItemId("c", "catalog")
     found = filled_in(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")
-    assert f"{found.directory}/{found.name}" != item_document_path(item_id)
+    assert found.name != item_document_name(item_id)
 
 
 FIELDS = ["collection", "item", "key", "ext", "parent", "year", "month", "day", "p", "key|removeprefix:a"]

@@ -34,8 +34,6 @@ from stacpull.models import Asset, Checksum, VersionInDest
 from stacpull.redact import href_hash
 
 _MD5_BYTES = 16
-SHORTEST_MD5 = 34
-"""Characters of the shortest ETag that is stored as bytes."""
 _MD5 = re.compile(r'"([0-9a-f]{32})((?:-[0-9]{1,5})?)"', re.ASCII)
 """The ETag of an object store: an MD5, with the number of parts if it was uploaded in parts."""
 

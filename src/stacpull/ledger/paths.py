@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.caches import Recent, cached_if_short
-from stacpull.ledger.database import exists, insert_rows, marks, number, rows_with
+from stacpull.ledger.database import insert_rows, marks, number, rows_with
 from stacpull.ledger.schema import OWN_DIRECTORY
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
@@ -153,11 +153,6 @@ def owned_path(directory: str | None, name: str | None) -> str | None:
     return path_in_dest(directory, name)
 
 
-def is_owned(db: sqlite3.Connection, path: str) -> bool:
-    """Return True if an asset owns a path, relative to DEST."""
-    return exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(path),))
-
-
 def own(db: sqlite3.Connection, row: int, claim: Claim, before: str | None = None) -> None:
     """Make asset `row` the owner of the claimed path, and release the path that it owned `before`."""
     if before is not None:
@@ -239,10 +234,6 @@ class Directories:
         self._new_items = self._free(plain, files)
         return [self._of_item(item_directory(item)) for item in items]
 
-    def of_item(self, item: ItemId, path: str) -> tuple[int, str]:
-        """Return (ID, path on disk) of the directory of one new item, planned as `path`."""
-        return self.of_items([item])[0] if path == item_directory(item) else self.get(path)
-
     def _of_item(self, path: str) -> tuple[int, str]:
         return (OWN_DIRECTORY, path) if self._new_items.get(_hash(path)) == path else self.get(path)
 
@@ -313,15 +304,6 @@ class Directories:
         if wanted != path:
             self._cache[path] = found
         return found
-
-    def keeps(self, path: str) -> bool:
-        """Return True if `get` would return `path` itself, not another directory that is kept apart."""
-        index = _hash(path)
-        taken = [one for _, _, one in self._rows([index])]
-        if taken:
-            return path in taken
-        is_spelled_so = self._of_own([index]).get(index & _OF_ITEM, path) == path
-        return is_spelled_so and self._file_above(path) is None
 
     def _file_above(self, path: str) -> str | None:
         """Return the part of a new directory's path (from its start) that is the path of an asset, if any."""

@@ -251,12 +251,6 @@ def removals(db: sqlite3.Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT path FROM removals ORDER BY path")]
 
 
-def add_removals(db: sqlite3.Connection, paths: Iterable[str]) -> None:
-    """List files that are about to be placed: the next start removes them if this process is killed."""
-    with transaction(db):
-        db.executemany(_ADD_REMOVAL, ((path,) for path in paths))
-
-
 _ADD_REMOVAL = "INSERT OR IGNORE INTO removals VALUES (?)"
 
 

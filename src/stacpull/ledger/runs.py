@@ -189,12 +189,6 @@ def _is_same_task(stored: RunSpec, spec: RunSpec) -> bool:
 _UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
 
 
-def reason_unfinished(db: sqlite3.Connection) -> str | None:
-    """Return why the last incomplete run ended ("" if it is unknown); None if all runs completed."""
-    found = db.execute(f"SELECT reason FROM runs WHERE {_UNFINISHED}").fetchone()
-    return None if found is None else found[0] or ""
-
-
 def last_unfinished(db: sqlite3.Connection) -> Run | None:
     """Return the last incomplete run, None if there is none."""
     row = db.execute(f"SELECT id FROM runs WHERE {_UNFINISHED}").fetchone()

@@ -334,14 +334,6 @@ def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
     return map(ItemName._make, rows)
 
 
-def item_rows(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """Yield a row for each item, in a fixed order, with everything that determines its document."""
-    return db.execute(
-        "SELECT c.name, i.name, i.parent IS NOT NULL, i.written, i.sha256 FROM items i "
-        "JOIN collections c ON c.id = i.collection ORDER BY i.id"
-    )
-
-
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
     """Yield collection, ID and SHA-256 of each item document in DEST, in row order."""
     return db.execute(

@@ -154,11 +154,6 @@ def item_document_name(item_id: ItemId) -> str:
     return document_name(safe_segment(item_id.item))
 
 
-def item_document_path(item_id: ItemId) -> str:
-    """Return the path of an item's document relative to DEST: `<collection>/<item>/<item>.json`."""
-    return f"{item_directory(item_id)}/{item_document_name(item_id)}"
-
-
 def collection_document_path(collection: str) -> str:
     """Return the path of a collection's document relative to DEST: `<collection>/collection.json`."""
     return f"{safe_segment(collection)}/{COLLECTION_FILE}"
