@@ -51,6 +51,7 @@ _METADATA = frozenset(
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # RFC 6890; older versions of Python call most of it public
 _SITE_LOCAL = ipaddress.ip_network("fec0::/10")  # RFC 3879
 _IN_LOW_32_BITS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
@@ -225,6 +226,7 @@ def _private(address: _IPAddress) -> str | None:
         return "loopback"
     if address in _SHARED:
         return "shared (carrier-grade NAT)"
-    if address.is_private or address.is_reserved or address in _SITE_LOCAL or not address.is_global:
+    is_local = address.is_private or address in _PROTOCOLS or address in _SITE_LOCAL
+    if is_local or address.is_reserved or not address.is_global:
         return "private"
     return None
