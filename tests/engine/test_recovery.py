@@ -477,7 +477,7 @@ def test_a_late_file_name_is_recovered_from_the_part_name(tmp_path: Path) -> Non
     bench.close()
     bench = Bench(tmp_path)
     bench.take_up()
-    assert list(tree(tmp_path)) == ["c/i/S2 é%3B100%25.tif"]
+    assert list(tree(tmp_path)) == ["c/i/S2~20é~3B100~25.tif"]
     assert [record.key for record in views.failures(bench.db)] == []
     bench.close()
 
