@@ -52,17 +52,17 @@ def test_a_mirror_in_a_new_kind_of_bucket(mem, tmp_path):
     assert not list((tmp_path / "work").rglob("*.tif"))
 
 
-def test_other_commands_accept_the_work_directory(mem, tmp_path):
-    work = tmp_path / "work"
-    sync.mirror(SOURCE, DEST, options=Options(work=work))
-    assert sync.verify(work).damaged == 0
+def test_other_commands_take_the_bucket_and_its_work_directory(mem, tmp_path):
+    options = Options(work=tmp_path / "work")
+    sync.mirror(SOURCE, DEST, options=options)
+    assert sync.verify(DEST, options=options).damaged == 0
     del mem.buckets[DEST].files["c/one/beside.tif"]
     mem.buckets[DEST].files["c/one/absolute.tif"].data = b"damaged"
-    damaged = sync.verify(work)
+    damaged = sync.verify(DEST, options=options)
     assert (damaged.missing, damaged.short) == (1, 1)
-    assert sync.verify(work, repair=True).remaining == 0
+    assert sync.verify(DEST, repair=True, options=options).remaining == 0
     assert objects(mem)["c/one/beside.tif"] == b"beside"
-    assert sync.mirror(SOURCE, DEST, options=Options(work=work)).assets_skipped == 2
+    assert sync.mirror(SOURCE, DEST, options=options).assets_skipped == 2
 
 
 def test_another_machine_continues_from_the_copy_of_the_ledger(mem, tmp_path):
@@ -79,7 +79,7 @@ def test_an_existing_object_is_compared_before_anything_is_fetched(mem, tmp_path
     mem.buckets[DEST].files["c/one/beside.tif"] = mem.buckets[DEST].stored(b"of another program")
     report = sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "work", adopt=True))
     assert report.assets_done == 1
-    messages = [one.message for one in sync.failures(tmp_path / "work") if one.kind == "exists"]
+    messages = [one.message for one in sync.failures(DEST, Options(work=tmp_path / "work")) if one.kind == "exists"]
     assert len(messages) == 1
     assert "it has 18 bytes, the source 6" in messages[0]
     assert objects(mem)["c/one/beside.tif"] == b"of another program"
