@@ -42,7 +42,7 @@ def test_a_part_whose_file_name_comes_from_the_url_is_published(tmp_path: Path) 
     assert (part.name, part.etag) == ("S2A~20MSIL2A.zip", '"v1"')
     assert part.identity == (bench.destination.parts / part.part).stat().st_ino
     bench.take_up()
-    assert tree(tmp_path) == {"c/i/S2A MSIL2A.zip": b"long" * 1000}
+    assert tree(tmp_path) == {"c/i/S2A~20MSIL2A.zip": b"long" * 1000}
     assert (bench.pending(), parts(tmp_path)) == ([], [])
     assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"v1"',)
     bench.close()
