@@ -40,7 +40,7 @@ def test_the_demo_mirrors_shows_the_tree_and_suggests_commands(
     assert {band.stat().st_size for band in bands} == {29_192, 7_560, 1_160}
     assert "complete: 65 of 65 files in stacpull-demo" in ran.out
     commands = [line.strip() for line in ran.out.splitlines() if line.startswith("  stacpull ")]
-    assert len(commands) == 7
+    assert len(commands) == 6
     for command in commands:
         words = shlex.split(command.partition(" > ")[0])[1:]
         with cli.make_context("stacpull", words) as context:

@@ -79,7 +79,9 @@ def test_an_existing_object_is_compared_before_anything_is_fetched(mem, tmp_path
     mem.buckets[DEST].files["c/one/beside.tif"] = mem.buckets[DEST].stored(b"of another program")
     report = sync.mirror(SOURCE, DEST, options=Options(work=tmp_path / "work", adopt=True))
     assert report.assets_done == 1
-    messages = [one.message for one in sync.failures(DEST, Options(work=tmp_path / "work")) if one.kind == "exists"]
+    messages = [
+        one.message for one in sync.failures(DEST, Options(work=tmp_path / "work")) if one.kind == "exists"
+    ]
     assert len(messages) == 1
     assert "it has 18 bytes, the source 6" in messages[0]
     assert objects(mem)["c/one/beside.tif"] == b"of another program"

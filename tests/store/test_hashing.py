@@ -12,7 +12,16 @@ import pytest
 from msgspec import structs
 from tests.store.opened_parts import opened_parts
 from tests.transfer.origin import ReceivedRequest, Reply, Thing, client, origin
-from tests.transfer.test_multirange import DATA, MIB, RANGES, SHA256, FastClock, job, ranges
+from tests.transfer.test_multirange import (  # noqa: F401 - one is a fixture
+    DATA,
+    MIB,
+    RANGES,
+    SHA256,
+    FastClock,
+    job,
+    ranges,
+    short_files_are_long,
+)
 
 from stacpull.errors import DestinationError
 from stacpull.models import Checksum, Validator

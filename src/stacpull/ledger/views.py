@@ -131,7 +131,10 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     if row is None:
         return None
     found = dict(zip((column[0] for column in cursor.description), row, strict=True))
-    found["selection"] = orjson.loads(found["selection"])
+    try:
+        found["selection"] = orjson.loads(found["selection"])
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"the selection of a run is not JSON: {error}") from error
     return found
 
 
