@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": BASE | {"http1", "net"},
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
-    "dest_address": BASE | {"config", "ledger"},
+    "dest_address": BASE | {"config", "ledger", "store"},
     "engine": BASE
     | PURE
     | {"dest_address", "config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog"},
@@ -60,7 +60,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "httptools": frozenset({"http1"}),
     **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"aws_credentials"})),
     "boto3": frozenset(),
-    "botocore": frozenset({"store"}),
+    "botocore": frozenset(),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),
     "tomlkit": frozenset({"config"}),
@@ -182,7 +182,6 @@ FILE_METHODS = frozenset(
 """Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
-    "engine/ledger_copy.py": "copies the ledger, and packs the copy beside it",
     "engine/journal.py": "writes the log beside the ledger",
     "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",
 }

@@ -17,9 +17,9 @@ from stacpull.hosts import literal_address, refused_always
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.models import BucketLocation
-from stacpull.schemes import SCHEMES
+from stacpull.store.store_choice import store_kind
 
-_BUCKET = "a bucket as DEST (s3://bucket/prefix)"
+_BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
 
 
 class DestAddress(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class DestAddress(msgspec.Struct, frozen=True):
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules that a run needs for a bucket: they are imported in the background."""
-        return () if self.bucket is None else SCHEMES[self.bucket.scheme].dest_modules
+        return () if self.bucket is None else store_kind(self.bucket).modules
 
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
@@ -88,19 +88,19 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             f"{url.url}."
         )
     if known:
-        recorded, endpoint, mirror = known
+        recorded, endpoint, mirror, generation = known
         if (recorded, endpoint) != (location.url, location.endpoint_url or ""):
             where = f" at {endpoint}" if endpoint else ""
             raise UsageError(
                 f"{options.work} is the work directory of {recorded}{where}: name another one with --work "
                 f"for {location.url} at {location.endpoint_url or 'the usual endpoint'}."
             )
-        location = replace(location, mirror=mirror)
+        location = replace(location, mirror=mirror, generation=generation)
     return DestAddress(options.work, location)
 
 
-def _recorded_bucket(work: Path) -> tuple[str, str, str] | tuple[()] | None:
-    """Return URL, endpoint and mirror id of the bucket of a ledger; an empty tuple if it has none.
+def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None:
+    """Return what a ledger records of its bucket (`meta.recorded_bucket`); an empty tuple if it has none.
 
     None: there is no ledger that can be read, or no run has begun.
     """
@@ -123,13 +123,15 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
         raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")
     if parts.query or parts.fragment:
         raise UsageError("--dest-endpoint-url must not contain a query: give scheme, host and port.")
-    location = SCHEMES[url.scheme].resolved_location(
+    location = store_kind(url).resolved(
         replace(
             url,
             endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
             region=options.dest_region,
             profile=options.dest_profile,
             ca_bundle=str(options.ca_bundle.absolute()) if options.ca_bundle else None,
+            metadata=options.s3.aws_metadata,
+            break_lock=options.break_lock,
         )
     )
     host = urlsplit(location.endpoint_url or "").hostname or ""

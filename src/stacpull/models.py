@@ -366,6 +366,14 @@ class BucketLocation(msgspec.Struct, frozen=True):
     run: str = ""
     """The id of the last run, by which its processes recognise its lease."""
     scheme: str = "s3"
+    account: str | None = None
+    """The storage account of Azure."""
+    generation: int = 0
+    """Of the ledger in the work directory: the number of the last run that used the bucket; 0 for none."""
+    metadata: bool = False
+    """True if credentials may come from the metadata service of a cloud machine (`--aws-metadata`)."""
+    break_lock: bool = False
+    """True to take the lease of a run that seems active (`--break-lock`)."""
 
     @property
     def url(self) -> str:
@@ -375,14 +383,6 @@ class BucketLocation(msgspec.Struct, frozen=True):
     def url_of(self, key: str) -> str:
         """Return the URL of an object in the bucket."""
         return f"{self.scheme}://{self.bucket}/{key}"
-
-
-class CopySource(NamedTuple):
-    """A version of an object that the service of DEST copies itself: its bytes are not received."""
-
-    url: str
-    """`s3://bucket/key`."""
-    etag: str
 
 
 class PieceBuffer(bytearray):
@@ -423,8 +423,6 @@ class Arrival(msgspec.Struct, array_like=True):
     """The name of its part. That of a complete part is given when it is sent, or written."""
     body: memoryview | None = None
     """Its bytes, until they are written: a view of the received message, to avoid a copy."""
-    source: CopySource | None = None
-    """The object that the service of DEST copies. `digest` is then the one that the copy must have."""
     may_replace: bool = False
     """True if a file in its place may be replaced. The publisher sets it; a received value is ignored."""
     filename: str = ""

@@ -28,11 +28,12 @@ from stacpull.sources.source import Source
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.local_store import LocalStore
 from stacpull.store.parts import FileParts
-from stacpull.store.protocol import LONGEST_HELD
 from stacpull.store.worker_parts import leave_unfinished
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
+_LONGEST_SENT = 8 << 20
+"""The most bytes of a body that is sent to the coordinator."""
 _TICK = 0.25
 """Seconds between two reports of the effort."""
 
@@ -149,7 +150,7 @@ class _Transfers:
             destination,
             channel.send,
             network.secrets,
-            longest=LONGEST_HELD,
+            longest=_LONGEST_SENT,
             checksum=settings.options.recorded_checksum,
             on_broken=lambda error: None if broken.done() else broken.set_result(error),
             slots=self._slots,  # the coordinator counts what all workers have to publish

@@ -22,7 +22,7 @@ from stacpull.cli.printing import size
         show_default=True,
         help="Write the page to this file.",
     ),
-    *parameters.named("work", "json", "no-progress", "quiet", "verbose"),
+    *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=["report s2", "report s2 -o s2.html"],
     noun="items",
 )
@@ -33,5 +33,7 @@ def report_command(session: CommandSession, dest: Path, out: Path) -> int:
     """
     from stacpull_export.html_report import report
 
-    written = session.run(lambda stop: report(dest, out, on_event=session.show, stop=stop))
+    written = session.run(
+        lambda stop: report(dest, out, options=session.options, on_event=session.show, stop=stop)
+    )
     return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes])

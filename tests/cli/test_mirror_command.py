@@ -35,4 +35,8 @@ def test_the_process_that_is_started_early_is_the_one_of_the_run(
     work = tmp_path / "work"
     place = [dest, "--work", str(work)] if dest.startswith("s3:") else [str(work)]
     assert execute(["mirror", str(tmp_path / "items.json"), *place]) == WorkerError.exit_code
-    assert early == later == [() if dest == "directory" else ("stacpull.store.bucket",)]
+    assert (
+        early
+        == later
+        == [() if dest == "directory" else ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")]
+    )

@@ -31,8 +31,7 @@ MLHUB = "https://api.radiant.earth/mlhub/v1"
             S3Options(endpoint_url="http://b"),
         ),
         ({"AWS_PROFILE": "work"}, S3Options(profile="work")),
-        ({"AWS_EC2_METADATA_DISABLED": "False"}, S3Options(allow_instance_metadata=True)),
-        ({"AWS_EC2_METADATA_DISABLED": "true"}, S3Options()),
+        ({"AWS_EC2_METADATA_DISABLED": "False"}, S3Options()),
     ],
 )
 def test_unset_fields_come_from_the_environment(environ: dict[str, str], expected: S3Options) -> None:

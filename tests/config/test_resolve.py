@@ -166,7 +166,6 @@ def test_the_table_sets_every_field() -> None:
         "filled_profile",  # the profile of --credentials, if it is not an AWS profile
         "s3.keys",  # the same
         "s3.addressing_style",
-        "s3.allow_instance_metadata",  # AWS_EC2_METADATA_DISABLED only
     }
 
 
@@ -291,8 +290,7 @@ def test_a_box_with_heights_is_accepted() -> None:
         ),
         ({"STACPULL_NO_SIGN_REQUEST": "1"}, S3Options(no_sign_request=True)),
         ({"AWS_REQUEST_PAYER": "requester"}, S3Options()),
-        ({"AWS_EC2_METADATA_DISABLED": "false"}, S3Options(allow_instance_metadata=True)),
-        ({"AWS_EC2_METADATA_DISABLED": "true"}, S3Options()),
+        ({"AWS_EC2_METADATA_DISABLED": "false"}, S3Options()),
         ({}, S3Options()),
     ],
 )

@@ -14,7 +14,8 @@ from stacpull.config.profiles import find_profile, profile_names
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
 from stacpull.net.logins.netrc import Netrc
-from stacpull.store.bucket_service import BucketService, resolved_location
+from stacpull_cloud.kinds import S3
+from stacpull_cloud.services import Service
 
 KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"
 PROVIDER = '[login.own]\nkind = "bearer"\nhosts = ["data.example.org"]\ntoken = "${OWN_TOKEN}"\n'
@@ -69,5 +70,5 @@ def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytest.Monk
 def test_no_aws_keys_are_read_for_a_bucket(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "standard")
     with pytest.raises(CredentialsError, match="there are none"):
-        assert BucketService(BucketLocation("bucket")).secrets
-    assert resolved_location(BucketLocation("bucket")).region is None
+        assert Service(BucketLocation("bucket")).secrets
+    assert S3.resolved(BucketLocation("bucket")).region is None

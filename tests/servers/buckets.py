@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
-import pytest
 from botocore.config import Config
 
 from stacpull.config.options import S3Options
-from stacpull.models import BucketLocation
-from stacpull.store.bucket import BucketFiles
-from stacpull.store.bucket_requests import ObjectReply, ObjectRequest
 
 REGION = "us-east-1"
 _ONCE = {"total_max_attempts": 1}
@@ -86,29 +81,3 @@ class Bucket:
 def s3_options(url: str, **more: Any) -> S3Options:
     """Options that point at an endpoint."""
     return S3Options(**({"endpoint_url": url, "region": REGION} | more))
-
-
-LOST = ObjectReply(0, {})
-"""For `intercept`: a reply that does not come."""
-
-
-def refusal(status: int, code: str) -> ObjectReply:
-    """Return the reply of a service that refuses a request."""
-    return ObjectReply(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
-
-
-def intercept(
-    store: BucketFiles, monkeypatch: pytest.MonkeyPatch, answer: Callable[[ObjectRequest], ObjectReply | None]
-) -> None:
-    """Have `answer` see each request to the service of a store: it is not sent if there is an answer."""
-    service = store.bucket.service
-    send = service.send
-
-    def sends(location: BucketLocation, requests: Sequence[ObjectRequest]) -> Sequence[ObjectReply | None]:
-        answers = list(map(answer, requests))
-        rest = [one for one, known in zip(requests, answers, strict=True) if known is None]
-        replies = iter(send(location, rest) if rest else ())
-        found = [next(replies) if known is None else known for known in answers]
-        return [None if one is LOST else one for one in found]
-
-    monkeypatch.setattr(service, "send", sends)

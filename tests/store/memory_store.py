@@ -47,7 +47,7 @@ class MemoryStore:
         self.work = work
         self.parts = work / ".stacpull" / "parts"
         self.name = "memory"
-        self.covers_ledger = self.is_local = self.has_room = True
+        self.covers_ledger = self.is_local = True
         self.warning: str | None = None
         self.disk = disk or MemoryDisk()
         self.synced: list[list[str]] = []

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,7 @@ from msgspec import structs
 from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
 
-from stacpull.models import Arrival, Checksum, CopySource, FailureKind, Job, Validator
+from stacpull.models import Arrival, Checksum, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.transfer.attempt import Fetcher
@@ -107,87 +106,21 @@ def amazon(digest: bytes) -> dict[str, str]:
     return {"x-amz-checksum-sha256": base64.b64encode(digest).decode()}
 
 
-@pytest.mark.parametrize(
-    ("thing", "known", "copied", "digest"),
-    [
-        pytest.param(Thing(LARGE), {}, True, None, id="long"),
-        pytest.param(Thing(LARGE), {"size": len(LARGE)}, True, None, id="of the stated size"),
-        pytest.param(Thing(LARGE), {"checksum": Checksum("sha256", SHA256)}, True, SHA256, id="the item's"),
-        pytest.param(Thing(LARGE, headers=amazon(SHA256)), {}, True, SHA256, id="sha256 of the service"),
-        pytest.param(
-            Thing(LARGE, headers={"Content-MD5": b64_md5(LARGE)}),
-            {"checksum": Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())},
-            True,
-            None,
-            id="both state the same md5",
-        ),
-        pytest.param(Thing(LARGE), {"sha256": SHA256}, True, SHA256, id="sha256 of the ledger"),
-        pytest.param(Thing(SMALL), {}, False, None, id="short"),
-        pytest.param(Thing(LARGE), {"size": len(LARGE) + 1}, False, None, id="of another size"),
-        pytest.param(Thing(LARGE, etag='W/"v1"'), {}, False, None, id="weak ETag"),
-        pytest.param(Thing(LARGE, headers={"Content-Encoding": "br"}), {}, False, None, id="encoded"),
-        pytest.param(Thing(LARGE), {"checksum": Checksum("md5", bytes(16))}, False, None, id="item md5"),
-        pytest.param(
-            Thing(LARGE, headers=amazon(SHA256)),
-            {"checksum": Checksum("sha256", OTHER)},
-            False,
-            None,
-            id="they state different sha256",
-        ),
-        pytest.param(
-            Thing(LARGE),
-            {"checksum": Checksum("sha256", SHA256), "sha256": OTHER},
-            False,
-            None,
-            id="the item and the ledger state different sha256",
-        ),
-    ],
-)  # fmt: skip
-def test_the_service_of_dest_copies_what_can_be_checked(
-    thing: Thing, known: dict[str, object], copied: bool, digest: bytes | None
-):
-    asked: list[tuple[CopySource, int]] = []
-
-    async def can_copy(source: CopySource, size: int) -> bool:
-        asked.append((source, size))
-        return True
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        wanted, fetcher.can_copy = job(served.url, **known), can_copy
-        if not copied:
-            with suppress(TransferError):  # what is wrong is found when it is received
-                await fetcher.fetch(wanted)
-            assert asked == []
-            return
-        received = await fetcher.fetch(wanted)
-        source = CopySource(wanted.href, V1.strong_etag or "")
-        assert (received.source, received.size, received.body) == (source, len(LARGE), None)
-        assert received.digest == digest
-        assert (asked, parts.finished) == ([(source, len(LARGE))], {})
-
-    run(thing, act)
-
-
-@pytest.mark.parametrize("way", ["small", "accepted", "long", "copied"])
+@pytest.mark.parametrize("way", ["small", "accepted", "long"])
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_validator_is_only_kept_of_the_planned_address(way: str, moved: bool):
     """It would be sent there: another href of the asset has validators of its own."""
 
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        async def can_copy(_source: CopySource, _size: int) -> bool:
-            return True
-
         wanted = job(served.url, moved=moved)
-        fetcher.can_copy = can_copy if way == "copied" else None
         if way == "accepted":
             received = fetcher.accept(wanted, wanted.href, {b"etag": b'"v1"'}, SMALL)
         else:
             received = await fetcher.fetch(wanted)
         assert received is not None
-        assert (received.source is not None) == (way == "copied")
         assert (received.etag is None) == moved
 
-    run(Thing(LARGE if way in {"long", "copied"} else SMALL), act)
+    run(Thing(LARGE if way == "long" else SMALL), act)
 
 
 def test_a_redirect_gives_the_file_name():

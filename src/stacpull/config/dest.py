@@ -5,43 +5,38 @@ from __future__ import annotations
 import re
 from os import PathLike, fspath
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stacpull import entry_points
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.redact import cut_url
-from stacpull.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from stacpull.store.protocol import StoreKind
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
-_BUCKET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/+(.*?))?/*")
-_LONGEST_PREFIX = 512
-"""The most bytes of a prefix: keys have at most 1,024."""
 
 
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
-    """Return the bucket of DEST, or None if DEST is not a URL with a scheme of buckets.
+    """Return the bucket of DEST, or None if DEST is not the URL of a bucket.
 
     Raises:
-        UsageError: It has such a scheme, but no valid bucket or prefix.
+        UsageError: It has a scheme of buckets, but no valid bucket or prefix.
     """
-    text = dest if isinstance(dest, str) else str(dest)
-    name, colon, _ = text.strip().partition(":/")
-    scheme = name.lower()
-    if not colon or scheme not in SCHEMES or not SCHEMES[scheme].is_dest:
+    text = (dest if isinstance(dest, str) else str(dest)).strip()
+    name = _URL.match(text)
+    if name is None:
         return None
-    shown = cut_url(text)[:200]
-    found = _BUCKET.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"DEST is {shown}, which is not the URL of a bucket: use {scheme}://bucket/prefix.")
-    prefix = found[2] or ""
-    is_odd = not {"", ".", ".."}.isdisjoint(prefix.split("/")) or re.search(r"[\x00-\x1f\x7f?#]", prefix)
-    if prefix and (is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX):
-        raise UsageError(
-            f"DEST is {shown}: a prefix must have at most {_LONGEST_PREFIX} bytes, without '?', '#' and "
-            "control characters, and no part of it may be empty, '.' or '..'."
-        )
-    return BucketLocation(found[1], prefix, scheme=scheme)
+    kind: StoreKind | None = entry_points.load("stacpull.stores", name[1].lower())
+    if kind is None:
+        return None
+    try:
+        return kind.parse(text)
+    except UsageError as error:
+        raise UsageError(f"{error} It is {cut_url(text)[:200]}.") from error
 
 
 def dest_path(dest: str | PathLike[str], name: str = "DEST") -> Path:

@@ -51,16 +51,7 @@ def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
         if part == "s3" and option.environment and getattr(options, name) is None:
             found = (Setting(variables[v], v) for v in option.environment if variables.get(v))
             unset[name] = next((setting.read(option.read) for setting in found), None)
-    allowed = options.allow_instance_metadata or allows_instance_metadata(variables)
-    return attrs.evolve(options, **unset, allow_instance_metadata=allowed)
-
-
-def allows_instance_metadata(variables: Mapping[str, str]) -> bool:
-    """Return whether requests to the metadata service of EC2 are allowed.
-
-    Its address is link-local, so it is contacted only if the environment explicitly allows it.
-    """
-    return variables.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
+    return attrs.evolve(options, **unset)
 
 
 def all_variables() -> dict[str, str]:

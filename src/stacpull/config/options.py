@@ -69,8 +69,11 @@ class S3Options:
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
-    allow_instance_metadata: bool = False
-    """True to request credentials from the machine's metadata service (link-local), as on EC2."""
+    aws_metadata: bool = option(
+        False,
+        "Let roles of EC2, ECS and EKS (and identities of other clouds' machines) give credentials.",
+        group=_NETWORK,
+    )
 
 
 @attrs.frozen(field_transformer=arguments.named)
@@ -223,15 +226,18 @@ class Options:
         default=None,
         converter=attrs.converters.optional(arguments.file_path),
         metadata=declaration(
-            "With a bucket as DEST: the directory for the ledger and for notes of unfinished uploads.",
+            "With a bucket as DEST: the directory for the ledger and unfinished files.",
             metavar="DIR",
             load=arguments.directory,
             group=_DEST,
         ),
     )
+    break_lock: bool = option(
+        False, "Take over a bucket from a run that cannot end its lease. No other may be active.", group=_DEST
+    )
     dest_endpoint_url: str | None = option(
         None,
-        "With a bucket as DEST: use this S3 endpoint for it.",
+        "With a bucket as DEST: use this endpoint for it.",
         metavar="URL",
         read=arguments.web_address,
         group=_DEST,

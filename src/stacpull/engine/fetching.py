@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import ReadsItems, TransferTools
@@ -14,32 +13,12 @@ from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
-from stacpull.hosts import scheme_of
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import Arrival, Checksum, CopySource, Job, path_in_dest
+from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts
-from stacpull.store.protocol import Store, StoredFiles, remote_store
+from stacpull.store.protocol import Store, StoredFiles
 from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher, HasFile
-
-if TYPE_CHECKING:
-    from stacpull.store.streamed_parts import StreamedParts  # few mirrors are in a bucket
-
-
-def open_parts(destination: Store, options: Options, *, in_memory: bool = False) -> FileParts | StreamedParts:
-    """Return the parts of long bodies: files, or uploads to DEST. Blocks.
-
-    Args:
-        destination: DEST.
-        options: The options of the run.
-        in_memory: True if bodies may be sent to the store process, which uploads them.
-    """
-    files = FileParts(destination.parts)
-    remote = remote_store(destination)
-    if remote is None:
-        return files
-    checksum = options.recorded_checksum
-    return remote.streamed_parts(files, checksum=checksum, in_memory=in_memory) or files
 
 
 def has_file_in(files: StoredFiles) -> HasFile:
@@ -70,7 +49,7 @@ def open_pool(
     destination: Store,
     options: Options,
     *,
-    parts: FileParts | StreamedParts,
+    parts: FileParts,
     has_file: HasFile,
     prefer: tuple[str, ...],
     clip: str | None,
@@ -101,22 +80,19 @@ def open_pool(
         parts,
         checksum=checksum,
         clock=network.clock,
-        connections=CONNECTIONS if isinstance(parts, FileParts) else 1,
+        connections=CONNECTIONS,
         secrets=network.secrets,
         has_file=has_file,
-        can_copy=None if clip else _copier(destination, options),
         on_detail=on_detail,
     )
     shared = SharedDownloads(fetcher, destination, checksum=checksum)
     whole: AssetFetcher[Job, Arrival | None] = shared
-    remote = remote_store(destination)
-    if options.adopt and (remote is None or remote.may_write):  # otherwise the publisher compares files
+    if options.adopt:
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt
 
         whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)
     if (clips := clipping(clip)) is not None:
-        files = parts if isinstance(parts, FileParts) else parts.files
-        whole = clips.fetcher(fetcher, whole, files, network.events.warn)
+        whole = clips.fetcher(fetcher, whole, parts, network.events.warn)
     fast = _fast_path(network, shared) if whole is shared else None
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
@@ -130,19 +106,3 @@ def _fast_path(
     if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
         return None
     return partial(FastPath, network.client, web, shared)
-
-
-def _copier(destination: Store, options: Options) -> Callable[[CopySource, int], Awaitable[bool]] | None:
-    """Return the check whether the service of DEST can copy an object; None if it never can."""
-    s3 = options.s3
-    remote = remote_store(destination)
-    if remote is None or s3.request_payer:
-        return None
-    if (s3.endpoint_url or "").rstrip("/") != (remote.location.endpoint_url or ""):
-        return None
-    scheme, can_copy = scheme_of(remote.location.url), remote.can_copy
-
-    async def is_copied(source: CopySource, size: int) -> bool:
-        return scheme_of(source.url) == scheme and await asyncio.to_thread(can_copy, source, size)
-
-    return is_copied

@@ -15,14 +15,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress
-from stacpull.engine.fetching import has_file_in, open_parts, open_pool
+from stacpull.engine.fetching import has_file_in, open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, SourceAddress, login_advice, open_network
 from stacpull.engine.pool import JobQueue, job_queue
@@ -55,10 +54,7 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
-
-if TYPE_CHECKING:
-    from stacpull.store.parts import FileParts
-    from stacpull.store.streamed_parts import StreamedParts
+from stacpull.store.parts import FileParts
 
 _TICK = 0.25
 """Seconds between two progress events."""
@@ -98,6 +94,7 @@ class MirrorRun:
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
+            workspace.bucket,
             run,
             network.secrets,
             checksum=options.recorded_checksum,
@@ -253,9 +250,7 @@ class MirrorRun:
             on_event=self._emit,
         )
         self._summary = producer.summary
-        parts = await asyncio.to_thread(
-            open_parts, self._workspace.destination, self._options, in_memory=True
-        )
+        parts = await asyncio.to_thread(FileParts, self._workspace.destination.parts)
         transfers = await self._transfers(queue, reader, parts)
         await walk_and_transfer(producer.run, transfers, self._tick, stop=self._stop, broken=self._broken)
         await self._store.outcomes.flush()
@@ -289,9 +284,7 @@ class MirrorRun:
             return "the walk has not ended"
         return "some assets are still pending" if counters["assets_pending"] else None
 
-    async def _transfers(
-        self, queue: JobQueue[Job], reader: ItemReader, parts: FileParts | StreamedParts
-    ) -> JobRunner:
+    async def _transfers(self, queue: JobQueue[Job], reader: ItemReader, parts: FileParts) -> JobRunner:
         """Return the pool, or the workers of `--dask`."""
         network, selection, options = self._network, self._run.spec.selection, self._options
         destination = self._workspace.destination

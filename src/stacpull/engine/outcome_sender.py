@@ -10,8 +10,7 @@ limited:
   free again when its bytes are on the disk as a complete part, when the store process has them, or when it
   has failed. So there are never more assets in transfer and in memory than slots.
 - Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
-  the bodies of its workers, so the first process has at most 4 MiB per worker. The store process accepts no
-  further bodies while it has 64 MiB of unpublished ones (`store.buffered_parts`).
+  the bodies of its workers, so the first process has at most 4 MiB per worker.
 - Complete parts: while too many wait to be published, no slot is assigned, and workers get no jobs.
 
 So all processes wait for a slow disk or bucket.
@@ -41,9 +40,8 @@ from stacpull.threads import to_its_end
 
 T = TypeVar("T")
 
-LONGEST_TO_DIRECTORY = 32 << 10
-"""The most bytes of a body that is sent: copying a longer one takes longer than writing it here. For a bucket
-the limit is `LONGEST_HELD`, because the store process uploads it from memory."""
+LONGEST_SENT = 32 << 10
+"""The most bytes of a body that is sent: copying a longer one takes longer than writing it here."""
 MOST_UNDER_WAY = 4 << 20
 """Bytes of bodies that were sent and that the store process has not confirmed."""
 _BATCH = 64

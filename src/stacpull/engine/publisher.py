@@ -383,8 +383,6 @@ class Publisher:
         """Take the results of a group: its assets, then its items. It is recorded after the next sync."""
         for arrival, failure in zip(assets, results[: len(assets)], strict=True):
             if failure is None:
-                if arrival.digest is None:
-                    self._note_digest(arrival)
                 self._renamed.done.append(arrival)
                 if self._adopting:
                     self._store.drop_part(arrival.part)  # renaming does nothing between links to one file
@@ -394,12 +392,6 @@ class Publisher:
                 self._group.failures.append(failed)
         self._renamed.items.update(self.items.placed(items, results[len(assets) :]))
         self._on_published(delivered)
-
-    def _note_digest(self, arrival: Arrival) -> None:
-        """Record the digest of a file that the service of DEST has copied, which was unknown before."""
-        if self._checksum is not None and not self._store.is_local:
-            found = self._store.state_of(arrival.path, algorithm=self._checksum)
-            outcomes.note_digest(self._db, arrival.row, arrival.generation, found.digest)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction elsewhere."""

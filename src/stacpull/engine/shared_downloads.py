@@ -6,8 +6,8 @@ An asset is identified by its item and key, so each has its own row and path; on
     there is none                  becomes the first, and fetches
     has not ended                  waits until it has
     has received the asset         gets a hard link to its file, or its bytes if the file is not in place yet
-                                   or links are not supported; they are then a part like any. In a bucket, it
-                                   gets the bytes if they are in memory, or a copy that the service makes
+                                   or links are not supported; they are then a part like any. For a
+                                   bucket, it gets the bytes if they are in memory, or fetches
     has failed                     becomes the first, or waits for the job that did so before
     has received the asset, but    fetches, and is the first from then on (its item states another size or
     its file cannot be used        checksum, or the file is not proven)
@@ -31,8 +31,8 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.digests import digest_of, recorded
-from stacpull.models import Arrival, Checksum, CopySource, Job, PieceBuffer
-from stacpull.store.protocol import Store, remote_store
+from stacpull.models import Arrival, Checksum, Job, PieceBuffer
+from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
@@ -154,18 +154,12 @@ class SharedDownloads:
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
         """Make an asset from the file or body of the first job for its href; None if it must be fetched."""
         shared = first.received
-        if shared is None or shared.source is not None or not _may_be(job, first.job, shared):
+        if shared is None or not _may_be(job, first.job, shared):
             return None
-        remote = remote_store(self._destination)
-        if remote is None:
-            received = await asyncio.to_thread(self._linked, job, first, shared)
-            return received or (None if shared.body is None else _arrival_like(shared, job, shared.body))
-        if shared.body is not None:
-            return _arrival_like(shared, job, shared.body)
-        source = await asyncio.to_thread(
-            remote.copy_source, shared.path, size=shared.size, identity=first.identity, digest=shared.digest
-        )
-        return None if source is None else _arrival_like(shared, job, source)
+        if not self._destination.is_local:
+            return None if shared.body is None else _arrival_like(shared, job, shared.body)
+        received = await asyncio.to_thread(self._linked, job, first, shared)
+        return received or (None if shared.body is None else _arrival_like(shared, job, shared.body))
 
     def _linked(self, job: Job, first: Download, shared: Arrival) -> Arrival | None:
         """Link a part to the file of the first job; None if it is not in place, or not proven."""
@@ -228,16 +222,14 @@ def _places(shared: Arrival) -> list[str]:
     return [f"{PARTS}/{shared.part}", shared.path] if has_file else [shared.path]
 
 
-def _arrival_like(shared: Arrival, job: Job, content: memoryview | str | CopySource) -> Arrival:
-    """Return the asset of `job`, which has the content of another one: bytes, a part, or a copied object."""
-    body, source = (None, content) if isinstance(content, CopySource) else (content, None)
+def _arrival_like(shared: Arrival, job: Job, content: memoryview | str) -> Arrival:
+    """Return the asset of `job`, which has the content of another one: bytes, or a part."""
     return arrival_of(
         job,
         shared.size,
         shared.filename,
         shared.etag,
-        body,
+        content,
         digest=shared.digest,
-        source=source,
         verified=not shared.unproven,
     )

@@ -19,15 +19,16 @@ from stacpull.config.environment import variables_of
 from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, PartsWritten, encoded, error_of, framed
-from stacpull.engine.outcome_sender import LONGEST_TO_DIRECTORY, OutcomeSender
+from stacpull.engine.outcome_sender import LONGEST_SENT, OutcomeSender
 from stacpull.errors import DestinationError
 from stacpull.events import Listener
 from stacpull.ledger.runs import Run
+from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_variables
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
-from stacpull.schemes import SCHEMES
-from stacpull.store.protocol import LONGEST_HELD, Store, remote_store
+from stacpull.store.protocol import Store
+from stacpull.store.store_choice import store_kind
 from stacpull.threads import in_thread
 
 Ts = TypeVarTuple("Ts")
@@ -61,6 +62,7 @@ class StoreClient:
     def __init__(
         self,
         destination: Store,
+        bucket: BucketLocation | None,
         run: Run,
         secrets: Secrets,
         *,
@@ -73,6 +75,7 @@ class StoreClient:
 
         Args:
             destination: DEST, for parts that this process writes.
+            bucket: The bucket, if DEST is one.
             run: The run.
             secrets: Removed from everything that is written.
             checksum: Algorithm of the digest to record; None for none.
@@ -83,6 +86,7 @@ class StoreClient:
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
         self._destination = destination
+        self._bucket = bucket
         self._run = run
         self._secrets = secrets
         self._known_there: frozenset[str] | None = None
@@ -94,7 +98,7 @@ class StoreClient:
             destination,
             self._channel.send,
             secrets,
-            longest=LONGEST_TO_DIRECTORY if destination.is_local else LONGEST_HELD,
+            longest=LONGEST_SENT,
             checksum=checksum,
             on_broken=on_broken,
             slots=slots,
@@ -138,12 +142,10 @@ class StoreClient:
         self._process, sock = started
         self._known_there = self._secrets.values
         dest = os.fsencode(self._destination.work)
-        remote = remote_store(self._destination)
         variables: dict[str, str] = {}
-        bucket = None
-        if remote is not None:
-            bucket = remote.location
-            credentials = variables_of(SCHEMES[remote.location.scheme].dest_variables)
+        bucket = self._bucket
+        if bucket is not None:
+            credentials = variables_of(store_kind(bucket).variables)
             variables = {**credentials, **proxy_variables()}
         secrets = self._secrets.revealed()
         opening = messages.OpenMirror(dest, bucket, self._run.id, self._checksum, *secrets, variables)

@@ -45,12 +45,11 @@ from stacpull.events import Notice
 from stacpull.ledger import runs
 from stacpull.ledger.database import bind_plainly, ledger_path, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, Checksum, CopySource
+from stacpull.models import Arrival, Checksum
 from stacpull.python_process import import_early
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.buffered_parts import PendingCopy
-from stacpull.store.protocol import RemoteStore, Store, remote_store
+from stacpull.store.protocol import Store
 from stacpull.store.worker_parts import is_name
 
 _AFTER_FAILURE = {
@@ -85,8 +84,6 @@ class StoreServer:
         self._checksum: Checksum | None = None
         """The algorithm of the digest to record, as an empty checksum."""
         self._operations: StoreOperations | None = None
-        self._remote: RemoteStore | None = None
-        """DEST, if it is a bucket."""
 
     def serve(self) -> None:
         """Handle messages of the network process, until it closes the mirror or its end of the socket."""
@@ -123,8 +120,7 @@ class StoreServer:
         self._ledger = ledger_path(self._dest)
         try:
             workspace = opened.enter_context(opened_ledger(self._dest, message.bucket, self._warn))
-            self._remote = remote_store(workspace.destination)
-            if self._remote is None and self._is_process:
+            if message.bucket is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
             operations = self._operations = StoreOperations(
                 workspace,
@@ -213,8 +209,6 @@ class StoreServer:
             case UnchangedAsset():
                 publisher.keep_unchanged(message)
             case Arrivals(arrivals):
-                while not operations.store.has_room:
-                    publisher.publish()
                 publisher.add_received(self._written(arrivals, operations.store))
             case list():
                 publisher.add_received(message)
@@ -270,10 +264,7 @@ class StoreServer:
         worker, slash, name = arrival.part.rpartition("/")
         if "/" in name or (slash and not is_name(worker)):
             raise ValueError(f"{arrival.part!r} is not the name of a part")
-        if arrival.source is not None:
-            arrival.identity = self._copy_part(arrival, arrival.source)
-            arrival.digest = None
-        elif arrival.body is not None:
+        if arrival.body is not None:
             if len(arrival.body) != arrival.size:  # nothing may change on the way between the processes
                 raise ValueError(
                     f"{arrival.part} has {arrival.size} bytes, but {len(arrival.body)} were sent"
@@ -282,14 +273,6 @@ class StoreServer:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.write_part(arrival.part, arrival.body)
             arrival.body = None
-
-    def _copy_part(self, arrival: Arrival, source: CopySource) -> int:
-        """Add a part that the service of DEST will copy from an object; return its identity."""
-        if self._remote is None:
-            raise ValueError(f"{arrival.part} has no bytes")
-        algorithm = None if self._checksum is None else self._checksum.algorithm
-        copy = PendingCopy(source, arrival.size, arrival.digest, algorithm)
-        return self._remote.add_copy(arrival.part, copy)
 
     def _answer(self, operations: StoreOperations, call: messages.OperationCall) -> None:
         result, failure = _NOTHING, None

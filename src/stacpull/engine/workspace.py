@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -28,11 +27,8 @@ from stacpull.ledger.database import (
 from stacpull.models import BucketLocation
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
-from stacpull.store.protocol import Store, remote_store
-from stacpull.store.store_choice import open_files, open_store
-
-if TYPE_CHECKING:
-    from stacpull.store.lease import Lease  # few mirrors have one
+from stacpull.store.protocol import BucketLease, Store
+from stacpull.store.store_choice import open_files, open_store, store_kind
 
 
 class Workspace(msgspec.Struct, frozen=True):
@@ -43,8 +39,9 @@ class Workspace(msgspec.Struct, frozen=True):
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
-    lease: Lease | None = None
+    lease: BucketLease | None = None
     """The lease of the prefix, if DEST is a bucket."""
+    bucket: BucketLocation | None = None
 
 
 @contextmanager
@@ -69,55 +66,29 @@ def open_workspace(
     if not adopt:
         refuse_lost(dest)
     _refuse_foreign_catalog(dest, adopt=adopt)
-    location = None if bucket is None else _identified(bucket)
-    if location is not None and not (dest / ".stacpull").exists():
-        from stacpull.store.lease import OWNER  # noqa: PLC0415 - few mirrors have one
-
-        with open_files(dest, location, on_silent=on_silent) as files:
-            files.read(OWNER)  # before anything is created: the bucket may refuse the credentials
+    location = None
+    if bucket is not None:
+        mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
+        location = replace(bucket, mirror=mirror, run=run)
+        if not (dest / ".stacpull").exists():  # before anything is created: the keys may be refused
+            with open_files(dest, location, on_silent=on_silent) as files:
+                files.directories("")
     with (
         closing(
             open_store(dest, location, most_held=descriptors_here().directories, on_silent=on_silent)
         ) as destination,
         locked(dest) as lock,
-        _leased(destination) as lease,
+        nullcontext() if location is None else store_kind(location).lease(destination) as lease,
         _ledger_of(destination) as db,
     ):
-        if location is not None:
+        if location is not None and lease is not None:
             with translated(ledger_path(dest)):
-                meta.set_bucket(db, location.url, location.endpoint_url or "", location.mirror)
-                if lease is not None and lease.continues:
+                endpoint = location.endpoint_url or ""
+                meta.set_bucket(db, location.url, endpoint, lease.mirror, lease.generation)
+                if lease.continues:
                     meta.set_adopting(db, adopting=True)
         with backed_up(db, dest):
-            yield Workspace(destination, db, lock.fileno(), lease)
-
-
-def _identified(bucket: BucketLocation) -> BucketLocation:
-    """Return a bucket with the ids of its mirror and of a new run."""
-    return replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
-
-
-@contextmanager
-def _leased(destination: Store) -> Iterator[Lease | None]:
-    """Hold the lease of a bucket; fetch the ledger if it is missing here, and store copies of it.
-
-    Raises:
-        CredentialsError: The bucket rejects the credentials, or there are none.
-        DestinationError: Another mirror has the prefix, or the bucket cannot be used.
-    """
-    remote = remote_store(destination)
-    if remote is None:
-        yield None
-        return
-    from stacpull.engine.ledger_copy import fetch_copy, ledger_copies  # noqa: PLC0415 - few mirrors have one
-    from stacpull.store.lease import Lease  # noqa: PLC0415
-
-    has_ledger = ledger_path(destination.work).exists()
-    with Lease(remote, has_ledger=has_ledger) as lease:
-        if not has_ledger:
-            fetch_copy(remote)
-        with ledger_copies(remote, lease):
-            yield lease
+            yield Workspace(destination, db, lock.fileno(), lease, location)
 
 
 @contextmanager
@@ -136,9 +107,7 @@ def opened_ledger(
     """
     most_held = descriptors_here().directories
     with (
-        closing(
-            open_store(dest, bucket, most_held=most_held, publishes=True, on_silent=on_silent)
-        ) as destination,
+        closing(open_store(dest, bucket, most_held=most_held, on_silent=on_silent)) as destination,
         _ledger_of(destination) as db,
     ):
         yield Workspace(destination, db)

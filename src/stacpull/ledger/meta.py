@@ -156,15 +156,15 @@ def _inode(db: sqlite3.Connection) -> int:
     return found.st_ino if found.st_uid == os.geteuid() else -1
 
 
-def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str] | None:
-    """Return the URL, the endpoint (empty for the usual one) and the mirror id of the bucket of a mirror."""
+def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str, int] | None:
+    """Return the URL, endpoint (empty for the usual one), mirror id and last generation of a bucket."""
     stored = _get(db, "bucket")
-    return None if stored is None else cast("tuple[str, str, str]", tuple(json.loads(stored)))
+    return None if stored is None else cast("tuple[str, str, str, int]", tuple(json.loads(stored)))
 
 
-def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str) -> None:
-    """Record the bucket of a mirror, so that another one is refused."""
-    _set(db, "bucket", json.dumps([url, endpoint, mirror]))
+def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str, generation: int) -> None:
+    """Record the bucket of a mirror, so that another one is refused, and the generation of a run."""
+    _set(db, "bucket", json.dumps([url, endpoint, mirror, generation]))
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

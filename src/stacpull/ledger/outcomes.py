@@ -211,15 +211,6 @@ def _proof(arrival: Arrival) -> tuple[object, ...]:
     return arrival.size, arrival.digest, stored_etag(arrival.etag)
 
 
-def note_digest(db: sqlite3.Connection, row: int, generation: int, digest: bytes | None) -> None:
-    """Record the digest of a reserved asset that was not known when it was reserved."""
-    with transaction(db):
-        db.execute(
-            f"UPDATE assets SET sha256 = ? WHERE id = ? AND generation = ? AND state = {STATE_RESERVED}",
-            (digest, row, generation),
-        )
-
-
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     released = [(row,) for row in rows]

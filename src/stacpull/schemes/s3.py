@@ -5,19 +5,15 @@ A key is not the path of a URL: `%`, `?` and `#` are ordinary characters of a ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stacpull.schemes.scheme import Scheme, TransportSetup
 
 if TYPE_CHECKING:
     from stacpull.config.options import Options
-    from stacpull.models import BucketLocation
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
-    from stacpull.store.protocol import RemoteStore, StoredFiles
 
 
 class S3(Scheme):
@@ -27,9 +23,6 @@ class S3(Scheme):
     is_encrypted = True
     is_object_store = True
     has_md5_etags = True
-    is_dest = True
-    dest_modules = ("stacpull.store.bucket",)
-    dest_variables = ("AWS_",)
     key_variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
     def filename(self, url: str) -> str:
@@ -54,7 +47,7 @@ class S3(Scheme):
             AwsSettings(options.region, options.endpoint_url, options.profile),
             keys=None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal()),
             no_sign_request=options.no_sign_request,
-            allow_instance_metadata=options.allow_instance_metadata,
+            allow_instance_metadata=options.aws_metadata,
         )
         return S3Transport(setup.http, credentials, options, clock=setup.clock, regions=setup.regions)
 
@@ -63,28 +56,3 @@ class S3(Scheme):
         from stacpull.transfer.listing import list_prefix  # noqa: PLC0415 - only where S3 is used
 
         return await list_prefix(client, prefix)
-
-    def resolved_location(self, location: BucketLocation) -> BucketLocation:
-        """Return a bucket with the endpoint and region that the AWS tools would use."""
-        from stacpull.store.bucket_service import resolved_location  # noqa: PLC0415 - few mirrors have one: 9 ms
-
-        return resolved_location(location)
-
-    def open_store(
-        self,
-        work: Path,
-        location: BucketLocation,
-        *,
-        publishes: bool,
-        on_silent: Callable[[str], None],
-    ) -> RemoteStore:
-        """Open a bucket for a run."""
-        from stacpull.store.bucket import BucketStore  # noqa: PLC0415 - see above
-
-        return BucketStore(work, location, publishes=publishes, on_silent=on_silent)
-
-    def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> StoredFiles:
-        """Open a bucket for reading."""
-        from stacpull.store.bucket import BucketFiles  # noqa: PLC0415 - see above
-
-        return BucketFiles(location, on_silent=on_silent)

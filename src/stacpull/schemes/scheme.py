@@ -8,7 +8,7 @@ nothing for S3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, uses_relative
@@ -18,12 +18,10 @@ import msgspec
 if TYPE_CHECKING:
     from stacpull.clock import Clock
     from stacpull.config.options import Options
-    from stacpull.models import BucketLocation
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
     from stacpull.redact import Secrets
-    from stacpull.store.protocol import RemoteStore, StoredFiles
 
 
 class TransportSetup(msgspec.Struct, frozen=True):
@@ -59,11 +57,6 @@ class Scheme:
             documents read from the same scheme, may use it.
         is_object_store: True if the URL is a bucket and a key, and `list_prefix` lists keys.
         has_md5_etags: True if an ETag of 32 hexadecimal digits is the MD5 of the content.
-        is_dest: True if DEST can be a URL of this scheme: a bucket and a prefix. Then the scheme has
-            `open_store` and `open_files`.
-        dest_modules: Modules that a run needs for such a DEST. They are imported in the background.
-        dest_variables: Prefixes of environment variables with credentials for such a DEST. They are sent to
-            the store process.
         key_variables: Names of environment variables with keys. They are sent to Dask workers, over private
             connections only.
     """
@@ -75,9 +68,6 @@ class Scheme:
     is_remote: bool = True
     is_object_store: bool = False
     has_md5_etags: bool = False
-    is_dest: bool = False
-    dest_modules: tuple[str, ...] = ()
-    dest_variables: tuple[str, ...] = ()
     key_variables: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -127,39 +117,4 @@ class Scheme:
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
-        raise NotImplementedError
-
-    # --- as DEST -----------------------------------------------------------------------------------------
-
-    def resolved_location(self, location: BucketLocation) -> BucketLocation:
-        """Return DEST with the endpoint and region of this environment, which later runs keep.
-
-        Raises:
-            CredentialsError: The configured credentials do not exist.
-        """
-        return location
-
-    def open_store(
-        self,
-        work: Path,
-        location: BucketLocation,
-        *,
-        publishes: bool,
-        on_silent: Callable[[str], None],
-    ) -> RemoteStore:
-        """Open DEST for a run.
-
-        Args:
-            work: The directory of the ledger.
-            location: DEST.
-            publishes: True in the process that publishes.
-            on_silent: Called once, from any thread, with a sentence for the user if DEST does not answer.
-
-        Raises:
-            DestinationError: The work directory cannot be created or written.
-        """
-        raise NotImplementedError
-
-    def open_files(self, location: BucketLocation, *, on_silent: Callable[[str], None]) -> StoredFiles:
-        """Open DEST for reading. `on_silent`: as for `open_store`."""
         raise NotImplementedError

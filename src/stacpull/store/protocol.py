@@ -1,6 +1,6 @@
 """The interface of DEST for the rest of the program, for directories and buckets.
 
-`StoredFiles` only reads. `RemoteStore` is a `Store` on the network. `Store` also publishes, in this order:
+`StoredFiles` only reads. `Store` also publishes, in this order:
 
     stage      `write_part`, `new_part`, `link_part`: the bytes are in the store, under the name of a part
     sync       `sync`: parts, and everything placed before, survive a loss of power
@@ -8,8 +8,8 @@
     remove     `remove`, `tidy`
 
 The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
-`sync`. `LocalStore` is a directory, `BucketStore` a bucket, and tests use a store in memory. All three pass
-`tests/store/store_contract.py`.
+`sync`. `LocalStore` is a directory. Other kinds of DEST (`StoreKind`) are packages beside the core, such as
+`stacpull_cloud`. All stores pass `tests/store/store_contract.py`.
 
 The interfaces document their methods; the classes that implement them add what is special to them.
 
@@ -22,20 +22,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
+from typing import BinaryIO, NamedTuple, Protocol
 
-from stacpull.models import BucketLocation, CopySource, Failure
+from stacpull.errors import DestinationError
+from stacpull.models import BucketLocation, Failure
 from stacpull.redact import Secret
-
-if TYPE_CHECKING:
-    from stacpull.store.buffered_parts import PendingCopy
-    from stacpull.store.parts import FileParts
-    from stacpull.store.streamed_parts import StreamedParts
 
 HELD_DIRECTORIES = 64
 """The most directories of DEST that are held open at once, if there are enough descriptors."""
-LONGEST_HELD = 8 << 20
-"""The most bytes of a body that the store process publishes from memory, if DEST is a bucket."""
 
 
 IsStopped = Callable[[], bool]
@@ -109,15 +103,6 @@ class Placement(NamedTuple):
     name: str
     may_replace: bool
     digest: bytes | None = None
-
-
-class OwnObject(NamedTuple):
-    """A small object of the mirror itself, such as the lease."""
-
-    body: bytes
-    etag: str
-    age: float
-    """Seconds since it was written, by the clock of the server; 0 if the server does not state a date."""
 
 
 class StoredFiles(Protocol):
@@ -248,11 +233,6 @@ class Store(StoredFiles, Protocol):
         ...
 
     # --- parts: staged bytes -----------------------------------------------------------------------------
-
-    @property
-    def has_room(self) -> bool:
-        """False while too many bytes of parts are in memory to accept more."""
-        ...
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
@@ -385,106 +365,68 @@ class Store(StoredFiles, Protocol):
         ...
 
 
-class RemoteStore(Store, Protocol):
-    """A store on the network, which other machines can also reach. One mirror at a time has its lease."""
+class BucketLease(Protocol):
+    """The lease of a bucket for a run: a context manager.
 
-    @property
-    def location(self) -> BucketLocation:
-        """Its location."""
-        ...
+    Entering it raises `CredentialsError`, or `DestinationError` if another run has the lease.
+    """
 
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        """Its credentials."""
-        ...
+    mirror: str
+    """The id of the mirror in the bucket."""
+    generation: int
+    """The number of this run among the runs on the bucket. The ledger records it."""
+    continues: bool
+    """True if the bucket may have files that the ledger here does not record."""
+    before: str | None
+    """The work directory that was used last, as text, if it was another one."""
+    secrets: tuple[Secret, ...]
+    """The credentials of DEST."""
+    lost: DestinationError | None
+    """The error that must end the run, because another one has taken the bucket."""
 
-    @property
-    def may_write(self) -> bool:
-        """False in a Dask worker whose credentials are missing or may not write here. May block."""
-        ...
 
-    def read_own(self, path: str) -> OwnObject | None:
-        """Return a small object of the mirror itself, None if there is none.
+class StoreKind(Protocol):
+    """A kind of DEST that is not a directory. Packages register one in `stacpull.stores`, by URL scheme."""
 
-        Raises:
-            CredentialsError, DestinationError: As any request.
-        """
-        ...
+    modules: tuple[str, ...]
+    """Modules that a run needs: they are imported in the background."""
+    variables: tuple[str, ...]
+    """Prefixes of environment variables with credentials: they are sent to the store process."""
 
-    def write_own(self, path: str, body: bytes, *, replaces: OwnObject | None) -> bool:
-        """Write a small object of the mirror itself; return False if another program has changed it.
-
-        Args:
-            path: Of the object.
-            body: Its content.
-            replaces: The version to replace; None if there was no object.
+    def parse(self, url: str) -> BucketLocation | None:
+        """Return the bucket of a URL with this scheme; None if it is not a bucket.
 
         Raises:
-            CredentialsError, DestinationError: As any request.
+            UsageError: It has no valid bucket or prefix.
         """
         ...
 
-    def store_own(self, path: str, file: BinaryIO, size: int, sha256: bytes) -> bool:
-        """Store a file of the mirror itself, replacing an earlier version.
-
-        Args:
-            path: Of the object.
-            file: Its content.
-            size: In bytes.
-            sha256: Of the content.
-
-        Returns:
-            False if another program has replaced the object, which is then kept.
+    def resolved(self, location: BucketLocation) -> BucketLocation:
+        """Return a bucket with the endpoint and region of the user's configuration.
 
         Raises:
-            CredentialsError, DestinationError: As any request; or another mirror has the lease.
+            CredentialsError: The configured credentials do not exist.
+            UsageError: An option does not fit.
         """
         ...
 
-    def can_copy(self, source: CopySource, size: int) -> bool:
-        """Return True if the service of this store can copy an object of that size."""
-        ...
-
-    def copy_source(
-        self, path: str, *, size: int, identity: int | None, digest: bytes | None
-    ) -> CopySource | None:
-        """Return the object of a published part as a source to copy.
+    def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
+        """Open DEST for a run.
 
         Args:
-            path: Its path in DEST.
-            size: In bytes.
-            identity: Of the part, if it is known.
-            digest: The recorded digest, if it is known. It or the identity proves that it is the object.
-
-        Returns:
-            None if it is not there, or not proven, or the service copies nothing.
+            work: The directory of the ledger.
+            location: DEST.
+            on_silent: Called once, from any thread, with a sentence for the user if DEST does not answer.
 
         Raises:
-            CredentialsError, DestinationError: As any request.
+            DestinationError: The work directory cannot be created or written.
         """
         ...
 
-    def streamed_parts(
-        self, files: FileParts, *, checksum: str | None, in_memory: bool = False
-    ) -> StreamedParts | None:
-        """Return the parts that are uploaded while they arrive; None to use `files` instead. Blocks.
-
-        Args:
-            files: Part files, for bodies that do not arrive in order.
-            checksum: Algorithm of the digest to record; None for none.
-            in_memory: True if short bodies may be sent to the store process.
-        """
+    def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
+        """Open DEST for reading. `on_silent`: as for `open_store`."""
         ...
 
-    def add_copy(self, name: str, copy: PendingCopy) -> int:
-        """Add a part that the service will copy from an object. It replaces a part with the same name.
-
-        Returns:
-            The identity of the part.
-        """
+    def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
+        """Return the lease of DEST for a run. It also fetches the ledger if DEST has a newer copy."""
         ...
-
-
-def remote_store(store: Store) -> RemoteStore | None:
-    """Return the store as a `RemoteStore`, None if it is a directory."""
-    return None if store.is_local else cast("RemoteStore", store)

@@ -105,10 +105,6 @@ class StagedParts:
             finally:
                 os.close(own)
 
-    @property
-    def has_room(self) -> bool:
-        return True
-
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         try:
             fd = self._create_part(name)

@@ -6,12 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from stacpull import entry_points
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull.schemes import SCHEMES
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.local_store import LocalStore
-from stacpull.store.protocol import HELD_DIRECTORIES, Store, StoredFiles
+from stacpull.store.protocol import HELD_DIRECTORIES, Store, StoredFiles, StoreKind
+
+
+def store_kind(location: BucketLocation) -> StoreKind:
+    """Return the kind of DEST that a location is.
+
+    Raises:
+        UsageError: Its package is not installed.
+    """
+    kind: StoreKind = entry_points.require("stacpull.stores", location.scheme, f"{location.url} as DEST")
+    return kind
 
 
 def open_store(
@@ -19,7 +29,6 @@ def open_store(
     location: BucketLocation | None,
     *,
     most_held: int = HELD_DIRECTORIES,
-    publishes: bool = False,
     on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
     """Open the store of a mirror for a run.
@@ -28,7 +37,6 @@ def open_store(
         work: The mirror, or the directory of its ledger.
         location: Its bucket; None if it is a directory.
         most_held: The most directories to hold open at once.
-        publishes: True in the process that publishes.
         on_silent: Called once, from any thread, with a sentence for the user if a bucket does not answer.
 
     Raises:
@@ -36,7 +44,7 @@ def open_store(
     """
     if location is None:
         return LocalStore(work, most_held=most_held)
-    return SCHEMES[location.scheme].open_store(work, location, publishes=publishes, on_silent=on_silent)
+    return store_kind(location).open_store(work, location, on_silent)
 
 
 @contextmanager
@@ -58,7 +66,7 @@ def open_files(
         if location is None:
             files: StoredFiles = DirectoryFiles(work)
         else:
-            files = SCHEMES[location.scheme].open_files(location, on_silent=on_silent)
+            files = store_kind(location).open_files(location, on_silent)
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):

@@ -88,12 +88,10 @@ class WriterThread:
         """Write a body under the name of a complete part.
 
         Returns:
-            The current name of the part; empty for an object that the service of DEST copies.
+            The current name of the part.
         """
         part = arrival.part
         arrival.part = part_name_of(arrival)
-        if arrival.source is not None:
-            return ""
         if arrival.body is None:
             if not part:
                 raise ValueError("a received asset has neither body nor part")
@@ -109,6 +107,6 @@ class WriterThread:
 
         It may have another one, if its ETag, which is in the name, was escaped.
         """
-        if staged and (staged != arrival.part or not arrival.identity):
+        if staged != arrival.part or not arrival.identity:
             arrival.identity = self._destination.rename_part(staged, arrival.part)
         return arrival

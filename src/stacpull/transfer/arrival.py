@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacpull.models import Arrival, CopySource, Job, PieceBuffer
+from stacpull.models import Arrival, Job, PieceBuffer
 from stacpull.planning.layout import final_name
 
 
@@ -11,10 +11,9 @@ def arrival_of(
     size: int,
     filename: str,
     etag: str | None,
-    content: bytes | memoryview | PieceBuffer | str | None,
+    content: bytes | memoryview | PieceBuffer | str,
     *,
     digest: bytes | None = None,
-    source: CopySource | None = None,
     verified: bool = True,
 ) -> Arrival:
     """Return the received asset of a job.
@@ -25,9 +24,8 @@ def arrival_of(
         filename: Base name of the resolved URL, percent-decoded.
         etag: The ETag of the response, or its date (`Validator.etag_or_date`). An ETag from another URL than
             the planned one is not kept: the next run would send it to the planned URL.
-        content: Its bytes, or the name of its part; None if the service of DEST copies it.
+        content: Its bytes, or the name of its part.
         digest: The digest to record, if it is known.
-        source: The object that the service of DEST copies, if it does.
         verified: False if nothing proved its length.
 
     Returns:
@@ -52,7 +50,6 @@ def arrival_of(
         not verified,
         part,
         None if body is None else memoryview(body),
-        source,
         False,
         filename,
     )

@@ -46,7 +46,6 @@ from stacpull.hosts import host_of
 from stacpull.models import (
     Arrival,
     Checksum,
-    CopySource,
     Failure,
     FailureKind,
     Job,
@@ -134,7 +133,6 @@ class Fetcher:
         clock: The clock.
         secrets: Texts that must never be stored, even if a server sends them.
         has_file: A lost file of `Job.version_in_dest` is fetched completely.
-        can_copy: Returns True if the service of DEST can copy an object of this size; None if it never can.
         on_detail: Called with messages for the most verbose log.
     """
 
@@ -149,7 +147,6 @@ class Fetcher:
         clock: Clock | None = None,
         secrets: Secrets | None = None,
         has_file: HasFile = _has_no_file,
-        can_copy: Callable[[CopySource, int], Awaitable[bool]] | None = None,
         on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client
@@ -160,7 +157,6 @@ class Fetcher:
         self.clock = clock or SystemClock()
         self.secrets = Secrets() if secrets is None else secrets
         self.has_file = has_file
-        self.can_copy = can_copy
         self.on_detail = on_detail
         self.budget = BufferBudget()
         self.without_ranges = Recent[str, None]()
@@ -335,7 +331,7 @@ class _Attempt:
                 await self._discard()
                 if meaning is ResumeVerdict.CHANGED:
                     raise TransferError(another_range(response.url))
-                taken = await self._take(response) if meaning is ResumeVerdict.REPLACE else None
+                taken = await self._receive(response) if meaning is ResumeVerdict.REPLACE else None
         return await self._start(may_resume=False) if taken is None else await self._confirm(taken)
 
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
@@ -343,7 +339,7 @@ class _Attempt:
         taken = None
         async with self._open(change_headers(version.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
-                taken = await self._take(response)
+                taken = await self._receive(response)
             is_denied = denies(version.validator, response.headers)
         if taken is not None:
             return await self._confirm(taken)
@@ -359,7 +355,7 @@ class _Attempt:
             doubt: A check for the digest of the first fetch, if only its ETag disagreed.
         """
         async with self._open({}, _WHOLE) as response:
-            taken = await self._take(response, doubt)
+            taken = await self._receive(response, doubt)
         return await self._confirm(taken)
 
     async def _confirm(self, body: Body | Arrival) -> Arrival:
@@ -399,44 +395,6 @@ class _Attempt:
         started, self._started = self._started, None
         request = started or Request(self._job.href, headers=headers)
         return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
-
-    async def _take(self, response: Exchange, doubt: Check | None = None) -> Body | Arrival:
-        """Receive the body of a 200, unless the service of DEST can copy the object."""
-        if self._fetcher.can_copy is not None and doubt is None:
-            copied = await self._copied(response, self._fetcher.can_copy)
-            if copied is not None:
-                return copied
-        return await self._receive(response, doubt)
-
-    async def _copied(
-        self, response: Exchange, can_copy: Callable[[CopySource, int], Awaitable[bool]]
-    ) -> Arrival | None:
-        """Return the asset as a copy for the service of DEST to make; None if it must be received.
-
-        The item's checksum must agree with the service's, or have the recorded algorithm: that digest is
-        computed from the copy.
-        """
-        job, fetcher, headers = self._job, self._fetcher, response.headers
-        size, validator = content_length(headers), fetcher.validator(headers)
-        is_long = size is not None and size > fetcher.small_limit and job.size in {None, size}
-        if not is_long or size is None or validator.strong_etag is None or coding_of(headers) is not None:
-            return None
-        stated = {
-            check.checksum.algorithm: check.checksum.digest
-            for check in expected_checks(None, response.status, headers, is_s3=True)
-        }
-        expected = None if fetcher.checksum is None else stated.get(fetcher.checksum)
-        for required in (job.checksum, None if job.sha256 is None else recorded(job.sha256)):
-            if required is None or stated.get(required.algorithm) == required.digest:
-                continue
-            if required.algorithm != fetcher.checksum or expected not in {None, required.digest}:
-                return None
-            expected = required.digest
-        source = CopySource(job.href, validator.strong_etag)
-        if not await can_copy(source, size):
-            return None
-        name = fetcher.secrets.scrub(filename_of(response.url))
-        return arrival_of(job, size, name, validator.etag_or_date, None, digest=expected, source=source)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""

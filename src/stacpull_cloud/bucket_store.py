@@ -1,0 +1,261 @@
+"""A bucket as DEST (`stacpull.store.protocol.Store`).
+
+Parts are files in the work directory, as for a directory; so the download of a long body resumes. Publishing
+a part is one upload, after which the object is durable: `sync` does nothing. An object that appears is
+complete. It is only created, never replaced, unless it belongs to the mirror.
+
+An object states the digest of its content as metadata, so that `verify` need not read it, and the identity of
+its part, by which a start after a kill recognises it. The response to an upload may be lost. The repeated
+upload then fails because the object exists, and its digest shows that it is ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from stacpull.digests import recorded
+from stacpull.models import BucketLocation, Checksum, Failure, FailureKind, path_in_dest
+from stacpull.redact import Secret
+from stacpull.store.disk_errors import destination_errors, foreign_file
+from stacpull.store.inspection import LONGEST_DOCUMENT, digest_by
+from stacpull.store.protocol import Entry, FileState, IsStopped, Placement, StagedFile, never
+from stacpull.store.staging import StagedParts
+from stacpull_cloud.lease import LeaseCheck
+from stacpull_cloud.objects import THREADS, Found, Objects
+
+DIGEST = "stacpull"
+"""With the name of the algorithm: the digest of the content. Azure allows no `-` in names."""
+_PART = "stacpullpart"
+_LONGEST_KEY = 1024
+_PIECE = 4 << 20
+_NO_NAMES = frozenset({"", ".", ".."})
+
+
+class BucketFiles:
+    """The objects of a mirror, for reading (`StoredFiles`)."""
+
+    def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
+        """Create the reader; nothing is sent yet. `on_silent`: see `Objects`."""
+        self.location = location
+        self.objects = Objects(location, on_silent)
+
+    @property
+    def name(self) -> str:
+        return self.location.url
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return self.objects.service.secrets
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def state_of(
+        self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
+    ) -> FileState:
+        """The digest is the one that the object states; without one, the object is read."""
+        found = self.objects.find(path)
+        if found is None:
+            return FileState()
+        if algorithm is None:
+            return FileState(found.size)
+        stated = _stated(found, algorithm)
+        if stated is not None:
+            return FileState(found.size, stated)
+        with self._opened(found) as file:
+            hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+        return FileState(found.size) if hashed is None else FileState(*hashed)
+
+    def obstacle(self, path: str) -> str | None:
+        """A bucket has no directories, so there are no obstacles."""
+        del path
+        return None
+
+    def has(self, path: str, *, unknown: bool = True) -> bool:
+        del unknown
+        return self.objects.find(path) is not None
+
+    def read(self, path: str) -> bytes | None:
+        found = self.objects.read(path, LONGEST_DOCUMENT)
+        return None if found is None else found[1]
+
+    def open(self, path: str) -> BinaryIO:
+        found = self.objects.find(path)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
+        return self._opened(found)
+
+    def _opened(self, found: Found) -> BinaryIO:
+        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self.objects, found), _PIECE))
+
+    def modified(self, path: str) -> float | None:
+        found = self.objects.find(path)
+        return None if found is None else found.modified.timestamp()
+
+    def names(self, directory: str) -> list[str]:
+        files, inner = self._listed(directory)
+        return [*files, *inner]
+
+    def directories(self, directory: str) -> list[str]:
+        return sorted(self._listed(directory)[1])
+
+    def _listed(self, directory: str) -> tuple[list[str], list[str]]:
+        files, inner = self.objects.directory(directory)
+        if directory and not (files or inner):
+            raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
+        return files, inner
+
+    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
+        for page in self.objects.pages():
+            entries = [Entry(one.path, is_file=True) for one in page if one.path.split("/")[0] not in skipped]
+            if entries:
+                yield entries
+
+
+class BucketStore(StagedParts, BucketFiles):
+    """The objects of a mirror, for a run (`Store`)."""
+
+    is_local = False
+    covers_ledger = False
+    warning: str | None = None
+
+    def __init__(
+        self, work: Path, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Open the work directory. A missing one is created.
+
+        Args:
+            work: The directory of the ledger.
+            location: The bucket.
+            on_silent: See `Objects`.
+
+        Raises:
+            DestinationError: The work directory cannot be created or written.
+        """
+        StagedParts.__init__(self, work)
+        BucketFiles.__init__(self, location, on_silent)
+        self._lease = LeaseCheck(self.objects)
+        self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
+
+    def close(self) -> None:
+        """Wait for the uploads, and close the parts."""
+        self._threads.shutdown()
+        StagedParts.close(self)
+
+    @staticmethod
+    def identity_of(found: os.stat_result) -> int:
+        """Return the identity of a part: its inode alone is used again once the part is published."""
+        return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
+
+    # --- publishing --------------------------------------------------------------------------------------
+
+    def sync(self, parts: Sequence[str]) -> None:
+        """The work directory only has what can be fetched again."""
+
+    def sync_file(self, path: str) -> None:
+        """An object is durable."""
+
+    def sync_singly(self) -> bool:
+        return False
+
+    def mark_changed(self, directory: str) -> None:
+        """There are no directories."""
+
+    def tidy(self, directory: str) -> None:
+        """There are no directories."""
+
+    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+        return self._place(Placement(part, directory, name, replace))
+
+    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+        return list(self._threads.map(self._place, files))
+
+    def _place(self, file: StagedFile) -> Failure | None:
+        path = path_in_dest(file.directory, file.name)
+        key = self.objects.key(path)
+        is_odd = not _NO_NAMES.isdisjoint(path.split("/")) or "\0" in path
+        if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
+            return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
+        digests = {"sha256": b""}
+        if file.digest is not None:
+            known = recorded(file.digest)
+            digests[known.algorithm] = known.digest
+        size = -1
+        with destination_errors(self.work):
+            for algorithm, digest in digests.items():
+                state = self.state_of_part(file.part, algorithm=None if digest else algorithm)
+                size, digests[algorithm] = state.size or 0, digest or state.digest or b""
+        identity = self.part_identity(file.part)
+        attributes = {DIGEST + name: digest.hex() for name, digest in digests.items()}
+        attributes[_PART] = str(identity[0] if identity else 0)
+        self._lease.check()
+        with destination_errors(self.work):
+            is_stored = self.objects.put(
+                path, self.parts / file.part, attributes, create=not file.may_replace
+            )
+        if not is_stored:
+            there = self.objects.find(path)
+            if there is None or (there.size, _stated(there, "sha256")) != (size, digests["sha256"]):
+                return foreign_file(path)
+        self.drop_part(file.part)
+        return None
+
+    def holds_same(self, part: str, directory: str, name: str) -> bool:
+        there = self.state_of(path_in_dest(directory, name))
+        return there.size is not None and there == self.state_of_part(part)
+
+    def identity(self, directory: str, name: str) -> tuple[int, int] | None:
+        found = self.objects.find(path_in_dest(directory, name))
+        if found is None:
+            return None
+        stated = found.attributes.get(_PART, "")
+        return (int(stated) if stated.isdecimal() else 0), found.size
+
+    def remove(self, directory: str, name: str) -> None:
+        self._lease.check()
+        self.objects.remove(path_in_dest(directory, name))
+
+
+class _ObjectFile(io.RawIOBase):
+    """One version of an object, read in ranges."""
+
+    def __init__(self, objects: Objects, found: Found) -> None:
+        super().__init__()
+        self._objects, self._found, self._at = objects, found, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._found.size}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
+        length = min(len(buffer), self._found.size - self._at)
+        if length <= 0:
+            return 0
+        data = self._objects.read_range(self._found.path, self._at, length, self._found.etag)
+        buffer[:length] = data
+        self._at += length
+        return length
+
+
+def _stated(found: Found, algorithm: str) -> bytes | None:
+    """Return the digest that an object states."""
+    try:
+        return bytes.fromhex(found.attributes[DIGEST + algorithm])
+    except (KeyError, ValueError):
+        return None

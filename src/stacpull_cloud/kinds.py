@@ -1,0 +1,122 @@
+"""The kinds of buckets that `stacpull` finds by its entry points (`stacpull.stores`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings, endpoint_variable
+from stacpull.errors import UsageError
+from stacpull.models import BucketLocation
+from stacpull.store.protocol import BucketLease, Store, StoredFiles
+
+if TYPE_CHECKING:
+    from stacpull_cloud.bucket_store import BucketStore
+
+_AZURE = ".blob.core.windows.net"
+_LAKE = ".dfs.core.windows.net"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_LONGEST_PREFIX = 512
+"""The most bytes of a prefix: keys have at most 1,024."""
+_ODD = re.compile(r"[\x00-\x1f\x7f?#]")
+
+
+class Buckets:
+    """The buckets of one cloud as DEST (`stacpull.store.protocol.StoreKind`)."""
+
+    modules = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
+
+    def __init__(self, scheme: str, variables: tuple[str, ...]) -> None:
+        self._scheme = scheme
+        self.variables = variables
+
+    def parse(self, url: str) -> BucketLocation | None:
+        """Return the bucket of a URL; None if it is no bucket.
+
+        Raises:
+            UsageError: It has the scheme of buckets, but no valid bucket or prefix.
+        """
+        scheme, _, rest = url.partition(":")
+        host, _, path = rest.lstrip("/").partition("/")
+        account = None
+        if scheme.lower() == "https":
+            if not host.lower().endswith(_AZURE):
+                return None
+            account = host[: -len(_AZURE)]
+            host, _, path = path.partition("/")
+        elif scheme.lower() in {"abfs", "abfss"}:
+            host, _, server = host.partition("@")
+            if server:
+                account = server.lower().removesuffix(_LAKE).removesuffix(_AZURE)
+        prefix = path.strip("/")
+        parts = prefix.split("/") if prefix else []
+        is_odd = not {"", ".", ".."}.isdisjoint(parts) or _ODD.search(prefix)
+        if not _NAME.fullmatch(host) or (account is not None and not account.isalnum()):
+            raise UsageError(f"DEST is not the URL of a bucket: use {self._scheme}://bucket/prefix.")
+        if is_odd or len(prefix.encode("utf-8", "replace")) > _LONGEST_PREFIX:
+            raise UsageError(
+                f"DEST is in {self._scheme}://{host}: a prefix must have at most {_LONGEST_PREFIX} bytes, "
+                "without '?', '#' and control characters, and no part of it may be empty, '.' or '..'."
+            )
+        return BucketLocation(host, prefix, scheme=self._scheme, account=account)
+
+    def resolved(self, location: BucketLocation) -> BucketLocation:
+        """Return a bucket with the endpoint and region of the user's configuration.
+
+        Raises:
+            CredentialsError: The profile does not exist.
+            UsageError: An option or the configuration does not fit.
+        """
+        if location.scheme != "s3":
+            if location.profile or location.region:
+                raise UsageError("--dest-profile and --dest-region are for s3:// only.")
+            if location.scheme == "az" and location.account is None:
+                return replace(location, account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"))
+            return location
+        wanted = AwsSettings(location.region, location.endpoint_url or endpoint_variable(), location.profile)
+        with ThreadPoolExecutor(1, "stacpull-aws") as thread:  # this thread may have a loop of its own
+            found = thread.submit(asyncio.run, AwsCredentials(wanted).settings()).result()
+        endpoint = (found.endpoint_url or "").rstrip("/")
+        if urlsplit(endpoint).username is not None:
+            raise UsageError(
+                "The endpoint of the AWS configuration must not contain a user or a password: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+            )
+        is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
+        return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
+
+    def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
+        """Open a bucket for a run."""
+        from stacpull_cloud.bucket_store import BucketStore  # noqa: PLC0415 - obstore
+
+        return BucketStore(work, location, on_silent)
+
+    def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
+        """Open a bucket for reading."""
+        from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore
+
+        return BucketFiles(location, on_silent)
+
+    def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
+        """Return the lease of a bucket for a run, with the copy of the ledger."""
+        from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore
+        from stacpull_cloud.ledger_copy import LedgerCopy  # noqa: PLC0415 - see above
+
+        objects = cast("BucketStore", store).objects
+        copy = LedgerCopy(objects, store.work)
+        return Lease(objects, str(store.work.absolute()), store.parts.stat().st_ino, copy)
+
+
+S3 = Buckets("s3", ("AWS_",))
+GOOGLE = Buckets("gs", ("GOOGLE_",))
+AZURE = Buckets("az", ("AZURE_",))

@@ -1,0 +1,183 @@
+"""Mirrors in buckets have the same files as mirrors in directories, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stacpull.models import BucketLocation
+from stacpull_cloud import lease
+from stacpull_cloud.bucket_store import BucketFiles
+
+ITEMS = 60
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """Items with small files, and one of 20 MiB."""
+    home = tmp_path / "source"
+    home.mkdir()
+    chance = random.Random(1)
+    items = []
+    for number in range(ITEMS):
+        (home / f"{number}.bin").write_bytes(chance.randbytes(3000 + number))
+        items.append(
+            {
+                "type": "Feature",
+                "stac_version": "1.0.0",
+                "id": f"i{number}",
+                "collection": "c",
+                "geometry": None,
+                "properties": {"datetime": "2024-01-01T00:00:00Z"},
+                "links": [],
+                "assets": {"a": {"href": f"./{number}.bin"}},
+            }
+        )
+    (home / "long.bin").write_bytes(chance.randbytes(20 << 20))
+    items[0]["assets"]["long"] = {"href": "./long.bin"}
+    path = home / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return str(path)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "stacpull", *arguments]
+
+
+def run(*arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    ran = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=110, check=False)
+    assert code is None or ran.returncode == code, ran.stdout + ran.stderr
+    return ran
+
+
+def in_bucket(location: BucketLocation) -> dict[str, bytes]:
+    """Return the files of a mirror in a bucket."""
+    with closing(BucketFiles(location)) as files:
+        paths = [entry.path for page in files.walk(frozenset({".stacpull"})) for entry in page]
+        return {path: files.read(path) or b"" for path in paths}
+
+
+def in_directory(path: Path) -> dict[str, bytes]:
+    found = (file for file in path.rglob("*") if file.is_file())
+    named = {file.relative_to(path).as_posix(): file for file in found}
+    return {name: file.read_bytes() for name, file in named.items() if not name.startswith(".stacpull")}
+
+
+def test_a_mirror_is_that_of_a_directory(
+    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
+) -> None:
+    run("mirror", source, *dest)
+    run("mirror", source, str(tmp_path / "directory"))
+    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+    again = json.loads(run("mirror", source, *dest, "--json").stdout.splitlines()[-1])
+    assert (again["assets_skipped"], again["bytes_done"]) == (ITEMS + 1, again["bytes_done"])
+    assert "OK" in run("verify", *dest).stdout
+    assert "complete" in run("status", *dest).stdout
+    run("export", dest[0], str(tmp_path / "t.csv"), "-f", "csv", *dest[1:])
+    run("report", dest[0], "-o", str(tmp_path / "r.html"), *dest[1:])
+    refused = run("verify", str(tmp_path / "work"), code=2)
+    assert f"use {location.url} as DEST, with --work" in refused.stderr
+
+
+def test_damage_is_found(location: BucketLocation, dest: list[str], source: str) -> None:
+    run("mirror", source, *dest)
+    with closing(BucketFiles(location)) as files:
+        files.objects.remove("c/i1/a.bin")
+        files.objects.put("c/i2/a.bin", b"other", {}, create=False)
+    assert "2 files damaged" in run("verify", *dest, code=1).stdout
+
+
+@pytest.mark.timeout(300)
+def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: str, tmp_path: Path) -> None:
+    run("mirror", source, str(tmp_path / "directory"))
+    chance = random.Random(7)
+    for _ in range(5):
+        with subprocess.Popen(
+            command("mirror", source, *dest),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            time.sleep(chance.uniform(0.4, 1.6))
+            os.killpg(process.pid, signal.SIGKILL)
+    run("mirror", source, *dest)
+    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert "OK" in run("verify", *dest, "--strict").stdout
+    assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+
+
+def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[str], source: str) -> None:
+    run("mirror", source, *dest)
+    with closing(BucketFiles(location)) as files:
+        newest = lease._newest(files.objects)
+        assert newest is not None
+        other = {**newest.holder, "held": True, "host": "elsewhere", "run": "another"}
+        path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
+        assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
+    refused = run("mirror", source, *dest, code=5)
+    assert "on elsewhere: wait for it" in refused.stderr
+    assert "--break-lock" in refused.stderr
+    run("mirror", source, *dest, "--break-lock")
+
+
+def test_the_newer_ledger_wins(
+    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
+) -> None:
+    """A stale copy of the work directory takes the ledger that is in the bucket."""
+    document = json.loads(Path(source).read_text())
+    half = Path(source).with_name("half.json")
+    half.write_text(json.dumps({**document, "features": document["features"][: ITEMS // 2]}))
+    run("mirror", str(half), *dest)
+    stale = tmp_path / "stale"
+    shutil.copytree(tmp_path / "work", stale)
+    run("mirror", source, *dest)
+    before = in_bucket(location)
+    run("mirror", source, dest[0], "--work", str(stale), *dest[3:])
+    assert in_bucket(location) == before
+    status = json.loads(run("status", dest[0], "--work", str(stale), *dest[3:], "--json").stdout)
+    assert (status["assets_done"], status["assets_failed"]) == (ITEMS + 1, 0)
+
+
+def test_an_empty_work_directory_continues(
+    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
+) -> None:
+    run("mirror", source, *dest)
+    report = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
+    assert json.loads(report.stdout.splitlines()[-1])["assets_skipped"] == ITEMS + 1
+
+
+def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], source: str) -> None:
+    with closing(BucketFiles(location)) as files:
+        files.objects.put("c/i1/a.bin", b"mine", {}, create=True)
+        run("mirror", source, *dest, code=1)
+        assert files.read("c/i1/a.bin") == b"mine"
+
+
+def test_wrong_keys_are_named(
+    dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "cGxhbnRlZC1zZWNyZXQ=")
+    ran = run("mirror", source, *dest, code=3)
+    assert "refuses the credentials" in ran.stderr
+    assert "planted-secret" not in ran.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_bucket_that_does_not_exist_is_named(
+    location: BucketLocation, dest: list[str], source: str
+) -> None:
+    missing = location.url.replace(location.bucket, "test-of-nothing")
+    ran = run("mirror", source, missing, *dest[1:], code=5)
+    assert "There is no bucket test-of-nothing" in ran.stderr
