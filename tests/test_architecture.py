@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "sources": BASE | {"net", "filters", "planning"},
     "transfer": BASE | {"config", "net", "planning"},
     "http1": BASE | {"net"},
-    "store": BASE | {"http1", "net"},
+    "store": BASE,
     "ledger": BASE | {"planning"},
     "catalog": BASE | {"store", "planning"},
     "dest_address": BASE | {"config", "ledger", "store"},
@@ -69,6 +69,13 @@ LIBRARIES: dict[str, frozenset[str]] = {
 }
 """Where a library may be imported; those not named here, everywhere."""
 NEIGHBOURS: dict[str, frozenset[str]] = {
+    "stacpull_cloud": frozenset(
+        {
+            "aws_credentials", "aws_settings", "digests", "errors", "hosts", "ledger.backup",
+            "ledger.database", "models", "proxies", "redact", "sigv4", "store.atomic", "store.disk_errors",
+            "store.inspection", "store.protocol", "store.staging", "system",
+        }
+    ),
     "stacpull_dask": frozenset(
         {
             "", "child_process", "clock", "config.environment", "config.options", "config.profiles",
@@ -76,7 +83,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.outcome_sender", "engine.pool", "engine.run_control", "engine.workers",
             "errors", "events", "ledger.outcomes", "models", "net.addresses", "net.client",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
-            "store.disk_errors", "store.local_store", "store.parts", "store.protocol",
+            "store.disk_errors", "store.local_store", "store.parts",
             "store.worker_parts", "threads",
         }
     ),

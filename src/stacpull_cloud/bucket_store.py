@@ -67,7 +67,7 @@ class BucketFiles:
             return FileState(found.size)
         stated = _stated(found, algorithm)
         if stated is not None:
-            return FileState(found.size, stated)
+            return FileState(found.size, None if is_stopped() else stated)
         with self._opened(found) as file:
             hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
         return FileState(found.size) if hashed is None else FileState(*hashed)
@@ -159,7 +159,8 @@ class BucketStore(StagedParts, BucketFiles):
         """The work directory only has what can be fetched again."""
 
     def sync_file(self, path: str) -> None:
-        """An object is durable."""
+        """An object is durable, if it is there."""
+        self.open(path).close()
 
     def sync_singly(self) -> bool:
         return False
@@ -179,7 +180,7 @@ class BucketStore(StagedParts, BucketFiles):
     def _place(self, file: StagedFile) -> Failure | None:
         path = path_in_dest(file.directory, file.name)
         key = self.objects.key(path)
-        is_odd = not _NO_NAMES.isdisjoint(path.split("/")) or "\0" in path
+        is_odd = not _NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         digests = {"sha256": b""}

@@ -144,7 +144,8 @@ class Objects:
                 pages = obstore.list(store, prefix or None, offset=offset, chunk_size=1000)
                 return list(next(iter(pages), []))
 
-            found = self._send("list", directory, page) or []
+            listed = self._send("list", directory, page) or []
+            found = [one for one in listed if offset is None or one["path"] > offset]  # Azure repeats it
             if not found:
                 return
             yield [self._found(entry) for entry in found if not entry["path"].endswith("/")]

@@ -23,7 +23,7 @@ def radosgw_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 @pytest.fixture(scope="session")
 def moto_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
-    with moto(tmp_path_factory.mktemp("moto")) as running:
+    with moto(tmp_path_factory.mktemp("moto"), checks_keys=False) as running:
         yield running.url, running.keys.environment()
 
 

@@ -164,6 +164,7 @@ def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], sou
         assert files.read("c/i1/a.bin") == b"mine"
 
 
+@pytest.mark.parametrize("location", ["radosgw", "azurite"], indirect=True)
 def test_wrong_keys_are_named(
     dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from stacpull.config.profiles import find_profile, profile_names
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
 from stacpull.net.logins.netrc import Netrc
-from stacpull_cloud.kinds import S3
+from stacpull_cloud.bucket_kinds import S3
 from stacpull_cloud.services import Service
 
 KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"

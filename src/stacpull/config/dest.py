@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stacpull import entry_points
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.redact import cut_url
-
-if TYPE_CHECKING:
-    from stacpull.store.protocol import StoreKind
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
@@ -30,13 +26,14 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     name = _URL.match(text)
     if name is None:
         return None
-    kind: StoreKind | None = entry_points.load("stacpull.stores", name[1].lower())
+    kind = entry_points.load("stacpull.stores", name[1].lower())  # a `StoreKind`
     if kind is None:
         return None
     try:
-        return kind.parse(text)
+        found: BucketLocation | None = kind.parse(text)
     except UsageError as error:
         raise UsageError(f"{error} It is {cut_url(text)[:200]}.") from error
+    return found
 
 
 def dest_path(dest: str | PathLike[str], name: str = "DEST") -> Path:
