@@ -100,12 +100,19 @@ class Service:
 
     def _s3(self) -> Any:
         location = self._location
-        self._keys()  # an error now, not in a thread of obstore
-        return S3Store(
+        keys = self._keys()  # an error now, not in a thread of obstore
+        region = location.region or self._region()
+        top = "com.cn" if region.startswith("cn-") else "com"
+        endpoint = location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
+        return S3Store(  # what is not given here would come from the environment
             location.bucket,
-            endpoint=location.endpoint_url,
-            region=location.region or self._region(),
-            virtual_hosted_style_request=location.endpoint_url is None and "." not in location.bucket,
+            endpoint=endpoint,
+            aws_endpoint_url_s3=endpoint,
+            region=region,
+            virtual_hosted_style_request=False,
+            skip_signature=False,
+            access_key_id=keys.access_key,
+            secret_access_key=keys.secret_key,
             checksum_algorithm="SHA256",
             credential_provider=self._provide,
             client_options=self._client(),

@@ -92,6 +92,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "header": (("X-A: 1",), '["X-A: 1"]', {"X-A": Secret("1")}),
     "no-sign-request": (True, "true", True),
     "request-payer": (True, "true", True),
+    "aws-metadata": (True, "true", True),
+    "break-lock": (True, "true", True),
     "endpoint-url": ("http://127.0.0.1:1", '"http://127.0.0.1:1"', "http://127.0.0.1:1"),
     "region": ("eu-central-1", '"eu-central-1"', "eu-central-1"),
     "credentials": ("work", '"work"', "work"),

@@ -65,6 +65,7 @@ async def opened(
     bench = await asyncio.to_thread(Bench, dest)
     client = StoreClient(
         bench.destination,
+        None,
         bench.run,
         secrets or Secrets(),
         checksum="sha256",

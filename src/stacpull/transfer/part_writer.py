@@ -5,7 +5,7 @@ an old version are never continued with those of a new one. A part states the ha
 because the href of an asset may change within a generation. A part is unfinished until `PartWriter.finish`.
 Until then, a reader of the mirror never sees it.
 
-`store.parts.FileParts` implements the interface on disk, `store.streamed_parts.StreamedParts` for a bucket.
+`store.parts.FileParts` implements the interface on disk.
 """
 
 from __future__ import annotations
