@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.cloud.unreliable import unreliable
 
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
@@ -182,3 +183,15 @@ def test_a_bucket_that_does_not_exist_is_named(
     missing = location.url.replace(location.bucket, "test-of-nothing")
     ran = run("mirror", source, missing, *dest[1:], code=5)
     assert "There is no bucket test-of-nothing" in ran.stderr
+
+
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_conflicts_and_aborted_uploads_are_repeated(
+    location: BucketLocation, dest: list[str], source: str, tmp_path: Path
+) -> None:
+    with unreliable(dest[-1]) as service:
+        run("mirror", source, *dest[:-1], f"http://127.0.0.1:{service.server_port}")
+    assert service.conflicts > 5
+    assert service.aborted == 1
+    run("mirror", source, str(tmp_path / "directory"))
+    assert in_bucket(location) == in_directory(tmp_path / "directory")
