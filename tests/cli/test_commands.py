@@ -64,15 +64,20 @@ def test_the_json_is_one_object_on_the_last_line_of_stdout(
     assert "1 failed" in ran.err
 
 
-def test_quiet_prints_errors_only(stacpull_command: Command, library: Library) -> None:
+def test_quiet_prints_errors_and_the_headline_of_a_failure_only(
+    stacpull_command: Command, library: Library
+) -> None:
     def answer(on_event: Callable[[object], None], **_: object) -> object:
         on_event(Notice("warning", "something odd"))
         on_event(Progress(seconds=9))
         return mirror_report(assets_failed=1)
 
     library.answers["mirror"] = answer
-    assert stacpull_command("mirror", "s", "d", "-q") == Ran(1, "", "")
-    assert stacpull_command("-q", "mirror", "s", "d") == Ran(1, "", "")
+    headline = "stacpull: 65 of 65 files in out dir; 1 failed\n"
+    assert stacpull_command("mirror", "s", "d", "-q") == Ran(1, "", headline)
+    assert stacpull_command("-q", "mirror", "s", "d") == Ran(1, "", headline)
+    library.answers["mirror"] = mirror_report()
+    assert stacpull_command("mirror", "s", "d", "-q") == Ran(0, "", "")
 
 
 def test_notices_progress_and_failures_are_printed(stacpull_command: Command, library: Library) -> None:

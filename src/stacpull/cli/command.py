@@ -119,7 +119,9 @@ class CommandSession:
     def finish(
         self, report: Report, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
     ) -> int:
-        """Print a report as JSON, or as `lines` unless --quiet is given; return the exit code.
+        """Print a report as JSON, or as `lines`; return the exit code.
+
+        With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
 
         Args:
             report: Its `exit_code`, if it has one, is returned.
@@ -136,6 +138,9 @@ class CommandSession:
         if self.output.json:
             printing.json_line(report.to_json())
         code: int = getattr(report, "exit_code", 0)
+        if code and self.output.quiet:
+            headline = next(iter(lines), "")
+            click.echo(f"stacpull: {printing.plain(headline)}", err=True)
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:

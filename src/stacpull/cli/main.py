@@ -201,6 +201,9 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
         for line in "".join(traceback.format_exception(problem)).split("\n"):
             click.echo(plain(line), err=True)
     error = cause(problem)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("stacpull_"):
+        package = str(error.name).partition(".")[0]
+        error = UsageError(f"This command needs the package {package}, which is not installed.")
     if not isinstance(error, StacpullError):
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         what = "this is a bug in stacpull, please report it"

@@ -67,6 +67,7 @@ class Display:
         self.failed = Failed()
         self._output = output
         self._stream = stream
+        self._last: Progress | None = None
         self._host = _host_of(source)
         self.begin()
 
@@ -77,6 +78,8 @@ class Display:
         """Handle one event."""
         match event:
             case Progress() | Checked() | Stage():
+                if isinstance(event, Progress):
+                    self._last = event
                 self.progress(event)
             case Notice(level=level, text=text) if level != "debug" or self._output.verbose >= _DEBUG_FROM:
                 self.say(f"warning: {text}" if level == "warning" else text)
@@ -129,6 +132,14 @@ class Display:
 
     def abandon(self) -> None:
         """Clean up the terminal at once, because the process ends now."""
+
+    def done_text(self) -> str:
+        """Return what the run has done, as the end of a sentence; "" if it has done nothing yet."""
+        now = self._last
+        if now is None or not now.assets_planned:
+            return ""
+        planned = f"{now.assets_planned:,}{'' if now.walk_ended else '+'}"
+        return f": {now.assets_done:,} of {planned} {self.noun} are done"
 
     def close(self) -> None:
         """Remove the display; calling it again does nothing."""

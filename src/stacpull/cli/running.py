@@ -76,9 +76,13 @@ class _Signals:
     def handle(self, _number: int, _frame: FrameType | None) -> None:
         """Handle one signal; an exception here would surface anywhere in the program."""
         if self.is_stopping:
+            done = ""
             if self._show is not None:
                 self._show.abandon()
+                done = self._show.done_text()
             kill_all()
+            with contextlib.suppress(OSError):
+                os.write(2, f"stacpull: Quit{done}. Run the same command again to resume.\n".encode())
             os._exit(InterruptedRunError.exit_code)
         self.is_stopping = True
         if self._show is None or not self._show.stopping():

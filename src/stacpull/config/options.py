@@ -197,7 +197,10 @@ class Options:
         ),
     )
     checksum: Literal["sha256", "crc64nvme", "none"] = option(
-        "sha256", "Checksum to record for every asset; crc64nvme is faster for large files.", group=_DEST
+        "sha256",
+        "Checksum to record for every asset; crc64nvme is faster for large files.",
+        kept=True,
+        group=_DEST,
     )
     missing: Literal["fail", "ok"] = option(
         "fail",
@@ -367,7 +370,9 @@ class Output:
 
     json: bool = option(False, "Print one JSON object as the last line.")
     no_progress: bool = option(False, "Show no progress.")
-    quiet: bool = option(False, "Print errors only.", short="q")
+    quiet: bool = option(
+        False, "Print errors only, and the first line of the result if the exit code is not 0.", short="q"
+    )
     verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True)
 
 
