@@ -409,7 +409,7 @@ class Arrival(msgspec.Struct, array_like=True):
     """Its final name in `directory`."""
     size: int
     identity: int | None = 0
-    """The identity of its part (`Store.write_part`), 0 until that is written.
+    """The identity of its part (`StagedParts.write_part`), 0 until that is written.
 
     None if the user's own file is adopted: it may be a hard link of the part.
     """

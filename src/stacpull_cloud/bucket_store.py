@@ -118,7 +118,7 @@ class BucketFiles:
                 yield entries
 
 
-class BucketStore(StagedParts, BucketFiles):
+class BucketStore(BucketFiles):
     """The objects of a mirror, for a run (`Store`)."""
 
     is_local = False
@@ -138,7 +138,9 @@ class BucketStore(StagedParts, BucketFiles):
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
-        StagedParts.__init__(self, work)
+        self.work = work
+        self.staged = StagedParts(work, identity_of=_identity_of)
+        self.parts = self.staged.parts
         BucketFiles.__init__(self, location, on_silent)
         self._lease = LeaseCheck(self.objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
@@ -146,12 +148,7 @@ class BucketStore(StagedParts, BucketFiles):
     def close(self) -> None:
         """Wait for the uploads, and close the parts."""
         self._threads.shutdown()
-        StagedParts.close(self)
-
-    @staticmethod
-    def identity_of(found: os.stat_result) -> int:
-        """Return the identity of a part: its inode alone is used again once the part is published."""
-        return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
+        self.staged.close()
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -190,9 +187,9 @@ class BucketStore(StagedParts, BucketFiles):
         size = -1
         with destination_errors(self.work):
             for algorithm, digest in digests.items():
-                state = self.state_of_part(file.part, algorithm=None if digest else algorithm)
+                state = self.staged.state_of_part(file.part, algorithm=None if digest else algorithm)
                 size, digests[algorithm] = state.size or 0, digest or state.digest or b""
-        identity = self.part_identity(file.part)
+        identity = self.staged.part_identity(file.part)
         attributes = {DIGEST + name: digest.hex() for name, digest in digests.items()}
         attributes[_PART] = str(identity[0] if identity else 0)
         self._lease.check()
@@ -204,12 +201,12 @@ class BucketStore(StagedParts, BucketFiles):
             there = self.objects.find(path)
             if there is None or (there.size, _stated(there, "sha256")) != (size, digests["sha256"]):
                 return foreign_file(path)
-        self.drop_part(file.part)
+        self.staged.drop_part(file.part)
         return None
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
         there = self.state_of(path_in_dest(directory, name))
-        return there.size is not None and there == self.state_of_part(part)
+        return there.size is not None and there == self.staged.state_of_part(part)
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         found = self.objects.find(path_in_dest(directory, name))
@@ -221,6 +218,11 @@ class BucketStore(StagedParts, BucketFiles):
     def remove(self, directory: str, name: str) -> None:
         self._lease.check()
         self.objects.remove(path_in_dest(directory, name))
+
+
+def _identity_of(found: os.stat_result) -> int:
+    """Return the identity of a part: its inode alone is used again once the part is published."""
+    return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
 
 class _ObjectFile(io.RawIOBase):

@@ -164,7 +164,7 @@ class _Transfers:
             ItemReader(_SourceItems(settings.address.url, network).read, network.clock),
             destination,
             settings.options,
-            parts=FileParts(destination.parts, shared=destination.shared_parts, durable=True),
+            parts=FileParts(destination.parts, shared=destination.staged.shared_parts, durable=True),
             has_file=has_file_in(destination),
             prefer=settings.prefer,
             clip=settings.clip,

@@ -74,10 +74,10 @@ def update_items_parquet(
     path = store.work / ITEMS_PARQUET
     with ItemIndex(contents, path, store.work / ".stacpull") as index:
         index.read(on_progress)
-        with store.new_part(_PART) as file:
+        with store.staged.new_part(_PART) as file:
             index.write(file)
         notes = index.notes(missing=False)
-    found = store.state_of_part(_PART)
+    found = store.staged.state_of_part(_PART)
     if found.digest is None:
         raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")
     publisher.place_file(ITEMS_PARQUET, _PART, found.digest)

@@ -112,7 +112,7 @@ class Bench:
         digest = hashlib.sha256(body).digest()
         arrival = arrival_of(job, len(body), filename, etag, None, digest=digest)
         arrival.part = part_name_of(arrival)
-        arrival.identity = self.destination.write_part(arrival.part, body)
+        arrival.identity = self.destination.staged.write_part(arrival.part, body)
         return arrival
 
     def take_up(self, *, checksum: str | None = "sha256") -> None:

@@ -17,7 +17,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError
 from stacpull.ledger import meta, outcomes
 from stacpull.ledger.database import Connection, checkpoint
-from stacpull.store.local_store import LocalStore
+from stacpull.store.staging import StagedParts
 
 
 def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
@@ -108,7 +108,7 @@ def test_a_kill_while_trust_is_restored_leaves_it_withdrawn(
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch:
-        owner = LocalStore if killed_at == "trust" else recovery
+        owner = StagedParts if killed_at == "trust" else recovery
         patch.setattr(owner, killed_at, lambda *_: (_ for _ in ()).throw(InterruptedError))
         with pytest.raises(InterruptedError):
             bench.take_up()

@@ -53,7 +53,7 @@ def test_an_unproven_length_is_still_reported_after_a_kill(tmp_path: Path) -> No
     bench.take_up()
     job = bench.plan(planned("i", ["a"])).jobs[0]
     name = complete_part_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
-    bench.destination.write_part(name, b"x")
+    bench.destination.staged.write_part(name, b"x")
     bench.close()
     later = Bench(tmp_path)
     later.take_up()

@@ -76,7 +76,7 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
 
 def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path, steps: list[str]) -> None:
     bench = Bench(tmp_path / "dest")
-    bench.destination._chosen_sync = FileSync(bench.destination.parts_fd)
+    bench.destination._chosen_sync = FileSync(bench.destination.staged.parts_fd)
     most = bench.destination.most_held
     arrived = [
         bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(most + 6))).jobs
@@ -102,7 +102,7 @@ def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
 ) -> None:
     """Its files are missing then, as if it had been removed later. The others are synced and recorded."""
     bench = Bench(tmp_path)
-    bench.destination._chosen_sync = FileSync(bench.destination.parts_fd)
+    bench.destination._chosen_sync = FileSync(bench.destination.staged.parts_fd)
     bench.destination.most_held = 2
     bench.take_up()
     arrived = [bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(9))).jobs]

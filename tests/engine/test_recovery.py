@@ -23,6 +23,7 @@ from stacpull.models import FailureKind
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.local_store import LocalStore
 from stacpull.store.part_files import sweep
+from stacpull.store.staging import StagedParts
 from stacpull.transfer.arrival import arrival_of
 
 STEPS = 13
@@ -46,9 +47,9 @@ class Killer:
             (outcomes, "reserve"),
             (outcomes, "record"),
             (LocalStore, "place"),
-            (LocalStore, "write_part"),
+            (StagedParts, "write_part"),
             (RecordingSync, "sync"),
-            (LocalStore, "trust"),
+            (StagedParts, "trust"),
             (recovery, "set_boot"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
@@ -242,7 +243,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
     bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed])
     bench.publisher.publish()  # renamed, not recorded
     copy_ledger(dest, tmp_path / "copy")
-    bench.destination.withdraw_trust()
+    bench.destination.staged.withdraw_trust()
     bench.close()
     for left in (dest / ".stacpull").glob("ledger.sqlite*"):
         left.unlink()
@@ -285,7 +286,7 @@ def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     bench.take_up()
     arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
     outcomes.reserve(bench.db, [arrived])  # killed before the rename
-    bench.destination.drop_part(arrived.part)
+    bench.destination.staged.drop_part(arrived.part)
     (tmp_path / "c" / "i").mkdir(parents=True)
     (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
     bench.close()
@@ -323,7 +324,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     job = bench.plan(planned("i", ["a"])).jobs[0]
     part, is_link = linked_part(bench.destination, job, "c/i/a.tif")
     name = part_name_of(arrival_of(job, 4, "a.tif", None, part))
-    bench.destination.rename_part(part, name)
+    bench.destination.staged.rename_part(part, name)
     bench.close()
     assert is_link
     unstable = RecordingSync(fails=True)

@@ -52,7 +52,7 @@ def destination(tmp_path: Path) -> Iterator[LocalStore]:
 
 def placed(destination: LocalStore, content: bytes = BODY) -> int:
     """Put a file in the place of job 1; return its inode."""
-    inode = destination.write_part("one", content)
+    inode = destination.staged.write_part("one", content)
     assert destination.place("one", "c/1", "a.pdf", replace=True) is None
     return inode
 
@@ -102,7 +102,7 @@ def test_bytes_in_memory_are_used_again_where_a_link_would_be_a_download(tmp_pat
         placed(destination)
         destination.is_local = False
         assert in_turn(destination, within, job(1), job(2))[1].body == BODY
-        assert destination.list_parts() == []
+        assert destination.staged.list_parts() == []
     assert within.fetched == [1]
 
 

@@ -33,8 +33,8 @@ from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
 from stacpull.redact import Secret, Secrets
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.file_sync import GroupSync
-from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
+from stacpull.store.staging import StagedParts
 
 RUN = 1
 """The first run of a ledger."""
@@ -198,7 +198,7 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
 
     async def course() -> None:
         async with opened(tmp_path, events) as store:
-            monkeypatch.setattr(LocalStore, "write_part", full)
+            monkeypatch.setattr(StagedParts, "write_part", full)
             store.outcomes.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.broken)
 
@@ -298,7 +298,7 @@ def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_grou
             slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
             store.outcomes.put(jobs[0], received(jobs[0], b"first"))
             await until(slow.begun.is_set)
-            monkeypatch.setattr(LocalStore, "write_part", full)
+            monkeypatch.setattr(StagedParts, "write_part", full)
             store.outcomes.put(jobs[1], received(jobs[1], b"second"))
             await until(lambda: events.broken)
             slow.may_end.set()

@@ -109,10 +109,10 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
     monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(failing))
     with pytest.raises(DestinationError, match="the disk is full or fails"), open_workspace(tmp_path) as one:
-        one.destination.trust("this boot")
+        one.destination.staged.trust("this boot")
     monkeypatch.undo()
     with open_workspace(tmp_path) as one:
-        assert one.destination.trusted_boot() is None
+        assert one.destination.staged.trusted_boot() is None
 
 
 def test_an_earlier_error_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +126,9 @@ def test_an_earlier_error_takes_precedence(tmp_path: Path, monkeypatch: pytest.M
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(FailingLog(sqlite3.SQLITE_FULL)))
     with open_workspace(tmp_path) as one:
-        one.destination.trust("this boot")
+        one.destination.staged.trust("this boot")
     with open_workspace(tmp_path) as one:
-        assert one.destination.trusted_boot() == "this boot"
+        assert one.destination.staged.trusted_boot() == "this boot"
 
 
 @pytest.mark.parametrize("single", [True, False])

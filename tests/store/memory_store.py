@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.models import Checksum, Failure, FailureKind
-from stacpull.store.complete_parts import parse_complete_part
 from stacpull.store.inspection import LONGEST_DOCUMENT, digest_by
-from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, FileState, IsStopped, PartEntry, StagedFile, StoredFiles, never
+from stacpull.store.protocol import Entry, FileState, IsStopped, StagedFile, never
+from stacpull.store.staging import StagedParts
 
 
 @dataclass
@@ -31,13 +29,6 @@ class MemoryDisk:
     """What a store leaves to the next one."""
 
     files: dict[str, Stored] = field(default_factory=dict)
-    parts: dict[str, Stored] = field(default_factory=dict)
-    boot: str | None = None
-    written: int = 0
-
-    def stored(self, data: bytes) -> Stored:
-        self.written += 1
-        return Stored(self.written, data)
 
 
 class MemoryStore:
@@ -45,7 +36,8 @@ class MemoryStore:
 
     def __init__(self, work: Path, disk: MemoryDisk | None = None) -> None:
         self.work = work
-        self.parts = work / ".stacpull" / "parts"
+        self.staged = StagedParts(work, identity_of=lambda found: found.st_mtime_ns ^ found.st_ino << 1)
+        self.parts = self.staged.parts
         self.name = "memory"
         self.covers_ledger = self.is_local = True
         self.warning: str | None = None
@@ -53,7 +45,7 @@ class MemoryStore:
         self.synced: list[list[str]] = []
 
     def close(self) -> None:
-        pass
+        self.staged.close()
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -109,56 +101,6 @@ class MemoryStore:
     def _is_directory(self, path: str) -> bool:
         return any(one.startswith(f"{path}/") for one in self.disk.files)
 
-    # --- parts -------------------------------------------------------------------------------------------
-
-    def write_part(self, name: str, body: bytes) -> int:
-        self.disk.parts[name] = self.disk.stored(body)
-        return self.disk.parts[name].identity
-
-    @contextmanager
-    def new_part(self, name: str) -> Iterator[BinaryIO]:
-        self.drop_part(name)
-        with io.BytesIO() as file:
-            yield file
-            self.write_part(name, file.getvalue())
-
-    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
-        with files.open(path) as file:
-            self.write_part(name, file.read())
-        return False
-
-    def rename_part(self, old: str, new: str) -> int:
-        self.disk.parts[new] = self.disk.parts.pop(old)
-        return self.disk.parts[new].identity
-
-    def drop_part(self, name: str) -> None:
-        self.disk.parts.pop(name, None)
-
-    def list_parts(self) -> list[PartEntry]:
-        return [PartEntry(name, one.identity, len(one.data)) for name, one in sorted(self.disk.parts.items())]
-
-    def state_of_part(
-        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> FileState:
-        found = self.disk.parts.get(name)
-        return FileState() if found is None else _look(found.data, algorithm, is_stopped)
-
-    def part_identity(self, name: str) -> tuple[int, int] | None:
-        found = self.disk.parts.get(name)
-        return None if found is None else (found.identity, len(found.data))
-
-    def open_part(self, name: str) -> BinaryIO:
-        if name not in self.disk.parts:
-            raise FileNotFoundError(name)
-        return io.BytesIO(self.disk.parts[name].data)
-
-    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """Remove all unfinished parts: none can be resumed here."""
-        del keep
-        for name in list(self.disk.parts):
-            if is_part_name(name) and parse_complete_part(name) is None:
-                self.drop_part(name)
-
     # --- publishing --------------------------------------------------------------------------------------
 
     def sync(self, parts: Sequence[str]) -> None:
@@ -178,9 +120,9 @@ class MemoryStore:
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: a link or file is in its path.")
         if self._is_directory(path) or (path in self.disk.files and not replace):
             return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror.")
-        identity, _ = self.part_identity(part) or (0, 0)
+        identity, _ = self.staged.part_identity(part) or (0, 0)
         self.disk.files[path] = Stored(identity, self._part(part))
-        self.drop_part(part)
+        self.staged.drop_part(part)
         return None
 
     def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
@@ -191,7 +133,7 @@ class MemoryStore:
         return there is not None and there.data == self._part(part)
 
     def _part(self, name: str) -> bytes:
-        with self.open_part(name) as file:
+        with self.staged.open_part(name) as file:
             return file.read()
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
@@ -206,17 +148,6 @@ class MemoryStore:
 
     def tidy(self, directory: str) -> None:
         pass
-
-    # --- trust -------------------------------------------------------------------------------------------
-
-    def trusted_boot(self) -> str | None:
-        return self.disk.boot
-
-    def trust(self, boot: str) -> None:
-        self.disk.boot = boot
-
-    def withdraw_trust(self) -> None:
-        self.disk.boot = None
 
 
 def _is_odd(directory: str) -> bool:

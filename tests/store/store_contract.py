@@ -26,7 +26,7 @@ Reopen = Callable[[], Store]
 def put(store: Store, path: str, data: bytes, *, replace: bool = False) -> Failure | None:
     """Publish a file as a run does."""
     directory, _, name = path.rpartition("/")
-    store.write_part("1.0.1.whole", data)
+    store.staged.write_part("1.0.1.whole", data)
     store.sync(["1.0.1.whole"])
     return store.place("1.0.1.whole", directory, name, replace=replace)
 
@@ -57,8 +57,8 @@ class StoreContract:
         """Otherwise a whole file would look like a truncated one."""
         size = 9 << 20  # longer than parts in memory
         put(store, "c/long", bytes(size))
-        store.write_part("1.0.2.whole", bytes(size))
-        for state_of, name in ((store.state_of, "c/long"), (store.state_of_part, "1.0.2.whole")):
+        store.staged.write_part("1.0.2.whole", bytes(size))
+        for state_of, name in ((store.state_of, "c/long"), (store.staged.state_of_part, "1.0.2.whole")):
             answers = chain([False, False], repeat(True))
             assert state_of(name, algorithm="sha1", is_stopped=partial(next, answers)) == FileState(size)
 
@@ -67,7 +67,7 @@ class StoreContract:
     @pytest.mark.parametrize("path", ["a.tif", "c/a.tif", "c/i/ä b+%.tif", "c/i/deep/er/a"])
     def test_a_part_is_placed_and_read_back(self, store: Store, reopen: Reopen, path: str) -> None:
         directory, _, name = path.rpartition("/")
-        identity = store.write_part("1.0.3.whole", b"abc")
+        identity = store.staged.write_part("1.0.3.whole", b"abc")
         assert not store.has(path)
         store.sync(["1.0.3.whole"])
         assert store.place("1.0.3.whole", directory, name, replace=False) is None
@@ -78,7 +78,7 @@ class StoreContract:
             assert one.identity(directory, name) == (identity, 3)
             assert one.state_of(path, algorithm=None) == FileState(3)
             assert one.state_of(path) == FileState(3, hashlib.sha256(b"abc").digest())
-            assert one.list_parts() == []
+            assert one.staged.list_parts() == []
             assert paths(one) == [path]
 
     def test_an_existing_file_is_kept_unless_it_may_be_replaced(self, store: Store) -> None:
@@ -88,13 +88,13 @@ class StoreContract:
         assert failure.kind is FailureKind.EXISTS
         assert failure.message.startswith("c/a exists and is not part of this mirror")
         assert store.read("c/a") == b"first"
-        assert [entry.name for entry in store.list_parts()] == ["1.0.1.whole"]
+        assert [entry.name for entry in store.staged.list_parts()] == ["1.0.1.whole"]
         assert put(store, "c/a", b"third", replace=True) is None
         assert store.read("c/a") == b"third"
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b"])
     def test_an_invalid_name_is_a_failure(self, store: Store, name: str) -> None:
-        store.write_part("1", b"new")
+        store.staged.write_part("1", b"new")
         for directory, last in (("c", name), (f"c/{name}/d", "a")):
             if name == "a/b" and last == "a":
                 continue  # two directories
@@ -102,7 +102,7 @@ class StoreContract:
             assert failure is not None
             assert failure.kind is FailureKind.NAME
         assert paths(store) == []
-        assert [entry.name for entry in store.list_parts()] == ["1"]
+        assert [entry.name for entry in store.staged.list_parts()] == ["1"]
 
     def test_a_file_is_not_a_directory_and_no_directory_is_replaced(self, store: Store) -> None:
         if not self.has_directories:
@@ -119,20 +119,20 @@ class StoreContract:
     def test_a_file_with_the_content_of_a_part_is_recognised(self, store: Store) -> None:
         put(store, "c/a", b"same")
         for body, same in ((b"same", True), (b"else", False), (b"sam", False)):
-            store.write_part("2", body)
+            store.staged.write_part("2", body)
             assert store.holds_same("2", "c", "a") == same
         assert not store.holds_same("2", "c", "b")
 
     def test_several_parts_are_placed_at_once(self, store: Store) -> None:
         put(store, "c/1", b"foreign")
         for number in range(40):
-            store.write_part(f"{number}", b"%d" % number)
+            store.staged.write_part(f"{number}", b"%d" % number)
         failures = store.place_all(
             [Placement(f"{number}", "c", f"{number}", may_replace=False) for number in range(40)]
         )
         assert [number for number, one in enumerate(failures) if one is not None] == [1]
         assert [store.read(f"c/{number}") for number in (0, 1, 39)] == [b"0", b"foreign", b"39"]
-        assert [entry.name for entry in store.list_parts()] == ["1"]
+        assert [entry.name for entry in store.staged.list_parts()] == ["1"]
 
     def test_removed_files_are_gone_with_their_empty_directories(self, store: Store) -> None:
         for path in ("c/i/a", "c/j/a"):
@@ -201,73 +201,73 @@ class StoreContract:
     # --- parts -------------------------------------------------------------------------------------------
 
     def test_parts_are_written_renamed_and_dropped(self, store: Store) -> None:
-        store.write_part("2", b"long and old")
-        second = store.write_part("2", b"new")
-        first = store.write_part("1", b"")
-        assert [(e.name, e.identity, e.size) for e in store.list_parts()] == [
+        store.staged.write_part("2", b"long and old")
+        second = store.staged.write_part("2", b"new")
+        first = store.staged.write_part("1", b"")
+        assert [(e.name, e.identity, e.size) for e in store.staged.list_parts()] == [
             ("1", first, 0),
             ("2", second, 3),
         ]
-        assert store.rename_part("2", "3") == second
-        assert store.part_identity("3") == (second, 3)
-        assert store.part_identity("2") is None
-        assert store.state_of_part("3") == FileState(3, hashlib.sha256(b"new").digest())
-        with store.open_part("3") as file:
+        assert store.staged.rename_part("2", "3") == second
+        assert store.staged.part_identity("3") == (second, 3)
+        assert store.staged.part_identity("2") is None
+        assert store.staged.state_of_part("3") == FileState(3, hashlib.sha256(b"new").digest())
+        with store.staged.open_part("3") as file:
             assert file.read() == b"new"
         with pytest.raises(OSError):
-            store.open_part("2")
+            store.staged.open_part("2")
         for _ in range(2):
-            store.drop_part("3")
-        assert [entry.name for entry in store.list_parts()] == ["1"]
+            store.staged.drop_part("3")
+        assert [entry.name for entry in store.staged.list_parts()] == ["1"]
 
     def test_a_part_is_written_piece_by_piece(self, store: Store) -> None:
-        store.write_part("p", b"left by a kill")
-        with store.new_part("p") as file:
+        store.staged.write_part("p", b"left by a kill")
+        with store.staged.new_part("p") as file:
             for _ in range(3):
                 file.write(b"abc")
-        assert store.state_of_part("p", algorithm=None) == FileState(9)
+        assert store.staged.state_of_part("p", algorithm=None) == FileState(9)
 
     def test_an_interrupted_part_is_removed(self, store: Store) -> None:
-        store.write_part("p", b"left by a kill")
+        store.staged.write_part("p", b"left by a kill")
 
         def breaks_off() -> None:
-            with store.new_part("p") as file:
+            with store.staged.new_part("p") as file:
                 file.write(b"abc")
                 raise LookupError
 
         with pytest.raises(LookupError):
             breaks_off()
-        assert store.list_parts() == []
+        assert store.staged.list_parts() == []
 
     def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")
-        store.write_part("p", b"left by a kill")
-        linked = store.link_part("p", store, "c/a")
-        identity = store.part_identity("p")
+        store.staged.write_part("p", b"left by a kill")
+        linked = store.staged.link_part("p", store, "c/a")
+        identity = store.staged.part_identity("p")
         assert identity is not None
         assert (identity == store.identity("c", "a")) == linked
-        assert store.state_of_part("p").digest == hashlib.sha256(b"abc").digest()
-        store.drop_part("p")
+        assert store.staged.state_of_part("p").digest == hashlib.sha256(b"abc").digest()
+        store.staged.drop_part("p")
         assert store.read("c/a") == b"abc"
         for path in ("c", "c/b"):
             with pytest.raises(OSError):
-                store.link_part("p", store, path)
-        assert store.list_parts() == []
+                store.staged.link_part("p", store, path)
+        assert store.staged.list_parts() == []
 
     def test_unfinished_parts_without_a_description_are_swept(self, store: Store) -> None:
         for name in ("1.0.part", "2.0.3.whole", "foreign"):
-            store.write_part(name, b"abc")
-        store.sweep_parts(lambda _row, _generation: True)
-        assert [entry.name for entry in store.list_parts()] == ["2.0.3.whole", "foreign"]
+            store.staged.write_part(name, b"abc")
+        store.staged.sweep_parts(lambda _row, _generation: True)
+        assert [entry.name for entry in store.staged.list_parts()] == ["2.0.3.whole", "foreign"]
 
     # --- trust -------------------------------------------------------------------------------------------
 
     def test_trust_is_kept_until_it_is_withdrawn(self, store: Store, reopen: Reopen) -> None:
-        assert store.trusted_boot() is None
-        store.trust("this boot")
-        store.trust("that boot")
-        assert (store.trusted_boot(), reopen().trusted_boot()) == ("that boot", "that boot")
+        assert store.staged.trusted_boot() is None
+        store.staged.trust("this boot")
+        store.staged.trust("that boot")
+        assert (store.staged.trusted_boot(), reopen().staged.trusted_boot()) == ("that boot", "that boot")
         for _ in range(2):
-            store.withdraw_trust()
-        assert (store.trusted_boot(), reopen().trusted_boot()) == (None, None)
-        assert store.list_parts() == []
+            store.staged.withdraw_trust()
+        assert (store.staged.trusted_boot(), reopen().staged.trusted_boot()) == (None, None)
+        assert store.staged.list_parts() == []

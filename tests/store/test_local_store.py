@@ -31,7 +31,7 @@ def tree(path: Path) -> dict[str, bytes]:
 
 
 def test_a_part_is_written_and_put_in_place(opened: LocalStore) -> None:
-    inode = opened.write_part("1.whole", b"abc")
+    inode = opened.staged.write_part("1.whole", b"abc")
     assert opened.place("1.whole", "c/i", "a.tif", replace=False) is None
     assert opened.identity("c/i", "a.tif") == (inode, 3)
     assert opened.read("c/i/a.tif") == b"abc"
@@ -44,12 +44,12 @@ def test_a_part_is_written_and_put_in_place(opened: LocalStore) -> None:
 
 
 def test_a_part_left_by_a_kill_is_overwritten(opened: LocalStore) -> None:
-    opened.write_part("1.whole", b"long and old")
-    opened.write_part("1.whole", b"new")
+    opened.staged.write_part("1.whole", b"long and old")
+    opened.staged.write_part("1.whole", b"new")
     assert tree(opened.parts) == {"1.whole": b"new"}
-    assert opened.rename_part("1.whole", "2.whole") == (opened.parts / "2.whole").stat().st_ino
-    opened.drop_part("2.whole")
-    opened.drop_part("2.whole")
+    assert opened.staged.rename_part("1.whole", "2.whole") == (opened.parts / "2.whole").stat().st_ino
+    opened.staged.drop_part("2.whole")
+    opened.staged.drop_part("2.whole")
     assert tree(opened.parts) == {}
 
 
@@ -57,7 +57,7 @@ def test_a_part_is_never_written_through_a_link(opened: LocalStore, tmp_path: Pa
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (opened.parts / "1.whole").symlink_to(victim)
-    opened.write_part("1.whole", b"new")
+    opened.staged.write_part("1.whole", b"new")
     assert victim.read_bytes() == b"precious"
 
 
@@ -79,7 +79,7 @@ def test_an_obstacle_is_kept(opened: LocalStore, tmp_path: Path, kind: str, repl
             way.mkdir()
         case _:
             os.mkfifo(way)
-    opened.write_part("1.whole", b"new")
+    opened.staged.write_part("1.whole", b"new")
     assert opened.has("c/a.tif")
     failure = opened.place("1.whole", "c", "a.tif", replace=replace)
     if kind == "file" and replace:
@@ -102,7 +102,7 @@ def test_a_linked_directory_is_refused(opened: LocalStore, tmp_path: Path, depth
     (opened.path / "real").mkdir()
     (opened.path / "link").symlink_to(outside)
     (opened.path / "real" / "link").symlink_to(outside)
-    opened.write_part("1.whole", b"new")
+    opened.staged.write_part("1.whole", b"new")
     failure = opened.place("1.whole", depth, "a.tif", replace=True)
     assert failure is not None
     assert (failure.kind, "in its path" in failure.message) == (FailureKind.NAME, True)
@@ -114,18 +114,18 @@ def test_a_linked_directory_is_refused(opened: LocalStore, tmp_path: Path, depth
 def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    opened.write_part("1.whole", b"1")
+    opened.staged.write_part("1.whole", b"1")
     assert opened.place("1.whole", "c", "1.tif", replace=False) is None
     (opened.path / "c").rename(opened.path / "moved")
     (opened.path / "c").symlink_to(outside)
-    opened.write_part("2.whole", b"2")
+    opened.staged.write_part("2.whole", b"2")
     opened.place("2.whole", "c", "2.tif", replace=False)
     assert tree(outside) == {}
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b", "x" * 256])
 def test_an_asset_without_a_valid_name_is_a_named_failure(opened: LocalStore, name: str) -> None:
-    opened.write_part("1.whole", b"new")
+    opened.staged.write_part("1.whole", b"new")
     for directory, last in (("c", name), (name or "c//d", "a.tif")):
         if (directory, last) == ("a/b", "a.tif"):
             continue  # two directories, fine
@@ -146,7 +146,7 @@ def test_hostile_names_never_leave_dest(
     dest = LocalStore(root / "dest")
     try:
         name = name.encode("utf-8", "ignore").decode()
-        dest.write_part("1.whole", b"new")
+        dest.staged.write_part("1.whole", b"new")
         failure = dest.place("1.whole", "/".join(path), name, replace=True)
         found = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
         assert len(found) == 1
@@ -159,7 +159,7 @@ def test_hostile_names_never_leave_dest(
 def test_changed_directories_are_returned_once_with_new_parents(opened: LocalStore) -> None:
     assert opened.take_changed() == [""]  # DEST itself: `.stacpull` is in it
     for number, directory in enumerate(["c/i", "c/i", "d"]):
-        opened.write_part("p", b"")
+        opened.staged.write_part("p", b"")
         opened.place("p", directory, f"{number}", replace=False)
     assert opened.take_changed() == ["", "c", "c/i", "d"]
     assert opened.take_changed() == []
@@ -179,7 +179,7 @@ def test_directories_that_a_killed_run_made_are_synced_by_the_next(
 def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
-        opened.write_part("p", b"x")
+        opened.staged.write_part("p", b"x")
         assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= module.HELD_DIRECTORIES + 1
     changed = opened.take_changed()
@@ -227,9 +227,9 @@ def test_dest_that_is_not_a_directory_is_refused(tmp_path: Path, what: str) -> N
 def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
         dest = LocalStore(disk)
-        dest.write_part("1.whole", b"x" * 600_000)
+        dest.staged.write_part("1.whole", b"x" * 600_000)
         with pytest.raises(DestinationError, match=r"The disk of .* is full") as caught:
-            dest.write_part("2.whole", b"x" * 600_000)
+            dest.staged.write_part("2.whole", b"x" * 600_000)
         assert caught.value.exit_code == 5
         assert list(tree(dest.parts)) == ["1.whole"]
         assert dest.place("1.whole", "c", "a", replace=False) is None
@@ -240,9 +240,9 @@ def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m,nr_inodes=8") as disk:
         dest = LocalStore(disk)  # 3 inodes
         for number in range(5):
-            dest.write_part(f"{number}", b"")
+            dest.staged.write_part(f"{number}", b"")
         with pytest.raises(DestinationError, match="inodes"):
-            dest.write_part("more", b"")
+            dest.staged.write_part("more", b"")
         with pytest.raises(DestinationError, match="inodes"):
             dest.place("1", "new directory", "a", replace=False)
         assert len(tree(dest.parts)) == 5
@@ -252,12 +252,12 @@ def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
 def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
         dest = LocalStore(disk)
-        dest.write_part("1", b"x")
+        dest.staged.write_part("1", b"x")
         remount(disk, "ro")
         for fails in (
-            lambda: dest.write_part("2", b"x"),
-            lambda: dest.rename_part("1", "3"),
-            lambda: dest.drop_part("1"),
+            lambda: dest.staged.write_part("2", b"x"),
+            lambda: dest.staged.rename_part("1", "3"),
+            lambda: dest.staged.drop_part("1"),
             lambda: dest.place("1", "", "a", replace=False),
             lambda: LocalStore(disk / "new"),
         ):

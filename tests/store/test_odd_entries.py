@@ -124,8 +124,8 @@ def test_an_odd_file_of_the_mirror_has_no_contents(tmp_path: Path, victim: Path,
 def test_an_odd_entry_is_not_a_part(tmp_path: Path, victim: Path, odd: Odd) -> None:
     destination = LocalStore(tmp_path / "dest")
     odd(destination.parts / "1.0.8.whole", victim)
-    destination.write_part("2.0.8.whole", PRECIOUS)
-    found = [(part.name, part.size) for part in destination.list_parts()]
+    destination.staged.write_part("2.0.8.whole", PRECIOUS)
+    found = [(part.name, part.size) for part in destination.staged.list_parts()]
     assert found == [("1.0.8.whole", None), ("2.0.8.whole", 8)]
-    assert destination.part_identity("1.0.8.whole") is None
+    assert destination.staged.part_identity("1.0.8.whole") is None
     destination.close()

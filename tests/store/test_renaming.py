@@ -85,7 +85,7 @@ def test_a_part_is_placed_with_and_without_renameat2(
     if code:
         refused(monkeypatch, code)
     dest = LocalStore(tmp_path / "dest")
-    dest.write_part("1.whole", b"new")
+    dest.staged.write_part("1.whole", b"new")
     if there:
         (dest.path / "a").write_bytes(b"old")
     failure = dest.place("1.whole", "", "a", replace=replace)
@@ -98,7 +98,7 @@ def test_a_file_created_just_before_the_rename_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest = LocalStore(tmp_path / "dest")
-    dest.write_part("1.whole", b"new")
+    dest.staged.write_part("1.whole", b"new")
 
     def late(*names: Any) -> bool:
         (dest.path / "a").write_bytes(b"precious")

@@ -38,8 +38,8 @@ class TestDestination(StoreContract):
         (tmp_path / "shard" / "link").symlink_to("a")
         with closing(DirectoryFiles(tmp_path / "shard")) as files:
             with pytest.raises(OSError):
-                store.link_part("p", files, "link")
-            assert store.link_part("p", files, "a")
+                store.staged.link_part("p", files, "link")
+            assert store.staged.link_part("p", files, "a")
         assert (tmp_path / "shard" / "a").stat().st_nlink == 2
 
     @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EACCES])
@@ -51,10 +51,10 @@ class TestDestination(StoreContract):
 
         put(store, "c/a", b"abc")
         monkeypatch.setattr(os, "link", refused)
-        assert not store.link_part("p", store, "c/a")
-        with store.open_part("p") as file:
+        assert not store.staged.link_part("p", store, "c/a")
+        with store.staged.open_part("p") as file:
             assert file.read() == b"abc"
-        assert store.part_identity("p") != store.identity("c", "a")
+        assert store.staged.part_identity("p") != store.identity("c", "a")
 
 
 class TestMemoryStore(StoreContract):

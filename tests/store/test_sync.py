@@ -29,7 +29,7 @@ def test_tmpfs_is_synced_in_groups(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m") as disk:
         opened = LocalStore(disk)
         assert file_system(opened.fd) is FileSystem.GROUP
-        assert isinstance(choose(opened.fd, opened.parts_fd), GroupSync)
+        assert isinstance(choose(opened.fd, opened.staged.parts_fd), GroupSync)
         opened.close()
 
 
@@ -60,7 +60,7 @@ def test_the_sync_is_chosen_by_file_system(
     monkeypatch.setattr(file_sync, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
     assert file_system(dest.fd) is expected
-    chosen = choose(dest.fd, dest.parts_fd)
+    chosen = choose(dest.fd, dest.staged.parts_fd)
     assert isinstance(chosen, GroupSync if expected is FileSystem.GROUP else FileSync)
     assert chosen.covers_ledger == (expected is FileSystem.GROUP)
 
@@ -81,7 +81,7 @@ def test_an_old_kernel_hides_errors_and_is_not_trusted(
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", release, "v", "m")))
     with small_disk(tmp_path / "disk", "size=1m") as disk:
         opened = LocalStore(disk)
-        assert isinstance(choose(opened.fd, opened.parts_fd), GroupSync) == grouped
+        assert isinstance(choose(opened.fd, opened.staged.parts_fd), GroupSync) == grouped
         opened.close()
 
 
@@ -94,8 +94,8 @@ def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch:
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    inodes = [dest.write_part(f"{n}.whole", b"x") for n in range(20)]
-    syncing = FileSync(dest.parts_fd)
+    inodes = [dest.staged.write_part(f"{n}.whole", b"x") for n in range(20)]
+    syncing = FileSync(dest.staged.parts_fd)
     syncing.sync([f"{n}.whole" for n in range(20)], ())
     assert sorted(synced) == sorted(inodes)
     for n in range(20):
@@ -111,8 +111,8 @@ def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch:
 def test_a_part_that_cannot_be_synced_fails_the_group(
     dest: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dest.write_part("1.whole", b"x")
-    dest.write_part("2.whole", b"x")
+    dest.staged.write_part("1.whole", b"x")
+    dest.staged.write_part("2.whole", b"x")
     bad = (dest.parts / "2.whole").stat().st_ino
     real = os.fsync
 
@@ -123,15 +123,15 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DestinationError, match=r"failed to store data \(Input/output error\)"):
-        FileSync(dest.parts_fd).sync(["1.whole", "2.whole"], ())
+        FileSync(dest.staged.parts_fd).sync(["1.whole", "2.whole"], ())
     with pytest.raises(DestinationError):
-        FileSync(dest.parts_fd).sync(["gone.whole"], ())
+        FileSync(dest.staged.parts_fd).sync(["gone.whole"], ())
 
 
 def test_a_link_among_the_parts_is_not_followed(dest: LocalStore, tmp_path: Path) -> None:
     (dest.parts / "1.whole").symlink_to(tmp_path)
     with pytest.raises(DestinationError):
-        FileSync(dest.parts_fd).sync(["1.whole"], ())
+        FileSync(dest.staged.parts_fd).sync(["1.whole"], ())
 
 
 def test_a_failed_group_sync_gives_the_reason(dest: LocalStore, tmp_path: Path) -> None:

@@ -155,6 +155,6 @@ def _write_lines(
         return digest.digest()
 
     publisher.refuse_foreign(path, lambda: store.state_of(path).digest == digest_of())
-    with store.new_part(LINES_FILE) as file:
+    with store.staged.new_part(LINES_FILE) as file:
         digest = digest_of(file.write)
     publisher.place_file(path, LINES_FILE, digest)

@@ -89,7 +89,7 @@ class ItemWriter:
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
-                self._store.write_part(part, data)
+                self._store.staged.write_part(part, data)
                 digest = hashlib.sha256(data).digest()
                 may_replace = record.is_ours or not is_free
                 written[row] = Placement(part, record.directory, record.name, may_replace, digest)
@@ -112,7 +112,7 @@ class ItemWriter:
                 placed[row] = part.digest
                 self.unwritable.pop(row, None)
                 continue
-            self._store.drop_part(part.part)
+            self._store.staged.drop_part(part.part)
             if failure.kind is FailureKind.EXISTS:
                 self.unwritable[row] = foreign_file_sentence(f"{part.directory}/{part.name}")
             else:

@@ -176,7 +176,7 @@ class Publisher:
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
         self.refuse_foreign(final, lambda: self._store.state_of(final).digest == sha256)
         part = f"{path.name}.tmp"
-        self._store.write_part(part, data)
+        self._store.staged.write_part(part, data)
         self.place_file(final, part, sha256)
 
     def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
@@ -202,7 +202,7 @@ class Publisher:
         self._sync_all([part])
         failure = self._store.place(part, directory, name, replace=True)
         if failure is not None:
-            self._store.drop_part(part)
+            self._store.staged.drop_part(part)
             raise DestinationError(failure.message)
         meta.claim_file(self._db, path, sha256)
 
@@ -253,7 +253,7 @@ class Publisher:
         if reserved is not arrivals:
             group.failures.extend(failures)
             for part in {received.part for received in arrivals} - {received.part for received in reserved}:
-                self._store.drop_part(part)
+                self._store.staged.drop_part(part)
         return reserved
 
     def _clips(self, arrivals: Sequence[Arrival]) -> dict[int, Clip]:
@@ -263,7 +263,8 @@ class Publisher:
         from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
 
         found = {
-            received.row: clip_in(partial(self._store.open_part, received.part)) for received in arrivals
+            received.row: clip_in(partial(self._store.staged.open_part, received.part))
+            for received in arrivals
         }
         return {row: clip for row, clip in found.items() if clip is not None}
 
@@ -308,7 +309,7 @@ class Publisher:
     def _distrust(self, error: DestinationError) -> None:
         """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
         self._failed_sync = error
-        self._store.withdraw_trust()  # first, because the ledger is on the failing disk
+        self._store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
         with suppress(DestinationError), translated(ledger_path(self._store.work)):
             meta.set_sync_error(self._db, str(error))
 
@@ -384,10 +385,10 @@ class Publisher:
         for arrival, failure in zip(assets, results[: len(assets)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
-                if self._adopting:
-                    self._store.drop_part(arrival.part)  # renaming does nothing between links to one file
+                if self._adopting:  # renaming does nothing between links to one file
+                    self._store.staged.drop_part(arrival.part)
             else:
-                self._store.drop_part(arrival.part)
+                self._store.staged.drop_part(arrival.part)
                 failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
                 self._group.failures.append(failed)
         self._renamed.items.update(self.items.placed(items, results[len(assets) :]))

@@ -13,7 +13,7 @@ It runs in the store process, before anything else.
 that were never synced may be missing although the size is right; a recorded or stated sha256 proves that they
 are there. After a failed sync, a digest proves nothing, because it may be computed from cached pages that are
 not on the disk. If the ledger could not record the failure, the missing boot mark shows it
-(`Store.withdraw_trust`).
+(`StagedParts.withdraw_trust`).
 
 No reservation is released before everything was examined: a stop in between leaves all reservations to the
 next start.
@@ -78,7 +78,7 @@ def recover(
     if evidence.had_sync_error:
         checkpoint(db)  # the log may have holes on the disk that the page cache hides
     in_place, lost = [], []
-    parts = store.list_parts()
+    parts = store.staged.list_parts()
     named = _named(parts)
     staged = {(name.row, name.generation) for _, name in named}
     reservations = list(jobs.reservations(db))
@@ -108,7 +108,7 @@ def mark_recovered(db: Connection, store: Store) -> None:
     files are examined as after a reboot.
     """
     boot = boot_id()
-    store.trust(boot)
+    store.staged.trust(boot)
     set_boot(db, boot)
 
 
@@ -123,7 +123,7 @@ class _Evidence(msgspec.Struct, frozen=True):
 
 def _evidence(db: Connection, store: Store) -> _Evidence:
     boot, last = boot_id(), boot_of_last_run(db)
-    withdrawn = last == boot != store.trusted_boot()
+    withdrawn = last == boot != store.staged.trusted_boot()
     failed = had_sync_error(db) or withdrawn
     return _Evidence(is_trusted=boot != "" and last == boot and not failed, had_sync_error=failed)
 
@@ -134,7 +134,7 @@ def _digest(
     """Return the digest of a regular file or part, None if it cannot be read.
 
     Args:
-        state_of: `Store.state_of` or `Store.state_of_part`.
+        state_of: `Store.state_of` or `StagedParts.state_of_part`.
         path: The file, or the name of the part.
         algorithm: Of the digest.
         is_stopped: Called while it is read.
@@ -228,7 +228,7 @@ def _complete_parts(
         algorithm = checksum if known is None else known.algorithm
         digest = None
         if algorithm is not None:
-            digest = _digest(store.state_of_part, entry.name, algorithm, is_stopped)
+            digest = _digest(store.staged.state_of_part, entry.name, algorithm, is_stopped)
         if known is not None and digest != known.digest:
             continue
         arrival = _arrival(job, name, entry, digest)
@@ -271,8 +271,8 @@ def _sweep(
     """Remove what cannot be resumed: all but these complete parts, and parts of open assets."""
     for entry in parts:
         if entry.name.endswith(_NOT_RESUMED) and entry.name not in complete_names:
-            store.drop_part(entry.name)
-    store.sweep_parts(resumable(db, store) if trusted else lambda _row, _generation: False)
+            store.staged.drop_part(entry.name)
+    store.staged.sweep_parts(resumable(db, store) if trusted else lambda _row, _generation: False)
 
 
 def resumable(db: Connection, store: Store) -> Callable[[int, int], bool]:

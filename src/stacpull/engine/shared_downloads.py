@@ -129,7 +129,7 @@ class SharedDownloads:
                 return None
             body = received.body
             if received.part:
-                found = await asyncio.to_thread(self._destination.part_identity, received.part)
+                found = await asyncio.to_thread(self._destination.staged.part_identity, received.part)
                 first.identity = None if found is None else found[0]
             is_buffer = body is not None and isinstance(body.obj, PieceBuffer)  # it must not stay in memory
             self.complete(first, replace(received, body=None) if is_buffer else received)
@@ -173,12 +173,12 @@ class SharedDownloads:
                 if shared.body is not None and self._checksum is not None:
                     received.digest = digest_of(Checksum(self._checksum, b""), shared.body)
                 return received
-            self._destination.drop_part(part)
+            self._destination.staged.drop_part(part)
         return None
 
     def _is_proven(self, part: str, first: Download, shared: Arrival, *, linked: bool) -> bool:
         """Return True if a part is the file of the first job, by its identity or its content."""
-        found = self._destination.part_identity(part)
+        found = self._destination.staged.part_identity(part)
         if found is None or found[1] != shared.size:
             return False
         if linked and found[0] == first.identity:
@@ -189,7 +189,7 @@ class SharedDownloads:
             digest, algorithm = shared.digest, recorded(shared.digest).algorithm
         else:
             return False
-        if self._destination.state_of_part(part, algorithm=algorithm).digest != digest:
+        if self._destination.staged.state_of_part(part, algorithm=algorithm).digest != digest:
             return False
         if linked:
             first.identity = found[0]
@@ -207,8 +207,8 @@ def linked_part(store: Store, job: Job, path: str) -> tuple[str, bool]:
     """
     stem = f"{job.row}.{job.generation}"
     for left in (f"{stem}.json", f"{stem}.have"):
-        store.drop_part(left)
-    return f"{stem}.part", store.link_part(f"{stem}.part", store, path)
+        store.staged.drop_part(left)
+    return f"{stem}.part", store.staged.link_part(f"{stem}.part", store, path)
 
 
 def _may_be(job: Job, first: Job, shared: Arrival) -> bool:

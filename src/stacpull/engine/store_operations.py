@@ -184,7 +184,7 @@ class StoreOperations:
         it should be.
         """
         self._write_final_items()
-        self.store.sweep_parts(resumable(self.db, self.store))
+        self.store.staged.sweep_parts(resumable(self.db, self.store))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         for sentence in self.publisher.items.unwritable.values():

@@ -271,7 +271,7 @@ class StoreServer:
                 )
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
-            arrival.identity = store.write_part(arrival.part, arrival.body)
+            arrival.identity = store.staged.write_part(arrival.part, arrival.body)
             arrival.body = None
 
     def _answer(self, operations: StoreOperations, call: messages.OperationCall) -> None:

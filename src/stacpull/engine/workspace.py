@@ -117,11 +117,11 @@ def opened_ledger(
 def _ledger_of(destination: Store) -> Iterator[Connection]:
     """Open the ledger, and make sure that it is on the disk at the end."""
     covered = destination.covers_ledger
-    network = destination.is_on_network
+    network = destination.staged.is_on_network
     db = open_writer(destination.work, journal="delete" if network else "wal", durable=not covered)
     try:
         if not covered:
-            destination.sync_own_directory()
+            destination.staged.sync_own_directory()
         yield db
     except BaseException:
         with suppress(DestinationError):
@@ -145,7 +145,7 @@ def _close_log(db: Connection, destination: Store) -> None:
         with translated(ledger_path(destination.work)):
             checkpoint_log(db)
     except DestinationError:
-        destination.withdraw_trust()
+        destination.staged.withdraw_trust()
         raise
 
 

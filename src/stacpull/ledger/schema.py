@@ -167,7 +167,7 @@ CREATE TABLE open_assets(                  -- more columns of assets that are no
     alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
     previous_digest BLOB,                  -- of the version in place, '' if not known; NULL: none is
     wanted INTEGER,                        -- 1: it is damaged, and only bytes with that digest are accepted
-    identity INTEGER                       -- reserved: of the part that is renamed (`Store.write_part`),
+    identity INTEGER                       -- reserved: of the part that is renamed,
                                            -- NULL if a file of the user is adopted
 );
 

@@ -2,10 +2,9 @@
 
 A part holds the bytes of an asset until they get their final name:
 
-    unfinished   `transfer.part_writer.Parts`: `FileParts` (files), or `StreamedParts` (uploads to a bucket)
-    complete     `StagedParts` (files); for a bucket `BufferedParts` (also in memory, or to be copied there)
-                 with `StagedObjects` (uploads that are complete)
-    published    `LocalStore` (a directory) and `BucketStore` extend these two with the files of DEST
+    unfinished   `transfer.part_writer.Parts`: `FileParts`
+    complete     `StagedParts`, for every kind of store
+    published    `LocalStore` (a directory) or `BucketStore`, which have a `StagedParts`
 """
 
 from stacpull.system import require_posix

@@ -40,7 +40,7 @@ _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
 
-class LocalStore(StagedParts, DirectoryFiles):
+class LocalStore(DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
     Several threads may use it at once: one writes and renames parts, others link files to parts (of shared
@@ -72,11 +72,13 @@ class LocalStore(StagedParts, DirectoryFiles):
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        StagedParts.__init__(self, dest, worker_parts)
+        self.work = dest
+        self.staged = StagedParts(dest, worker_parts)
+        self.parts = self.staged.parts
         try:
             DirectoryFiles.__init__(self, dest)
         except OSError as error:
-            StagedParts.close(self)
+            self.staged.close()
             raise destination_error(error, dest) from error
         self._held: OrderedDict[str, int] = OrderedDict()
         self._changed = {""}
@@ -96,7 +98,7 @@ class LocalStore(StagedParts, DirectoryFiles):
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()
-        StagedParts.close(self)
+        self.staged.close()
         DirectoryFiles.close(self)
 
     # --- syncing -----------------------------------------------------------------------------------------
@@ -104,7 +106,7 @@ class LocalStore(StagedParts, DirectoryFiles):
     @property
     def _sync(self) -> Sync:
         if self._chosen_sync is None:
-            self._chosen_sync = choose(self.fd, self.parts_fd)
+            self._chosen_sync = choose(self.fd, self.staged.parts_fd)
         return self._chosen_sync
 
     @property
@@ -130,7 +132,7 @@ class LocalStore(StagedParts, DirectoryFiles):
     def sync_singly(self) -> bool:
         if not isinstance(self._sync, GroupSync):
             return False
-        self._chosen_sync = FileSync(self.parts_fd)
+        self._chosen_sync = FileSync(self.staged.parts_fd)
         return True
 
     def sync_file(self, path: str) -> None:
@@ -170,14 +172,14 @@ class LocalStore(StagedParts, DirectoryFiles):
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; return False if the name is taken."""
         try:
-            if rename_new(part, self.parts_fd, name, directory):
+            if rename_new(part, self.staged.parts_fd, name, directory):
                 return True
         except FileExistsError:
             if not replace:
                 return False
         if not _is_free(directory, name, replace=replace):
             return False
-        os.rename(part, name, src_dir_fd=self.parts_fd, dst_dir_fd=directory)
+        os.rename(part, name, src_dir_fd=self.staged.parts_fd, dst_dir_fd=directory)
         return True
 
     def holds_same(self, part: str, directory: str, name: str) -> bool:
@@ -188,7 +190,7 @@ class LocalStore(StagedParts, DirectoryFiles):
         with (
             os.fdopen(there, "rb") as one,
             destination_errors(self.path),
-            os.fdopen(os.open(part, _READ, dir_fd=self.parts_fd), "rb") as other,
+            os.fdopen(os.open(part, _READ, dir_fd=self.staged.parts_fd), "rb") as other,
         ):
             return _is_same(one, other)
 

@@ -2,7 +2,7 @@
 
 `StoredFiles` only reads. `Store` also publishes, in this order:
 
-    stage      `write_part`, `new_part`, `link_part`: the bytes are in the store, under the name of a part
+    stage      `staged.write_part`, `new_part`, `link_part`: the bytes are in the work directory, as a part
     sync       `sync`: parts, and everything placed before, survive a loss of power
     publish    `place`: a part gets its final name, and never replaces a file of others
     remove     `remove`, `tidy`
@@ -22,11 +22,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation, Failure
 from stacpull.redact import Secret
+
+if TYPE_CHECKING:
+    from stacpull.store.staging import StagedParts
 
 HELD_DIRECTORIES = 64
 """The most directories of DEST that are held open at once, if there are enough descriptors."""
@@ -195,6 +198,11 @@ class Store(StoredFiles, Protocol):
     """
 
     @property
+    def staged(self) -> StagedParts:
+        """The parts, which are on the local disk for every kind of store."""
+        ...
+
+    @property
     def work(self) -> Path:
         """The local directory with the `.stacpull` of the ledger, the lock and the log."""
         ...
@@ -210,19 +218,6 @@ class Store(StoredFiles, Protocol):
         ...
 
     @property
-    def is_on_network(self) -> bool:
-        """True if `work` is on a network file system: SQLite's write-ahead log does not work there."""
-        ...
-
-    def sync_own_directory(self) -> None:
-        """Make the names of the ledger and its log durable, because SQLite ignores errors of that.
-
-        Raises:
-            DestinationError: The disk fails.
-        """
-        ...
-
-    @property
     def covers_ledger(self) -> bool:
         """True if `sync` also syncs the log of the ledger."""
         ...
@@ -230,64 +225,6 @@ class Store(StoredFiles, Protocol):
     @property
     def warning(self) -> str | None:
         """A message for the user about a missing feature of this store."""
-        ...
-
-    # --- parts: staged bytes -----------------------------------------------------------------------------
-
-    def write_part(self, name: str, body: bytes | memoryview) -> int:
-        """Write a part at once and return its identity. A part with the same name is replaced."""
-        ...
-
-    def new_part(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Write a part piece by piece. A part with the same name is replaced.
-
-        If the block raises, the part is removed.
-        """
-        ...
-
-    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
-        """Link a part to a file of this mirror or another one. If links are not supported, copy it.
-
-        Returns:
-            True if it is a link.
-
-        Raises:
-            OSError: `path` is not a regular file that can be read.
-        """
-        ...
-
-    def rename_part(self, old: str, new: str) -> int:
-        """Give a part another name and return its identity."""
-        ...
-
-    def drop_part(self, name: str) -> None:
-        """Remove a part, if it exists."""
-        ...
-
-    def list_parts(self) -> list[PartEntry]:
-        """Return everything among the parts, sorted by name."""
-        ...
-
-    def state_of_part(
-        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> FileState:
-        """Return the state of a part, as `state_of` does of a file."""
-        ...
-
-    def part_identity(self, name: str) -> tuple[int, int] | None:
-        """Return (identity, size in bytes) of a part, None if there is none."""
-        ...
-
-    def open_part(self, name: str) -> BinaryIO:
-        """Open a part for reading.
-
-        Raises:
-            OSError: It does not exist or cannot be read.
-        """
-        ...
-
-    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """Remove unfinished parts that cannot be resumed, or for which `keep(row, generation)` is False."""
         ...
 
     # --- publishing --------------------------------------------------------------------------------------
@@ -334,7 +271,7 @@ class Store(StoredFiles, Protocol):
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
 
-        The identity is the one that `write_part` returned for the part; on a disk, the inode.
+        The identity is the one that `StagedParts.write_part` returned for the part; on a disk, the inode.
         """
         ...
 
@@ -348,20 +285,6 @@ class Store(StoredFiles, Protocol):
 
     def tidy(self, directory: str) -> None:
         """Remove an empty directory, and its parents that become empty. DEST stays."""
-        ...
-
-    # --- trust in the unrecorded files of an earlier run -------------------------------------------------
-
-    def trusted_boot(self) -> str | None:
-        """Return the boot whose unrecorded files can be trusted, None if there is none."""
-        ...
-
-    def trust(self, boot: str) -> None:
-        """Record that files written under this boot from now on can be trusted."""
-        ...
-
-    def withdraw_trust(self) -> None:
-        """Record that no unrecorded file can be trusted: a sync failed."""
         ...
 
 

@@ -37,21 +37,29 @@ PARTS = ".stacpull/parts"
 
 
 class StagedParts:
-    """The parts of one mirror (`Store` documents the methods). Several threads may write parts at once."""
+    """The parts of one mirror, and the mark of trust. Several threads may write parts at once."""
 
-    def __init__(self, work: Path, worker_parts: str = "") -> None:
+    def __init__(
+        self,
+        work: Path,
+        worker_parts: str = "",
+        *,
+        identity_of: Callable[[os.stat_result], int] = lambda found: found.st_ino,
+    ) -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         Args:
             work: The work directory.
             worker_parts: The directory of this worker among the parts (`store.worker_parts`); empty for the
                 parts themselves.
+            identity_of: Returns the identity of a part; by default its inode.
 
         Raises:
             DestinationError: It cannot be created or written.
         """
         self.work = work
         self._worker_parts = worker_parts
+        self.identity_of = identity_of
         try:
             make_with_parents(work)
             top = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -86,6 +94,7 @@ class StagedParts:
 
     @property
     def parts(self) -> Path:
+        """The directory of the parts."""
         return self.work / PARTS / self._worker_parts
 
     @property
@@ -95,9 +104,11 @@ class StagedParts:
 
     @property
     def is_on_network(self) -> bool:
+        """True on a network file system: SQLite's write-ahead log does not work there."""
         return file_system(self.parts_fd) is FileSystem.NETWORK
 
     def sync_own_directory(self) -> None:
+        """Make the names of the ledger and its log durable, because SQLite ignores errors of that."""
         with destination_errors(self.work):
             own = os.open("..", OPEN_DIRECTORY, dir_fd=self.parts_fd)
             try:
@@ -106,6 +117,7 @@ class StagedParts:
                 os.close(own)
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
+        """Write a part at once and return its identity. A part with the same name is replaced."""
         try:
             fd = self._create_part(name)
             try:
@@ -130,6 +142,7 @@ class StagedParts:
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
+        """Write a part piece by piece. If the block raises, the part is removed."""
         with destination_errors(self.work):
             try:
                 with os.fdopen(self._create_part(name), "wb", buffering=_PIECE) as file:
@@ -140,6 +153,11 @@ class StagedParts:
                 raise
 
     def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
+        """Link a part to a file of a mirror, or copy it; return True if it is a link.
+
+        Raises:
+            OSError: `path` is not a regular file that can be read.
+        """
         self.drop_part(name)
         if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
             return True
@@ -161,15 +179,18 @@ class StagedParts:
         return False
 
     def rename_part(self, old: str, new: str) -> int:
+        """Give a part another name and return its identity."""
         with destination_errors(self.work):
             os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
             return self.identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
 
     def drop_part(self, name: str) -> None:
+        """Remove a part, if it exists."""
         with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.parts_fd)
 
     def list_parts(self) -> list[PartEntry]:
+        """Return everything among the parts, sorted by name."""
         found = []
         with destination_errors(self.work):
             for entry in list(os.scandir(self.parts)):
@@ -184,9 +205,11 @@ class StagedParts:
     def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
+        """Return the state of a part, as `StoredFiles.state_of` does of a file."""
         return state_of(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
+        """Return (identity, size in bytes) of a part, None if there is none."""
         try:
             found = os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False)
         except OSError:
@@ -194,9 +217,11 @@ class StagedParts:
         return (self.identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def open_part(self, name: str) -> BinaryIO:
+        """Open a part for reading."""
         return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+        """Remove unfinished parts that cannot be resumed, or for which `keep(row, generation)` is False."""
         sweep(self.parts, keep)
         with destination_errors(self.work):
             worker_parts.remove_all(self.parts)
@@ -210,6 +235,7 @@ class StagedParts:
     # need not survive a loss of power, because the boot is another one after that.
 
     def trusted_boot(self) -> str | None:
+        """Return the boot whose unrecorded files can be trusted, None if there is none."""
         try:
             with os.fdopen(open_regular(_TRUST, os.O_RDONLY, dir_fd=self.parts_fd), "rb") as file:
                 return file.read(_LONGEST_BOOT).decode("ascii", "replace")
@@ -217,19 +243,16 @@ class StagedParts:
             return None
 
     def trust(self, boot: str) -> None:
-        StagedParts.write_part(self, _NEW_TRUST, boot.encode("ascii"))
+        """Record that files written under this boot from now on can be trusted."""
+        self.write_part(_NEW_TRUST, boot.encode("ascii"))
         with destination_errors(self.work):
             os.chmod(_NEW_TRUST, 0o600, dir_fd=self.parts_fd)
             os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
 
     def withdraw_trust(self) -> None:
+        """Record that no unrecorded file can be trusted: a sync failed."""
         with suppress(OSError):
             os.unlink(_TRUST, dir_fd=self.parts_fd)
-
-    @staticmethod
-    def identity_of(found: os.stat_result) -> int:
-        """Return the identity of a part."""
-        return found.st_ino
 
 
 def open_or_make(above: int, name: str) -> int:

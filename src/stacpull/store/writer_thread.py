@@ -98,7 +98,7 @@ class WriterThread:
             return part
         if self._checksum is not None:
             arrival.digest = digest_of(Checksum(self._checksum, b""), arrival.body)
-        arrival.identity = self._destination.write_part(arrival.part, arrival.body)
+        arrival.identity = self._destination.staged.write_part(arrival.part, arrival.body)
         arrival.body = None
         return arrival.part
 
@@ -108,5 +108,5 @@ class WriterThread:
         It may have another one, if its ETag, which is in the name, was escaped.
         """
         if staged != arrival.part or not arrival.identity:
-            arrival.identity = self._destination.rename_part(staged, arrival.part)
+            arrival.identity = self._destination.staged.rename_part(staged, arrival.part)
         return arrival
