@@ -42,6 +42,7 @@ from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
+from stacpull.spelling import similar
 from stacpull.system import expanded, job_array_task
 from stacpull.urls import is_web
 
@@ -145,6 +146,28 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
         field.evolve(converter=_reading(field.type), metadata={**field.metadata, "read": field.converter})
         for field in fields
     ]
+
+
+_NAMES = {"limit": "max_items", "query": "where", "overwrite": "revalidate", "jobs": "concurrency"}
+"""Arguments of similar libraries, and what to use here."""
+
+
+def hinting(kind: type[Held]) -> type[Held]:
+    """Make a class answer an argument that it does not have with the one to use."""
+    fields: Any = kind
+    known = [field.name for field in attrs.fields(fields)]
+    init: Any = fields.__init__
+
+    @functools.wraps(init)
+    def checked(self: Held, *given: Any, **named: Any) -> None:
+        for name in named.keys() - known:
+            near = [_NAMES[name]] if _NAMES.get(name) in known else similar(name, known)
+            hint = f": use {near[0]}" if near else ""
+            raise TypeError(f"{kind.__name__}() has no argument {name!r}{hint}.")
+        init(self, *given, **named)
+
+    fields.__init__ = checked
+    return kind
 
 
 def _reading(annotation: Any) -> Any:

@@ -11,6 +11,7 @@ from stacpull.arguments import declaration, option
 from stacpull.errors import UsageError
 
 
+@arguments.hinting
 @attrs.frozen(field_transformer=arguments.named)
 class Selection:
     """The items and assets to mirror: every filter that is set must match.

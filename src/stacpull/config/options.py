@@ -76,6 +76,7 @@ class S3Options:
     )
 
 
+@arguments.hinting
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
     """How to transfer. The fields correspond to the options of the same name (`stacpull mirror --help`).
