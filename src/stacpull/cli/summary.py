@@ -387,7 +387,8 @@ def _bytes(report: PlanReport) -> str:
     if report.bytes_total is None:
         return "unknown: the source states no sizes, and the servers gave none"
     sampled = f", estimated from {count(report.bytes_sampled, 'asset')}"
-    known = sampled if report.bytes_basis == "sampled" else ", as the source states"
+    stated = ", as the source states" if report.bytes_total else ""
+    known = sampled if report.bytes_basis == "sampled" else stated
     if not report.unknown_keys:
         return size(report.bytes_total) + known
     missing = count(sum(report.unknown_keys.values()), "asset")
