@@ -33,7 +33,6 @@ PAGE = 100
 SIZE = 500
 MEMORY_MB = 125
 LEDGER_BYTES = 200
-STEPS = ("mirror", "again", "status", "plan", "verify")
 
 
 class Cost(NamedTuple):
@@ -187,8 +186,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dir", type=Path, help="where to write them (memory, if /dev/shm exists)")
     options = parser.parse_args(arguments)
     place = options.dir or next((path for path in (Path("/dev/shm"),) if path.is_dir()), None)  # noqa: S108
-    receiving, sending = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
     server = context.Process(target=serve, args=(max(1, options.files // ASSETS), sending), daemon=True)
     server.start()
     source = f"http://127.0.0.1:{receiving.recv()}/collections/c"
@@ -209,8 +208,8 @@ def _run(source: str, dest: Path, files: int) -> int:
         "verify": ["verify", str(dest)],
     }
     costs = {}
-    for step in STEPS:
-        costs[step] = cost = measured(commands[step])
+    for step, command in commands.items():
+        costs[step] = cost = measured(command)
         cpu = cost.cpu / files * 1e6
         print(f"{step:8} {cost.wall:8.1f} s {cpu:8.1f} µs of CPU per file {cost.memory:6.0f} MB", flush=True)
     ledger = (dest / ".stacpull" / "ledger.sqlite").stat().st_size / files

@@ -241,7 +241,7 @@ class _Estimate:
             disk=None if dest is None or dest.bucket else await asyncio.to_thread(disk_of, dest.work),
             seconds=round(seconds, 3),
             source=self._source.url,
-            assets_basis="sampled" if sampled_links else "known",
+            assets_basis="sampled" if sampled_links and source_items else "known",
         )
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:

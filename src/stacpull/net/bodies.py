@@ -43,11 +43,12 @@ async def read_whole(
     chunks = response.chunks(limit + 1 if growing is None else _GROWTH)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
         async for piece in chunks:
-            size += whole.write(piece)
+            size += len(piece)
             if size > limit:
                 host = host_of(response.url) or cut_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
                 raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
+            whole.write(piece)
             if growing is not None:
                 await growing(size)
     return whole.getvalue()
