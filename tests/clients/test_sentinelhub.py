@@ -84,7 +84,7 @@ def test_its_classes_read_the_replica(replica, environment, tmp_path):
     assert seen["by_box"]["status"] == "OK"
     assert seen["by_box"] == seen["by_geometry"]
     assert [i["interval"]["from"] for i in seen["by_box"]["data"]] == sorted(seen["november"])
-    assert "`for` is not supported" in seen["bad_script"]
+    assert "ForStatement is not supported" in seen["bad_script"]
     assert "Tile none not found." in seen["unknown_tile"]
 
 

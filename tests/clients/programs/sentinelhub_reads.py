@@ -87,7 +87,7 @@ json.dump(
         "by_geometry": statistics(evalscript, geometry=shape),
         "size": bbox_to_dimensions(box, 3),
         "resolution": bbox_to_resolution(box, 497, 739),
-        "bad_script": refusal(lambda: statistics("//VERSION=3\nfor", bbox=box)),
+        "bad_script": refusal(lambda: statistics("//VERSION=3\nfor (;;) {}", bbox=box)),
         "unknown_tile": refusal(lambda: byoc.get_tile(collection, "none")),
     },
     sys.stdout,
