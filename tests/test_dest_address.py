@@ -75,7 +75,7 @@ def test_the_url_of_a_bucket_is_recognised(text: str, found: tuple[str, str] | N
     ],
 )
 def test_an_invalid_bucket_url_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="DEST is (not|in)") as caught:
+    with pytest.raises(UsageError, match=r"DEST is (not|in)") as caught:
         bucket_url(text)
     assert "secret" not in str(caught.value)
 

@@ -15,7 +15,7 @@ EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
 
 
 def talkative(connection: Connection) -> None:
-    """Send a second response after each one, while the connection is idle."""
+    """Send a second response after each one, while the connection is idle: the next request is a second away."""
     while (path := connection.request()) is not None:
         connection.answer("/assets/" + path.rpartition("/")[2])  # a proxy gets the whole URL
         time.sleep(0.05)
@@ -24,7 +24,7 @@ def talkative(connection: Connection) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "is_proxied"),
-    [({"requests_per_second": 3}, False), ({"limit_rate": 40}, False), ({"requests_per_second": 3}, True)],
+    [({"requests_per_second": 1}, False), ({"limit_rate": 40}, False), ({"requests_per_second": 1}, True)],
     ids=["requests per second", "bytes per second", "proxy"],
 )
 def test_unrequested_bytes_end_the_connection(
