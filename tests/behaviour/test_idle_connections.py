@@ -15,7 +15,7 @@ EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
 
 
 def talkative(connection: Connection) -> None:
-    """Send a second response after each one, while the connection is idle: the next request is a second away."""
+    """Send a second response after each one, long before the next request."""
     while (path := connection.request()) is not None:
         connection.answer("/assets/" + path.rpartition("/")[2])  # a proxy gets the whole URL
         time.sleep(0.05)
