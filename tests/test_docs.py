@@ -1,4 +1,4 @@
-"""The documents name tests that there are, and every form of SOURCE has one that proves it."""
+"""The documents name tests, fields and messages that exist."""
 
 from __future__ import annotations
 
@@ -43,15 +43,6 @@ def missing(text: str) -> list[str]:
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
 def test_every_test_named_in_a_document_exists(document: str) -> None:
     assert missing((DOCS / document).read_text()) == []
-
-
-def test_every_row_of_the_forms_of_source_names_a_test() -> None:
-    rows = re.findall(
-        r"^\| SOURCE \|.*\n\|[-|]+\n((?:\|.*\n)+)", (DOCS / "sources.md").read_text(), re.MULTILINE
-    )
-    without = [row for table in rows for row in table.splitlines() if not named(row)]
-    assert len(rows) == 2
-    assert without == []
 
 
 def test_messages_that_the_docs_explain_are_printed() -> None:
