@@ -3,8 +3,7 @@
 The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`). The length of the digest shows which.
 A mirror may have files with either one, and files without a digest.
 
-CRC-32C and CRC-64/NVME come from awscrt, the C library of the AWS SDKs. awscrt is imported when a CRC is
-first needed, because the import takes a tenth of a second.
+CRC-32C and CRC-64/NVME come from anycrc, which is imported when a CRC is first needed.
 """
 
 from __future__ import annotations
@@ -63,9 +62,9 @@ class _CrcHasher:
 def _crc(name: str) -> _Crc:
     if name == "crc32":
         return zlib.crc32
-    from awscrt import checksums  # noqa: PLC0415 - takes long, and few runs need it
+    import anycrc  # noqa: PLC0415 - takes 20 ms, and few runs need it
 
-    crc: _Crc = getattr(checksums, name)
+    crc: _Crc = anycrc.Model({"crc32c": "CRC32C", "crc64nvme": "CRC64-NVME"}[name]).calc
     return crc
 
 

@@ -126,7 +126,9 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
         terminal.press_ctrl_c()
         assert terminal.ended() == 130
         assert terminal.lines[-1].endswith("[130]$")
-        assert len(terminal.lines) == 1
+        text = "".join(terminal.lines)
+        assert text.startswith("stacpull: Quit: 7")
+        assert text.endswith("files are done. Run the same command again to resume.[130]$")
         assert "fetching" not in terminal.text
 
 

@@ -259,14 +259,3 @@ def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:
         needed = [name for login in profile.logins for name in login.variables]
         needed += profile.s3.keys if profile.s3 else ()
         assert all(f"`{name}`" in rows[profile.name] for name in needed), profile.name
-
-
-def test_every_row_of_the_providers_names_a_test_that_exists() -> None:
-    text = (ROOT / "docs" / "sources.md").read_text().partition("## Providers")[2]
-    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    named = [row.rpartition("| `")[2].rstrip("` |") for row in rows]
-    assert len(named) > 11
-    for one in named:
-        file, _, test = one.rpartition(": ")
-        path = ROOT / (file or "tests/acceptance/test_providers.py")
-        assert f"def {test}(" in path.read_text(), one

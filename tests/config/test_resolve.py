@@ -112,6 +112,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "prune": (True, "true", True),
     "yes": (True, "true", True),
     "allow-private-hosts": (True, "true", True),
+    "allow-local": ("imagery", '["imagery"]', ("imagery",)),
     "dashboard": ("[::1]:8080", '"[::1]:8080"', ("::1", 8080)),
     "dashboard-token": ("0123456789abcdef", '"0123456789abcdef"', Secret("0123456789abcdef")),
     "geometry": ("a.geojson", '"a.geojson"', "a.geojson"),

@@ -10,8 +10,8 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
+import anycrc
 import pytest
-from awscrt import checksums
 from msgspec import structs
 from tests.transfer.memory import MemoryPart, MemoryParts
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
@@ -222,6 +222,7 @@ def test_an_interrupted_body_is_resumed():
     run(Thing(LARGE), act)
 
 
+crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
 STATED = Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())
 HREFS = [
     pytest.param("/p/B%2002.tif?sig=renewed", {}, HALF, id="a renewed signature"),
@@ -563,14 +564,13 @@ def b64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
+crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
 FIELDS = {
-    "x-amz-checksum-crc64nvme": lambda body: b64(checksums.crc64nvme(body).to_bytes(8, "big")),
-    "x-amz-checksum-crc32c": lambda body: b64(checksums.crc32c(body).to_bytes(4, "big")),
+    "x-amz-checksum-crc64nvme": lambda body: b64(crc64nvme(body).to_bytes(8, "big")),
+    "x-amz-checksum-crc32c": lambda body: b64(crc32c(body).to_bytes(4, "big")),
     "x-amz-checksum-sha1": lambda body: b64(hashlib.sha1(body, usedforsecurity=False).digest()),
     "x-amz-checksum-sha256": lambda body: b64(hashlib.sha256(body).digest()),
-    "x-goog-hash": lambda body: (
-        f"crc32c={b64(checksums.crc32c(body).to_bytes(4, 'big'))},md5={b64_md5(body)}"
-    ),
+    "x-goog-hash": lambda body: f"crc32c={b64(crc32c(body).to_bytes(4, 'big'))},md5={b64_md5(body)}",
     "Repr-Digest": lambda body: f"sha-512=:{b64(hashlib.sha512(body).digest())}:",
     "Content-Digest": lambda body: f"sha-256=:{b64(hashlib.sha256(body).digest())}:",
 }

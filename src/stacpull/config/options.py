@@ -259,6 +259,15 @@ class Options:
     allow_private_hosts: bool = option(
         False, "Follow links and redirects to private and loopback addresses.", group=_NETWORK
     )
+    allow_local: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=declaration(
+            "With a SOURCE on disk: also copy assets from this directory. May be repeated.",
+            metavar="DIR",
+            group=_NETWORK,
+        ),
+    )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(arguments.listen_address),

@@ -20,7 +20,9 @@ class File(Scheme):
         """Return a transport that opens files, if SOURCE is a file."""
         from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
 
-        return LocalTransport(setup.source) if setup.source.startswith("file:///") else None
+        if not setup.source.startswith("file:///"):
+            return None
+        return LocalTransport(setup.source, allowed=setup.options.allow_local)
 
 
 class Stdin(Scheme):

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import resource
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -39,7 +37,6 @@ from stacpull.pyarrow_import import hide_pandas
 
 MEMORY: Final = 2 << 30
 """The memory limit of the process in bytes. The libraries reserve half of it."""
-_WATCH_EVERY: Final = 0.05
 _FOOTER_LIMIT: Final = 32 << 20
 _ANSWER_LIMIT: Final = 16 << 20
 """The most bytes of JSON in one answer. A larger batch of items is divided; a larger item is refused."""
@@ -106,8 +103,6 @@ def main() -> None:
     hide_pandas()
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    if sys.platform == "darwin":  # its limit does not count mapped memory
-        threading.Thread(target=_watch_memory, daemon=True).start()
     task = orjson.loads(sys.stdin.buffer.readline())
     try:
         _do(task)
@@ -168,13 +163,6 @@ def _groups(file: _FileOverPipe, parquet: pq.ParquetFile, condition: ds.Expressi
         return everything
     fragment = ds.ParquetFileFormat().make_fragment(pa.PythonFile(file, mode="r"))
     return [group.id for group in fragment.subset(condition).row_groups]
-
-
-def _watch_memory() -> None:
-    """End the process when it uses too much memory (`ru_maxrss` is in bytes on macOS)."""
-    while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MEMORY:
-        time.sleep(_WATCH_EVERY)
-    os._exit(1)
 
 
 def _answer_items(group: int, first: int, items: list[Json]) -> None:

@@ -1,4 +1,4 @@
-"""A transport for the files of a local SOURCE: only those in its directory and below.
+"""A transport for the files of a local SOURCE: only those in its directory and below, and those allowed.
 
 A local catalog can still contain untrusted data. An href such as `file:///etc/passwd`, a path out of the
 directory and a symlink out of it are refused. Only a run whose SOURCE is local has this transport; no
@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
@@ -46,14 +46,16 @@ class LocalTransport:
 
     Args:
         source: SOURCE: the `file:///` URL of a document, or of a directory with one of `INDEX_NAMES`.
+        allowed: Other directories whose files may be opened (`--allow-local`).
         only_source: True to open SOURCE, `DEST/.stacpull/input/NAME`, for every request: hrefs open no file.
     """
 
-    def __init__(self, source: str, *, only_source: bool = False) -> None:
+    def __init__(self, source: str, *, allowed: Sequence[str] = (), only_source: bool = False) -> None:
         self._url = source
         self._only_source = only_source
         self._source = local_path(source)
-        self._root: Path | None = None
+        self._allowed = allowed
+        self._roots: list[Path] = []
         self._directory = self._source
         """The directory of SOURCE, or SOURCE if it is one; known once a file was opened."""
         self._above = ""
@@ -100,13 +102,16 @@ class LocalTransport:
         """Open a file that may be read; return its path and descriptor."""
         if self._only_source:  # below DEST, which may have been in other hands
             return self._source, _open_below(self._source.parents[2], self._source)
-        if self._root is None:
+        if not self._roots:
             if self._source.is_dir():
                 self._above = f"{self._url.rstrip('/')}/"
             else:
                 self._directory = self._source.parent
                 self._above = self._url[: self._url.rindex("/") + 1]
-            self._root = self._directory.resolve()
+            self._roots = [
+                self._directory.resolve(),
+                *(Path(one).expanduser().resolve() for one in self._allowed),
+            ]
         possible = [local_path(url), Path(unquote(url.removeprefix("file://")))]
         if url.startswith(self._above):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
@@ -116,13 +121,14 @@ class LocalTransport:
         if path == self._source:
             path = _index(path) if real.is_dir() else path
             return path, os.open(path, _FLAGS)
-        if not real.is_relative_to(self._root):
+        root = next((root for root in self._roots if real.is_relative_to(root)), None)
+        if root is None:
             message = (
-                f"{path} is not below the directory of SOURCE ({self._root}), so it is not opened: use a "
-                "SOURCE in a directory above it, such as a catalog."
+                f"{path} is not below the directory of SOURCE ({self._roots[0]}), so it is not opened. "
+                "--allow-local DIR allows another directory."
             )
             raise _failed(FailureKind.SCHEME, message)
-        return path, _open_below(self._root, real)
+        return path, _open_below(root, real)
 
 
 def _open_below(root: Path, real: Path) -> int:
