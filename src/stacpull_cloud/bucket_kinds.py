@@ -113,8 +113,8 @@ class Buckets:
         from stacpull_cloud.ledger_copy import LedgerCopy  # noqa: PLC0415 - see above
 
         objects = cast("BucketStore", store).objects
-        copy = LedgerCopy(objects, store.work)
-        return Lease(objects, str(store.work.absolute()), store.parts.stat().st_ino, copy)
+        copy = LedgerCopy(objects, store.staged.work)
+        return Lease(objects, str(store.staged.work.absolute()), store.staged.parts.stat().st_ino, copy)
 
 
 S3 = Buckets("s3", ("AWS_",))

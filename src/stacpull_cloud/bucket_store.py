@@ -72,13 +72,7 @@ class BucketFiles:
             hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
         return FileState(found.size) if hashed is None else FileState(*hashed)
 
-    def obstacle(self, path: str) -> str | None:
-        """A bucket has no directories, so there are no obstacles."""
-        del path
-        return None
-
-    def has(self, path: str, *, unknown: bool = True) -> bool:
-        del unknown
+    def has(self, path: str) -> bool:
         return self.objects.find(path) is not None
 
     def read(self, path: str) -> bytes | None:
@@ -99,17 +93,10 @@ class BucketFiles:
         return None if found is None else found.modified.timestamp()
 
     def names(self, directory: str) -> list[str]:
-        files, inner = self._listed(directory)
-        return [*files, *inner]
-
-    def directories(self, directory: str) -> list[str]:
-        return sorted(self._listed(directory)[1])
-
-    def _listed(self, directory: str) -> tuple[list[str], list[str]]:
         files, inner = self.objects.directory(directory)
         if directory and not (files or inner):
             raise FileNotFoundError(errno.ENOENT, "there are no such objects", directory)
-        return files, inner
+        return [*files, *inner]
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages():
@@ -138,9 +125,7 @@ class BucketStore(BucketFiles):
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
-        self.work = work
         self.staged = StagedParts(work, identity_of=_identity_of)
-        self.parts = self.staged.parts
         BucketFiles.__init__(self, location, on_silent)
         self._lease = LeaseCheck(self.objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
@@ -162,9 +147,6 @@ class BucketStore(BucketFiles):
     def sync_singly(self) -> bool:
         return False
 
-    def mark_changed(self, directory: str) -> None:
-        """There are no directories."""
-
     def tidy(self, directory: str) -> None:
         """There are no directories."""
 
@@ -185,7 +167,7 @@ class BucketStore(BucketFiles):
             known = recorded(file.digest)
             digests[known.algorithm] = known.digest
         size = -1
-        with destination_errors(self.work):
+        with destination_errors(self.staged.work):
             for algorithm, digest in digests.items():
                 state = self.staged.state_of_part(file.part, algorithm=None if digest else algorithm)
                 size, digests[algorithm] = state.size or 0, digest or state.digest or b""
@@ -193,9 +175,9 @@ class BucketStore(BucketFiles):
         attributes = {DIGEST + name: digest.hex() for name, digest in digests.items()}
         attributes[_PART] = str(identity[0] if identity else 0)
         self._lease.check()
-        with destination_errors(self.work):
+        with destination_errors(self.staged.work):
             is_stored = self.objects.put(
-                path, self.parts / file.part, attributes, create=not file.may_replace
+                path, self.staged.parts / file.part, attributes, create=not file.may_replace
             )
         if not is_stored:
             there = self.objects.find(path)

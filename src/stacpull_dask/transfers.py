@@ -114,7 +114,7 @@ async def _transfer(
             ) as network:
                 await _Transfers(settings, channel, network, destination, broken).run(inbox)
         finally:
-            await asyncio.to_thread(leave_unfinished, destination.parts)
+            await asyncio.to_thread(leave_unfinished, destination.staged.parts)
             await asyncio.to_thread(destination.close)
     except OSError as error:
         if is_destination_failure(error):
@@ -164,7 +164,7 @@ class _Transfers:
             ItemReader(_SourceItems(settings.address.url, network).read, network.clock),
             destination,
             settings.options,
-            parts=FileParts(destination.parts, shared=destination.staged.shared_parts, durable=True),
+            parts=FileParts(destination.staged.parts, shared=destination.staged.shared_parts, durable=True),
             has_file=has_file_in(destination),
             prefer=settings.prefer,
             clip=settings.clip,

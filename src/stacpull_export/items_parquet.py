@@ -63,7 +63,7 @@ def update_items_parquet(
     from stacpull_export.mirrored_items import MirrorContents  # noqa: PLC0415
 
     contents = MirrorContents(
-        store.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
+        store.staged.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
 
     def on_progress(items: int, _stage: str = "") -> None:
@@ -71,8 +71,8 @@ def update_items_parquet(
             raise InterruptedRunError("Interrupted.")
         on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
 
-    path = store.work / ITEMS_PARQUET
-    with ItemIndex(contents, path, store.work / ".stacpull") as index:
+    path = store.staged.work / ITEMS_PARQUET
+    with ItemIndex(contents, path, store.staged.work / ".stacpull") as index:
         index.read(on_progress)
         with store.staged.new_part(_PART) as file:
             index.write(file)

@@ -228,7 +228,7 @@ class _Tree:
     def _link(self, path: str, target: Path) -> None:
         """Make `target` a hard link to the file of the mirror at `path`, or a copy on another file system."""
         source = self._dest / path
-        if (obstacle := self._files.obstacle(path)) is not None:
+        if (obstacle := self._files.state_of(path, algorithm=None).obstacle) is not None:
             raise DestinationError(f"{source} cannot be read: there is {obstacle}.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -28,8 +28,10 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
     bench.publisher.add_recovered([first])
     bench.publisher.publish()  # renamed: the record waits for the next sync
-    (bench.destination.parts / "3.0.part").write_bytes(b"half")
-    (bench.destination.parts / "3.0.json").write_bytes(b'{"etag":"\\"e\\"","last_modified":null,"total":9}')
+    (bench.destination.staged.parts / "3.0.part").write_bytes(b"half")
+    (bench.destination.staged.parts / "3.0.json").write_bytes(
+        b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
+    )
     assert bench.states()["a"] == 1
     stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
     assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()

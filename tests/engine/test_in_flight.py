@@ -123,7 +123,7 @@ def test_many_tasks_with_few_slots_lose_nothing(tmp_path: Path) -> None:
 
     delivered = asyncio.run(course())
     assert sorted(one.row for one in delivered) == list(range(400))
-    assert len(list(destination.parts.iterdir())) == 400
+    assert len(list(destination.staged.parts.iterdir())) == 400
     assert errors == []
     destination.close()
 

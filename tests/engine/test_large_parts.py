@@ -19,7 +19,7 @@ def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:
     """Leave a finished part, as the fetcher does; the writer thread never comes to it."""
 
     async def write() -> None:
-        part = await (await opened_parts(bench.destination.parts)).create(
+        part = await (await opened_parts(bench.destination.staged.parts)).create(
             job.row, job.generation, Validator('"v1"'), len(body)
         )
         await part.put([(part.size, body)])
@@ -40,7 +40,7 @@ def test_a_part_whose_file_name_comes_from_the_url_is_published(tmp_path: Path) 
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")
     (part,) = left.complete
     assert (part.name, part.etag) == ("S2A~20MSIL2A.zip", '"v1"')
-    assert part.identity == (bench.destination.parts / part.part).stat().st_ino
+    assert part.identity == (bench.destination.staged.parts / part.part).stat().st_ino
     bench.take_up()
     assert tree(tmp_path) == {"c/i/S2A~20MSIL2A.zip": b"long" * 1000}
     assert (bench.pending(), parts(tmp_path)) == ([], [])

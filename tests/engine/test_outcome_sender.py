@@ -169,7 +169,7 @@ def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_pat
     )
     assert written.body is None
     with closing(LocalStore(tmp_path)) as destination:
-        assert [path.name for path in destination.parts.iterdir()] == [written.part]
+        assert [path.name for path in destination.staged.parts.iterdir()] == [written.part]
 
 
 def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: Path) -> None:

@@ -438,7 +438,7 @@ def test_a_whole_part_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "dest")
     bench.take_up()
     bench.plan(planned("i", ["a"]))
-    (bench.destination.parts / "1.0.3;;x.whole").symlink_to(tmp_path / "victim")
+    (bench.destination.staged.parts / "1.0.3;;x.whole").symlink_to(tmp_path / "victim")
     bench.close()
     bench = Bench(tmp_path / "dest")
     bench.take_up()
@@ -453,13 +453,15 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
     bench = Bench(tmp_path)
     bench.take_up()
     bench.plan(planned("i", ["a"]))
-    (bench.destination.parts / "1.0.part").write_bytes(b"half")
-    (bench.destination.parts / "1.0.json").write_bytes(b'{"etag":"\\"e\\"","last_modified":null,"total":9}')
+    (bench.destination.staged.parts / "1.0.part").write_bytes(b"half")
+    (bench.destination.staged.parts / "1.0.json").write_bytes(
+        b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
+    )
     bench.close()
     bench = Bench(tmp_path)
     bench.take_up()
     assert parts(tmp_path) == ["1.0.json", "1.0.part"]
-    assert sweep(bench.destination.parts, lambda _row, _generation: True) == 0
+    assert sweep(bench.destination.staged.parts, lambda _row, _generation: True) == 0
     bench.close()
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     bench = Bench(tmp_path)
@@ -492,8 +494,8 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     if is_link:
-        (bench.destination.parts / arrived.part).unlink()
-        (bench.destination.parts / arrived.part).hardlink_to(mine)
+        (bench.destination.staged.parts / arrived.part).unlink()
+        (bench.destination.staged.parts / arrived.part).hardlink_to(mine)
         arrived = replace(arrived, identity=mine.stat().st_ino)
     if not checksum:
         arrived = replace(arrived, digest=None)

@@ -71,7 +71,7 @@ def test_a_repeated_href_is_linked_to_the_first_file(destination: LocalStore) ->
     _, second, third = in_turn(destination, within, job(1), job(2), job(3))
     assert within.fetched == [1]
     for one in (second, third):
-        part = destination.parts / one.part
+        part = destination.staged.parts / one.part
         assert (part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
 
 
@@ -92,7 +92,7 @@ def test_the_bytes_are_copied_if_another_file_has_the_path(
         placed(destination, there)
     assert in_turn(destination, within, job(1), job(2))[1].body == BODY
     assert within.fetched == [1]
-    assert list(destination.parts.iterdir()) == []
+    assert list(destination.staged.parts.iterdir()) == []
 
 
 def test_bytes_in_memory_are_used_again_where_a_link_would_be_a_download(tmp_path: Path) -> None:

@@ -35,9 +35,7 @@ class MemoryStore:
     """A `Store` whose files are in a `MemoryDisk`. Ledger, lock and log are in `work`, as always."""
 
     def __init__(self, work: Path, disk: MemoryDisk | None = None) -> None:
-        self.work = work
         self.staged = StagedParts(work, identity_of=lambda found: found.st_mtime_ns ^ found.st_ino << 1)
-        self.parts = self.staged.parts
         self.name = "memory"
         self.covers_ledger = self.is_local = True
         self.warning: str | None = None
@@ -53,18 +51,17 @@ class MemoryStore:
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
         if path not in self.disk.files:
-            return FileState(obstacle="a directory" if self._is_directory(path) else self.obstacle(path))
+            return FileState(obstacle=self._obstacle(path))
         return _look(self.disk.files[path].data, algorithm, is_stopped)
 
-    def obstacle(self, path: str) -> str | None:
+    def _obstacle(self, path: str) -> str | None:
         segments = path.split("/")
         for count in range(1, len(segments)):
             if (above := "/".join(segments[:count])) in self.disk.files:
                 return f"a file at {above}"
         return "a directory" if self._is_directory(path) else None
 
-    def has(self, path: str, *, unknown: bool = True) -> bool:
-        del unknown
+    def has(self, path: str) -> bool:
         return path in self.disk.files or self._is_directory(path)
 
     def read(self, path: str) -> bytes | None:
@@ -81,22 +78,16 @@ class MemoryStore:
         return None if found is None else found.modified
 
     def names(self, directory: str) -> list[str]:
-        return sorted({name for name, _ in self._entries(directory)})
-
-    def directories(self, directory: str) -> list[str]:
-        return sorted({name for name, is_directory in self._entries(directory) if is_directory})
+        prefix = f"{directory}/" if directory else ""
+        found = [path.removeprefix(prefix) for path in self.disk.files if path.startswith(prefix)]
+        if prefix and not found:
+            raise FileNotFoundError(directory)
+        return sorted({path.split("/")[0] for path in found})
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         for path in sorted(self.disk.files):
             if path.split("/")[0] not in skipped:
                 yield [Entry(path, is_file=True)]
-
-    def _entries(self, directory: str) -> Iterator[tuple[str, bool]]:
-        prefix = f"{directory}/" if directory else ""
-        found = [path.removeprefix(prefix) for path in self.disk.files if path.startswith(prefix)]
-        if prefix and not found:
-            raise FileNotFoundError(directory)
-        yield from ((path.split("/")[0], "/" in path) for path in found)
 
     def _is_directory(self, path: str) -> bool:
         return any(one.startswith(f"{path}/") for one in self.disk.files)
@@ -116,7 +107,7 @@ class MemoryStore:
         path = f"{directory}/{name}" if directory else name
         if name in {"", ".", ".."} or "/" in name or "\0" in path or _is_odd(directory):
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: it is not a name.")
-        if (obstacle := self.obstacle(path)) is not None and " at " in obstacle:
+        if (obstacle := self._obstacle(path)) is not None and " at " in obstacle:
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: a link or file is in its path.")
         if self._is_directory(path) or (path in self.disk.files and not replace):
             return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror.")
@@ -139,9 +130,6 @@ class MemoryStore:
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         found = self.disk.files.get(f"{directory}/{name}" if directory else name)
         return None if found is None else (found.identity, len(found.data))
-
-    def mark_changed(self, directory: str) -> None:
-        pass
 
     def remove(self, directory: str, name: str) -> None:
         self.disk.files.pop(f"{directory}/{name}" if directory else name, None)

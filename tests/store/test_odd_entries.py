@@ -123,7 +123,7 @@ def test_an_odd_file_of_the_mirror_has_no_contents(tmp_path: Path, victim: Path,
 @ODD
 def test_an_odd_entry_is_not_a_part(tmp_path: Path, victim: Path, odd: Odd) -> None:
     destination = LocalStore(tmp_path / "dest")
-    odd(destination.parts / "1.0.8.whole", victim)
+    odd(destination.staged.parts / "1.0.8.whole", victim)
     destination.staged.write_part("2.0.8.whole", PRECIOUS)
     found = [(part.name, part.size) for part in destination.staged.list_parts()]
     assert found == [("1.0.8.whole", None), ("2.0.8.whole", 8)]

@@ -113,7 +113,7 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
 ) -> None:
     dest.staged.write_part("1.whole", b"x")
     dest.staged.write_part("2.whole", b"x")
-    bad = (dest.parts / "2.whole").stat().st_ino
+    bad = (dest.staged.parts / "2.whole").stat().st_ino
     real = os.fsync
 
     def fsync(fd: int) -> None:
@@ -129,7 +129,7 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
 
 
 def test_a_link_among_the_parts_is_not_followed(dest: LocalStore, tmp_path: Path) -> None:
-    (dest.parts / "1.whole").symlink_to(tmp_path)
+    (dest.staged.parts / "1.whole").symlink_to(tmp_path)
     with pytest.raises(DestinationError):
         FileSync(dest.staged.parts_fd).sync(["1.whole"], ())
 

@@ -191,7 +191,7 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
         raise DestinationError(
             f"{directory!r} is not inside {files.name}: choose another collection or DEST."
         )
-    obstacle = files.obstacle(f"{directory}/{COLLECTION_FILE}")
+    obstacle = files.state_of(f"{directory}/{COLLECTION_FILE}", algorithm=None).obstacle
     if obstacle is not None and " at " in obstacle:
         raise DestinationError(
             f"There is {obstacle} in {files.name}, where a directory is needed: move it away, "

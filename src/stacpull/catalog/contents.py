@@ -27,7 +27,7 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     is_ours = catalog is not None and is_catalog_id(catalog.get("id"))
     if path == _CATALOG:
         return is_ours
-    if not is_ours and files.has(_CATALOG, unknown=False):
+    if not is_ours and files.has(_CATALOG):
         return False
     data = _first_line(files, path) if path.endswith(".ndjson") else files.read(path)
     document = parsed_object(data or b"")

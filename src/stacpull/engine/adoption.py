@@ -158,9 +158,9 @@ class AdoptingFetcher:
         return found
 
     def _look(self, path: str, wanted: list[Checksum]) -> _Stranger:
-        what = self._destination.obstacle(path)
-        if what is not None:
-            raise TransferError(foreign_file(path, f"it is {what}"))
+        state = self._destination.state_of(path, algorithm=None)
+        if state.obstacle is not None and state.readable:
+            raise TransferError(foreign_file(path, f"it is {state.obstacle}"))
         recorded = [] if self._checksum is None else [Checksum(self._checksum, b"")]
         hashers = {checksum.algorithm: new_hasher(checksum) for checksum in (*wanted, *recorded)}
         with self._destination.open(path) as file:
@@ -174,7 +174,7 @@ class AdoptingFetcher:
 
     def _part_of(self, path: str, job: Job) -> str | None:
         """Link the file to a complete part, and return the name of the part; None if the file is gone."""
-        with destination_errors(self._destination.work):
+        with destination_errors(self._destination.staged.work):
             try:
                 return linked_part(self._destination, job, path)[0]
             except FileNotFoundError:

@@ -186,7 +186,7 @@ async def _mirror_input(
 ) -> MirrorReport:
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
     async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
-        stored = await store_input(workspace.destination.work, stop, source)
+        stored = await store_input(workspace.destination.staged.work, stop, source)
         spec = _spec(stored, selection, options, options.credential_names if options.filled_profile else ())
 
         def begin(kept: Mapping[str, Any]) -> Run:

@@ -31,7 +31,7 @@ def has_file_in(files: StoredFiles) -> HasFile:
                 return False
             return files.state_of(path, algorithm=None).size == job.version_in_dest.size
         try:
-            return files.obstacle(path) is None and digest_in(files, path, checksum) == checksum.digest
+            return digest_in(files, path, checksum) == checksum.digest
         except OSError:
             return False
 

@@ -78,7 +78,7 @@ class ItemWriter:
             row = record.row
             path = record.path
             data = self.encode(record, path)
-            is_free = record.is_ours or not self._store.has(path, unknown=False)
+            is_free = record.is_ours or not self._store.has(path)
             if data is None and record.is_ours:
                 jobs.mark_documents(self._db, [row])
                 self.unwritable[row] = (
@@ -170,7 +170,7 @@ def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], 
     Raises:
         OSError: the disk fails.
     """
-    return not files.has(path, unknown=False) or is_same() or (adopting and is_own_document(files, path))
+    return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
 
 
 def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
@@ -183,7 +183,7 @@ def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
 
     for collection, item, directory, href, when in views.unwritten_documents(db):
         path = f"{directory}/{item_document_name(ItemId(collection, item))}"
-        if files.has(path, unknown=False):
+        if files.has(path):
             yield FailureRecord(
                 collection,
                 item,

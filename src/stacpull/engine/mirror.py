@@ -159,7 +159,7 @@ class MirrorRun:
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
-                dest = self._workspace.destination.work
+                dest = self._workspace.destination.staged.work
                 error = await asyncio.to_thread(as_destination_error, error, dest)
         try:
             if error is None and not (self._cut_short or self._stop.is_set()):
@@ -250,7 +250,7 @@ class MirrorRun:
             on_event=self._emit,
         )
         self._summary = producer.summary
-        parts = await asyncio.to_thread(FileParts, self._workspace.destination.parts)
+        parts = await asyncio.to_thread(FileParts, self._workspace.destination.staged.parts)
         transfers = await self._transfers(queue, reader, parts)
         await walk_and_transfer(producer.run, transfers, self._tick, stop=self._stop, broken=self._broken)
         await self._store.outcomes.flush()
@@ -311,7 +311,7 @@ class MirrorRun:
             RunOfWorkers(
                 options,
                 network,
-                destination.work,
+                destination.staged.work,
                 destination.is_local,
                 selection,
                 queue,
@@ -349,8 +349,12 @@ class MirrorRun:
 
     async def _warn_of_little_room(self) -> None:
         destination = self._workspace.destination
-        disk = await asyncio.to_thread(disk_of, destination.work)
-        where = "at the destination" if destination.is_local else f"in the work directory {destination.work}"
+        disk = await asyncio.to_thread(disk_of, destination.staged.work)
+        where = (
+            "at the destination"
+            if destination.is_local
+            else f"in the work directory {destination.staged.work}"
+        )
         if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
             self._emit(Notice("warning", f"Only {disk.bytes_free / 1e6:,.0f} MB are free {where}."))
         if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
@@ -391,7 +395,7 @@ class MirrorRun:
             items_unseen=self._summary.items_unseen,
             missing_ok=self._options.missing == "ok",
             dest=destination.name,
-            work=None if destination.is_local else str(destination.work),
+            work=None if destination.is_local else str(destination.staged.work),
         )
 
     def _left_over(self) -> StacpullError | None:

@@ -163,8 +163,6 @@ class Publisher:
 
     def add_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that already have their final names. They are recorded after the next sync."""
-        for arrival in in_place:
-            self._store.mark_changed(arrival.directory)
         self._renamed.done.extend(in_place)
 
     def write_file(self, path: Path, data: bytes) -> None:
@@ -274,7 +272,7 @@ class Publisher:
         The part may be a hard link of that file. By its identity, a later start would consider it a file of
         the mirror, and might remove it.
         """
-        if arrival.generation or not self._store.has(arrival.path, unknown=False):
+        if arrival.generation or not self._store.has(arrival.path):
             return arrival
         return replace(arrival, identity=None)
 
@@ -310,7 +308,7 @@ class Publisher:
         """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
         self._failed_sync = error
         self._store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
-        with suppress(DestinationError), translated(ledger_path(self._store.work)):
+        with suppress(DestinationError), translated(ledger_path(self._store.staged.work)):
             meta.set_sync_error(self._db, str(error))
 
     def _judge_pace(self, seconds: float) -> None:

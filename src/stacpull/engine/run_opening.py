@@ -62,7 +62,7 @@ async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> Non
     if not is_local(opened) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
         return
     path = unquote(urlsplit(opened).path)
-    dest = workspace.destination.work
+    dest = workspace.destination.staged.work
     raise UsageError(
         f"The ledger of {dest} names local files as its source ({path}), but it is a copy, or was not "
         f"made by you. If you want these files to be read, name them: stacpull mirror {path} {dest}"
@@ -99,7 +99,7 @@ async def continue_run(
         CredentialsError: The credentials of the run must be given again; the message names them.
         InterruptedRunError, SourceError, DestinationError: As for `mirror`.
     """
-    input_file = await asyncio.to_thread(path_of_input, workspace.destination.work, spec.source)
+    input_file = await asyncio.to_thread(path_of_input, workspace.destination.staged.work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     if input_file is None:
         await _refuse_unnamed(workspace, spec.source, address.url)
@@ -117,7 +117,7 @@ async def continue_run(
 
     report = await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
     if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(remove_signatures, workspace.destination.work, spec.source)
+        await asyncio.to_thread(remove_signatures, workspace.destination.staged.work, spec.source)
     return report
 
 
@@ -165,7 +165,7 @@ async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
     """Run `function` in a thread, before the store process opens the ledger or after it has closed it."""
 
     def call() -> T:
-        with translated(ledger_path(workspace.destination.work)):
+        with translated(ledger_path(workspace.destination.staged.work)):
             return function()
 
     return await asyncio.to_thread(call)

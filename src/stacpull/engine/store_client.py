@@ -141,7 +141,7 @@ class StoreClient:
         """
         self._process, sock = started
         self._known_there = self._secrets.values
-        dest = os.fsencode(self._destination.work)
+        dest = os.fsencode(self._destination.staged.work)
         variables: dict[str, str] = {}
         bucket = self._bucket
         if bucket is not None:

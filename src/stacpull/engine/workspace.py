@@ -72,7 +72,7 @@ def open_workspace(
         location = replace(bucket, mirror=mirror, run=run)
         if not (dest / ".stacpull").exists():  # before anything is created: the keys may be refused
             with open_files(dest, location, on_silent=on_silent) as files:
-                files.directories("")
+                files.names("")
     with (
         closing(
             open_store(dest, location, most_held=descriptors_here().directories, on_silent=on_silent)
@@ -118,7 +118,7 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
     """Open the ledger, and make sure that it is on the disk at the end."""
     covered = destination.covers_ledger
     network = destination.staged.is_on_network
-    db = open_writer(destination.work, journal="delete" if network else "wal", durable=not covered)
+    db = open_writer(destination.staged.work, journal="delete" if network else "wal", durable=not covered)
     try:
         if not covered:
             destination.staged.sync_own_directory()
@@ -142,7 +142,7 @@ def _close_log(db: Connection, destination: Store) -> None:
         DestinationError: the disk fails.
     """
     try:
-        with translated(ledger_path(destination.work)):
+        with translated(ledger_path(destination.staged.work)):
             checkpoint_log(db)
     except DestinationError:
         destination.staged.withdraw_trust()

@@ -33,7 +33,6 @@ LONGEST_DOCUMENT = 64 << 20
 """The most bytes of a document or of a line in DEST that are read. A page of a source is not longer."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR})
-_NO_SUCH_NAME = _NO_FILE | {errno.ENAMETOOLONG}
 _NOT_REGULAR = _NO_FILE | {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 """Errors of `open_regular` if there is no file, or something other than a regular file."""
 _MOST_CHECKED = 4096
@@ -78,9 +77,6 @@ class DirectoryFiles:
             return FileState(obstacle=above)
         return state_of(self.fd, path, algorithm=algorithm, is_stopped=is_stopped)
 
-    def obstacle(self, path: str) -> str | None:
-        return obstacle(self.fd, path)
-
     def _obstacle_above(self, path: str) -> str | None:
         """Return the obstacle in the place of a parent directory, if any. Directories are checked once."""
         directory = path.rpartition("/")[0]
@@ -93,13 +89,13 @@ class DirectoryFiles:
             self._checked.add(directory)
         return above
 
-    def has(self, path: str, *, unknown: bool = True) -> bool:
+    def has(self, path: str) -> bool:
         if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and nearly always true
             return True
         try:
             os.stat(path, dir_fd=self.fd, follow_symlinks=False)
-        except OSError as error:
-            return unknown and error.errno not in _NO_SUCH_NAME
+        except OSError:
+            return False
         return True
 
     def read(self, path: str) -> bytes | None:
@@ -131,10 +127,6 @@ class DirectoryFiles:
 
     def names(self, directory: str) -> list[str]:
         return [entry.name for entry in (self.path / directory).iterdir()]
-
-    def directories(self, directory: str) -> list[str]:
-        with os.scandir(self.path / directory) as listed:
-            return sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         return walk(self.path, skipped)

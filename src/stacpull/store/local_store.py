@@ -72,9 +72,7 @@ class LocalStore(DirectoryFiles):
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        self.work = dest
         self.staged = StagedParts(dest, worker_parts)
-        self.parts = self.staged.parts
         try:
             DirectoryFiles.__init__(self, dest)
         except OSError as error:
@@ -87,11 +85,6 @@ class LocalStore(DirectoryFiles):
         """Return the directories whose entries changed since the last call and must be synced."""
         changed, self._changed = sorted(self._changed), set()
         return changed
-
-    def mark_changed(self, directory: str) -> None:
-        with destination_errors(self.path):
-            self.directory(directory)
-        self._changed.add(directory)
 
     def close(self) -> None:
         """Release all descriptors."""
@@ -216,6 +209,7 @@ class LocalStore(DirectoryFiles):
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError:
             return None
+        self._changed.add(directory)
         return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, directory: str, name: str) -> None:

@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 
 class FileState(NamedTuple):
-    """The state of a path. `obstacle` describes anything other than a readable regular file."""
+    """The state of a path. `obstacle` is anything other than a readable regular file: "a link at c"."""
 
     size: int | None = None
     digest: bytes | None = None
@@ -129,12 +129,8 @@ class StoredFiles(Protocol):
         """
         ...
 
-    def obstacle(self, path: str) -> str | None:
-        """Return the obstacle for a file at `path`, such as "a link at c"; None if there is none."""
-        ...
-
-    def has(self, path: str, *, unknown: bool = True) -> bool:
-        """Return True if there is something at `path`. If that cannot be determined, return `unknown`."""
+    def has(self, path: str) -> bool:
+        """Return True if there is something at `path`, False if that cannot be determined."""
         ...
 
     def read(self, path: str) -> bytes | None:
@@ -159,14 +155,6 @@ class StoredFiles(Protocol):
 
     def names(self, directory: str) -> list[str]:
         """Return the names of all entries of a directory.
-
-        Raises:
-            OSError: There is no such directory, or it cannot be read.
-        """
-        ...
-
-    def directories(self, directory: str) -> list[str]:
-        """Return the sorted names of the directories in a directory, without links to directories.
 
         Raises:
             OSError: There is no such directory, or it cannot be read.
@@ -200,16 +188,6 @@ class Store(StoredFiles, Protocol):
     @property
     def staged(self) -> StagedParts:
         """The parts, which are on the local disk for every kind of store."""
-        ...
-
-    @property
-    def work(self) -> Path:
-        """The local directory with the `.stacpull` of the ledger, the lock and the log."""
-        ...
-
-    @property
-    def parts(self) -> Path:
-        """The local directory of unfinished parts."""
         ...
 
     @property
@@ -271,12 +249,9 @@ class Store(StoredFiles, Protocol):
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
 
+        The next `sync` includes the directory, because an earlier run may have changed it without a sync.
         The identity is the one that `StagedParts.write_part` returned for the part; on a disk, the inode.
         """
-        ...
-
-    def mark_changed(self, directory: str) -> None:
-        """Include a directory whose entries an earlier run changed in the next `sync`."""
         ...
 
     def remove(self, directory: str, name: str) -> None:

@@ -156,7 +156,8 @@ class Inspection:
                 if expected is None and entry.is_file and self._expectations.is_leaving(entry.path):
                     self.findings.leftovers += 1
                 elif expected is None:
-                    found = "a file" if entry.is_file else self._files.obstacle(entry.path) or _NOTHING
+                    state = self._files.state_of(entry.path, algorithm=None)
+                    found = "a file" if entry.is_file else state.obstacle or _NOTHING
                     self._damage(entry.path, FileDamage("unknown", _NOTHING, found), None)
                 else:
                     yield expected
