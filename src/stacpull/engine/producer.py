@@ -9,6 +9,7 @@ The queue is bounded: a full queue stops the producer, and with it the walk (`en
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 import orjson
 from msgspec.structs import replace
@@ -21,14 +22,19 @@ from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Position, Walk, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger import jobs, meta, runs, walk_state
 from stacpull.ledger.jobs import DamagedItem
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.walk_state import SampledItem
-from stacpull.models import Failure, ItemFailure, ItemId, Job, Json, WalkUpdate
+from stacpull.models import Failure, ItemFailure, ItemId, Job, Json, PlannedItem, WalkUpdate
 from stacpull.planning.hrefs import own_href, self_href
-from stacpull.redact import Secrets, cut_cursor
+from stacpull.planning.item_plan import AssetOptions, plan_item
+from stacpull.planning.layout import Layout
+from stacpull.redact import Secrets, cut_cursor, is_signed
 from stacpull.sources.item_reader import ItemReader
+from stacpull.sources.items_file import ItemsFile
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import Source
 from stacpull.sources.tree import LinksAgain, TreeSource
 
@@ -104,6 +110,8 @@ class Producer:
             SourceError, CredentialsError: the source cannot be read.
             DestinationError: the ledger cannot be written.
         """
+        if self._run.spec.kind != "mirror":
+            await self._restore_hrefs()
         await self._feed_pending()
         if self._run.spec.kind == "retry":
             await self._store.call(walk_state.count_failures, self._run.id)
@@ -122,6 +130,39 @@ class Producer:
             await self._walk.run(Position.from_json(self._run.position), walked)
             if self.summary.whole:
                 await self._store.call(meta.set_complete_walk, self._run.id)
+
+    async def _restore_hrefs(self) -> None:
+        """Read hrefs that a mirror does not keep, such as paths on this disk, from the file of items."""
+        if not isinstance(self._source, ItemsFile):
+            return
+        lost = await self._store.call(jobs.lost_hrefs, self._run.id)
+        selection, layout = self._run.spec.selection, Layout.parse(self._options.layout)
+        for start in await self._source.starts(selection) if lost else ():
+            size = PageSize.requested(self._options.page_size)
+            pages = self._source.pages(start, page_size=size, on_notice=self._on_event)
+            async with aclosing(pages):
+                async for page in pages:
+                    found = [
+                        (planned.id, asset.key, asset.href)
+                        for item in page.items
+                        if isinstance(
+                            planned := plan_item(
+                                item,
+                                collection_hint=start.collection,
+                                item_href=None,
+                                page_url=page.request.url,
+                                layout=layout,
+                                asset_filter=AssetFilter(selection),
+                                options=AssetOptions(selection.prefer, selection.include_pages),
+                            ),
+                            PlannedItem,
+                        )
+                        for asset in planned.assets
+                        if self._secrets.cut(asset.href) == asset.href and not is_signed(asset.href)
+                    ]
+                    lost -= await self._store.call(jobs.restore_hrefs, self._run.id, found)
+                    if lost <= 0:
+                        return
 
     async def _feed_pending(self) -> None:
         after = 0

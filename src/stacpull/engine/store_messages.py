@@ -127,7 +127,8 @@ class StoreOperation(msgspec.Struct, frozen=True):
 
 
 _LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.pending_jobs,
+    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
+    jobs.restore_hrefs,
     meta.complete_walk, meta.set_complete_walk,
     pruning.items_not_found, pruning.label_items, pruning.of_more_credentials, pruning.of_several,
     pruning.seen_examples, pruning.unlisted_assets, pruning.unread,

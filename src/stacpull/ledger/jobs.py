@@ -17,7 +17,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import recorded
-from stacpull.ledger import runs
+from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, number, transaction
 from stacpull.ledger.known_assets import true_etag, version_of
 from stacpull.ledger.outcomes import FAILED_IN_PASSING, update_item_states
@@ -295,6 +295,36 @@ def _requeue(db: sqlite3.Connection, run: int, row: int, href: str | None, area:
         ),
     )
     return int(item)
+
+
+_LOST = f"""FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item
+WHERE a.run = ? AND a.state = {STATE_PENDING} AND o.stale AND i.href IS NULL"""
+
+
+def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
+    """Return the number of pending assets of `run` whose href is in SOURCE only: their items have no URL."""
+    found: tuple[int] = db.execute(f"SELECT count(*) {_LOST}", (run,)).fetchone()
+    return found[0]
+
+
+def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
+    """Give pending assets their hrefs back, and return how many of `lost_hrefs` these were.
+
+    Args:
+        db: The ledger.
+        run: The run that fetches them.
+        found: Item, key and href of assets that SOURCE lists.
+    """
+    restored = 0
+    with transaction(db):
+        for item_id, key, href in found:
+            if (item := paths.find_item(db, item_id)) is not None:
+                restored += db.execute(
+                    "UPDATE open_assets SET href = ?, stale = 0 WHERE asset IN "
+                    f"(SELECT a.id {_LOST} AND a.item = ? AND a.key = ?)",
+                    (href, run, item.row, key),
+                ).rowcount
+    return restored
 
 
 def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:

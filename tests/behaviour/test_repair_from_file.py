@@ -1,0 +1,91 @@
+"""`verify --repair` of a mirror whose SOURCE is a file of items: their hrefs are only in that file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import COMMAND, environment
+from tests.serving import serving_files
+
+
+def stacpull(*arguments: object, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [str(COMMAND), *map(str, arguments)]
+    return subprocess.run(
+        command, input=given, env=environment(), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def line(number: int, href: str) -> str:
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": f"item-{number}",
+        "collection": "c",
+        "geometry": None,
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "links": [],
+        "assets": {"x": {"href": href}},
+    }
+    return json.dumps(item) + "\n"
+
+
+def damage(dest: Path) -> list[Path]:
+    """Damage the files of the mirror, and return them."""
+    files = sorted((dest / "c").rglob("*.bin"))
+    for file in files:
+        file.write_bytes(b"damaged")
+    return files
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A directory with three files."""
+    data = tmp_path / "source/data"
+    data.mkdir(parents=True)
+    for number in range(3):
+        (data / f"{number}.bin").write_bytes(b"content %d" % number)
+    return tmp_path / "source"
+
+
+@pytest.mark.parametrize("name", ["items.ndjson", "items.json"])
+def test_files_beside_a_file_of_items_are_copied_again(tmp_path: Path, source: Path, name: str) -> None:
+    lines = [line(number, f"data/{number}.bin") for number in range(3)]
+    text = "".join(lines)
+    if name == "items.json":
+        text = f'{{"type": "FeatureCollection", "features": [{",".join(lines)}]}}'
+    (source / name).write_text(text)
+    dest = tmp_path / "m"
+    assert stacpull("mirror", source / name, dest).returncode == 0
+    damaged = damage(dest)
+    assert len(damaged) == 3
+    repaired = stacpull("verify", dest, "--repair")
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
+
+
+def test_files_of_standard_input_are_fetched_again(tmp_path: Path, source: Path) -> None:
+    dest = tmp_path / "m"
+    with serving_files(source) as url:
+        text = "".join(line(number, f"{url}/data/{number}.bin") for number in range(3))
+        assert stacpull("mirror", "-", dest, "--allow-private-hosts", given=text).returncode == 0
+        damaged = damage(dest)
+        repaired = stacpull("verify", dest, "--repair", "--allow-private-hosts")
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
+
+
+def test_a_file_that_the_source_lacks_can_be_retried(tmp_path: Path, source: Path) -> None:
+    (source / "items.ndjson").write_text(line(0, "data/0.bin"))
+    dest, there = tmp_path / "m", source / "data/0.bin"
+    assert stacpull("mirror", source / "items.ndjson", dest).returncode == 0
+    damage(dest)
+    there.rename(source / "moved")
+    assert stacpull("verify", dest, "--repair").returncode == 1
+    assert "signature" not in stacpull("failures", dest).stdout
+    (source / "moved").rename(there)
+    retried = stacpull("retry", dest)
+    assert retried.returncode == 0, retried.stdout + retried.stderr
+    assert (dest / "c/item-0/x.bin").read_bytes() == b"content 0"
