@@ -1,0 +1,34 @@
+"""A mirror of nothing has no catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.acceptance.static_tree import write_tree
+
+from stacpull import Options, Selection, sync
+from stacpull_replicas import MlhubReplica, run_in_thread
+
+
+def written(dest: Path) -> list[str]:
+    return sorted(path.name for path in dest.iterdir() if path.name != ".stacpull")
+
+
+@pytest.mark.parametrize("metadata", ["item", "ndjson", "none"])
+def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
+    source = write_tree(tmp_path / "tree", 2, 2)
+    report = sync.mirror(
+        source, tmp_path / "m", selection=Selection(ids="none"), options=Options(metadata=metadata)
+    )
+    assert (report.state, report.items_seen, report.items_matched) == ("complete", 4, 0)
+    assert written(tmp_path / "m") == []
+
+
+def test_an_api_without_a_match(tmp_path: Path) -> None:
+    with run_in_thread(MlhubReplica(items=10, seed=1)) as hub:
+        options = Options(query={"key": hub.key})
+        selection = Selection(collections="bigearthnet_v1_labels", ids="none")
+        report = sync.mirror(hub.base_url, tmp_path / "m", selection=selection, options=options)
+    assert (report.state, report.items_matched) == ("complete", 0)
+    assert written(tmp_path / "m") == []
