@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stacpull.engine.pool import JobQueue, job_queue
-from stacpull.engine.shares import Share
+from stacpull.engine.pool import JobQueue
 from stacpull.models import Job
 
 
@@ -17,7 +16,7 @@ def test_the_queue_is_bounded_and_keeps_order() -> None:
     room = 128
 
     async def course() -> None:
-        queue, jobs = job_queue(Share(64, 64)), [job(row) for row in range(room + 5)]
+        queue, jobs = JobQueue[Job](room), [job(row) for row in range(room + 5)]
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             adding = group.create_task(queue.put(jobs))
             await asyncio.sleep(0)

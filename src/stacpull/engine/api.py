@@ -39,7 +39,7 @@ from stacpull.events import Listener, Notice, without_secrets
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs
-from stacpull.ledger.database import ledger_path
+from stacpull.ledger.database import Connection, ledger_path
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
@@ -151,21 +151,13 @@ async def _mirror(
     options, address = options_and_address(text, options)
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, dest_address.work)
-    spec = _spec(address.url, selection, options, address.credential_names)
+    spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
 
     @asynccontextmanager
     async def begun(opened: Source) -> AsyncIterator[tuple[Workspace, Run]]:
         await unless_stopped(lambda: validate(opened, selection, layout), stop)
         async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
-
-            def begin() -> Run:
-                run = runs.begin(workspace.db, spec, SystemClock().time(), options.kept)
-                jobs.requeue_passing(workspace.db, run.id)
-                if is_local(spec.source):
-                    note_named_source(workspace.db, spec.source)
-                return run
-
-            yield workspace, await on_ledger(workspace, begin)
+            yield workspace, await on_ledger(workspace, lambda: _begun(workspace.db, spec, options.kept))
 
     try:
         return await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
@@ -187,14 +179,20 @@ async def _mirror_input(
     """Store the items of standard input, or those of a program, in DEST; then mirror them."""
     async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
         stored = await store_input(workspace.destination.staged.work, stop, source)
-        spec = _spec(stored, selection, options, options.credential_names if options.filled_profile else ())
+        names = options.credential_names if options.filled_profile else ()
+        spec = RunSpec(stored, selection, options.fixed, names)
 
-        def begin(kept: Mapping[str, Any]) -> Run:
-            run = runs.begin(workspace.db, spec, SystemClock().time(), kept)
-            jobs.requeue_passing(workspace.db, run.id)
-            return run
-
+        begin = partial(_begun, workspace.db, spec)
         return await continue_run(dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop)
+
+
+def _begun(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
+    """Begin a run of kind `mirror`."""
+    run = runs.begin(db, spec, SystemClock().time(), kept)
+    jobs.requeue_passing(db, run.id)
+    if is_local(spec.source):
+        note_named_source(db, spec.source)
+    return run
 
 
 def _refuse_without_items(options: Options) -> None:
@@ -223,15 +221,6 @@ def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
     )
 
 
-def _spec(source: str, selection: Selection, options: Options, credential_names: tuple[str, ...]) -> RunSpec:
-    return RunSpec(
-        source=source,
-        selection=selection,
-        fixed=options.fixed,
-        credential_names=credential_names,
-    )
-
-
 async def resume(
     dest: str | Path,
     *,
@@ -257,25 +246,20 @@ async def resume(
         CredentialsError: The credentials of the run must be given again; the message names them.
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
-    options = await with_client(instance("options", Options, options), client)
-    dest_address = await asyncio.to_thread(mirror_at, dest, options)
 
-    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(dest_address, on_event) as workspace:
-            run = await on_ledger(workspace, lambda: runs.last_unfinished(workspace.db))
-            if run is not None:
+    def task(db: Connection) -> _Task | None:
+        run = runs.last_unfinished(db)
+        if run is None:
+            return None
 
-                def begin(kept: Mapping[str, Any]) -> Run:
-                    again = runs.begin_again(workspace.db, run, SystemClock().time(), kept)
-                    jobs.requeue_passing(workspace.db, again.id)
-                    return again
+        def begin(kept: Mapping[str, Any]) -> Run:
+            again = runs.begin_again(db, run, SystemClock().time(), kept)
+            jobs.requeue_passing(db, again.id)
+            return again
 
-                return await continue_run(
-                    dest_address, workspace, run.spec, begin, options, on_event=on_event, stop=stop
-                )
-        return await asyncio.to_thread(_nothing_to_resume, dest, options)
+        return run.spec, begin
 
-    return await _watched(work, options, dest_address, on_event, stop)
+    return await _continued(dest, task, options, on_event, stop, client)
 
 
 async def retry(
@@ -304,24 +288,47 @@ async def retry(
         NotAMirrorError: `dest` is not a mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
+
+    def task(db: Connection) -> _Task:
+        last = runs.last_spec(db)
+        if last is None:
+            raise UsageError(f"Nothing was mirrored to {dest} yet.")
+        spec = replace(last, kind="ordered" if ordered else "retry")
+
+        def begin(kept: Mapping[str, Any]) -> Run:
+            run = runs.begin(db, spec, SystemClock().time(), kept)
+            jobs.requeue_failures(db, run.id, ordered=ordered)
+            return run
+
+        return spec, begin
+
+    return await _continued(dest, task, options, on_event, stop, client)
+
+
+_Task = tuple[RunSpec, Callable[[Mapping[str, Any]], Run]]
+"""What a run does, and what begins it with the kept options of the command."""
+
+
+async def _continued(
+    dest: str | Path,
+    task: Callable[[Connection], _Task | None],
+    options: Options | None,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+    client: Any,
+) -> MirrorReport:
+    """Continue an existing mirror with the task that its ledger gives, if there is one."""
     options = await with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(mirror_at, dest, options)
 
     async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
         async with opened_workspace(dest_address, on_event) as workspace:
-            last = await on_ledger(workspace, lambda: runs.last_spec(workspace.db))
-            if last is None:
-                raise UsageError(f"Nothing was mirrored to {dest} yet.")
-            spec = replace(last, kind="ordered" if ordered else "retry")
-
-            def begin(kept: Mapping[str, Any]) -> Run:
-                run = runs.begin(workspace.db, spec, SystemClock().time(), kept)
-                jobs.requeue_failures(workspace.db, run.id, ordered=ordered)
-                return run
-
-            return await continue_run(
-                dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop
-            )
+            found = await on_ledger(workspace, lambda: task(workspace.db))
+            if found is not None:
+                return await continue_run(
+                    dest_address, workspace, *found, options, on_event=on_event, stop=stop
+                )
+        return await asyncio.to_thread(_nothing_to_resume, dest, options)
 
     return await _watched(work, options, dest_address, on_event, stop)
 

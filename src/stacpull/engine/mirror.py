@@ -24,7 +24,7 @@ from stacpull.dest_address import DestAddress
 from stacpull.engine.fetching import has_file_in, open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, SourceAddress, login_advice, open_network
-from stacpull.engine.pool import JobQueue, job_queue
+from stacpull.engine.pool import JobQueue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, passed_on, unless_stopped, walk_and_transfer
@@ -60,6 +60,8 @@ _TICK = 0.25
 """Seconds between two progress events."""
 _SAVED_EVERY = 20
 """Ticks after which the effort is saved."""
+_QUEUED_FOR_WORKERS = 4096
+"""Jobs that wait in addition with `--dask`: several messages to each worker."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
 
@@ -236,7 +238,8 @@ class MirrorRun:
     # --- the transfer ------------------------------------------------------------------------------------
 
     async def _transfer(self) -> None:
-        queue = job_queue(self._network.share, dask=self._options.uses_dask)
+        more = _QUEUED_FOR_WORKERS if self._options.uses_dask else 0
+        queue = JobQueue[Job](2 * self._network.share.slots + more)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         producer = Producer(
             self._source,

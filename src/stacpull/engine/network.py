@@ -142,9 +142,8 @@ async def open_network(
         secrets: Gets the credentials; None for a new object.
         on_notice: Called with messages for the user.
     """
-    keys = options.s3.keys or ()
     secrets = Secrets() if secrets is None else secrets
-    secrets.add(*credentials_in(address.headers), *address.query.values(), *keys)
+    secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     share = _share(options)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()

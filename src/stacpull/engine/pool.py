@@ -14,9 +14,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
 from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
-from stacpull.engine.shares import Share
 from stacpull.hosts import MOST_HOSTS
-from stacpull.models import Failure, FailureKind, Job
+from stacpull.models import Failure, FailureKind
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.transfer.attempt import AssetFetcher
 
@@ -304,8 +303,3 @@ class JobQueue(Generic[JobT]):
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
-
-
-def job_queue(share: Share, *, dask: bool = False) -> JobQueue[Job]:
-    """Return a queue that is long enough: with Dask workers, for several messages to each."""
-    return JobQueue(2 * share.slots + (4096 if dask else 0))

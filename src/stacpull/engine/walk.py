@@ -52,8 +52,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def to_json(self) -> str:
         """Return the position as it is stored: URLs without credentials, paging tokens kept."""
-        kept = self if self.request is None else replace(self, request=_without_credentials(self.request))
-        return msgspec.json.encode(kept).decode()
+        request = self.request
+        if request is not None:
+            request = replace(request, url=cut_cursor(request.url))
+        return msgspec.json.encode(replace(self, request=request)).decode()
 
     def may_be_kept(self, secrets: Secrets) -> bool:
         """Return False if a service repeats one of `secrets` in the request for its next page.
@@ -80,19 +82,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
                 f"The saved position of the walk is damaged ({error}): run `stacpull mirror` again; "
                 "`headers` needs a new OUT."
             ) from error
-        return found if found.request is None else replace(found, request=_with_allowed(found.request))
-
-
-def _without_credentials(request: PageRequest) -> PageRequest:
-    return replace(
-        request,
-        url=cut_cursor(request.url),
-    )
-
-
-def _with_allowed(request: PageRequest) -> PageRequest:
-    """Return a request with the headers that it may have: someone else may have written the ledger."""
-    return replace(request, headers=allowed_headers(request.headers))
+        if found.request is None:
+            return found
+        allowed = allowed_headers(found.request.headers)  # someone else may have written the ledger
+        return replace(found, request=replace(found.request, headers=allowed))
 
 
 class Sink(Protocol):
@@ -157,8 +150,8 @@ class Walk:
             reader: Reads source items.
             sink: Takes the selected items.
             selection: The selection.
-            options: The layout of paths, and the page size.
-            network: Looks up what planning needs; None for no lookups.
+            options: For layout and page size.
+            network: For lookups before planning; None for none.
             on_event: Called with messages for the user.
             assets: The asset filter, if not that of `selection`.
             matched: The number of earlier matches (of a resumed run).
@@ -191,7 +184,6 @@ class Walk:
         self._without_new = 0
         """Pages in a row of one collection that brought no new item."""
         self._ended_early = False
-        """True if the walk ends before the end of the source."""
         self._announced: list[int | None] = []
         """Announced totals. The first entry is the sum for the collections before the position where this
         process began (0 if there are none); then there is one entry for each collection that it has begun."""
