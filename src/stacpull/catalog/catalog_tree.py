@@ -13,7 +13,7 @@ written from the leaves up, so after a kill at any moment every link leads to an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -107,24 +107,19 @@ def write_catalogs(
         names = [name for name, _ in children]
         links = [_link("child", path, "", title=name) for name, path in children]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
+        few = ", ".join(names) if 0 < len(names) <= _NAMED_COLLECTIONS else ""
         catalog = {
             "type": "Catalog",
             "id": catalog_id(source),
             "stac_version": STAC_VERSION,
             "description": MIRRORED_FROM + source,
             "links": [_link("root", "catalog.json", ""), *links],
-            "title": _title(names, source),
+            "title": f"Mirror of {few or f'{len(names)} collections'} from {source}",
         }
         update("catalog.json", catalog)
     except OSError as error:
         raise destination_error(error, Path(files.name)) from error
     return update.written
-
-
-def _title(collections: Sequence[str], source: str) -> str:
-    """Return a title with the collections, or with their number if there are many."""
-    few = ", ".join(collections) if 0 < len(collections) <= _NAMED_COLLECTIONS else ""
-    return f"Mirror of {few or f'{len(collections)} collections'} from {source}"
 
 
 def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
@@ -252,16 +247,12 @@ def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Js
 def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
     """Return the number of links to the next items, up to that of one catalog, and the links as JSON."""
     count, encoded = 0, bytearray()
-    for item in itertools.islice(items, ITEMS_PER_CATALOG):
-        encoded += (b"," if count else b"") + _item_link(update, item, directory)
+    for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
+        link = {"rel": "item", "href": reference(path, directory)}
+        encoded += b"," if count else b""
+        encoded += update.encoded({**link, "type": "application/geo+json", "title": name})
         count += 1
     return count, encoded
-
-
-def _item_link(update: _Update, item: tuple[str, str], directory: str) -> bytes:
-    name, path = item
-    href = reference(path, directory)
-    return update.encoded({"rel": "item", "href": href, "type": "application/geo+json", "title": name})
 
 
 def _link(rel: str, path: str, directory: str, *, title: str | None = None) -> Json:
@@ -281,11 +272,7 @@ def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
     """Remove the sub-catalogs after `count` from an earlier, larger mirror, which have the id of this one."""
     for number in itertools.count(count + 1):
         name = _sub_catalog(entry, number)
-        if not _is_sub_catalog(update.files, name, _sub_catalog_id(entry, number)):
+        document = parsed_object(update.files.read(name) or b"") or {}
+        if (document.get("type"), document.get("id")) != ("Catalog", _sub_catalog_id(entry, number)):
             return
         update.remove(name)
-
-
-def _is_sub_catalog(files: StoredFiles, path: str, identifier: str) -> bool:
-    document = parsed_object(files.read(path) or b"") or {}
-    return (document.get("type"), document.get("id")) == ("Catalog", identifier)

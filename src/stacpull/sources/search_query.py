@@ -75,16 +75,13 @@ def capabilities_of(landing: Json) -> Capabilities:
     return Capabilities(
         items=conforms(_ITEMS),
         search=search,
-        post=search and _offers_post(landing),
+        post=search
+        and any(
+            link.get("rel") == "search" and str(link.get("method")).upper() == "POST"
+            for link in objects_in(landing.get("links"))
+        ),
         cql2_json=filters and conforms(_JSON),
         cql2_text=filters and conforms(_TEXT),
-    )
-
-
-def _offers_post(landing: Json) -> bool:
-    return any(
-        link.get("rel") == "search" and str(link.get("method")).upper() == "POST"
-        for link in objects_in(landing.get("links"))
     )
 
 

@@ -197,12 +197,8 @@ async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
     """
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
-    pages = source.pages(start, page_size=PageSize(_FIRST_ITEMS), on_notice=_ignore)
+    pages = source.pages(start, page_size=PageSize(_FIRST_ITEMS), on_notice=lambda _: None)
     async with aclosing(pages):
         async for page in pages:
             return ClassDocuments(collection, page.items)
     return ClassDocuments(collection, [])
-
-
-def _ignore(_: Notice) -> None:
-    """Ignore a notice: the walk reports it again."""
