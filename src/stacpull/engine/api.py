@@ -50,7 +50,7 @@ from stacpull.reports import Counts, MirrorReport, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import Restarts, Source, WalkStart, class_documents
+from stacpull.sources.source import Restarts, Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.atomic import whole_file
 from stacpull.threads import in_thread
@@ -437,30 +437,23 @@ def _infos(lists: Mapping[str, tuple[str, ...]], counts: Mapping[str, int] | Non
 
 async def _counted(source: Source, collection: str, options: Options) -> Counter[str]:
     """Return the number of items of a collection with each label."""
-    counts: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    size = PageSize.requested(options.page_size)
     for start in await source.starts(Selection(collections=(collection,))):
-        counts += await _counted_from(source, start, PageSize.requested(options.page_size))
-    return counts
-
-
-async def _counted_from(source: Source, start: WalkStart, size: PageSize) -> Counter[str]:
-    """Count the labels of one walk. If the source forgets its cursor, count again from the start."""
-    restarts = Restarts(from_start=True)
-    while True:
-        counts: Counter[str] = Counter()
-        items = 0
-        try:
-            async with aclosing(source.pages(start, page_size=size, on_notice=_ignore)) as pages:
-                async for page in pages:
-                    items += len(page.items)
-                    for item in page.items:
-                        counts.update(set(item_labels(object_or_empty(item.get("properties")))))
-        except ForgottenCursorError:
-            if not restarts.may_restart(items):
-                raise
-        else:
-            return counts
-
-
-def _ignore(_: Notice) -> None:
-    """Ignore a notice: the labels are counted, whatever it says."""
+        restarts = Restarts(from_start=True)
+        while True:  # if the source forgets its cursor, count again from the start
+            counts: Counter[str] = Counter()
+            items = 0
+            try:
+                async with aclosing(source.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
+                    async for page in pages:
+                        items += len(page.items)
+                        for item in page.items:
+                            counts.update(set(item_labels(object_or_empty(item.get("properties")))))
+            except ForgottenCursorError:
+                if not restarts.may_restart(items):
+                    raise
+            else:
+                break
+        total += counts
+    return total

@@ -93,16 +93,8 @@ def open_pool(
         whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)
     if (clips := clipping(clip)) is not None:
         whole = clips.fetcher(fetcher, whole, parts, network.events.warn)
-    fast = _fast_path(network, shared) if whole is shared else None
+    limits, web, fast = network.client.limits, network.http, None
+    if whole is shared and isinstance(web, WebTransport) and not (limits.on_bytes or limits.on_requests):
+        fast = partial(FastPath, network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
-
-
-def _fast_path(
-    network: Network, shared: SharedDownloads
-) -> Callable[[Pool[Job, Arrival | None]], FastPath] | None:
-    """Return what makes the fast path of a pool, None if the options require the general path."""
-    limits, web = network.client.limits, network.http
-    if not isinstance(web, WebTransport) or limits.on_bytes or limits.on_requests:
-        return None
-    return partial(FastPath, network.client, web, shared)
