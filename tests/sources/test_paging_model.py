@@ -136,7 +136,7 @@ def test_an_internal_host_is_reported_once_and_requested_once() -> None:
     pages, notices = pages_of(model)
     assert names_of(pages) == model.names
     assert [n.text for n in notices if "does not have the page" in n.text] == [
-        "The next link points to inner:8080, which does not have the page: using api.test."
+        "The next link points to http://inner:8080, which does not have the page: using https://api.test."
     ]
     assert sum(request.url.startswith(INNER) for request in model.requests) == 1
     assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))

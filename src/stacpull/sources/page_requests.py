@@ -17,13 +17,13 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.errors import SourceError
+from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.redact import cut_cursor
 from stacpull.urls import (
     Parameter,
     add_parameters,
-    authority,
     drop_parameters,
     join_web,
     kept_encrypted,
@@ -219,13 +219,13 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
 
 
 def at_home(following: PageRequest, current: PageRequest) -> PageRequest | None:
-    """Return `following` at the host of `current`, which linked to it; None if it is already there.
+    """Return `following` at the origin of `current`, which linked to it; None if it is already there.
 
     If the last segments of both paths are equal, the path of `current` is used: it may have a proxy's prefix,
     which internal URLs lack.
     """
     here, there = parts_of(current.url), parts_of(following.url)
-    if authority(current.url) == authority(following.url):
+    if origin_text(current.url) == origin_text(following.url):
         return None
     same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
     moved = there._replace(scheme=here.scheme, netloc=here.netloc, path=here.path if same_end else there.path)

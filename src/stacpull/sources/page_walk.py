@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
+from stacpull.hosts import origin_text
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
@@ -229,7 +230,7 @@ async def _read_at_home(
             found = await _read(reader, home, size, notices.notice)
         except SourceError:
             raise error from error.__cause__
-    notices.found_at_home(authority(request.url), authority(home.url))
+    notices.found_at_home(origin_text(request.url), origin_text(home.url))
     return found
 
 
@@ -376,7 +377,7 @@ class _WalkNotices:
 
     def reachable(self, page: Page) -> Page:
         """Return `page` with its next page at a host that has it."""
-        if page.next is None or authority(page.next.url) not in self._without_pages:
+        if page.next is None or origin_text(page.next.url) not in self._without_pages:
             return page
         return replace(page, next=at_home(page.next, page.request))
 
