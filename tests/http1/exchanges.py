@@ -172,6 +172,10 @@ class _Parts:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    @property
+    def staged(self) -> _Parts:
+        return self
+
     def part_identity(self, name: str) -> tuple[int, int]:
         found = (self._directory / name).lstat()
         return found.st_ino, found.st_size
