@@ -24,7 +24,7 @@ from stacpull.models import BucketLocation, Checksum, Failure, FailureKind, path
 from stacpull.redact import Secret
 from stacpull.store.disk_errors import destination_errors, foreign_file
 from stacpull.store.inspection import LONGEST_DOCUMENT, digest_by
-from stacpull.store.protocol import Entry, FileState, IsStopped, Placement, StagedFile, never
+from stacpull.store.protocol import Entry, FileState, IsStopped, StagedFile, never
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
 from stacpull_cloud.objects import THREADS, Found, Objects
@@ -140,20 +140,7 @@ class BucketStore(BucketFiles):
     def sync(self, parts: Sequence[str]) -> None:
         """The work directory only has what can be fetched again."""
 
-    def sync_file(self, path: str) -> None:
-        """An object is durable, if it is there."""
-        self.open(path).close()
-
-    def sync_singly(self) -> bool:
-        return False
-
-    def tidy(self, directory: str) -> None:
-        """There are no directories."""
-
-    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
-        return self._place(Placement(part, directory, name, replace))
-
-    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         return list(self._threads.map(self._place, files))
 
     def _place(self, file: StagedFile) -> Failure | None:
@@ -185,10 +172,6 @@ class BucketStore(BucketFiles):
                 return foreign_file(path)
         self.staged.drop_part(file.part)
         return None
-
-    def holds_same(self, part: str, directory: str, name: str) -> bool:
-        there = self.state_of(path_in_dest(directory, name))
-        return there.size is not None and there == self.staged.state_of_part(part)
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         found = self.objects.find(path_in_dest(directory, name))

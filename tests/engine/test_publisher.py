@@ -50,7 +50,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
     watch(outcomes, "record", lambda _db, done, **_: " ".join(a.name for a in done))
-    watch(LocalStore, "place", lambda _self, _part, _directory, name, **_: name)
+    watch(LocalStore, "_place", lambda _self, _part, _directory, name, **_: name)
     watch(RecordingSync, "sync", lambda _self, files, _dirs: " ".join(f.partition(".")[0] for f in files))
     watch(FileSync, "sync", lambda _self, files, dirs: f"{len(files)} files {len(list(dirs))} directories")
     return found
@@ -65,10 +65,10 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     bench.publisher.add_recovered(arrived[1:])
     bench.publisher.publish_all()
     assert steps == [
-        "reserve a.tif", "sync 1", "place a.tif",
-        "reserve b.tif", "sync 2", "record a.tif", "place b.tif",
+        "reserve a.tif", "sync 1", "_place a.tif",
+        "reserve b.tif", "sync 2", "record a.tif", "_place b.tif",
         "sync", "record b.tif",
-        "reserve doc", "sync 1", "place i.json",
+        "reserve doc", "sync 1", "_place i.json",
         "sync", "record",
     ]  # fmt: skip
     assert bench.published == [0] * 5  # nothing came by `deliver`
@@ -124,14 +124,14 @@ def test_a_document_of_the_user_that_appears_before_the_rename_stays(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its name is released, so that the next attempt does not take the file for the mirror's either."""
-    place_all, theirs = bench.destination.place_all, tmp_path / "c/i/i.json"
+    place, theirs = bench.destination.place, tmp_path / "c/i/i.json"
 
     def placed_late(files: Sequence[StagedFile]) -> list[Failure | None]:
         if any(one.name == theirs.name for one in files):
             theirs.write_bytes(b"mine")
-        return place_all(files)
+        return place(files)
 
-    monkeypatch.setattr(bench.destination, "place_all", placed_late)
+    monkeypatch.setattr(bench.destination, "place", placed_late)
     job = bench.plan(planned("i", "a")).jobs[0]
     bench.publisher.add_recovered([bench.arrive(job, b"x")])
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
         patched.setattr(bench.destination, "place", killed_after)
         with pytest.raises(KeyboardInterrupt):
             bench.publisher.write_file(Path("c/collection.json"), b"1")
-    assert steps == ["sync collection", "place collection.json"]
+    assert steps == ["sync collection", "_place collection.json"]
     bench.publisher.write_file(Path("c/collection.json"), b"2")  # that one is not foreign
 
 
@@ -264,11 +264,12 @@ def test_a_failure_message_that_is_invalid_text_is_stored(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("seconds", "grouped"), [([3, 3, 0.1, 3, 3], True), ([3, 3, 3], False)])
 def test_group_syncs_are_given_up_when_slow_several_times_in_a_row(
-    bench: Bench, seconds: list[float], grouped: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, seconds: list[float], grouped: bool
 ) -> None:
     bench.destination._chosen_sync = GroupSync(bench.destination.fd)
     for one in seconds:
-        bench.publisher._judge_pace(one)
+        monkeypatch.setattr(bench.destination, "sync", lambda _, one=one: bench.destination._judge_pace(one))
+        bench.publisher._sync_all([])
     assert isinstance(bench.destination._sync, GroupSync) == grouped
     assert bench.db.execute("PRAGMA synchronous").fetchone() == ((1,) if grouped else (2,))
     assert [("each file separately" in text) for text in bench.notices] == ([] if grouped else [True])

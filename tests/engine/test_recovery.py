@@ -46,7 +46,7 @@ class Killer:
         for owner, name in (
             (outcomes, "reserve"),
             (outcomes, "record"),
-            (LocalStore, "place"),
+            (LocalStore, "_place"),
             (StagedParts, "write_part"),
             (RecordingSync, "sync"),
             (StagedParts, "trust"),

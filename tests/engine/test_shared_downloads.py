@@ -15,6 +15,7 @@ from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
 from stacpull.store.local_store import LocalStore
+from stacpull.store.protocol import Placement
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
 
@@ -53,7 +54,7 @@ def destination(tmp_path: Path) -> Iterator[LocalStore]:
 def placed(destination: LocalStore, content: bytes = BODY) -> int:
     """Put a file in the place of job 1; return its inode."""
     inode = destination.staged.write_part("one", content)
-    assert destination.place("one", "c/1", "a.pdf", replace=True) is None
+    assert destination.place([Placement("one", "c/1", "a.pdf", may_replace=True)])[0] is None
     return inode
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,10 @@ class MemoryStore:
     def open(self, path: str) -> BinaryIO:
         if path not in self.disk.files:
             raise FileNotFoundError(path)
-        return io.BytesIO(self.disk.files[path].data)
+        file = tempfile.TemporaryFile()  # noqa: SIM115 -- the caller closes it; it can be synced
+        file.write(self.disk.files[path].data)
+        file.seek(0)
+        return file
 
     def modified(self, path: str) -> float | None:
         found = self.disk.files.get(path)
@@ -97,13 +101,10 @@ class MemoryStore:
     def sync(self, parts: Sequence[str]) -> None:
         self.synced.append(list(parts))
 
-    def sync_file(self, path: str) -> None:
-        self.open(path).close()
+    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+        return [self._place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
 
-    def sync_singly(self) -> bool:
-        return False
-
-    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+    def _place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
         path = f"{directory}/{name}" if directory else name
         if name in {"", ".", ".."} or "/" in name or "\0" in path or _is_odd(directory):
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: it is not a name.")
@@ -116,13 +117,6 @@ class MemoryStore:
         self.staged.drop_part(part)
         return None
 
-    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        return [self.place(one.part, one.directory, one.name, replace=one.may_replace) for one in files]
-
-    def holds_same(self, part: str, directory: str, name: str) -> bool:
-        there = self.disk.files.get(f"{directory}/{name}" if directory else name)
-        return there is not None and there.data == self._part(part)
-
     def _part(self, name: str) -> bytes:
         with self.staged.open_part(name) as file:
             return file.read()
@@ -133,9 +127,6 @@ class MemoryStore:
 
     def remove(self, directory: str, name: str) -> None:
         self.disk.files.pop(f"{directory}/{name}" if directory else name, None)
-
-    def tidy(self, directory: str) -> None:
-        pass
 
 
 def _is_odd(directory: str) -> bool:

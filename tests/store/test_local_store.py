@@ -17,6 +17,7 @@ from stacpull.models import FailureKind
 from stacpull.store import local_store as module
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.local_store import LocalStore
+from stacpull.store.protocol import Placement
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def tree(path: Path) -> dict[str, bytes]:
 
 def test_a_part_is_written_and_put_in_place(opened: LocalStore) -> None:
     inode = opened.staged.write_part("1.whole", b"abc")
-    assert opened.place("1.whole", "c/i", "a.tif", replace=False) is None
+    assert opened.place([Placement("1.whole", "c/i", "a.tif", may_replace=False)])[0] is None
     assert opened.identity("c/i", "a.tif") == (inode, 3)
     assert opened.read("c/i/a.tif") == b"abc"
     assert opened.read("c/i/other") is None
@@ -81,7 +82,7 @@ def test_an_obstacle_is_kept(opened: LocalStore, tmp_path: Path, kind: str, repl
             os.mkfifo(way)
     opened.staged.write_part("1.whole", b"new")
     assert opened.has("c/a.tif")
-    failure = opened.place("1.whole", "c", "a.tif", replace=replace)
+    failure = opened.place([Placement("1.whole", "c", "a.tif", may_replace=replace)])[0]
     if kind == "file" and replace:
         assert failure is None
         assert way.read_bytes() == b"new"
@@ -103,7 +104,7 @@ def test_a_linked_directory_is_refused(opened: LocalStore, tmp_path: Path, depth
     (opened.path / "link").symlink_to(outside)
     (opened.path / "real" / "link").symlink_to(outside)
     opened.staged.write_part("1.whole", b"new")
-    failure = opened.place("1.whole", depth, "a.tif", replace=True)
+    failure = opened.place([Placement("1.whole", depth, "a.tif", may_replace=True)])[0]
     assert failure is not None
     assert (failure.kind, "in its path" in failure.message) == (FailureKind.NAME, True)
     assert tree(outside) == {}
@@ -115,11 +116,11 @@ def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_
     outside = tmp_path / "outside"
     outside.mkdir()
     opened.staged.write_part("1.whole", b"1")
-    assert opened.place("1.whole", "c", "1.tif", replace=False) is None
+    assert opened.place([Placement("1.whole", "c", "1.tif", may_replace=False)])[0] is None
     (opened.path / "c").rename(opened.path / "moved")
     (opened.path / "c").symlink_to(outside)
     opened.staged.write_part("2.whole", b"2")
-    opened.place("2.whole", "c", "2.tif", replace=False)
+    opened.place([Placement("2.whole", "c", "2.tif", may_replace=False)])
     assert tree(outside) == {}
 
 
@@ -129,7 +130,7 @@ def test_an_asset_without_a_valid_name_is_a_named_failure(opened: LocalStore, na
     for directory, last in (("c", name), (name or "c//d", "a.tif")):
         if (directory, last) == ("a/b", "a.tif"):
             continue  # two directories, fine
-        failure = opened.place("1.whole", directory, last, replace=True)
+        failure = opened.place([Placement("1.whole", directory, last, may_replace=True)])[0]
         assert failure is not None
         assert failure.kind is FailureKind.NAME
     assert tree(opened.staged.parts) == {"1.whole": b"new"}
@@ -147,7 +148,7 @@ def test_hostile_names_never_leave_dest(
     try:
         name = name.encode("utf-8", "ignore").decode()
         dest.staged.write_part("1.whole", b"new")
-        failure = dest.place("1.whole", "/".join(path), name, replace=True)
+        failure = dest.place([Placement("1.whole", "/".join(path), name, may_replace=True)])[0]
         found = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()]
         assert len(found) == 1
         assert found[0].startswith("dest/")
@@ -160,7 +161,7 @@ def test_changed_directories_are_returned_once_with_new_parents(opened: LocalSto
     assert opened.take_changed() == [""]  # DEST itself: `.stacpull` is in it
     for number, directory in enumerate(["c/i", "c/i", "d"]):
         opened.staged.write_part("p", b"")
-        opened.place("p", directory, f"{number}", replace=False)
+        opened.place([Placement("p", directory, f"{number}", may_replace=False)])
     assert opened.take_changed() == ["", "c", "c/i", "d"]
     assert opened.take_changed() == []
 
@@ -179,7 +180,7 @@ def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
         opened.staged.write_part("p", b"x")
-        assert opened.place("p", f"c/{number}/deep", "a", replace=False) is None
+        assert opened.place([Placement("p", f"c/{number}/deep", "a", may_replace=False)])[0] is None
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= module.HELD_DIRECTORIES + 1
     changed = opened.take_changed()
     with opened.opened(changed[:50]) as fds:
@@ -231,7 +232,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> N
             dest.staged.write_part("2.whole", b"x" * 600_000)
         assert caught.value.exit_code == 5
         assert list(tree(dest.staged.parts)) == ["1.whole"]
-        assert dest.place("1.whole", "c", "a", replace=False) is None
+        assert dest.place([Placement("1.whole", "c", "a", may_replace=False)])[0] is None
         dest.close()
 
 
@@ -243,7 +244,7 @@ def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
         with pytest.raises(DestinationError, match="inodes"):
             dest.staged.write_part("more", b"")
         with pytest.raises(DestinationError, match="inodes"):
-            dest.place("1", "new directory", "a", replace=False)
+            dest.place([Placement("1", "new directory", "a", may_replace=False)])
         assert len(tree(dest.staged.parts)) == 5
         dest.close()
 
@@ -257,7 +258,7 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
             lambda: dest.staged.write_part("2", b"x"),
             lambda: dest.staged.rename_part("1", "3"),
             lambda: dest.staged.drop_part("1"),
-            lambda: dest.place("1", "", "a", replace=False),
+            lambda: dest.place([Placement("1", "", "a", may_replace=False)])[0],
             lambda: LocalStore(disk / "new"),
         ):
             with pytest.raises(DestinationError, match="read-only"):

@@ -13,6 +13,7 @@ import pytest
 from stacpull.models import FailureKind
 from stacpull.store import local_store
 from stacpull.store.local_store import LocalStore, rename_new
+from stacpull.store.protocol import Placement
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_part_is_placed_with_and_without_renameat2(
     dest.staged.write_part("1.whole", b"new")
     if there:
         (dest.path / "a").write_bytes(b"old")
-    failure = dest.place("1.whole", "", "a", replace=replace)
+    failure = dest.place([Placement("1.whole", "", "a", may_replace=replace)])[0]
     assert failure is None if placed else failure.kind is FailureKind.EXISTS
     assert (dest.path / "a").read_bytes() == (b"new" if placed else b"old")
     dest.close()
@@ -105,7 +106,7 @@ def test_a_file_created_just_before_the_rename_is_kept(
         return rename_new(*names)
 
     monkeypatch.setattr(local_store, "rename_new", late)
-    failure = dest.place("1.whole", "", "a", replace=False)
+    failure = dest.place([Placement("1.whole", "", "a", may_replace=False)])[0]
     assert failure is not None
     assert (dest.path / "a").read_bytes() == b"precious"
     dest.close()

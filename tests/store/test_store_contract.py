@@ -13,7 +13,6 @@ from tests.engine.bench import RecordingSync
 from tests.store.memory_store import MemoryDisk, MemoryStore
 from tests.store.store_contract import Reopen, StoreContract, put
 
-from stacpull.store.file_sync import FileSync
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Store
@@ -84,13 +83,3 @@ def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
         ([], [f"{top}/c/i"]),
         ([], [top]),
     ]
-
-
-def test_files_are_synced_one_by_one_if_the_option_is_set(tmp_path: Path) -> None:
-    with closing(LocalStore(tmp_path)) as store:
-        expected = not isinstance(store._sync, FileSync)
-        assert store.sync_singly() == expected
-        assert not store.sync_singly()
-        assert isinstance(store._sync, FileSync)
-        put(store, "c/i/a", b"x")
-        store.sync(())

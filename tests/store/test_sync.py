@@ -16,6 +16,7 @@ from stacpull.errors import DestinationError
 from stacpull.store import file_sync
 from stacpull.store.file_sync import FileSync, FileSystem, GroupSync, choose, file_system
 from stacpull.store.local_store import LocalStore
+from stacpull.store.protocol import Placement
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch:
     syncing.sync([f"{n}.whole" for n in range(20)], ())
     assert sorted(synced) == sorted(inodes)
     for n in range(20):
-        dest.place(f"{n}.whole", f"c/{n}", "a", replace=False)
+        dest.place([Placement(f"{n}.whole", f"c/{n}", "a", may_replace=False)])
     synced.clear()
     changed = dest.take_changed()
     with dest.opened(changed) as directories:

@@ -105,7 +105,7 @@ class ItemWriter:
     def placed(
         self, written: Mapping[int, Placement], failures: Sequence[Failure | None]
     ) -> dict[int, bytes | None]:
-        """Record the results of `Store.place_all`; return the digests of the JSON in place, by row."""
+        """Record the results of `Store.place`; return the digests of the JSON in place, by row."""
         placed = {}
         for (row, part), failure in zip(written.items(), failures, strict=True):
             if failure is None:

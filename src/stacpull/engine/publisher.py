@@ -50,9 +50,6 @@ PACE = 0.25
 """Seconds after which a group is started with fewer files."""
 _CHECK = 0.02
 """Seconds between two checks of a group that waits for the previous one."""
-_SLOW_SYNC = 2.0
-"""Seconds after which a group sync probably waits for the writes of other programs on the disk."""
-_SLOW_IN_A_ROW = 3
 
 
 class _Group(msgspec.Struct):
@@ -119,7 +116,6 @@ class Publisher:
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
-        self._slow_syncs = 0
         self._deadline: float | None = None
         self._adopting = run.kept.get("adopt", False) or meta.is_adopting(db)
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""
@@ -198,7 +194,7 @@ class Publisher:
         self._finish_upload()
         meta.claim_file(self._db, path)
         self._sync_all([part])
-        failure = self._store.place(part, directory, name, replace=True)
+        (failure,) = self._store.place([Placement(part, directory, name, may_replace=True)])
         if failure is not None:
             self._store.staged.drop_part(part)
             raise DestinationError(failure.message)
@@ -284,20 +280,15 @@ class Publisher:
         """
         if self._failed_sync is not None:
             raise self._failed_sync
-        seconds = 0.0
-
-        def sync() -> None:
-            nonlocal seconds
-            started = time.monotonic()
-            self._store.sync(parts)
-            seconds = time.monotonic() - started
-
+        covered = self._store.covers_ledger
         try:
-            self._run_sync(sync)
+            self._run_sync(partial(self._store.sync, parts))
         except DestinationError as error:
             self._distrust(error)
             raise
-        self._judge_pace(seconds)
+        if covered and not self._store.covers_ledger:
+            self._on_event(Notice("warning", self._store.warning or ""))
+            sync_each_commit(self._db)
 
     def distrust_ledger(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""
@@ -310,17 +301,6 @@ class Publisher:
         self._store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
         with suppress(DestinationError), translated(ledger_path(self._store.staged.work)):
             meta.set_sync_error(self._db, str(error))
-
-    def _judge_pace(self, seconds: float) -> None:
-        """Sync file by file after several slow group syncs in a row, which wait for other programs."""
-        self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
-        if self._slow_syncs >= _SLOW_IN_A_ROW and self._store.sync_singly():
-            text = (
-                "Syncing the whole file system is slow because other programs write to it: from now on "
-                "stacpull syncs each file separately."
-            )
-            self._on_event(Notice("warning", text))
-            sync_each_commit(self._db)
 
     def _record(
         self, renamed: _Renamed, failures: Sequence[AssetFailure], unchanged: Sequence[UnchangedAsset]
@@ -346,14 +326,14 @@ class Publisher:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for asset in assets:  # an earlier version, or a file of the user with the same content
             asset.may_replace = asset.generation > 0 or (
-                asset.identity is None and self._store.holds_same(asset.part, asset.directory, asset.name)
+                asset.identity is None and _holds_same(self._store, asset)
             )
         files: list[StagedFile] = [*assets, *items.values()]
         on_placed = partial(self._placed, assets, items, delivered)
         if self._store.is_local:
-            on_placed(self._store.place_all(files))
+            on_placed(self._store.place(files))
         else:
-            self._upload = _Upload(self._sender.submit(self._store.place_all, files), on_placed)
+            self._upload = _Upload(self._sender.submit(self._store.place, files), on_placed)
 
     @cached_property
     def _sender(self) -> ThreadPoolExecutor:
@@ -401,6 +381,17 @@ class Publisher:
         self._final_items.extend(rows)
 
 
+def _holds_same(store: Store, asset: Arrival) -> bool:
+    """Return True if there already is a regular file with the content of a part."""
+    there, part = store.identity(asset.directory, asset.name), store.staged.part_identity(asset.part)
+    if there is None or part is None or there[1] != part[1]:
+        return False
+    if there == part:  # a hard link
+        return True
+    digest = store.state_of(asset.path).digest
+    return digest is not None and digest == store.staged.state_of_part(asset.part).digest
+
+
 def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:
     """Remove the files listed for removal (`ledger.pruning`), and directories that become empty.
 
@@ -418,8 +409,6 @@ def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> Non
     sync()  # the deletion of rows must be durable before files are removed
     for path in paths:
         directory, _, name = path.rpartition("/")
-        if store.identity(directory, name) is not None:
-            store.remove(directory, name)
-        store.tidy(directory)
+        store.remove(directory, name)
     sync()
     pruning.clear(db, paths)

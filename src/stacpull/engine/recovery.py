@@ -38,6 +38,7 @@ from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
 from stacpull.models import Arrival, Checksum, Job
+from stacpull.store.atomic import sync_file
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import FileState, PartEntry, Store
 from stacpull.system import boot_id
@@ -185,7 +186,9 @@ def _is_proven_here(store: Store, arrival: Arrival, is_stopped: Callable[[], boo
     if _digest(store.state_of, arrival.path, algorithm, is_stopped) != arrival.digest:
         return False
     try:
-        store.sync_file(arrival.path)
+        with store.open(arrival.path) as file:
+            if store.is_local:
+                sync_file(file)
     except OSError:
         return False
     return True

@@ -98,6 +98,15 @@ def _lock_refused(path: Path) -> Iterator[None]:
         pass
 
 
+def sync_file(file: BinaryIO) -> None:
+    """Make an open file durable.
+
+    Raises:
+        OSError: It cannot be synced.
+    """
+    os.fsync(file.fileno())
+
+
 def sync_directory(directory: Path) -> None:
     """Make the names in a directory durable.
 

@@ -11,12 +11,12 @@ import errno
 import os
 import stat
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 from stacpull.models import Failure, FailureKind, path_in_dest
 from stacpull.store.disk_errors import (
@@ -25,15 +25,16 @@ from stacpull.store.disk_errors import (
     foreign_file,
     is_destination_failure,
 )
-from stacpull.store.file_sync import FileSync, GroupSync, Sync, choose
+from stacpull.store.file_sync import FileSync, Sync, choose
 from stacpull.store.inspection import DirectoryFiles, read_file
 from stacpull.store.protocol import HELD_DIRECTORIES, StagedFile
 from stacpull.store.regular import NO_NAMES
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_PIECE = 1 << 20
+_SLOW_SYNC = 2.0
+"""Seconds after which a group sync probably waits for the writes of other programs on the disk."""
+_SLOW_IN_A_ROW = 3
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
@@ -72,6 +73,7 @@ class LocalStore(DirectoryFiles):
         """
         self.most_held = most_held
         self._chosen_sync = sync
+        self._slow_syncs = 0
         self.staged = StagedParts(dest, worker_parts)
         try:
             DirectoryFiles.__init__(self, dest)
@@ -114,7 +116,9 @@ class LocalStore(DirectoryFiles):
     def sync(self, parts: Sequence[str]) -> None:
         changed = self.take_changed()
         if self.covers_ledger:
+            started = time.monotonic()
             self._sync.sync(parts, ())
+            self._judge_pace(time.monotonic() - started)
             return
         if parts:
             self._sync.sync(parts, ())
@@ -122,19 +126,22 @@ class LocalStore(DirectoryFiles):
             with self.opened(some) as directories:
                 self._sync.sync((), directories)
 
-    def sync_singly(self) -> bool:
-        if not isinstance(self._sync, GroupSync):
-            return False
-        self._chosen_sync = FileSync(self.staged.parts_fd)
-        return True
-
-    def sync_file(self, path: str) -> None:
-        with self.open(path) as file:
-            os.fsync(file.fileno())
+    def _judge_pace(self, seconds: float) -> None:
+        """Sync file by file after several slow group syncs in a row, which wait for other programs."""
+        self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
+        if self._slow_syncs >= _SLOW_IN_A_ROW:
+            text = (
+                "Syncing the whole file system is slow because other programs write to it: from now on "
+                "stacpull syncs each file separately."
+            )
+            self._chosen_sync = FileSync(self.staged.parts_fd, text)
 
     # --- publishing --------------------------------------------------------------------------------------
 
-    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
+    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+        return [self._place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]
+
+    def _place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
         try:
             _refuse_odd(name)
             fd = self.directory(directory)
@@ -159,9 +166,6 @@ class LocalStore(DirectoryFiles):
             )
         return None
 
-    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        return [self.place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]
-
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; return False if the name is taken."""
         try:
@@ -174,18 +178,6 @@ class LocalStore(DirectoryFiles):
             return False
         os.rename(part, name, src_dir_fd=self.staged.parts_fd, dst_dir_fd=directory)
         return True
-
-    def holds_same(self, part: str, directory: str, name: str) -> bool:
-        try:
-            there = os.open(name, _READ, dir_fd=self.directory(directory, make=False))
-        except OSError:
-            return False
-        with (
-            os.fdopen(there, "rb") as one,
-            destination_errors(self.path),
-            os.fdopen(os.open(part, _READ, dir_fd=self.staged.parts_fd), "rb") as other,
-        ):
-            return _is_same(one, other)
 
     @contextmanager
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
@@ -214,12 +206,15 @@ class LocalStore(DirectoryFiles):
 
     def remove(self, directory: str, name: str) -> None:
         try:
-            os.unlink(name, dir_fd=self.directory(directory, make=False))
+            if self.identity(directory, name) is not None:  # not a link or directory that has taken its place
+                os.unlink(name, dir_fd=self.directory(directory, make=False))
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
+        self._remove_if_empty(directory)
 
-    def tidy(self, directory: str) -> None:
+    def _remove_if_empty(self, directory: str) -> None:
+        """Remove an empty directory, and its parents that become empty."""
         while directory:
             above, _, name = directory.rpartition("/")
             held = self._held.pop(directory, None)
@@ -272,19 +267,6 @@ class LocalStore(DirectoryFiles):
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
         return fd
-
-
-def _is_same(one: BinaryIO, other: BinaryIO) -> bool:
-    """Return True if two files are the same file or have the same content."""
-    first, second = os.fstat(one.fileno()), os.fstat(other.fileno())
-    if not stat.S_ISREG(first.st_mode) or first.st_size != second.st_size:
-        return False
-    if os.path.samestat(first, second):
-        return True
-    while chunk := one.read(_PIECE):
-        if chunk != other.read(_PIECE):
-            return False
-    return True
 
 
 def _refuse_odd(name: str) -> None:

@@ -5,7 +5,7 @@
     stage      `staged.write_part`, `new_part`, `link_part`: the bytes are in the work directory, as a part
     sync       `sync`: parts, and everything placed before, survive a loss of power
     publish    `place`: a part gets its final name, and never replaces a file of others
-    remove     `remove`, `tidy`
+    remove     `remove`
 
 The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
 `sync`. `LocalStore` is a directory. Other kinds of DEST (`StoreKind`) are packages beside the core, such as
@@ -210,40 +210,15 @@ class Store(StoredFiles, Protocol):
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
 
+        After several slow calls, a store may change its method, and with it `covers_ledger` and `warning`.
+
         Raises:
             DestinationError: The sync failed. None of these files may be trusted.
         """
         ...
 
-    def sync_file(self, path: str) -> None:
-        """Make an existing file durable.
-
-        Raises:
-            OSError: It cannot be synced.
-        """
-        ...
-
-    def sync_singly(self) -> bool:
-        """Sync file by file from now on; return False if this was already the case."""
-        ...
-
-    def place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
-        """Give a part its final name; return the failure if the name is taken or invalid.
-
-        Args:
-            part: Name of the part.
-            directory: Its directory.
-            name: Its final name.
-            replace: True if a regular file with that name belongs to this mirror and may be replaced.
-        """
-        ...
-
-    def place_all(self, files: Sequence[StagedFile]) -> list[Failure | None]:
-        """Do the same as `place` with several parts with different paths; return the results in order."""
-        ...
-
-    def holds_same(self, part: str, directory: str, name: str) -> bool:
-        """Return True if there already is a regular file with the content of that part."""
+    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+        """Give parts their final names, all different; return a failure for each name taken or invalid."""
         ...
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
@@ -255,11 +230,7 @@ class Store(StoredFiles, Protocol):
         ...
 
     def remove(self, directory: str, name: str) -> None:
-        """Remove one of the mirror's own files, if it exists."""
-        ...
-
-    def tidy(self, directory: str) -> None:
-        """Remove an empty directory, and its parents that become empty. DEST stays."""
+        """Remove a file of the mirror, if it exists, and directories that become empty. DEST stays."""
         ...
 
 
