@@ -197,10 +197,10 @@ from stacpull.cli.entry import main
 from stacpull.store.local_store import LocalStore
 from tests.store_in_thread import store_on_thread
 place, at = LocalStore.place, sys.argv.pop(1)
-def killed(self, part, directory, name, **how):
-    if name == at:
+def killed(self, files):
+    if any(file.name == at for file in files):
         os.kill(os.getpid(), 9)
-    return place(self, part, directory, name, **how)
+    return place(self, files)
 LocalStore.place = killed
 sys.argv[0] = "stacpull"
 with store_on_thread():

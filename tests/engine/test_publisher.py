@@ -32,7 +32,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The steps that change something, in their order: `reserve a`, `sync`, `place a.tif`, …"""
+    """The steps that change something, in their order: `reserve a`, `sync`, `_place a.tif`, …"""
     found: list[str] = []
 
     def watch(owner: Any, name: str, reported: Callable[..., str]) -> None:

@@ -29,6 +29,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
+from stacpull.digests import recorded
 from stacpull.engine.item_writer import ItemWriter, foreign_file_sentence, may_be_replaced
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
@@ -388,8 +389,11 @@ def _holds_same(store: Store, asset: Arrival) -> bool:
         return False
     if there == part:  # a hard link
         return True
-    digest = store.state_of(asset.path).digest
-    return digest is not None and digest == store.staged.state_of_part(asset.part).digest
+    digest = asset.digest or store.staged.state_of_part(asset.part).digest
+    return (
+        digest is not None
+        and digest == store.state_of(asset.path, algorithm=recorded(digest).algorithm).digest
+    )
 
 
 def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:

@@ -157,14 +157,14 @@ class StoreOperations:
             InterruptedRunError: The run was stopped before recovery was complete.
         """
         db = self.db
+        if self.store.warning:
+            self._warn(self.store.warning)
         self.publisher.remove_listed()
         left = recover(db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         mark_recovered(db, self.store)
         self.publisher.add_in_place(left.in_place)
         self.publisher.add_recovered(left.complete)
         self._write_final_items()
-        if self.store.warning:
-            self._warn(self.store.warning)
 
     def _write_final_items(self) -> None:
         """Publish everything, then write the missing JSON of final items."""
