@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import signal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stacpull.errors import DestinationError
 from stacpull.system import GARBAGE_AFTER
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BUS_ERROR = (
+    "The disk of DEST failed: a part of the ledger that is mapped into memory could not be read (SIGBUS). "
+    "What is recorded is safe. Check the disk, then repeat the command."
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024
 """Bytes of a large block. Bodies in memory (1 MiB) and pieces of long files are smaller."""
@@ -50,6 +57,23 @@ def give_back_large_blocks() -> bool:
     return bool(
         mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _SLACK) and mallopt(_M_ARENA_MAX, 1)
     )
+
+
+def _end_of_bus_error(_number: int) -> None:
+    os.write(2, f"stacpull: {BUS_ERROR}\n".encode())
+    os._exit(DestinationError.exit_code)
+
+
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_end_of_bus_error)
+
+
+def handle_bus_errors() -> None:
+    """Make a SIGBUS end this process with a sentence.
+
+    SQLite maps the index of its log. If the file system is shut down or full, an access to it is a SIGBUS.
+    A handler of the interpreter would never be called, because the access is repeated first.
+    """
+    ctypes.CDLL(None).signal(signal.SIGBUS, _HANDLER)
 
 
 def trim() -> None:

@@ -20,7 +20,7 @@ from stacpull.child_process import kill_all
 from stacpull.cli.entry import mark_begun
 from stacpull.cli.progress import STOPPING, Display
 from stacpull.errors import InterruptedRunError
-from stacpull.runtime import run_on_loop
+from stacpull.runtime import handle_bus_errors, run_on_loop
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -49,6 +49,7 @@ def run(
         signals.connect(task.cancel if cancels else stop.set)
         return await start(stop)
 
+    handle_bus_errors()
     with _signals(show) as signals:
         try:
             return run_on_loop(watched())

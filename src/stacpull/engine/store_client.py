@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +28,7 @@ from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_variables
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
+from stacpull.runtime import BUS_ERROR
 from stacpull.store.protocol import Store
 from stacpull.store.store_choice import store_kind
 from stacpull.threads import in_thread
@@ -152,7 +154,7 @@ class StoreClient:
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
-            raise DestinationError(_ENDED) from error
+            raise self._ended() from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
 
@@ -178,7 +180,7 @@ class StoreClient:
         if self._closed.done() and (error := self._closed.result()) is not None:
             raise error_of(error, _PROCESS)
         if was_open and not self._closed.done():
-            raise DestinationError(_ENDED)
+            raise self._ended()
 
     # --- operations --------------------------------------------------------------------------------------
 
@@ -215,8 +217,13 @@ class StoreClient:
         """Handle the end of the store process. If it was not closed, the run ends."""
         if not (self._closing and self._closed.done()):
             error = self._closed.result() if self._closed.done() else None
-            self._failure = DestinationError(_ENDED) if error is None else error_of(error, _PROCESS)
+            self._failure = self._ended() if error is None else error_of(error, _PROCESS)
             self._on_broken(self._failure)
+
+    def _ended(self) -> DestinationError:
+        """Return the error of a store process that ended unexpectedly."""
+        is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS
+        return DestinationError(BUS_ERROR if is_bus_error else _ENDED)
 
     def _take_message(self, message: messages.ToNetwork) -> None:
         match message:
