@@ -111,9 +111,10 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "arguments", "clock", "concurrency", "config.dest", "config.options", "digests",
             "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
-            "engine.run_control", "engine.run_stats", "engine.selector", "engine.walk", "errors",
-            "events", "filters.asset_filter", "filters.item_filter", "filters.places", "hosts",
-            "ledger.database", "ledger.item_set", "ledger.schema", "models", "net.bodies",
+            "engine.run_control", "engine.run_stats", "engine.walk", "errors",
+            "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.places",
+            "hosts", "ledger.database", "ledger.item_set", "ledger.planner", "ledger.schema", "models",
+            "net.bodies",
             "net.client", "net.fields", "net.retry", "net.transport", "net.versions",
             "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",

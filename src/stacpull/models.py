@@ -53,8 +53,6 @@ class WalkUpdate(NamedTuple):
     counts_unseen: bool = False
     """True at the end of the walk, unless `--max-items` ended it: items that the source announced and the
     walk did not see are counted."""
-    sample_complete: bool = False
-    """True at the last page with `--sample`: the sample is drawn, and the walk ends when it is planned."""
 
 
 class PageRequest(msgspec.Struct, frozen=True):

@@ -6,18 +6,20 @@ All counts are saved with the position, so that a resumed job reports totals.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 import msgspec
 from msgspec.structs import asdict, replace
 
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.walk import Position
 from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger.item_set import ItemSet
-from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem, WalkUpdate
+from stacpull.ledger.planner import PlanBatch
+from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.threads import to_its_end
@@ -72,7 +74,7 @@ class HeaderCounts(msgspec.Struct, frozen=True):
 
 
 class HeaderPlans:
-    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.Sink`)."""
+    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkRecord`)."""
 
     def __init__(
         self,
@@ -81,15 +83,8 @@ class HeaderPlans:
         assets: TiffAssets,
         saved: Json | None,
         seen: ItemSet,
-        *,
-        sample_size: int | None = None,
     ) -> None:
-        """Create the sink. `seen` is empty: it gets the items that the walk reads.
-
-        With `sample_size`, that many items are drawn, and planned after the last page.
-        """
-        self._sample = MemorySample(sample_size) if sample_size else None
-        """The candidates while a sample is drawn, else None."""
+        """Create the record. `seen` is empty: it gets the items that the walk reads."""
         self.tally = HeaderCounts.from_json(saved)
         self.ended = bool(saved and saved["ended"])
         self._book = book
@@ -114,31 +109,17 @@ class HeaderPlans:
             found |= {prefixes[prefix] for prefix in known}
         return found
 
-    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
-        """Plan a batch and queue the assets without a row. Waits while the queue is full.
-
-        While a sample is drawn, nothing is planned or saved; a stopped job draws again.
-        """
+    async def add_batch(self, planned: PlanBatch) -> int:
+        """Plan a batch and queue the assets without a row. Waits while the queue is full."""
+        reached = planned.reached
         if reached.announced is not None:
             self.announced = reached.announced
-        if self._sample is not None:
-            self._sample.keep(selected.candidates)
-            return await self._count(selected)
-        return await self._plan(selected, reached)
-
-    async def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
-        """Yield the sample in order of rank."""
-        sample, self._sample = self._sample, None
-        for candidates in () if sample is None else sample.batches():
-            yield candidates
-
-    async def _plan(self, selected: Selected, reached: WalkUpdate) -> int:
-        batch = RowBatch(frozenset(planned.id for planned in selected.items))
-        jobs, failures = self._planned(selected, batch)
+        batch = RowBatch(frozenset(item.id for item in planned.items))
+        jobs, failures = self._planned(planned, batch)
         known = await self._rows_of([*jobs, *(job for job, _ in failures)])
         jobs = [job for job in jobs if job.row not in known]
         failures = [(job, why) for job, why in failures if job.row not in known]
-        new = await self._count(selected)
+        new = await self._count(planned)
         walk = reached.position or (Position().to_json() if reached.walk_ended else None)
         if walk is not None:
             batch.position = self.tally.to_json(walk, ended=reached.walk_ended)
@@ -169,7 +150,7 @@ class HeaderPlans:
         return 0
 
     def _planned(
-        self, selected: Selected, batch: RowBatch
+        self, selected: PlanBatch, batch: RowBatch
     ) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
         """Return the jobs of a batch and its failures, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
@@ -188,9 +169,11 @@ class HeaderPlans:
         self.tally = replace(self.tally, place=place)
         return jobs, failures
 
-    async def _count(self, selected: Selected) -> int:
+    async def _count(self, selected: PlanBatch) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
-        new = await to_its_end(partial(self._seen.add_all, selected.seen))
+        read = [*selected.seen, *chain.from_iterable(selected.left_out.values())]
+        new = await to_its_end(partial(self._seen.add_all, read))
+        without_label = new.intersection(selected.left_out.get(NO_LABEL_IN_NOMENCLATURE, ()))
         tally, others = self.tally, self._assets.others
         self._assets.others = 0
         excluded = sum(len(planned.excluded) for planned in selected.items)
@@ -199,16 +182,16 @@ class HeaderPlans:
             tally,
             items_seen=tally.items_seen + len(new),
             items_matched=tally.items_matched + sum(p.parent is None for p in selected.items),
-            items_without_label=tally.items_without_label + len(new.intersection(selected.without_label)),
+            items_without_label=tally.items_without_label + len(without_label),
             assets_excluded=tally.assets_excluded + excluded - others,
             assets_not_tiff=tally.assets_not_tiff + others + pages,
         )
         return len(new)
 
 
-def _unread(selected: Selected) -> Iterator[tuple[ItemId, Failure]]:
+def _unread(selected: PlanBatch) -> Iterator[tuple[ItemId, Failure]]:
     """Yield the items that could not be read or planned."""
-    yield from ((missed.id, missed.failure) for missed in selected.failures)
+    yield from ((missed.id, missed.failure) for missed in selected.failed_items)
     yield from ((ItemId(odd.collection or NO_COLLECTION, odd.name), odd.failure) for odd in selected.unread)
 
 

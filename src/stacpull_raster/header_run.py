@@ -116,7 +116,6 @@ class HeadersRun:
             assets,
             before,
             seen,
-            sample_size=self._selection.sample,
         )
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         walk = Walk(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -12,14 +11,8 @@ from tests.acceptance.small_api import SmallApi
 from tests.export.conftest import item
 
 from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
-from stacpull.engine import estimate
-from stacpull.engine.producer import restored_candidates, sampled_item
-from stacpull.engine.selector import Candidate, MemorySample
+from stacpull.engine import estimate, walk
 from stacpull.filters.ids import rank_of
-from stacpull.ledger import walk_state
-from stacpull.ledger.database import open_reader, open_writer
-from stacpull.models import Failure, FailureKind, ItemId
-from stacpull.redact import Secrets
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -28,12 +21,6 @@ IDS = [f"i{number:02}" for number in range(23)]
 
 def smallest(ids: list[str], size: int, seed: int = 0) -> set[str]:
     return set(sorted(ids, key=lambda name: rank_of(seed, name))[:size])
-
-
-def ranks_in(dest: Path) -> set[int]:
-    """Return the ranks of the candidates that the ledger holds."""
-    with closing(open_reader(dest)) as db:
-        return set(walk_state.ranks(db))
 
 
 def items_in(dest: Path) -> set[str]:
@@ -66,7 +53,6 @@ def test_the_sample_is_the_same_whatever_the_order(tmp_path, order, seed):
         7,
         7,
     )
-    assert ranks_in(tmp_path) == set()
 
 
 def test_a_sample_is_drawn_over_all_collections(tmp_path):
@@ -86,8 +72,8 @@ def test_a_sample_is_drawn_from_matching_items(tmp_path):
     assert items_in(tmp_path) == smallest(wanted, 4)
 
 
-def test_drawing_a_sample_continues_after_an_interrupted_walk(tmp_path):
-    """The source fails on its seventh page; the next run reads on from there, with what was drawn before."""
+def test_an_interrupted_walk_draws_the_sample_again(tmp_path):
+    """The source fails on its seventh page: nothing is planned, and the next run draws from the start."""
 
     async def work():
         async with SmallApi({"a": IDS}) as api:
@@ -95,36 +81,26 @@ def test_drawing_a_sample_continues_after_an_interrupted_walk(tmp_path):
             settings = {"selection": Selection(all_collections=True, sample=5), "options": Options(retries=0)}
             with pytest.raises(Exception, match="404"):
                 await mirror(api.url("/"), tmp_path, **settings)
-            found, ranks = await asyncio.to_thread(lambda: (status(tmp_path), ranks_in(tmp_path)))
+            found = await asyncio.to_thread(status, tmp_path)
             assert (found.state, found.assets_planned, found.items_seen) == ("failed", 0, 12)
-            assert ranks == {rank_of(0, name) for name in smallest(IDS[:12], 5)}
             api.refused.clear()
-            api.requests.clear()
-            report = await mirror(api.url("/"), tmp_path, **settings)
-            pages = [one.target for one in api.requests if "/items" in one.target]
-            return report, pages
+            return await mirror(api.url("/"), tmp_path, **settings)
 
-    report, pages = asyncio.run(work())
-    assert report.state == "complete"
+    report = asyncio.run(work())
+    assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, 5)
     assert items_in(tmp_path) == smallest(IDS, 5)
-    assert len(pages) == 6, "pages 7 to 12 only"
 
 
-def test_a_drawn_sample_is_planned_after_a_stop_without_another_walk(tmp_path):
-    """The mirror is stopped at its first asset, when the walk is over; nothing is walked again."""
+def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
 
     async def work():
         async with SmallApi({"a": IDS}) as api:
             stop = asyncio.Event()
             settings = {
-                "selection": Selection(all_collections=True, sample=5),
+                "selection": Selection(all_collections=True, sample=15),
                 "options": Options(retries=0, concurrency=1),
             }
-
-            def listen(event):
-                if getattr(event, "items_matched", 0):
-                    stop.set()
-
             for name in IDS:
                 path = f"/assets/a/{name}"
                 usual = api._routes[path]
@@ -134,16 +110,14 @@ def test_a_drawn_sample_is_planned_after_a_stop_without_another_walk(tmp_path):
                     return usual(request)
 
                 api._routes[path] = stopping
-            first = await mirror(api.url("/"), tmp_path, on_event=listen, stop=stop, **settings)
-            api.requests.clear()
-            second = await mirror(api.url("/"), tmp_path, **settings)
-            return first, second, [one.target for one in api.requests if "/items" in one.target]
+            first = await mirror(api.url("/"), tmp_path, stop=stop, **settings)
+            return first, await mirror(api.url("/"), tmp_path, **settings)
 
-    first, second, pages = asyncio.run(work())
+    first, second = asyncio.run(work())
     assert first.state == "interrupted"
-    assert second.state == "complete"
-    assert items_in(tmp_path) == smallest(IDS, 5)
-    assert pages == []
+    assert first.items_matched < 15
+    assert (second.state, second.items_matched, second.assets_done) == ("complete", 15, 15)
+    assert items_in(tmp_path) == smallest(IDS, 15)
 
 
 def test_plan_and_headers_draw_the_same_sample(tmp_path):
@@ -200,66 +174,6 @@ def test_an_invalid_selection_is_refused_before_any_request(tmp_path, selection)
         mirrored(api, tmp_path / "m", **selection)
     assert api.requests == []
     assert not (tmp_path / "m").exists()
-
-
-# --- the pieces ------------------------------------------------------------------------------------------
-
-
-def candidate(name: str, rank: int, href: str = "https://x/data") -> Candidate:
-    item = {"id": name, "links": [], "assets": {"data": {"href": href}}}
-    return Candidate(rank, ItemId("c", name), item, "https://x/collections/c/items?limit=2")
-
-
-def test_a_sample_in_memory_keeps_the_smallest():
-    sample = MemorySample(150)
-    for start in range(0, 300, 100):
-        sample.keep([candidate(str(rank), rank) for rank in range(start + 99, start - 1, -1)])
-    assert [[one.rank for one in stretch] for stretch in sample.batches()] == [
-        list(range(100)),
-        list(range(100, 150)),
-    ]
-
-
-def test_a_sample_in_the_ledger_keeps_the_smallest_and_is_read_in_order(tmp_path):
-    (tmp_path / ".stacpull").mkdir()
-    db = open_writer(tmp_path)
-    kept = [sampled_item(candidate(str(rank), rank), Secrets()) for rank in range(300)]
-    walk_state.keep(db, kept[150:], 100)
-    walk_state.keep(db, kept[:150], 100)
-    assert sorted(walk_state.ranks(db)) == list(range(100))
-    first = walk_state.candidates(db, None, 30)
-    assert first == kept[:30]
-    assert walk_state.candidates(db, first[-1], 1000) == kept[30:100]
-    db.close()
-
-
-class Reader:
-    """Reads items again: those it knows."""
-
-    def __init__(self, known):
-        self.known = known
-        self.requests = []
-
-    async def read_many(self, hrefs):
-        self.requests += hrefs
-        gone = Failure(FailureKind.GONE, "It is not there any more.")
-        return [self.known.get(href, gone) for href in hrefs]
-
-
-def test_an_item_whose_links_were_signed_is_read_again():
-    signed = candidate("a", 1, "https://x/data?X-Amz-Signature=abc")
-    plain, gone = candidate("b", 2), candidate("c", 3, "https://x/data?sig=abc")
-    kept = [sampled_item(one, Secrets()) for one in (signed, plain, gone)]
-    assert [one.stale for one in kept] == [True, False, True]
-    assert b"abc" not in b"".join(one.document for one in kept)
-    reader = Reader({"https://x/collections/c/items/a": signed.item})
-    again = asyncio.run(restored_candidates(kept, reader))
-    assert reader.requests == ["https://x/collections/c/items/a", "https://x/collections/c/items/c"]
-    assert again[:2] == [
-        signed._replace(page_url=kept[0].page_url),
-        plain._replace(page_url=kept[1].page_url),
-    ]
-    assert again[2].item == orjson.loads(kept[2].document)
 
 
 def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
-from stacpull.ledger import meta, runs, views, walk_state
+from stacpull.ledger import meta, runs, views
 from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
@@ -124,7 +124,6 @@ def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
             assert await store.call(ledger_jobs.pending_jobs, RUN, 0, 10) == jobs
             known = await store.call(Planner.find_planned, [ItemId("c", "i"), ItemId("c", "j")], False)
             assert known == {ItemId("c", "i")}
-            assert await store.call(walk_state.candidates, None, 10) == []
 
     run(course)
 

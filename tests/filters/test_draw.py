@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacpull.engine.sample import Sample
 from stacpull.errors import UsageError
-from stacpull.filters.ids import Draw, rank_of
+from stacpull.filters.ids import rank_of
 from stacpull.filters.item_filter import compile_items
+from stacpull.models import ItemId
 from stacpull.selection import Selection
 
 IDS = st.lists(st.text("abc0123_", min_size=1, max_size=6), unique=True, max_size=40)
@@ -43,36 +45,32 @@ def test_an_invalid_shard_is_rejected(shard):
         compile_items(Selection(shard=shard))
 
 
-def drawn(ids, size, seed, before=()):
-    """Return the final sample: the ids with the lowest ranks."""
-    draw = Draw(size, seed, before)
-    taken = {name: rank for name in ids if (rank := draw.offer(name)) is not None}
-    return sorted(taken, key=taken.__getitem__)[:size], len(taken)
+def drawn(ids, size, seed):
+    """Return the ids of the sample, in two batches at least."""
+    with Sample(size, seed) as sample:
+        for name in ids:
+            sample.offer((ItemId("c", name), {"id": name}, "https://x/items"))
+        return [item["id"] for batch in sample.batches(max(1, size // 2)) for _, item, _ in batch]
 
 
 @given(ids=IDS, size=st.integers(1, 10), seed=st.integers(0, 3), data=st.data())
 def test_a_sample_has_the_lowest_ranks_in_any_order(ids, size, seed, data):
     naive = sorted(ids, key=lambda name: rank_of(seed, name))[:size]
     shuffled = data.draw(st.permutations(ids))
-    assert drawn(ids, size, seed)[0] == naive
-    assert drawn([*shuffled, *ids], size, seed)[0] == naive
+    assert drawn(ids, size, seed) == naive
+    assert drawn([*shuffled, *ids], size, seed) == naive
 
 
-@given(ids=IDS, size=st.integers(1, 10), at=st.integers(0, 40))
-def test_a_resumed_sample_equals_a_whole_one(ids, size, at):
-    first, _ = drawn(ids[:at], size, 0)
-    kept = [rank_of(0, name) for name in first]
-    draw = Draw(size, 0, kept)
-    later = [name for name in ids[at:] if draw.offer(name) is not None]
-    chosen = sorted([*first, *later], key=lambda name: rank_of(0, name))[:size]
-    assert chosen == sorted(ids, key=lambda name: rank_of(0, name))[:size]
-
-
-def test_seeds_draw_differently_and_most_offers_are_declined():
+def test_seeds_draw_differently():
     ids = [f"item-{number}" for number in range(5000)]
-    one, taken = drawn(ids, 10, 0)
-    assert one != drawn(ids, 10, 1)[0]
-    assert taken < 200
+    assert drawn(ids, 10, 0) != drawn(ids, 10, 1)
+
+
+def test_the_later_document_of_an_item_counts():
+    with Sample(2, 0) as sample:
+        for number in range(3):
+            sample.offer((ItemId("c", "a"), {"id": "a", "number": number}, "https://x/items"))
+        assert list(sample.batches(10)) == [[(ItemId("c", "a"), {"id": "a", "number": 2}, "https://x/items")]]
 
 
 def test_a_sample_and_max_items_contradict_each_other():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from tests.sources.memory import MemoryReader
 
 from stacpull import Options, Selection, UsageError, plan
 from stacpull.caches import LONGEST_KEY
-from stacpull.config.options import DEFAULT_LAYOUT
-from stacpull.engine.lookups import Lookups
-from stacpull.engine.network import Network, open_network, options_and_address
-from stacpull.engine.selector import Selector
+from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.walk import Walk
+from stacpull.events import Event
+from stacpull.ledger.planner import PlanBatch
 from stacpull.models import ItemId, PageRequest
-from stacpull.planning.layout import Layout
 from stacpull.sources import tree
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.items_file import FeaturesSource
 from stacpull.sources.page_requests import PageSize
 
@@ -29,48 +28,59 @@ HREF = "https://h.example/x.tif"
 MANY = 20_000
 
 
-async def unknown(_items: Sequence[ItemId], _with_sources: bool) -> set[ItemId]:
-    return set()
+class Nothing:
+    """Keeps nothing of a walk."""
+
+    items_seen = 0
+
+    async def find_planned(self, _ids: object, _linked: bool) -> set[ItemId]:
+        return set()
+
+    async def add_batch(self, batch: PlanBatch) -> int:
+        return len(batch.seen)
+
+    async def restart(self) -> int:
+        return 0
 
 
-def selector_of(selection: Selection, lookups: Lookups | None = None) -> Selector:
-    return Selector(selection, Layout.parse(DEFAULT_LAYOUT), None, unknown, lookups=lookups)  # type: ignore[arg-type]
+def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> tuple[str, dict[str, str]]:
+    """Return the messages of a walk over items, and the regions of buckets that they state."""
+    url, texts = "https://h.example/items.json", list[str]()
 
+    def on_event(event: Event) -> None:
+        texts.append(getattr(event, "text", ""))
 
-async def noted(selector: Selector, items: Sequence[dict[str, Any]]) -> str:
-    """Plan items, and return the messages after the walk."""
-    await selector.plan_items(items, "c", "https://h.example/items")
-    return "\n".join(selector.notes(whole=True))
+    async def course() -> dict[str, str]:
+        reader = MemoryReader({url: {"type": "FeatureCollection", "features": list(items)}})
+        source = FeaturesSource(await reader.read(PageRequest(url)), reader)
+        options, address = options_and_address(url, Options())
+        async with open_network(address, options) as network:
+            await Walk(
+                source, ItemReader(source.item, network.clock), Nothing(), selection, options,
+                network=network, on_event=on_event,
+            ).run()  # fmt: skip
+            return dict(network.regions)
+
+    regions = asyncio.run(course())
+    return "\n".join(texts), regions
 
 
 def test_of_excluded_asset_keys_few_are_kept() -> None:
-    items = [feature(f"i{n}", {f"{'k' * 10_000}{n}-{m}": HREF for m in range(100)}) for n in range(20)]
-    names = [feature("few", {f"k{n}": HREF for n in range(25)})]
-    text = asyncio.run(noted(selector_of(Selection(assets=("z",))), names))
-    assert "k4 and 5 more." in text
-    text = asyncio.run(noted(selector_of(Selection(assets=("z",))), names + items))
+    items = [feature(f"i{n}", {f"{n}-{m}{'k' * 10_000}": HREF for m in range(100)}) for n in range(20)]
+    names = [feature("few", {f"k{n}": HREF for n in range(15)})]
+    text, _ = noted(Selection(assets=("z",)), names)
+    assert "the keys are k0, k1, k10, k11, k12, k13, k14, k2, k3, k4, k5, k6, k7, k8, k9." in text
+    text, _ = noted(Selection(assets=("z",)), names + items)
     assert "--asset matches no asset" in text
+    assert " and others." in text
     assert len(text) < 21 * LONGEST_KEY
-
-
-def test_of_excluded_asset_keys_the_message_says_that_there_are_more() -> None:
-    items = [feature(f"i{n}", {f"k{n}-{m}": HREF for m in range(100)}) for n in range(20)]
-    text = asyncio.run(noted(selector_of(Selection(assets=("z",))), items))
-    assert "and at least 980 more." in text
 
 
 def test_no_message_if_a_later_item_has_a_key_that_asset_matches() -> None:
     late = feature("late", {"z": HREF})
     items = [*(feature(f"i{n}", {f"k{n}": HREF}) for n in range(2000)), late]
     for selection in (Selection(assets=("z",)), Selection(assets=("z",), roles=("data",))):
-        assert "matches no asset" not in asyncio.run(noted(selector_of(selection), items))
-
-
-@asynccontextmanager
-async def opened() -> AsyncIterator[Network]:
-    options, address = options_and_address("https://h.example", Options())
-    async with open_network(address, options) as network:
-        yield network
+        assert "matches no asset" not in noted(selection, items)[0]
 
 
 def test_of_buckets_that_items_state_few_are_kept() -> None:
@@ -80,13 +90,7 @@ def test_of_buckets_that_items_state_few_are_kept() -> None:
         found["properties"] |= {"storage:region": f"eu-west-{number}", "storage:requester_pays": True}
         return found
 
-    async def course() -> tuple[str, dict[str, str]]:
-        async with opened() as network:
-            lookups = Lookups(None, network, Selection(), request_payer=False)  # type: ignore[arg-type]
-            text = await noted(selector_of(Selection(), lookups), [stated(n) for n in range(MANY)])
-            return text, network.regions
-
-    text, regions = asyncio.run(course())
+    text, regions = noted(Selection(), [stated(n) for n in range(MANY)])
     assert "the requester pays for s3://b" in text
     assert " and others: --request-payer agrees to pay." in text
     assert len(text) < 4096

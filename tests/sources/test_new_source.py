@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from tests.sources.example_source import ItemListSource, item_list
@@ -11,10 +10,11 @@ from tests.sources.memory import MemoryReader, item
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.engine.selector import Candidate, Selected
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.walk import Position, Walk
 from stacpull.events import Event
-from stacpull.models import ItemId, WalkUpdate
+from stacpull.ledger.planner import PlanBatch
+from stacpull.models import ItemId
 from stacpull.selection import Selection
 from stacpull.sources import opening
 from stacpull.sources.item_reader import ItemReader
@@ -38,17 +38,14 @@ class Taken:
     async def find_planned(self, _ids: object, _linked: bool) -> set[ItemId]:
         return set()
 
-    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
-        self.names += [one.id.item for one in selected.items]
-        if reached.position is not None:
-            self.positions.append(reached.position)
-        return len(selected.seen)
+    async def add_batch(self, batch: PlanBatch) -> int:
+        self.names += [one.id.item for one in batch.items]
+        if batch.reached.position is not None:
+            self.positions.append(batch.reached.position)
+        return len(batch.seen)
 
     async def restart(self) -> int:
         raise AssertionError("the cursor is not forgotten")
-
-    def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
-        raise AssertionError("no sample is drawn")
 
 
 async def walked(position: Position, before: int = 0) -> Taken:
@@ -59,9 +56,10 @@ async def walked(position: Position, before: int = 0) -> Taken:
     selection, events = Selection(), list[Event]()
     items = ItemReader(source.item, SystemClock())
     taken = Taken(before)
-    options = Options(page_size=2)
-    walk = Walk(source, items, taken, selection, options, network=None, on_event=events.append)
-    await walk.run(position)
+    options, address = options_and_address(URL, Options(page_size=2))
+    async with open_network(address, options) as network:
+        walk = Walk(source, items, taken, selection, options, network=network, on_event=events.append)
+        await walk.run(position)
     assert not events
     assert walk.summary.whole
     return taken

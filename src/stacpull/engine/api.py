@@ -7,7 +7,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -358,7 +358,7 @@ async def plan(
         UsageError, CredentialsError, SourceError: As for `mirror`.
         DestinationError: `urls` cannot be written.
     """
-    from stacpull.engine.estimate import estimate  # noqa: PLC0415 -- for `plan` only
+    from stacpull.engine.estimate import Estimate, opened_records  # noqa: PLC0415 -- for `plan` only
 
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
@@ -371,11 +371,17 @@ async def plan(
         async with open_network(address, options, secrets=secrets, on_notice=listener) as network:
             opened = await open_source(address.url, network.reader)
             await validate(opened, selection, layout)
-            report = partial(estimate, opened, network, selection, options, dest_address, on_event=listener)
-            if urls is None or not isinstance(urls, str | os.PathLike):
-                return await report(urls=urls)
-            async with in_thread(_text_file(output_path(urls))) as stream:
-                return await report(urls=stream)
+            listed: AbstractContextManager[TextIO | None]
+            if isinstance(urls, str | os.PathLike):
+                listed = _text_file(output_path(urls))
+            else:
+                listed = nullcontext(urls)
+            ledger = None if dest_address is None else dest_address.work
+            async with in_thread(listed) as lines, in_thread(opened_records(ledger)) as records:
+                counted = Estimate(
+                    opened, network, selection, options, records, on_event=listener, urls=lines
+                )
+                return await counted.report(dest_address)
 
 
 @contextmanager

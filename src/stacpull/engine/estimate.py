@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
-
-import msgspec
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
@@ -23,7 +21,6 @@ from stacpull.dest_address import DestAddress
 from stacpull.engine.clips import clipping
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.run_stats import nothing_to_fetch
-from stacpull.engine.selector import Candidate, MemorySample, Selected
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, ungrouped
 from stacpull.events import Listener, Notice, Progress
@@ -31,8 +28,9 @@ from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.views import done_keys, item_at
-from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, WalkUpdate, path_in_dest
+from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.reports import HostPlan, PlanReport
@@ -40,13 +38,12 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
-from stacpull.threads import in_thread, to_its_end
+from stacpull.threads import to_its_end
 from stacpull.urls import wire_url
 
 _FULLY_READ = 200
 """Matched items whose source items are read. The source items of the others are extrapolated."""
 _WHOLE = 200
-BytesBasis = Literal["known", "sampled", "unknown"]
 _SIZED_PER_KEY = 3
 """Assets of one key whose size is requested."""
 _CLIPPED_PER_KEY = 12
@@ -59,87 +56,63 @@ _OTHERS = "others"
 """Stands for all further keys or hosts, and for those with too long names."""
 
 
-def _counted_as(name: str, counter: Mapping[str, object]) -> str:
-    """Return the name by which `counter` counts `name`."""
-    has_room = len(counter) < _MOST_NAMED and len(name) <= LONGEST_KEY
-    return name if has_room or name in counter else _OTHERS
+def _count(counter: Counter[str], name: str, number: int = 1) -> None:
+    """Add to a counter that may not grow without limit."""
+    if name not in counter and (len(counter) >= _MOST_NAMED or len(name) > LONGEST_KEY):
+        name = _OTHERS
+    counter[name] += number
 
 
-class _KeyCounts(msgspec.Struct):
-    """Counts of the assets with one key."""
+class _PlanCounts:
+    """Counts of primary items, or of source items."""
 
-    assets: int = 0
-    stated: int = 0
-    """Assets whose size the item states."""
-    stated_bytes: int = 0
-    samples: list[Asset] = msgspec.field(default_factory=list)
-    """Assets whose size is requested."""
+    def __init__(self) -> None:
+        self.items: Counter[str] = Counter()
+        """By the name of the number in the report."""
+        self.excluded: Counter[str] = Counter()
+        self.pages: Counter[str] = Counter()
+        self.hosts: Counter[str] = Counter()
+        self.keys: Counter[str] = Counter()
+        """Assets by key."""
+        self.unstated: Counter[str] = Counter()
+        """Assets by key whose size the item does not state."""
+        self.done = 0
+        """Assets that DEST has."""
+        self.samples: dict[str, list[Asset]] = {}
+        """Assets by key whose size is requested."""
+        self.sampled = 0
 
-
-class _ItemCounts(msgspec.Struct):
-    """Counts of one kind of item: primary items or source items."""
-
-    items: int = 0
-    assets: int = 0
-    refused: int = 0
-    """Assets that are listed but cannot be fetched."""
-    done: int = 0
-    """Assets that DEST has."""
-    sampled: int = 0
-    excluded: Counter[str] = msgspec.field(default_factory=Counter)
-    pages: Counter[str] = msgspec.field(default_factory=Counter)
-    hosts: Counter[str] = msgspec.field(default_factory=Counter)
-    keys: dict[str, _KeyCounts] = msgspec.field(default_factory=dict)
+    @property
+    def _counters(self) -> tuple[Counter[str], ...]:
+        return self.items, self.excluded, self.pages, self.hosts, self.keys, self.unstated
 
     def multiply(self, factor: float) -> None:
-        """Multiply all counts by `factor`, except `done`."""
-        self.items, self.assets = round(self.items * factor), round(self.assets * factor)
-        self.refused = round(self.refused * factor)
-        for counter in (self.excluded, self.pages, self.hosts):
+        """Multiply all counts by `factor`, except what was sampled and what DEST has."""
+        for counter in self._counters:
             for name, number in counter.items():
                 counter[name] = round(number * factor)
-        for key in self.keys.values():
-            key.assets, key.stated = round(key.assets * factor), round(key.stated * factor)
-            key.stated_bytes = round(key.stated_bytes * factor)
 
-    def add(self, other: _ItemCounts) -> None:
+    def add(self, other: _PlanCounts) -> None:
         """Add the counts of the other kind."""
-        for name in ("items", "assets", "refused", "done", "sampled", "excluded", "pages", "hosts"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name, key in other.keys.items():
-            own = self.keys.setdefault(name, _KeyCounts())
-            for field in key.__struct_fields__:
-                setattr(own, field, getattr(own, field) + getattr(key, field))
+        for own, more in zip(self._counters, other._counters, strict=True):
+            own.update(more)
+        self.done, self.sampled = self.done + other.done, self.sampled + other.sampled
+        for key, assets in other.samples.items():
+            self.samples.setdefault(key, []).extend(assets)
 
 
-async def estimate(
-    source: Source,
-    network: Network,
-    selection: Selection,
-    options: Options,
-    dest: DestAddress | None,
-    *,
-    on_event: Listener,
-    urls: TextIO | None = None,
-) -> PlanReport:
-    """Walk and count, and estimate the rest.
+class Estimate:
+    """The record of the walk of one `plan`: counts what the walk selects.
 
     Args:
         source: SOURCE.
         network: The network of the plan.
         selection: As for `mirror`.
         options: As for `mirror`.
-        dest: A mirror whose assets count as done; None for none.
+        records: The counted items, and the ledger of DEST.
         on_event: As for `mirror`.
         urls: Receives a line for each asset to fetch: its URL without credentials, a tab, its path in DEST.
     """
-    async with in_thread(_opened(None if dest is None else dest.work)) as records:
-        plan = _Estimate(source, network, selection, options, records, on_event=on_event, urls=urls)
-        return await plan.report(dest)
-
-
-class _Estimate:
-    """The sink of one `plan`: counts what the walk selects."""
 
     def __init__(
         self,
@@ -147,7 +120,7 @@ class _Estimate:
         network: Network,
         selection: Selection,
         options: Options,
-        records: _Records,
+        records: Records,
         *,
         on_event: Listener,
         urls: TextIO | None,
@@ -161,8 +134,7 @@ class _Estimate:
         self._urls = urls
         self._cut = 0
         """URLs in the list that lack a credential."""
-        self._primary = _ItemCounts()
-        self._linked = _ItemCounts()
+        self._primary, self._linked = _PlanCounts(), _PlanCounts()
         self._were_linked = 0
         """Primary items that were counted as source items, before a page contained them."""
         self._unread_links = 0
@@ -172,7 +144,6 @@ class _Estimate:
         self.items_seen = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
-        self._sample = MemorySample(selection.sample or 0)
         self._clipping = clipping(selection.clip)
         self._tile_requests = 0
         reader = ItemReader(source.item, network.clock, read_batch=source.items)
@@ -181,47 +152,44 @@ class _Estimate:
     @property
     def _matched(self) -> int:
         """Return the number of primary items."""
-        return self._primary.items + self._were_linked
+        return self._primary.items["items"] + self._were_linked
 
     async def report(self, dest: DestAddress | None) -> PlanReport:
-        """Walk, count, and estimate."""
+        """Walk and count, and estimate the rest. `dest` is a mirror whose assets count as done."""
         started, before = self._clock.monotonic(), self._network.counters.requests
         if advice := login_advice(self._network.address.url, self._options):
             self._emit(Notice("warning", advice))
         await self._walk.run()
         walk_seconds = self._clock.monotonic() - started
-        matched, sampled_links = self._matched, self._scale_links()
+        matched, is_sampled = self._matched, self._scale_links()
         walk_requests = self._network.counters.requests
+        source_items = self._linked.items["items"] - self._were_linked
         counts = self._primary
-        source_items = self._linked.items - self._were_linked
         counts.add(self._linked)
+        assets, refused = counts.keys.total(), counts.items["refused"]
         sizes, hops = await self._sizes(counts)
-        unknown = {
-            name: key.assets - key.stated
-            for name, key in counts.keys.items()
-            if name not in sizes and key.assets > key.stated
-        }
-        total, basis = _bytes(counts, sizes, unknown, sampled=sampled_links)
-        seconds = self._clock.monotonic() - started
-        requests = walk_requests + self._unread_links + round(counts.assets * hops)
-        warning = nothing_to_fetch(
-            seen=self.items_seen,
-            matched=matched,
-            planned=counts.assets + counts.refused,
-            excluded=counts.excluded.total(),
-            pages=counts.pages.total(),
-        )
-        if warning is not None:
-            self._emit(Notice("warning", warning))
+        unknown = {name: number for name, number in counts.unstated.items() if number and name not in sizes}
+        measured = [number * sizes[name] for name, number in counts.unstated.items() if name in sizes]
+        total: int | None = round(counts.items["bytes"] + sum(measured))
+        basis: Literal["known", "sampled", "unknown"] = "sampled" if is_sampled or any(measured) else "known"
+        if unknown and not total:
+            total, basis = None, "unknown"
+        requests = walk_requests + self._unread_links + round(assets * hops)
+        excluded, pages = counts.excluded.total(), counts.pages.total()
+        seen, planned = self.items_seen, assets + refused
+        warnings = [
+            nothing_to_fetch(seen=seen, matched=matched, planned=planned, excluded=excluded, pages=pages)
+        ]
         if self._cut:
-            text = f"URLs that lack their signature or key, and may be refused: {self._cut:,}."
-            self._emit(Notice("warning", text))
+            warnings.append(f"URLs that lack their signature or key, and may be refused: {self._cut:,}.")
+        for warning in filter(None, warnings):
+            self._emit(Notice("warning", warning))
         return PlanReport(
             items_seen=self.items_seen,
             items_matched=matched,
             source_items=source_items,
-            assets=counts.assets,
-            assets_excluded=counts.excluded.total(),
+            assets=assets,
+            assets_excluded=excluded,
             bytes_total=total,
             bytes_basis=basis,
             bytes_sampled=counts.sampled,
@@ -229,35 +197,56 @@ class _Estimate:
             requests=requests,
             hosts=tuple(HostPlan(host, n) for host, n in counts.hosts.most_common()),
             excluded_keys=dict(counts.excluded),
-            assets_pages=counts.pages.total(),
+            assets_pages=pages,
             page_keys=dict(counts.pages),
-            assets_refused=counts.refused,
-            seconds_estimated=_time_for(requests, walk_requests - before, walk_seconds, self._options),
+            assets_refused=refused,
+            seconds_estimated=self._time_for(requests, walk_requests - before, walk_seconds),
             assets_done=counts.done,
-            assets_pending=counts.assets - counts.done,
+            assets_pending=assets - counts.done,
             items_announced=self._announced,
             items_without_label=self._left_out[NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
             disk=None if dest is None or dest.bucket else await asyncio.to_thread(disk_of, dest.work),
-            seconds=round(seconds, 3),
+            seconds=round(self._clock.monotonic() - started, 3),
             source=self._source.url,
-            assets_basis="sampled" if sampled_links and source_items else "known",
+            assets_basis="sampled" if is_sampled and source_items else "known",
         )
+
+    # --- the record of the walk --------------------------------------------------------------------------
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
         """Return the `ids` that were counted."""
         return await to_its_end(partial(self._records.find_planned, ids, linked))
 
-    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
+    async def add_batch(self, batch: PlanBatch) -> int:
         """Count a batch of the walk, and report progress."""
-        if reached.announced is not None:
-            self._announced = reached.announced
-        self._sample.keep(selected.candidates)
-        new = await to_its_end(partial(self._records.seen.add_all, selected.seen))
-        self.items_seen += len(new)
-        for reason, items in selected.left_out.items():
-            self._left_out[reason] += len(new.intersection(items))
-        await self._take_items(selected)
+        if batch.reached.announced is not None:
+            self._announced = batch.reached.announced
+        new = len(await to_its_end(partial(self._records.seen.add_all, batch.seen)))
+        for reason, ids in batch.left_out.items():
+            left_out = len(await to_its_end(partial(self._records.seen.add_all, ids)))
+            self._left_out[reason] += left_out
+            new += left_out
+        self.items_seen += new
+        items, done, were_linked = await to_its_end(partial(self._records.note, batch.items))
+        self._were_linked += were_linked
+        to_fetch = [asset for item in items for asset in self._count_item(item, done.get(item.id, ()))]
+        self._walk.follows = self._urls is not None or self._matched < _FULLY_READ
+        unread, self._walk.unfollowed = self._walk.unfollowed, []
+        self._unread_links += len(unread)
+        cut = self._network.secrets.cut
+        if unread:
+            links = [link._replace(href=cut(link.href)) for link in unread]
+            found = await to_its_end(partial(self._records.note_unread, links))
+            for key, number in found.items():
+                _count(self._done_behind_links, key, number)
+        if self._urls is not None:
+            lines = []
+            for asset in to_fetch:
+                path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
+                lines.append(f"{wire_url(cut(asset.href))}\t{path}\n")
+                self._cut += cut(asset.href) != asset.href
+            await to_its_end(partial(self._urls.writelines, lines))
         counters = self._network.counters
         self._emit(
             Progress(
@@ -271,87 +260,53 @@ class _Estimate:
                 bytes_fetched=counters.bytes_fetched,
             )
         )
-        return len(new)
+        return new
 
     async def restart(self) -> int:
         """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.items_seen = 0
         await to_its_end(self._records.seen.clear)
         self._left_out.clear()
-        return self._walk.selector.matched
+        return self._matched
 
-    async def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
-        """Yield the sample in order of rank."""
-        for candidates in self._sample.batches():
-            yield candidates
+    # --- counts and sizes --------------------------------------------------------------------------------
 
-    async def _take_items(self, selected: Selected) -> None:
-        noted = await to_its_end(partial(self._records.note, selected.items))
-        to_fetch = self._count(noted.new, noted.done)
-        self._were_linked += noted.were_linked
-        self._unread_links += len(selected.unread_links)
-        if selected.unread_links:
-            cut = self._network.secrets.cut
-            found = await to_its_end(partial(self._records.note_unread, selected.unread_links, cut))
-            for key, number in found.items():
-                self._done_behind_links[_counted_as(key, self._done_behind_links)] += number
-        if self._urls is not None:
-            cut = self._network.secrets.cut
-            lines = []
-            for asset in to_fetch:
-                path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
-                lines.append(f"{wire_url(cut(asset.href))}\t{path}\n")
-                self._cut += cut(asset.href) != asset.href
-            await to_its_end(partial(self._urls.writelines, lines))
-
-    def _count(self, items: Sequence[PlannedItem], done: Mapping[ItemId, set[str]]) -> list[Asset]:
-        """Count items; return the assets that DEST does not have, i.e. all except `done`."""
-        to_fetch = []
-        for item in items:
-            counts = self._primary if item.parent is None else self._linked
-            counts.items += not item.of_collection
-            for names, counter in ((item.excluded, counts.excluded), (item.pages, counts.pages)):
-                for key in names:
-                    counter[_counted_as(key, counter)] += 1
-            counts.refused += len(item.problems)
-            there = done.get(item.id, ())
-            for asset in item.assets:
-                self._count_asset(counts, asset)
-                if asset.key in there:
-                    counts.done += 1
-                else:
-                    to_fetch.append(asset)
-        self._walk.selector.follows = self._urls is not None or self._matched < _FULLY_READ
-        return to_fetch
-
-    def _count_asset(self, counts: _ItemCounts, asset: Asset) -> None:
-        counts.assets += 1
-        counts.hosts[_counted_as(host_of(asset.href) or "this disk", counts.hosts)] += 1
-        key = counts.keys.setdefault(_counted_as(asset.key, counts.keys), _KeyCounts())
-        key.assets += 1
+    def _count_item(self, item: PlannedItem, done: Collection[str]) -> list[Asset]:
+        """Count an item; return the assets that DEST does not have, i.e. all except `done`."""
+        counts = self._primary if item.parent is None else self._linked
+        counts.items["items"] += not item.of_collection
+        counts.items["refused"] += len(item.problems)
+        for names, counter in ((item.excluded, counts.excluded), (item.pages, counts.pages)):
+            for key in names:
+                _count(counter, key)
         most = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
-        if asset.size is not None and not self._may_be_clipped(asset):
-            key.stated += 1
-            key.stated_bytes += asset.size
-        elif len(key.samples) < most and counts.sampled < _MOST_SIZED:
-            counts.sampled += 1
-            key.samples.append(asset)
-
-    def _may_be_clipped(self, asset: Asset) -> bool:
-        """Return True if an asset may be clipped, judged by its item."""
-        return self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
+        for asset in item.assets:
+            _count(counts.hosts, host_of(asset.href) or "this disk")
+            _count(counts.keys, asset.key)
+            key = asset.key if asset.key in counts.keys else _OTHERS
+            clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
+            if asset.size is not None and not clips:
+                counts.items["bytes"] += asset.size
+                continue
+            counts.unstated[key] += 1
+            if len(counts.samples.setdefault(key, [])) < most and counts.sampled < _MOST_SIZED:
+                counts.sampled += 1
+                counts.samples[key].append(asset)
+        to_fetch = [asset for asset in item.assets if asset.key not in done]
+        counts.done += len(item.assets) - len(to_fetch)
+        return to_fetch
 
     def _scale_links(self) -> bool:
         """Extrapolate the source items that were not read; return True if there are any."""
-        if not self._unread_links or not self._linked.items:
+        linked, read = self._linked, self._linked.items["items"]
+        if not self._unread_links or not read:
             return False
-        linked, there = self._linked, self._done_behind_links
-        linked.done += sum(number for key, number in there.items() if key in linked.keys)
-        linked.multiply((linked.items + self._unread_links) / linked.items)
-        linked.done = min(linked.done, linked.assets)
+        linked.done += sum(number for key, number in self._done_behind_links.items() if key in linked.keys)
+        linked.multiply((read + self._unread_links) / read)
+        linked.done = min(linked.done, linked.keys.total())
         return True
 
-    async def _sizes(self, counts: _ItemCounts) -> tuple[dict[str, float], float]:
+    async def _sizes(self, counts: _PlanCounts) -> tuple[dict[str, float], float]:
         """Request the sizes of a few assets of each key.
 
         Returns:
@@ -361,17 +316,17 @@ class _Estimate:
         with ungrouped():
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    name: [group.create_task(self._size_of(asset)) for asset in key.samples]
-                    for name, key in counts.keys.items()
+                    key: [group.create_task(self._size_of(asset)) for asset in assets]
+                    for key, assets in counts.samples.items()
                 }
         requests = self._network.counters.requests - before + self._tile_requests
         found = {
-            name: [size for task in of_key if (size := task.result()) is not None]
-            for name, of_key in tasks.items()
+            key: [size for task in of_key if (size := task.result()) is not None]
+            for key, of_key in tasks.items()
         }
-        means = {name: sum(sizes) / len(sizes) for name, sizes in found.items() if sizes}
+        means = {key: sum(sizes) / len(sizes) for key, sizes in found.items() if sizes}
         if every := [size for sizes in found.values() for size in sizes]:
-            unsampled = (name for name, of_key in tasks.items() if not of_key)
+            unsampled = (key for key, of_key in tasks.items() if not of_key)
             means |= dict.fromkeys(unsampled, sum(every) / len(every))
         return means, requests / counts.sampled if counts.sampled else 1.0
 
@@ -400,19 +355,15 @@ class _Estimate:
         except TransferError:
             return None
 
-
-class _Noted(NamedTuple):
-    """The items of a batch that were recorded."""
-
-    new: list[PlannedItem]
-    """Those that were not planned before."""
-    done: Mapping[ItemId, set[str]]
-    """The keys of their assets that DEST has."""
-    were_linked: int
-    """Primary items that were counted as source items before."""
+    def _time_for(self, requests: int, made: int, seconds: float) -> float | None:
+        """Return the seconds that `requests` take on all connections, if `made` ones took `seconds`."""
+        if not made or not seconds:
+            return None
+        at_once = self._options.concurrency or self._options.per_host
+        return round(requests * (seconds / made) / max(1, min(at_once, 16)), 1)
 
 
-class _Records(msgspec.Struct, frozen=True):
+class Records(NamedTuple):
     """The planned and mirrored items. They are on disk, because a source may have millions.
 
     A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
@@ -432,8 +383,13 @@ class _Records(msgspec.Struct, frozen=True):
         found = self.primary.intersection(ids)
         return found | self.linked.intersection(ids) if linked else found
 
-    def note(self, items: Sequence[PlannedItem]) -> _Noted:
-        """Record items as planned, in a thread. A source item may also be a primary item of its batch."""
+    def note(self, items: Sequence[PlannedItem]) -> tuple[list[PlannedItem], Mapping[ItemId, set[str]], int]:
+        """Record items as planned. A source item may also be a primary item of its batch.
+
+        Returns:
+            The items that were not planned before, the keys of their assets that DEST has, and the number of
+            primary items that were counted as source items before.
+        """
         primary = [item for item in items if item.parent is None and self.primary.add(item.id)]
         linked = self.linked.intersection([matched.id for matched in primary])
         new = [matched for matched in primary if matched.id not in linked]
@@ -441,30 +397,22 @@ class _Records(msgspec.Struct, frozen=True):
         known = self.primary.intersection([source.id for source in sources])
         new += [source for source in sources if source.id not in known and self.linked.add(source.id)]
         done = {} if self.ledger is None else done_keys(self.ledger, [matched.id for matched in new])
-        return _Noted(new, done, len(linked))
+        return new, done, len(linked)
 
-    def note_unread(self, links: Sequence[SourceLink], cut: Callable[[str], str]) -> Counter[str]:
-        """Record source items that are not read, in a thread.
-
-        Args:
-            links: The links to them.
-            cut: Removes credentials from a URL.
-
-        Returns:
-            The number of their assets that DEST has, by key.
-        """
+    def note_unread(self, links: Sequence[SourceLink]) -> Counter[str]:
+        """Record source items that are not read; return the number of their assets that DEST has, by key."""
         self.linked.add_all(link.id for link in links if link.id is not None)
         found: Counter[str] = Counter()
         if self.ledger is not None:
-            ids = [link.id or item_at(self.ledger, cut(link.href)) for link in links]
+            ids = [link.id or item_at(self.ledger, link.href) for link in links]
             for keys in done_keys(self.ledger, filter(None, ids)).values():
                 found.update(keys)
         return found
 
 
 @contextmanager
-def _opened(dest: Path | None) -> Iterator[_Records]:
-    """Open the records of one plan in the block."""
+def opened_records(dest: Path | None) -> Iterator[Records]:
+    """Open the records of one plan; `dest` is the directory of a ledger."""
     with ExitStack() as opened:
         ledger = None
         if dest is not None:
@@ -472,26 +420,4 @@ def _opened(dest: Path | None) -> Iterator[_Records]:
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
         seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
-        yield _Records(seen, primary, linked, ledger)
-
-
-def _bytes(
-    counts: _ItemCounts, sizes: Mapping[str, float], unknown: Mapping[str, int], *, sampled: bool
-) -> tuple[int | None, BytesBasis]:
-    """Return the bytes of all assets of known size; None if there are none."""
-    total = float(sum(key.stated_bytes for key in counts.keys.values()))
-    for name, size in sizes.items():
-        if unstated := counts.keys[name].assets - counts.keys[name].stated:
-            total += unstated * size
-            sampled = True
-    if unknown and not total:
-        return None, "unknown"
-    return round(total), "sampled" if sampled else "known"
-
-
-def _time_for(requests: int, made: int, seconds: float, options: Options) -> float | None:
-    """Return the seconds that `requests` take on all connections, if `made` ones took `seconds`."""
-    if not made or not seconds:
-        return None
-    at_once = options.concurrency or options.per_host
-    return round(requests * (seconds / made) / max(1, min(at_once, 16)), 1)
+        yield Records(seen, primary, linked, ledger)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.concurrency import for_each
 from stacpull.engine.network import Network
+from stacpull.engine.sample import FoundItem
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.hosts import origin_text, scheme_of
@@ -27,7 +26,6 @@ from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, asset_kind
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.planning.statements import states_storage, storage_at
-from stacpull.plurals import count
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
@@ -41,88 +39,91 @@ _HEAVIEST_CACHED = 4 * 1024 * 1024
 """Approximate bytes of memory that the document of a cached collection may take."""
 _MOST_NAMED = 20
 """Buckets that a message names."""
-_MOST_COUNTED = 1000
-"""Collections that a message counts."""
 
-
-class LookupResults(msgspec.Struct, frozen=True):
-    """The results of the lookups for some items."""
-
-    listings: Mapping[ItemId, Mapping[str, Listing | Failure]]
-    """By item, the objects below each asset that is a prefix."""
-    item_assets: Mapping[str, Json]
-    """By collection, its description of the assets of its items (STAC 1.1, collection specification)."""
-
-    def described(self, item: ItemId, assets: KeepsAssets) -> KeepsAssets:
-        """Return the filter `assets` extended by `item_assets` of the collection of `item`."""
-        stated = self.item_assets.get(item.collection)
-        return DescribedAssets(assets, stated) if stated else assets
-
-    def listings_of(self, item: ItemId | None) -> Mapping[str, Listing | Failure]:
-        """Return the objects below the prefixes of `item`, by key."""
-        return _NO_LISTINGS if item is None else self.listings.get(item, _NO_LISTINGS)
-
-
-_NO_LISTINGS: Mapping[str, Listing | Failure] = {}
-NO_RESULTS = LookupResults({}, {})
+Looked = tuple[KeepsAssets, Mapping[str, Listing | Failure]]
+"""The asset filter of an item, and by key the objects below each of its assets that is a prefix."""
 
 
 class Lookups:
-    """The lookups of one selection. A collection is read once."""
+    """The lookups of one selection. A collection is read once.
+
+    Args:
+        source: SOURCE.
+        network: Lists prefixes.
+        selection: The selection.
+        assets: The filter of assets.
+        request_payer: False if `notes` names requester-pays buckets.
+    """
 
     def __init__(
-        self, source: Source, network: Network, selection: Selection, *, request_payer: bool
+        self,
+        source: Source,
+        network: Network,
+        selection: Selection,
+        assets: KeepsAssets,
+        *,
+        request_payer: bool,
     ) -> None:
-        """Create the lookups. Without `request_payer`, `notes` names requester-pays buckets."""
         self._source = source
         self._network = network
         self._request_payer = request_payer
         self._prefer = selection.prefer
-        self._assets = AssetFilter(selection)
+        self._chosen = AssetFilter(selection)
+        self._assets = assets
         self._expands = selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
         self._paid: set[str] = set()
         self._unverifiable = 0
         self._undescribed: dict[str, str] = {}
-        """Why a collection could not be read, by its ID, if assets of its items state no type or roles."""
+        """Why a collection could not be read, for the first two, if assets of its items state too little."""
 
-    @property
-    def is_needed(self) -> bool:
-        """False if no item needs a lookup."""
-        return bool(self._assets.members) or self._expands
-
-    async def find(self, items: Sequence[tuple[ItemId, Json, str]]) -> LookupResults:
+    async def find(self, items: Sequence[FoundItem]) -> dict[ItemId, Looked]:
         """Look up what planning these items needs.
-
-        Args:
-            items: ID, document and URL of each item.
 
         Raises:
             SourceError: A host requests a long pause.
             CredentialsError: Credentials are missing or refused.
         """
-        item_assets: dict[str, Json] = {}
-        if self._assets.members:
-            for name in sorted({item_id.collection for item_id, _, _ in items}):
-                document = await self.collection(name)
-                stated = None if isinstance(document, StacpullError) else document.get("item_assets")
-                item_assets[name] = stated if isinstance(stated, dict) else {}
-                is_counted = len(self._undescribed) < _MOST_COUNTED and len(name) <= LONGEST_KEY
-                if (
-                    isinstance(document, SourceError | CredentialsError)
-                    and is_counted
-                    and any(
-                        item_id.collection == name and self._states_too_little(item)
-                        for item_id, item, _ in items
-                    )
-                ):
-                    self._undescribed[name] = str(document)
-        return LookupResults(await self._listings(items, item_assets) if self._expands else {}, item_assets)
+        if not (self._chosen.members or self._expands):
+            return {}
+        stated: dict[str, Json] = {}
+        for name in sorted({item_id.collection for item_id, _, _ in items}) if self._chosen.members else ():
+            stated[name] = await self._item_assets(name, items)
+        prefixes = [
+            (item_id, key, href)
+            for item_id, document, url in (items if self._expands else ())
+            for key, href in self._prefixes(document, url, stated.get(item_id.collection, {}))
+        ]
+        listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
 
-    def _states_too_little(self, item: Json) -> bool:
-        """Return True if an asset of an item lacks a member that the selection filters by."""
-        assets = objects_in(list(object_or_empty(item.get("assets")).values()))
-        return any(not asset.get(name) for asset in assets for name in self._assets.members)
+        async def list_at(href: str) -> None:
+            listed[href] = await self._list(href)
+
+        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
+        listings: dict[ItemId, dict[str, Listing | Failure]] = {item_id: {} for item_id, _, _ in items}
+        for item_id, key, href in prefixes:
+            listings[item_id][key] = self._wanted(key, listed[href])
+        return {
+            item_id: (DescribedAssets(self._assets, found) if found else self._assets, below)
+            for item_id, below in listings.items()
+            for found in [stated.get(item_id.collection)]
+        }
+
+    async def _item_assets(self, name: str, items: Sequence[FoundItem]) -> Json:
+        """Return how a collection describes the assets of its items (STAC 1.1, collection specification)."""
+        document = await self.collection(name)
+        if not isinstance(document, StacpullError):
+            return object_or_empty(document.get("item_assets"))
+        if isinstance(document, SourceError | CredentialsError) and len(self._undescribed) <= 1:
+            assets = (
+                asset
+                for item_id, item, _ in items
+                if item_id.collection == name
+                for asset in objects_in(list(object_or_empty(item.get("assets")).values()))
+            )
+            if any(not asset.get(member) for asset in assets for member in self._chosen.members):
+                self._undescribed[name[:LONGEST_KEY]] = str(document)
+        return {}
 
     def note(self, item: PlannedItem) -> None:
         """Record what a planned item states about checksums and about the buckets of its assets."""
@@ -136,12 +137,10 @@ class Lookups:
             asset = assets.get(planned.key)
             if not isinstance(asset, dict) or not (is_stated or states_storage(asset)):
                 continue  # nearly all assets
-            if not is_in_object_store(planned.href):
+            bucket = origin_text(planned.href)
+            if not is_in_object_store(planned.href) or len(bucket) > LONGEST_KEY:
                 continue
             storage = storage_at(item.document, asset, planned.href)
-            bucket = origin_text(planned.href)
-            if len(bucket) > LONGEST_KEY:
-                continue
             if storage.region is not None and bucket not in self._network.regions:
                 self._network.regions[bucket] = storage.region[:LONGEST_KEY]
             if storage.requester_pays and len(self._paid) <= _MOST_NAMED:
@@ -157,9 +156,7 @@ class Lookups:
             )
         if self._undescribed:
             name, why = next(iter(self._undescribed.items()))
-            least = "at least " if len(self._undescribed) == _MOST_COUNTED else ""
-            others = len(self._undescribed) - 1
-            more = f" and {least}{count(others, 'other')}" if others else ""
+            more = " and other collections" if len(self._undescribed) > 1 else ""
             notes.append(
                 f"Assets of {name}{more} without type or roles of their own were left out, because the "
                 f"collection, which may describe them, could not be read. {why}"
@@ -183,27 +180,6 @@ class Lookups:
                 self._collections[name] = found
         return found
 
-    async def _listings(
-        self, items: Sequence[tuple[ItemId, Json, str]], item_assets: Mapping[str, Json]
-    ) -> dict[ItemId, dict[str, Listing | Failure]]:
-        prefixes = [
-            (item_id, key, href)
-            for item_id, document, url in items
-            for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
-        ]
-        if not prefixes:
-            return {}
-        listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
-
-        async def list_at(href: str) -> None:
-            listed[href] = await self._list(href)
-
-        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
-        found: dict[ItemId, dict[str, Listing | Failure]] = {}
-        for item_id, key, href in prefixes:
-            found.setdefault(item_id, {})[key] = self._wanted(key, listed[href])
-        return found
-
     def _prefixes(self, document: Json, url: str, item_assets: Json) -> Iterator[tuple[str, str]]:
         """Yield key and href of the assets of an item that are prefixes and may contain wanted objects."""
         assets: Any = document.get("assets")
@@ -211,7 +187,7 @@ class Lookups:
         for key, asset in assets.items() if isinstance(assets, dict) else ():
             if not isinstance(asset, dict):
                 continue
-            if not self._assets.may_hold(key, described(asset, item_assets.get(key))):
+            if not self._chosen.may_hold(key, described(asset, item_assets.get(key))):
                 continue
             hrefs = asset_hrefs(asset, base, self._prefer)
             media_type = asset.get("type")
@@ -223,7 +199,7 @@ class Lookups:
     def _wanted(self, key: str, found: tuple[ListedObject, ...] | Failure) -> Listing | Failure:
         if isinstance(found, Failure):
             return found
-        kept = tuple(listed for listed in found if self._assets.keeps_object(key, f"{key}/{listed.name}"))
+        kept = tuple(listed for listed in found if self._chosen.keeps_object(key, f"{key}/{listed.name}"))
         names = {listed.name for listed in kept}
         return Listing(kept, tuple(listed.name for listed in found if listed.name not in names))
 

@@ -44,7 +44,7 @@ from stacpull.errors import (
     cause,
 )
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger import runs, walk_state
+from stacpull.ledger import runs
 from stacpull.ledger.runs import EndState, Run
 from stacpull.models import Job
 from stacpull.net.gate import MAX_REFUSALS
@@ -249,7 +249,6 @@ class MirrorRun:
             queue,
             self._options,
             run=self._run,
-            sample_ranks=await self._store.call(walk_state.ranks),
             on_event=self._emit,
         )
         self._summary = producer.summary

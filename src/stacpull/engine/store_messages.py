@@ -133,8 +133,7 @@ _LEDGER_FUNCTIONS: tuple[Callable[..., Any], ...] = (
     pruning.items_not_found, pruning.label_items, pruning.of_more_credentials, pruning.of_several,
     pruning.seen_examples, pruning.unlisted_assets, pruning.unread,
     runs.layout_before, runs.matched_by_walk, runs.restart_walk, runs.set_finding, runs.walked,
-    walk_state.candidates, walk_state.count_failures, walk_state.forget_links, walk_state.ranks,
-    walk_state.unread_links,
+    walk_state.count_failures, walk_state.forget_links, walk_state.unread_links,
 )  # fmt: skip
 
 

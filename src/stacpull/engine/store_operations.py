@@ -142,7 +142,6 @@ class StoreOperations:
         return Planner(
             self.db,
             self._run.id,
-            sample_size=self._run.sample_size,
             revalidate=self._run.kept.get("revalidate", False),
             is_there=self.store.has,
             secrets=self._secrets,

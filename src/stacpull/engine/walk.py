@@ -1,11 +1,13 @@
-"""The walk of a source: from any position, page by page, in batches that a selector judges and a sink takes.
+"""The walk of a source: page by page, in batches of 100 items that are filtered, planned and recorded.
 
-    pages ─▶ batches of 100 items ─▶ `Selector.plan_items` ─▶ `Sink.add_batch`
-    with `--sample`, after the last page: `Sink.drawn` ─▶ `Selector.plan_drawn` ─▶ `Sink.add_batch`
+    pages ─▶ 100 items ─▶ filters ─▶ planned items, then their source items ─▶ `WalkRecord.add_batch`
 
-`mirror`, `plan` and `headers` only differ in their sink. A page is passed on in batches, so that the first
+`mirror`, `plan` and `headers` only differ in their record. A page is recorded in batches, so that the first
 transfers need not wait for the thousand source items of a page. The position moves with the last batch of a
-page. A sink may wait before it returns. The walk reads at most one page ahead.
+page. A record may wait before it returns. The walk reads at most one page ahead.
+
+With `--sample`, the walk only draws; the drawn items are planned after the last page, and no position is
+saved before that.
 
 A source that no longer knows a cursor is walked again from the start, as long as each walk gets further than
 the one before it (`sources.source.Restarts`).
@@ -13,21 +15,50 @@ the one before it (`sources.source.Restarts`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.config.options import Options
-from stacpull.engine.lookups import Lookups
+from stacpull.engine.lookups import Looked, Lookups
 from stacpull.engine.network import Network
+from stacpull.engine.sample import FoundItem, Sample
 from stacpull.engine.selection_checks import selection_warnings
-from stacpull.engine.selector import ITEMS_AT_ONCE, Candidate, Selected, Selector
-from stacpull.errors import DestinationError, ForgottenCursorError, SourceError
+from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import Listener, Notice
-from stacpull.models import OF_COLLECTION, ItemId, Page, PageRequest, Unread, WalkUpdate
-from stacpull.planning.item_plan import KeepsAssets
+from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.item_filter import compile_items
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
+from stacpull.ledger.planner import PlanBatch
+from stacpull.models import (
+    OF_COLLECTION,
+    Failure,
+    FailureKind,
+    ItemFailure,
+    ItemId,
+    Json,
+    Page,
+    PageRequest,
+    PlannedItem,
+    SourceLink,
+    Unread,
+    WalkUpdate,
+)
+from stacpull.planning.hrefs import item_of, self_href, source_links
+from stacpull.planning.item_plan import (
+    NO_COLLECTION,
+    AssetOptions,
+    KeepsAssets,
+    plan_collection,
+    plan_item,
+)
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
@@ -36,6 +67,11 @@ from stacpull.sources.page_requests import FRUITLESS_PAGES, PageSize, allowed_he
 from stacpull.sources.page_walk import index_of, prefetch
 from stacpull.sources.source import Restarts, Source, WalkStart
 from stacpull.sources.stac_api import ApiSource, SearchSource
+
+ITEMS_AT_ONCE = 100
+"""Items that are filtered together, and planned in one transaction."""
+_MOST_KEYS = 20
+"""Asset keys that a message lists."""
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,8 +124,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(found, request=replace(found.request, headers=allowed))
 
 
-class Sink(Protocol):
-    """Takes the selected items of a walk."""
+class WalkRecord(Protocol):
+    """Keeps what a walk has planned."""
 
     @property
     def items_seen(self) -> int:
@@ -97,10 +133,10 @@ class Sink(Protocol):
         ...
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-        """Return the `ids` that are already planned; with `linked`, also source items without a plan."""
+        """Return the `ids` that are already planned; with `linked`, also source items that are unreadable."""
         ...
 
-    async def add_batch(self, selected: Selected, reached: WalkUpdate) -> int:
+    async def add_batch(self, batch: PlanBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""
         ...
 
@@ -110,10 +146,6 @@ class Sink(Protocol):
         Returns:
             The number of matched items that the walk will not count again, for `--max-items`.
         """
-        ...
-
-    def drawn(self) -> AsyncIterator[Sequence[Candidate]]:
-        """Yield the items of the sample in order of rank, in batches, once all candidates were added."""
         ...
 
 
@@ -133,62 +165,71 @@ class Walk:
         self,
         source: Source,
         reader: ItemReader,
-        sink: Sink,
+        record: WalkRecord,
         selection: Selection,
         options: Options,
         *,
-        network: Network | None,
+        network: Network,
         on_event: Listener,
         assets: KeepsAssets | None = None,
         matched: int = 0,
-        sample_ranks: Sequence[int] = (),
     ) -> None:
         """Create a walk.
 
         Args:
             source: SOURCE.
             reader: Reads source items.
-            sink: Takes the selected items.
+            record: Takes the selected items.
             selection: The selection.
             options: For layout and page size.
-            network: For lookups before planning; None for none.
+            network: For lookups before planning.
             on_event: Called with messages for the user.
             assets: The asset filter, if not that of `selection`.
             matched: The number of earlier matches (of a resumed run).
-            sample_ranks: The ranks in the sample so far (of a resumed run).
 
         Raises:
             UsageError: The selection or the layout cannot be parsed.
         """
-        lookups = None
-        if network is not None:
-            lookups = Lookups(source, network, selection, request_payer=options.s3.request_payer)
-        self.selector = Selector(
-            selection,
-            Layout.parse(options.layout),
-            reader,
-            sink.find_planned,
-            lookups=lookups,
-            assets=assets,
-            matched=matched,
-            sample_ranks=sample_ranks,
-        )
         self.summary = WalkSummary()
+        self.follows = True
+        """False to only collect the links to source items, in `unfollowed`."""
+        self.unfollowed: list[SourceLink] = []
+        self._matched = matched
         self._source = source
-        self._secrets = Secrets() if network is None else network.secrets
-        self._sink = sink
+        self._reader = reader
+        self._record = record
         self._selection = selection
-        self._page_size = PageSize.requested(options.page_size)
+        self._secrets = network.secrets
         self._on_event = on_event
-        self._selection_checked = False
+        self._page_size = PageSize.requested(options.page_size)
+        self._layout = Layout.parse(options.layout)
+        self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
+        self._items = compile_items(selection)
+        self._assets = assets or AssetFilter(selection)
+        self._named = AssetFilter(Selection(assets=selection.assets))
+        self._lookups = Lookups(
+            source, network, selection, self._assets, request_payer=options.s3.request_payer
+        )
+        self._sample: Sample | None = None
+        """With `--sample`, during the walk."""
+        self._left_out: Counter[str] = Counter()
+        """The items that the filters left out, by reason."""
+        self._excluded: set[str] | None = set() if not matched else None
+        """Keys of excluded assets; None once `--asset` has matched one, or may have in an earlier run."""
+        self._collections = Recent[ItemId, None]()
+        """Collections whose own assets were planned."""
+        self._is_checked = False
+        """True once the selection was compared with the first items."""
         self._without_new = 0
         """Pages in a row of one collection that brought no new item."""
         self._ended_early = False
-        self._announced: list[int | None] = []
-        """Announced totals. The first entry is the sum for the collections before the position where this
-        process began (0 if there are none); then there is one entry for each collection that it has begun."""
-        self._collections = 0
-        """The number of collections that this process walks."""
+        self._at_last = False
+        """True in the last collection: then the announced total is known."""
+        self._announced_before: int | None = 0
+        """The items that the finished collections announced; None if one did not."""
+        self._announced_here: int | None = None
+        self._end = WalkUpdate()
+        """What the end of the walk changes, while a sample is drawn."""
 
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
@@ -202,9 +243,15 @@ class Walk:
             SourceError: The source cannot be read, or forgets its cursors again and again.
             CredentialsError: Credentials are missing or refused.
         """
+        with ExitStack() as stack:
+            if self._selection.sample is not None:
+                self._sample = stack.enter_context(Sample(self._selection.sample, self._selection.seed))
+            await self._run(position, walked)
+
+    async def _run(self, position: Position, walked: frozenset[str] | None) -> None:
         starts = await self._source.starts(self._selection)
-        if not self._source.has_cursors:
-            position, walked, self.selector.matched = Position(), None, await self._sink.restart()
+        if self._sample is not None or not self._source.has_cursors:
+            position, walked, self._matched = Position(), None, await self._record.restart()
         restarts = Restarts(from_start=position == Position())
         while True:
             try:
@@ -213,20 +260,44 @@ class Walk:
             except ForgottenCursorError as error:
                 await self._restart(error, restarts)
                 position, walked = Position(), None
-        whole = position == Position() and not self._ended_early and self.summary.cut_short is None
-        if self._selection.sample is not None:
-            await self.plan_sample()
-        for note in self.selector.notes(whole=whole):
+        if self._sample is not None:
+            for drawn in self._sample.batches(ITEMS_AT_ONCE):
+                await self._record.add_batch(await self._plan_drawn(drawn))
+            await self._record.add_batch(PlanBatch(reached=self._end))
+        is_whole = position == Position() and not self._ended_early and self.summary.cut_short is None
+        for note in self._notes(is_whole=is_whole):
             self._on_event(Notice("info", note))
 
-    async def plan_sample(self) -> None:
-        """Plan the sample that was drawn. Items that are already planned are skipped."""
-        async for candidates in self._sink.drawn():
-            await self._sink.add_batch(await self.selector.plan_drawn(candidates), WalkUpdate())
-        await self._sink.add_batch(Selected(), WalkUpdate(walk_ended=True))
+    async def plan_sources(
+        self, links: Sequence[SourceLink], documents: Sequence[Json | Failure], batch: PlanBatch
+    ) -> None:
+        """Plan the source items of `links` into `batch`; `documents` are their items or failures."""
+        found = await self._lookups.find(
+            [
+                (_id_of(document, link.placeholder_id.collection), document, link.href)
+                for link, document in zip(links, documents, strict=True)
+                if not isinstance(document, Failure) and _is_named(document)
+            ]
+        )
+        for link, document in zip(links, documents, strict=True):
+            name = link.placeholder_id
+            if isinstance(document, Failure):
+                message = f"The source item {name.item} could not be read: {document.message}"
+                failure = replace(document, message=message)
+            else:
+                planned = self._plan_item(
+                    document, name.collection, found, item_href=link.href, parent=link.parent
+                )
+                if isinstance(planned, PlannedItem):
+                    batch.items.append(planned)
+                    continue
+                failure = planned.failure
+            batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
+
+    # --- pages -------------------------------------------------------------------------------------------
 
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
-        reached = self._sink.items_seen
+        reached = self._record.items_seen
         if not restarts.may_restart(reached):
             advice = "use a SOURCE with fewer items."
             if isinstance(self._source, ApiSource):
@@ -238,158 +309,326 @@ class Walk:
             raise SourceError(text) from error.__cause__
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
-        self.selector.matched = await self._sink.restart()
-        self.selector.left_out.clear()
+        self._matched = await self._record.restart()
+        self._left_out.clear()
         self.summary.cut_short = None
 
     async def _walk_from(
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
     ) -> None:
+        self._announced_before = 0 if position.collection is None else position.announced
+        announces, knows_all = bool(self._announced_before), self._announced_before is not None
         ahead = _ahead(position, starts, walked)
-        self._announced = [0 if position.collection is None else position.announced]
-        self._collections = len(ahead)
         for number, start in enumerate(ahead):
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
-            self._announced.append(None)
+            self._announced_here, self._at_last = None, following is None
             resumed = position.request if number == 0 else None
             await self._walk_one(start._replace(resumed=resumed), following)
+            announces = announces or bool(self._announced_here)
+            knows_all = knows_all and self._announced_here is not None
             if self._ended_early:
-                if self.summary.cut_short is not None:
-                    self._count_unseen()
-                return
-        self._count_unseen()
-        is_known = None not in self._announced or not any(self._announced)
-        self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
+                break
+            if following is not None:
+                self._announced_before = _sum(self._announced_before, self._announced_here)
+        if not ahead:
+            self._at_last, self._announced_here = True, 0
+        if not self._ended_early or self.summary.cut_short is not None:
+            total = self._announced_total()
+            if total is not None and total > self._record.items_seen:
+                self.summary.items_unseen = total - self._record.items_seen
+                self._on_event(Notice("warning", unseen_text(total, self.summary.items_unseen)))
+        if not self._ended_early:
+            is_known = knows_all or not announces
+            self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
         if not starts:
-            await self._sink.add_batch(Selected(), self._as_end(WalkUpdate()))
+            await self._record.add_batch(PlanBatch(reached=self._as_end(WalkUpdate())))
 
     async def _walk_one(self, start: WalkStart, following: str | None) -> None:
-        """Walk one collection."""
+        """Walk one collection; `following` is the next one."""
         self._without_new = 0
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
         async with prefetch(pages) as ahead:
             async for page in ahead:
                 if page.matched is not None:
-                    self._announced[-1] = page.matched
+                    self._announced_here = page.matched
                 self.summary.cut_short = page.cut_short or self.summary.cut_short
                 after = Position()
-                if page.next != page.request:
-                    after = self._position(start.collection if page.next else following, page.next)
-                ends_walk = following is None and page.next is None
-                new = await self._page(start.collection, page, after, ends_walk=ends_walk)
+                if page.next is not None and page.next != page.request:
+                    after = Position(start.collection, page.next, self._announced_before)
+                elif page.next is None:
+                    after = self._start_of(following)
+                new = await self._take_page(
+                    start.collection, page, after, ends_walk=following is None and page.next is None
+                )
                 if self._ended_early:
                     break
-                if self._is_circle(page, new):
+                # positions in a tree or a file always move forward, so known items are not a circle there
+                is_placed = page.next is not None and page.next == page.request
+                self._without_new = 0 if new or is_placed else self._without_new + 1
+                if self._without_new > FRUITLESS_PAGES and page.next is not None:
                     await self._leave_circle(start.collection, page, following)
                     break
 
-    async def _page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> int:
-        """Pass on the items of a page, and return how many of them were not seen before."""
-        if not self._selection_checked:  # before anything is planned
-            self._selection_checked = True
+    async def _take_page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> int:
+        """Plan and record the items of a page; return how many of them were not seen before."""
+        if not self._is_checked:  # before anything is planned
+            self._is_checked = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
                 self._on_event(Notice("warning", warning))
-        batches = [page.items[i : i + ITEMS_AT_ONCE] for i in range(0, len(page.items), ITEMS_AT_ONCE)] or [
-            []
-        ]
         new = 0
-        for batch in batches:
-            ends_page = batch is batches[-1]
-            selected = await self.selector.plan_items(batch, collection, page.request.url)
-            reached = WalkUpdate(announced=self._announced_by_all())
+        for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
+            items = page.items[start : start + ITEMS_AT_ONCE]
+            batch = await self._select([(_id_of(item, collection), item, page.request.url) for item in items])
+            ends_page = start + ITEMS_AT_ONCE >= len(page.items)
+            reached = WalkUpdate(announced=self._announced_total())
             if ends_page:
-                selected.unread += page.unread
-                walked = collection if page.next is None else None
-                position = self._stored(after)
-                reached = reached._replace(position=position, walked=walked, cut_short=page.cut_short)
-            if selected.enough:
+                batch.unread += page.unread
+                reached = reached._replace(cut_short=page.cut_short)
+                if self._sample is None:
+                    walked = collection if page.next is None else None
+                    reached = reached._replace(position=self._stored(after), walked=walked)
+            self._ended_early = self._is_enough()
+            if self._ended_early:
                 reached = self._as_end(reached, is_source_end=False)
             elif ends_walk and ends_page:
                 reached = self._as_end(reached)
-            new += await self._sink.add_batch(selected, reached)
-            self._report_left_out(selected, frozenset(page.unread))
-            if selected.enough:
-                self._ended_early = True
+            batch.reached = reached
+            new += await self._record.add_batch(batch)
+            self._report_left_out(batch, page.unread)
+            if self._ended_early:
                 break
         return new
 
-    def _report_left_out(self, selected: Selected, unread: frozenset[Unread]) -> None:
-        """Report what is left out. `unread` are links and entries of a page, all others are items."""
-        for one in selected.unread:
+    def _report_left_out(self, batch: PlanBatch, of_page: Collection[Unread]) -> None:
+        """Report what is left out. `of_page` are links and entries of a page, all others are items."""
+        for one in batch.unread:
             kind = "A link" if one.href else "An item"
             what = f"{kind} of {one.collection} is left out ({one.name!r})"
             if one.name == OF_COLLECTION:
                 what = f"The collection {one.collection} is mirrored without its own assets"
-            elif one in unread and not one.href:
+            elif one in of_page and not one.href:
                 what = f"{one.name} skipped"
             self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
-        if selected.without_label:
-            names = ", ".join(unlabelled.item for unlabelled in selected.without_label)
+        if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
+            names = ", ".join(unlabelled.item for unlabelled in without_label)
             text = f"Left out, no label in {self._selection.nomenclature}: {names}"
             self._on_event(Notice("info", text))
-
-    def _is_circle(self, page: Page, new: int) -> bool:
-        """Return True if too many pages of a collection in a row brought no new item.
-
-        Positions in a tree or a file always move forward, so known items are not a circle there.
-        """
-        is_placed = page.next is not None and page.next == page.request
-        self._without_new = 0 if new or is_placed else self._without_new + 1
-        return self._without_new > FRUITLESS_PAGES and page.next is not None
 
     async def _leave_circle(self, collection: str, page: Page, following: str | None) -> None:
         """End the walk of a collection before its last page. The walk continues with `following`."""
         text = f"The walk ends at {page.request.url}: {self._without_new} pages in a row brought no new item."
         self._on_event(Notice("warning", text))
         self.summary.cut_short = text
-        reached = WalkUpdate(self._stored(self._position(following)), walked=collection, cut_short=text)
-        await self._sink.add_batch(Selected(), reached if following is not None else self._as_end(reached))
+        reached = WalkUpdate(cut_short=text)
+        if self._sample is None:
+            reached = reached._replace(position=self._stored(self._start_of(following)), walked=collection)
+        await self._record.add_batch(PlanBatch(reached=reached if following else self._as_end(reached)))
 
     def _as_end(self, reached: WalkUpdate, *, is_source_end: bool = True) -> WalkUpdate:
-        """Return `reached` as the end of the walk.
+        """Return `reached` as the end of the walk. With `--sample`, the walk ends when it is planned.
 
         If `--max-items` ended the walk, the items behind it are not missing.
         """
         cut_short = self.summary.cut_short
-        counts_unseen = is_source_end or cut_short is not None
-        is_sample = self._selection.sample is not None
-        return reached._replace(
-            walk_ended=not is_sample,
-            sample_complete=is_sample,
+        self._end = reached._replace(
+            walk_ended=True,
             cut_short=cut_short,
-            announced=self._announced_by_all(),
-            counts_unseen=counts_unseen,
+            announced=self._announced_total(),
+            counts_unseen=is_source_end or cut_short is not None,
         )
+        return self._end if self._sample is None else reached
 
-    def _announced_by_all(self) -> int | None:
+    def _announced_total(self) -> int | None:
         """Return the number of items that all collections announced; None if one did not, or was skipped.
 
         The first page of a collection announces its items. So the number is not known before the walk of the
         last collection.
         """
-        return _sum(self._announced) if len(self._announced) == 1 + self._collections else None
+        return _sum(self._announced_before, self._announced_here) if self._at_last else None
 
-    def _position(self, collection: str | None, request: PageRequest | None = None) -> Position:
-        """Return the position of a page of the collection that is walked, or of the start of the next one."""
-        if request is not None:
-            return Position(collection, request, _sum(self._announced[:-1]))
-        return Position() if collection is None else Position(collection, None, _sum(self._announced))
+    def _start_of(self, collection: str | None) -> Position:
+        """Return the position before the next collection; the start if there is none."""
+        if collection is None:
+            return Position()
+        return Position(collection, None, _sum(self._announced_before, self._announced_here))
 
     def _stored(self, position: Position) -> str | None:
         """Return a position as it is stored; None if it may not be kept."""
         return position.to_json() if position.may_be_kept(self._secrets) else None
 
-    def _count_unseen(self) -> None:
-        """Count and report the items that the source announced and the walk did not find."""
-        total = self._announced_by_all()
-        if total is not None and total > self._sink.items_seen:
-            self.summary.items_unseen = total - self._sink.items_seen
-            self._on_event(Notice("warning", unseen_text(total, self.summary.items_unseen)))
+    # --- items -------------------------------------------------------------------------------------------
+
+    async def _select(self, items: Sequence[FoundItem]) -> PlanBatch:
+        """Filter items of a page; plan the matches with their source items, or draw from them."""
+        batch, links = PlanBatch(), list[SourceLink]()
+        reasons = await self._judge([item for _, item, _ in items])
+        fresh, found = set[ItemId](), dict[ItemId, Looked]()
+        if self._sample is None:
+            matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
+            fresh, found = await self._prepare(matches)
+        for one, reason in zip(items, reasons, strict=True):
+            if self._is_enough():
+                break
+            if reason is not None:
+                self._left_out[reason] += 1
+                batch.left_out.setdefault(reason, []).append(one[0])
+                continue
+            batch.seen.append(one[0])
+            if self._sample is not None:
+                self._sample.offer(one)
+            elif one[0] in fresh:
+                links += self._plan_primary(one, batch, fresh, found)
+        await self._follow(links, batch)
+        return batch
+
+    async def _plan_drawn(self, items: Sequence[FoundItem]) -> PlanBatch:
+        batch = PlanBatch()
+        fresh, found = await self._prepare(items)
+        links = [
+            link for one in items if one[0] in fresh for link in self._plan_primary(one, batch, fresh, found)
+        ]
+        await self._follow(links, batch)
+        return batch
+
+    async def _judge(self, items: Sequence[Json]) -> list[str | None]:
+        """Return why each item is left out. If that may take long, a thread does it: signals still work."""
+        judge = self._items.judge
+        if not self._items.may_take_long:
+            return [judge(item) for item in items]
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(lambda: [judge(item) for item in items if not cancelled.is_set()])
+        finally:
+            cancelled.set()
+
+    async def _prepare(self, matches: Sequence[FoundItem]) -> tuple[set[ItemId], dict[ItemId, Looked]]:
+        """Return which matches are not planned yet, and what was looked up for those that will be."""
+        ids = [item_id for item_id, _, _ in matches]
+        fresh = set(ids) - await self._record.find_planned(ids, False)
+        distinct = {one[0]: one for one in reversed(matches) if one[0] in fresh and _is_named(one[1])}
+        wanted = [distinct[item_id] for item_id in dict.fromkeys(ids) if item_id in distinct]
+        most = self._selection.max_items
+        return fresh, await self._lookups.find(wanted[: None if most is None else most - self._matched])
+
+    def _is_enough(self) -> bool:
+        return self._selection.max_items is not None and self._matched >= self._selection.max_items
+
+    def _plan_primary(
+        self, one: FoundItem, batch: PlanBatch, fresh: set[ItemId], found: dict[ItemId, Looked]
+    ) -> list[SourceLink]:
+        """Plan an item of a page; return its links to source items."""
+        item_id, item, page_url = one
+        planned = self._plan_item(item, item_id.collection, found, page_url=page_url)
+        if isinstance(planned, Unread):
+            batch.unread.append(planned)
+            return []
+        self._matched += 1
+        fresh.discard(item_id)  # a page may list an item twice
+        batch.items.append(planned)
+        relations = self._selection.followed
+        hrefs = source_links(item, planned.href or page_url, relations) if relations else ()
+        return [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
+
+    async def _follow(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
+        """Plan the source items of `links`, each once, and the assets of new collections."""
+        if links:
+            distinct = {link.href: link for link in reversed(links)}  # the first parent counts
+            planned_before = await self._record.find_planned(
+                [link.id for link in distinct.values() if link.id is not None], True
+            )
+            planned_before |= {item.id for item in batch.items}
+            wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
+            wanted = [link for link in wanted if link.id not in planned_before]
+            if self.follows:
+                documents = await self._reader.read_many([link.href for link in wanted])
+                await self.plan_sources(wanted, documents, batch)
+            else:
+                self.unfollowed += wanted
+        if self._selection.collection_assets:
+            await self._add_collections(batch)
+
+    async def _add_collections(self, batch: PlanBatch) -> None:
+        """Plan the assets of new collections (`--collection-assets`)."""
+        met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
+        new = [
+            item_id
+            for item_id in met
+            if item_id not in self._collections and item_id.collection != NO_COLLECTION
+        ]
+        for item_id in new:
+            if len(item_id.collection) <= LONGEST_KEY:
+                self._collections[item_id] = None
+        planned_before = await self._record.find_planned(new, False)
+        for item_id in new:
+            if item_id in planned_before:
+                continue
+            document = await self._lookups.collection(item_id.collection)
+            if isinstance(document, StacpullError):
+                failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
+                batch.unread.append(Unread(item_id.collection, item_id.item, failure))
+                continue
+            base = self_href(document, local=True)
+            planned = plan_collection(item_id.collection, document, base=base, options=self._asset_options)
+            if planned.assets or planned.problems:
+                batch.items.append(planned)
+
+    def _plan_item(
+        self,
+        item: Json,
+        collection: str,
+        found: dict[ItemId, Looked],
+        *,
+        item_href: str | None = None,
+        page_url: str | None = None,
+        parent: ItemId | None = None,
+    ) -> PlannedItem | Unread:
+        looked = found.get(_id_of(item, collection)) if found and _is_named(item) else None
+        assets, listings = (self._assets, {}) if looked is None else looked
+        planned = plan_item(
+            item,
+            collection_hint=collection,
+            item_href=item_href,
+            page_url=page_url,
+            layout=self._layout,
+            asset_filter=assets,
+            parent=parent,
+            options=self._asset_options,
+            listings=listings,
+        )
+        if isinstance(planned, PlannedItem):
+            if self._excluded is not None:
+                if planned.assets or any(self._named.keeps(key, {}) for key in planned.excluded):
+                    self._excluded = None
+                elif len(self._excluded) <= _MOST_KEYS:
+                    self._excluded.update(key[:LONGEST_KEY] for key in planned.excluded)
+            self._lookups.note(planned)
+        return planned
+
+    def _notes(self, *, is_whole: bool) -> list[str]:
+        """Return messages for the user after the walk; `is_whole` is True if it read all items."""
+        notes = self._items.notes(self._left_out, whole=is_whole)
+        if self._excluded:
+            keys = sorted(self._excluded)
+            more = " and others" if len(keys) > _MOST_KEYS else ""
+            commas = any("," in glob for glob in self._selection.assets)
+            hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""
+            notes.append(
+                f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}{more}.{hint}"
+            )
+        return notes + self._lookups.notes()
 
 
-def _sum(totals: Sequence[int | None]) -> int | None:
-    known = [total for total in totals if total is not None]
-    return sum(known) if len(known) == len(totals) else None
+def _is_named(item: Json) -> bool:
+    return isinstance(item.get("id"), str) and item["id"] != ""
+
+
+def _id_of(item: Json, collection: str) -> ItemId:
+    named = item.get("collection")
+    return ItemId(named if isinstance(named, str) and named else collection, item["id"])
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 def unseen_text(announced: int, unseen: int) -> str:

@@ -7,8 +7,7 @@ the same rank in a sample on any machine, independent of pages and their order.
 from __future__ import annotations
 
 import hashlib
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from stacpull.filters.check import ItemCheck, LeftOut, is_part
@@ -99,31 +98,3 @@ def _hash(text: str, purpose: bytes) -> int:
     """Return a hash of 64 bits. Different purposes make shards and samples independent."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
-
-
-class Draw:
-    """A sample while it is drawn. It stores the `size` lowest ranks so far, and no items."""
-
-    __slots__ = ("_drawn", "_ranks", "seed", "size")
-
-    def __init__(self, size: int, seed: int, drawn: Iterable[int] = ()) -> None:
-        """Start a sample of `size` items; `drawn` are the ranks from an earlier process."""
-        self.size = size
-        self.seed = seed
-        self._drawn = set(drawn)
-        self._ranks = [-rank for rank in self._drawn]
-        heapq.heapify(self._ranks)
-
-    def offer(self, item_id: str) -> int | None:
-        """Return the item's rank if it is in the sample so far, else None. Repeated offers count once."""
-        rank = rank_of(self.seed, item_id)
-        if rank in self._drawn:
-            return rank
-        if len(self._ranks) < self.size:
-            heapq.heappush(self._ranks, -rank)
-        elif rank > -self._ranks[0]:
-            return None
-        else:
-            self._drawn.discard(-heapq.heapreplace(self._ranks, -rank))
-        self._drawn.add(rank)
-        return rank

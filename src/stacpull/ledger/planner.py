@@ -51,7 +51,6 @@ from stacpull.ledger.schema import (
     STATE_RESERVED,
     WRITTEN,
 )
-from stacpull.ledger.walk_state import SampledItem
 from stacpull.models import (
     Asset,
     Failure,
@@ -69,20 +68,21 @@ from stacpull.planning.names import hashes_in, path_hash
 from stacpull.redact import Secrets, href_hash, is_signed
 
 
-class PlanBatch(msgspec.Struct, frozen=True):
-    """One batch: label items come before the source items that they link to.
+class PlanBatch(msgspec.Struct):
+    """What a walk selected from up to 100 items: label items come before the source items that they link to.
 
-    `seen` are the IDs of the items read, `left_out` those that a filter rejected, by reason.
+    In the ledger, nothing in it has credentials, and links in `unread` have no name.
     """
 
-    items: Sequence[PlannedItem] = ()
-    failed_items: Sequence[ItemFailure] = ()
-    seen: Sequence[ItemId] = ()
-    left_out: Mapping[str, Sequence[ItemId]] = msgspec.field(default_factory=dict)
-    unread: Sequence[Unread] = ()
-    """What could not be read or planned, without credentials. Links have no name here."""
-    sampled: Sequence[SampledItem] = ()
-    """Candidates of the run's sample."""
+    items: list[PlannedItem] = msgspec.field(default_factory=list)
+    failed_items: list[ItemFailure] = msgspec.field(default_factory=list)
+    """Source items that could not be read or planned."""
+    seen: list[ItemId] = msgspec.field(default_factory=list)
+    """The items of the page that match."""
+    left_out: dict[str, list[ItemId]] = msgspec.field(default_factory=dict)
+    """The items of the page that a filter rejected, by reason."""
+    unread: list[Unread] = msgspec.field(default_factory=list)
+    """Unreadable links and entries, and items of the page that cannot be planned."""
     reached: WalkUpdate = WalkUpdate()
 
 
@@ -177,7 +177,6 @@ class Planner:
         db: sqlite3.Connection,
         run: int,
         *,
-        sample_size: int = 0,
         revalidate: bool = False,
         is_there: Callable[[str], bool] = always_present,
         secrets: Secrets | None = None,
@@ -187,14 +186,12 @@ class Planner:
         Args:
             db: The ledger.
             run: The run.
-            sample_size: How many items the sample of the run has, if it draws one.
             revalidate: True to revalidate every asset that is done.
             is_there: Returns True if a file is in DEST, given its path relative to DEST.
             secrets: Texts that are removed from hrefs and messages.
         """
         self._db = db
         self._run = run
-        self._sample_size = sample_size
         self._secrets = Secrets() if secrets is None else secrets
         self._is_there = is_there
         self._revalidate = revalidate
@@ -253,10 +250,7 @@ class Planner:
         update_item_states(self._db, rows)
         result.items_failed += walk_state.note_unread(self._db, self._run, batch.unread, now)
         self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
-        walk_state.keep(self._db, batch.sampled, self._sample_size)
         if batch.reached.walk_ended:
-            self._db.execute("DELETE FROM sample")
-        if batch.reached.walk_ended or batch.reached.sample_complete:
             self._db.execute(walk_state.END_WALK, {"run": self._run})
 
     def _forget(self) -> None:
@@ -827,7 +821,7 @@ _COUNT_RUN = (
     "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
     "items_failed = items_failed + :items_failed, "
     "assets_skipped = assets_skipped + :skipped, position = coalesce(:position, position), "
-    "walk_ended = walk_ended OR :walk_ended, sample_complete = sample_complete OR :sample_complete, "
+    "walk_ended = walk_ended OR :walk_ended, "
     "items_announced = coalesce(:announced, items_announced), "
     "cut_short = coalesce(:cut_short, cut_short), "
     "items_unseen = coalesce(iif(:counts_unseen, max(0, :announced - items_seen - :seen), NULL), "

@@ -68,8 +68,6 @@ class Run(msgspec.Struct, frozen=True):
     resumed: bool
     position: str | None
     walk_ended: bool
-    sample_complete: bool
-    """True if the walk of its sample has ended and the items of the sample must still be planned."""
     counters: Mapping[str, int | None]
     """The counters when the run was started or resumed."""
     kept: Mapping[str, Any] = _NOTHING_KEPT
@@ -87,8 +85,6 @@ class StoredRun(NamedTuple):
     kind: RunKind
     source: str
     fixed: Mapping[str, Any]
-    sample_size: int
-    """The number of items in its sample, 0 without `--sample`."""
     kept: Mapping[str, Any]
     counters: Mapping[str, int | None]
 
@@ -296,7 +292,6 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]) -> Run:
     with transaction(db):
         _forget_walk(db)
-        db.execute("DELETE FROM sample")
         _supersede(db, spec)
         cursor = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
@@ -336,17 +331,16 @@ def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     """Return the data of a run that the store process needs."""
-    kind, source, fixed, selection, kept = db.execute(
-        "SELECT kind, source, fixed, selection, kept FROM runs WHERE id = ?", (run,)
+    kind, source, fixed, kept = db.execute(
+        "SELECT kind, source, fixed, kept FROM runs WHERE id = ?", (run,)
     ).fetchone()
-    sample_size = _decoded(selection).get("sample") or 0
-    return StoredRun(run, kind, source, _decoded(fixed), sample_size, _decoded(kept), counters(db, run))
+    return StoredRun(run, kind, source, _decoded(fixed), _decoded(kept), counters(db, run))
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
     """Return a run in the ledger, ready to be resumed."""
-    position, walk_ended, sample_complete, cut_short, unseen, kept = db.execute(
-        "SELECT position, walk_ended, sample_complete, cut_short, items_unseen, kept FROM runs WHERE id = ?",
+    position, walk_ended, cut_short, unseen, kept = db.execute(
+        "SELECT position, walk_ended, cut_short, items_unseen, kept FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     return Run(
@@ -355,7 +349,6 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         resumed=True,
         position=position,
         walk_ended=bool(walk_ended),
-        sample_complete=bool(sample_complete),
         counters=counters(db, run),
         kept=_decoded(kept),
         cut_short=cut_short,

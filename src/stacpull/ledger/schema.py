@@ -81,7 +81,6 @@ CREATE TABLE runs(
     position TEXT,                         -- the next page to read, JSON; NULL: the walk has not begun
     walk_ended INTEGER NOT NULL DEFAULT 0,
     cut_short TEXT,                        -- why the walk ended before the source did
-    sample_complete INTEGER NOT NULL DEFAULT 0,  -- 1: the walk has ended, and the sample must be planned
     items_announced INTEGER,
     items_seen INTEGER NOT NULL DEFAULT 0,
     items_unseen INTEGER NOT NULL DEFAULT 0,     -- announced, and never on a page
@@ -209,13 +208,6 @@ CREATE INDEX failures_items ON failures(item) WHERE key = '';
 
 CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen in the current walk
 CREATE TABLE walked(collection TEXT PRIMARY KEY) WITHOUT ROWID;  -- collections finished in the current walk
-CREATE TABLE sample(                       -- candidates of the current run, at most as many as its sample has
-    rank INTEGER NOT NULL, collection TEXT NOT NULL, item TEXT NOT NULL,
-    document BLOB NOT NULL,                -- JSON, credentials and signatures removed
-    href TEXT, page TEXT NOT NULL,
-    stale INTEGER NOT NULL,                -- 1: a signature was removed
-    PRIMARY KEY (rank, collection, item)
-) WITHOUT ROWID;
 CREATE TABLE unread(                       -- what could not be read or planned
     source TEXT NOT NULL,                  -- credentials removed
     name TEXT NOT NULL,                    -- URL of a link, place of an entry, or id of an item

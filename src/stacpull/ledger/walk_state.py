@@ -1,8 +1,4 @@
-"""The state of a walk in the ledger: items seen, candidates of its sample, what it could not read or plan.
-
-Candidates are saved in the same transaction as the position of the walk (`ledger.planner`), so that a draw
-continues after a kill. There are at most as many as the sample has items. When the sample is complete,
-they are planned, and then deleted.
+"""The state of a walk in the ledger: items seen, and what it could not read or plan.
 
 What cannot be read or planned (`models.Unread`) is recorded with the run whose walk found it, and `failures`
 lists it. `retry` reads links again; the rest has no URL of its own. A later complete walk of the same source
@@ -13,59 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from stacpull.digests import text_digest
 from stacpull.ledger.database import exists
 from stacpull.models import Failure, FailureKind, ItemId, Unread
 
 
-class SampledItem(NamedTuple):
-    """An item of a sample. `document` and the URLs have no credentials and no signatures."""
-
-    rank: int
-    item: ItemId
-    document: bytes
-    href: str | None
-    """The item's own URL."""
-    page_url: str
-    """The URL of its page: the base of relative hrefs."""
-    stale: bool
-    """True if a signature was removed from an href: the item is read again before it is planned."""
-
-
 def seen_hash(item: ItemId) -> int:
     """Return the key of an item in the table of items seen by the current walk, matched or not."""
     return text_digest(f"{item.collection}\0{item.item}")
-
-
-def keep(db: sqlite3.Connection, found: Sequence[SampledItem], size: int) -> None:
-    """Keep the `size` items with the lowest ranks, of the stored candidates and of `found`."""
-    if not found:
-        return
-    rows = [(candidate.rank, *candidate.item, *candidate[2:]) for candidate in found]
-    db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    db.execute(
-        "DELETE FROM sample WHERE (rank, collection, item) IN "
-        "(SELECT rank, collection, item FROM sample ORDER BY rank, collection, item LIMIT -1 OFFSET ?)",
-        (size,),
-    )
-
-
-def ranks(db: sqlite3.Connection) -> list[int]:
-    """Return the ranks of the candidates so far."""
-    return [row[0] for row in db.execute("SELECT rank FROM sample")]
-
-
-def candidates(db: sqlite3.Connection, after: SampledItem | None, limit: int) -> list[SampledItem]:
-    """Return up to `limit` candidates in order of rank, starting after `after` if it is given."""
-    place = (-1, "", "") if after is None else (after.rank, *after.item)
-    rows = db.execute(
-        "SELECT * FROM sample WHERE (rank, collection, item) > (?, ?, ?) "
-        "ORDER BY rank, collection, item LIMIT ?",
-        (*place, limit),
-    )
-    return [SampledItem(row[0], ItemId(row[1], row[2]), row[3], row[4], row[5], bool(row[6])) for row in rows]
 
 
 _NOTE_UNREAD = """
