@@ -189,7 +189,6 @@ class _Transfers:
                     await asyncio.wait([working, ended], return_when=asyncio.FIRST_COMPLETED)
                     working.cancel()
                     await asyncio.wait([working])
-                    await self._outcomes.all_sent()
                     for task in others:
                         task.cancel()
         finally:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from stacpull.engine import outcome_sender
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.outcome_sender import OutcomeSender
+from stacpull.errors import DestinationError
 from stacpull.ledger.outcomes import UnchangedAsset
 from stacpull.models import Job, PieceBuffer
 from stacpull.redact import Secrets
@@ -133,24 +132,6 @@ def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path)
     asyncio.run(course())
 
 
-@pytest.mark.usefixtures("at_once")
-def test_all_sent_waits_until_everything_is_sent(tmp_path: Path) -> None:
-    async def course() -> None:
-        async with sender_at(tmp_path) as (sender, sent), asyncio.timeout(10):
-            for row in range(5):
-                put(sender, row)
-            waiting = asyncio.ensure_future(sender.all_sent())
-            for _ in range(2):
-                await asyncio.sleep(0)
-                assert not waiting.done()
-                sender.bodies_written(1)
-            await waiting
-            assert sent.rows() == [0, 1, 2, 3, 4]
-            await sender.all_sent()
-
-    asyncio.run(course())
-
-
 def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_path: Path) -> None:
     async def course() -> Sent:
         async with sender_at(tmp_path) as (sender, sent):
@@ -183,25 +164,14 @@ def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: 
     assert asyncio.run(course()) == [UnchangedAsset(1, 1, 0)]
 
 
-def test_a_cancelled_flush_ends_the_writer(tmp_path: Path) -> None:
-    """Cancelled before a thread was free for it, it would end it never."""
-
-    async def scenario() -> list[str]:
-        loop, busy = asyncio.get_running_loop(), threading.Event()
-        loop.set_default_executor(ThreadPoolExecutor(1))
+def test_a_part_that_cannot_be_written_is_an_error_of_the_run(tmp_path: Path) -> None:
+    async def course() -> list[BaseException]:
         destination = await asyncio.to_thread(LocalStore, tmp_path)
-        sender = sender_to(Sent(), destination, lambda _: None)
-        put(sender, 1, LONGEST + 1)
-        waiting = loop.run_in_executor(None, busy.wait)
-        flushing = asyncio.create_task(sender.flush())
-        for _ in range(2):
-            await asyncio.sleep(0.01)
-            flushing.cancel()
-        busy.set()
-        with pytest.raises(asyncio.CancelledError):
-            await flushing
-        await waiting
+        errors = list[BaseException]()
+        sender = sender_to(Sent(), destination, errors.append)
+        sender.put(job(1), arrival_of(job(1), 3, "f", None, "nowhere.whole"))
+        await sender.flush()
         await asyncio.to_thread(destination.close)
-        return [thread.name for thread in threading.enumerate()]
+        return errors
 
-    assert "stacpull-writer" not in asyncio.run(scenario())
+    assert [type(error) for error in asyncio.run(course())] == [DestinationError]

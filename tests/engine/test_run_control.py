@@ -7,9 +7,7 @@ import asyncio
 import pytest
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine import store_operations
 from stacpull.engine.run_control import walk_and_transfer, within_grace
-from stacpull.engine.store_operations import StopDeadline
 from stacpull.errors import DestinationError, SourceError, cause
 
 
@@ -44,21 +42,6 @@ def test_errors_of_the_work_are_raised() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         asyncio.run(within_grace(work(), asyncio.Event()))
     assert isinstance(caught.value.exceptions[0], ValueError)
-
-
-def test_a_stop_deadline_starts_when_the_thread_sees_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(store_operations.time, "monotonic", lambda: now)
-    stop = asyncio.Event()
-    patience = StopDeadline(stop.is_set, 3)
-    assert not patience.is_over()
-    now = 200.0
-    stop.set()
-    assert not patience.is_over()
-    now = 202.9
-    assert not patience.is_over()
-    now = 203.0
-    assert patience.is_over()
 
 
 class Pool:

@@ -373,7 +373,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     one = jobs[0]
     part = received(one, b"x", "f")
     part.part = part_name_of(part)
-    opening = messages.OpenMirror(os.fsencode(tmp_path), None, 1, "sha256", [], [], {})
+    opening = messages.OpenMirror(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from stacpull.engine.messages import framed, unframed
+from stacpull.engine.messages import LENGTH, framed
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -59,10 +59,13 @@ class Channel(asyncio.Protocol, Generic[M]):
 
     def data_received(self, data: bytes) -> None:
         """Decode received bytes."""
-        self._received += data
+        received, head = self._received, LENGTH.size
+        received += data
         try:
-            for message in unframed(self._received, self._decode):
-                self._on_message(message)
+            while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
+                message = bytes(memoryview(received)[head:end])
+                del received[:end]
+                self._on_message(self._decode(message))
         except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
             self._broken(error)
 
@@ -103,7 +106,7 @@ class Channel(asyncio.Protocol, Generic[M]):
             future.set_result(message)
 
     async def close(self) -> None:
-        """Send the waiting bytes, then close."""
+        """Send the waiting bytes and the end of file, then wait until the other end is closed."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.write_eof()
             await self.lost

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import struct
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
 from stacpull.models import Arrival
-
-M = TypeVar("M", bound=msgspec.Struct)
 
 LENGTH = struct.Struct("<I")
 """The length of a message, in front of it."""
@@ -51,18 +48,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {_escaped(key): _escaped(member) for key, member in value.items()}
     return value
-
-
-def unframed(buffer: bytearray, decode: Callable[[bytes], M]) -> Iterator[M]:
-    """Remove the complete messages from the start of received bytes, and yield them."""
-    head = LENGTH.size
-    while len(buffer) >= head:
-        end = head + LENGTH.unpack_from(buffer)[0]
-        if end > len(buffer):
-            return
-        message = bytes(memoryview(buffer)[head:end])
-        del buffer[:end]
-        yield decode(message)
 
 
 class Arrivals(msgspec.Struct, tag=2, array_like=True):

@@ -21,24 +21,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from math import inf
-from typing import TypeVar
 
 import msgspec
 
+from stacpull.digests import digest_of
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.pool import OutcomeSink
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, Failure, FailureKind, Job, PieceBuffer
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, PieceBuffer
 from stacpull.redact import Secrets
 from stacpull.store.complete_parts import part_name_of
 from stacpull.store.protocol import Store
-from stacpull.store.writer_thread import WriterThread
 from stacpull.threads import to_its_end
-
-T = TypeVar("T")
 
 LONGEST_SENT = 32 << 10
 """The most bytes of a body that is sent: copying a longer one takes longer than writing it here."""
@@ -48,7 +46,7 @@ _BATCH = 64
 _BATCH_SIZE = 1 << 20
 """Bytes."""
 _GATHER = 0.002
-"""Seconds that a body waits for others, because each message takes system calls of both processes."""
+"""Seconds that a body waits for others: messages and wake-ups of a thread take system calls."""
 
 
 class _ArrivalBatch(msgspec.Struct, eq=False):
@@ -88,22 +86,22 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         most_unpublished: float = inf,
     ) -> None:
         super().__init__(slots, most_unpublished)
+        self._destination = destination
         self._send_message = send
         self._secrets = secrets
         self._longest = longest
+        self._checksum = None if checksum is None else Checksum(checksum, b"")
+        self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._batch = _ArrivalBatch()
         self._unsent: deque[_ArrivalBatch] = deque()
         self._under_way = 0
-        self._nothing_unsent = asyncio.Event()
         self._on_written: deque[Callable[[int], None]] = deque()
         """Callbacks for the confirmations of messages with bodies, in their order."""
-        self._writer = WriterThread(
-            destination,
-            checksum=checksum,
-            deliver=partial(self._on_loop, self._send_names),
-            on_error=partial(self._on_loop, on_broken),
-        )
+        self._long: list[Arrival] = []
+        """Assets that the thread writes next."""
+        self._writer = ThreadPoolExecutor(1, "stacpull-writer")
+        self._writing: set[asyncio.Future[list[Arrival]]] = set()
 
     def put(self, job: Job, received: Arrival | None) -> None:
         """Take an asset that was received; None if it has not changed."""
@@ -114,7 +112,9 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         body = received.body
         if body is None or received.size > self._longest:
             # a copy, because it is changed there, and `engine.shared_downloads` may still use it
-            self._writer.put(copy(received))
+            self._long.append(copy(received))
+            if len(self._long) == 1:
+                self._loop.call_later(_GATHER, self._write_long)
             return
         received.part = part_name_of(received)
         batch = self._batch
@@ -153,27 +153,17 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         """Record that the store process has the `count` bodies of the oldest unconfirmed message."""
         self._on_written.popleft()(count)
 
-    async def all_sent(self) -> None:
-        """Wait until all bodies are sent."""
-        self._end_batch()
-        while self._unsent:
-            self._nothing_unsent.clear()
-            await self._nothing_unsent.wait()
-
     async def flush(self) -> None:
         """Write and send everything. Nothing may be added after that."""
-        await to_its_end(self._writer.close)
+        self._write_long()
+        try:
+            while self._writing:
+                await asyncio.wait(self._writing)
+        finally:
+            await to_its_end(self._writer.shutdown)  # the descriptors of DEST are closed next
         self._end_batch()
         while self._unsent:
             self._send_next()
-
-    def _on_loop(self, function: Callable[[T], None], value: T) -> None:
-        """Call a function on the loop, from the writer's thread."""
-        self._loop.call_soon_threadsafe(function, value)
-
-    def _send_names(self, arrivals: list[Arrival]) -> None:
-        self.send(arrivals, self.free_slots)  # without bodies, so nothing confirms it
-        self.free_slots(len(arrivals))
 
     def _end_batch(self) -> None:
         if self._batch.arrivals:
@@ -186,8 +176,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             not self._under_way or self._under_way + self._unsent[0].size <= MOST_UNDER_WAY
         ):
             self._send_next()
-        if not self._unsent:
-            self._nothing_unsent.set()
 
     def _send_next(self) -> None:
         batch = self._unsent.popleft()
@@ -201,3 +189,34 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             release()
         self.free_slots(count)
         self._send_some()
+
+    # --- the thread for long bodies ----------------------------------------------------------------------
+
+    def _write_long(self) -> None:
+        long, self._long = self._long, []
+        if long:
+            writing = self._loop.run_in_executor(self._writer, self._write, long)
+            self._writing.add(writing)
+            writing.add_done_callback(self._send_written)
+
+    def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
+        """Write bodies as complete parts, and name existing parts as such. Return the assets."""
+        for arrival in arrivals:
+            part, arrival.part = arrival.part, part_name_of(arrival)
+            if arrival.body is not None:
+                if self._checksum is not None:
+                    arrival.digest = digest_of(self._checksum, arrival.body)
+                arrival.identity = self._destination.staged.write_part(arrival.part, arrival.body)
+                arrival.body = None
+            elif part != arrival.part or not arrival.identity:  # the ETag, which is in the name, was escaped
+                arrival.identity = self._destination.staged.rename_part(part, arrival.part)
+        return arrivals
+
+    def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:
+        self._writing.discard(writing)
+        if (error := writing.exception()) is not None:
+            self._on_broken(error)
+            return
+        arrivals = writing.result()
+        self.send(arrivals, self.free_slots)  # without bodies, so nothing confirms it
+        self.free_slots(len(arrivals))

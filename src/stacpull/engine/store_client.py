@@ -21,7 +21,8 @@ from stacpull.engine import store_messages as messages
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, PartsWritten, encoded, error_of, framed
 from stacpull.engine.outcome_sender import LONGEST_SENT, OutcomeSender
-from stacpull.errors import DestinationError
+from stacpull.engine.store_operations import StoreOperations
+from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import Listener
 from stacpull.ledger.runs import Run
 from stacpull.models import BucketLocation
@@ -46,16 +47,6 @@ _BUFFER = 4 << 20
 """Bytes of the socket's buffer, if the system allows it."""
 _MOST_UNPUBLISHED = 4096
 """Complete parts that may wait to be published."""
-
-
-@contextmanager
-def _spawned(modules: Sequence[str]) -> Iterator[Started]:
-    process, sock = spawn("stacpull.engine.store_server", arguments=modules)
-    try:
-        yield process, sock
-    finally:
-        sock.close()
-        reap(process)
 
 
 class StoreClient:
@@ -108,11 +99,11 @@ class StoreClient:
         )
         """Sends the outcomes of a pool."""
         self._process: ChildProcess | None = None
-        self._closed: asyncio.Future[ErrorReport | None] = asyncio.get_running_loop().create_future()
-        self._failure: BaseException | None = None
+        self._end: list[ErrorReport | None] = []
+        """What `MirrorClosed` had, once it has come."""
+        self._failure: asyncio.Future[StacpullError] | None = None
+        """Why the store process ended."""
         self._closing = False
-
-    # --- start and end -----------------------------------------------------------------------------------
 
     @staticmethod
     @asynccontextmanager
@@ -127,7 +118,17 @@ class StoreClient:
         Raises:
             WorkerError: The process cannot be started.
         """
-        async with in_thread(_spawned(modules)) as started:
+
+        @contextmanager
+        def spawned() -> Iterator[Started]:
+            process, sock = spawn("stacpull.engine.store_server", arguments=modules)
+            try:
+                yield process, sock
+            finally:
+                sock.close()
+                reap(process)
+
+        async with in_thread(spawned()) as started:
             import_early(modules)
             yield started
 
@@ -143,18 +144,17 @@ class StoreClient:
         """
         self._process, sock = started
         self._known_there = self._secrets.values
-        dest = os.fsencode(self._destination.staged.work)
         variables: dict[str, str] = {}
-        bucket = self._bucket
-        if bucket is not None:
-            credentials = variables_of(store_kind(bucket).variables)
-            variables = {**credentials, **proxy_variables()}
-        secrets = self._secrets.revealed()
-        opening = messages.OpenMirror(dest, bucket, self._run.id, self._checksum, *secrets, variables)
+        if self._bucket is not None:
+            variables = {**variables_of(store_kind(self._bucket).variables), **proxy_variables()}
+        dest = os.fsencode(self._destination.staged.work)
+        opening = messages.OpenMirror(
+            dest, self._bucket, self._run.id, self._checksum, self._secrets.revealed(), variables
+        )
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
-            raise self._ended() from error
+            raise await asyncio.to_thread(self._ended) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
 
@@ -170,19 +170,11 @@ class StoreClient:
         """
         self._closing = True
         was_open = self._channel.is_open
-        if was_open:
-            self._channel.send(messages.CloseMirror())
-            ends: list[asyncio.Future[Any]] = [self._closed, self._channel.lost]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            await self._channel.close()
+        await self._channel.close()
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
-        if self._closed.done() and (error := self._closed.result()) is not None:
-            raise error_of(error, _PROCESS)
-        if was_open and not self._closed.done():
+        if (was_open and not self._end) or any(self._end):
             raise self._ended()
-
-    # --- operations --------------------------------------------------------------------------------------
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
         """Call an operation in the store process, and return its result.
@@ -196,52 +188,52 @@ class StoreClient:
             StacpullError: Any error of the operation.
         """
         if not self._channel.is_open:
-            raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
+            raise await self._why_closed()
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
-            self._channel.send(messages.LearnedSecrets(*self._secrets.revealed()))
-        name = messages.operation_name(operation)
-        decode = messages.operation(name).result.decode
+            await self.call(StoreOperations.learn, *self._secrets.revealed())
+        decode = messages.operation(operation.__name__).result.decode
+        call = messages.Call(0, operation.__name__, msgspec.Raw(encoded(arguments)))
         try:
-            call = messages.OperationCall(0, name, msgspec.Raw(encoded(arguments)))
             result: messages.OperationResult = await self._channel.request(call)
         except ConnectionError as error:
-            raise self._failure or DestinationError("The mirror is closed.") from error
+            raise await self._why_closed() from error
         if result.error is not None:
             raise error_of(result.error, _PROCESS)
         return cast("T", decode(result.result))
 
-    # --- messages of the store process -----------------------------------------------------------------
-
     def _on_lost(self) -> None:
         """Handle the end of the store process. If it was not closed, the run ends."""
-        if not (self._closing and self._closed.done()):
-            error = self._closed.result() if self._closed.done() else None
-            self._failure = self._ended() if error is None else error_of(error, _PROCESS)
-            self._on_broken(self._failure)
+        if self._closing and self._end:
+            return
+        self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
+        self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
 
-    def _ended(self) -> DestinationError:
-        """Return the error of a store process that ended unexpectedly."""
+    async def _why_closed(self) -> StacpullError:
+        if self._failure is None:
+            return DestinationError("The mirror is closed: nothing can be written to it.")
+        return await asyncio.shield(self._failure)
+
+    def _ended(self) -> StacpullError:
+        """Return the error of a store process that ended unexpectedly. Blocks."""
+        if self._end and (error := self._end[0]) is not None:
+            return error_of(error, _PROCESS)
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS
         return DestinationError(BUS_ERROR if is_bus_error else _ENDED)
 
     def _take_message(self, message: messages.ToNetwork) -> None:
+        if isinstance(message, messages.OperationResult | messages.PartsPublished) and message.counters:
+            self.counters = message.counters
         match message:
             case messages.OperationResult():
-                self._take_counters(message.counters)
                 self._channel.take_response(message)
             case PartsWritten(count):
                 self.outcomes.bodies_written(count)
-            case messages.PartsPublished(count, counters):
-                self._take_counters(counters)
+            case messages.PartsPublished(count):
                 self.outcomes.published(count)
             case messages.StoreEvent(event):
                 self._on_event(event)
             case messages.StoreBroken(error):
                 self._on_broken(error_of(error, _PROCESS))
             case messages.MirrorClosed(error):
-                self._closed.set_result(error)
-
-    def _take_counters(self, counters: messages.RunCounters) -> None:
-        if counters:
-            self.counters = counters
+                self._end.append(error)

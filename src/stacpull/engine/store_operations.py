@@ -27,7 +27,7 @@ from stacpull.ledger.runs import EndState, StoredRun
 from stacpull.models import FailureKind
 from stacpull.plurals import count
 from stacpull.pyarrow_import import require_pyarrow
-from stacpull.redact import Secrets
+from stacpull.redact import Secret, Secrets
 from stacpull.runtime import trim
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
-"""Seconds for which catalogs are still written after a stop: enough for all but huge mirrors."""
+"""Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
 
 
 def _covers(wide: Selection, narrow: Selection) -> bool:
@@ -66,23 +66,6 @@ def as_destination_error(error: Exception, dest: Path) -> Exception:
             "for this process, then run `stacpull resume`."
         )
     return error
-
-
-class StopDeadline:
-    """The time that work may still take after a stop. The work checks it."""
-
-    def __init__(self, is_stopped: Callable[[], bool], seconds: float) -> None:
-        self._is_stopped = is_stopped
-        self._seconds = seconds
-        self._since: float | None = None
-
-    def is_over(self) -> bool:
-        """Return True if this time has passed since the first call after a stop."""
-        if not self._is_stopped():
-            return False
-        now = time.monotonic()
-        self._since = now if self._since is None else self._since
-        return now - self._since >= self._seconds
 
 
 class StoreOperations:
@@ -146,6 +129,11 @@ class StoreOperations:
             is_there=self.store.has,
             secrets=self._secrets,
         )
+
+    def learn(self, secrets: list[str], learned: list[str]) -> None:
+        """Also remove these secrets (`Secrets.revealed`) from everything that is written."""
+        self._secrets.add(*map(Secret, secrets))
+        self._secrets.learn(*map(Secret, learned), least=0)
 
     # --- start and end -----------------------------------------------------------------------------------
 
@@ -256,39 +244,38 @@ class StoreOperations:
         trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
 
-        interrupted: InterruptedRunError | None = None
-        metadata = self._run.metadata
-        is_stopped = StopDeadline(self._is_stopped, _CATALOG_PATIENCE).is_over
+        db, store, publisher, metadata = self.db, self.store, self.publisher, self._run.metadata
+        until = time.monotonic() + _CATALOG_PATIENCE
+
+        def is_stopped() -> bool:
+            return self._is_stopped() and time.monotonic() >= until
+
         if metadata == "ndjson":
-            catalogs.write_lines(
-                self.db,
-                self.store,
-                self.publisher,
-                secrets=self._secrets,
-                is_stopped=is_stopped,
-            )
-        entries = catalogs.collection_entries(self.db, metadata=metadata)
-        if meta.keeps_items_parquet(self.db) and (entries or meta.owns_file(self.db, "catalog.json")):
+            catalogs.write_lines(db, store, publisher, secrets=self._secrets, is_stopped=is_stopped)
+        entries = catalogs.collection_entries(db, metadata=metadata)
+        interrupted: InterruptedRunError | None = None
+        if meta.keeps_items_parquet(db) and (entries or meta.owns_file(db, "catalog.json")):
             try:
                 for note in self._update_items_parquet(entries):
                     self._warn(note)
             except InterruptedRunError as error:
                 interrupted = error
         catalogs.write_mirror_catalogs(
-            self.db,
-            self.store,
-            self.publisher,
+            db,
+            store,
+            publisher,
             entries,
             secrets=self._secrets,
             source=self._run.source,
             is_stopped=is_stopped,
         )
-        if not meta.keeps_items_parquet(self.db):
-            catalogs.remove_items_parquet(self.db, self.store)
+        if not meta.keeps_items_parquet(db):
+            catalogs.remove_items_parquet(db, store)
         if interrupted is not None:
             raise interrupted
 
     def _update_items_parquet(self, entries: list[CollectionEntry]) -> tuple[str, ...]:
+        """Update items.parquet, and return warnings."""
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
         if self._run.metadata == "none":

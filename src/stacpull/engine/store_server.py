@@ -1,9 +1,9 @@
 """The store process (`main`), which `store_client.py` starts.
 
-    socket ─▶ reader: messages ─▶ queue ─▶ store thread: complete parts, operations, groups ─▶ DEST, ledger
+    socket ─▶ reader: messages ─▶ queue ─▶ this thread: complete parts, operations, groups ─▶ DEST, ledger
 
 One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync has a thread
-of its own. Meanwhile the store thread writes the parts of the next group.
+of its own. Meanwhile the working thread writes the parts of the next group.
 
 The store process ends when the other end of its socket is closed: the network process has closed it, has
 ended or was killed. The store process then publishes and records everything that was sent, and closes the
@@ -47,20 +47,24 @@ from stacpull.ledger.database import bind_plainly, ledger_path, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum
 from stacpull.python_process import import_early
-from stacpull.redact import Secret, Secrets
+from stacpull.redact import Secrets
 from stacpull.runtime import tune_memory
 from stacpull.store.protocol import Store
 from stacpull.store.worker_parts import is_name
 
 _AFTER_FAILURE = {
-    messages.operation_name(StoreOperations.add_effort),
-    messages.operation_name(StoreOperations.findings),
-    messages.operation_name(StoreOperations.end_run),
+    one.__name__
+    for one in (
+        StoreOperations.add_effort,
+        StoreOperations.findings,
+        StoreOperations.end_run,
+        StoreOperations.learn,
+    )
 }
 """Operations that are still called after publishing has failed."""
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | list[Arrival] | AssetFailure | UnchangedAsset | messages.OperationCall | None
+_Queued = Arrivals | list[Arrival] | AssetFailure | UnchangedAsset | messages.Call | None
 """A list has assets whose parts are written. None is the end."""
 
 
@@ -77,8 +81,9 @@ class StoreServer:
         """Messages that were taken from the queue during a sync. They come before those in the queue."""
         self._stopped = threading.Event()
         self._failed: Exception | None = None
-        self._unfinished: Exception | None = None
-        """The error of the last group. The next start looks at what is not recorded."""
+        """The error after which nothing is published."""
+        self._unreadable: Exception | None = None
+        """The error of a message that could not be read."""
         self._secrets = Secrets()
         self._dest = self._ledger = Path()
         self._checksum: Checksum | None = None
@@ -86,46 +91,42 @@ class StoreServer:
         self._operations: StoreOperations | None = None
 
     def serve(self) -> None:
-        """Handle messages of the network process, until it closes the mirror or its end of the socket."""
+        """Handle messages of the network process, until its end of the socket is closed."""
+        start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
         failure: ErrorReport | None = None
         try:
-            with ExitStack() as opened:
-                self._listen(opened)
+            with self._sock.makefile("rb") as file, ExitStack() as opened:
+                received = _received(file, start)
+                for opening in received:
+                    if isinstance(opening, messages.OpenMirror):
+                        self._open(opening, opened)
+                    break
+                reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
+                reader.start()
+                opened.callback(reader.join)
+                self._work()
         except Exception as error:  # noqa: BLE001 -- the network process raises it
-            failure = error_report(error)
+            failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.MirrorClosed(failure))
-
-    def _listen(self, opened: ExitStack) -> None:
-        start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
         for lock in locks:
-            opened.callback(os.close, lock)
-        file = opened.enter_context(self._sock.makefile("rb"))
-        for message in _received(file, start):
-            if isinstance(message, messages.CloseMirror):
-                return
-            if isinstance(message, messages.OpenMirror):
-                self._open(message, opened)
-            else:
-                self._take(message)
+            os.close(lock)
 
-    def _open(self, message: messages.OpenMirror, opened: ExitStack) -> None:
-        """Open the mirror, and start the thread that ends with the socket."""
-        self._learn(message)
-        if message.variables:
+    def _open(self, opening: messages.OpenMirror, opened: ExitStack) -> None:
+        if opening.variables:
             from stacpull.config.environment import add_variables  # noqa: PLC0415 - it imports all options
 
-            add_variables(message.variables)
-        self._checksum = None if message.checksum is None else Checksum(message.checksum, b"")
-        self._dest = Path(os.fsdecode(message.dest))
+            add_variables(opening.variables)
+        self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
+        self._dest = Path(os.fsdecode(opening.dest))
         self._ledger = ledger_path(self._dest)
         try:
-            workspace = opened.enter_context(opened_ledger(self._dest, message.bucket, self._warn))
-            if message.bucket is None and self._is_process:
+            workspace = opened.enter_context(opened_ledger(self._dest, opening.bucket, self._warn))
+            if opening.bucket is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
-            operations = self._operations = StoreOperations(
+            self._operations = StoreOperations(
                 workspace,
-                runs.stored(workspace.db, message.run),
-                checksum=message.checksum,
+                runs.stored(workspace.db, opening.run),
+                checksum=opening.checksum,
                 secrets=self._secrets,
                 clock=SystemClock(),
                 is_stopped=self._stopped.is_set,
@@ -133,69 +134,58 @@ class StoreServer:
                 on_event=lambda event: self._send(messages.StoreEvent(event)),
                 run_sync=self._run_sync,
             )
+            self._operations.learn(*opening.secrets)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._break(error)
-            return
-        thread = threading.Thread(target=self._run, args=(operations,), name="stacpull-store", daemon=True)
-        thread.start()
-        opened.callback(self._raise_unfinished)
-        opened.callback(thread.join)
-        opened.callback(self._queue.put, None)
-        opened.callback(self._stopped.set)
 
-    def _learn(self, message: messages.OpenMirror | messages.LearnedSecrets) -> None:
-        self._secrets.add(*map(Secret, message.secrets))
-        self._secrets.learn(*map(Secret, message.learned_secrets), least=0)
+    def _read(self, received: Iterator[messages.ToStore]) -> None:
+        """Queue the messages of the network process. A stop is for the operation that runs."""
+        try:
+            for message in received:
+                if isinstance(message, messages.StopEarly):
+                    self._stopped.set()
+                elif not isinstance(message, messages.OpenMirror):
+                    self._queue.put(message)
+        except Exception as error:  # noqa: BLE001 -- `_work` raises it
+            self._unreadable = error
+        self._stopped.set()
+        self._queue.put(None)
 
-    # --- the reader --------------------------------------------------------------------------------------
+    # --- the working thread ------------------------------------------------------------------------------
 
-    def _take(self, message: messages.ToStore) -> None:
-        match message:
-            case messages.OperationCall() if self._operations is None:
-                self._send(messages.OperationResult(message.number, _NOTHING, self._error(), {}))
-            case Arrivals() | AssetFailure() | UnchangedAsset() | messages.OperationCall():
-                self._queue.put(message)
-            case messages.LearnedSecrets():
-                self._learn(message)
-            case messages.StopEarly():
-                self._stopped.set()
+    def _work(self) -> None:
+        """Handle messages until the end, then publish and record everything.
 
-    # --- the store's thread ------------------------------------------------------------------------------
-
-    def _run(self, operations: StoreOperations) -> None:
-        while self._step(operations):
-            pass
-        if self._failed is None:
+        Raises:
+            Exception: That failed. The next start looks at what is not recorded.
+        """
+        operations = self._operations
+        while (message := self._next()) is not None:
+            if isinstance(message, messages.Call):
+                self._answer(message)
+            if self._failed is None and operations is not None:
+                try:
+                    with translated(self._ledger):
+                        self._publish(operations, message)
+                except Exception as error:  # noqa: BLE001 -- the network process raises it
+                    self._break(error)
+        if self._failed is None and operations is not None:
             try:
                 with translated(self._ledger):
                     operations.publisher.finish()
-            except Exception as error:  # noqa: BLE001 -- `_raise_unfinished` raises it
+            except Exception as error:
                 operations.publisher.distrust_ledger(error)
-                self._unfinished = error
+                raise
+        if self._unreadable is not None:
+            raise self._unreadable
 
-    def _raise_unfinished(self) -> None:
-        if self._unfinished is not None:
-            raise as_destination_error(self._unfinished, self._dest)
-
-    def _step(self, operations: StoreOperations) -> bool:
-        """Handle one message, or publish a due group; return False at the end."""
-        message = self._next(None if self._failed else operations.publisher.seconds_until_due())
-        if message is None:
-            return False
-        if isinstance(message, messages.OperationCall):
-            self._answer(operations, message)
-        if self._failed is None:
-            try:
-                with translated(self._ledger):
-                    self._publish(operations, message)
-            except Exception as error:  # noqa: BLE001 -- the network process raises it
-                self._break(error)
-        return True
-
-    def _next(self, timeout: float | None) -> _Queued:
-        """Return the next message, an empty list if none comes in `timeout` seconds."""
+    def _next(self) -> _Queued:
+        """Return the next message, an empty list if none comes before a group is due."""
         if self._postponed:
             return self._postponed.popleft()
+        timeout = None
+        if self._operations is not None and self._failed is None:
+            timeout = self._operations.publisher.seconds_until_due()
         try:
             return self._queue.get(timeout=timeout)
         except Empty:
@@ -215,12 +205,14 @@ class StoreServer:
         publisher.publish_if_due()
 
     def _run_sync(self, sync: Callable[[], None]) -> None:
-        """Run a sync in a thread of its own, and take messages meanwhile (`_postpone`).
+        """Run a sync in a thread of its own. Meanwhile, write the bodies that arrive, and postpone messages.
 
         Raises:
             DestinationError: The sync failed.
         """
-        if self._operations is None or not self._operations.store.is_local:
+        assert self._operations is not None  # noqa: S101 - it calls this
+        store = self._operations.store
+        if not store.is_local:
             sync()
             return
         failures: list[BaseException] = []
@@ -235,49 +227,40 @@ class StoreServer:
 
         threading.Thread(target=run, name="stacpull-sync", daemon=True).start()
         while (message := self._queue.get()) is not ended:
-            self._postpone(message, self._operations.store)
+            if isinstance(message, Arrivals) and self._failed is None:
+                try:
+                    message = self._written(message.arrivals, store)
+                except Exception as error:  # noqa: BLE001 -- the network process raises it
+                    self._break(error)
+            self._postponed.append(message)
         if failures:
             raise failures[0]
-
-    def _postpone(self, message: _Queued, store: Store) -> None:
-        """Keep a message for the time after a sync. The bodies of assets are written as parts at once."""
-        if isinstance(message, Arrivals) and self._failed is None:
-            try:
-                message = self._written(message.arrivals, store)
-            except Exception as error:  # noqa: BLE001 -- the network process raises it
-                self._break(error)
-                return
-        self._postponed.append(message)
 
     def _written(self, arrivals: list[Arrival], store: Store) -> list[Arrival]:
         """Write the bodies of assets as complete parts, confirm that, and return the assets."""
         bodies = 0
         for arrival in arrivals:
-            bodies += arrival.body is not None
-            self._stage(arrival, store)
-        if bodies:
-            self._send(PartsWritten(bodies))
-        return arrivals
-
-    def _stage(self, arrival: Arrival, store: Store) -> None:
-        """Write the body of an asset as a complete part, or take its existing part."""
-        worker, slash, name = arrival.part.rpartition("/")
-        if "/" in name or (slash and not is_name(worker)):
-            raise ValueError(f"{arrival.part!r} is not the name of a part")
-        if arrival.body is not None:
+            worker, slash, name = arrival.part.rpartition("/")
+            if slash and not is_name(worker):
+                raise ValueError(f"{arrival.part!r} is not the name of a part")
+            if arrival.body is None:
+                continue
+            bodies += 1
             if len(arrival.body) != arrival.size:  # nothing may change on the way between the processes
-                raise ValueError(
-                    f"{arrival.part} has {arrival.size} bytes, but {len(arrival.body)} were sent"
-                )
+                raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
             arrival.identity = store.staged.write_part(arrival.part, arrival.body)
             arrival.body = None
+        if bodies:
+            self._send(PartsWritten(bodies))
+        return arrivals
 
-    def _answer(self, operations: StoreOperations, call: messages.OperationCall) -> None:
-        result, failure = _NOTHING, None
-        if self._failed is not None and call.operation not in _AFTER_FAILURE:
-            failure = self._error()
+    def _answer(self, call: messages.Call) -> None:
+        """Call an operation, and send its result or error."""
+        operations, result, failure = self._operations, _NOTHING, None
+        if operations is None or (self._failed is not None and call.operation not in _AFTER_FAILURE):
+            failure = None if self._failed is None else error_report(self._failed)
         else:
             try:
                 with translated(self._ledger):
@@ -301,9 +284,6 @@ class StoreServer:
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
             self._send(messages.StoreBroken(error_report(self._failed)))
-
-    def _error(self) -> ErrorReport | None:
-        return None if self._failed is None else error_report(self._failed)
 
     def _warn(self, text: str) -> None:
         self._send(messages.StoreEvent(Notice("warning", text)))
