@@ -15,15 +15,17 @@ from mkdocs.structure.files import File, Files
 
 import stacpull
 from stacpull import errors
+from stacpull.cli.help_option import EVERY
 from stacpull.cli.main import COMMANDS, cli
-from stacpull.config.options import HOLDERS, OPTIONS, Option, S3Options, Scope, declared
+from stacpull.config.options import Option, Options, Output, S3Options, declared
+from stacpull.selection import Selection
+from stacpull_trace.trace_options import TraceOptions
 
 TITLES = {
-    Scope.SELECTION: "Selection",
-    Scope.LAYOUT: "Destination",
-    Scope.TRANSFER: "Transfer and credentials",
-    Scope.TRACE: "Trace",
-    Scope.OUTPUT: "Output",
+    Selection: "Selection",
+    Options: "Transfer",
+    Output: "Output",
+    TraceOptions: "Trace",
 }
 
 
@@ -53,6 +55,7 @@ def commands_page() -> str:
 
 def _command(command: click.Command, path: str) -> list[str]:
     context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    context.meta[EVERY] = True
     parts = [f"## {path}\n", "```text", command.get_help(context), "```\n"]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -71,8 +74,8 @@ def options_page() -> str:
         "is listed, in the environment. A flag overrides the environment, the environment overrides the",
         "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
     ]
-    for scope, title in TITLES.items():
-        options = [option for option in OPTIONS if option.scope is scope]
+    for holder, title in TITLES.items():
+        options = declared(holder, title)
         columns = ["option", "config key", "variable", "default", "effect"]
         rows = [_cells(option) for option in options]
         used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
@@ -87,10 +90,12 @@ def _cells(option: Option) -> list[str]:
     flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.opposite else "")
     if option.short:
         flag = f"-{option.short}`, `{flag}"
-    value = "" if option.switch or option.counted else f" {option.metavar}"
-    if option.choices:
+    value = "" if option.switch or option.counted else f" {option.metavar or 'TEXT'}"
+    if option.bare:
+        value = option.metavar
+    elif option.choices:
         value = " " + "|".join(option.choices)
-    key = "" if option.scope is Scope.OUTPUT else f"`{option.name}`"
+    key = "" if option.holder is Output else f"`{option.name}`"
     variables = ", ".join(f"`{name}`" for name in option.variables)
     default = f"`{option.default}`" if option.default else ""
     # A | inside backticks does not end a cell.
@@ -146,11 +151,11 @@ def python_page() -> str:
 
 def _fields(holder: type) -> list[str]:
     """Return a table of the fields of a class that declare options, with the help of each option."""
-    if holder not in {*HOLDERS.values(), S3Options}:
+    if holder not in {*TITLES, S3Options}:
         return []
     rows = [
         f"| `{option.target}` | `--{option.name}` | {_escaped(option.help)} |"
-        for option in declared(holder, Scope.TRANSFER)
+        for option in declared(holder, "")
         if "." not in option.target
     ]
     return ["| field | option | effect |", "|---|---|---|", *rows, ""]

@@ -199,7 +199,6 @@ def test_fields_whose_types_hold_secrets_are_removed(given: object, kept: object
         ("limit_rate", "50M", 50e6),
         ("stop_after", "3h50m", 13800.0),
         ("max_page_size", "100M", 100_000_000),
-        ("yes", "on", True),
         ("dashboard_token", "0123456789abcdef", Secret("0123456789abcdef")),
     ],
 )

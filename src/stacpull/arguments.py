@@ -116,6 +116,8 @@ class Declaration(msgspec.Struct, frozen=True):
     """The group on help pages; that of the class if empty."""
     counted: bool = False
     """True if the flag takes no value: how often it is given is counted (-vv)."""
+    bare: str = ""
+    """The value of the flag alone. Another one is given as `--NAME=VALUE`."""
     single: bool = False
     """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
 
@@ -290,6 +292,11 @@ def choice(*allowed: str) -> ReadArgument:
         return str(raw)
 
     return read
+
+
+def prune(raw: object) -> str | None:
+    """Read what `--prune` does; true is `list`."""
+    return {True: "list", False: None}[raw] if isinstance(raw, bool) else choice("list", "remove")(raw)
 
 
 def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:

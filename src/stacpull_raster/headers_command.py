@@ -12,17 +12,11 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import Failed
-from stacpull.config.options import Scope
 from stacpull.plurals import count
 from stacpull_raster.text_table import TextTable
 
 if TYPE_CHECKING:
     from stacpull_raster.headers_report import HeadersReport
-
-_UNUSED = (
-    "checksum", "revalidate", "prune", "yes", "adopt", "expand-prefix", "collection-assets",
-    "clip", "dask", "dashboard", "dashboard-token", *parameters.OF_DEST,
-)  # fmt: skip
 
 
 @command(
@@ -35,8 +29,7 @@ _UNUSED = (
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
-    *parameters.options(Scope.SELECTION, Scope.TRANSFER, Scope.OUTPUT, unused=_UNUSED),
-    parameters.config(),
+    *parameters.of("headers"),
     examples=[
         (
             "headers https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "

@@ -13,9 +13,10 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration
-from stacpull.config.options import Scope
+from stacpull.config.options import declared
 from stacpull.errors import UsageError
 from stacpull.plurals import count
+from stacpull_trace.trace_options import TraceOptions
 
 if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport
@@ -35,12 +36,11 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     ),
     parameters.worded("bbox", "Trace this box, in degrees."),
     parameters.worded("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
-    *parameters.options(Scope.TRACE),
+    *parameters.made(declared(TraceOptions, "Area and period")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.worded("concurrency", "Simultaneous requests.", default="8"),
     parameters.worded("retries", "Retries of each request before it fails."),
-    *parameters.named(*_TRANSFER),
-    *parameters.options(Scope.OUTPUT),
+    *parameters.named(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
     parameters.config(),
     examples=["trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
 )
@@ -55,7 +55,7 @@ def trace_command(session: CommandSession, collection: str, out: Path | None, dr
     from stacpull_trace import trace as tracing
 
     question = _question(session)
-    session.source = session.given.trace.base_url
+    session.source = session.given.others[TraceOptions].base_url
     if dry_run:
         estimate = session.run_cancelled(
             tracing.trace_estimate(collection, on_event=session.show, **question)
@@ -75,7 +75,7 @@ def _question(session: CommandSession) -> dict[str, Any]:
         "datetime": session.selection.datetime,
         "bbox": session.selection.bbox,
         "options": session.options,
-        **attrs.asdict(session.given.trace),
+        **attrs.asdict(session.given.others[TraceOptions]),
     }
 
 

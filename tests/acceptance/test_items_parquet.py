@@ -114,7 +114,7 @@ def test_pruned_items_are_not_in_it(tmp_path: Path) -> None:
         assert len(ids_in(dest)) == 3
         gone = min(replica.items)
         del replica.items[gone]
-        mirrored(replica.base_url, dest, Options(prune=True, yes=True, retries=0))
+        mirrored(replica.base_url, dest, Options(prune="remove", retries=0))
     assert len(ids_in(dest)) == 2
     assert gone not in ids_in(dest)
 

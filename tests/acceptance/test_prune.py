@@ -27,7 +27,7 @@ from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
-PRUNE = Options(prune=True, yes=True, retries=0)
+PRUNE = Options(prune="remove", retries=0)
 
 
 @contextmanager

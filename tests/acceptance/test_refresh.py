@@ -138,7 +138,7 @@ def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
 def test_prune_is_for_a_mirror_that_ends(tmp_path, replica):
     refreshed(replica, tmp_path)
     received: list[object] = []
-    asyncio.run(retry(tmp_path, options=Options(prune=True, yes=True), on_event=received.append))
+    asyncio.run(retry(tmp_path, options=Options(prune="remove"), on_event=received.append))
     assert [one.text for one in received if isinstance(one, Notice) and "pruned" in one.text]
 
 
@@ -157,7 +157,7 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
     assert all((tmp_path / f"evolving/{name}/data.bin").exists() for name in step.gone)
     (tmp_path / f"evolving/{step.gone[0]}/notes.txt").write_text("mine")
     received: list[object] = []
-    options = Options(prune=True, yes=True)
+    options = Options(prune="remove")
     reported = asyncio.run(mirror(replica.base_url, tmp_path, options=options, on_event=received.append))
     assert [one.item.item for one in received if isinstance(one, ItemGone) and one.removed] == step.gone
     assert (reported.items_pruned, reported.assets_pruned) == (len(step.gone), 2 * len(step.gone))
@@ -174,13 +174,13 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
     assert is_sound(tmp_path)
     counted = stacpull.status(tmp_path)
     assert counted.assets_done == len(there)
-    assert refreshed(replica, tmp_path, prune=True, yes=True).items_gone == 0
+    assert refreshed(replica, tmp_path, prune="remove").items_gone == 0
 
 
 def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path, replica):
     refreshed(replica, tmp_path, metadata="ndjson")
     replica.items.clear()
-    reported = refreshed(replica, tmp_path, metadata="ndjson", prune=True, yes=True)
+    reported = refreshed(replica, tmp_path, metadata="ndjson", prune="remove")
     assert reported.items_pruned == 40
     assert files_in(tmp_path).keys() == {"catalog.json"}
     assert is_sound(tmp_path)
@@ -224,7 +224,7 @@ def test_items_not_proven_gone_are_kept(tmp_path, replica, upstream):
     refreshed(replica, tmp_path)
     name = "item-0007"
     upstream(replica, name)
-    reported = refreshed(replica, tmp_path, prune=True, yes=True, retries=0)
+    reported = refreshed(replica, tmp_path, prune="remove", retries=0)
     assert (reported.items_gone, reported.items_pruned) == (0, 0)
     assert len(assets_of(tmp_path)) == 80
 
@@ -233,11 +233,11 @@ def test_items_not_proven_gone_are_kept(tmp_path, replica, upstream):
 def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
     refreshed(replica, tmp_path)
     del replica.items["item-0040"]
-    options = Options(prune=True, yes=True)
+    options = Options(prune="remove")
     selection = Selection(**narrower)
     reported = asyncio.run(mirror(replica.base_url, tmp_path, selection=selection, options=options))
     assert (reported.items_gone, len(assets_of(tmp_path))) == (0, 80)
-    assert refreshed(replica, tmp_path, prune=True, yes=True).items_pruned == 1
+    assert refreshed(replica, tmp_path, prune="remove").items_pruned == 1
 
 
 # --- other places that assets come from ---------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path):
     document = orjson.loads(path.read_bytes())
     document["links"] = [link for link in document["links"] if "col1-2" not in link["href"]]
     path.write_bytes(orjson.dumps({**document, "title": "renewed"}))
-    reported = again(prune=True, yes=True)
+    reported = again(prune="remove")
     assert (reported.items_gone, reported.items_pruned, reported.assets_pruned) == (1, 1, 1)
     assert not (dest / "col1/col1-2").exists()
     assert orjson.loads((dest / "col1/collection.json").read_bytes())["title"] == "renewed"

@@ -50,7 +50,7 @@ def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path):
     history: defaultdict[str, set[bytes]] = defaultdict(set)
     with run_in_thread(EvolvingReplica(items=30, latency_ms=4)) as replica:
         env = environment()
-        arguments = ["mirror", replica.base_url, str(tmp_path), "--prune", "--yes", "--json"]
+        arguments = ["mirror", replica.base_url, str(tmp_path), "--prune=remove", "--json"]
 
         def remember() -> None:
             for path, data in replica.files().items():
@@ -105,7 +105,7 @@ def step_on(replica: EvolvingReplica) -> set[str]:
 
 
 @pytest.mark.parametrize("killed_at", ["the first page", "the question whether an item is gone"])
-@pytest.mark.parametrize("options", [("--prune",), ("--prune", "--yes")])
+@pytest.mark.parametrize("options", [("--prune",), ("--prune=remove",), ("--prune", "--yes")])
 def test_resume_prunes_with_the_options_of_the_killed_mirror(tmp_path, killed_at, options):
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]
@@ -128,5 +128,5 @@ def test_resume_prunes_with_the_options_of_the_killed_mirror(tmp_path, killed_at
     assert resumed.code == 0, resumed.err
     report = resumed.report
     assert (report["state"], report["items_gone"]) == ("complete", 1)
-    assert report["items_pruned"] == ("--yes" in options)
-    assert (tmp_path / "evolving/item-0002").exists() == ("--yes" not in options)
+    assert report["items_pruned"] == (options != ("--prune",))
+    assert (tmp_path / "evolving/item-0002").exists() == (options == ("--prune",))

@@ -123,7 +123,7 @@ MISTAKES = {
         "/proc/foo cannot be written: no file can be created there",
     ),
     "--yes without --prune": Mistake(
-        ("mirror", "{api}", "d", "-C", "--yes"), 2, "--yes confirms --prune, which is not given: add --prune"
+        ("mirror", "{api}", "d", "-C", "--yes"), 2, "No such option '--yes': use --prune=remove."
     ),
     "too many transfers at once": Mistake(
         ("mirror", "{api}", "d", "-C", "--concurrency", "10000"),

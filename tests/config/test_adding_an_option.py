@@ -30,7 +30,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
 
 
 def test_the_help_shows_it_with_its_default_and_group(copy: ChangedCopy) -> None:
-    section = copy.output("mirror", "--help").partition("\nTransfer:\n")[2].partition("\n\n")[0]
+    section = copy.output("mirror", "--help", "all").partition("\nTransfer:\n")[2].partition("\n\n")[0]
     assert "--greeting WORD" in section
     assert "Begin the output with this word. [default: hello]" in " ".join(section.split())
 
@@ -90,7 +90,7 @@ def test_resume_and_retry_use_a_fixed_value_again_and_refuse_another(tmp_path: P
     copy = with_stored(tmp_path / "copy", "fixed")
     dest = unfinished(copy, tmp_path)
     given = copy.run("resume", dest, "--greeting", "new")
-    assert (given.returncode, "--greeting cannot be given to resume" in given.stderr) == (2, True)
+    assert (given.returncode, "`stacpull mirror SOURCE DEST --greeting ...`" in given.stderr) == (2, True)
     assert "greeting: hi\n" in copy.output("resume", dest)
     assert "greeting: hi\n" in copy.output("retry", dest)
 

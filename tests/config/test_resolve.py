@@ -9,7 +9,7 @@ import attrs
 import pytest
 from msgspec.structs import replace
 
-from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
+from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
@@ -109,18 +109,11 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "adopt": (True, "true", True),
     "revalidate": (True, "true", True),
     "items-parquet": (True, "true", True),
-    "prune": (True, "true", True),
-    "yes": (True, "true", True),
+    "prune": ("list", "true", "list"),
     "allow-private-hosts": (True, "true", True),
     "allow-local": ("imagery", '["imagery"]', ("imagery",)),
     "dashboard": ("[::1]:8080", '"[::1]:8080"', ("::1", 8080)),
     "dashboard-token": ("0123456789abcdef", '"0123456789abcdef"', Secret("0123456789abcdef")),
-    "geometry": ("a.geojson", '"a.geojson"', "a.geojson"),
-    "resolution": ("10", "10.0", 10.0),
-    "index": ("ndvi", '"ndvi"', "ndvi"),
-    "evalscript": (str(BIGEARTHNET), f'"{BIGEARTHNET}"', BIGEARTHNET),
-    "method": ("median", '"median"', "median"),
-    "base-url": ("http://127.0.0.1:1", '"http://127.0.0.1:1"', "http://127.0.0.1:1"),
     "json": (True, "true", True),
     "no-progress": (True, "true", True),
     "quiet": (True, "true", True),
@@ -129,12 +122,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
 
 
 def held(resolved: Resolved, option: Option) -> object:
-    holders = {
-        Scope.SELECTION: resolved.selection,
-        Scope.OUTPUT: resolved.output,
-        Scope.TRACE: resolved.trace,
-    }
-    value: object = holders.get(option.scope, resolved.options)
+    values = {Selection: resolved.selection, Options: resolved.options, Output: resolved.output}
+    value: object = values[option.holder]
     for name in option.target.split("."):
         value = getattr(value, name)
     return value
@@ -157,7 +146,7 @@ def fields_of(holder: type):
 
 def test_the_table_sets_every_field() -> None:
     targets = {option.target for option in OPTIONS}
-    holders = (Selection, Output, Options, TraceOptions)
+    holders = (Selection, Output, Options)
     fields = {field.name for holder in holders for field in fields_of(holder)}
     fields |= {f"s3.{field.name}" for field in fields_of(S3Options)}
     assert targets <= fields
@@ -393,7 +382,7 @@ def test_a_command_uses_only_its_scopes() -> None:
     resolved = resolve(
         {"config": str(BIGEARTHNET)},
         environ={"MLHUB_API_KEY": "k", "STACPULL_LAYOUT": "{key}"},
-        scopes=frozenset({Scope.TRANSFER, Scope.OUTPUT}),
+        options=[option for option, _ in options_of("resume")],
     )
     assert resolved.selection == Selection()
     assert resolved.options.layout == Options().layout

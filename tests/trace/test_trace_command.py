@@ -16,13 +16,14 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli.progress import Lines, Live
-from stacpull.config.options import OPTIONS, Output
+from stacpull.config.options import Output, declared
 from stacpull.errors import SourceError
 from stacpull.events import Stage
 from stacpull_trace import trace as tracing
 from stacpull_trace.indices import INDICES
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceDay, TraceEstimate, TraceReport
 from stacpull_trace.scene_map import OriginKind
+from stacpull_trace.trace_options import TraceOptions
 
 Command = Callable[..., Ran]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -182,7 +183,7 @@ def test_a_config_file_may_set_options(
 ) -> None:
     file = tmp_path / "trace.toml"
     file.write_text(
-        'datetime = "2023-11-01/2023-11-03"\nindex = "ndvi"\nresolution = 30\nlabel = ["not ours"]\n'
+        'datetime = "2023-11-01/2023-11-03"\nindex = "ndvi"\nresolution = 30\nlabel = ["of mirror"]\n'
     )
     assert stacpull_command("trace", "c", WHERE[0], "--config", str(file)).code == 1
     ((_, named),) = library.calls
@@ -241,7 +242,7 @@ def test_the_page_names_every_column_index_and_kind() -> None:
 
 def test_the_help_and_the_page_list_the_indices() -> None:
     first, *others = INDICES
-    (option,) = (option for option in OPTIONS if option.name == "index")
+    (option,) = (option for option in declared(TraceOptions, "") if option.name == "index")
     assert f": {', '.join([first, *others[:-1]])} or {others[-1]}." in option.help
     assert option.default == first
     listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])

@@ -11,7 +11,6 @@ import click
 
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
-from stacpull.config.options import Scope
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
 
@@ -19,14 +18,12 @@ if TYPE_CHECKING:
     from stacpull.engine.api import ClassInfo
 
 _NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
-_UNUSED = (*parameters.OF_FILES, *parameters.OF_DEST, "no-progress", "per-host", "concurrency")
 
 
 @command(
     "collections",
     parameters.source(),
-    *parameters.options(Scope.TRANSFER, Scope.OUTPUT, unused=(*_UNUSED, "page-size")),
-    parameters.config(),
+    *parameters.of("collections"),
     examples=["collections https://earth-search.aws.element84.com/v1"],
 )
 def collections(session: CommandSession, source: str) -> None:
@@ -88,8 +85,7 @@ def _joined(values: object, between: str) -> str:
     parameters.source(),
     *parameters.named("collection"),
     click.Option(["--count"], is_flag=True, help="Count the items per class; reads every item."),
-    *parameters.options(Scope.TRANSFER, Scope.OUTPUT, unused=_UNUSED),
-    parameters.config(),
+    *parameters.of("classes"),
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
 def classes(session: CommandSession, source: str, count: bool) -> None:

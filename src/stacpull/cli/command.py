@@ -7,20 +7,23 @@ the command's work (`run`) and prints its result (`finish` or `print`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from stacpull import arguments
 from stacpull.cli import printing
 from stacpull.cli.entry import mark_begun
-from stacpull.cli.parameters import FIXED, OptionParameter
+from stacpull.cli.help_option import EVERY, help_option
+from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import Verbosity
-from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Scope
+from stacpull.config import toml
+from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option
 from stacpull.config.resolve import Resolved, resolve
-from stacpull.errors import UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,7 +46,8 @@ _HINTS = {
     ("--exclude", "--exclude-assets"): "use --exclude-asset GLOB",
     ("--collections", "-c"): "use -C ID",
     ("--continue", "--resume"): "run the same command again, or `stacpull resume DEST`",
-    ("--delete", "--clean"): "use --prune, which only lists what it would remove, unless --yes is given",
+    ("--delete", "--clean"): "use --prune, which lists what `--prune=remove` removes",
+    ("--yes",): "use --prune=remove",
     ("--timeout", "--read-timeout"): "use --stall-timeout SECONDS",
     ("--retry", "--tries"): "use --retries N",
     ("--date", "--time", "--start", "--end"): "use --datetime INTERVAL",
@@ -55,8 +59,6 @@ _HINTS = {
     ("-r", "--recursive"): "leave it out: all matching items are fetched",
 }
 """Options of similar tools, and what to use here. Used only where a command has no such option."""
-_NEVER_SUGGESTED = {"--prune", "--yes"}
-"""Options that remove files: never suggested for a mistyped option."""
 
 
 class Report(Protocol):
@@ -160,20 +162,25 @@ class Command(click.Command):
     """
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
-        super().__init__(*args, **more)
+        super().__init__(*args, **more | {"add_help_option": False})
+        self.params.append(help_option("Show this message; `--help all` shows every option."))
         self.examples = tuple(examples)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # so that this method words the error
+        own = [param for param in self.params if isinstance(param, OptionParameter) and param.option]
+        bare = {param.opts[0]: param.option.bare for param in own if param.option and param.option.bare}
+        if "--yes" in args and bare.keys() & args:  # the older way to confirm --prune
+            args, bare = [arg for arg in args if arg != "--yes"], {"--prune": "remove"}
         try:
-            extra = super().parse_args(ctx, args)
+            extra = super().parse_args(ctx, [f"{arg}={bare[arg]}" if arg in bare else arg for arg in args])
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
-            hint = hint_for(name)
-            if hint is not None and _applies(self, hint):
+            hint = self._hint(name)
+            if hint is not None:
                 raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
-            near = [option for option in problem.possibilities or () if option not in _NEVER_SUGGESTED]
+            near = [option for option in problem.possibilities or () if option not in bare]
             raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
         if extra and not ctx.resilient_parsing:
             named = ", ".join(map(repr, extra))
@@ -182,12 +189,30 @@ class Command(click.Command):
             )
         return extra
 
+    def _hint(self, name: str) -> str | None:
+        """Return what to use instead of an option that does not exist here, if that is known."""
+        hint = next((hint for names, hint in _HINTS.items() if name in names), None)
+        arguments = [param.name for param in self.params if isinstance(param, click.Argument)]
+        if hint is not None and "second argument" in hint:
+            return hint if arguments[1:2] == ["dest"] else None
+        if hint is not None:
+            named = re.findall(r"(?<![\w`])--?[\w-]+", hint)
+            options = {name for param in self.params for name in param.opts}
+            return hint if not named or named[0] in options else None
+        elsewhere = {f"-{one.short}": one for one in BY_NAME.values()}.get(name) or BY_NAME.get(
+            name.removeprefix("--no-").removeprefix("--")
+        )
+        if elsewhere is None or "dest" not in arguments or "source" in arguments:
+            return None
+        return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
+        every = ctx.meta.get(EVERY)
         grouped: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None:
+            if record is not None and (every or getattr(parameter, "is_brief", True)):
                 grouped.setdefault(getattr(parameter, "group", _OTHERS), []).append(record)
         for title in sorted(grouped, key=_order):
             with formatter.section(title):
@@ -196,6 +221,9 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they are typed."""
         super().format_epilog(ctx, formatter)
+        if not ctx.meta.get(EVERY) and not all(getattr(param, "is_brief", True) for param in self.params):
+            formatter.write_paragraph()
+            formatter.write_text(f"`{ctx.command_path} --help all` shows every option.")
         if self.examples:
             with formatter.section("Examples"):
                 formatter.write("".join(f"  stacpull {example}\n" for example in self.examples))
@@ -205,55 +233,48 @@ def _order(title: str) -> int:
     return GROUPS.index(title) if title in GROUPS else -1 if title == _OTHERS else len(GROUPS)
 
 
-def hint_for(option: str) -> str | None:
-    """Return what to use instead of an option that does not exist here, if that is known."""
-    return next((hint for names, hint in _HINTS.items() if option in names), None)
-
-
-def _applies(command: click.Command, hint: str) -> bool:
-    """Return True if the command has what a hint names: an option, a second argument, or neither."""
-    if "second argument" in hint:
-        return [param.name for param in command.params if isinstance(param, click.Argument)][1:2] == ["dest"]
-    named = [word.strip(",;'") for word in hint.split() if word.startswith("-")]
-    options = {name for param in command.params for name in param.opts}
-    return not named or named[0] in options
-
-
 def command(
     name: str,
     *params: click.Parameter,
     examples: Sequence[str] = (),
     noun: str = "files",
-    continues: bool = False,
-    source: Callable[[Mapping[str, Any]], str | None] = lambda own: own.get("source"),
+    source: Callable[[Path], str] | None = None,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
 
-    The function's docstring is the help text.
+    The function's docstring is the help text. SOURCE and DEST may also stand in the config file.
 
     Args:
         name: The name of the command.
-        params: Its parameters: options of the table (`cli.parameters`), and parameters of its own. It reads
-            all options with the scopes of these from a config file and the environment.
+        params: Its parameters: options that `config` reads (`cli.parameters`), and parameters of its own.
         examples: Command lines without `stacpull`.
         noun: What the display calls assets.
-        continues: True if it continues a run: options that the run keeps are refused.
-        source: Returns SOURCE from its own parameters, for the credentials of a service known by name.
+        source: Returns SOURCE from the directory of the ledger, for the credentials of a service known by
+            it. None for a command that has the argument SOURCE, or no source.
     """
-    own = [str(param.name) for param in params if not isinstance(param, OptionParameter)]
-    scopes = frozenset(_scopes(params)).difference(FIXED if continues else ())
+    own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
+    options = tuple(param.option for param in params if isinstance(param, OptionParameter) and param.option)
+    places = [own[place] for place in toml.PLACES if place in own]
+    if len(own) + len(options) < len(params):  # it has --config
+        for param in places:
+            param.required = False
 
     def decorate(function: Callable[..., int | None]) -> Command:
         @click.pass_context
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             mine = {name: raw.pop(name) for name in own}
-            if continues:
-                _refuse_fixed(raw, str(context.info_name))
-            known = source(
-                mine | {"dest": _ledger_directory(mine["dest"], raw, scopes)} if "dest" in mine else mine
+            config = toml.given(raw.get("config"), [option.name for option in options])
+            for param in places:
+                _fill(mine, param, config, context)
+            known = mine.get("source")
+            if source is not None:
+                work = mine["dest"]
+                if isinstance(work, str):  # a bucket
+                    work = resolve(_flags(raw), options=options, config=config).options.work
+                known = None if work is None else source(work)
+            session = CommandSession(
+                context, given_by(context, raw, source=known, options=options, config=config), noun, known
             )
-            given = given_by(context, raw, source=known, scopes=scopes)
-            session = CommandSession(context, given, noun, known)
             try:
                 return function(session, **mine)
             finally:
@@ -265,20 +286,17 @@ def command(
     return decorate
 
 
-def _scopes(params: Iterable[click.Parameter]) -> Iterator[Scope]:
-    """Yield the scopes of the options of the table that are among the parameters."""
-    for param in params:
-        option = BY_NAME.get(str(param.name).replace("_", "-"))
-        if option is not None and isinstance(param, OptionParameter):
-            yield option.scope
+def _fill(mine: dict[str, Any], param: click.Parameter, config: toml.Config, context: click.Context) -> None:
+    """Take SOURCE or DEST from the config file if it was not given."""
+    name = str(param.name)
+    if mine[name] is None and name in config.places:
+        mine[name] = param.type_cast_value(context, config.places[name].read(arguments.text))
+    if mine[name] is None and not str(param.metavar).startswith("["):
+        raise click.MissingParameter(ctx=context, param=param)
 
 
-def _ledger_directory(dest: Path | str | None, raw: Mapping[str, object], scopes: frozenset[Scope]) -> object:
-    """Return the directory of the ledger of DEST; None if --work is missing for a bucket."""
-    if not isinstance(dest, str):
-        return dest
-    flags = {name.replace("_", "-"): value for name, value in raw.items()}
-    return resolve(flags, scopes=scopes).options.work
+def _flags(raw: Mapping[str, object]) -> dict[str, object]:
+    return {name.replace("_", "-"): value for name, value in raw.items()}
 
 
 def given_by(
@@ -286,7 +304,8 @@ def given_by(
     raw: Mapping[str, object],
     *,
     source: str | None = None,
-    scopes: frozenset[Scope] = frozenset(Scope),
+    options: Iterable[Option] = OPTIONS,
+    config: toml.Config | None = None,
 ) -> Resolved:
     """Return the options that a command was given: flags over environment over config file over defaults.
 
@@ -294,32 +313,21 @@ def given_by(
         context: The context of click.
         raw: The values of the flags, by the names of the parameters.
         source: SOURCE, for the credentials of a service that is known by it.
-        scopes: Which options the command takes.
+        options: The options that the command takes.
+        config: The content of the config file, if it was read already.
 
     Raises:
         UsageError: An option cannot be read.
         CredentialsError: A variable that a credential needs is not set.
     """
     verbosity = context.ensure_object(Verbosity)
-    flags = {name.replace("_", "-"): value for name, value in raw.items()}
+    flags = _flags(raw)
     verbosity.verbose = max(verbosity.verbose, int(str(flags.get("verbose") or 0)))
     flags["quiet"] = verbosity.quiet or flags.get("quiet")
     flags["verbose"] = verbosity.verbose or None
-    resolved = resolve(flags, source=source, scopes=scopes)
+    resolved = resolve(flags, source=source, options=options, config=config)
     verbosity.verbose = resolved.output.verbose
-    if flags.get("yes") and not resolved.options.prune:
-        raise UsageError("--yes confirms --prune, which is not given: add --prune, or leave --yes out.")
     if not resolved.output.quiet:
         for warning in resolved.warnings:
             click.echo(f"stacpull: warning: {warning}", err=True)
     return resolved
-
-
-def _refuse_fixed(raw: Mapping[str, object], command: str) -> None:
-    """Refuse the options that a run keeps."""
-    for option in OPTIONS:
-        if option.scope in FIXED and raw.get(option.name.replace("-", "_")) not in (None, ()):
-            raise UsageError(
-                f"--{option.name} cannot be given to {command}, which keeps the options the run was started "
-                f"with; to change it, run: stacpull mirror SOURCE DEST --{option.name} ..."
-            )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import click
 
 from stacpull import __version__, entry_points
+from stacpull.cli.help_option import EVERY, help_option
 from stacpull.cli.printing import Verbosity, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause
 from stacpull.spelling import similar
@@ -86,8 +87,6 @@ COMMANDS: dict[str, _LazyCommand] = {
 }
 """Every command of this distribution, in the order of `--help`."""
 _GROUP = "stacpull.commands"
-_EVERY = "stacpull.every_command"
-"""Whether help lists the commands of other packages, in `Context.meta`."""
 
 
 class _LazyGroup(click.Group):
@@ -119,7 +118,7 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
-        if ctx.meta.get(_EVERY):
+        if ctx.meta.get(EVERY):
             names = [name for name in entry_points.names(_GROUP, everywhere=True) if name not in COMMANDS]
             loaded = {name: self.get_command(ctx, name) for name in names}
             with formatter.section("Commands of other packages"):
@@ -150,26 +149,7 @@ def _no_command(name: str) -> str:
     return f"No such command {name!r}.{hint}"
 
 
-def _show_help(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    """Print the help of `stacpull`; with `--help all` also the commands that other packages add."""
-    if value is not None:
-        context.meta[_EVERY] = value == "all"
-        click.echo(context.get_help())
-        context.exit()
-
-
-@click.group(cls=_LazyGroup, add_help_option=False, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "-h",
-    "--help",
-    is_flag=False,
-    flag_value="",
-    metavar="[all]",
-    is_eager=True,
-    expose_value=False,
-    callback=_show_help,
-    help="Show this message; `--help all` also lists the commands of other packages.",
-)
+@click.group(cls=_LazyGroup, add_help_option=False)
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", count=True, help="Verbose; -vv adds tracebacks.")
@@ -178,6 +158,9 @@ def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """Mirror datasets described by STAC: filtered, verified, resumable at any point."""
     verbosity = context.ensure_object(Verbosity)
     verbosity.quiet, verbosity.verbose = quiet, verbose
+
+
+cli.params.append(help_option("Show this message; `--help all` also lists the commands of other packages."))
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:

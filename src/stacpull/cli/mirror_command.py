@@ -10,7 +10,6 @@ from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import dest_of, mirror_lines, with_dest
-from stacpull.config.options import MIRRORING
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     "mirror",
     parameters.source(),
     parameters.dest(),
-    *parameters.options(*MIRRORING),
-    parameters.config(),
+    *parameters.of("mirror"),
     examples=[
         (
             "mirror https://earth-search.aws.element84.com/v1 s2 -C sentinel-2-l2a --asset red "

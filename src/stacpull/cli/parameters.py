@@ -6,7 +6,7 @@ Completion never uses the network, so that the Tab key does not hang.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,13 @@ from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
 from stacpull.config.dest import bucket_url, dest_path, output_path
-from stacpull.config.options import BY_NAME, OPTIONS, Option, Scope
+from stacpull.config.options import BRIEF, BY_NAME, Option, options_of
 
-_CONFIG = "Read options from a TOML file or a shipped config: bigearthnet, full-mirror, torchgeo."
-
-FIXED = (Scope.SELECTION, Scope.LAYOUT)
-"""The options that a run keeps from its start to its end."""
-OF_FILES = (
-    "checksum", "missing", "revalidate", "prune", "yes", "adopt", "items-parquet", "min-rate",
-    "dask", "stop-after", "max-failures", "dashboard", "dashboard-token",
-)  # fmt: skip
-"""Transfer options that have no effect on commands that fetch no assets."""
-OF_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region")
-"""Transfer options that have no effect on commands without DEST."""
-READING_DEST = (*OF_DEST, "ca-bundle")
+_CONFIG = (
+    "Read options, and SOURCE and DEST, from a TOML file or a shipped config: "
+    "bigearthnet, full-mirror, torchgeo."
+)
+READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "ca-bundle")
 """The options of a command that only reads DEST."""
 
 
@@ -69,50 +62,59 @@ def dest(*, required: bool = True) -> click.Argument:
     )
 
 
+class OptionParameter(click.Option):
+    """An option that `config` reads, or --config.
+
+    Attributes:
+        option: Its declaration; None for --config.
+        is_brief: True if `--help` shows it without `all`.
+    """
+
+    option: Option | None = None
+    is_brief = True
+
+    @property
+    def group(self) -> str:
+        """Its group on help pages."""
+        return self.option.group if self.option else "Output"
+
+
+def of(command: str) -> list[click.Parameter]:
+    """Return the options of a command that `config.options` gives to it, and --config."""
+    found: list[click.Parameter] = []
+    for option, listed in options_of(command):
+        found.append(made := _parameter(option, hidden=not listed))
+        made.is_brief = option.name in BRIEF
+    return [*found, config()]
+
+
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
-    option = OptionParameter(["--config"], metavar="FILE|NAME", help=_CONFIG)
-    option.group = "Output"
-    return option
-
-
-def options(*scopes: Scope, hidden: bool = False, unused: Collection[str] = ()) -> list[click.Parameter]:
-    """Return every option of `scopes`, in the order of the table.
-
-    Args:
-        scopes: Which options.
-        hidden: True to list none of them in the help.
-        unused: Names of options that have no effect on the command: accepted, but not listed.
-    """
-    return [
-        _parameter(option, hidden or option.name in unused) for option in OPTIONS if option.scope in scopes
-    ]
+    return OptionParameter(["--config"], metavar="FILE|NAME", help=_CONFIG)
 
 
 def named(*names: str) -> list[click.Parameter]:
-    """Return these options only."""
-    return [_parameter(BY_NAME[name], hidden=False) for name in names]
+    """Return these options of the core."""
+    return [_parameter(BY_NAME[name]) for name in names]
+
+
+def made(options: Iterable[Option]) -> list[click.Parameter]:
+    """Return the options that a class of another package declares (`config.options.declared`)."""
+    return [_parameter(option) for option in options]
 
 
 def worded(name: str, text: str, **changes: Any) -> click.Option:
     """Return one option with a help text of its own, for a command where it means something different."""
-    return _parameter(replace(BY_NAME[name], help=text, **changes), hidden=False)
+    return _parameter(replace(BY_NAME[name], help=text, **changes))
 
 
-class OptionParameter(click.Option):
-    """An option of the table, or --config; help pages list it in a group."""
-
-    group = "Options"
-
-
-def _parameter(option: Option, hidden: bool) -> click.Option:
+def _parameter(option: Option, *, hidden: bool = False) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, for all of their origins."""
     flag = f"--{option.name}/--no-{option.name}" if option.opposite else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
-    kind = click.Choice(option.choices) if option.choices else click.STRING
-    how: dict[str, Any] = {"type": kind, "multiple": option.many}
-    if not option.choices:
-        how["metavar"] = option.metavar
+    how: dict[str, Any] = {"multiple": option.many, "metavar": option.metavar or "TEXT"}
+    if option.choices:
+        how = {"type": click.Choice(option.choices), "metavar": option.metavar or None}
     if option.switch:
         how = {"is_flag": True, "default": None}
     if option.counted:
@@ -121,21 +123,8 @@ def _parameter(option: Option, hidden: bool) -> click.Option:
         how["shell_complete"] = complete
     default = f" [default: {option.default}]" if option.default else ""
     made = OptionParameter(names, help=option.help + default, hidden=hidden, **how)
-    made.group = option.group
+    made.option = option
     return made
-
-
-def of_a_started_run(unused: Collection[str] = ()) -> list[click.Parameter]:
-    """Return the parameters of a command that continues a run.
-
-    Options that the run keeps (`FIXED`) are hidden; `command` refuses them with a reason.
-    """
-    return [
-        dest(),
-        *options(Scope.TRANSFER, Scope.OUTPUT, unused=unused),
-        config(),
-        *options(*FIXED, hidden=True),
-    ]
 
 
 def _directories(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:

@@ -12,7 +12,6 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import plan_lines
-from stacpull.config.options import MIRRORING
 from stacpull.errors import UsageError
 
 
@@ -20,8 +19,7 @@ from stacpull.errors import UsageError
     "plan",
     parameters.source(),
     parameters.dest(required=False),
-    *parameters.options(*MIRRORING, unused=(*parameters.OF_FILES, "metadata")),
-    parameters.config(),
+    *parameters.of("plan"),
     click.Option(
         ["--urls", "urls"],
         is_flag=True,

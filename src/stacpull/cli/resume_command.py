@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.reports import MirrorReport
 
 
-def _source_of(own: Mapping[str, Any]) -> str | None:
-    """Return the source of the run: it decides which built-in credentials are used."""
+def _source_of(work: Path) -> str:
     from stacpull.engine.mirror_status import source_of
 
-    return None if own["dest"] is None else source_of(own["dest"])
+    return source_of(work)
 
 
 @command(
     "resume",
-    *parameters.of_a_started_run(),
+    parameters.dest(),
+    *parameters.of("resume"),
     examples=["resume s2"],
-    continues=True,
     source=_source_of,
 )
 def resume(session: CommandSession, dest: Path) -> int:
@@ -45,10 +44,10 @@ def resume(session: CommandSession, dest: Path) -> int:
 
 @command(
     "retry",
-    *parameters.of_a_started_run(unused=("revalidate", "prune", "yes", "page-size")),
+    parameters.dest(),
+    *parameters.of("retry"),
     click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
     examples=["retry s2", "retry s2 --ordered"],
-    continues=True,
     source=_source_of,
 )
 def retry(session: CommandSession, dest: Path, ordered: bool) -> int:

@@ -15,7 +15,7 @@ import attrs
 
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
-from stacpull.config.options import OPTIONS, Option, Scope
+from stacpull.config.options import OPTIONS, Option
 from stacpull.models import FailureKind
 from stacpull.plurals import count
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
@@ -189,7 +189,7 @@ def _news(report: MirrorReport) -> Iterator[str]:
         yield f"  lost     {count(report.files_lost, 'file')} missing from DEST, planned again"
     if report.items_gone and not report.items_pruned:
         gone = count(report.items_gone, "item")
-        yield f"  gone     {gone} at the source, kept here; --prune --yes removes those that nothing links to"
+        yield f"  gone     {gone} at the source, kept here; --prune=remove removes what nothing links to"
     elif report.items_pruned:
         files = count(report.assets_pruned, "file")
         yield f"  pruned   {count(report.items_pruned, 'item')} with {files}: gone at the source"
@@ -304,7 +304,7 @@ _MOST_VALUES = 4
 
 def selection_text(selection: Mapping[str, Any]) -> str:
     """Write a selection as the options that make it; long lists and long values are cut."""
-    options = (option for option in OPTIONS if option.scope is Scope.SELECTION)
+    options = (option for option in OPTIONS if option.holder is Selection)
     default = attrs.asdict(Selection())
     chosen = (
         _option_text(option, selection[option.target])

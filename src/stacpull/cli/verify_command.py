@@ -12,7 +12,6 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import dest_of
-from stacpull.config.options import Scope
 from stacpull.events import Damage, Event
 from stacpull.plurals import count
 from stacpull.reports import VerifyReport
@@ -27,21 +26,7 @@ _MOST_UNKNOWN = 10
     click.Option(["--quick"], is_flag=True, help="Compare sizes only, without reading files."),
     click.Option(["--repair"], is_flag=True, help="Fetch damaged and missing files again."),
     click.Option(["--strict"], is_flag=True, help="Count files that do not belong to the mirror as damage."),
-    *parameters.options(
-        Scope.TRANSFER,
-        Scope.OUTPUT,
-        unused=(
-            "revalidate",
-            "prune",
-            "yes",
-            "adopt",
-            "page-size",
-            "max-page-size",
-            "dashboard",
-            "dashboard-token",
-        ),
-    ),
-    parameters.config(),
+    *parameters.of("verify"),
     examples=["verify s2", "verify s2 --repair"],
 )
 def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int:

@@ -7,7 +7,6 @@ line, the readers of TOML and the environment, and the reference pages are gener
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -219,13 +218,15 @@ class Options:
         "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
         group=_DEST,
     )
-    prune: bool = option(
-        False,
-        "List the items in DEST that the source no longer has; with --yes, remove them.",
+    prune: Literal["list", "remove"] | None = option(
+        None,
+        "List the items in DEST that the source no longer has; with =remove, remove them.",
+        metavar="[=remove]",
+        read=arguments.prune,
+        bare="list",
         kept=True,
         group=_DEST,
     )
-    yes: bool = option(False, "With --prune: remove the listed items.", kept=True, group=_DEST)
     work: Path | None = attrs.field(
         default=None,
         converter=attrs.converters.optional(arguments.file_path),
@@ -342,39 +343,6 @@ def _holds_secrets(hint: Any) -> bool:
 
 
 @attrs.frozen(field_transformer=arguments.named)
-class TraceOptions:
-    """Options of `stacpull.trace`, except for its period."""
-
-    geometry: str | None = option(
-        None,
-        "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
-        metavar="GEOJSON|FILE",
-    )
-    resolution: float = option(
-        3.0, "Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")
-    )
-    index: str | None = option(
-        None, "Compute this index: ndwi, ndvi, gndvi, evi or savi.", metavar="NAME", shown="ndwi"
-    )
-    evalscript: Path | None = option(
-        None,
-        "Compute the outputs of this evalscript: default, scenes (INT16), dataMask.",
-        metavar="FILE",
-        read=arguments.file_path,
-        load=arguments.existing_file,
-    )
-    method: Literal["mode", "median"] = option(
-        "mode", "Name each day's most frequent scene (mode), or give only the median index."
-    )
-    base_url: str | None = option(
-        None,
-        "Sentinel Hub deployment; tokens come from its own identity service.",
-        metavar="URL",
-        read=arguments.web_address,
-    )
-
-
-@attrs.frozen(field_transformer=arguments.named)
 class Output:
     """What a command prints."""
 
@@ -386,36 +354,11 @@ class Output:
     verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True)
 
 
-class Scope(enum.Enum):
-    """The group that an option belongs to. It determines which commands have the option."""
-
-    SELECTION = "Selection"
-    """`Selection`. Fixed for a run, so `resume` and `retry` do not have these options."""
-    LAYOUT = "Destination"
-    """The layout of DEST: part of `Options`, but fixed for a run like the selection."""
-    TRANSFER = "Transfer"
-    """`Options`. May change each time a run is resumed."""
-    TRACE = "Area and period"
-    """`TraceOptions`, only for `stacpull trace`."""
-    OUTPUT = "Output"
-    """`Output`: what the command prints."""
-
-
-MIRRORING = (Scope.SELECTION, Scope.LAYOUT, Scope.TRANSFER, Scope.OUTPUT)
-"""The scopes of `mirror`."""
-
-HOLDERS: Mapping[Scope, type] = {
-    Scope.SELECTION: Selection,
-    Scope.TRACE: TraceOptions,
-    Scope.TRANSFER: Options,
-    Scope.OUTPUT: Output,
-}
-
-
 class Option(Declaration, frozen=True, kw_only=True):
     """One option, as its field declares it, with what follows from the field."""
 
-    scope: Scope
+    holder: type
+    """The class of values that it belongs to: `Selection`, `Options`, `Output`, or that of a neighbour."""
     name: str
     """In kebab case."""
     target: str
@@ -435,39 +378,40 @@ class Option(Declaration, frozen=True, kw_only=True):
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that set it, by precedence. Only transfer options with a single value have any."""
-        if self.many or self.scope not in (Scope.TRANSFER, Scope.LAYOUT):
+        if self.many or self.holder is not Options:
             return ()
         return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
 
 
-def declared(holder: type, scope: Scope, prefix: str = "") -> Iterator[Option]:
-    """Yield the options declared by the fields of a class, including those of `s3`."""
-    for field in attrs.fields(holder):
+def declared(holder: type, title: str, part: type | None = None) -> Iterator[Option]:
+    """Yield the options that the fields of a class declare, including those of `s3`.
+
+    Args:
+        holder: The class.
+        title: The group on help pages, for options that name none.
+        part: The class of a field of `holder`, whose options are wanted.
+    """
+    for field in attrs.fields(part or holder):
         if field.name == "s3":
-            yield from declared(S3Options, scope, "s3.")
+            yield from declared(holder, title, S3Options)
         elif "option" in field.metadata:
-            yield _option(holder, field, scope, prefix)
-
-
-def _option(holder: type, field: attrs.Attribute[Any], scope: Scope, prefix: str) -> Option:
-    given: Declaration = field.metadata["option"]
-    hint = arguments.hints(holder)[field.name]
-    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
-    plain = kinds[0] if NoneType in get_args(hint) else hint
-    name = given.flag or field.name.replace("_", "-")
-    derived = {"metavar": given.metavar or "TEXT", "group": given.group or scope.value}
-    return Option(
-        **asdict(given) | derived,
-        read=arguments.readers(holder)[field.name],
-        scope=Scope.LAYOUT if given.fixed else scope,
-        name=name,
-        target=prefix + field.name,
-        many=get_origin(hint) in (tuple, Mapping) and not given.single,
-        switch=plain is bool,
-        opposite=plain is bool and field.default is not False,
-        choices=get_args(plain) if get_origin(plain) is Literal else (),
-        default="" if given.counted else given.shown or _shown(name, field.default, given.unit),
-    )
+            given: Declaration = field.metadata["option"]
+            hint = arguments.hints(part or holder)[field.name]
+            kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+            plain = kinds[0] if NoneType in get_args(hint) else hint
+            name = given.flag or field.name.replace("_", "-")
+            yield Option(
+                **asdict(given) | {"group": given.group or title},
+                read=arguments.readers(part or holder)[field.name],
+                holder=holder,
+                name=name,
+                target=f"s3.{field.name}" if part else field.name,
+                many=get_origin(hint) in (tuple, Mapping) and not given.single,
+                switch=plain is bool,
+                opposite=plain is bool and field.default is not False,
+                choices=get_args(plain) if get_origin(plain) is Literal else (),
+                default="" if given.counted else given.shown or _shown(name, field.default, given.unit),
+            )
 
 
 def _shown(name: str, default: object, unit: str) -> str:
@@ -479,12 +423,74 @@ def _shown(name: str, default: object, unit: str) -> str:
     return default if isinstance(default, str) else ""
 
 
-OPTIONS: tuple[Option, ...] = tuple(
-    option for scope, holder in HOLDERS.items() for option in declared(holder, scope)
+OPTIONS: tuple[Option, ...] = (
+    *declared(Selection, "Selection"),
+    *declared(Options, "Transfer"),
+    *declared(Output, "Output"),
 )
-"""Every option, in the order of the help pages."""
+"""Every option of the core, in the order of the help pages."""
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS))
 """Titles of the groups of options, in the order of help pages."""
+
+# --- which command has which option -----------------------------------------------------------------------
+
+_BRIEF = """
+    collection label cloud-and-shadow seasonal-snow bbox intersects datetime max-cloud-cover where filter ids
+    asset exclude-asset source-links max-items layout concurrency limit-rate stop-after header credentials
+    no-sign-request missing prune work json quiet verbose
+"""
+BRIEF = frozenset(_BRIEF.split())
+"""The options that `--help` shows; `--help all` shows the others."""
+_RARE = """
+    label-property media-type prefer follow collection-assets push-down seed min-rate max-failures page-size
+    max-page-size sign-bucket aws-metadata allow-local break-lock dest-region dashboard-token
+"""
+"""Options that no help page shows: the options page of the docs does."""
+_NETWORK_NAMES = "header credentials no-sign-request endpoint-url region ca-bundle allow-private-hosts "
+_DEST_NAMES = "work dest-endpoint-url dest-profile "
+_STARTED = (
+    _NETWORK_NAMES
+    + _DEST_NAMES
+    + "concurrency per-host retries stall-timeout limit-rate stop-after request-payer missing "
+)
+_LISTED = {
+    "plan": _NETWORK_NAMES + "layout concurrency request-payer work dest-endpoint-url",
+    "headers": _NETWORK_NAMES
+    + "concurrency per-host retries stall-timeout limit-rate stop-after request-payer",
+    "resume": _STARTED + "prune",
+    "retry": _STARTED,
+    "verify": _NETWORK_NAMES + _DEST_NAMES + "concurrency limit-rate",
+    "collections": _NETWORK_NAMES + "request-payer retries stall-timeout",
+    "classes": _NETWORK_NAMES + "request-payer retries stall-timeout",
+}
+"""Options of `Options` that the help of a command lists. `mirror` lists all that are not rare."""
+_OF_FILES = (
+    "checksum revalidate prune adopt items-parquet dask dashboard dashboard-token break-lock dest-region "
+    + _DEST_NAMES
+)
+_UNLISTED = {"headers": "clip expand-prefix include-pages"}
+"""The same for one command."""
+_WITHOUT = {
+    "headers": _OF_FILES,
+    "retry": "revalidate prune page-size",
+    "verify": "revalidate prune adopt page-size max-page-size stop-after max-failures "
+    "dashboard dashboard-token",
+    "collections": f"{_OF_FILES} missing stop-after max-failures concurrency page-size limit-rate min-rate",
+    "classes": f"{_OF_FILES} missing stop-after max-failures concurrency limit-rate min-rate",
+}
+"""Options of `Options` that can do nothing in a command, so that it does not have them."""
+
+
+def options_of(command: str) -> Iterator[tuple[Option, bool]]:
+    """Yield the options of a command, each with whether its help lists it."""
+    without = _WITHOUT.get(command, "").split()
+    rare = (_RARE + _UNLISTED.get(command, "")).split()
+    listed = _LISTED[command].split() if command in _LISTED else BY_NAME
+    for one in OPTIONS:
+        is_fixed = one.fixed and command not in {"mirror", "plan"}
+        is_unknown = one.holder is Selection and command not in {"mirror", "plan", "headers"}
+        if not (is_fixed or is_unknown or one.name in without):
+            yield one, one.name not in rare and (one.holder is not Options or one.name in listed)

@@ -19,7 +19,7 @@ import msgspec
 from stacpull.aws_settings import with_active_endpoints
 from stacpull.config import credentials, toml
 from stacpull.config.environment import completed
-from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, Scope, TraceOptions
+from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
 from stacpull.selection import Selection
@@ -36,7 +36,8 @@ class Resolved(msgspec.Struct, frozen=True):
     selection: Selection = msgspec.field(default_factory=Selection)
     options: Options = msgspec.field(default_factory=Options)
     output: Output = msgspec.field(default_factory=Output)
-    trace: TraceOptions = msgspec.field(default_factory=TraceOptions)
+    others: Mapping[type, Any] = msgspec.field(default_factory=dict)
+    """The options that a command of another package declares, by their class."""
     warnings: tuple[str, ...] = ()
     """One sentence for each setting that has no effect or is probably a mistake."""
 
@@ -46,7 +47,8 @@ def resolve(
     *,
     source: str | None = None,
     environ: Mapping[str, str] | None = None,
-    scopes: frozenset[Scope] = frozenset(Scope),
+    options: Iterable[Option] = OPTIONS,
+    config: Config | None = None,
 ) -> Resolved:
     """Combine the flags with the environment, the config file and the defaults.
 
@@ -55,57 +57,55 @@ def resolve(
             option is not set.
         source: The SOURCE, for the credentials of services that are known by it.
         environ: The environment; None for the environment of the process.
-        scopes: The scopes of the command's options. A config file may have more: `mirror` uses the selection
-            in it, and `resume` ignores it.
+        options: The options of the command. A config file may have more: `mirror` uses the selection in it,
+            and `resume` ignores it.
+        config: The content of the config file, if it was read already.
 
     Raises:
         UsageError: A value is invalid, a key is unknown, or two options contradict each other.
         CredentialsError: A credential contains a variable that is not set.
     """
     variables = with_active_endpoints(os.environ if environ is None else environ)
-    file = flags.get("config")
-    if file == "":
-        raise UsageError("--config must not be empty: name a file, or leave it out.")
-    config = toml.load(toml.config_path(str(file))) if file else Config()
-    settings = _settings(flags, variables, config, scopes)
-    values = {scope: _values(settings, scope) for scope in Scope}
-    options = _options(
-        values[Scope.LAYOUT] | values[Scope.TRANSFER],
-        _credentials(settings.get("header"), config, source, variables),
-    )
-    options = completed(options, source or "", variables)
+    config = toml.given(flags.get("config")) if config is None else config
+    settings = {}
+    values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, Output: {}}
+    for option in options:
+        group = values.setdefault(option.holder, {})
+        if (setting := _setting(option, flags, variables, config.options.get(option.name))) is not None:
+            settings[option.name] = setting
+            if option.name != "header":  # `_credentials` reads it
+                group[option.target] = _read(option, setting)
+    known = _credentials(settings.get("header"), config, source, variables)
+    s3 = {name.removeprefix("s3."): values[Options].pop(name) for name in [*values[Options]] if "s3." in name}
+    given = completed(Options(**values.pop(Options), **known, s3=S3Options(**s3)), source or "", variables)
     return Resolved(
-        Selection(**values[Scope.SELECTION]),
-        _with_profile(options, settings.get("credentials"), variables),
-        Output(**values[Scope.OUTPUT]),
-        TraceOptions(**values[Scope.TRACE]),
+        Selection(**values.pop(Selection)),
+        _with_profile(given, settings.get("credentials"), variables),
+        Output(**values.pop(Output)),
+        {holder: holder(**some) for holder, some in values.items()},
         (*_unknown_variables(variables), *_doubtful_region(settings)),
     )
 
 
-def _settings(
-    flags: Mapping[str, object], variables: Mapping[str, str], config: Config, scopes: frozenset[Scope]
-) -> dict[str, Setting]:
-    """Return the raw values of the options that are set, by name, with the highest precedence.
+def _setting(
+    option: Option, flags: Mapping[str, object], variables: Mapping[str, str], in_file: Setting | None
+) -> Setting | None:
+    """Return the raw value of an option with the highest precedence; None if it is not set.
 
     A value of the config file is also checked if another one replaces it.
     """
-    found = {}
-    for option in OPTIONS:
-        in_file = config.options.get(option.name)
-        candidates = (
-            Setting(flags.get(option.name), f"--{option.name}"),
-            *(Setting(variables.get(name) or None, name) for name in option.variables),
-            in_file,
-        )
-        first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
-        if first is not None and option.scope in scopes:
-            is_replaced = in_file not in (None, first)
-            if is_replaced and in_file is not None and option.load is None:
-                _read(option, in_file)
-            _refuse_empty(option, first, undoes=is_replaced)
-            found[option.name] = first
-    return found
+    candidates = (
+        Setting(flags.get(option.name), f"--{option.name}"),
+        *(Setting(variables.get(name) or None, name) for name in option.variables),
+        in_file,
+    )
+    first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
+    if first is not None:
+        is_replaced = in_file not in (None, first)
+        if is_replaced and in_file is not None and option.load is None:
+            _read(option, in_file)
+        _refuse_empty(option, first, undoes=is_replaced)
+    return first
 
 
 def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
@@ -116,48 +116,25 @@ def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
         raise UsageError(f"{setting.where} must not be empty: leave it out to keep everything.")
 
 
-def _values(settings: Mapping[str, Setting], scope: Scope) -> dict[str, Any]:
-    """Return the values of one scope by target field, except headers, which `_credentials` reads."""
-    return {
-        option.target: _read(option, settings[option.name])
-        for option in OPTIONS
-        if option.scope is scope and option.name in settings and option.name != "header"
-    }
-
-
 def _read(option: Option, setting: Setting) -> object:
     return setting.read(lambda value: option.read(_loaded(option, value)))
 
 
 def _loaded(option: Option, value: object) -> object:
     """Return what a value means on this machine; a list of these if the option may be repeated."""
-    if option.many:
-        return [*_flat(_loaded_one(option, element) for element in _elements(value))]
-    return _loaded_one(option, value)
 
+    def load(one: object) -> object:
+        return option.load(one) if option.load is not None and isinstance(one, str) else one
 
-def _loaded_one(option: Option, value: object) -> object:
-    return option.load(value) if option.load is not None and isinstance(value, str) else value
+    if not option.many:
+        return load(value)
+    loaded = map(load, _elements(value))
+    return [one for some in loaded for one in (some if isinstance(some, tuple) else (some,))]
 
 
 def _elements(value: object) -> list[object]:
     """Return the elements of a list or a single value, without empty ones."""
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
-
-
-def _flat(values: Iterable[object]) -> Iterator[object]:
-    for value in values:
-        if isinstance(value, tuple):
-            yield from value
-        else:
-            yield value
-
-
-def _options(values: dict[str, Any], credential_values: Mapping[str, Any]) -> Options:
-    """Build the options; `s3.NAME` goes into the S3 part."""
-    s3 = {name.removeprefix("s3."): value for name, value in values.items() if name.startswith("s3.")}
-    rest = {name: value for name, value in values.items() if not name.startswith("s3.")}
-    return Options(**rest, **credential_values, s3=S3Options(**s3))
 
 
 def _credentials(

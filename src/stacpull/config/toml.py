@@ -1,9 +1,9 @@
 """Reads TOML files with the line of each key, and config files.
 
-The keys of a config file are the names of options, in kebab or snake case, at the top level. `[credentials]`
-contains `query = { key = "${NAME}" }`, which is sent to the source, and `profile`, which is equal to
-`credentials = "NAME"` without a table. Anything else is an error with the key, its line, and the nearest
-known key.
+The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case.
+`[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the source, and `profile`, which is
+equal to `credentials = "NAME"` without a table. Anything else is an error with the key, its line, and the
+nearest known key.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PLACES = ("source", "dest")
+"""The arguments that may stand in a config file."""
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 100
 """The most lines between the beginning of a statement and the line with the error."""
@@ -52,6 +54,8 @@ class Setting(NamedTuple):
 class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
+    places: Mapping[str, Setting] = msgspec.field(default_factory=dict)
+    """SOURCE and DEST: `source`, `dest`."""
     options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
 
@@ -136,25 +140,38 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def load(path: Path) -> Config:
+def given(name: object, names: Iterable[str] = ()) -> Config:
+    """Read the config file that `--config` names, if it does; see `load`."""
+    if name == "":
+        raise UsageError("--config must not be empty: name a file, or leave it out.")
+    return load(config_path(str(name)), names) if name else Config()
+
+
+def load(path: Path, names: Iterable[str] = ()) -> Config:
     """Read the config file at `path`.
+
+    Args:
+        path: The file.
+        names: Options of the command that are not of the core.
 
     Raises:
         UsageError: It cannot be read, is not TOML, or has an unknown or duplicate key.
     """
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
+    known = {*BY_NAME, *PLACES, *names}
     for entry in read_entries(path):
         if entry.name in options:
             raise entry.wrong("this option is set twice")
-        if entry.name not in BY_NAME:
-            raise entry.wrong(f"there is no such option{nearest(entry.name, BY_NAME)}")
+        if entry.name not in known:
+            raise entry.wrong(f"there is no such option{nearest(entry.name, known)}")
         if entry.name == "credentials" and isinstance(entry.value, dict):
             profile, query = _credentials(entry)
             options |= profile
         else:
             options[entry.name] = Setting(entry.value, entry.where)
-    return Config(options, query)
+    places = {name: options.pop(name) for name in PLACES if name in options}
+    return Config(places, options, query)
 
 
 def _credentials(table: TomlEntry) -> tuple[dict[str, Setting], dict[str, Setting]]:

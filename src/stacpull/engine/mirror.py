@@ -273,7 +273,7 @@ class MirrorRun:
         reader = ItemReader(self._source.item, self._clock)
         secrets = self._network.secrets
         gone = Pruning(self._store, self._run.id, self._source, reader, secrets, self._emit, self._stop)
-        await gone.run(self._run.spec.selection, self._summary, remove=self._options.yes)
+        await gone.run(self._run.spec.selection, self._summary, remove=self._options.prune == "remove")
 
     def _why_unfinished(self) -> str | None:
         """Return why this run cannot prune, None if it can."""

@@ -1,4 +1,4 @@
-"""`--prune`: items that the source no longer has are reported and (with `--yes`) removed.
+"""`--prune`: items that the source no longer has are reported and (with `=remove`) removed.
 
     complete walk ─▶ items it did not find ─▶ request of their own URLs ─▶ 404 or 410: gone ─▶ removed
 
