@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,8 @@ from stacpull.arguments import Geometry, TimeOrInterval
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import chosen_host, http_transport
-from stacpull.engine.run_control import within_grace
-from stacpull.errors import DestinationError, UsageError, cause, why_unreadable
+from stacpull.engine.run_control import GRACE, unless_stopped
+from stacpull.errors import DestinationError, InterruptedRunError, UsageError, cause, why_unreadable
 from stacpull.events import Listener, Notice
 from stacpull.filters.interval import parse_interval
 from stacpull.net.addresses import AddressPolicy
@@ -120,8 +121,11 @@ async def _trace(
     async with _hub(target.settings, options) as hub, _answers(output, target.question) as answers:
         at_once = options.concurrency or _AT_ONCE
         run = TraceRun(hub, target.question, answers, on_event=on_event, stop=stop, at_once=at_once)
-        ended = await within_grace(_traced(run, method), stop)
-        stopped = ended is None or run.stopped  # a stop after this has no effect
+        try:
+            await unless_stopped(partial(_traced, run, method), stop, GRACE)
+            stopped = run.stopped  # a stop after this has no effect
+        except InterruptedRunError:
+            stopped = True
         seconds = clock.monotonic() - start
         return await asyncio.to_thread(trace_report, target.question, run.found, hub, seconds, stopped)
 

@@ -6,8 +6,15 @@ import asyncio
 import io
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,19 +28,13 @@ from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import SourceLike, source_text, store_input, temporary_input
-from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.mirror import MirrorRun, opened_source
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
-from stacpull.engine.run_opening import (
-    continue_run,
-    mirror_at,
-    on_ledger,
-    opened_workspace,
-    with_client,
-)
+from stacpull.engine.run_opening import Begin, continue_run, mirror_at, with_client
 from stacpull.engine.selection_checks import check_syntax, validate
-from stacpull.engine.workspace import Workspace, refuse_own_catalog
+from stacpull.engine.workspace import opened_workspace, refuse_own_catalog
 from stacpull.errors import ForgottenCursorError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Notice, without_secrets
 from stacpull.filters.labels import class_list, item_labels
@@ -104,34 +105,33 @@ async def mirror(
     selection = instance("selection", Selection, selection)
     options = await with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(parse_dest, dest, options)
-    work = partial(_mirror, source, dest_address, selection, options)
-    return await _watched(work, options, dest_address, on_event, stop)
+    async with _watched(options, dest_address, on_event, stop) as (listener, stopping, dashboard):
+        report = await _mirror(source, dest_address, selection, options, on_event=listener, stop=stopping)
+    return replace(report, dashboard=dashboard)
 
 
+@asynccontextmanager
 async def _watched(
-    work: Callable[[Listener | None, asyncio.Event], Awaitable[MirrorReport]],
-    options: Options,
-    dest_address: DestAddress,
-    on_event: Listener | None,
-    stop: asyncio.Event | None,
-) -> MirrorReport:
-    """Do the work of a run, with its dashboard and within its time.
+    options: Options, dest_address: DestAddress, on_event: Listener | None, stop: asyncio.Event | None
+) -> AsyncIterator[tuple[Listener | None, asyncio.Event, str | None]]:
+    """Yield what gets the events of a run, what stops it, and the URL of its dashboard.
 
     Raises:
-        UsageError: The dashboard cannot be served; also what `work` raises.
+        UsageError: The dashboard cannot be served.
     """
-    if options.dashboard is None:
-        async with timed_stop(stop, options.stop_after, on_event) as stopping:
-            return await work(on_event, stopping)
-    required = "stacpull.outputs", "dashboard", "--dashboard"
-    served_dashboard = await asyncio.to_thread(entry_points.require, *required)
-    name = dest_address.name
-    async with served_dashboard(options.dashboard, options.dashboard_token, name, on_event) as dashboard:
-        if on_event is not None:
-            on_event(Notice("info", f"dashboard: {dashboard.url}"))
-        async with timed_stop(stop, options.stop_after, dashboard) as stopping:
-            report = await work(dashboard, stopping)
-    return replace(report, dashboard=dashboard.url)
+    async with AsyncExitStack() as stack:
+        url = None
+        if options.dashboard is not None:
+            required = "stacpull.outputs", "dashboard", "--dashboard"
+            served = await asyncio.to_thread(entry_points.require, *required)
+            name, token = dest_address.name, options.dashboard_token
+            dashboard = await stack.enter_async_context(served(options.dashboard, token, name, on_event))
+            url = dashboard.url
+            if on_event is not None:
+                on_event(Notice("info", f"dashboard: {url}"))
+            on_event = dashboard
+        stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
+        yield on_event, stopping, url
 
 
 async def _mirror(
@@ -139,6 +139,7 @@ async def _mirror(
     dest_address: DestAddress,
     selection: Selection,
     options: Options,
+    *,
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> MirrorReport:
@@ -147,20 +148,24 @@ async def _mirror(
     layout = check_syntax(selection, options)
     text = source_text(source)
     if text is None or text == STANDARD_INPUT:
-        return await _mirror_input(source, dest_address, selection, options, on_event, stop)
+        async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
+            stored = await store_input(workspace.destination.staged.work, stop, source)
+            names = options.credential_names if options.filled_profile else ()
+            spec = RunSpec(stored, selection, options.fixed, names)
+            begin = partial(_begun, spec)
+            return await continue_run(
+                dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop
+            )
     options, address = options_and_address(text, options)
     if is_local(address.url):
         await asyncio.to_thread(refuse_own_catalog, address.url, dest_address.work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
-
-    @asynccontextmanager
-    async def begun(opened: Source) -> AsyncIterator[tuple[Workspace, Run]]:
-        await unless_stopped(lambda: validate(opened, selection, layout), stop)
-        async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
-            yield workspace, await on_ledger(workspace, lambda: _begun(workspace.db, spec, options.kept))
-
     try:
-        return await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
+        async with opened_source(dest_address, address, options, on_event=on_event, stop=stop) as opened:
+            await unless_stopped(lambda: validate(opened.source, selection, layout), stop)
+            async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
+                run = await workspace.on_ledger(lambda db: _begun(spec, db, options.kept))
+                return await MirrorRun(workspace, run, opened, options, stop=stop).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(dest_address.work).exists):
             raise
@@ -168,25 +173,7 @@ async def _mirror(
         raise InterruptedRunError(text) from error
 
 
-async def _mirror_input(
-    source: SourceLike,
-    dest_address: DestAddress,
-    selection: Selection,
-    options: Options,
-    on_event: Listener | None,
-    stop: asyncio.Event,
-) -> MirrorReport:
-    """Store the items of standard input, or those of a program, in DEST; then mirror them."""
-    async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
-        stored = await store_input(workspace.destination.staged.work, stop, source)
-        names = options.credential_names if options.filled_profile else ()
-        spec = RunSpec(stored, selection, options.fixed, names)
-
-        begin = partial(_begun, workspace.db, spec)
-        return await continue_run(dest_address, workspace, spec, begin, options, on_event=on_event, stop=stop)
-
-
-def _begun(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
+def _begun(spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
     """Begin a run of kind `mirror`."""
     run = runs.begin(db, spec, SystemClock().time(), kept)
     jobs.requeue_passing(db, run.id)
@@ -247,12 +234,12 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
 
-    def task(db: Connection) -> _Task | None:
+    def task(db: Connection) -> tuple[RunSpec, Begin] | None:
         run = runs.last_unfinished(db)
         if run is None:
             return None
 
-        def begin(kept: Mapping[str, Any]) -> Run:
+        def begin(db: Connection, kept: Mapping[str, Any]) -> Run:
             again = runs.begin_again(db, run, SystemClock().time(), kept)
             jobs.requeue_passing(db, again.id)
             return again
@@ -289,13 +276,13 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
 
-    def task(db: Connection) -> _Task:
+    def task(db: Connection) -> tuple[RunSpec, Begin]:
         last = runs.last_spec(db)
         if last is None:
             raise UsageError(f"Nothing was mirrored to {dest} yet.")
         spec = replace(last, kind="ordered" if ordered else "retry")
 
-        def begin(kept: Mapping[str, Any]) -> Run:
+        def begin(db: Connection, kept: Mapping[str, Any]) -> Run:
             run = runs.begin(db, spec, SystemClock().time(), kept)
             jobs.requeue_failures(db, run.id, ordered=ordered)
             return run
@@ -305,13 +292,9 @@ async def retry(
     return await _continued(dest, task, options, on_event, stop, client)
 
 
-_Task = tuple[RunSpec, Callable[[Mapping[str, Any]], Run]]
-"""What a run does, and what begins it with the kept options of the command."""
-
-
 async def _continued(
     dest: str | Path,
-    task: Callable[[Connection], _Task | None],
+    task: Callable[[Connection], tuple[RunSpec, Begin] | None],
     options: Options | None,
     on_event: Listener | None,
     stop: asyncio.Event | None,
@@ -320,17 +303,16 @@ async def _continued(
     """Continue an existing mirror with the task that its ledger gives, if there is one."""
     options = await with_client(instance("options", Options, options), client)
     dest_address = await asyncio.to_thread(mirror_at, dest, options)
-
-    async def work(on_event: Listener | None, stop: asyncio.Event) -> MirrorReport:
-        async with opened_workspace(dest_address, on_event) as workspace:
-            found = await on_ledger(workspace, lambda: task(workspace.db))
-            if found is not None:
-                return await continue_run(
-                    dest_address, workspace, *found, options, on_event=on_event, stop=stop
+    async with _watched(options, dest_address, on_event, stop) as (listener, stopping, dashboard):
+        report = None
+        async with opened_workspace(dest_address, listener) as workspace:
+            if (found := await workspace.on_ledger(task)) is not None:
+                report = await continue_run(
+                    dest_address, workspace, *found, options, on_event=listener, stop=stopping
                 )
-        return await asyncio.to_thread(_nothing_to_resume, dest, options)
-
-    return await _watched(work, options, dest_address, on_event, stop)
+        if report is None:
+            report = await asyncio.to_thread(_nothing_to_resume, dest, options)
+    return replace(report, dashboard=dashboard)
 
 
 async def plan(

@@ -12,9 +12,10 @@ an error the same is done, as far as the disk allows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import NamedTuple
 
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
@@ -27,7 +28,7 @@ from stacpull.engine.network import Network, SourceAddress, login_advice, open_n
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.run_control import FailureLimit, passed_on, unless_stopped, walk_and_transfer
+from stacpull.engine.run_control import FailureLimit, beside, unless_stopped, walk_and_transfer
 from stacpull.engine.run_stats import RunStats
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
@@ -66,31 +67,59 @@ _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
 
 
+class OpenedSource(NamedTuple):
+    """What a run has before it opens DEST."""
+
+    started: Started
+    """The store process."""
+    journal: Journal
+    network: Network
+    source: Source
+
+
+@asynccontextmanager
+async def opened_source(
+    dest: DestAddress,
+    address: SourceAddress,
+    options: Options,
+    *,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> AsyncIterator[OpenedSource]:
+    """Start a store process, and open the network and SOURCE of a run.
+
+    Args:
+        dest: DEST.
+        address: SOURCE.
+        options: How to transfer.
+        on_event: As for `mirror`.
+        stop: As for `mirror`.
+
+    Raises:
+        InterruptedRunError: `stop` was set before SOURCE was open.
+        SourceError, CredentialsError: SOURCE cannot be opened.
+    """
+    secrets = Secrets()
+    journal = Journal(dest.log, secrets, SystemClock(), on_event)
+    network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
+    async with StoreClient.started(dest.modules) as started, network_opened as network:
+        source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
+        yield OpenedSource(started, journal, network, source)
+
+
 class MirrorRun:
     """Executes one run."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        started: Started,
-        run: Run,
-        source: Source,
-        network: Network,
-        options: Options,
-        journal: Journal,
-        *,
-        stop: asyncio.Event,
+        self, workspace: Workspace, run: Run, opened: OpenedSource, options: Options, *, stop: asyncio.Event
     ) -> None:
         self._workspace = workspace
-        self._started = started
         self._run = run
-        self._source = source
-        self._network = network
+        self._started, self._emit, self._network, self._source = opened
         if workspace.lease is not None:
-            network.secrets.add(*workspace.lease.secrets)
+            self._network.secrets.add(*workspace.lease.secrets)
         self._options = options
-        self._clock = network.clock
-        self._emit = journal
+        self._clock = self._network.clock
         self._stop = stop
         self._failures = FailureLimit(options.max_failures, self._stop)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -98,51 +127,29 @@ class MirrorRun:
             workspace.destination,
             workspace.bucket,
             run,
-            network.secrets,
+            self._network.secrets,
             checksum=options.recorded_checksum,
-            slots=network.share.slots,
+            slots=self._network.share.slots,
             on_event=self._emit,
             on_broken=self._break,
         )
-        self._stats = RunStats(run, self._store, network)
+        self._stats = RunStats(run, self._store, self._network)
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
-    @classmethod
-    async def execute(
-        cls,
-        dest_address: DestAddress,
-        address: SourceAddress,
-        options: Options,
-        begun: Callable[[Source], AbstractAsyncContextManager[tuple[Workspace, Run]]],
-        *,
-        on_event: Listener | None,
-        stop: asyncio.Event,
-    ) -> MirrorReport:
-        """Execute a run to its end, or until stopped, with a store process and a network of its own.
-
-        Args:
-            dest_address: DEST.
-            address: SOURCE.
-            options: How to transfer.
-            begun: Opens the workspace and begins the run, once SOURCE is open.
-            on_event: As for `mirror`.
-            stop: As for `mirror`.
+    async def execute(self) -> MirrorReport:
+        """Execute the run to its end, or until stopped.
 
         Raises:
-            InterruptedRunError: `stop` was set before SOURCE was open.
             StacpullError: The error that stopped the run. Finished work is recorded.
         """
-        secrets = Secrets()
-        journal = Journal(dest_address.log, secrets, SystemClock(), on_event)
-        network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
-        async with StoreClient.started(dest_address.modules) as started, network_opened as network:
-            source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
-            async with begun(source) as (workspace, run):
-                mirror_run = cls(workspace, started, run, source, network, options, journal, stop=stop)
-                async with passed_on(stop, mirror_run._store.stop):
-                    return await mirror_run._execute()
+        async with beside(self._pass_on_stop()):
+            return await self._execute()
+
+    async def _pass_on_stop(self) -> None:
+        await self._stop.wait()
+        self._store.stop()
 
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
@@ -22,7 +23,7 @@ from stacpull.events import Listener, Notice
 if TYPE_CHECKING:
     from stacpull.engine.workers import JobRunner
 
-_GRACE = 5.0
+GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ async def walk_and_transfer(
             await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             pool.stop()
-            await asyncio.wait([running], timeout=_GRACE)
+            await asyncio.wait([running], timeout=GRACE)
             running.cancel()
         await asyncio.wait([running, walking])
         for task in (*others, stopped):
@@ -104,16 +105,16 @@ class FailureLimit:
     """
 
     def __init__(self, most: int | None, stop: asyncio.Event) -> None:
-        self._most = most
+        self._most = inf if most is None else most
         self._stop = stop
         self._failed = 0
 
     def count(self, failed: int) -> bool:
         """Add to the number of failed assets (`DeferredFailures`); return True if too many have failed."""
         self._failed += failed
-        if self._is_exceeded():
+        if self._failed > self._most:
             self._stop.set()
-        return self._is_exceeded()
+        return self._failed > self._most
 
     def check(self) -> None:
         """Raise if too many have failed.
@@ -121,14 +122,11 @@ class FailureLimit:
         Raises:
             StacpullError: More assets have failed than are allowed.
         """
-        if self._is_exceeded():
+        if self._failed > self._most:
             raise StacpullError(
                 f"The run stopped after {self._failed:,} failures (--max-failures {self._most}): the rest is "
                 "pending. `stacpull failures` says why; `stacpull resume` continues."
             )
-
-    def _is_exceeded(self) -> bool:
-        return self._most is not None and self._failed > self._most
 
 
 @asynccontextmanager
@@ -147,77 +145,50 @@ async def timed_stop(
     if stop.is_set():
         stopping.set()
 
-    def on_time() -> None:
-        if on_event is not None and not stopping.is_set():
-            on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after): resume to continue."))
+    async def pass_on() -> None:
+        try:
+            async with asyncio.timeout(seconds or None):
+                await stop.wait()
+        except TimeoutError:
+            if on_event is not None and not stopping.is_set():
+                text = f"Stopping after {seconds:,g} s (--stop-after): resume to continue."
+                on_event(Notice("info", text))
         stopping.set()
 
-    timer = asyncio.get_running_loop().call_later(seconds, on_time) if seconds else None
-    async with passed_on(stop, stopping.set):
-        try:
-            yield stopping
-        finally:
-            if timer is not None:
-                timer.cancel()
+    async with beside(pass_on()):
+        yield stopping
 
 
 @asynccontextmanager
-async def passed_on(stop: asyncio.Event, on_stop: Callable[[], object]) -> AsyncIterator[None]:
-    """Call `on_stop` once `stop` is set, until the block ends."""
-
-    async def wait() -> None:
-        await stop.wait()
-        on_stop()
-
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` as a task until the block ends."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(wait())
+            running = group.create_task(work)
             try:
                 yield
             finally:
-                waiting.cancel()
+                running.cancel()
 
 
-async def within_grace(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
-    """Run `work` to its end. A few seconds after a stop it is cancelled.
-
-    Args:
-        work: It may check `stop` to end early by itself.
-        stop: Set to end the work early.
-
-    Returns:
-        The result of `work`, None if it was cancelled.
+async def unless_stopped(
+    work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
+) -> T:
+    """Return the result of `work`; it is cancelled `grace` seconds after a stop.
 
     Raises:
-        BaseExceptionGroup: The errors of `work`.
+        InterruptedRunError: It was cancelled.
     """
-    working = await _raced(work, stop, grace=_GRACE)
-    return None if working.cancelled() else working.result()
-
-
-async def unless_stopped(work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event) -> T:
-    """Return the result of `work`; a stop cancels it.
-
-    Raises:
-        InterruptedRunError: `stop` was set before the work had ended.
-    """
-    if stop.is_set():
-        raise InterruptedRunError("Interrupted.")
     with ungrouped():
-        working = await _raced(work(), stop, grace=0)
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(work())
+            stopped = group.create_task(stop.wait())
+            if stop.is_set() and not grace:
+                working.cancel()
+            await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([working], timeout=grace)
+            working.cancel()
+            stopped.cancel()
     if working.cancelled():
         raise InterruptedRunError("Interrupted.")
     return working.result()
-
-
-async def _raced(work: Coroutine[Any, Any, T], stop: asyncio.Event, grace: float) -> asyncio.Task[T]:
-    """Run `work` to its end. It is cancelled `grace` seconds after a stop."""
-    async with asyncio.TaskGroup() as group:
-        working = group.create_task(work)
-        stopped = group.create_task(stop.wait())
-        news: list[asyncio.Future[Any]] = [working, stopped]
-        await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait([working], timeout=grace)
-        working.cancel()
-        stopped.cancel()
-    return working

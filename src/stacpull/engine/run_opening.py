@@ -1,12 +1,11 @@
-"""Opening the workspace of a mirror, and continuing a run whose SOURCE is in the ledger."""
+"""Continuing a mirror whose SOURCE is in its ledger: `resume`, `retry`, `verify --repair`, stored input."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -14,21 +13,20 @@ import attrs
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_input import path_of_input, remove_signatures
-from stacpull.engine.mirror import MirrorRun
+from stacpull.engine.mirror import MirrorRun, opened_source
 from stacpull.engine.network import options_and_address
-from stacpull.engine.workspace import Workspace, open_workspace
+from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import require
 from stacpull.errors import CredentialsError, UsageError
-from stacpull.events import Listener, Notice
-from stacpull.ledger.database import ledger_path, open_reader, translated
+from stacpull.events import Listener
+from stacpull.ledger.database import Connection, open_reader
 from stacpull.ledger.meta import is_named_source
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.reports import MirrorReport
-from stacpull.sources.source import Source
-from stacpull.threads import in_thread
 from stacpull.urls import is_local
 
-T = TypeVar("T")
+Begin = Callable[[Connection, Mapping[str, Any]], Run]
+"""Begins a run in the ledger with the kept options of the command."""
 
 
 async def with_client(options: Options, client: Any = None) -> Options:
@@ -40,85 +38,8 @@ async def with_client(options: Options, client: Any = None) -> Options:
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
     if options.uses_dask:
-        await asyncio.to_thread(_check_workers, options)
+        await asyncio.to_thread(lambda: require("stacpull.workers", "dask", "--dask").check(options))
     return options
-
-
-def _check_workers(options: Options) -> None:
-    require("stacpull.workers", "dask", "--dask").check(options)
-
-
-async def _refuse_unnamed(workspace: Workspace, source: str, opened: str) -> None:
-    """Reject a local SOURCE that only the ledger names, because another person may have made the ledger.
-
-    Args:
-        workspace: The opened mirror.
-        source: SOURCE in the ledger: a URL, or another text that names a file.
-        opened: The URL to open.
-
-    Raises:
-        UsageError: SOURCE is local, and this user did not name it for this very ledger.
-    """
-    if not is_local(opened) or await on_ledger(workspace, lambda: is_named_source(workspace.db, source)):
-        return
-    path = unquote(urlsplit(opened).path)
-    dest = workspace.destination.staged.work
-    raise UsageError(
-        f"The ledger of {dest} names local files as its source ({path}), but it is a copy, or was not "
-        f"made by you. If you want these files to be read, name them: stacpull mirror {path} {dest}"
-    )
-
-
-async def continue_run(
-    dest_address: DestAddress,
-    workspace: Workspace,
-    spec: RunSpec,
-    begin: Callable[[Mapping[str, Any]], Run],
-    options: Options,
-    *,
-    on_event: Listener | None,
-    stop: asyncio.Event,
-) -> MirrorReport:
-    """Continue a run, whatever its kind, as it was started. Its SOURCE comes from the ledger.
-
-    The run's `fixed` options always apply. Its `kept` options apply where `options` has the default.
-
-    Args:
-        dest_address: DEST.
-        workspace: The opened mirror.
-        spec: The task of the run.
-        begin: Returns the run, which gets the kept options. It changes the ledger, so it is called
-            once all arguments are accepted. If SOURCE then refuses or does not answer, `resume` continues the
-            run.
-        options: How to transfer.
-        on_event: As for `mirror`.
-        stop: As for `mirror`.
-
-    Raises:
-        UsageError: Its SOURCE is local, and this user did not name it for this very ledger.
-        CredentialsError: The credentials of the run must be given again; the message names them.
-        InterruptedRunError, SourceError, DestinationError: As for `mirror`.
-    """
-    input_file = await asyncio.to_thread(path_of_input, workspace.destination.staged.work, spec.source)
-    options, address = options_and_address(spec.source, options, input_file, named=False)
-    if input_file is None:
-        await _refuse_unnamed(workspace, spec.source, address.url)
-    missing = [name for name in spec.credential_names if name not in address.credential_names]
-    if missing and not (address.headers or address.query or options.filled_profile):
-        raise CredentialsError(
-            f"The run was started with {' and '.join(missing)}: to continue, give the same again."
-        )
-    run = await on_ledger(workspace, lambda: begin(options.kept))
-    options = options.of_run({**spec.fixed, **run.kept})
-
-    @asynccontextmanager
-    async def begun(_: Source) -> AsyncIterator[tuple[Workspace, Run]]:
-        yield workspace, run
-
-    report = await MirrorRun.execute(dest_address, address, options, begun, on_event=on_event, stop=stop)
-    if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(remove_signatures, workspace.destination.staged.work, spec.source)
-    return report
 
 
 def mirror_at(dest: str | Path, options: Options) -> DestAddress:
@@ -134,38 +55,58 @@ def mirror_at(dest: str | Path, options: Options) -> DestAddress:
     return dest_address
 
 
-@asynccontextmanager
-async def opened_workspace(
-    dest_address: DestAddress, on_event: Listener | None = None, *, adopt: bool = False
-) -> AsyncIterator[Workspace]:
-    """Open the workspace of DEST and close it at the end of the block, both in a thread.
+async def continue_run(
+    dest_address: DestAddress,
+    workspace: Workspace,
+    spec: RunSpec,
+    begin: Begin,
+    options: Options,
+    *,
+    on_event: Listener | None,
+    stop: asyncio.Event,
+) -> MirrorReport:
+    """Continue a run, whatever its kind, as it was started.
+
+    The run's `fixed` options always apply. Its `kept` options apply where `options` has the default.
 
     Args:
         dest_address: DEST.
-        on_event: Called with a notice if a bucket does not answer.
-        adopt: As for `open_workspace`.
+        workspace: The opened mirror.
+        spec: The task of the run.
+        begin: Called once all arguments are accepted, because it changes the ledger. If SOURCE then refuses
+            or does not answer, `resume` continues the run.
+        options: How to transfer.
+        on_event: As for `mirror`.
+        stop: As for `mirror`.
 
     Raises:
-        DestinationError: as `open_workspace`. An error of the block itself takes precedence.
+        UsageError: Its SOURCE is local, and this user did not name it for this very ledger: another person
+            may have made the ledger.
+        CredentialsError: The credentials of the run must be given again; the message names them.
+        InterruptedRunError, SourceError, DestinationError: As for `mirror`.
     """
-    loop = asyncio.get_running_loop()
-
-    def on_silent(text: str) -> None:
-        if on_event is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(on_event, Notice("warning", text))
-
-    async with in_thread(
-        open_workspace(dest_address.work, dest_address.bucket, on_silent, adopt=adopt)
-    ) as workspace:
-        yield workspace
-
-
-async def on_ledger(workspace: Workspace, function: Callable[[], T]) -> T:
-    """Run `function` in a thread, before the store process opens the ledger or after it has closed it."""
-
-    def call() -> T:
-        with translated(ledger_path(workspace.destination.staged.work)):
-            return function()
-
-    return await asyncio.to_thread(call)
+    work = workspace.destination.staged.work
+    input_file = await asyncio.to_thread(path_of_input, work, spec.source)
+    options, address = options_and_address(spec.source, options, input_file, named=False)
+    if (
+        input_file is None
+        and is_local(address.url)
+        and not await workspace.on_ledger(lambda db: is_named_source(db, spec.source))
+    ):
+        path = unquote(urlsplit(address.url).path)
+        raise UsageError(
+            f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was not "
+            f"made by you. If you want these files to be read, name them: stacpull mirror {path} {work}"
+        )
+    missing = [name for name in spec.credential_names if name not in address.credential_names]
+    if missing and not (address.headers or address.query or options.filled_profile):
+        raise CredentialsError(
+            f"The run was started with {' and '.join(missing)}: to continue, give the same again."
+        )
+    run = await workspace.on_ledger(lambda db: begin(db, options.kept))
+    options = options.of_run({**spec.fixed, **run.kept})
+    async with opened_source(dest_address, address, options, on_event=on_event, stop=stop) as opened:
+        report = await MirrorRun(workspace, run, opened, options, stop=stop).execute()
+    if input_file is not None and report.state == "complete":
+        await asyncio.to_thread(remove_signatures, work, spec.source)
+    return report

@@ -23,8 +23,8 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_writer import sent_document
 from stacpull.engine.run_control import timed_stop
-from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client
-from stacpull.engine.workspace import Workspace
+from stacpull.engine.run_opening import continue_run, mirror_at, with_client
+from stacpull.engine.workspace import Workspace, opened_workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
 from stacpull.json_values import object_or_empty
@@ -94,8 +94,8 @@ async def verify(
     async with opened_workspace(dest_address, on_event) as workspace:
         await reporter.run(lambda: check.inspect(workspace.db))
         fixed = await _repair(check, dest_address, workspace, options, on_event, stop)
-        totals = await on_ledger(workspace, lambda: check.conclude(workspace.db))
-        remaining = await on_ledger(workspace, lambda: check.remaining(workspace.db, fixed))
+        totals = await workspace.on_ledger(check.conclude)
+        remaining = await workspace.on_ledger(lambda db: check.remaining(db, fixed))
         return check.report(totals, fixed, remaining)
 
 
@@ -108,12 +108,12 @@ async def _repair(
     stop: asyncio.Event,
 ) -> MirrorReport | None:
     """Fetch what the check found damaged. Return None if it found nothing that can be fetched."""
-    if not await on_ledger(workspace, lambda: check.is_repairable(workspace.db)):
+    if not await workspace.on_ledger(check.is_repairable):
         return None
-    spec = await on_ledger(workspace, lambda: check.repair_spec(workspace.db))
+    spec = await workspace.on_ledger(check.repair_spec)
 
-    def begin(kept: Mapping[str, Any]) -> Run:
-        return check.begin(workspace, spec, kept)
+    def begin(db: Connection, kept: Mapping[str, Any]) -> Run:
+        return check.begin(db, workspace.destination, spec, kept)
 
     options = await with_client(options)
     async with timed_stop(stop, options.stop_after, on_event) as stopping:
@@ -205,14 +205,13 @@ class _Verification:
             )
         return replace(last, kind="repair")
 
-    def begin(self, workspace: Workspace, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
+    def begin(self, db: Connection, files: StoredFiles, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
         """Record in the ledger what to repair, and return the run that repairs it."""
-        db = workspace.db
         run = runs.begin(db, spec, SystemClock().time(), kept)
         jobs.mark_documents(db, self._items)
         for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
             rows = self._assets[start : start + _CLAIMED_AT_ONCE]
-            jobs.requeue_damaged(db, run.id, _source_hrefs(db, workspace.destination, rows))
+            jobs.requeue_damaged(db, run.id, _source_hrefs(db, files, rows))
         jobs.take_over_pending(db, run.id)
         return replace(run, counters=runs.counters(db, run.id))
 
