@@ -17,7 +17,7 @@ import stacpull
 from stacpull import child_process
 from stacpull.dest_address import DestAddress
 from stacpull.engine import workspace as module
-from stacpull.engine.workspace import opened_workspace
+from stacpull.engine.run_opening import opened_workspace
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import ItemId
 

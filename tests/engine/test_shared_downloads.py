@@ -1,4 +1,4 @@
-"""What a second asset with the same href gets: a link to the first one's file, its bytes, or a fetch."""
+"""What a second asset with the same href gets: the first one's bytes, a link to its file, or a fetch."""
 
 from __future__ import annotations
 
@@ -51,60 +51,65 @@ def destination(tmp_path: Path) -> Iterator[LocalStore]:
         yield found
 
 
-def placed(destination: LocalStore, content: bytes = BODY) -> int:
-    """Put a file in the place of job 1; return its inode."""
-    inode = destination.staged.write_part("one", content)
-    assert destination.place([Placement("one", "c/1", "a.pdf", may_replace=True)])[0] is None
-    return inode
-
-
 def in_turn(destination: LocalStore, within: Fetching, *jobs: Job) -> list[Arrival]:
     async def work() -> list[Arrival]:
-        sharing = SharedDownloads(within, destination, checksum="sha256")
+        sharing = SharedDownloads(within, destination)
         return [await sharing.fetch(one, count_refusal=True) for one in jobs]
 
     return asyncio.run(work())
 
 
-def test_a_repeated_href_is_linked_to_the_first_file(destination: LocalStore) -> None:
+def test_bytes_in_memory_are_used_again(destination: LocalStore) -> None:
     within = Fetching()
-    inode = placed(destination)
-    _, second, third = in_turn(destination, within, job(1), job(2), job(3))
+    assert in_turn(destination, within, job(1), job(2))[1].body == BODY
     assert within.fetched == [1]
-    for one in (second, third):
-        part = destination.staged.parts / one.part
-        assert (part.stat().st_ino, one.digest, one.body) == (inode, SHA, None)
+
+
+class Long(Fetching):
+    """Gives a part."""
+
+    def __init__(self, destination: LocalStore) -> None:
+        super().__init__()
+        self._staged = destination.staged
+
+    async def fetch(
+        self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
+    ) -> Arrival:
+        await super().fetch(job, count_refusal=count_refusal, started=started)
+        name = f"{job.row}.0.part"
+        await asyncio.to_thread(self._staged.write_part, name, BODY)
+        return arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
+
+
+@pytest.mark.parametrize("placed", ["no", "yes", "another"])
+def test_a_part_is_linked_wherever_its_file_is_now(destination: LocalStore, placed: str) -> None:
+    within = Long(destination)
+
+    def place() -> None:
+        if placed != "no":
+            assert destination.place([Placement("1.0.part", "c/1", "a.pdf", may_replace=True)])[0] is None
+        if placed == "another":
+            destination.staged.write_part("other", BODY)
+            assert destination.place([Placement("other", "c/1", "a.pdf", may_replace=True)])[0] is None
+
+    async def work() -> tuple[Arrival | None, Arrival | None]:
+        sharing = SharedDownloads(within, destination)
+        first = await sharing.fetch(job(1), count_refusal=True)
+        await asyncio.to_thread(place)
+        return first, await sharing.fetch(job(2), count_refusal=True)
+
+    first, second = asyncio.run(work())
+    assert first is not None
+    assert second is not None
+    assert (second.part, second.digest) == ("2.0.part", SHA)
+    assert within.fetched == ([1, 2] if placed == "another" else [1])
 
 
 def test_an_etag_of_another_url_than_the_planned_one_is_not_kept(destination: LocalStore) -> None:
     """The next run would send it to the planned URL."""
-    placed(destination)
     alternate = job(2, "https://h.example/gone.pdf").at(("https://h.example/a.pdf",))
     first, second, third = in_turn(destination, Fetching(), job(1), alternate, job(3))
     assert (first.etag, second.etag, third.etag) == ('"e"', None, '"e"')
-
-
-@pytest.mark.parametrize("there", [None, b"olde", b"longer than it"])
-def test_the_bytes_are_copied_if_another_file_has_the_path(
-    destination: LocalStore, there: bytes | None
-) -> None:
-    within = Fetching()
-    if there is not None:
-        placed(destination, there)
-    assert in_turn(destination, within, job(1), job(2))[1].body == BODY
-    assert within.fetched == [1]
-    assert list(destination.staged.parts.iterdir()) == []
-
-
-def test_bytes_in_memory_are_used_again_where_a_link_would_be_a_download(tmp_path: Path) -> None:
-    """Of an object in a bucket."""
-    within = Fetching()
-    with closing(LocalStore(tmp_path)) as destination:
-        placed(destination)
-        destination.is_local = False
-        assert in_turn(destination, within, job(1), job(2))[1].body == BODY
-        assert destination.staged.list_parts() == []
-    assert within.fetched == [1]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,7 @@ def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: LocalStore) -
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
-        sharing = SharedDownloads(within, destination, checksum="sha256")
+        sharing = SharedDownloads(within, destination)
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in (1, 2))
         return await asyncio.gather(*fetching, return_exceptions=True)
 
@@ -148,7 +153,7 @@ def test_assets_waiting_for_a_failed_one_share_one_fetch(destination: LocalStore
     within = Fetching(failing=1)
 
     async def work() -> list[Arrival | BaseException]:
-        sharing = SharedDownloads(within, destination, checksum="sha256")
+        sharing = SharedDownloads(within, destination)
         fetching = (sharing.fetch(job(row), count_refusal=True) for row in range(1, 9))
         return await asyncio.gather(*fetching, return_exceptions=True)
 

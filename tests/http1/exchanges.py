@@ -202,9 +202,7 @@ async def _outcome_in(
     s3 = S3Transport(http, aws, options, clock=SystemClock())
     transports = {"http": http, "https": http, "s3": s3}
     client = Client(transports, gates, clock, allow_downgrade=True)
-    shared = SharedDownloads(
-        Fetcher(client, parts, clock=clock), cast("LocalStore", _Parts(directory)), checksum=None
-    )
+    shared = SharedDownloads(Fetcher(client, parts, clock=clock), cast("LocalStore", _Parts(directory)))
     retried: list[Failure] = []
     tools = TransferTools(
         shared, ItemReader(_no_item, clock), RetryPolicy(retries, base=0.0), clock, retried.append

@@ -32,9 +32,16 @@ from stacpull.engine.mirror import MirrorRun, opened_source
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
-from stacpull.engine.run_opening import Begin, continue_run, mirror_at, with_client
+from stacpull.engine.run_opening import (
+    Begin,
+    continue_run,
+    mirror_at,
+    on_ledger,
+    opened_workspace,
+    with_client,
+)
 from stacpull.engine.selection_checks import check_syntax, validate
-from stacpull.engine.workspace import opened_workspace, refuse_own_catalog
+from stacpull.engine.workspace import refuse_own_catalog
 from stacpull.errors import ForgottenCursorError, InterruptedRunError, UsageError
 from stacpull.events import Listener, Notice, without_secrets
 from stacpull.filters.labels import class_list, item_labels
@@ -164,7 +171,7 @@ async def _mirror(
         async with opened_source(dest_address, address, options, on_event=on_event, stop=stop) as opened:
             await unless_stopped(lambda: validate(opened.source, selection, layout), stop)
             async with opened_workspace(dest_address, on_event, adopt=options.adopt) as workspace:
-                run = await workspace.on_ledger(lambda db: _begun(spec, db, options.kept))
+                run = await on_ledger(workspace, lambda db: _begun(spec, db, options.kept))
                 return await MirrorRun(workspace, run, opened, options, stop=stop).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(dest_address.work).exists):
@@ -306,7 +313,7 @@ async def _continued(
     async with _watched(options, dest_address, on_event, stop) as (listener, stopping, dashboard):
         report = None
         async with opened_workspace(dest_address, listener) as workspace:
-            if (found := await workspace.on_ledger(task)) is not None:
+            if (found := await on_ledger(workspace, task)) is not None:
                 report = await continue_run(
                     dest_address, workspace, *found, options, on_event=listener, stop=stopping
                 )

@@ -85,7 +85,7 @@ def open_pool(
         has_file=has_file,
         on_detail=on_detail,
     )
-    shared = SharedDownloads(fetcher, destination, checksum=checksum)
+    shared = SharedDownloads(fetcher, destination)
     whole: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:
         from stacpull.engine.adoption import AdoptingFetcher  # noqa: PLC0415 -- few runs adopt

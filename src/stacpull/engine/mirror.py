@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
@@ -29,7 +29,7 @@ from stacpull.engine.pool import JobQueue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import FailureLimit, beside, unless_stopped, walk_and_transfer
-from stacpull.engine.run_stats import RunStats
+from stacpull.engine.run_stats import RunStats, nothing_to_fetch
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
@@ -45,6 +45,7 @@ from stacpull.errors import (
     cause,
 )
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger import runs
 from stacpull.ledger.runs import EndState, Run
 from stacpull.models import Job
@@ -154,15 +155,13 @@ class MirrorRun:
     async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
         if (lease := self._workspace.lease) is not None and lease.before is not None:
-            text = f"This run takes over from {lease.before}, which must not use DEST any more."
-            self._emit(Notice("warning", text))
+            self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
         if advice := login_advice(self._run.spec.source, self._options):
-            self._emit(Notice("warning", advice))
+            self._warn(advice)
         error: BaseException | None = None
         try:
             async with self._opened_store():
                 await self._transfer()
-                await self._prune()
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
@@ -171,8 +170,13 @@ class MirrorRun:
                 dest = self._workspace.destination.staged.work
                 error = await asyncio.to_thread(as_destination_error, error, dest)
         try:
-            if error is None and not (self._cut_short or self._stop.is_set()):
-                error = self._left_over()
+            counters = self._store.counters
+            is_left = not counters["walk_ended"] or counters["assets_pending"]
+            if is_left and error is None and not (self._cut_short or self._stop.is_set()):
+                error = StacpullError(
+                    "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
+                    "please report it. Finished work is safe; run the same command again to continue."
+                )
             report = await self._conclude(error)
         finally:
             with suppress(*([] if error is None else [Exception])):  # the first error counts
@@ -201,8 +205,7 @@ class MirrorRun:
             is_in_order = True
             if self._options.items_parquet is not None:
                 await self._store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
-            self._warn_of_layout(await self._store.call(runs.layout_before, self._run.id))
-            await self._warn_of_little_room()
+            await self._warn_of_destination()
             yield
         finally:
             await self._store.outcomes.flush()
@@ -219,28 +222,42 @@ class MirrorRun:
             raise self._broken.result()
 
     async def _finish_catalog(self) -> None:
-        if self._run.spec.kind == "mirror" and not self._stop.is_set():
-            try:
-                await self._read_collections()
-            except InterruptedRunError:
-                self._cut_short = True
+        """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
+        try:
+            if self._run.spec.kind == "mirror" and not self._stop.is_set():
+                for name in await self._store.call(StoreOperations.collections_to_read):
+                    with suppress(SourceError, CredentialsError, UsageError):
+                        document = await unless_stopped(partial(self._source.collection, name), self._stop)
+                        kept = clean_document(document, self._network.secrets)
+                        await self._store.call(StoreOperations.keep_collection, name, kept)
+        except InterruptedRunError:
+            self._cut_short = True
         try:
             await self._store.call(StoreOperations.write_catalogs)
         except InterruptedRunError:
             self._cut_short = True
 
-    async def _read_collections(self) -> None:
-        """Read the documents of collections with items of this run, because they also change."""
-        for name in await self._store.call(StoreOperations.collections_to_read):
-            with suppress(SourceError, CredentialsError, UsageError):
-                document = await unless_stopped(partial(self._source.collection, name), self._stop)
-                kept = clean_document(document, self._network.secrets)
-                await self._store.call(StoreOperations.keep_collection, name, kept)
-
     def _break(self, error: BaseException) -> None:
         """Record that nothing can be written any more."""
         if not self._broken.done():
             self._broken.set_result(error)
+
+    async def _warn_of_destination(self) -> None:
+        """Warn of another layout of existing files, and of little room."""
+        before, now = await self._store.call(runs.layout_before, self._run.id), self._options.layout
+        if before not in (None, now):
+            self._warn(f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}.")
+        destination = self._workspace.destination
+        work = destination.staged.work
+        disk = await asyncio.to_thread(disk_of, work)
+        where = "at the destination" if destination.is_local else f"in the work directory {work}"
+        if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
+            self._warn(f"Only {disk.bytes_free / 1e6:,.0f} MB are free {where}.")
+        if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
+            self._warn(f"Only {disk.inodes_free:,} files (inodes) are free {where}.")
+
+    def _warn(self, text: str) -> None:
+        self._emit(Notice("warning", text))
 
     # --- the transfer ------------------------------------------------------------------------------------
 
@@ -266,32 +283,8 @@ class MirrorRun:
         if not self._summary.items_unseen:
             await self._store.call(StoreOperations.forget_unwanted)
         self._failures.check()
-
-    async def _prune(self) -> None:
-        """Prune, if `--prune` is given and everything else is done."""
-        if not self._options.prune:
-            return
-        await self._store.call(Publisher.publish_all)
-        if (why := self._why_unfinished()) is not None:
-            self._emit(Notice("warning", f"Nothing was pruned: {why}."))
-            return
-        from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
-
-        reader = ItemReader(self._source.item, self._clock)
-        secrets = self._network.secrets
-        gone = Pruning(self._store, self._run.id, self._source, reader, secrets, self._emit, self._stop)
-        await gone.run(self._run.spec.selection, self._summary, remove=self._options.prune == "remove")
-
-    def _why_unfinished(self) -> str | None:
-        """Return why this run cannot prune, None if it can."""
-        counters = self._store.counters
-        if self._run.spec.kind != "mirror":
-            return "only `mirror` looks for items that are gone"
-        if self._stop.is_set():
-            return "the run was stopped"
-        if not counters["walk_ended"]:
-            return "the walk has not ended"
-        return "some assets are still pending" if counters["assets_pending"] else None
+        if self._options.prune:
+            await self._prune()
 
     async def _transfers(self, queue: JobQueue[Job], reader: ItemReader, parts: FileParts) -> JobRunner:
         """Return the pool, or the workers of `--dask`."""
@@ -331,7 +324,27 @@ class MirrorRun:
             )
         )
 
-    # --- messages and reports ----------------------------------------------------------------------------
+    async def _prune(self) -> None:
+        """Remove what is gone upstream, if everything else is done."""
+        await self._store.call(Publisher.publish_all)
+        counters, why = self._store.counters, None
+        if self._run.spec.kind != "mirror":
+            why = "only `mirror` looks for items that are gone"
+        elif self._stop.is_set():
+            why = "the run was stopped"
+        elif not counters["walk_ended"]:
+            why = "the walk has not ended"
+        elif counters["assets_pending"]:
+            why = "some assets are still pending"
+        if why is not None:
+            self._warn(f"Nothing was pruned: {why}.")
+            return
+        from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
+
+        reader = ItemReader(self._source.item, self._clock)
+        secrets = self._network.secrets
+        gone = Pruning(self._store, self._run.id, self._source, reader, secrets, self._emit, self._stop)
+        await gone.run(self._run.spec.selection, self._summary, remove=self._options.prune == "remove")
 
     async def _tick(self) -> None:
         ticks = 0
@@ -343,84 +356,61 @@ class MirrorRun:
             self._emit(self._stats.progress())
             await asyncio.to_thread(self._emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._save_effort()
-
-    async def _save_effort(self) -> None:
-        """Add the effort since the last call to the ledger."""
-        await self._store.call(StoreOperations.add_effort, self._stats.spend())
-
-    def _warn_of_layout(self, before: str | None) -> None:
-        """Warn if existing files follow another layout than this run."""
-        now = self._options.layout
-        if before not in (None, now):
-            text = f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}."
-            self._emit(Notice("warning", text))
-
-    async def _warn_of_little_room(self) -> None:
-        destination = self._workspace.destination
-        disk = await asyncio.to_thread(disk_of, destination.staged.work)
-        where = (
-            "at the destination"
-            if destination.is_local
-            else f"in the work directory {destination.staged.work}"
-        )
-        if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
-            self._emit(Notice("warning", f"Only {disk.bytes_free / 1e6:,.0f} MB are free {where}."))
-        if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
-            self._emit(Notice("warning", f"Only {disk.inodes_free:,} files (inodes) are free {where}."))
+                await self._store.call(StoreOperations.add_effort, self._stats.spend())
 
     # --- the end -----------------------------------------------------------------------------------------
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, if the disk allows it, and return the report."""
-        progress = self._stats.progress()
-        state = self._end_state(progress, error)
+        progress, counters, spec = self._stats.progress(), self._store.counters, self._run.spec
+        self._emit(progress)
+        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
+        state: EndState = "complete" if is_done and error is None else "interrupted"
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            state = "failed"
+        if state == "complete" and spec.kind == "mirror":
+            warning = nothing_to_fetch(
+                seen=progress.items_seen,
+                matched=progress.items_matched,
+                planned=progress.assets_planned,
+                excluded=counters.get("assets_excluded") or 0,
+                pages=counters.get("assets_pages") or 0,
+            )
+            if warning is not None:
+                self._warn(warning)
         reason = str(error) if error is not None else self._summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
-        self._emit(progress)
-        warning = self._stats.of_nothing()
-        if warning is not None and state == "complete" and self._run.spec.kind == "mirror":
-            self._emit(Notice("warning", warning))
-        ended: EndState = "failed"
+        recorded: EndState = "failed"
         findings, destination = RunFindings({}, {}, 0), self._workspace.destination
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self._save_effort()
+                await self._store.call(StoreOperations.add_effort, self._stats.spend())
                 await self._store.call(StoreOperations.end_run, state, reason)
-                ended = state
+                recorded = state
             with unless_first:
                 findings = await self._store.call(StoreOperations.findings)
             if lost := findings.counts.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._emit(Notice("warning", f"{what} missing in {destination.name} and planned again."))
+                self._warn(f"{what} missing in {destination.name} and planned again.")
         finally:
-            self._emit(RunEnded(self._run.id, ended))
+            self._emit(RunEnded(self._run.id, recorded))
             await asyncio.to_thread(self._emit.flush)
-        return self._stats.report(
-            state,
-            reason,
-            findings,
+        shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
+        counts: dict[str, Any] = {name: getattr(progress, name) for name in shared} | findings.counts
+        whole = progress.assets_done - findings.counts.get("assets_clipped", 0)
+        return MirrorReport(
+            **counts,
+            state=state,
+            assets_whole=whole if spec.selection.clip else 0,
+            items_failed=(counters.get("items_failed") or 0) + findings.unwritten,
             items_unseen=self._summary.items_unseen,
-            missing_ok=self._options.missing == "ok",
+            items_without_label=findings.left_out.get(NO_LABEL_IN_NOMENCLATURE, 0),
+            items_left_out=findings.left_out,
+            run=self._run.id,
+            source=spec.source,
             dest=destination.name,
             work=None if destination.is_local else str(destination.staged.work),
+            reason=reason,
+            missing_ok=self._options.missing == "ok",
         )
-
-    def _left_over(self) -> StacpullError | None:
-        """Return the error for a run that has work left although nothing stopped it, else None."""
-        counters = self._store.counters
-        if counters["walk_ended"] and not counters["assets_pending"]:
-            return None
-        return StacpullError(
-            "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
-            "please report it. Finished work is safe; run the same command again to continue."
-        )
-
-    def _end_state(self, progress: Progress, error: BaseException | None) -> EndState:
-        if error is not None and not isinstance(error, asyncio.CancelledError):
-            return "failed"
-        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
-        if is_done and error is None:
-            return "complete"
-        return "interrupted"

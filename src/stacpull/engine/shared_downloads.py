@@ -5,33 +5,26 @@ An asset is identified by its item and key, so each has its own row and path; on
     the first job for the href     the other job
     there is none                  becomes the first, and fetches
     has not ended                  waits until it has
-    has received the asset         gets a hard link to its file, or its bytes if the file is not in place yet
-                                   or links are not supported; they are then a part like any. For a
-                                   bucket, it gets the bytes if they are in memory, or fetches
+    has received the asset         gets its bytes if they are in memory, or a hard link to its file
     has failed                     becomes the first, or waits for the job that did so before
     has received the asset, but    fetches, and is the first from then on (its item states another size or
-    its file cannot be used        checksum, or the file is not proven)
+    its file cannot be linked      checksum, or another file has the path)
 
 Hrefs with a query are not shared, because most are signed and differ. A job that waits keeps its slot, which
-bounds how many wait.
-
-A link is only made if the file is proven to be the first job's, by its identity or its SHA-256: an older
-version or a file of the user may have that path. Only recent hrefs and 2 MiB of bodies are remembered, by
-each process separately.
+bounds how many wait. Only recent hrefs and 2 MiB of bodies are remembered, by each process separately.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.digests import digest_of, recorded
-from stacpull.models import Arrival, Checksum, Job, PieceBuffer
+from stacpull.models import Arrival, Job, PieceBuffer
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.arrival import arrival_of
@@ -72,10 +65,9 @@ class Download(msgspec.Struct, eq=False):
 class SharedDownloads:
     """Makes one attempt at an asset by `fetcher`, unless another asset has the same href."""
 
-    def __init__(self, fetcher: Fetcher, destination: Store, *, checksum: str | None) -> None:
+    def __init__(self, fetcher: Fetcher, destination: Store) -> None:
         self.fetcher = fetcher
         self._destination = destination
-        self._checksum = checksum
         self._recent: OrderedDict[str, Download] = OrderedDict()
         self._bytes = 0
 
@@ -152,48 +144,37 @@ class SharedDownloads:
             self._bytes -= first.weight
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
-        """Make an asset from the file or body of the first job for its href; None if it must be fetched."""
+        """Make an asset from the body or file of the first job for its href; None if it must be fetched."""
         shared = first.received
-        if shared is None or not _may_be(job, first.job, shared):
+        if shared is None or job.size not in {None, shared.size}:
             return None
-        if not self._destination.is_local:
-            return None if shared.body is None else _arrival_like(shared, job, shared.body)
-        received = await asyncio.to_thread(self._linked, job, first, shared)
-        return received or (None if shared.body is None else _arrival_like(shared, job, shared.body))
+        if job.checksum is not None and job.checksum != first.job.checksum:
+            return None
+        content: memoryview | str | None = shared.body
+        if content is None and self._destination.is_local:
+            content = await asyncio.to_thread(self._linked, job, first, shared)
+        if content is None:
+            return None
+        return arrival_of(
+            job,
+            shared.size,
+            shared.filename,
+            shared.etag,
+            content,
+            digest=shared.digest,
+            verified=not shared.unproven,
+        )
 
-    def _linked(self, job: Job, first: Download, shared: Arrival) -> Arrival | None:
-        """Link a part to the file of the first job; None if it is not in place, or not proven."""
-        for path in _places(shared):  # the complete part first, which is then renamed to the other path
-            try:
-                part, linked = linked_part(self._destination, job, path)
-            except OSError:
-                continue
-            if self._is_proven(part, first, shared, linked=linked):
-                received = _arrival_like(shared, job, part)
-                if shared.body is not None and self._checksum is not None:
-                    received.digest = digest_of(Checksum(self._checksum, b""), shared.body)
-                return received
-            self._destination.staged.drop_part(part)
+    def _linked(self, job: Job, first: Download, shared: Arrival) -> str | None:
+        """Link a part to the file of the first job; None if that file is not there (any more)."""
+        staged = self._destination.staged
+        for path in (f"{PARTS}/{shared.part}", shared.path):  # the complete part, or its final name
+            with suppress(OSError):
+                part, _ = linked_part(self._destination, job, path)
+                if (found := staged.part_identity(part)) is not None and found[0] == first.identity:
+                    return part
+                staged.drop_part(part)
         return None
-
-    def _is_proven(self, part: str, first: Download, shared: Arrival, *, linked: bool) -> bool:
-        """Return True if a part is the file of the first job, by its identity or its content."""
-        found = self._destination.staged.part_identity(part)
-        if found is None or found[1] != shared.size:
-            return False
-        if linked and found[0] == first.identity:
-            return True
-        if shared.body is not None:
-            digest, algorithm = hashlib.sha256(shared.body).digest(), "sha256"
-        elif shared.digest is not None and not linked:
-            digest, algorithm = shared.digest, recorded(shared.digest).algorithm
-        else:
-            return False
-        if self._destination.staged.state_of_part(part, algorithm=algorithm).digest != digest:
-            return False
-        if linked:
-            first.identity = found[0]
-        return True
 
 
 def linked_part(store: Store, job: Job, path: str) -> tuple[str, bool]:
@@ -209,27 +190,3 @@ def linked_part(store: Store, job: Job, path: str) -> tuple[str, bool]:
     for left in (f"{stem}.json", f"{stem}.have"):
         store.staged.drop_part(left)
     return f"{stem}.part", store.staged.link_part(f"{stem}.part", store, path)
-
-
-def _may_be(job: Job, first: Job, shared: Arrival) -> bool:
-    """Return True if no statement of the item contradicts the result for another asset."""
-    return job.size in {None, shared.size} and (job.checksum is None or job.checksum == first.checksum)
-
-
-def _places(shared: Arrival) -> list[str]:
-    """Return the possible paths of the file of an asset, relative to DEST: its final name may be taken."""
-    has_file = shared.body is None and shared.part
-    return [f"{PARTS}/{shared.part}", shared.path] if has_file else [shared.path]
-
-
-def _arrival_like(shared: Arrival, job: Job, content: memoryview | str) -> Arrival:
-    """Return the asset of `job`, which has the content of another one: bytes, or a part."""
-    return arrival_of(
-        job,
-        shared.size,
-        shared.filename,
-        shared.etag,
-        content,
-        digest=shared.digest,
-        verified=not shared.unproven,
-    )

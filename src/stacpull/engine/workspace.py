@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -15,7 +13,6 @@ from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError, UsageError
-from stacpull.events import Listener, Notice
 from stacpull.ledger import meta
 from stacpull.ledger.backup import backed_up
 from stacpull.ledger.database import (
@@ -32,12 +29,6 @@ from stacpull.store.disk_errors import destination_error
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.store_choice import open_files, open_store, store_kind
-from stacpull.threads import in_thread
-
-if TYPE_CHECKING:
-    from stacpull.dest_address import DestAddress
-
-T = TypeVar("T")
 
 
 class Workspace(msgspec.Struct, frozen=True):
@@ -51,34 +42,6 @@ class Workspace(msgspec.Struct, frozen=True):
     lease: BucketLease | None = None
     """The lease of the prefix, if DEST is a bucket."""
     bucket: BucketLocation | None = None
-
-    async def on_ledger(self, function: Callable[[Connection], T]) -> T:
-        """Call a function in a thread, before the store process opens the ledger or after it closed it."""
-
-        def call() -> T:
-            with translated(ledger_path(self.destination.staged.work)):
-                return function(self.db)
-
-        return await asyncio.to_thread(call)
-
-
-@asynccontextmanager
-async def opened_workspace(
-    dest: DestAddress, on_event: Listener | None = None, *, adopt: bool = False
-) -> AsyncIterator[Workspace]:
-    """Open DEST in a thread, and close it there at the end of the block, as `open_workspace` does.
-
-    `on_event` gets a notice if a bucket does not answer. An error of the block precedes one of closing.
-    """
-    loop = asyncio.get_running_loop()
-
-    def on_silent(text: str) -> None:
-        if on_event is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(on_event, Notice("warning", text))
-
-    async with in_thread(open_workspace(dest.work, dest.bucket, on_silent, adopt=adopt)) as workspace:
-        yield workspace
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_writer import sent_document
 from stacpull.engine.run_control import timed_stop
-from stacpull.engine.run_opening import continue_run, mirror_at, with_client
-from stacpull.engine.workspace import Workspace, opened_workspace
+from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client
+from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
 from stacpull.json_values import object_or_empty
@@ -94,8 +94,8 @@ async def verify(
     async with opened_workspace(dest_address, on_event) as workspace:
         await reporter.run(lambda: check.inspect(workspace.db))
         fixed = await _repair(check, dest_address, workspace, options, on_event, stop)
-        totals = await workspace.on_ledger(check.conclude)
-        remaining = await workspace.on_ledger(lambda db: check.remaining(db, fixed))
+        totals = await on_ledger(workspace, check.conclude)
+        remaining = await on_ledger(workspace, lambda db: check.remaining(db, fixed))
         return check.report(totals, fixed, remaining)
 
 
@@ -108,9 +108,9 @@ async def _repair(
     stop: asyncio.Event,
 ) -> MirrorReport | None:
     """Fetch what the check found damaged. Return None if it found nothing that can be fetched."""
-    if not await workspace.on_ledger(check.is_repairable):
+    if not await on_ledger(workspace, check.is_repairable):
         return None
-    spec = await workspace.on_ledger(check.repair_spec)
+    spec = await on_ledger(workspace, check.repair_spec)
 
     def begin(db: Connection, kept: Mapping[str, Any]) -> Run:
         return check.begin(db, workspace.destination, spec, kept)
