@@ -78,7 +78,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_dask": frozenset(
         {
-            "", "child_process", "clock", "config.environment", "config.options", "config.profiles",
+            "", "child_process", "clock", "config.environment", "config.options",
             "engine.channel", "engine.fetching", "engine.messages", "engine.network",
             "engine.outcome_sender", "engine.pool", "engine.run_control", "engine.workers",
             "errors", "events", "ledger.outcomes", "models", "net.addresses", "net.client",
@@ -101,10 +101,11 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_logins": frozenset(
         {
-            "arguments", "clock", "errors", "hosts", "models", "net.bodies", "net.client",
-            "net.host_credentials", "net.logins.fixed", "net.logins.login", "net.logins.netrc",
-            "net.logins.profile", "net.logins.registry", "net.redirects", "net.status",
-            "net.transport", "redact", "urls",
+            "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
+            "errors", "hosts", "models", "net.bodies", "net.client", "net.host_credentials",
+            "net.logins.fixed", "net.logins.login", "net.logins.netrc", "net.logins.profile",
+            "net.logins.registry", "net.redirects", "net.retry", "net.status", "net.transport", "redact",
+            "system", "urls",
         }
     ),
     "stacpull_raster": frozenset(

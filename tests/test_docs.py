@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from stacpull import reports
-from stacpull.config.profiles import ProfileState
-from stacpull.engine.credentials_check import CredentialsCheck
 from stacpull.events import Damage
 from stacpull.models import FailureKind
+from stacpull_logins.credentials_check import CredentialsCheck
+from stacpull_logins.profiles import ProfileState
 from stacpull_raster.headers_report import HeadersReport
 from stacpull_trace.report import TraceEstimate, TraceReport
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stacpull.config.options import Options as Options
     from stacpull.config.options import S3Options as S3Options
-    from stacpull.config.profiles import profile_options as profile_options
     from stacpull.engine.api import ClassInfo as ClassInfo
     from stacpull.engine.api import classes as classes
     from stacpull.engine.api import collections as collections
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from stacpull_export.export import export as export
     from stacpull_export.formats import ExportReport as ExportReport
     from stacpull_export.html_report import report as report
+    from stacpull_logins.profiles import profile_options as profile_options
     from stacpull_raster.header_table import headers as headers
     from stacpull_raster.headers_report import HeadersReport as HeadersReport
     from stacpull_trace.report import ScenePixels as ScenePixels
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
-    "stacpull.config.profiles": ("profile_options",),
+    "stacpull_logins.profiles": ("profile_options",),
     "stacpull.config.options": ("Options", "S3Options"),
     "stacpull.engine.api": (
         "ClassInfo",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 from stacpull.config.environment import add_variables, take_over
-from stacpull.config.profiles import profile_options
 from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import has_file_in, open_pool
 from stacpull.engine.messages import PartsWritten, error_report
@@ -73,6 +72,8 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     if wanted is None:
         return settings
     if wanted.profile is not None:
+        from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
+
         options = profile_options(options, wanted.profile)
     options, found = options_and_address(address.url, options, address.input_file, named=address.named)
     missing = [name for name in wanted.names if name not in found.credential_names]

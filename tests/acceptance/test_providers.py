@@ -31,8 +31,8 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import CredentialsError, MirrorReport, Options, mirror
-from stacpull.config.profiles import profile_options
 from stacpull.events import Notice
+from stacpull_logins.profiles import profile_options
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 pytestmark = pytest.mark.usefixtures("threaded_store")

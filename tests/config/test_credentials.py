@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from stacpull.config.credentials import _WANTED_PROFILES, builtin_query, header_fields, query_parameters
-from stacpull.config.profiles import profile_names
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
+from stacpull_logins.profiles import profile_names
 
 ENVIRONMENT = {"TOKEN": "planted-token", "EMPTY": "", "ODD": "a\r\nX-Injected: 1"}
 

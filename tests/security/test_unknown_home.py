@@ -10,12 +10,12 @@ import pytest
 
 from stacpull.aws_credentials import AwsCredentials
 from stacpull.aws_settings import AwsSettings
-from stacpull.config.profiles import find_profile, profile_names
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
 from stacpull.net.logins.netrc import Netrc
 from stacpull_cloud.bucket_kinds import S3
 from stacpull_cloud.services import Service
+from stacpull_logins.profiles import find_profile, profile_names
 
 KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"
 PROVIDER = '[login.own]\nkind = "bearer"\nhosts = ["data.example.org"]\ntoken = "${OWN_TOKEN}"\n'

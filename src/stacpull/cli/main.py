@@ -70,9 +70,7 @@ COMMANDS: dict[str, _LazyCommand] = {
         None,
         "Trace the scenes behind the pixels of an area, day by day.",
     ),
-    "credentials": _LazyCommand(
-        "stacpull.cli.credentials_command:credentials", "List the credential profiles, or check one."
-    ),
+    "credentials": _LazyCommand(None, "List the credential profiles, or check one."),
     "serve": _LazyCommand(
         None,
         "Run a replica of a service on this machine, for trials and tests.",

@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
+from stacpull import entry_points
 from stacpull.config.dest import bucket_url, dest_path, output_path
 from stacpull.config.options import BRIEF, BY_NAME, Option, options_of
 
@@ -163,9 +164,9 @@ def _configured(config: object) -> Iterator[str]:
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Return the names of credential profiles."""
-    from stacpull.config.profiles import profile_names
-
-    return [CompletionItem(name) for name in profile_names(os.environ) if name.startswith(typed)]
+    profile_names = entry_points.load("stacpull.profiles", "names")
+    names = profile_names(os.environ) if profile_names else []
+    return [CompletionItem(name) for name in names if name.startswith(typed)]
 
 
 _COMPLETIONS = {"collection": _collections, "credentials": _profiles}

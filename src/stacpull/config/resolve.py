@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import attrs
 import msgspec
 
+from stacpull import entry_points
 from stacpull.aws_settings import with_active_endpoints
 from stacpull.config import credentials, toml
 from stacpull.config.environment import completed
@@ -174,13 +175,9 @@ def _with_profile(options: Options, setting: Setting | None, variables: Mapping[
     """
     if setting is None or setting.where == "AWS_PROFILE":
         return options
-    from stacpull.config.profiles import refuse_misspelt, with_profile  # noqa: PLC0415 - most runs have none
-
-    name = str(setting.value)
+    with_profile = entry_points.load("stacpull.profiles", "options")
     without = attrs.evolve(options, s3=attrs.evolve(options.s3, profile=variables.get("AWS_PROFILE") or None))
-    found = with_profile(without, name, variables)
-    if found is None:
-        refuse_misspelt(name, variables)
+    found: Options | None = with_profile and with_profile(without, str(setting.value), variables)
     return found or options
 
 

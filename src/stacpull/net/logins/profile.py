@@ -1,8 +1,8 @@
 """Credential profiles as values: hosts, kinds of login with their secrets, and the logins of a profile.
 
-`config.profiles` reads a profile and fills in its secrets; `net.logins.registry` logs in. A kind of login is
-a class of the core (`net.logins.fixed`), or an entry point of the group `stacpull.logins`. Its fields are its
-TOML keys, declared and read like options (`arguments`), and it states the URLs that it requests.
+`stacpull_logins.profiles` reads a profile and fills in its secrets; `net.logins.registry` logs in. A kind of
+login is a class of the core (`net.logins.fixed`), or an entry point of the group `stacpull.logins`. Its
+fields are its TOML keys, declared and read like options (`arguments`). It states the URLs that it requests.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from stacpull.config.options import Options, S3Options
-from stacpull.config.profiles import listed, profile_options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.net.logins.fixed import BearerToken, UserPassword
@@ -15,6 +14,7 @@ from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation
 from stacpull_logins.grant import TokenGrant
+from stacpull_logins.profiles import listed, profile_options
 from stacpull_logins.sas import SasTokens
 from stacpull_logins.visit import Visit
 

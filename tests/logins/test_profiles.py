@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.config.profiles import Profile, find_profile, profile_names
 from stacpull.errors import UsageError
 from stacpull.hosts import origin_of
 from stacpull.net.logins.profile import HostPattern, keys_of
 from stacpull.net.logins.registry import kind_class, kind_names
+from stacpull_logins.profiles import Profile, find_profile, profile_names
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "configs" / "providers"

@@ -449,19 +449,23 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     return found
 
 
-def refuse_misspelt(name: str, environ: Mapping[str, str]) -> None:
-    """Reject a name that is similar to a profile's and not in the files of the AWS tools.
+def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
+    """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools.
 
-    Other names are passed to the AWS tools, which also look elsewhere.
+    A name that is similar to a profile's is passed to the AWS tools only if their files have it. Other names
+    are passed to them in any case, because they also look elsewhere.
 
     Raises:
-        UsageError: The name is rejected.
+        UsageError: The profile cannot be read, or its name is misspelt.
+        CredentialsError: None of its logins is complete.
     """
-    close = nearest(name, profile_names(environ))
+    found = with_profile(options, name, environ)
+    close = "" if found is not None else nearest(name, profile_names(environ))
     if close and not any(
         f"[{head}{name}]" in text for text in _aws_files(environ) for head in ("", "profile ")
     ):
         raise UsageError(f"There are no credentials {name}{close} `stacpull credentials list` shows them.")
+    return found
 
 
 def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:

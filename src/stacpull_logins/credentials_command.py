@@ -11,7 +11,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 
 if TYPE_CHECKING:
-    from stacpull.config.profiles import ProfileState
+    from stacpull_logins.profiles import ProfileState
 
 
 @command("list", *parameters.named("json"))
@@ -20,7 +20,7 @@ def list_profiles(session: CommandSession) -> None:
 
     --credentials also accepts the profiles of the AWS tools, which are not listed here.
     """
-    from stacpull.config.profiles import listed
+    from stacpull_logins.profiles import listed
 
     found = listed()
     session.print(
@@ -55,8 +55,8 @@ def check(session: CommandSession, name: str, url: str | None) -> None:
 
     Exit codes: 0 accepted, 2 no such profile, 3 refused or incomplete, 4 the service cannot be reached.
     """
-    from stacpull.config.profiles import profile_options
-    from stacpull.engine.credentials_check import check_credentials
+    from stacpull_logins.credentials_check import check_credentials
+    from stacpull_logins.profiles import profile_options
 
     found = session.run_cancelled(check_credentials(profile_options(session.options, name), url))
     if session.output.json:

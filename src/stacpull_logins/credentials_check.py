@@ -43,7 +43,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
     """Check whether the credentials of `options.filled_profile` are accepted.
 
     Args:
-        options: With a profile (`config.profiles.with_profile`).
+        options: With a profile (`profiles.with_profile`).
         url: The URL to request; None for the one of the profile.
 
     Raises:
