@@ -84,7 +84,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "errors", "events", "ledger.outcomes", "models", "net.addresses", "net.client",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
             "store.disk_errors", "store.local_store", "store.parts",
-            "store.worker_parts", "threads",
+            "store.part_files", "threads",
         }
     ),
     "stacpull_export": frozenset(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import secrets
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,7 +33,6 @@ from stacpull.events import Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Job
 from stacpull.net.client import NetworkCounters
-from stacpull.store.worker_parts import new_name
 from stacpull.threads import to_its_end
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -354,7 +354,7 @@ class Worker:
         """Has its number of slots, once it has created its directory."""
         self.slots = 0
         """Its simultaneous transfers; 0 until it gets jobs."""
-        self.parts = new_name()
+        self.parts = secrets.token_hex(8)
         """Its directory among the parts."""
 
     def fail(self, error: BaseException) -> None:

@@ -26,8 +26,8 @@ from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.local_store import LocalStore
+from stacpull.store.part_files import leave_unfinished
 from stacpull.store.parts import FileParts
-from stacpull.store.worker_parts import leave_unfinished
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 

@@ -29,7 +29,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     bench.publisher.add_recovered([first])
     bench.publisher.publish()  # renamed: the record waits for the next sync
     (bench.destination.staged.parts / "3.0.part").write_bytes(b"half")
-    (bench.destination.staged.parts / "3.0.json").write_bytes(
+    (bench.destination.staged.parts / "3.0.about").write_bytes(
         b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
     )
     assert bench.states()["a"] == 1

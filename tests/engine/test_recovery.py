@@ -402,7 +402,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
         "1.5.3;;x.whole",
         "1.0.999;;x.whole",
         "5.0.part",
-        "5.0.json",
+        "5.0.about",
     ],
 )
 def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, name: str) -> None:
@@ -454,13 +454,13 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
     bench.take_up()
     bench.plan(planned("i", ["a"]))
     (bench.destination.staged.parts / "1.0.part").write_bytes(b"half")
-    (bench.destination.staged.parts / "1.0.json").write_bytes(
+    (bench.destination.staged.parts / "1.0.about").write_bytes(
         b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
     )
     bench.close()
     bench = Bench(tmp_path)
     bench.take_up()
-    assert parts(tmp_path) == ["1.0.json", "1.0.part"]
+    assert parts(tmp_path) == ["1.0.about", "1.0.part"]
     assert sweep(bench.destination.staged.parts, lambda _row, _generation: True) == 0
     bench.close()
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")

@@ -52,7 +52,8 @@ BUILT_AT_RUN_TIME = {
 
 EXAMPLES: dict[str, str] = {
     "proxies.py:_WITH_PORT": "[::1]:8801",
-    "store/worker_parts.py:_NAME": "0123456789abcdef",
+    "store/part_files.py:_WORKER": "0123456789abcdef",
+    "store/part_files.py:_PAIR": "12.0.about",
     "catalog/collection.py:_CURRENT": "1.0.0",
     "catalog/collection.py:_UNTYPED": "1.0.0-beta",
     "catalog/collection.py:_VERSION": "1.0.0-beta.2",

@@ -71,23 +71,23 @@ def write(parts: Path) -> bytes:
 
 
 @ODD
-@pytest.mark.parametrize("name", ["1.0.part", "1.0.json", "1.0.new"])
+@pytest.mark.parametrize("name", ["1.0.part", "1.0.about"])
 def test_an_odd_part_cannot_be_resumed(parts: Path, victim: Path, odd: Odd, name: str) -> None:
     (parts / "1.0.part").write_bytes(b"123")
-    (parts / "1.0.json").write_bytes(ABOUT)
+    (parts / "1.0.about").write_bytes(ABOUT)
     (parts / name).unlink(missing_ok=True)
     odd(parts / name, victim)
     assert write(parts) in {b"nine byte", b"123nine byte"}  # the latter where all that is odd is the leftover
     assert (victim.read_bytes(), list(victim.parent.iterdir())) == (PRECIOUS, [victim])
-    odd_left = [path for path in parts.iterdir() if path.is_symlink() and path.suffix != ".new"]
+    odd_left = [path for path in parts.iterdir() if path.is_symlink()]
     assert odd_left == []
 
 
 @ODD
-@pytest.mark.parametrize("name", ["1.0.part", "1.0.json", "1.0.new"])
+@pytest.mark.parametrize("name", ["1.0.part", "1.0.about"])
 def test_an_odd_part_is_swept(parts: Path, victim: Path, odd: Odd, name: str) -> None:
     if name == "1.0.part":
-        (parts / "1.0.json").write_bytes(ABOUT)
+        (parts / "1.0.about").write_bytes(ABOUT)
     odd(parts / name, victim)
     assert sweep(parts, lambda _row, _generation: True) >= 1
     assert list(parts.iterdir()) == []
@@ -104,7 +104,7 @@ def test_a_part_replaced_after_its_check_is_not_written_through(parts: Path, vic
 
 def test_a_huge_description_is_not_read_completely(parts: Path) -> None:
     (parts / "1.0.part").write_bytes(b"123")
-    with (parts / "1.0.json").open("wb") as file:
+    with (parts / "1.0.about").open("wb") as file:
         file.truncate(1 << 40)
     assert asyncio.run(FileParts(parts).point(1, 0)) is None
 

@@ -122,8 +122,8 @@ def test_creating_a_part_again_removes_the_old_one(tmp_path: Path):
 
 def test_old_bytes_are_removed_before_the_new_description_is_written(tmp_path: Path):
     write_parked(tmp_path, 1, DATA)
-    (tmp_path / "1.1.json").unlink()
-    (tmp_path / "1.1.json").mkdir()
+    (tmp_path / "1.1.about").unlink()
+    (tmp_path / "1.1.about").mkdir()
 
     async def use() -> None:
         with pytest.raises(DestinationError):
@@ -152,12 +152,12 @@ def test_a_discarded_part_leaves_nothing(tmp_path: Path):
 
 
 DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
-    ("no description", lambda d: (d / "1.1.json").unlink()),
+    ("no description", lambda d: (d / "1.1.about").unlink()),
     ("no part", lambda d: (d / "1.1.part").unlink()),
     ("an empty part", lambda d: (d / "1.1.part").write_bytes(b"")),
-    ("a torn description", lambda d: (d / "1.1.json").write_bytes(b'{"etag":')),
-    ("another description", lambda d: (d / "1.1.json").write_bytes(b"[]")),
-    ("a weak one", lambda d: (d / "1.1.json").write_bytes(b'{"etag":"W/1","last_modified":null,"total":1}')),
+    ("a torn description", lambda d: (d / "1.1.about").write_bytes(b'{"etag":')),
+    ("another description", lambda d: (d / "1.1.about").write_bytes(b"[]")),
+    ("a weak one", lambda d: (d / "1.1.about").write_bytes(b'{"etag":"W/1","last_modified":null,"total":1}')),
 ]
 
 
@@ -166,13 +166,12 @@ def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, damage: Cal
     write_parked(tmp_path, 1, DATA)
     write_parked(tmp_path, 2, DATA)
     damage(tmp_path)
-    (tmp_path / "3.1.new").write_bytes(b"torn")
     (tmp_path / "4.1.5.whole").write_bytes(b"whole")
     store = FileParts(tmp_path)
     assert asyncio.run(store.point(1, 1)) is None
     removed = sweep(tmp_path, lambda _row, _generation: True)
-    assert listed(tmp_path) == ["2.1.json", "2.1.part", "4.1.5.whole"]
-    assert removed in {2, 3}
+    assert listed(tmp_path) == ["2.1.about", "2.1.part", "4.1.5.whole"]
+    assert removed in {1, 2}
     assert asyncio.run(store.point(2, 1)) is not None
 
 
@@ -181,7 +180,7 @@ def test_unwanted_parts_are_removed(tmp_path: Path):
         write_parked(tmp_path, row, DATA)
     store = FileParts(tmp_path)
     assert sweep(tmp_path, lambda row, generation: (row, generation) == (2, 1)) == 4
-    assert listed(tmp_path) == ["2.1.json", "2.1.part"]
+    assert listed(tmp_path) == ["2.1.about", "2.1.part"]
     assert asyncio.run(store.point(1, 1)) is None
 
 
@@ -206,10 +205,9 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path):
 @pytest.mark.parametrize("act", ["write", "discard", "park"])
 def test_a_part_on_a_full_disk_raises_and_can_be_removed(tmp_path: Path, act: str):
     """Writing to /dev/full fails with the real ENOSPC; the part can still be closed and removed."""
-    (tmp_path / "1.1.part").touch()
 
     async def use() -> None:
-        part = await (await opened_parts(tmp_path)).resume(1, 1)
+        part = await (await opened_parts(tmp_path)).create(1, 1, V1, None)
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, part._sink.fileno())
         os.close(full)
@@ -222,7 +220,7 @@ def test_a_part_on_a_full_disk_raises_and_can_be_removed(tmp_path: Path, act: st
             await part.discard()
 
     asyncio.run(use())
-    assert listed(tmp_path) == (["1.1.part"] if act == "park" else [])
+    assert listed(tmp_path) == (["1.1.about", "1.1.part"] if act == "park" else [])
 
 
 # Through the fetcher.

@@ -187,6 +187,5 @@ def linked_part(store: Store, job: Job, path: str) -> tuple[str, bool]:
         OSError: The file cannot be read.
     """
     stem = f"{job.row}.{job.generation}"
-    for left in (f"{stem}.json", f"{stem}.have"):
-        store.staged.drop_part(left)
+    store.staged.drop_part(f"{stem}.about")
     return f"{stem}.part", store.staged.link_part(f"{stem}.part", store, path)

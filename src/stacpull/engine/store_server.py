@@ -49,8 +49,8 @@ from stacpull.models import Arrival, Checksum
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.runtime import tune_memory
+from stacpull.store.part_files import is_worker
 from stacpull.store.protocol import Store
-from stacpull.store.worker_parts import is_name
 
 _AFTER_FAILURE = {
     one.__name__
@@ -241,7 +241,7 @@ class StoreServer:
         bodies = 0
         for arrival in arrivals:
             worker, slash, name = arrival.part.rpartition("/")
-            if slash and not is_name(worker):
+            if slash and not is_worker(worker):
                 raise ValueError(f"{arrival.part!r} is not the name of a part")
             if arrival.body is None:
                 continue

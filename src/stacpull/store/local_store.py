@@ -66,7 +66,7 @@ class LocalStore(DirectoryFiles):
             dest: The mirror.
             most_held: The most directories to hold open at once.
             sync: How files are synced; None for the cheapest method that is reliable there.
-            worker_parts: The directory of this worker among the parts (`store.worker_parts`).
+            worker_parts: The directory of this worker among the parts (`store.part_files`).
 
         Raises:
             DestinationError: It cannot be created or written.

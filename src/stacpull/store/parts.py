@@ -1,15 +1,9 @@
 """Part files on disk, which are written piece by piece and never visible under a final name.
 
-    parts/<row>.<generation>.part             the bytes so far
-    parts/<row>.<generation>.json             the description: ETag, Last-Modified, size, hash of the URL
-    parts/<row>.<generation>.have             the written ranges of a part with gaps (`store.part_files`)
-    parts/<row>.<generation>.<size>.whole     complete and checked, not published yet (`store.complete_parts`)
-
-The description is written before the first byte, so a part without one is removed. A part that could never be
-resumed (without a strong validator) has no description. After a kill, the size of the file counts, or for a
-part with gaps its log, which exists before the first gap. The bytes of a part are hashed again before it is
-resumed. A part, description or log that is not a regular file is not used: other people may have written to
-DEST, and a link among the parts must not redirect a write.
+Their names and descriptions are in `store.part_files`. A part that could never be resumed (without a strong
+validator) has no description. The bytes of a part are hashed again before it is resumed. A part or
+description that is not a regular file is not used: other people may have written to DEST, and a link among
+the parts must not redirect a write.
 
 aiofiles writes several pieces in one call of a thread, which also hashes them. A checksum needs its bytes in
 order: bytes after a gap are read again when the gap closes. This module does not sync; the publisher syncs
@@ -37,16 +31,7 @@ from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
 from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
-from stacpull.store.part_files import (
-    Pair,
-    PartLog,
-    description_of,
-    log_of,
-    part_files,
-    part_path,
-    read_point,
-    scan,
-)
+from stacpull.store.part_files import Pair, PartLog, about, part_path, read_point, scan
 from stacpull.store.regular import CREATE, open_regular
 
 P = ParamSpec("P")
@@ -88,9 +73,9 @@ class FileParts:
         path = self._path(row, generation)
         if self._shared is not None:
             left = part_path(self._shared, row, generation)
-            for old, new in zip(part_files(left)[::-1], part_files(path)[::-1], strict=True):
-                with suppress(FileNotFoundError):
-                    old.rename(new)
+            with suppress(FileNotFoundError):
+                about(left).rename(about(path))
+                left.rename(path)
         return read_point(path)
 
     def has_no_part(self, row: int, generation: int) -> bool:
@@ -110,7 +95,7 @@ class FileParts:
         return FilePart(sink, self._known, (row, generation), resumable=is_kept, durable=self._durable)
 
     async def resume(self, row: int, generation: int) -> FilePart:
-        sink = await _opened(partial(_resume, self._path(row, generation)), self._directory)
+        sink = await _opened(partial(_with_log, self._path(row, generation), "rb+"), self._directory)
         return FilePart(sink, self._known, (row, generation), resumable=True, durable=self._durable)
 
     def _scan(self) -> set[Pair]:
@@ -206,10 +191,12 @@ class _HashingFile(io.FileIO):
         self._hashers: tuple[Hasher, ...] = ()
         self.hashed = 0
         self._log = log
+        self._has_gaps = log is not None and log.have is not None
         self.path = path
         super().__init__(path, mode, opener=open_regular)
         size = os.fstat(self.fileno()).st_size
-        self.have: Spans = log.have if log else (Span(0, size),) if size else ()
+        whole = (Span(0, size),) if size else ()
+        self.have: Spans = whole if log is None or log.have is None else log.have
 
     def hash_with(self, hashers: tuple[Hasher, ...]) -> None:
         """Hash all bytes from the start: existing ones in `catch_up`, the others when they are written."""
@@ -240,16 +227,23 @@ class _HashingFile(io.FileIO):
                 self.hashed += len(data)
 
     def _write_at(self, offset: int, data: bytes) -> None:
-        if self._log is None and offset != beginning(self.have):
-            self._log = PartLog.begin(self.path, self.have)
+        if not self._has_gaps and offset != beginning(self.have):
+            self._has_gaps = True
+            for span in self.have or (Span(0, 0),):
+                self._note(span)
         rest, at = memoryview(data), offset
         while rest:
             written = os.pwrite(self.fileno(), rest, at)
             rest, at = rest[written:], at + written
         span = Span(offset, at)
+        if self._has_gaps:
+            self._note(span)
+        self.have = added(self.have, span)
+
+    def _note(self, span: Span) -> None:
+        """Record a range of a part that can be resumed."""
         if self._log is not None:
             self._log.note(span)
-        self.have = added(self.have, span)
 
     def catch_up(self) -> None:
         """Hash some of the bytes that were not hashed yet.
@@ -283,7 +277,7 @@ class _HashingFile(io.FileIO):
                 self._log.close()
 
     def finish(self, whole: Path | None, *, durable: bool = False) -> None:
-        """Close the file, give it its final name or remove it, then remove its description and log.
+        """Close the file, give it its final name or remove it, then remove its description.
 
         Args:
             whole: Its final name; None to remove it.
@@ -299,8 +293,7 @@ class _HashingFile(io.FileIO):
             self.path.unlink(missing_ok=True)
         else:
             self.path.replace(whole)
-        for other in part_files(self.path)[1:]:  # last: without its log a part with gaps looks complete
-            other.unlink(missing_ok=True)
+        about(self.path).unlink(missing_ok=True)  # last: without its records a part with gaps looks complete
 
 
 async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
@@ -333,31 +326,25 @@ def _create(path: Path, validator: Validator, total: int | None, origin: int | N
     """Create the description, if there is a validator, then an empty part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
-    about = description_of(path)
-    log_of(path).unlink(missing_ok=True)
-    if validator.resumable:
-        new = about.with_suffix(".new")
-        text = {
-            "etag": validator.etag,
-            "last_modified": validator.last_modified,
-            "total": total,
-            "origin": origin,
-        }
-        new.unlink(missing_ok=True)
-        with os.fdopen(open_regular(new, CREATE, mode=0o600), "wb") as file:
-            file.write(orjson.dumps(text))
-        new.replace(about)
-    else:
-        about.unlink(missing_ok=True)
-    return _HashingFile(path, "wb")
+    about(path).unlink(missing_ok=True)
+    if not validator.resumable:
+        return _HashingFile(path, "wb")
+    text = {
+        "etag": validator.etag,
+        "last_modified": validator.last_modified,
+        "total": total,
+        "origin": origin,
+    }
+    with os.fdopen(open_regular(about(path), CREATE, mode=0o600), "wb") as file:
+        file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
+    return _with_log(path, "wb")
 
 
-def _resume(path: Path) -> _HashingFile:
-    """Open a part and, if it has gaps, its log."""
-    log = PartLog.resume(path) if log_of(path).exists() else None
+def _with_log(path: Path, mode: str) -> _HashingFile:
+    """Open a part and its description."""
+    log = PartLog(path)
     try:
-        return _HashingFile(path, "rb+", log)
+        return _HashingFile(path, mode, log)
     except OSError:
-        if log is not None:
-            log.close()
+        log.close()
         raise

@@ -14,7 +14,7 @@ The ledger is written in between (`engine.publisher`): a reservation before `syn
 The interfaces document their methods; the classes that implement them add what is special to them.
 
 Paths are relative to DEST, with `/` between segments. Part names have no directory, except those in the
-directory of a worker (`store.worker_parts`).
+directory of a worker (`store.part_files`).
 """
 
 from __future__ import annotations

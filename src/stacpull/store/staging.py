@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stacpull.errors import DestinationError
-from stacpull.store import worker_parts
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error, destination_errors
 from stacpull.store.file_sync import FileSystem, file_system
 from stacpull.store.inspection import DirectoryFiles, state_of
-from stacpull.store.part_files import sweep
+from stacpull.store.part_files import is_worker, sweep
 from stacpull.store.protocol import FileState, IsStopped, PartEntry, StoredFiles, never
 from stacpull.store.regular import CREATE, open_regular
 
@@ -50,7 +49,7 @@ class StagedParts:
 
         Args:
             work: The work directory.
-            worker_parts: The directory of this worker among the parts (`store.worker_parts`); empty for the
+            worker_parts: The directory of this worker among the parts (`store.part_files`); empty for the
                 parts themselves.
             identity_of: Returns the identity of a part; by default its inode.
 
@@ -194,7 +193,7 @@ class StagedParts:
         found = []
         with destination_errors(self.work):
             for entry in list(os.scandir(self.parts)):
-                if worker_parts.is_name(entry.name):
+                if is_worker(entry.name):
                     continue
                 with suppress(FileNotFoundError):  # another process also writes parts
                     status = entry.stat(follow_symlinks=False)
@@ -223,8 +222,6 @@ class StagedParts:
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """Remove unfinished parts that cannot be resumed, or for which `keep(row, generation)` is False."""
         sweep(self.parts, keep)
-        with destination_errors(self.work):
-            worker_parts.remove_all(self.parts)
 
     # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
 
