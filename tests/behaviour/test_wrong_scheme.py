@@ -1,15 +1,20 @@
-"""Links of an http SOURCE that name https on the same host and port, where nothing speaks TLS."""
+"""Links that name the other scheme on the host and port of SOURCE, or https where nothing speaks TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
+import ssl
+import time
 from pathlib import Path
 
 from tests.acceptance.asset_host import AssetHost, Connection, quick
+from tests.net.certificates import certificate
 
 import stacpull
+
+__all__ = ["certificate"]
 
 
 def plain(connection: Connection) -> None:
@@ -20,8 +25,8 @@ def plain(connection: Connection) -> None:
         connection.answer(path.partition("?")[0])
 
 
-def page(host: AssetHost, number: int, *, following: str | None) -> bytes:
-    assets = {"data": {"href": f"{host.url}/assets/{number}.tif"}}
+def page(origin: str, number: int, *, following: str | None) -> bytes:
+    assets = {"data": {"href": f"{origin}/assets/{number}.tif"}}
     item = {"type": "Feature", "stac_version": "1.0.0", "id": f"i{number}", "collection": "c", "links": []}
     item |= {"geometry": None, "properties": {"datetime": "2020-01-01T00:00:00Z"}, "assets": assets}
     links = [{"rel": "next", "href": following}] if following else []
@@ -31,9 +36,51 @@ def page(host: AssetHost, number: int, *, following: str | None) -> bytes:
 def test_the_walk_continues_with_the_scheme_of_source(tmp_path: Path) -> None:
     with AssetHost(plain) as host:
         wrong = host.url.replace("http:", "https:")
-        host.contents["/items"] = page(host, 0, following=f"{host.url}/items2")
-        host.contents["/items2"] = page(host, 1, following=f"{wrong}/items3")
-        host.contents["/items3"] = page(host, 2, following=None)
+        host.contents["/items"] = page(host.url, 0, following=f"{host.url}/items2")
+        host.contents["/items2"] = page(host.url, 1, following=f"{wrong}/items3")
+        host.contents["/items3"] = page(host.url, 2, following=None)
         options = quick(retries=1)
         report = asyncio.run(stacpull.mirror(f"{host.url}/items", str(tmp_path / "m"), options=options))
     assert (report.state, report.items_seen, report.assets_done) == ("complete", 3, 3)
+
+
+def test_assets_behind_a_tls_proxy_are_read_with_the_scheme_of_source(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def encrypted(connection: Connection) -> None:
+        if connection.sock.recv(1, socket.MSG_PEEK) == b"\x16":
+            with context.wrap_socket(connection.sock, server_side=True) as connection.sock:
+                while (path := connection.request()) is not None:
+                    connection.answer(path.partition("?")[0])
+
+    with AssetHost(encrypted) as host:
+        inner = f"http://localhost:{host.port}"
+        host.contents["/items"] = page(inner, 0, following=f"{inner}/items2")
+        host.contents["/items2"] = page(inner, 1, following=None)
+        options = quick(retries=1, ca_bundle=certificate[0])
+        source = f"https://localhost:{host.port}/items"
+        report = asyncio.run(stacpull.mirror(source, str(tmp_path / "m"), options=options))
+    assert (report.state, report.items_seen, report.assets_done) == ("complete", 2, 2)
+
+
+def swallowing(connection: Connection) -> None:
+    """Read TLS without an answer, as a server does that waits for the end of a line."""
+    if connection.sock.recv(1, socket.MSG_PEEK) == b"\x16":
+        while connection.sock.recv(4096):
+            pass
+    plain(connection)
+
+
+def test_a_port_that_swallows_tls_does_not_hold_up_the_walk(tmp_path: Path) -> None:
+    with AssetHost(plain) as host, AssetHost(swallowing) as internal:
+        wrong = internal.url.replace("http:", "https:")
+        host.contents["/items"] = page(host.url, 0, following=f"{wrong}/items2")
+        host.contents["/items2"] = page(host.url, 1, following=None)
+        options = quick(retries=1, stall_timeout=1)
+        began = time.monotonic()
+        report = asyncio.run(stacpull.mirror(f"{host.url}/items", str(tmp_path / "m"), options=options))
+    assert (report.state, report.items_seen, report.assets_done) == ("complete", 2, 2)
+    assert time.monotonic() - began < 20  # each attempt took 30 s

@@ -201,7 +201,7 @@ async def _outcome_in(
     aws = AwsCredentials(AwsSettings(options.region, options.endpoint_url), keys=Credentials("key", "secret"))
     s3 = S3Transport(http, aws, options, clock=SystemClock())
     transports = {"http": http, "https": http, "s3": s3}
-    client = Client(transports, gates, clock, allow_downgrade=True)
+    client = Client(transports, gates, clock, source=f"http://127.0.0.1:{server.port}")
     shared = SharedDownloads(Fetcher(client, parts, clock=clock), cast("LocalStore", _Parts(directory)))
     retried: list[Failure] = []
     tools = TransferTools(

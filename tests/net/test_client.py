@@ -52,7 +52,7 @@ class Setting:
             credentials=HostCredentials(self.source, self.headers, self.query),
             secrets=Secrets([*self.headers.values(), *self.query.values()]),
             counters=self.counters,
-            allow_downgrade=self.source.startswith("http:"),
+            source=self.source,
         )
 
     @property

@@ -240,7 +240,7 @@ class FastPath:
 
     def begin(self, job: Job) -> bool:
         """Start to fetch an asset. Return False if the general path must do it."""
-        href = job.href
+        href = self._client.at_source(job.href)
         if job.stale or job.version_in_dest is not None or job.sha256 is not None:
             return False
         origin = self.origin(href)

@@ -31,7 +31,6 @@ from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
-from stacpull.urls import is_encrypted, is_web
 
 _PATIENCE = 4
 """Stall timeouts without a response after which a host counts as down: two minutes by default."""
@@ -168,7 +167,7 @@ async def open_network(
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
-        allow_downgrade=is_web(address.url) and not is_encrypted(address.url),
+        source=address.url,
         limits=_limits(options, clock),
         logged_in=None if logins is None else logins.transport_for,
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,

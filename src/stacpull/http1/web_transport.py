@@ -38,6 +38,7 @@ _KEEP_ALIVE = 15.0
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
 _PATIENCE = 5.0  # seconds for an address while there are others
+_HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 
 
 class WebTransport:
@@ -166,6 +167,7 @@ class WebTransport:
         """
         address, port = str(info[4][0]), int(info[4][1])
         tls, server_name = (self._tls, host.hostname) if host.is_tls else (None, None)
+        patience = min(_HANDSHAKE, self._settings.stall_timeout) if host.is_tls else None
         made: list[FastConnection] = []
 
         def remembered() -> FastConnection:
@@ -174,7 +176,12 @@ class WebTransport:
 
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                remembered, address, port, ssl=tls, server_hostname=server_name
+                remembered,
+                address,
+                port,
+                ssl=tls,
+                server_hostname=server_name,
+                ssl_handshake_timeout=patience,
             )
         except BaseException:
             for one in made:  # it may have the connection, and uvloop never reports its end

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock
-from stacpull.hosts import forget_hosts, host_of, scheme_of
+from stacpull.hosts import forget_hosts, host_of, origin_of, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import is_whole
@@ -122,7 +122,8 @@ class Client:
         credentials: SOURCE's credentials, if it has any.
         secrets: Removed from the messages of failures.
         counters: Updated with each request and body.
-        allow_downgrade: True if SOURCE is http: https may then redirect to http.
+        source: SOURCE's URL. If it is http, https may redirect to http. Its port speaks one protocol: a URL
+            with the other scheme and the same host and port is requested with the scheme of SOURCE.
         throttle_units: Seconds per unit of a number in the Retry-After of a 429, by host as in URLs; 1 for
             other hosts.
         limits: The user's limits on bytes and requests.
@@ -139,7 +140,7 @@ class Client:
         credentials: HostCredentials | None = None,
         secrets: Secrets | None = None,
         counters: NetworkCounters | None = None,
-        allow_downgrade: bool = False,
+        source: str = "",
         throttle_units: Mapping[str, float] | None = None,
         limits: Limits | None = None,
         logged_in: Callable[[str], Transport | None] | None = None,
@@ -155,7 +156,11 @@ class Client:
         self._secrets = Secrets() if secrets is None else secrets
         if credentials is not None:
             self._secrets.add(*credentials.values)
-        self.allow_downgrade = allow_downgrade
+        scheme, host, port = origin_of(source)
+        other = {"http": "https", "https": "http"}.get(scheme)
+        self.allow_downgrade = scheme == "http"
+        self._right = f"{scheme}://{host}:{port}/"
+        self._wrong = f"{other}://{host}:{port}/" if other and host else None
         self._throttle_units = dict(throttle_units or {})
         self._logged_in = logged_in or (lambda _url: None)
         self._routes: dict[str, Route] = {}
@@ -180,7 +185,10 @@ class Client:
             TransferError: As raised by the transport; REDIRECT, SCHEME; and by status, see `net.status`.
             CredentialsError: The host refused 50 requests in a row.
         """
-        start = request if isinstance(request, StartedExchange) else StartedExchange(request)
+        if isinstance(request, StartedExchange):
+            start = request
+        else:
+            start = StartedExchange(request._replace(url=self.at_source(request.url)))
         return Exchange(self, start, accept, count_refusal=count_refusal, wait=wait)
 
     @property
@@ -215,6 +223,12 @@ class Client:
                 self._routes[prefix] = route
         return route
 
+    def at_source(self, url: str) -> str:
+        """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
+        if self._wrong is None or not url.startswith(self._wrong):
+            return url
+        return self._right + url[len(self._wrong) :]
+
     def prepare(self, request: Request, route: Route) -> Request:
         """Return `request` with credentials if they are for its host, else without any. For `Exchange`."""
         if self._credentials is None:
@@ -232,7 +246,7 @@ class Client:
         Raises:
             TransferError: REDIRECT or SCHEME.
         """
-        location = response.headers.get("Location")
+        location = self.at_source(response.headers.get("Location", ""))
         target = next_hop(request.url, location, hops, allow_downgrade=self.allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(self.clean(replace(target, status=response.status)))

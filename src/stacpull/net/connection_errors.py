@@ -24,7 +24,7 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
         return Failure(FailureKind.ADDRESS, message, host=host)
     if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding
         return unknown_name(host)
-    if isinstance(error, TimeoutError) and error.errno is None:
+    if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:  # asyncio's own
         return connecting_stalled(host)
     if isinstance(error, ssl.SSLCertVerificationError):
         return bad_certificate(error, host)

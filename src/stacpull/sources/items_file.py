@@ -176,7 +176,7 @@ class FeaturesSource(ItemsFile):
         if following is None:
             return
         del features
-        later = read_pages(self._reader, following, page_size, on_notice)
+        later = read_pages(self._reader, following, page_size, on_notice, home=self.url)
         async with aclosing(linked_pages(later, resumed=True)) as pages:
             async for page in pages:
                 items = [item for item in page.items if self._wants(item)]

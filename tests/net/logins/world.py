@@ -36,7 +36,7 @@ async def client_for(
         clock,
         secrets=secrets,
         counters=counters,
-        allow_downgrade=True,
+        source="http://source.example",
         logged_in=logins.transport_for,
     )
     try:
