@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +70,6 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for member in value for text in _strings(member)]
     return [value] if isinstance(value, str) else []
-
-
-def test_events_are_passed_on_without_secrets(tmp_path: Path) -> None:
-    heard: list[Event] = []
-    secrets = Secrets()
-    journal = Journal(tmp_path / "log", secrets, VirtualClock(), heard.append)
-    secrets.add(Secret("hunter2hunter2"))  # known only when the source is opened
-    journal(Notice("warning", "asked hunter2hunter2"))
-    journal(Progress(items_seen=5))
-    assert heard == [Notice("warning", "asked ***"), Progress(items_seen=5)]
 
 
 def test_invalid_text_is_written_escaped(tmp_path: Path) -> None:
@@ -164,23 +151,3 @@ def test_a_full_disk_stops_no_run_because_of_its_log() -> None:
     journal(Notice("info", "There is no room for this."))
     journal.flush()
     assert not journal._lines
-
-
-class _SlowLines(deque[bytes]):
-    """Lets other threads run before each line is taken."""
-
-    def popleft(self) -> bytes:
-        time.sleep(0.0001)
-        return super().popleft()
-
-
-def test_two_threads_may_flush_at_once(tmp_path: Path) -> None:
-    """The thread of a cancelled flush continues while the run writes its last lines."""
-    journal = Journal(tmp_path / "log", Secrets(()), VirtualClock())
-    journal._lines = _SlowLines()
-    for number in range(100):
-        journal(Notice("info", str(number)))
-    with ThreadPoolExecutor(2) as threads:
-        for flushed in [threads.submit(journal.flush) for _ in range(2)]:
-            flushed.result()
-    assert [line["text"] for line in lines(tmp_path / "log")] == [str(number) for number in range(100)]

@@ -14,7 +14,6 @@ from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, FailureKind
 from stacpull.store.file_sync import FileSync, GroupSync
 from stacpull.store.local_store import LocalStore
@@ -188,23 +187,6 @@ def test_an_unknown_item_json_is_never_overwritten(
     assert bench.store.findings().unwritten == 0
 
 
-def test_item_json_of_the_mirror_is_replaced(bench: Bench, tmp_path: Path) -> None:
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
-    bench.publisher.publish_all()
-    before = (tmp_path / "c/i/i.json").read_bytes()
-    runs.end(bench.db, bench.run.id, "complete", None, 0)
-    planner = Planner(bench.db, runs.begin(bench.db, bench.run.spec, 0).id)
-    row = planned("i", "a")
-    document = row.cleaned.replace(b"{}", b'{"n":1}', 1)
-    newer = row._replace(updated="2024", cleaned=document)
-    for requested in planner.save_batch(PlanBatch(items=[newer]), 0).jobs:
-        bench.publisher.add_recovered([bench.arrive(requested, b"x")])
-    bench.publisher.publish_all()
-    after = (tmp_path / "c/i/i.json").read_bytes()
-    assert after != before
-    assert b'"n":1' in after
-
-
 def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_path: Path) -> None:
     bench.publisher.write_file(Path("c/collection.json"), b"1")
     bench.publisher.write_file(Path("c/collection.json"), b"2")
@@ -241,25 +223,6 @@ def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path
     bench.publisher.publish_all()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
     assert [one.kind for one in bench.failed] == [FailureKind.NAME]
-
-
-def test_an_etag_that_is_invalid_text_is_stored_escaped(bench: Bench, tmp_path: Path) -> None:
-    job = bench.plan(planned("i", "a")).jobs[0]
-    bench.publisher.add_recovered([bench.arrive(job, b"x", etag='"\udcff"', filename="\udcff")])
-    bench.publisher.publish_all()
-    assert bench.db.execute("SELECT etag FROM assets").fetchone() == ('"\\udcff"',)
-    assert list(tree(tmp_path)) == ["c/i/a.tif"]
-
-
-def test_a_failure_message_that_is_invalid_text_is_stored(bench: Bench) -> None:
-    job = bench.plan(planned("i", "a")).jobs[0]
-    bench.publisher._group.failures.append(
-        outcomes.AssetFailure(
-            job.row, job.item_row, job.generation, replace(BROKEN, message="went to \udcff")
-        )
-    )
-    bench.publisher.publish_all()
-    assert [one.message for one in views.failures(bench.db)] == ["went to ?"]
 
 
 @pytest.mark.parametrize(("seconds", "grouped"), [([3, 3, 0.1, 3, 3], True), ([3, 3, 3], False)])

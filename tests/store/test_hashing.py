@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from tests.transfer.test_multirange import (  # noqa: F401 - one is a fixture
 from stacpull.errors import DestinationError
 from stacpull.models import Checksum, Validator
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.checks import Body, ResponseInfo
 
 V1 = Validator('"v1"')
 STEP = 1 << 16
@@ -68,74 +66,6 @@ def test_a_file_received_out_of_order_is_checked_as_a_whole(
         assert hashlib.sha256(content).digest() == SHA256
 
     asyncio.run(live())
-
-
-@pytest.mark.usefixtures("small_steps")
-def test_a_digest_of_a_prefix_is_not_used(tmp_path: Path) -> None:
-    async def live() -> None:
-        part = await (await opened_parts(tmp_path)).create(1, 1, V1, len(DATA))
-        hashers = {"sha256": hashlib.sha256()}
-        await part.hash_with(hashers)
-        await part.put([(MIB, DATA[MIB:])])
-        await part.put([(0, DATA[:MIB])])
-        stated = Checksum("sha256", SHA256)
-        body = Body(ResponseInfo("http://h/k", V1, (), True, len(DATA), True), writer=part, hashers=hashers)
-        with pytest.raises(RuntimeError, match="hashed"):
-            body.digest(stated)
-        await part.caught_up()
-        assert body.digest(stated) == SHA256
-        await part.discard()
-
-    asyncio.run(live())
-
-
-class Watched:
-    """A hasher that signals when it has started, and is then slow."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.taken = 0
-
-    def update(self, data: bytes, /) -> None:
-        self.taken += len(data)
-        self.begun.set()
-        threading.Event().wait(0.01)
-
-    def digest(self) -> bytes:
-        return b""
-
-
-@pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("step", ["hash_with", "caught_up", "finish"])
-def test_a_stop_waits_for_at_most_one_hashing_step(tmp_path: Path, step: str) -> None:
-    async def live() -> int:
-        store, watched = await opened_parts(tmp_path), Watched()
-        part = await store.create(1, 1, V1, None)
-        if step == "hash_with":
-            await part.put([(0, DATA)])
-        else:
-            await part.hash_with({"slow": watched})
-            await part.put([(10, DATA[10:])])
-            await part.put([(0, DATA[:10])])
-        watched.begun.clear()
-        before = watched.taken
-        work = {
-            "hash_with": lambda: part.hash_with({"slow": watched}),
-            "caught_up": part.caught_up,
-            "finish": part.finish,
-        }
-        hashing = asyncio.create_task(work[step]())
-        await asyncio.to_thread(watched.begun.wait)
-        hashing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await hashing
-        await part.park()
-        point = await store.point(1, 1)
-        assert point is not None
-        assert point.size == len(DATA)
-        return watched.taken - before
-
-    assert asyncio.run(live()) <= 3 * STEP
 
 
 def test_a_truncated_part_is_a_destination_error(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -41,19 +40,6 @@ def test_paths_that_are_not_files(
 ) -> None:
     make(tmp_path / "x")
     assert state_of(root, "x", algorithm=algorithm) == FileState(obstacle=obstacle)
-
-
-@pytest.mark.parametrize("size", [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
-def test_a_file_has_its_size_and_hash(tmp_path: Path, root: int, size: int) -> None:
-    data = os.urandom(size)
-    (tmp_path / "x").write_bytes(data)
-    assert state_of(root, "x") == FileState(size, hashlib.sha256(data).digest())
-    assert state_of(root, "x", algorithm=None) == FileState(size)
-
-
-def test_a_long_file_is_given_up_when_stopped(tmp_path: Path, root: int) -> None:
-    (tmp_path / "x").write_bytes(bytes(5 << 20))
-    assert state_of(root, "x", is_stopped=lambda: True).digest is None
 
 
 @pytest.mark.parametrize(
@@ -138,16 +124,3 @@ def test_a_directory_that_was_missing_is_checked_again(tmp_path: Path, missing: 
         assert files.read(path) is None
         with pytest.raises(OSError, match="a link at"):
             files.open(path)
-
-
-def test_the_directories_that_are_remembered_are_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inspection, "_MOST_CHECKED", 3)
-    with closing(DirectoryFiles(tmp_path)) as files:
-        for name in "abcdef":
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "x").write_bytes(b"x")
-            assert files.state_of(f"{name}/x", algorithm=None) == FileState(1)
-        (tmp_path / "link").symlink_to("a")
-        assert files.state_of("link/x", algorithm=None) == FileState(obstacle="a link at link")

@@ -31,19 +31,6 @@ def tree(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
-def test_a_part_is_written_and_put_in_place(opened: LocalStore) -> None:
-    inode = opened.staged.write_part("1.whole", b"abc")
-    assert opened.place([Placement("1.whole", "c/i", "a.tif", may_replace=False)])[0] is None
-    assert opened.identity("c/i", "a.tif") == (inode, 3)
-    assert opened.read("c/i/a.tif") == b"abc"
-    assert opened.read("c/i/other") is None
-    assert list(opened.staged.parts.iterdir()) == []
-    assert opened.identity("c", "i") is None  # a directory is no file
-    opened.remove("c/i", "a.tif")
-    opened.remove("c/i", "a.tif")
-    assert opened.identity("c/i", "a.tif") is None
-
-
 def test_a_part_left_by_a_kill_is_overwritten(opened: LocalStore) -> None:
     opened.staged.write_part("1.whole", b"long and old")
     opened.staged.write_part("1.whole", b"new")
@@ -124,18 +111,6 @@ def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_
     assert tree(outside) == {}
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\0b", "x" * 256])
-def test_an_asset_without_a_valid_name_is_a_named_failure(opened: LocalStore, name: str) -> None:
-    opened.staged.write_part("1.whole", b"new")
-    for directory, last in (("c", name), (name or "c//d", "a.tif")):
-        if (directory, last) == ("a/b", "a.tif"):
-            continue  # two directories, fine
-        failure = opened.place([Placement("1.whole", directory, last, may_replace=True)])[0]
-        assert failure is not None
-        assert failure.kind is FailureKind.NAME
-    assert tree(opened.staged.parts) == {"1.whole": b"new"}
-
-
 @given(
     path=st.lists(st.text(alphabet="/.a\0~\u202e:é", max_size=4), min_size=1, max_size=4),
     name=st.text(max_size=6),
@@ -155,15 +130,6 @@ def test_hostile_names_never_leave_dest(
         assert (failure is None) == (not found[0].startswith("dest/.stacpull/parts/1.whole"))
     finally:
         dest.close()
-
-
-def test_changed_directories_are_returned_once_with_new_parents(opened: LocalStore) -> None:
-    assert opened.take_changed() == [""]  # DEST itself: `.stacpull` is in it
-    for number, directory in enumerate(["c/i", "c/i", "d"]):
-        opened.staged.write_part("p", b"")
-        opened.place([Placement("p", directory, f"{number}", may_replace=False)])
-    assert opened.take_changed() == ["", "c", "c/i", "d"]
-    assert opened.take_changed() == []
 
 
 def test_directories_that_a_killed_run_made_are_synced_by_the_next(
@@ -196,12 +162,6 @@ def test_a_removed_directory_is_not_synced_and_a_replaced_one_is_an_error(opened
     for replaced in ("file", "link"):
         with pytest.raises(DestinationError, match="cannot be written"), opened.opened([replaced]):
             pass
-
-
-def test_dest_is_made_with_all_its_parents(tmp_path: Path) -> None:
-    dest = LocalStore(tmp_path / "a" / "b" / "c")
-    dest.close()
-    assert (tmp_path / "a/b/c/.stacpull/parts").is_dir()
 
 
 @pytest.mark.parametrize("what", ["a file", "a file above", "a linked .stacpull"])

@@ -51,27 +51,6 @@ def test_a_kill_leaves_no_lock(dest: Path) -> None:
     MirrorLock(dest).close()
 
 
-def test_reading_the_lock_state_does_not_block_a_mirror(dest: Path) -> None:
-    """`status` locks for an instant: a mirror that starts just then is not refused."""
-    MirrorLock(dest).close()
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.001):
-            is_held(dest)
-
-    looking = [threading.Thread(target=look) for _ in range(3)]
-    for thread in looking:
-        thread.start()
-    try:
-        for _ in range(50):
-            MirrorLock(dest).close()
-    finally:
-        stop.set()
-        for thread in looking:
-            thread.join()
-
-
 def test_a_file_system_without_locks_is_reported(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(_fd: int, _operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")

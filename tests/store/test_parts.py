@@ -11,19 +11,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.store.opened_parts import opened_parts
 from tests.transfer.origin import Origin, Thing, client, origin
 
 from stacpull.errors import DestinationError
-from stacpull.models import Job, ResumePoint, Validator
+from stacpull.models import Job, Validator
 from stacpull.net.transport import TransferError
-from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.part_files import sweep
 from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.part_writer import Parts
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 DATA = random.Random(5).randbytes(100_000)
@@ -42,84 +38,6 @@ def write_parked(directory: Path, row: int, data: bytes, validator: Validator = 
     asyncio.run(write())
 
 
-def test_a_part_store_implements_the_protocol(tmp_path: Path):
-    parts: Parts = FileParts(tmp_path)
-    assert asyncio.run(parts.point(1, 1)) is None
-
-
-def test_a_finished_part_has_row_generation_and_size_in_its_name(tmp_path: Path):
-    directory = tmp_path / "not" / "there yet"
-
-    async def use() -> None:
-        store = await opened_parts(directory)
-        part = await store.create(12, 3, V1, None)
-        hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
-        await part.hash_with(hashers)
-        for start in range(0, len(DATA), 30_000):
-            await part.put([(part.size, DATA[start : start + 30_000])])
-        assert part.size == len(DATA)
-        name = await part.finish()
-        assert part.size == len(DATA)
-        assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
-        assert hashers["md5"].digest() == hashlib.md5(DATA, usedforsecurity=False).digest()
-        assert await asyncio.to_thread((directory / name).read_bytes) == DATA
-        assert parse_complete_part(name) == CompletePartName(12, 3, len(DATA), None, None)
-        assert await store.point(12, 3) is None
-
-    asyncio.run(use())
-    assert listed(directory) == [f"12.3.{len(DATA)}.whole"]
-
-
-@given(st.lists(st.tuples(st.integers(0, 40_000), st.booleans()), max_size=6))
-def test_a_part_resumes_after_any_stops(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]]
-):
-    """Write a piece, park, resume with a new store or the old one: bytes and hash are those of the whole."""
-    directory = tmp_path_factory.mktemp("parts")
-
-    async def use() -> None:
-        store = await opened_parts(directory)
-        written = b""
-        part = await store.create(1, 1, V1, len(DATA))
-        for length, same_store in steps:
-            piece = DATA[len(written) : len(written) + length]
-            await part.put([(part.size, piece)])
-            written += piece
-            await part.park()
-            store = store if same_store else await opened_parts(directory)
-            point = await store.point(1, 1)
-            assert point == (ResumePoint(len(written), V1, len(DATA)) if written else None)
-            part = await store.resume(1, 1)
-            assert part.size == len(written)
-        hashers = await part.hash_with({"sha256": hashlib.sha256()})
-        await part.put([(part.size, DATA[len(written) :])])
-        await part.finish()
-        assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
-
-    asyncio.run(use())
-
-
-def test_another_generation_is_another_part(tmp_path: Path):
-    write_parked(tmp_path, 1, b"old")
-    store = FileParts(tmp_path)
-    assert asyncio.run(store.point(1, 1)) is not None
-    assert asyncio.run(store.point(1, 2)) is None
-
-
-def test_creating_a_part_again_removes_the_old_one(tmp_path: Path):
-    write_parked(tmp_path, 1, DATA)
-
-    async def use() -> None:
-        store = await opened_parts(tmp_path)
-        part = await store.create(1, 1, Validator('"v2"'), None)
-        await part.put([(part.size, b"new")])
-        await part.park()
-        assert await store.point(1, 1) == ResumePoint(3, Validator('"v2"'), None)
-
-    asyncio.run(use())
-    assert (tmp_path / "1.1.part").read_bytes() == b"new"
-
-
 def test_old_bytes_are_removed_before_the_new_description_is_written(tmp_path: Path):
     write_parked(tmp_path, 1, DATA)
     (tmp_path / "1.1.about").unlink()
@@ -131,24 +49,6 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(tmp_path: P
 
     asyncio.run(use())
     assert not (tmp_path / "1.1.part").exists()
-
-
-@pytest.mark.parametrize("validator", [Validator(), Validator('W/"weak"')])
-def test_a_part_that_can_never_be_resumed_is_not_kept(tmp_path: Path, validator: Validator):
-    write_parked(tmp_path, 1, DATA, validator)
-    assert listed(tmp_path) == []
-
-
-def test_a_discarded_part_leaves_nothing(tmp_path: Path):
-    async def use() -> None:
-        store = await opened_parts(tmp_path)
-        part = await store.create(1, 1, V1, None)
-        await part.put([(part.size, DATA)])
-        await part.discard()
-        assert await store.point(1, 1) is None
-
-    asyncio.run(use())
-    assert listed(tmp_path) == []
 
 
 DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
@@ -182,10 +82,6 @@ def test_unwanted_parts_are_removed(tmp_path: Path):
     assert sweep(tmp_path, lambda row, generation: (row, generation) == (2, 1)) == 4
     assert listed(tmp_path) == ["2.1.about", "2.1.part"]
     assert asyncio.run(store.point(1, 1)) is None
-
-
-def test_sweeping_a_missing_directory_removes_nothing(tmp_path: Path):
-    assert sweep(tmp_path / "none", lambda *_: True) == 0
 
 
 # Disks that fail.
@@ -278,21 +174,6 @@ def test_a_part_cancelled_at_any_moment_is_a_correct_prefix(tmp_path: Path, dela
         assert (await fetcher.fetch(job)).digest == hashlib.sha256(LONG).digest()
 
     fetching(act, tmp_path)
-
-
-def test_an_error_of_the_disk_keeps_its_message(tmp_path: Path):
-    store = FileParts(tmp_path)
-
-    async def use() -> None:
-        part = await store.create(1, 1, V1, None)
-        (tmp_path / "1.1.part").unlink()
-        with pytest.raises(DestinationError) as caught:
-            await part.finish()
-        cause = caught.value.__cause__
-        assert isinstance(cause, OSError)
-        assert cause.errno == errno.ENOENT
-
-    asyncio.run(use())
 
 
 def test_a_part_that_cannot_be_synced_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The directory and the store in memory pass one suite."""
+"""A directory passes the suite of all stores (for buckets: `tests/cloud`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from tests.engine.bench import RecordingSync
-from tests.store.memory_store import MemoryDisk, MemoryStore
 from tests.store.store_contract import Reopen, StoreContract, put
 
 from stacpull.store.inspection import DirectoryFiles
@@ -54,13 +53,6 @@ class TestDestination(StoreContract):
         with store.staged.open_part("p") as file:
             assert file.read() == b"abc"
         assert store.staged.part_identity("p") != store.identity("c", "a")
-
-
-class TestMemoryStore(StoreContract):
-    @pytest.fixture
-    def reopen(self, tmp_path: Path) -> Reopen:
-        disk = MemoryDisk()
-        return lambda: MemoryStore(tmp_path, disk)
 
 
 def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
