@@ -16,14 +16,12 @@ results are the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import LONGEST_KEY
 from stacpull.engine.shared_downloads import Download, SharedDownloads
-from stacpull.errors import StacpullError
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import FastConnection
 from stacpull.http1.host import FastHost
@@ -221,10 +219,6 @@ class FastPath:
         """Origins by the start of URLs (`http://host:port`); None for those of the general path."""
         self._last: FastOrigin | None = None
         """The last origin that was looked up, if its URLs need no further check."""
-        self._preparing: dict[str, list[Job]] = {}
-        """Jobs that wait until the transport of their URLs is prepared, by the start of the URLs."""
-        self._prepared = Recent[str, None]()
-        """The starts of URLs whose transport was prepared."""
         self.is_closed = False
 
     async def close(self) -> None:
@@ -244,40 +238,11 @@ class FastPath:
         if job.stale or job.version_in_dest is not None or job.sha256 is not None:
             return False
         origin = self.origin(href)
-        if origin is None:
-            return self._awaits_transport(job)
-        download = self.shared.start(job)
-        if download is None:
+        download = None if origin is None else self.shared.start(job)
+        if origin is None or download is None:
             return False
         FastTransfer(self, job, download, origin, href, origin.gate.now()).ask()
         return True
-
-    def _awaits_transport(self, job: Job) -> bool:
-        """Keep a job while its transport is prepared. Return False if it need not wait."""
-        server = origin_text(job.href)
-        waiting = self._preparing.get(server)
-        if waiting is not None:
-            waiting.append(job)
-            return True
-        if server in self._prepared or len(server) > LONGEST_KEY or len(job.href) > LONGEST_URL:
-            return False
-        self._prepared[server] = None
-        try:
-            transport = self._client.route(job.href).transport
-        except TransferError:
-            return False
-        if not isinstance(transport, Rewrites) or server in self._origins:
-            return False
-        self._preparing[server] = [job]
-        self.pool.spawn(self._prepare(server, job.href, transport))
-        return True
-
-    async def _prepare(self, server: str, url: str, transport: Rewrites) -> None:
-        with suppress(StacpullError, TransferError):  # the general path reports the error
-            await transport.prepare(url)
-        for job in self._preparing.pop(server):
-            if not self.begin(job):
-                self.pool.fetch(job)
 
     async def connect(self, transfer: FastTransfer) -> None:
         """Open a connection for a request that must be sent, or sent again."""

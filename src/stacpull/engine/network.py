@@ -95,7 +95,10 @@ def options_and_address(
     options = completed(options, source)
     split = split_credentials(source_url(source))
     headers = dict(options.headers)
-    names = list(options.credential_names) or _named(options)
+    names = list(options.credential_names) or [
+        *(f"the header {name}" for name in options.headers),
+        *(f"the query parameter {name}" for name in options.query),
+    ]
     if split.authorization is not None:
         headers.setdefault("Authorization", split.authorization)
         names.append("the user and password in SOURCE")
@@ -115,12 +118,6 @@ def login_advice(source: str, options: Options) -> str | None:
     return f"The assets of this source require a login: add --credentials {profile} (docs/credentials.md)."
 
 
-def _named(options: Options) -> list[str]:
-    """Return the names of credentials in options, for the message of a run that is resumed without them."""
-    fields = [f"the header {name}" for name in options.headers]
-    return [*fields, *(f"the query parameter {name}" for name in options.query)]
-
-
 @asynccontextmanager
 async def open_network(
     address: SourceAddress,
@@ -133,13 +130,8 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
-    Args:
-        address: SOURCE.
-        options: The options.
-        addresses: For a worker: the address policy of the coordinator.
-        policy: The retry policy; None for the one of the options.
-        secrets: Gets the credentials; None for a new object.
-        on_notice: Called with messages for the user.
+    `addresses` are those of the coordinator of a worker; `addresses` and `policy` are otherwise made from the
+    options. `secrets` gets the credentials. `on_notice` is called with messages for the user.
     """
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
@@ -150,29 +142,37 @@ async def open_network(
     setup = TransportSetup(
         http, address.url, options, clock, all_variables(), secrets, address.input_file, regions
     )
-    web = {
-        name: transport
-        for name, scheme in SCHEMES.items()
-        if scheme.is_web and (transport := scheme.transport(setup)) is not None
-    }
+    of_schemes = {name: scheme.transport(setup) for name, scheme in SCHEMES.items() if scheme.is_web}
+    web = {name: transport for name, transport in of_schemes.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
     counters, events = NetworkCounters(), NetworkEvents(on_notice)
     logins = None
     if options.filled_profile is not None:
         logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, events.warn)
+    patience = _PATIENCE * options.stall_timeout
+    slots = options.concurrency and share.slots
     client = Client(
         web,
-        _gates(options, share, clock, events),
+        Gates(share.per_host, slots, clock, patience=patience, events=events),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         source=address.url,
-        limits=_limits(options, clock),
+        limits=Limits(clock, byte_rate=options.limit_rate, request_rate=options.requests_per_second),
         logged_in=None if logins is None else logins.transport_for,
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
     )
-    reader = _reader(client, policy, clock, address, options, events)
+    reader = ApiReader(
+        client,
+        policy,
+        clock,
+        source=address.url,
+        credential_names=address.credential_names,
+        wanted_variable=wanted_variable(urlsplit(address.url)),
+        limit=options.max_page_size,
+        events=events,
+    )
     try:
         yield Network(
             client, reader, secrets, policy, address, addresses, share, events, clock, logins, http, regions
@@ -184,44 +184,11 @@ async def open_network(
         await client.close()
 
 
-def _reader(
-    client: Client,
-    policy: RetryPolicy,
-    clock: Clock,
-    address: SourceAddress,
-    options: Options,
-    events: NetworkEvents,
-) -> ApiReader:
-    """Return the reader of the pages and documents of SOURCE."""
-    return ApiReader(
-        client,
-        policy,
-        clock,
-        source=address.url,
-        credential_names=address.credential_names,
-        wanted_variable=wanted_variable(urlsplit(address.url)),
-        limit=options.max_page_size,
-        events=events,
-    )
-
-
 def _share(options: Options) -> Share:
     """Return the limits of this process: by the user, or by the number of file descriptors."""
     room = descriptors_here().slots
-    slots = options.concurrency or min(SLOTS, room)
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    return Share(slots, per_host)
-
-
-def _gates(options: Options, share: Share, clock: Clock, events: NetworkEvents) -> Gates:
-    slots = options.concurrency and share.slots
-    patience = _PATIENCE * options.stall_timeout
-    return Gates(share.per_host, slots, clock, patience=patience, events=events)
-
-
-def _limits(options: Options, clock: Clock) -> Limits:
-    rates = {"byte_rate": options.limit_rate, "request_rate": options.requests_per_second}
-    return Limits(clock, **rates)
+    return Share(options.concurrency or min(SLOTS, room), per_host)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

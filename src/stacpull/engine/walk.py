@@ -159,7 +159,22 @@ class WalkSummary(msgspec.Struct):
 
 
 class Walk:
-    """One walk of a source with one selection."""
+    """One walk of a source with one selection.
+
+    Args:
+        source: SOURCE.
+        reader: Reads source items.
+        record: Takes the selected items.
+        selection: The selection.
+        options: For layout and page size.
+        network: For lookups before planning.
+        on_event: Called with messages for the user.
+        assets: The asset filter, if not that of `selection`.
+        matched: The number of earlier matches (of a resumed run).
+
+    Raises:
+        UsageError: The selection or the layout cannot be parsed.
+    """
 
     def __init__(
         self,
@@ -174,22 +189,6 @@ class Walk:
         assets: KeepsAssets | None = None,
         matched: int = 0,
     ) -> None:
-        """Create a walk.
-
-        Args:
-            source: SOURCE.
-            reader: Reads source items.
-            record: Takes the selected items.
-            selection: The selection.
-            options: For layout and page size.
-            network: For lookups before planning.
-            on_event: Called with messages for the user.
-            assets: The asset filter, if not that of `selection`.
-            matched: The number of earlier matches (of a resumed run).
-
-        Raises:
-            UsageError: The selection or the layout cannot be parsed.
-        """
         self.summary = WalkSummary()
         self.follows = True
         """False to only collect the links to source items, in `unfollowed`."""

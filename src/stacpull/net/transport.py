@@ -139,14 +139,6 @@ class Rewrites(Protocol):
         """Return the http request that `open` would send for a plain GET, or None if it must wait."""
         ...
 
-    async def prepare(self, url: str) -> None:
-        """Wait, so that `ready` returns a request from now on.
-
-        Raises:
-            StacpullError: The credentials cannot be obtained.
-        """
-        ...
-
 
 def is_framed(headers: Mapping[str, str]) -> bool:
     """Return whether the framing marks the end of the body: a length, or chunks (RFC 9112, 6.3)."""

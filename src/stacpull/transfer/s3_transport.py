@@ -207,17 +207,6 @@ class S3Transport:
             )
         return gets.rewritten(key)
 
-    async def prepare(self, url: str) -> None:
-        """Resolve settings and credentials for `ready`.
-
-        Raises:
-            CredentialsError: credentials are configured but cannot be loaded.
-        """
-        bucket = url[len("s3://") :].partition("/")[0]
-        settings = await self._credentials.settings()
-        if may_sign(bucket, settings, self._options, redirected=False):
-            await self._credentials.frozen()
-
     def _opened(
         self,
         endpoint: Endpoint,
