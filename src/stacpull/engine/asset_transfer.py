@@ -94,11 +94,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
         """The failures of earlier hrefs."""
 
     async def run(self) -> ResultT | Failure:
-        """Return the fetched asset, or its final failure. `job` then has the last href.
-
-        Raises:
-            StacpullError: An error that stops the run: credentials, or a host that requests a long pause.
-        """
+        """Return the fetched asset, or its final failure. `job` then has the last href."""
         tools = self._tools
         while True:
             try:
@@ -135,11 +131,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
                 raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
-        """Return `failure`, as ORDERED if the item states that the asset is not ready yet.
-
-        Raises:
-            CredentialsError, SourceError: as reading an item.
-        """
+        """Return `failure`, as ORDERED if the item states that the asset is not ready yet."""
         if failure.kind not in _MAY_BE_UNREADY:
             return failure
         why, href = self.job.unready, self.job.item_href
@@ -208,11 +200,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
         return self.job.href != before
 
     async def _renew(self, newer_than: float | None = None) -> Json:
-        """Read the item again, and use the hrefs of the asset in it; return the item.
-
-        Raises:
-            TransferError: The item cannot be read, or no longer has the asset.
-        """
+        """Read the item again, and use the hrefs of the asset in it; return the item."""
         href = self.job.item_href
         if href is None:
             why = "its signature has expired and its item has no URL of its own"

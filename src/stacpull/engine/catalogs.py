@@ -31,20 +31,7 @@ def write_lines(
     secrets: Secrets,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Write the items of each collection into one file (`--metadata ndjson`).
-
-    Args:
-        db: The ledger.
-        store: The mirror.
-        publisher: Publishes files.
-        secrets: Texts that must not be written to a file.
-        is_stopped: Called before each item.
-
-    Raises:
-        DestinationError: A file cannot be written, or its name is taken by a file that is not part of this
-            mirror.
-        InterruptedRunError: It was stopped; each file is either unchanged or up to date.
-    """
+    """Write the items of each collection into one file (`--metadata ndjson`)."""
     for row in views.collection_rows(db):
         _write_lines(db, store, publisher, row, secrets, is_stopped)
 
@@ -66,21 +53,7 @@ def write_mirror_catalogs(
     source: str,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Update the catalogs.
-
-    Args:
-        db: The ledger.
-        store: The mirror.
-        publisher: Puts files in place.
-        entries: The collections.
-        secrets: Known to this process: none reaches a file.
-        source: SOURCE.
-        is_stopped: Called before each item and each file.
-
-    Raises:
-        DestinationError: A file cannot be written, or one that is not part of this mirror is in its place.
-        InterruptedRunError: It was stopped between two files; each is either unchanged or up to date.
-    """
+    """Update the catalogs."""
     if not entries and not meta.owns_file(db, "catalog.json"):
         return
     if meta.owns_file(db, meta.ITEMS_PARQUET) and meta.keeps_items_parquet(db):
@@ -104,11 +77,7 @@ def write_mirror_catalogs(
 
 
 def remove_items_parquet(db: Connection, store: Store) -> None:
-    """Remove items.parquet, after the collections that referred to it were written.
-
-    Raises:
-        DestinationError: It cannot be removed.
-    """
+    """Remove items.parquet, after the collections that referred to it were written."""
     if meta.owns_file(db, meta.ITEMS_PARQUET):
         store.remove("", meta.ITEMS_PARQUET)
         meta.disown_file(db, meta.ITEMS_PARQUET)
@@ -134,12 +103,7 @@ def _write_lines(
     secrets: Secrets,
     is_stopped: Callable[[], bool],
 ) -> None:
-    """Write `<collection>/items.ndjson` from the documents in the ledger.
-
-    Raises:
-        DestinationError: It cannot be written, or a file with that name is not part of this mirror.
-        InterruptedRunError: It was stopped; the file is unchanged.
-    """
+    """Write `<collection>/items.ndjson` from the documents in the ledger."""
     path = f"{safe_segment(row.name)}/{LINES_FILE}"
     encode = ItemWriter(db, store, secrets, "ndjson").encode
 

@@ -52,11 +52,7 @@ class PartialFetching(Protocol):
 
 
 def clipping(area: str | None) -> PartialFetching | None:
-    """Return what fetches `Selection.clip`, None if there is no area.
-
-    Raises:
-        UsageError: The text is not an area, or a package is not installed.
-    """
+    """Return what fetches `Selection.clip`, None if there is no area."""
     if area is None:
         return None
     made: PartialFetching = require(_GROUP, _NAME, "--clip")(area)
@@ -64,11 +60,7 @@ def clipping(area: str | None) -> PartialFetching | None:
 
 
 def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
-    """Return the clip that a file describes, None if it is not clipped or there is no package for it.
-
-    Args:
-        opened: Opens the file; it may raise OSError.
-    """
+    """Return the clip that a file describes, None if it is not clipped or there is no package for it."""
     kind = load(_GROUP, _NAME)
     try:
         with opened() as file:

@@ -104,14 +104,7 @@ class _PlanCounts:
 class Estimate:
     """The record of the walk of one `plan`: counts what the walk selects.
 
-    Args:
-        source: SOURCE.
-        network: The network of the plan.
-        selection: As for `mirror`.
-        options: As for `mirror`.
-        records: The counted items, and the ledger of DEST.
-        on_event: As for `mirror`.
-        urls: Receives a line for each asset to fetch: its URL without credentials, a tab, its path in DEST.
+    `urls` receives a line for each asset to fetch: its URL without credentials, a tab, its path in DEST.
     """
 
     def __init__(

@@ -195,14 +195,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
 
 class FastPath:
-    """Fetches assets; made and used in one event loop.
-
-    Args:
-        client: The client of the run: its routes, gates, credentials and counters.
-        web: Has the connections. The general path serves hosts of other transports.
-        shared: The downloads that assets with the same href share.
-        pool: Its sink takes the assets. It fetches those that are handed over.
-    """
+    """Fetches assets; made and used in one event loop."""
 
     def __init__(
         self, client: Client, web: WebTransport, shared: SharedDownloads, pool: Pool[Job, Arrival | None]

@@ -57,23 +57,7 @@ def open_pool(
     on_detail: Callable[[str], None],
     count_failures: Callable[[int], bool] = lambda _: False,
 ) -> Pool[Job, Arrival | None]:
-    """Return the pool of a run in this process.
-
-    Args:
-        queue: The queue of jobs.
-        sink: Takes the outcomes.
-        network: The network of the run.
-        items: Reads items again.
-        destination: DEST, which `--adopt` searches.
-        options: The options of the run.
-        parts: The parts of long bodies.
-        has_file: Looks at the files that DEST has.
-        prefer: `Selection.prefer`.
-        clip: `Selection.clip`.
-        most_deferred: The most deferred failures per host.
-        on_detail: Called with messages for `-vv`.
-        count_failures: See `DeferredFailures`.
-    """
+    """Return the pool of a run in this process."""
     checksum = options.recorded_checksum
     fetcher = Fetcher(
         network.client,

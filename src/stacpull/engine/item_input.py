@@ -68,9 +68,6 @@ def lines_of(source: SourceLike) -> Iterator[bytes]:
     """Yield the items of SOURCE as NDJSON, with absolute hrefs; an empty list of items if there are none.
 
     Items are read lazily: a search of pystac-client requests one page after the other.
-
-    Raises:
-        UsageError: SOURCE, or something in it, is not an item.
     """
     line = None
     for given in _items(source):
@@ -120,10 +117,6 @@ def path_of_input(dest: Path, source: str) -> Path | None:
     """Return the path of the stored input that `source` names, after checking it; None for any other source.
 
     The path is absolute, as a URL is made of it. Blocks.
-
-    Raises:
-        UsageError: `source` is not the name of stored input: the ledger was changed. Or the input is not in
-            the mirror, or was changed.
     """
     if not source.startswith(INPUT_SCHEME):
         return None
@@ -144,11 +137,7 @@ def path_of_input(dest: Path, source: str) -> Path | None:
 
 
 def remove_signatures(dest: Path, source: str) -> None:
-    """Remove credentials and signatures from the hrefs of stored input. This process has locked the mirror.
-
-    Raises:
-        DestinationError: It cannot be written.
-    """
+    """Remove credentials and signatures from the hrefs of stored input, in a locked mirror."""
     try:
         with _directories(dest) as (parts, inputs), _opened_input(inputs, source) as file:
             _stored(_unsigned(file), parts, inputs)
@@ -221,21 +210,7 @@ def _without_signature(found: re.Match[bytes]) -> bytes:
 
 
 async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
-    """Store the items of `source` in the mirror at `dest`, which this process has locked.
-
-    Args:
-        dest: The directory of the mirror.
-        stop: Set it to stop.
-        source: Standard input, or items.
-
-    Returns:
-        The name of the input: `stdin:` and the first digits of its SHA-256.
-
-    Raises:
-        UsageError: Standard input is empty, or `source` does not consist of items.
-        DestinationError: The input cannot be written.
-        InterruptedRunError: `stop` was set before the input ended.
-    """
+    """Store the items of `source` in the mirror at `dest`, which this process has locked."""
     thread = StoppableThread(stop)
     return await thread.run(partial(_keep, dest, source, thread.is_stopped))
 
@@ -244,16 +219,7 @@ async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike
 async def temporary_input(
     source: SourceLike, stop: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[str, Path | None]]:
-    """Keep standard input or items in a temporary file until the block ends; yield any other source as it is.
-
-    Returns:
-        The source to walk, and the file that has its lines if it is stored input.
-
-    Raises:
-        UsageError: Standard input is empty, or `source` does not consist of items.
-        DestinationError: The directory for temporary files cannot be written.
-        InterruptedRunError: `stop` was set before the input ended.
-    """
+    """Keep standard input or items in a temporary file for the block; yield any other source and None."""
     text = source_text(source)
     if text is not None and text != STANDARD_INPUT:
         yield text, None
@@ -269,11 +235,7 @@ async def temporary_input(
 
 
 def temporary_directory() -> TemporaryDirectory[str]:
-    """Make a directory for temporary files. It is removed when it is closed.
-
-    Raises:
-        DestinationError: There is no place for one.
-    """
+    """Make a directory for temporary files. It is removed when it is closed."""
     from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
 
     with temporary_errors():
@@ -285,14 +247,7 @@ def _file_name(source: str) -> str:
 
 
 def _keep(dest: Path, source: SourceLike, is_stopped: IsStopped) -> str:
-    """Write the items of a source to a file in the mirror; return the name of the input.
-
-    Raises:
-        UsageError: There are no items, or something is not an item.
-        DestinationError: They cannot be written.
-        InterruptedRunError: `is_stopped` returned True.
-        BaseException: Any error that the source itself raises.
-    """
+    """Write the items of a source to a file in the mirror; return the name of the input."""
     of_source = list[OSError]()
 
     def chunks() -> Iterator[bytes]:

@@ -20,14 +20,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class Journal:
-    """Collects the events of a run on the loop; `flush` appends them to the file and is called off the loop.
-
-    Args:
-        path: The file, whose directory need not exist before `flush`.
-        secrets: Removed from all texts.
-        clock: Gives the time of the events.
-        on_event: Also gets the events.
-    """
+    """Collects the events of a run on the loop; `flush` appends them to the file, off the loop."""
 
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path = path

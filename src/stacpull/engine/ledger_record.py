@@ -20,13 +20,6 @@ class LedgerRecord:
     """Plans batches in the ledger, and adds their jobs to `queue` (an `engine.walk.WalkRecord`).
 
     The queue is bounded: while it is full, `add_batch` waits, and the walk with it.
-
-    Args:
-        run: The ID of the run.
-        store: The store process.
-        queue: Gets the jobs.
-        network: Its secrets are removed from everything that is recorded.
-        on_event: Called with failures while planning.
     """
 
     def __init__(

@@ -45,15 +45,7 @@ Looked = tuple[KeepsAssets, Mapping[str, Listing | Failure]]
 
 
 class Lookups:
-    """The lookups of one selection. A collection is read once.
-
-    Args:
-        source: SOURCE.
-        network: Lists prefixes.
-        selection: The selection.
-        assets: The filter of assets.
-        request_payer: False if `notes` names requester-pays buckets.
-    """
+    """The lookups of one selection. A collection is read once."""
 
     def __init__(
         self,
@@ -78,12 +70,7 @@ class Lookups:
         """Why a collection could not be read, for the first two, if assets of its items state too little."""
 
     async def find(self, items: Sequence[FoundItem]) -> dict[ItemId, Looked]:
-        """Look up what planning these items needs.
-
-        Raises:
-            SourceError: A host requests a long pause.
-            CredentialsError: Credentials are missing or refused.
-        """
+        """Look up what planning these items needs."""
         if not (self._chosen.members or self._expands):
             return {}
         stated: dict[str, Json] = {}

@@ -87,19 +87,7 @@ async def opened_source(
     on_event: Listener | None,
     stop: asyncio.Event,
 ) -> AsyncIterator[OpenedSource]:
-    """Start a store process, and open the network and SOURCE of a run.
-
-    Args:
-        dest: DEST.
-        address: SOURCE.
-        options: How to transfer.
-        on_event: As for `mirror`.
-        stop: As for `mirror`.
-
-    Raises:
-        InterruptedRunError: `stop` was set before SOURCE was open.
-        SourceError, CredentialsError: SOURCE cannot be opened.
-    """
+    """Start a store process, and open the network and SOURCE of a run."""
     secrets = Secrets()
     journal = Journal(dest.log, secrets, SystemClock(), on_event)
     network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
@@ -140,11 +128,7 @@ class MirrorRun:
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
     async def execute(self) -> MirrorReport:
-        """Execute the run to its end, or until stopped.
-
-        Raises:
-            StacpullError: The error that stopped the run. Finished work is recorded.
-        """
+        """Execute the run to its end, or until stopped."""
         async with beside(self._pass_on_stop()):
             return await self._execute()
 
@@ -191,11 +175,7 @@ class MirrorRun:
 
     @asynccontextmanager
     async def _opened_store(self) -> AsyncIterator[None]:
-        """Open the store process and recover; at the end publish everything that was received.
-
-        Raises:
-            InterruptedRunError: The run was stopped before recovery was complete.
-        """
+        """Open the store process and recover; at the end publish everything that was received."""
         await self._store.open(self._started, self._workspace.lock)
         if self._stop.is_set():
             self._store.stop()

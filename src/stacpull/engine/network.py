@@ -83,14 +83,7 @@ def options_and_address(
 ) -> tuple[Options, SourceAddress]:
     """Complete the options from the environment; split SOURCE from its credentials and join theirs.
 
-    Args:
-        source: SOURCE.
-        options: How to transfer.
-        input_file: The file with the lines of standard input, if that is SOURCE.
-        named: False if the user did not name SOURCE in this command: it comes from a ledger.
-
-    Raises:
-        UsageError: SOURCE is not a valid URL.
+    `input_file` has the lines of standard input. `named` is False if SOURCE comes from a ledger.
     """
     options = completed(options, source)
     split = split_credentials(source_url(source))

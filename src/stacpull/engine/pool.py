@@ -30,9 +30,7 @@ _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKi
 class OutcomeSink(ABC, Generic[JobT, ResultT]):
     """Takes the outcomes of a pool, and has the slots of the process: each job that is begun takes one.
 
-    Args:
-        slots: The number of slots.
-        most_unpublished: No slot is taken while this many complete parts wait to be published.
+    No slot is taken while `most_unpublished` complete parts wait to be published.
     """
 
     def __init__(self, slots: int, most_unpublished: float = inf) -> None:
@@ -99,16 +97,7 @@ class Pool(Generic[JobT, ResultT]):
         count_failures: Callable[[int], bool] = lambda _: False,
         fast: Callable[[Pool[JobT, ResultT]], FastPath] | None = None,
     ) -> None:
-        """Create the pool.
-
-        Args:
-            queue: The queue of jobs.
-            sink: Takes the outcomes.
-            tools: Objects that transfers share.
-            most_deferred: The most deferred failures per host (`DeferredFailures`).
-            count_failures: See `DeferredFailures`.
-            fast: Returns the fast path of this pool; None for no fast path.
-        """
+        """Create the pool."""
         self._queue = queue
         self.sink = sink
         self._tools = tools
@@ -123,12 +112,7 @@ class Pool(Generic[JobT, ResultT]):
         return self._failures.given_up_hosts
 
     async def run(self) -> None:
-        """Work until all jobs are done, or `stop` was called.
-
-        Raises:
-            CredentialsError: A host refused 50 requests in a row. The refused assets stay pending.
-            StacpullError: Another error stops the run.
-        """
+        """Work until all jobs are done, or `stop` was called."""
         try:
             async with self._group:
                 await self._begin_jobs()
@@ -248,14 +232,7 @@ class DeferredFailures(Generic[JobT]):
 
 
 class JobQueue(Generic[JobT]):
-    """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait.
-
-    Args:
-        room: The most jobs that wait.
-
-    Attributes:
-        news: Set when jobs are added. Whoever waits for it clears it.
-    """
+    """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait."""
 
     def __init__(self, room: float = inf) -> None:
         self._room = room
@@ -263,6 +240,7 @@ class JobQueue(Generic[JobT]):
         self._has_ended = False
         self._changed = asyncio.Event()
         self.news = asyncio.Event()
+        """Set when jobs are added. Whoever waits for it clears it."""
 
     @property
     def waiting(self) -> int:

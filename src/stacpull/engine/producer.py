@@ -80,13 +80,7 @@ class Producer:
         )
 
     async def run(self) -> None:
-        """Add the pending jobs, then continue the walk at the position of the run.
-
-        Raises:
-            UsageError: a label does not exist, a collection does not exist.
-            SourceError, CredentialsError: the source cannot be read.
-            DestinationError: the ledger cannot be written.
-        """
+        """Add the pending jobs, then continue the walk at the position of the run."""
         run, kind = self._run, self._run.spec.kind
         if kind == "mirror":
             self._repeat_warnings()

@@ -39,17 +39,8 @@ async def walk_and_transfer(
 ) -> None:
     """Run `walk`, which adds jobs, and the pool to their end; `tick` runs concurrently until then.
 
-    Args:
-        walk: Cancelled by a stop.
-        pool: Stopped by a stop, and cancelled a few seconds later.
-        tick: Cancelled at the end.
-        stop: Set to end the work early.
-        broken: Has an error as its result once nothing can be written any more. The error is raised.
-
-    Raises:
-        SourceError: The source cannot be read to its end, or assets stay pending because their host does not
-            respond.
-        BaseExceptionGroup: The other errors that end the work.
+    A stop cancels the walk, stops the pool, and cancels the pool a few seconds later. The result of `broken`
+    is an error after which nothing can be written any more; it is raised.
     """
     async with asyncio.TaskGroup() as group:
         others = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
@@ -97,12 +88,7 @@ async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | Credenti
 
 
 class FailureLimit:
-    """Stops a run in which more assets fail than the user allows (`--max-failures`).
-
-    Args:
-        most: The most failures; None for any number.
-        stop: Set when there are more.
-    """
+    """Stops a run in which more assets fail than the user allows (`--max-failures`)."""
 
     def __init__(self, most: int | None, stop: asyncio.Event) -> None:
         self._most = inf if most is None else most
@@ -117,11 +103,7 @@ class FailureLimit:
         return self._failed > self._most
 
     def check(self) -> None:
-        """Raise if too many have failed.
-
-        Raises:
-            StacpullError: More assets have failed than are allowed.
-        """
+        """Raise if too many have failed."""
         if self._failed > self._most:
             raise StacpullError(
                 f"The run stopped after {self._failed:,} failures (--max-failures {self._most}): the rest is "

@@ -34,11 +34,7 @@ Begin = Callable[[Connection, Mapping[str, Any]], Run]
 
 
 async def with_client(options: Options, client: Any = None) -> Options:
-    """Return the options of a run on the cluster of a Dask client, if there is one.
-
-    Raises:
-        UsageError: Options contradict each other, or distributed is not installed.
-    """
+    """Return the options of a run on the cluster of a Dask client, if there is one."""
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
     if options.uses_dask:
@@ -47,13 +43,7 @@ async def with_client(options: Options, client: Any = None) -> Options:
 
 
 def mirror_at(dest: str | Path, options: Options) -> DestAddress:
-    """Return the DEST of an existing mirror.
-
-    Raises:
-        UsageError: DEST and the options contradict each other.
-        NotAMirrorError: There is no mirror.
-        DestinationError: The ledger of the mirror is lost or cannot be read.
-    """
+    """Return the DEST of an existing mirror."""
     dest_address = parse_dest(dest, options)
     open_reader(dest_address.work).close()
     return dest_address
@@ -100,23 +90,8 @@ async def continue_run(
 ) -> MirrorReport:
     """Continue a run, whatever its kind, as it was started.
 
-    The run's `fixed` options always apply. Its `kept` options apply where `options` has the default.
-
-    Args:
-        dest_address: DEST.
-        workspace: The opened mirror.
-        spec: The task of the run.
-        begin: Called once all arguments are accepted, because it changes the ledger. If SOURCE then refuses
-            or does not answer, `resume` continues the run.
-        options: How to transfer.
-        on_event: As for `mirror`.
-        stop: As for `mirror`.
-
-    Raises:
-        UsageError: Its SOURCE is local, and this user did not name it for this very ledger: another person
-            may have made the ledger.
-        CredentialsError: The credentials of the run must be given again; the message names them.
-        InterruptedRunError, SourceError, DestinationError: As for `mirror`.
+    The run's `fixed` options always apply. Its `kept` options apply where `options` has the default. `begin`
+    changes the ledger, so it is called once all arguments are accepted.
     """
     work = workspace.destination.staged.work
     input_file = await asyncio.to_thread(path_of_input, work, spec.source)

@@ -64,15 +64,7 @@ class RunStats:
 
 
 def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pages: int) -> str | None:
-    """Return the warning for a selection without anything to fetch, else None.
-
-    Args:
-        seen: Number of items that were read.
-        matched: Number of items that match the filters.
-        planned: Number of planned assets, including those that cannot be fetched.
-        excluded: Number of assets that the asset filters left out.
-        pages: Number of assets that were left out because they are web pages.
-    """
+    """Return the warning for a selection without anything to fetch, else None."""
     if matched == 0 and seen:
         return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."
     if planned:

@@ -23,11 +23,7 @@ from stacpull.sources.stac_api import ApiSource
 
 
 def check_syntax(selection: Selection, options: Options) -> Layout:
-    """Check what can be checked without the source; return the layout.
-
-    Raises:
-        UsageError: The layout, a filter or the area of `--clip` cannot be parsed.
-    """
+    """Check what can be checked without the source; return the layout."""
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clipping(selection.clip)
@@ -35,13 +31,7 @@ def check_syntax(selection: Selection, options: Options) -> Layout:
 
 
 async def validate(source: Source, selection: Selection, layout: Layout) -> None:
-    """Check, before anything is created, that the names in `selection` and `layout` exist at `source`.
-
-    Raises:
-        UsageError: A collection, a label or a property of a layout does not exist.
-        SourceError: The source cannot be read.
-        CredentialsError: Credentials are missing or refused.
-    """
+    """Check, before anything is created, that the names in `selection` and `layout` exist at `source`."""
     starts = await source.starts(selection)
     is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
     if starts and is_needed and isinstance(source, ApiSource):
@@ -59,18 +49,6 @@ async def selection_warnings(
 
     The classes are those of the items, or else of the collection. If there are no items, the first ones of
     the collection are read, because a selection without matches proves nothing about the collection.
-
-    Args:
-        selection: The selection.
-        items: The items of the first page.
-        source: The source.
-        collection: The first collection of the walk.
-
-    Returns:
-        Warnings, as plain sentences.
-
-    Raises:
-        UsageError: A label does not exist; the message names the nearest ones.
     """
     warnings = await _extent_warnings(selection, source, collection)
     if not (selection.labels or selection.exclude_labels):
@@ -95,11 +73,7 @@ async def _first_items(source: ApiSource, collection: str) -> list[Json]:
 
 
 async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *, follows: bool) -> None:
-    """Check the properties in a layout against these items, and against one of their source items.
-
-    Raises:
-        UsageError: No item has such a property.
-    """
+    """Check the properties in a layout against these items, and against one of their source items."""
     if not items or not layout.properties:
         return
     documents = list(items)

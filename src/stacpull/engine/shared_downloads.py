@@ -72,11 +72,7 @@ class SharedDownloads:
         self._bytes = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        """Reuse the result for the same href, or fetch.
-
-        Raises:
-            TransferError, DestinationError, CredentialsError: As `fetcher`.
-        """
+        """Reuse the result for the same href, or fetch."""
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:

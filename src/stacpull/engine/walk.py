@@ -104,11 +104,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:
-        """Return what `to_json` stored; the start for None.
-
-        Raises:
-            DestinationError: It is something else.
-        """
+        """Return what `to_json` stored; the start for None."""
         if text is None:
             return cls()
         try:
@@ -161,19 +157,7 @@ class WalkSummary(msgspec.Struct):
 class Walk:
     """One walk of a source with one selection.
 
-    Args:
-        source: SOURCE.
-        reader: Reads source items.
-        record: Takes the selected items.
-        selection: The selection.
-        options: For layout and page size.
-        network: For lookups before planning.
-        on_event: Called with messages for the user.
-        assets: The asset filter, if not that of `selection`.
-        matched: The number of earlier matches (of a resumed run).
-
-    Raises:
-        UsageError: The selection or the layout cannot be parsed.
+    `assets` replaces the asset filter of `selection`. `matched` is the number of matches before a resume.
     """
 
     def __init__(
@@ -233,14 +217,7 @@ class Walk:
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
 
-        Args:
-            position: The page to resume from.
-            walked: Collections that are finished; None: those listed before the one of `position`.
-
-        Raises:
-            UsageError: A label or a collection does not exist.
-            SourceError: The source cannot be read, or forgets its cursors again and again.
-            CredentialsError: Credentials are missing or refused.
+        `walked` are the finished collections; None stands for those before the one of `position`.
         """
         with ExitStack() as stack:
             if self._selection.sample is not None:
@@ -641,9 +618,6 @@ def _ahead(
     """Return the remaining starts: the collection of `position` first, then the others in order.
 
     This includes collections that were added to the list behind the position of the walk.
-
-    Raises:
-        ForgottenCursorError: The source no longer lists the collection of `position`.
     """
     if position.collection is None:
         return starts

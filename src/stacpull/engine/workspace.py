@@ -52,17 +52,7 @@ def open_workspace(
     *,
     adopt: bool = False,
 ) -> Iterator[Workspace]:
-    """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end.
-
-    Args:
-        dest: The directory of the ledger, and of the files if they are not in a bucket.
-        bucket: The bucket that `dest` is or becomes the work directory of.
-        on_silent: Called once, from any thread, with a sentence for the user if the bucket does not answer.
-        adopt: True if DEST may have files of a mirror without a ledger.
-
-    Raises:
-        DestinationError: It cannot be created or written, another run uses it, or it has a foreign catalog.
-    """
+    """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     if not adopt:
         refuse_lost(dest)
     _refuse_foreign_catalog(dest, adopt=adopt)
@@ -95,16 +85,7 @@ def open_workspace(
 def opened_ledger(
     dest: Path, bucket: BucketLocation | None, on_silent: Callable[[str], None]
 ) -> Iterator[Workspace]:
-    """Open DEST in the store process, while the network process (and this one with it) holds the lock.
-
-    Args:
-        dest: The directory of the ledger.
-        bucket: The bucket that contains the files; None if they are in `dest`.
-        on_silent: As for `open_workspace`.
-
-    Raises:
-        DestinationError: it cannot be opened.
-    """
+    """Open DEST in the store process, while the network process (and this one with it) holds the lock."""
     most_held = descriptors_here().directories
     with (
         closing(open_store(dest, bucket, most_held=most_held, on_silent=on_silent)) as destination,
@@ -151,11 +132,7 @@ def _close_log(db: Connection, destination: Store) -> None:
 
 @contextmanager
 def locked(dest: Path) -> Iterator[MirrorLock]:
-    """Hold the lock of a mirror.
-
-    Raises:
-        DestinationError: Another process holds it, or it cannot be created.
-    """
+    """Hold the lock of a mirror."""
     try:
         lock = MirrorLock(dest)
     except OSError as error:
@@ -175,15 +152,7 @@ def _refuse_foreign_catalog(dest: Path, *, adopt: bool) -> None:
 
 
 def refuse_own_catalog(source: str, dest: Path) -> None:
-    """Reject the catalog of DEST as SOURCE: the mirror would forget where its files came from. Blocks.
-
-    Args:
-        source: The URL of SOURCE, which is local.
-        dest: DEST.
-
-    Raises:
-        UsageError: SOURCE is DEST, or the catalog or the index in it.
-    """
+    """Reject the catalog of DEST as SOURCE: the mirror would forget where its files came from. Blocks."""
     if not ledger_path(dest).exists():
         return
     path, directory = Path(unquote(urlsplit(source).path)).resolve(), dest.resolve()
