@@ -99,7 +99,7 @@ class HeaderPlans:
         """Number of items that the walk has read."""
         return self.tally.items_seen
 
-    async def find_planned(self, ids: Sequence[ItemId], _linked: bool) -> set[ItemId]:
+    async def find_planned(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, on this page or on a complete one."""
         book, before = self._book, self._saved_place
         found = {item for item in ids if book.is_open(item)}
@@ -107,7 +107,7 @@ class HeaderPlans:
         if before and prefixes:
             known = await asyncio.to_thread(book.results.found_before, before, prefixes)
             found |= {prefixes[prefix] for prefix in known}
-        return found
+        return dict.fromkeys(found)
 
     async def add_batch(self, planned: PlanBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""

@@ -45,6 +45,46 @@ def test_an_item_that_is_listed_again_does_not_count_for_max_items(
     assert {path.parent.name for path in (tmp_path / "m").rglob("*.txt")} == ids
 
 
+@pytest.mark.parametrize("page_size", [1, 10])
+def test_the_newest_version_of_an_item_that_is_listed_twice_wins(tmp_path: Path, page_size: int) -> None:
+    """`b` makes the first version of `a` complete before the second one is read."""
+    dates = ("2024-01-02T00:00:00Z", None, "2024-01-03T00:00:00+00:00", "2024-01-01T00:00:00Z")
+    lines = []
+    for number, (name, updated) in enumerate(zip("abaa", dates, strict=True)):
+        for key in ("kept", f"of{number}"):
+            (tmp_path / f"{name}-{key}.txt").write_text(f"{name} {key}")
+        properties = {"datetime": "2024-01-01T00:00:00Z", "updated": updated, "number": number}
+        assets = {key: {"href": f"./{name}-{key}.txt"} for key in ("kept", f"of{number}")}
+        lines.append(
+            {
+                "type": "Feature",
+                "stac_version": "1.0.0",
+                "id": name,
+                "collection": "letters",
+                "geometry": None,
+                "properties": properties,
+                "links": [],
+                "assets": assets,
+            }
+        )
+    source, dest = tmp_path / "items.ndjson", tmp_path / "m"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = mirror(source, dest, options=stacpull.Options(page_size=page_size))
+    assert (report.state, report.items_matched, report.items_new, report.items_changed) == (
+        "complete",
+        2,
+        2,
+        0,
+    )
+    written = json.loads((dest / "letters" / "a" / "a.json").read_text())
+    assert written["properties"]["number"] == 2
+    assert written["assets"]["of2"]["href"].startswith("./")
+    assert (dest / "letters" / "a" / written["assets"]["of2"]["href"]).read_text() == "a of2"
+    again = mirror(source, dest, options=stacpull.Options(page_size=page_size))
+    assert (again.state, again.assets_failed, again.items_matched) == ("complete", 0, 2)
+    assert json.loads((dest / "letters" / "a" / "a.json").read_text())["properties"]["number"] == 2
+
+
 class Shuffler(ApiHost):
     """An API that lists the same five items for ever, each time in another order and under a new cursor."""
 

@@ -182,7 +182,7 @@ def test_items_with_the_same_hash_are_distinguished(
     monkeypatch.setattr(paths, "item_hash", lambda _: 7)
     _, planner = started(db)
     commit(planner, item("i", [asset("a")]), item("k", [asset("a")]))
-    assert planner.find_planned([id_of("i"), id_of("x")], False) == {id_of("i")}
+    assert set(planner.find_planned([id_of("i"), id_of("x")], False)) == {id_of("i")}
     assert [views.done_keys(db, [id_of("k")]), paths.find_item(db, id_of("x"))] == [{}, None]
     found = paths.find_item(db, id_of("k"))
     assert found is not None

@@ -33,8 +33,8 @@ class Nothing:
 
     items_seen = 0
 
-    async def find_planned(self, _ids: object, _linked: bool) -> set[ItemId]:
-        return set()
+    async def find_planned(self, _ids: object, _linked: bool) -> dict[ItemId, str | None]:
+        return {}
 
     async def add_batch(self, batch: PlanBatch) -> int:
         return len(batch.seen)

@@ -35,8 +35,8 @@ class Taken:
     def items_seen(self) -> int:
         return self._before + len(self.names)
 
-    async def find_planned(self, _ids: object, _linked: bool) -> set[ItemId]:
-        return set()
+    async def find_planned(self, _ids: object, _linked: bool) -> dict[ItemId, str | None]:
+        return {}
 
     async def add_batch(self, batch: PlanBatch) -> int:
         self.names += [one.id.item for one in batch.items]

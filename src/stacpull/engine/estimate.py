@@ -207,9 +207,9 @@ class Estimate:
 
     # --- the record of the walk --------------------------------------------------------------------------
 
-    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that were counted."""
-        return await to_its_end(partial(self._records.find_planned, ids, linked))
+        return dict.fromkeys(await to_its_end(partial(self._records.find_planned, ids, linked)))
 
     async def add_batch(self, batch: PlanBatch) -> int:
         """Count a batch of the walk, and report progress."""

@@ -39,9 +39,9 @@ class LedgerRecord:
         """Return the number of distinct items that the run has read from pages."""
         return self._store.counters["items_seen"] or 0
 
-    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-        """Return the `ids` that this run has planned."""
-        return await self._store.call(Planner.find_planned, ids, linked) if ids else set()
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        """Return the `ids` that this run has planned, with their `updated`."""
+        return await self._store.call(Planner.find_planned, ids, linked) if ids else {}
 
     async def restart(self) -> int:
         """Delete the position of the run. Its items stay planned and counted."""

@@ -56,8 +56,10 @@ from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetOptions,
     KeepsAssets,
+    is_newer,
     plan_collection,
     plan_item,
+    updated_in,
 )
 from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
@@ -128,8 +130,11 @@ class WalkRecord(Protocol):
         """Items that the walk read, including those before a stop."""
         ...
 
-    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-        """Return the `ids` that are already planned; with `linked`, also source items that are unreadable."""
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        """Return the `ids` that are already planned, each with its `updated` if a newer one is planned again.
+
+        With `linked`, these include source items that are unreadable.
+        """
         ...
 
     async def add_batch(self, batch: PlanBatch) -> int:
@@ -178,6 +183,8 @@ class Walk:
         """False to only collect the links to source items, in `unfollowed`."""
         self.unfollowed: list[SourceLink] = []
         self._matched = matched
+        self._again: set[ItemId] = set()
+        """The items of the batch that this run planned before, in an older version."""
         self._source = source
         self._reader = reader
         self._record = record
@@ -438,7 +445,7 @@ class Walk:
         """Filter items of a page; plan the matches with their source items, or draw from them."""
         batch, links = PlanBatch(), list[SourceLink]()
         reasons = await self._judge([item for _, item, _ in items])
-        fresh, found = set[ItemId](), dict[ItemId, Looked]()
+        fresh, found = dict[ItemId, FoundItem](), dict[ItemId, Looked]()
         if self._sample is None:
             matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
             fresh, found = await self._prepare(matches)
@@ -452,8 +459,8 @@ class Walk:
             batch.seen.append(one[0])
             if self._sample is not None:
                 self._sample.offer(one)
-            elif one[0] in fresh:
-                links += self._plan_primary(one, batch, fresh, found)
+            elif one[0] in fresh:  # a page may list an item twice
+                links += self._plan_primary(fresh.pop(one[0]), batch, found)
         await self._follow(links, batch)
         return batch
 
@@ -461,7 +468,10 @@ class Walk:
         batch = PlanBatch()
         fresh, found = await self._prepare(items)
         links = [
-            link for one in items if one[0] in fresh for link in self._plan_primary(one, batch, fresh, found)
+            link
+            for one in items
+            if one[0] in fresh
+            for link in self._plan_primary(fresh.pop(one[0]), batch, found)
         ]
         await self._follow(links, batch)
         return batch
@@ -477,12 +487,20 @@ class Walk:
         finally:
             cancelled.set()
 
-    async def _prepare(self, matches: Sequence[FoundItem]) -> tuple[set[ItemId], dict[ItemId, Looked]]:
-        """Return which matches are not planned yet, and what was looked up for those that will be."""
-        ids = [item_id for item_id, _, _ in matches]
-        fresh = set(ids) - await self._record.find_planned(ids, False)
-        distinct = {one[0]: one for one in reversed(matches) if one[0] in fresh and _is_named(one[1])}
-        wanted = [distinct[item_id] for item_id in dict.fromkeys(ids) if item_id in distinct]
+    async def _prepare(
+        self, matches: Sequence[FoundItem]
+    ) -> tuple[dict[ItemId, FoundItem], dict[ItemId, Looked]]:
+        """Return the matches to plan, each in its newest version, and what was looked up for them."""
+        planned = await self._record.find_planned([item_id for item_id, _, _ in matches], False)
+        fresh: dict[ItemId, FoundItem] = {}
+        for one in matches:
+            item_id = one[0]
+            is_known = item_id in fresh or item_id in planned
+            before = _updated(fresh[item_id]) if item_id in fresh else planned.get(item_id)
+            if not is_known or is_newer(_updated(one), before):
+                fresh[item_id] = one
+        self._again = fresh.keys() & planned.keys()
+        wanted = [one for one in fresh.values() if _is_named(one[1])]
         most = self._selection.max_items
         return fresh, await self._lookups.find(wanted[: None if most is None else most - self._matched])
 
@@ -490,7 +508,7 @@ class Walk:
         return self._selection.max_items is not None and self._matched >= self._selection.max_items
 
     def _plan_primary(
-        self, one: FoundItem, batch: PlanBatch, fresh: set[ItemId], found: dict[ItemId, Looked]
+        self, one: FoundItem, batch: PlanBatch, found: dict[ItemId, Looked]
     ) -> list[SourceLink]:
         """Plan an item of a page; return its links to source items."""
         item_id, item, page_url = one
@@ -498,8 +516,7 @@ class Walk:
         if isinstance(planned, Unread):
             batch.unread.append(planned)
             return []
-        self._matched += 1
-        fresh.discard(item_id)  # a page may list an item twice
+        self._matched += item_id not in self._again
         batch.items.append(planned)
         relations = self._selection.followed
         hrefs = source_links(item, planned.href or page_url, relations) if relations else ()
@@ -509,10 +526,12 @@ class Walk:
         """Plan the source items of `links`, each once, and the assets of new collections."""
         if links:
             distinct = {link.href: link for link in reversed(links)}  # the first parent counts
-            planned_before = await self._record.find_planned(
-                [link.id for link in distinct.values() if link.id is not None], True
-            )
-            planned_before |= {item.id for item in batch.items}
+            planned_before = {item.id for item in batch.items}
+            planned_before |= (
+                await self._record.find_planned(
+                    [link.id for link in distinct.values() if link.id is not None], True
+                )
+            ).keys()
             wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
             wanted = [link for link in wanted if link.id not in planned_before]
             if self.follows:
@@ -592,6 +611,10 @@ class Walk:
                 f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}{more}.{hint}"
             )
         return notes + self._lookups.notes()
+
+
+def _updated(one: FoundItem) -> str | None:
+    return updated_in(one[1].get("properties"))
 
 
 def _is_named(item: Json) -> bool:

@@ -63,7 +63,7 @@ from stacpull.models import (
     WalkUpdate,
     path_in_dest,
 )
-from stacpull.planning.item_plan import item_document_name
+from stacpull.planning.item_plan import is_newer, item_document_name
 from stacpull.planning.names import hashes_in, path_hash
 from stacpull.redact import Secrets, href_hash, is_signed
 
@@ -211,15 +211,15 @@ class Planner:
         self._last_asset = number(db, "SELECT max(id) FROM assets")
         self._is_walk, self._others = _walks(db, run)
 
-    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> set[ItemId]:
-        """Return the `ids` that this run has already planned.
+    def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        """Return the `ids` that this run has already planned, with their `updated`.
 
         With `linked`, the IDs come from links: a source item that this run could not read counts as planned.
         Without `linked`, the IDs come from a page of the walk: an item that was planned, or could not be
         read, only because another item links to it does not count as planned.
         """
         found = [(item, one) for item, one in self._load(ids).items() if one.run == self._run]
-        return {item for item, one in found if linked or (one.is_primary and not one.is_unread)}
+        return {item: one.updated for item, one in found if linked or (one.is_primary and not one.is_unread)}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction.
@@ -342,17 +342,20 @@ class Planner:
         return exists(self._db, "SELECT 1 FROM failures WHERE key = ''")
 
     def _planned(self, item: PlannedItem) -> _BatchItem | None:
-        """Return an item with its row; None if this run already planned it, through another label item."""
+        """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before = self._earlier.get(item.id)
         result = self._result
+        again = before is not None and before.run == self._run and not before.is_unread
         if before is not None and before.run == self._run:
-            if not before.is_unread:
+            if again and not (
+                item.parent is None and before.parent is None and is_newer(item.updated, before.updated)
+            ):
                 return None
-            result.items_failed -= 1
+            result.items_failed -= not again
         reject_duplicates(item.id, item.assets)
-        result.matched += item.parent is None and not item.of_collection
-        result.count("assets_excluded", len(item.excluded))
-        result.count("assets_pages", len(item.pages))
+        result.matched += item.parent is None and not item.of_collection and not again
+        result.count("assets_excluded", 0 if again else len(item.excluded))
+        result.count("assets_pages", 0 if again else len(item.pages))
         result.count("items_new", (before is None or before.is_new) and not item.of_collection)
         parent = None if item.parent is None else self._earlier.get(item.parent)
         row = before.row if before is not None else self._new_row()
@@ -422,11 +425,14 @@ class Planner:
         if renewed:
             self._note_unchecked(item, existing, item_updated=item_updated)
         if not item.of_collection:
-            result.count("items_changed", (item_updated or one.has_changed) and not before.is_new)
+            changed = (item_updated or one.has_changed) and not before.is_new
+            result.count("items_changed", changed and before.run != self._run)
             if renewed:
                 renew_document(self._db, row, one.item.cleaned)
         walk = self._walk_of(before, item.href)
-        return self._run, one.parent, item.updated, self._cut(item.href), walk, row
+        # the earlier document may be about to be recorded as written: then the next run writes this one
+        updated = item.updated if before.run != self._run or one.is_renewed else before.updated
+        return self._run, one.parent, updated, self._cut(item.href), walk, row
 
     def _note_unchecked(
         self, item: PlannedItem, existing: Mapping[str, KnownAsset], *, item_updated: bool
@@ -521,6 +527,10 @@ class Planner:
             old = known.get(asset.key)
             if old is None:
                 fresh.append(asset)
+                continue
+            if old.state < STATE_DONE and one.before is not None and one.before.run == self._run:
+                # it is being fetched, perhaps from before the change
+                self._db.execute("INSERT OR IGNORE INTO unchecked VALUES (?)", (old.row,))
                 continue
             is_lost = self._is_lost(one, old)
             self._result.count("files_lost", is_lost)

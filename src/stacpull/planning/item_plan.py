@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.clock import parse_instant
 from stacpull.json_values import object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
@@ -106,7 +107,7 @@ def plan_item(
         href or own_href(item_id, page_url),
         tuple(plan.assets),
         parent,
-        _updated(item.get("properties")),
+        updated_in(item.get("properties")),
         tuple(plan.problems),
         tuple(plan.excluded),
         tuple(plan.pages),
@@ -138,7 +139,7 @@ def plan_collection(name: str, document: Json, *, base: str | None, options: Ass
         document,
         base,
         tuple(plan.assets),
-        updated=_updated(document) or _updated(document.get("properties")),
+        updated=updated_in(document) or updated_in(document.get("properties")),
         problems=tuple(plan.problems),
         pages=tuple(plan.pages),
     )
@@ -288,9 +289,16 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
     )
 
 
-def _updated(properties: Any) -> str | None:
+def updated_in(properties: Any) -> str | None:
+    """Return `updated` of an item's properties, if it is text."""
     updated = object_or_empty(properties).get("updated")
     return updated if isinstance(updated, str) else None
+
+
+def is_newer(updated: str | None, before: str | None) -> bool:
+    """Return True if the first `updated` is a later time than the second."""
+    later, earlier = parse_instant(updated), parse_instant(before)
+    return later is not None and earlier is not None and later > earlier
 
 
 def _identity(item: Any, hint: str | None) -> ItemId | Unread:
