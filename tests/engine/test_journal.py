@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from tests.virtual_clock import EPOCH, VirtualClock
 
 from stacpull.engine.journal import Journal
-from stacpull.engine.walk import Position
 from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
-from stacpull.models import FailureKind, ItemId, PageRequest
+from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
 
 
@@ -113,37 +112,6 @@ def test_no_event_is_lost_between_the_loop_and_the_flusher(tmp_path: Path) -> No
     flusher.join()
     journal.flush()
     assert [line["text"] for line in lines(tmp_path / "log")] == [str(n) for n in range(3000)]
-
-
-REQUESTS = st.builds(
-    PageRequest,
-    url=st.sampled_from(["https://api.example/items", "https://api.example/items?token=next:abc&limit=10"]),
-    method=st.sampled_from(["GET", "POST"]),
-    body=st.none()
-    | st.dictionaries(st.text(max_size=5), st.integers(0, 9) | st.text(max_size=5), max_size=3),
-    headers=st.none()
-    | st.dictionaries(st.sampled_from(["Prefer", "accept"]), st.text(max_size=5), min_size=1),
-)
-
-
-@given(collection=st.none() | st.text(max_size=9), request=st.none() | REQUESTS)
-def test_a_position_can_be_read_back(collection: str | None, request: PageRequest | None) -> None:
-    position = Position(collection, request)
-    assert Position.from_json(position.to_json()) == position
-
-
-def test_a_position_keeps_its_token_and_no_credential() -> None:
-    url = "https://me:password@api.example/items?key=SECRET&token=next:abc&limit=10"
-    text = Position("c", PageRequest(url)).to_json()
-    assert "SECRET" not in text
-    assert "password" not in text
-    request = Position.from_json(text).request
-    assert request is not None
-    assert request.url == "https://api.example/items?token=next:abc&limit=10"
-
-
-def test_a_missing_position_is_the_start_of_the_walk() -> None:
-    assert Position.from_json(None) == Position(None, None)
 
 
 def test_a_full_disk_stops_no_run_because_of_its_log() -> None:

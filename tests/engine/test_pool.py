@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
-from stacpull.errors import CredentialsError, SourceError
+from stacpull.engine.pool import DeferredFailures, JobQueue, OutcomeSink, Pool
+from stacpull.engine.run_control import FailureLimit
+from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -476,3 +477,46 @@ def test_refusals_of_a_host_that_also_accepts_requests_are_not_deferred_for_long
     run(*jobs, answer=answer, outcomes=outcomes, workers=1)
     assert len(outcomes.failed) == 150
     assert most_held <= 51
+
+
+def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
+    stop, seen = asyncio.Event(), list[int]()
+    limit = FailureLimit(3, stop)
+    failures: DeferredFailures[int] = DeferredFailures(
+        lambda number, *_: seen.append(number), 49, limit.count
+    )
+    for number in range(3):
+        failures.fail(number, refused_at("a"), 1)
+    failures.fail(3, Failure(FailureKind.DOWN, "Down.", host="a"), 1)
+    for number in range(4, 7):
+        failures.fail(number, refused_at("b"), 1)
+    assert not stop.is_set()
+    limit.check()
+    failures.fail(7, refused_at("b"), 1)
+    assert stop.is_set()
+    assert seen == [4, 5, 6, 7]
+    with pytest.raises(StacpullError, match="after 4 failures"):
+        limit.check()
+
+
+# The queue.
+
+
+def test_the_queue_is_bounded_and_keeps_order() -> None:
+    room = 128
+
+    async def course() -> None:
+        queue, jobs = JobQueue[Job](room), [job(row) for row in range(room + 5)]
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            adding = group.create_task(queue.put(jobs))
+            await asyncio.sleep(0)
+            assert (queue.waiting, adding.done()) == (room, False)
+            assert queue.take(2) == jobs[:2]
+            await asyncio.sleep(0.001)
+            assert (queue.waiting, adding.done()) == (room, False)
+            assert queue.take(3) == jobs[2:5]
+            await adding
+        assert queue.take(room + 1) == jobs[5:]
+        assert queue.take(1) == []
+
+    asyncio.run(course())

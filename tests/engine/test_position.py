@@ -1,14 +1,12 @@
-"""Where a walk is: stored and read back whole, and found again in a list of collections that has changed."""
+"""Where a walk is: stored and read back whole."""
 
 from __future__ import annotations
 
 import pytest
 
-from stacpull.engine.walk import Position, _ahead
-from stacpull.errors import ForgottenCursorError
+from stacpull.engine.walk import Position
 from stacpull.models import PageRequest
 from stacpull.redact import Secret, Secrets
-from stacpull.sources.source import WalkStart
 
 NEXT = PageRequest("https://api.example/v1/collections/b/items?token=next:7&limit=10")
 SEARCH = PageRequest(
@@ -17,12 +15,6 @@ SEARCH = PageRequest(
     {"collections": ["b"], "token": "next:7", "bbox": [-9.5, 37.0, -9.0, 38.0]},
     {"Prefer": "return=minimal"},
 )
-
-
-def starts(*names: str) -> list[WalkStart]:
-    return [
-        WalkStart(name, PageRequest(f"https://api.example/v1/collections/{name}/items")) for name in names
-    ]
 
 
 @pytest.mark.parametrize(
@@ -68,22 +60,3 @@ def test_a_page_that_echoes_a_secret_is_not_stored(request_of_next: PageRequest)
 def test_a_page_with_a_removable_key_may_be_stored() -> None:
     position = Position("b", PageRequest("https://a.example/items?key=KEY-of-mine&token=next:7"))
     assert position.may_be_kept(Secrets([Secret("KEY-of-mine")]))
-
-
-@pytest.mark.parametrize(
-    ("listed", "number"),
-    [(("a", "b", "c"), 1), (("b",), 0), (("c", "new", "a", "b"), 3)],
-    ids=["as it was", "fewer", "in another order"],
-)
-def test_a_walk_continues_in_the_collection_with_that_id(listed: tuple[str, ...], number: int) -> None:
-    assert _ahead(Position("b", NEXT), starts(*listed), None) == starts(*listed)[number:]
-
-
-@pytest.mark.parametrize("listed", [(), ("a", "c")])
-def test_a_position_in_an_unlisted_collection_is_a_forgotten_cursor(listed: tuple[str, ...]) -> None:
-    with pytest.raises(ForgottenCursorError, match="the collection b is no longer listed"):
-        _ahead(Position("b", NEXT), starts(*listed), None)
-
-
-def test_a_walk_that_has_not_begun_begins_with_the_first() -> None:
-    assert _ahead(Position(None, None), starts("a", "b"), frozenset()) == starts("a", "b")
