@@ -66,11 +66,13 @@ def test_seeds_draw_differently():
     assert drawn(ids, 10, 0) != drawn(ids, 10, 1)
 
 
-def test_the_later_document_of_an_item_counts():
+def test_the_newest_document_of_an_item_counts():
     with Sample(2, 0) as sample:
-        for number in range(3):
-            sample.offer((ItemId("c", "a"), {"id": "a", "number": number}, "https://x/items"))
-        assert list(sample.batches(10)) == [[(ItemId("c", "a"), {"id": "a", "number": 2}, "https://x/items")]]
+        for year in (2020, 2022, 2021):
+            document = {"id": "a", "properties": {"updated": f"{year}-01-01T00:00:00Z"}}
+            sample.offer((ItemId("c", "a"), document, "https://x/items"))
+        ((_, drawn, _),) = next(sample.batches(10))
+    assert drawn["properties"]["updated"].startswith("2022")
 
 
 def test_a_sample_and_max_items_contradict_each_other():

@@ -14,6 +14,7 @@ from typing import Self
 from stacpull.errors import temporary_errors
 from stacpull.filters.ids import rank_of
 from stacpull.models import ItemId, Json
+from stacpull.planning.item_plan import is_newer, updated_in
 
 FoundItem = tuple[ItemId, Json, str]
 """An item of a page: its ID, its document, and the URL of the page."""
@@ -31,7 +32,8 @@ class Sample:
         self._seed = seed
         self._ranked: list[tuple[int, ItemId]] = []
         """A heap of negative ranks: the first one leaves the sample next."""
-        self._places: dict[ItemId, int] = {}
+        self._places: dict[ItemId, tuple[int, str | None]] = {}
+        """Where each item is in the file, and its `updated`."""
         self._file = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by `__exit__`
 
     def __enter__(self) -> Self:
@@ -43,9 +45,12 @@ class Sample:
         self._file.close()
 
     def offer(self, found: FoundItem) -> None:
-        """Keep an item if it is in the sample so far. If it comes again, the later document counts."""
-        item = found[0]
-        if item not in self._places:
+        """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
+        item, updated = found[0], updated_in(found[1].get("properties"))
+        if item in self._places:
+            if is_newer(self._places[item][1], updated):
+                return
+        else:
             entry = -rank_of(self._seed, item.item), item
             if len(self._ranked) < self._size:
                 heapq.heappush(self._ranked, entry)
@@ -55,7 +60,7 @@ class Sample:
                     return
                 del self._places[dropped[1]]
         with temporary_errors():
-            self._places[item] = self._file.seek(0, 2)
+            self._places[item] = self._file.seek(0, 2), updated
             pickle.dump(found, self._file)
 
     def batches(self, size: int) -> Iterator[list[FoundItem]]:
@@ -66,6 +71,6 @@ class Sample:
                 yield [self._read(item) for item in drawn[start : start + size]]
 
     def _read(self, item: ItemId) -> FoundItem:
-        self._file.seek(self._places[item])
+        self._file.seek(self._places[item][0])
         found: FoundItem = pickle.load(self._file)  # noqa: S301 - written by this process
         return found
