@@ -667,6 +667,16 @@ def test_files_and_symbols_named_in_the_docs_exist(page: str) -> None:
     assert wrong == []
 
 
+def test_the_way_of_an_asset_has_as_many_stations_as_it_says() -> None:
+    page = (PACKAGE.parents[1] / "docs" / "ARCHITECTURE.md").read_text()
+    stated = re.search(r"read these (\d+) classes and functions in (\d+) files", page)
+    rows = re.findall(r"^\| (\d+) \| `([\w/]+\.py): (\w+)` \|", page, re.MULTILINE)
+    assert stated is not None
+    assert [int(number) for number, _, _ in rows] == list(range(1, int(stated[1]) + 1))
+    assert len({(file, name) for _, file, name in rows}) == len(rows)
+    assert len({file for _, file, _ in rows}) == int(stated[2])
+
+
 PUBLIC = frozenset({"stacpull", "stacpull.errors", "stacpull.events", "stacpull.sync"})
 """What a test of the behaviour suite may import of `stacpull`; of the neighbours, only the replicas."""
 
