@@ -182,7 +182,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
     bench.close()
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    monkeypatch.setattr(recovery, "_digest", lambda *_: None)  # cannot be read either
+    monkeypatch.setattr(recovery._Evidence, "digest", lambda *_: None)  # cannot be read either
     bench = Bench(tmp_path)
     bench.take_up(checksum=None)
     assert (len(bench.pending()), tree(tmp_path)) == (1, {})

@@ -7,8 +7,8 @@ A group is complete after `GROUP` files or `PACE` seconds. For each group the pu
     3. records the previous group as done   its data and its names are durable
     4. renames this group into place
 
-In a bucket, step 4 uploads the files. The upload continues while the next group is collected, and ends before
-step 1 of that group.
+In a bucket, step 4 uploads the files. During a sync or an upload, the parts of the next group are written
+(`run_beside`).
 
 So one sync covers two groups, and nothing is recorded before it is on stable storage. After a kill at any
 moment, a file with its final name is complete, and reserved or recorded. At the end, one more sync completes
@@ -21,9 +21,9 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -35,22 +35,17 @@ from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import meta, outcomes, pruning, runs, views
-from stacpull.ledger.database import Connection, is_disk_error, ledger_path, sync_each_commit, translated
+from stacpull.ledger.database import is_disk_error, ledger_path, sync_each_commit, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure
 from stacpull.redact import Secrets
-from stacpull.store.protocol import Placement, StagedFile, Store
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+from stacpull.store.protocol import Placement, Store
 
 GROUP = 512
 """Waiting files with which a group is started. It takes all waiting files."""
 PACE = 0.25
 """Seconds after which a group is started with fewer files."""
-_CHECK = 0.02
-"""Seconds between two checks of a group that waits for the previous one."""
 
 
 class _Group(msgspec.Struct):
@@ -77,14 +72,6 @@ class _Renamed(msgspec.Struct):
         return bool(self.done or self.items)
 
 
-class _Upload(NamedTuple):
-    """A group that is being uploaded to a bucket."""
-
-    results: Future[list[Failure | None]]
-    """Of the assets, then of the items."""
-    on_placed: Callable[[list[Failure | None]], None]
-
-
 class Publisher:
     """Publishes complete parts in groups. Every method runs on the thread of the ledger's connection."""
 
@@ -98,7 +85,7 @@ class Publisher:
         clock: Clock,
         on_published: Callable[[int], None],
         on_event: Callable[[AssetFailed | Notice], None],
-        run_sync: Callable[[Callable[[], None]], None],
+        run_beside: Callable[[Callable[[], object]], Any],
     ) -> None:
         """Create the publisher; the arguments are those of `StoreOperations`."""
         db = self._db = workspace.db
@@ -111,9 +98,8 @@ class Publisher:
         self._on_event = on_event
         self._area = runs.area_of(db, run.id)
         self._checksum = checksum
-        self._run_sync = run_sync
+        self._run_beside = run_beside
         self._group = _Group()
-        self._upload: _Upload | None = None
         self._renamed = _Renamed()
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
@@ -130,8 +116,6 @@ class Publisher:
     def publish_if_due(self) -> None:
         """Publish the group if it is full or old. Otherwise set the time to publish waiting files."""
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
-        if is_due and self._upload is not None and not self._upload.results.done():
-            is_due, self._deadline = False, time.monotonic() + _CHECK
         if is_due or len(self._group) >= GROUP:
             self.publish()
         elif self._deadline is None and self._is_waiting:
@@ -139,7 +123,7 @@ class Publisher:
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(len(self._group) or self._upload or self._renamed or self._final_items)
+        return bool(len(self._group) or self._renamed or self._final_items)
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
         """Add complete parts that the network process has sent; `on_published` counts them."""
@@ -192,7 +176,6 @@ class Publisher:
             DestinationError: It cannot be renamed.
         """
         directory, _, name = path.rpartition("/")
-        self._finish_upload()
         meta.claim_file(self._db, path)
         self._sync_all([part])
         (failure,) = self._store.place([Placement(part, directory, name, may_replace=True)])
@@ -202,13 +185,22 @@ class Publisher:
         meta.claim_file(self._db, path, sha256)
 
     def remove_listed(self) -> None:
-        """Remove the files of deleted rows (`ledger.pruning`).
+        """Remove the files of deleted rows (`ledger.pruning`), and directories that become empty.
+
+        Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill,
+        the next start continues.
 
         Raises:
-            DestinationError: they cannot be removed.
+            DestinationError: They cannot be removed.
         """
-        self._finish_upload()
-        remove_listed(self._db, self._store, lambda: self._sync_all(()))
+        if not (paths := pruning.removals(self._db)):
+            return
+        self._sync_all(())  # the deletion of rows must be durable before files are removed
+        for path in paths:
+            directory, _, name = path.rpartition("/")
+            self._store.remove(directory, name)
+        self._sync_all(())
+        pruning.clear(self._db, paths)
 
     def publish_all(self) -> None:
         """Publish until nothing waits."""
@@ -223,7 +215,6 @@ class Publisher:
     def publish(self) -> None:
         """Reserve, sync and rename the collected group, and record the previous one (steps 1 to 4)."""
         self._deadline = None
-        self._finish_upload()
         group, self._group = self._group, _Group()
         previous, self._renamed = self._renamed, _Renamed()
         items = self.items.write_parts(self._final_items, adopting=self._adopting)
@@ -232,9 +223,8 @@ class Publisher:
         self._sync_all([asset.part for asset in assets] + [part.part for part in items.values()])
         self._record(previous, group.failures, group.unchanged)  # it adds final items for the next group
         if assets or items:
-            self._rename(assets, items, group.delivered)
-        else:
-            self._on_published(group.delivered)
+            self._rename(assets, items)
+        self._on_published(group.delivered)
         self.publish_if_due()
 
     def _reserve(self, group: _Group, items: Sequence[int]) -> Sequence[Arrival]:
@@ -243,7 +233,14 @@ class Publisher:
         if not arrivals and not items:
             return []
         if self._adopting:
-            arrivals = [self._disowned(arrival) for arrival in arrivals]
+            # The part may be a hard link of a file of the user. By its identity, a later start would consider
+            # that file one of the mirror, and might remove it.
+            arrivals = [
+                arrival
+                if arrival.generation or not self._store.has(arrival.path)
+                else replace(arrival, identity=None)
+                for arrival in arrivals
+            ]
         reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(arrivals))
         if reserved is not arrivals:
             group.failures.extend(failures)
@@ -263,16 +260,6 @@ class Publisher:
         }
         return {row: clip for row, clip in found.items() if clip is not None}
 
-    def _disowned(self, arrival: Arrival) -> Arrival:
-        """Return the arrival without its identity if a file of the user is adopted.
-
-        The part may be a hard link of that file. By its identity, a later start would consider it a file of
-        the mirror, and might remove it.
-        """
-        if arrival.generation or not self._store.has(arrival.path):
-            return arrival
-        return replace(arrival, identity=None)
-
     def _sync_all(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated.
 
@@ -283,7 +270,10 @@ class Publisher:
             raise self._failed_sync
         covered = self._store.covers_ledger
         try:
-            self._run_sync(partial(self._store.sync, parts))
+            if self._store.is_local:
+                self._run_beside(partial(self._store.sync, parts))
+            else:
+                self._store.sync(parts)
         except DestinationError as error:
             self._distrust(error)
             raise
@@ -323,44 +313,14 @@ class Publisher:
             item, key = views.name_of_asset(self._db, failure.row)
             self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
 
-    def _rename(self, assets: Sequence[Arrival], items: Mapping[int, Placement], delivered: int) -> None:
+    def _rename(self, assets: Sequence[Arrival], items: Mapping[int, Placement]) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for asset in assets:  # an earlier version, or a file of the user with the same content
             asset.may_replace = asset.generation > 0 or (
                 asset.identity is None and _holds_same(self._store, asset)
             )
-        files: list[StagedFile] = [*assets, *items.values()]
-        on_placed = partial(self._placed, assets, items, delivered)
-        if self._store.is_local:
-            on_placed(self._store.place(files))
-        else:
-            self._upload = _Upload(self._sender.submit(self._store.place, files), on_placed)
-
-    @cached_property
-    def _sender(self) -> ThreadPoolExecutor:
-        """The thread that uploads the files of a group to a bucket."""
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few mirrors are in a bucket
-
-        return ThreadPoolExecutor(1, "stacpull-placing")
-
-    def _finish_upload(self) -> None:
-        """Wait for the group that is being uploaded.
-
-        Raises:
-            DestinationError: The store fails.
-        """
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            upload.on_placed(upload.results.result())
-
-    def _placed(
-        self,
-        assets: Sequence[Arrival],
-        items: Mapping[int, Placement],
-        delivered: int,
-        results: Sequence[Failure | None],
-    ) -> None:
-        """Take the results of a group: its assets, then its items. It is recorded after the next sync."""
+        place = partial(self._store.place, [*assets, *items.values()])
+        results: list[Failure | None] = place() if self._store.is_local else self._run_beside(place)
         for arrival, failure in zip(assets, results[: len(assets)], strict=True):
             if failure is None:
                 self._renamed.done.append(arrival)
@@ -371,7 +331,6 @@ class Publisher:
                 failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
                 self._group.failures.append(failed)
         self._renamed.items.update(self.items.placed(items, results[len(assets) :]))
-        self._on_published(delivered)
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction elsewhere."""
@@ -394,25 +353,3 @@ def _holds_same(store: Store, asset: Arrival) -> bool:
         digest is not None
         and digest == store.state_of(asset.path, algorithm=recorded(digest).algorithm).digest
     )
-
-
-def remove_listed(db: Connection, store: Store, sync: Callable[[], None]) -> None:
-    """Remove the files listed for removal (`ledger.pruning`), and directories that become empty.
-
-    Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill, the
-    next start continues.
-
-    Args:
-        db: The ledger.
-        store: The mirror.
-        sync: Makes all commits and removals so far durable.
-    """
-    paths = pruning.removals(db)
-    if not paths:
-        return
-    sync()  # the deletion of rows must be durable before files are removed
-    for path in paths:
-        directory, _, name = path.rpartition("/")
-        store.remove(directory, name)
-    sync()
-    pruning.clear(db, paths)

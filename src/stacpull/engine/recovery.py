@@ -16,7 +16,7 @@ not on the disk. If the ledger could not record the failure, the missing boot ma
 (`StagedParts.withdraw_trust`).
 
 No reservation is released before everything was examined: a stop in between leaves all reservations to the
-next start.
+next evidence.
 
 A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so the
 file is taken only if its sha256 agrees, and never removed. A part that is a hard link of that file is
@@ -28,16 +28,16 @@ kill, before the next start, is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
-from stacpull.models import Arrival, Checksum, Job
+from stacpull.models import Arrival
 from stacpull.store.atomic import sync_file
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
 from stacpull.store.protocol import FileState, PartEntry, Store
@@ -48,7 +48,7 @@ _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 """Suffixes of parts that are either published at once or removed."""
 
 
-class RecoveredAssets(msgspec.Struct, frozen=True):
+class RecoveredAssets(NamedTuple):
     """Assets of an earlier run that this one publishes first."""
 
     complete: Sequence[Arrival]
@@ -75,31 +75,43 @@ def recover(
     Raises:
         InterruptedRunError: It was stopped. Files that were not examined are unchanged.
     """
-    evidence = _evidence(db, store)
-    if evidence.had_sync_error:
+    boot, last = boot_id(), boot_of_last_run(db)
+    sync_failed = had_sync_error(db) or last == boot != store.staged.trusted_boot()
+    evidence = _Evidence(
+        db,
+        store,
+        checksum,
+        is_stopped,
+        is_trusted=boot != "" and last == boot and not sync_failed,
+        sync_failed=sync_failed,
+    )
+    if sync_failed:
         checkpoint(db)  # the log may have holes on the disk that the page cache hides
-    in_place, lost = [], []
     parts = store.staged.list_parts()
-    named = _named(parts)
+    named = [(entry, name) for entry in parts if (name := parse_complete_part(entry.name)) is not None]
     staged = {(name.row, name.generation) for _, name in named}
-    reservations = list(jobs.reservations(db))
-    for arrival in reservations:
-        has_part = (arrival.row, arrival.generation) in staged
-        if _is_in_place(store, arrival, evidence, is_stopped, checksum, has_part=has_part):
+    in_place, lost, digests = list[Arrival](), list[int](), dict[int, bytes]()
+    for arrival in jobs.reservations(db):
+        if arrival.digest is not None:
+            digests[arrival.row] = arrival.digest
+        if evidence.is_in_place(arrival, has_part=(arrival.row, arrival.generation) in staged):
             in_place.append(arrival)
         else:
             lost.append(arrival.row)
-    complete: list[Arrival] = []
-    if not evidence.had_sync_error:
-        rows = {a.row for a in in_place}
-        named = [entry for entry in named if entry[1].row not in rows]
-        digests = {a.row: a.digest for a in reservations if a.digest is not None}
-        reserved = None if evidence.is_trusted else digests
-        complete = _complete_parts(db, store, named, is_stopped, reserved=reserved, checksum=checksum)
+    complete: dict[int, Arrival] = {}
+    rows = {arrival.row for arrival in in_place}
+    for entry, name in named if not sync_failed else ():
+        if name.row not in rows and name.row not in complete:
+            found = evidence.complete_part(entry, name, digests.get(name.row))
+            if found is not None:
+                complete[name.row] = found
     outcomes.release(db, lost)
-    complete_names = {part.part for part in complete}
-    _sweep(db, store, parts, complete_names, trusted=evidence.is_trusted)
-    return RecoveredAssets(complete, in_place)
+    kept = {arrival.part for arrival in complete.values()}
+    for entry in parts:
+        if entry.name.endswith(_NOT_RESUMED) and entry.name not in kept:
+            store.staged.drop_part(entry.name)
+    store.staged.sweep_parts(resumable(db, store) if evidence.is_trusted else lambda _row, _generation: False)
+    return RecoveredAssets(list(complete.values()), in_place)
 
 
 def mark_recovered(db: Connection, store: Store) -> None:
@@ -113,169 +125,85 @@ def mark_recovered(db: Connection, store: Store) -> None:
     set_boot(db, boot)
 
 
-class _Evidence(msgspec.Struct, frozen=True):
+class _Evidence(NamedTuple):
     """The evidence for files of the last run. If neither flag is set, a sha256 must prove each."""
 
+    db: Connection
+    store: Store
+    checksum: str | None
+    is_stopped: Callable[[], bool]
     is_trusted: bool
     """True if they were written under this boot, and no sync failed."""
-    had_sync_error: bool
+    sync_failed: bool
     """True if a sync failed: a sha256 proves nothing then."""
 
+    def digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
+        """Return the digest of a file or part, None if it cannot be read.
 
-def _evidence(db: Connection, store: Store) -> _Evidence:
-    boot, last = boot_id(), boot_of_last_run(db)
-    withdrawn = last == boot != store.staged.trusted_boot()
-    failed = had_sync_error(db) or withdrawn
-    return _Evidence(is_trusted=boot != "" and last == boot and not failed, had_sync_error=failed)
+        Raises:
+            InterruptedRunError: It was stopped, possibly in the middle of the file.
+        """
+        found = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
+        if self.is_stopped():
+            raise InterruptedRunError("Interrupted.")
+        return found.digest
 
+    def is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
+        """Return True if the reserved file is in place and proven; otherwise remove it if it is the mirror's.
 
-def _digest(
-    state_of: Callable[..., FileState], path: str, algorithm: str, is_stopped: Callable[[], bool]
-) -> bytes | None:
-    """Return the digest of a regular file or part, None if it cannot be read.
-
-    Args:
-        state_of: `Store.state_of` or `StagedParts.state_of_part`.
-        path: The file, or the name of the part.
-        algorithm: Of the digest.
-        is_stopped: Called while it is read.
-
-    Raises:
-        InterruptedRunError: It was stopped, possibly in the middle of the file.
-    """
-    found = state_of(path, algorithm=algorithm, is_stopped=is_stopped)
-    if is_stopped():
-        raise InterruptedRunError("Interrupted.")
-    return found.digest
-
-
-def _is_in_place(
-    store: Store,
-    arrival: Arrival,
-    evidence: _Evidence,
-    is_stopped: Callable[[], bool],
-    checksum: str | None,
-    *,
-    has_part: bool,
-) -> bool:
-    """Return True if the reserved file is in place and proven; otherwise remove it if it is the mirror's.
-
-    An object without a digest was copied by the service of DEST but not verified. While the part is still
-    staged (`has_part`), a file with the same content in its place belongs to another program.
-    """
-    found = store.identity(arrival.directory, arrival.name)
-    if found is None or found[1] != arrival.size:
+        While the part is still staged (`has_part`), a file with the same content in its place belongs to
+        another program.
+        """
+        store = self.store
+        found = store.identity(arrival.directory, arrival.name)
+        if found is None or found[1] != arrival.size:
+            return False
+        is_ours = found[0] == arrival.identity
+        if is_ours and self.is_trusted:
+            return True
+        if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
+            algorithm = recorded(arrival.digest).algorithm
+            if self.digest(store.state_of, arrival.path, algorithm) == arrival.digest:
+                with suppress(OSError), store.open(arrival.path) as file:
+                    if store.is_local:
+                        sync_file(file)  # it may be a copy
+                    return True
+        if is_ours:
+            store.remove(arrival.directory, arrival.name)
         return False
-    is_ours = found[0] == arrival.identity
-    is_unverified = arrival.digest is None and checksum is not None and not store.is_local
-    if is_ours and evidence.is_trusted and not is_unverified:
-        return True
-    may_be_ours = is_ours or not has_part
-    if may_be_ours and not evidence.had_sync_error and _is_proven_here(store, arrival, is_stopped):
-        return True
-    if is_ours:
-        store.remove(arrival.directory, arrival.name)
-    return False
 
-
-def _is_proven_here(store: Store, arrival: Arrival, is_stopped: Callable[[], bool]) -> bool:
-    """Return True if the file has that content. It is then synced, because a copied file may not be."""
-    if arrival.digest is None:
-        return False
-    algorithm = recorded(arrival.digest).algorithm
-    if _digest(store.state_of, arrival.path, algorithm, is_stopped) != arrival.digest:
-        return False
-    try:
-        with store.open(arrival.path) as file:
-            if store.is_local:
-                sync_file(file)
-    except OSError:
-        return False
-    return True
-
-
-def _named(parts: Sequence[PartEntry]) -> list[tuple[PartEntry, CompletePartName]]:
-    """Return the entries with the names of complete parts, and these names."""
-    named = ((entry, parse_complete_part(entry.name)) for entry in parts)
-    return [(entry, name) for entry, name in named if name is not None]
-
-
-def _complete_parts(
-    db: Connection,
-    store: Store,
-    parts: Sequence[tuple[PartEntry, CompletePartName]],
-    is_stopped: Callable[[], bool],
-    *,
-    reserved: Mapping[int, bytes] | None,
-    checksum: str | None,
-) -> list[Arrival]:
-    """Return the open assets with a complete part.
-
-    Args:
-        db: The ledger.
-        store: The mirror.
-        parts: The complete parts.
-        is_stopped: Called while files are read.
-        reserved: The digests of reservations, by row: a digest must prove each part. None if parts are
-            trusted.
-        checksum: Algorithm of the digest to compute; None for none.
-    """
-    found: dict[int, Arrival] = {}
-    for entry, name in parts:
-        job = None if name.row in found else jobs.job_of(db, name.row, name.generation)
-        if job is None or not _is_complete(entry, name, job):
-            continue
-        known = None if reserved is None else _known(job, reserved.get(name.row))
-        if reserved is not None and known is None:
-            continue
-        algorithm = checksum if known is None else known.algorithm
+    def complete_part(
+        self, entry: PartEntry, name: CompletePartName, reserved: bytes | None
+    ) -> Arrival | None:
+        """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
+        job = jobs.job_of(self.db, name.row, name.generation)
+        if job is None or entry.size != name.size or (job.name is None and name.filename is None):
+            return None
+        known = None
+        if not self.is_trusted:
+            known = job.checksum if reserved is None else recorded(reserved)
+            if known is None or (reserved is None and known.algorithm != "sha256"):
+                return None
+        algorithm = self.checksum if known is None else known.algorithm
         digest = None
         if algorithm is not None:
-            digest = _digest(store.staged.state_of_part, entry.name, algorithm, is_stopped)
+            digest = self.digest(self.store.staged.state_of_part, entry.name, algorithm)
         if known is not None and digest != known.digest:
-            continue
-        arrival = _arrival(job, name, entry, digest)
-        if not _is_of_user(store, arrival):
-            found[name.row] = arrival
-    return list(found.values())
-
-
-def _is_of_user(store: Store, part: Arrival) -> bool:
-    """Return True if a part is a hard link of the file in its place: a killed run was about to adopt it.
-
-    If it were published, that file would count as the mirror's, and might be removed.
-    """
-    return store.is_local and store.identity(part.directory, part.name) == (part.identity, part.size)
-
-
-def _is_complete(entry: PartEntry, name: CompletePartName, job: Job) -> bool:
-    """Return True if a part is a regular file of the size that its name states, and a file name is known."""
-    return entry.size == name.size and (job.name is not None or name.filename is not None)
-
-
-def _known(job: Job, reserved: bytes | None) -> Checksum | None:
-    """Return the digest that a part must have: the one reserved, or the SHA-256 that the item states."""
-    if reserved is not None:
-        return recorded(reserved)
-    return job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
-
-
-def _arrival(job: Job, name: CompletePartName, entry: PartEntry, digest: bytes | None) -> Arrival:
-    """Return a complete part as the writer would have reported it."""
-    filename, verified = name.filename or "", not name.unproven
-    arrival = arrival_of(job, name.size, filename, name.etag, entry.name, digest=digest, verified=verified)
-    arrival.identity = entry.identity
-    return arrival
-
-
-def _sweep(
-    db: Connection, store: Store, parts: Sequence[PartEntry], complete_names: set[str], *, trusted: bool
-) -> None:
-    """Remove what cannot be resumed: all but these complete parts, and parts of open assets."""
-    for entry in parts:
-        if entry.name.endswith(_NOT_RESUMED) and entry.name not in complete_names:
-            store.staged.drop_part(entry.name)
-    store.staged.sweep_parts(resumable(db, store) if trusted else lambda _row, _generation: False)
+            return None
+        arrival = arrival_of(
+            job,
+            name.size,
+            name.filename or "",
+            name.etag,
+            entry.name,
+            digest=digest,
+            verified=not name.unproven,
+        )
+        arrival.identity = entry.identity
+        there = self.store.identity(arrival.directory, arrival.name) if self.store.is_local else None
+        if there == (arrival.identity, arrival.size):
+            return None  # a link of a file of the user, which a killed run was about to adopt
+        return arrival
 
 
 def resumable(db: Connection, store: Store) -> Callable[[int, int], bool]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stacpull import entry_points
 from stacpull.clock import Clock
@@ -85,7 +85,7 @@ class StoreOperations:
         is_stopped: Callable[[], bool],
         on_published: Callable[[int], None],
         on_event: Callable[[AssetFailed | Notice | Stage], None],
-        run_sync: Callable[[Callable[[], None]], None] = lambda sync: sync(),
+        run_beside: Callable[[Callable[[], object]], Any] = lambda work: work(),
     ) -> None:
         """Create the object; nothing is written yet.
 
@@ -98,7 +98,7 @@ class StoreOperations:
             is_stopped: Called during long operations.
             on_published: Called with the number of published parts.
             on_event: Called with assets that failed for good, warnings, and the progress of long operations.
-            run_sync: Runs a sync, and may do other work until it has ended.
+            run_beside: Runs a sync or an upload, does other work until it has ended, and returns its result.
         """
         self.db = workspace.db
         self.store = workspace.destination
@@ -116,7 +116,7 @@ class StoreOperations:
             clock=clock,
             on_published=on_published,
             on_event=on_event,
-            run_sync=run_sync,
+            run_beside=run_beside,
         )
 
     @cached_property

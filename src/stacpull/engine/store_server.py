@@ -2,8 +2,8 @@
 
     socket ─▶ reader: messages ─▶ queue ─▶ this thread: complete parts, operations, groups ─▶ DEST, ledger
 
-One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync has a thread
-of its own. Meanwhile the working thread writes the parts of the next group.
+One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync or upload has a
+thread of its own. Meanwhile the working thread writes the parts of the next group.
 
 The store process ends when the other end of its socket is closed: the network process has closed it, has
 ended or was killed. The store process then publishes and records everything that was sent, and closes the
@@ -78,7 +78,7 @@ class StoreServer:
         self._sending = threading.Lock()
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._postponed: deque[_Queued] = deque()
-        """Messages that were taken from the queue during a sync. They come before those in the queue."""
+        """Messages that were taken from the queue during a sync or upload: they come first."""
         self._stopped = threading.Event()
         self._failed: Exception | None = None
         """The error after which nothing is published."""
@@ -132,7 +132,7 @@ class StoreServer:
                 is_stopped=self._stopped.is_set,
                 on_published=lambda count: self._send(messages.PartsPublished(count, self._counters())),
                 on_event=lambda event: self._send(messages.StoreEvent(event)),
-                run_sync=self._run_sync,
+                run_beside=self._run_beside,
             )
             self._operations.learn(*opening.secrets)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
@@ -204,37 +204,35 @@ class StoreServer:
                 publisher.add_received(message)
         publisher.publish_if_due()
 
-    def _run_sync(self, sync: Callable[[], None]) -> None:
-        """Run a sync in a thread of its own. Meanwhile, write the bodies that arrive, and postpone messages.
+    def _run_beside(self, work: Callable[[], object]) -> object:
+        """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages.
 
         Raises:
-            DestinationError: The sync failed.
+            Exception: The error of the work.
         """
         assert self._operations is not None  # noqa: S101 - it calls this
-        store = self._operations.store
-        if not store.is_local:
-            sync()
-            return
-        failures: list[BaseException] = []
         ended: list[Arrival] = []  # the message that ends the wait: it is recognised by its identity
+        results: list[object] = []
+        failures: list[BaseException] = []
 
         def run() -> None:
             try:
-                sync()
+                results.append(work())
             except BaseException as error:  # noqa: BLE001 -- raised below
                 failures.append(error)
             self._queue.put(ended)
 
-        threading.Thread(target=run, name="stacpull-sync", daemon=True).start()
+        threading.Thread(target=run, name="stacpull-beside", daemon=True).start()
         while (message := self._queue.get()) is not ended:
             if isinstance(message, Arrivals) and self._failed is None:
                 try:
-                    message = self._written(message.arrivals, store)
+                    message = self._written(message.arrivals, self._operations.store)
                 except Exception as error:  # noqa: BLE001 -- the network process raises it
                     self._break(error)
             self._postponed.append(message)
         if failures:
             raise failures[0]
+        return results[0]
 
     def _written(self, arrivals: list[Arrival], store: Store) -> list[Arrival]:
         """Write the bodies of assets as complete parts, confirm that, and return the assets."""
