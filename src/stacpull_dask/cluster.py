@@ -263,12 +263,7 @@ class DaskPlace:
                 comm.abort()
 
     async def _call(self, function: Any, *arguments: object) -> Any:
-        """Call a function on the Dask worker.
-
-        Raises:
-            OSError: It is lost.
-            Exception: Any error of the function.
-        """
+        """Call a function on the Dask worker."""
         if self._client.scheduler is None:
             raise OSError("the scheduler is gone")
         try:
@@ -281,11 +276,7 @@ class DaskPlace:
         return found[self._address]
 
     async def _connect(self) -> Any:
-        """Open a connection to the Dask worker.
-
-        Raises:
-            OSError: It cannot be reached.
-        """
+        """Open a connection to the Dask worker."""
         core: Any = import_module("distributed.core")
         security = self._client.security.get_connection_args("client")
         connecting = asyncio.ensure_future(core.connect(self._address, timeout=_CONNECT, **security))

@@ -210,12 +210,7 @@ class DaskWorkers:
         )
 
     async def _keep(self, settings: WorkerSettings) -> None:
-        """Run a worker, and replace it when it is lost, until everything is done.
-
-        Raises:
-            WorkerError: Workers are lost again and again.
-            StacpullError: Another error ends the run.
-        """
+        """Run a worker, and replace it when it is lost, until everything is done."""
         while not self._is_over():
             place = await self._places.take()
             worker = Worker(self._take_message)
@@ -243,13 +238,7 @@ class DaskWorkers:
     async def _serve(
         self, worker: Worker, place: LocalPlace | DaskPlace, settings: WorkerSettings
     ) -> StacpullError | None:
-        """Run a worker until it ends; return why it cannot be used, if it does not see DEST.
-
-        Raises:
-            UsageError: The place cannot be used for another reason.
-            OSError: The place is lost.
-            StacpullError: Another error ends the run.
-        """
+        """Run a worker until it ends; return why it cannot be used, if it does not see DEST."""
         settings = place.allowed(settings._replace(worker_parts=worker.parts))
         async with place.connected() as sock:
             await worker.channel.open(sock)

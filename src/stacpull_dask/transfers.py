@@ -92,11 +92,7 @@ async def _transfer(
     inbox: asyncio.Queue[messages.ToWorker],
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """Open network and DEST, transfer, and leave unfinished parts to the next run.
-
-    Raises:
-        DestinationError: The disk fails.
-    """
+    """Open network and DEST, transfer, and leave unfinished parts to the next run."""
     work = Path(settings.work)
 
     def report(notice: Notice) -> None:
@@ -124,12 +120,7 @@ async def _transfer(
 
 
 def _opened(work: Path, worker_parts: str) -> LocalStore:
-    """Open DEST, or the work directory of a bucket, with a directory for the parts of this worker. Blocks.
-
-    Raises:
-        FileNotFoundError: This machine does not see DEST.
-        DestinationError: It cannot be written.
-    """
+    """Open DEST, or the work directory of a bucket, with a directory for the parts of this worker. Blocks."""
     (work / ".stacpull" / "parts" / worker_parts).mkdir()
     return LocalStore(work, worker_parts=worker_parts)
 

@@ -126,11 +126,7 @@ class AdoptingFetcher:
     async def _judged(
         self, job: Job, name: str, stated: ExpectedContent, filename: str, etag: str | None
     ) -> Arrival | None:
-        """Return the existing file if it is the asset; None if nothing proves it.
-
-        Raises:
-            TransferError: EXISTS, if it is not the asset.
-        """
+        """Return the existing file if it is the asset; None if nothing proves it."""
         path = path_in_dest(job.directory, name)
         try:
             stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])

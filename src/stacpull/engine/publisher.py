@@ -261,11 +261,7 @@ class Publisher:
         return {row: clip for row, clip in found.items() if clip is not None}
 
     def _sync_all(self, parts: Sequence[str]) -> None:
-        """Sync these parts, and the renames since the last sync. A failed sync is never repeated.
-
-        Raises:
-            DestinationError: This sync or an earlier one failed.
-        """
+        """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
         if self._failed_sync is not None:
             raise self._failed_sync
         covered = self._store.covers_ledger

@@ -2,8 +2,8 @@
 
     socket ─▶ reader: messages ─▶ queue ─▶ this thread: complete parts, operations, groups ─▶ DEST, ledger
 
-One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync or upload has a
-thread of its own. Meanwhile the working thread writes the parts of the next group.
+One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync or upload has
+another. Meanwhile the working thread writes the parts of the next group.
 
 The store process ends when the other end of its socket is closed: the network process has closed it, has
 ended or was killed. The store process then publishes and records everything that was sent, and closes the
@@ -154,11 +154,7 @@ class StoreServer:
     # --- the working thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Handle messages until the end, then publish and record everything.
-
-        Raises:
-            Exception: That failed. The next start looks at what is not recorded.
-        """
+        """Handle messages until the end, then publish and record everything."""
         operations = self._operations
         while (message := self._next()) is not None:
             if isinstance(message, messages.Call):
@@ -205,11 +201,7 @@ class StoreServer:
         publisher.publish_if_due()
 
     def _run_beside(self, work: Callable[[], object]) -> object:
-        """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages.
-
-        Raises:
-            Exception: The error of the work.
-        """
+        """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
         assert self._operations is not None  # noqa: S101 - it calls this
         ended: list[Arrival] = []  # the message that ends the wait: it is recognised by its identity
         results: list[object] = []

@@ -60,16 +60,16 @@ def locked_file(part: Path, path: Path) -> int:
         OSError: It cannot be opened.
     """
     for _ in range(_ATTEMPTS):
-        try:
-            fd = os.open(part, _FLAGS, 0o666)
-        except OSError:
-            if not part.is_symlink():
-                raise
+        if part.is_symlink():
             part.unlink(missing_ok=True)
-            continue
+        fd = os.open(part, _FLAGS, 0o666)
         try:
-            with _lock_refused(path):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError):  # of a file system without locks
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    text = f"Another process is writing {path}: wait for it, or stop it first."
+                    raise DestinationError(text) from error
             status = os.fstat(fd)
             is_ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
             if is_ours and os.path.samestat(status, part.lstat()):
@@ -85,25 +85,8 @@ def locked_file(part: Path, path: Path) -> int:
     raise DestinationError(f"Other processes are writing {path}: try again.")
 
 
-@contextlib.contextmanager
-def _lock_refused(path: Path) -> Iterator[None]:
-    """Translate the error of a lock. If the file system does not support locks, no lock is taken."""
-    try:
-        yield
-    except BlockingIOError as error:
-        raise DestinationError(
-            f"Another process is writing {path}: wait for it, or stop it first."
-        ) from error
-    except OSError:
-        pass
-
-
 def sync_file(file: BinaryIO) -> None:
-    """Make an open file durable.
-
-    Raises:
-        OSError: It cannot be synced.
-    """
+    """Make an open file durable."""
     os.fsync(file.fileno())
 
 
@@ -122,13 +105,3 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove_file(path: Path) -> None:
-    """Remove a file that a writer has left and that will not be continued, if it exists.
-
-    Raises:
-        DestinationError: It cannot be removed.
-    """
-    with destination_errors(path):
-        path.unlink(missing_ok=True)

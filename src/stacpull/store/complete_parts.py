@@ -52,19 +52,16 @@ def complete_part_name(
     if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
         name = f"{stem};{fields.replace(_QUOTE, '%22')}{_MARK}"
     else:
-        name = f"{stem};{_quoted(etag or '')};{_quoted(filename)}{_MARK}"
+        quoted = (quote(field, safe="", errors="surrogatepass") for field in (etag or "", filename))
+        name = f"{stem};{';'.join(quoted)}{_MARK}"
     return name if len(name) <= _LONGEST else stem + _MARK
 
 
 def part_name_of(arrival: Arrival) -> str:
     """Return the name of the complete part of an asset."""
+    row, generation, size = arrival.row, arrival.generation, arrival.size
     return complete_part_name(
-        arrival.row,
-        arrival.generation,
-        arrival.size,
-        arrival.etag,
-        arrival.filename,
-        unproven=arrival.unproven,
+        row, generation, size, arrival.etag, arrival.filename, unproven=arrival.unproven
     )
 
 
@@ -82,10 +79,6 @@ def parse_complete_part(name: str) -> CompletePartName | None:
         return CompletePartName(row, generation, size, None, None, unproven)
     etag, filename = (_unquoted(field) for field in rest)
     return CompletePartName(row, generation, size, etag or None, filename, unproven)
-
-
-def _quoted(field: str) -> str:
-    return quote(field, safe="", errors="surrogatepass")
 
 
 def _unquoted(field: str) -> str:

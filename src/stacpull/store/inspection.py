@@ -194,12 +194,10 @@ def read_file(path: str, directory: int) -> bytes | None:
         if len(data) < _SHORT:
             return data
         pieces, size = [data], len(data)
-        while data := os.read(fd, _READ):
+        while size <= LONGEST_DOCUMENT and (data := os.read(fd, _READ)):
             pieces.append(data)
             size += len(data)
-            if size > LONGEST_DOCUMENT:
-                return None
-        return b"".join(pieces)
+        return b"".join(pieces) if size <= LONGEST_DOCUMENT else None
     finally:
         os.close(fd)
 

@@ -174,8 +174,10 @@ class LocalStore(DirectoryFiles):
         except FileExistsError:
             if not replace:
                 return False
-        if not _is_free(directory, name, replace=replace):
-            return False
+        with suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not (replace and stat.S_ISREG(found.st_mode)):
+                return False
         os.rename(part, name, src_dir_fd=self.staged.parts_fd, dst_dir_fd=directory)
         return True
 
@@ -270,21 +272,9 @@ class LocalStore(DirectoryFiles):
 
 
 def _refuse_odd(name: str) -> None:
-    """Reject an invalid name of an entry. Planning makes names safe; this is the final check.
-
-    Raises:
-        OSError: EINVAL.
-    """
+    """Reject an invalid name of an entry. Planning makes names safe; this is the final check."""
     if name in NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
-
-
-def _is_free(directory: int, name: str, *, replace: bool) -> bool:
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return True
-    return replace and stat.S_ISREG(found.st_mode)
 
 
 def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bool:

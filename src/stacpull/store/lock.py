@@ -73,29 +73,12 @@ def kept_still(dest: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(dest: Path) -> Iterator[int]:
-    """Open the lock file for reading, as a descriptor.
-
-    Raises:
-        OSError: It cannot be opened.
-    """
+    """Open the lock file for reading, as a descriptor."""
     fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         yield fd
     finally:
         os.close(fd)
-
-
-def _locked(fd: int, kind: int, attempts: int) -> bool:
-    """Try to lock; return False if others still hold the lock after `attempts` attempts."""
-    for attempt in range(attempts):
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if attempt < attempts - 1:
-                time.sleep(_INSTANT)
-        else:
-            return True
-    return False
 
 
 def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
@@ -104,18 +87,24 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
     If the process named in the file is gone, its store process is still publishing received files. This waits
     for it.
     """
-    if _locked(fd, kind, _ATTEMPTS):
-        return
-    holder = _named(fd)
-    if holder is not None and not _is_alive(holder):
-        if _locked(fd, kind, _END_ATTEMPTS):
+    attempt, is_gone, process = 0, False, None
+    while attempt < (_END_ATTEMPTS if is_gone else _ATTEMPTS):
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_INSTANT)
+        else:
             return
+        attempt += 1
+        process = _named(fd)
+        is_gone = process is not None and not _is_alive(process)
+    if is_gone:
         raise DestinationError(
-            f"Process {holder} started a mirror on {dest} and is gone, but another process still uses DEST: "
+            f"Process {process} started a mirror on {dest} and is gone, but another process still uses DEST: "
             "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "
             "container. Wait for it or end it, then resume."
         )
-    named = "" if holder is None else f" (process {holder})"
+    named = "" if process is None else f" (process {process})"
     raise DestinationError(
         f"Another mirror is running on {dest}{named}, or it is being verified: wait for it, or stop it first."
     )

@@ -33,6 +33,7 @@ from stacpull.store.complete_parts import complete_part_name
 from stacpull.store.disk_errors import destination_error
 from stacpull.store.part_files import Pair, PartLog, about, part_path, read_point, scan
 from stacpull.store.regular import CREATE, open_regular
+from stacpull.threads import to_its_end
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class FileParts:
         self._directory = directory
         self._shared = shared
         self._durable = durable
-        self._known = self._scan()
+        self._known = scan(directory) | (scan(shared) if shared is not None else set())
         """The parts with a description."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
@@ -98,9 +99,6 @@ class FileParts:
         sink = await _opened(partial(_with_log, self._path(row, generation), "rb+"), self._directory)
         return FilePart(sink, self._known, (row, generation), resumable=True, durable=self._durable)
 
-    def _scan(self) -> set[Pair]:
-        return scan(self._directory) | (scan(self._shared) if self._shared is not None else set())
-
     def _path(self, row: int, generation: int) -> Path:
         return part_path(self._directory, row, generation)
 
@@ -137,13 +135,7 @@ class FilePart:
         return hashers
 
     async def caught_up(self) -> None:
-        """See `PartWriter.caught_up`.
-
-        The work is done in steps, so that closing the part waits for only one of them.
-
-        Raises:
-            DestinationError: it cannot be read.
-        """
+        """See `PartWriter.caught_up`. Closing the part waits for only one of the steps."""
         while self._hashers and self._sink.hashed < beginning(self._sink.have):
             await _off_loop(self._sink.path.parent, self._sink.catch_up)
 
@@ -246,11 +238,7 @@ class _HashingFile(io.FileIO):
             self._log.note(span)
 
     def catch_up(self) -> None:
-        """Hash some of the bytes that were not hashed yet.
-
-        Raises:
-            OSError: the file cannot be read or no longer exists.
-        """
+        """Hash some of the bytes that were not hashed yet."""
         with self._lock:
             self._catch_up()
 
@@ -305,21 +293,17 @@ async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **na
 
 
 async def _opened(work: Callable[[], _HashingFile], directory: Path) -> _HashingFile:
-    """Open a file in a thread. If the task is cancelled, it ends once the file has been opened and closed."""
-    opening = asyncio.get_running_loop().run_in_executor(None, work)
+    """Open a file in a thread. Another attempt must not open the same part beside the thread."""
+    opened: list[_HashingFile] = []
     try:
-        return await asyncio.shield(opening)
+        await to_its_end(lambda: opened.append(work()))
     except asyncio.CancelledError:
-        opening.add_done_callback(_close_unwanted)
-        await asyncio.wait([opening])  # another attempt must not open the same part beside the thread
+        for file in opened:
+            file.close()
         raise
     except OSError as error:
         raise await asyncio.to_thread(destination_error, error, directory) from error
-
-
-def _close_unwanted(opened: asyncio.Future[_HashingFile]) -> None:
-    if not opened.cancelled() and opened.exception() is None:
-        opened.result().close()
+    return opened[0]
 
 
 def _create(path: Path, validator: Validator, total: int | None, origin: int | None) -> _HashingFile:

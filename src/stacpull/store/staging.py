@@ -76,16 +76,12 @@ class StagedParts:
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
         if worker_parts:
-            self._open_worker_parts(worker_parts)
-
-    def _open_worker_parts(self, name: str) -> None:
-        """Use the directory of a worker instead of the parts directory."""
-        above = self.parts_fd
-        try:
-            with destination_errors(self.work):
-                self.parts_fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
-        finally:
-            os.close(above)
+            above = self.parts_fd
+            try:
+                with destination_errors(work):
+                    self.parts_fd = os.open(worker_parts, OPEN_DIRECTORY, dir_fd=above)
+            finally:
+                os.close(above)
 
     def close(self) -> None:
         """Close the directory of the parts."""
@@ -158,23 +154,16 @@ class StagedParts:
             OSError: `path` is not a regular file that can be read.
         """
         self.drop_part(name)
-        if isinstance(files, DirectoryFiles) and self._link(name, files.fd, path):
-            return True
+        if isinstance(files, DirectoryFiles):
+            with suppress(OSError):  # links are not supported, or not between these directories
+                os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.parts_fd, follow_symlinks=False)
+                if self.part_identity(name) is not None:
+                    return True
+                self.drop_part(name)
         import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
         with files.open(path) as source, self.new_part(name) as part:
             shutil.copyfileobj(source, part, _PIECE)
-        return False
-
-    def _link(self, name: str, directory: int, path: str) -> bool:
-        """Make a part a hard link to a regular file; return False if that is not possible."""
-        try:
-            os.link(path, name, src_dir_fd=directory, dst_dir_fd=self.parts_fd, follow_symlinks=False)
-        except OSError:
-            return False
-        if stat.S_ISREG(os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False).st_mode):
-            return True
-        self.drop_part(name)
         return False
 
     def rename_part(self, old: str, new: str) -> int:
