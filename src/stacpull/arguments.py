@@ -510,6 +510,15 @@ def percentage(raw: object) -> float:
     return number
 
 
+def order(raw: object) -> str:
+    """Read a property to sort by, with `-` in front for the descending order."""
+    text = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
+    sign, name = ("-", text[1:]) if text.startswith("-") else ("", text)
+    if not name.strip() or "," in name:
+        raise _wrong("a property such as datetime or -eo:cloud_cover", raw)
+    return sign + name.strip().removeprefix("properties.")
+
+
 def shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
     parts = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()

@@ -208,6 +208,13 @@ class Selection:
         ),
     )
     push_down: bool = option(True, "Let the source filter what it can; all filters are checked locally too.")
+    sortby: str | None = option(
+        None,
+        "Walk in the order of this property, with - in front descending: the API must be able to sort. "
+        "With --max-items, -datetime selects the newest.",
+        metavar="[-]PROPERTY",
+        read=arguments.order,
+    )
     max_items: arguments.Positive | None = option(None, "Stop after this many matching items.", metavar="N")
     sample: arguments.Positive | None = option(
         None, "Take a random sample of this many matching items, the same one in every run.", metavar="N"

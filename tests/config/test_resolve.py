@@ -75,6 +75,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "source-links": (False, "false", False),
     "follow": (("related",), '["related"]', ("related",)),
     "push-down": (False, "false", False),
+    "sortby": ("-datetime", '"-datetime"', "-datetime"),
     "max-items": ("5", "5", 5),
     "layout": ("{key}", '"{key}"', "{key}"),
     "concurrency": ("3", "3", 3),

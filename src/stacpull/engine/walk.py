@@ -67,7 +67,7 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.page_requests import FRUITLESS_PAGES, PageSize, allowed_headers
 from stacpull.sources.page_walk import index_of, prefetch
-from stacpull.sources.source import Restarts, Source, WalkStart
+from stacpull.sources.source import Restarts, Source, WalkStart, unsortable
 from stacpull.sources.stac_api import ApiSource, SearchSource
 
 ITEMS_AT_ONCE = 100
@@ -232,6 +232,8 @@ class Walk:
             await self._run(position, walked)
 
     async def _run(self, position: Position, walked: frozenset[str] | None) -> None:
+        if self._selection.sortby is not None and not self._source.sorts:
+            raise unsortable(self._source.url)
         starts = await self._source.starts(self._selection)
         if self._sample is not None or not self._source.has_cursors:
             position, walked, self._matched = Position(), None, await self._record.restart()

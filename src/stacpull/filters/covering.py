@@ -6,6 +6,7 @@ not in `_RULES` must be equal, or unset in the wide selection.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -55,6 +56,7 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "source_links": _always,
     "follow": _always,
     "push_down": _always,
+    "sortby": operator.eq,
     "max_items": is_at_most,
     "sample": is_at_most,
     "seed": _always,

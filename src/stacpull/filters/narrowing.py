@@ -42,6 +42,8 @@ class Narrowing(NamedTuple):
     """CQL2 JSON of class `basic-cql2`."""
     ids: tuple[str, ...] = ()
     """Whole ids, or endings of ids."""
+    order: Json | None = None
+    """`field` and `direction` of `--sortby` (STAC API, sort extension)."""
 
     def __bool__(self) -> bool:
         """Return whether there is anything to push down."""
@@ -49,13 +51,18 @@ class Narrowing(NamedTuple):
 
 
 def narrowing(selection: Selection) -> Narrowing:
-    """Return the filters of `selection` that can be pushed down; none with `--no-push-down`.
+    """Return the filters of `selection` that can be pushed down, none with `--no-push-down`; and its order.
 
     Raises:
         UsageError: A filter is invalid.
     """
+    order = None
+    if selection.sortby is not None:
+        name = selection.sortby.removeprefix("-")
+        field = name if name in {"id", "collection"} else f"properties.{name}"
+        order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
     if not selection.push_down:
-        return Narrowing()
+        return Narrowing(order=order)
     bbox, area = _area(selection)
     stated = [condition for one in FILTERS for condition in one.conditions(selection)]
     return Narrowing(
@@ -64,6 +71,7 @@ def narrowing(selection: Selection) -> Narrowing:
         _period(selection.datetime),
         _joined("and", [*stated, *_conditions(selection.filter)]),
         tuple(dict.fromkeys(text.strip() for text in selection.ids)),
+        order,
     )
 
 

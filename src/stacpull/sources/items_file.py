@@ -22,9 +22,11 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from stacpull.caches import Recent
+from stacpull.clock import parse_instant
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.json_values import list_or_empty
+from stacpull.filters.properties import Reference
+from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode, lenient_warning
@@ -48,7 +50,7 @@ from stacpull.sources.documents import (
 from stacpull.sources.file_ranges import FileRanges
 from stacpull.sources.page_requests import PAGE_BYTES, PageSize, next_request
 from stacpull.sources.page_walk import linked_pages, read_pages
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart, unsortable
 from stacpull.urls import is_local
 
 _NO_ITEM = Failure(FailureKind.ITEM, "not an item with an id.")
@@ -151,11 +153,21 @@ class FeaturesSource(ItemsFile):
         requested_url: The URL that was requested, if it redirected to the document's URL.
     """
 
+    sorts = True
+
     def __init__(self, document: Document, reader: JsonReader, requested_url: str | None = None) -> None:
         super().__init__(document.url, reader)
+        self._order: str | None = None
         self._document = document
         self._requested_url = requested_url or document.url
         self._was_walked = False
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
+        self._order = selection.sortby
+        if self._order is not None and self._page_after(lambda _: None) is not None:
+            raise unsortable(self.url)
+        return await super().starts(selection)
 
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
@@ -165,7 +177,7 @@ class FeaturesSource(ItemsFile):
         if was_walked and not is_local(self.url):
             await self._read_again()
         following = self._page_after(on_notice)
-        features, size = self._features(), page_size.for_file
+        features, size = _in_order(self._features(), self._order), page_size.for_file
         for begin in range(0, max(len(features), 1), size):
             named = [
                 (f"feature {number} of {self.url}", one)
@@ -217,6 +229,27 @@ class FeaturesSource(ItemsFile):
             on_notice(Notice("warning", f"The walk ends after the document: {error}"))
             return None
         return following
+
+
+def _in_order(features: list[object], order: str | None) -> list[object]:
+    """Return features in the order of a property. Those without it are last."""
+    if order is None:
+        return features
+    name = order.removeprefix("-")
+    keyed, others = list[tuple[tuple[int, float, str], object]](), []
+    for feature in features:
+        item = valid_item(feature) or {}
+        value = Reference(name).value(item, object_or_empty(item.get("properties")))
+        if isinstance(value, int | float):
+            keyed.append(((0, value, ""), feature))
+        elif (instant := parse_instant(value)) is not None:
+            keyed.append(((1, instant.timestamp(), ""), feature))
+        elif isinstance(value, str):
+            keyed.append(((2, 0.0, value), feature))
+        else:
+            others.append(feature)
+    keyed.sort(key=lambda one: one[0], reverse=order != name)
+    return [feature for _, feature in keyed] + others
 
 
 _NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)

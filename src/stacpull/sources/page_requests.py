@@ -47,6 +47,9 @@ def parameters_of(body: Mapping[str, Any]) -> list[Parameter]:
     members = {name: value for name, value in body.items() if value is not None}
     if isinstance(members.get("filter"), dict):
         members.setdefault("filter-lang", "cql2-json")
+    if isinstance(order := members.get("sortby"), list):
+        fields = [("-" if one["direction"] == "desc" else "") + one["field"] for one in order]
+        members["sortby"] = ",".join(fields)
     return [_parameter(name, _text(value)) for name, value in members.items()]
 
 

@@ -44,6 +44,7 @@ from stacpull.sources.source import JsonReader, OnNotice
 from stacpull.urls import add_parameters, parameters
 
 _SEARCH = ("/item-search",)
+_SORT, _ITEMS_SORT = ("/item-search#sort", "/item-search/#sort"), ("/ogcapi-features#sort",)
 _FILTER = ("/item-search#filter", "/item-search/#filter")
 _ITEMS = ("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features")
 _JSON, _TEXT = ("/conf/cql2-json",), ("/conf/cql2-text",)
@@ -57,6 +58,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     post: bool = False
     cql2_json: bool = False
     cql2_text: bool = False
+    sort: bool = False
+    sort_items: bool = False
+    """True if `…/items` can be sorted, `sort` if the search can."""
 
 
 NO_CAPABILITIES = Capabilities()
@@ -82,6 +86,8 @@ def capabilities_of(landing: Json) -> Capabilities:
         ),
         cql2_json=filters and conforms(_JSON),
         cql2_text=filters and conforms(_TEXT),
+        sort=search and conforms(_SORT),
+        sort_items=conforms(_ITEMS_SORT),
     )
 
 
@@ -141,13 +147,16 @@ def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capab
     as_json = capabilities.post and capabilities.cql2_json
     if as_json or capabilities.cql2_text:
         takes.add("filter")
+    if capabilities.sort:
+        takes.add("sortby")
     post_body = body if capabilities.post else None
     return SearchEndpoint(url, frozenset(takes), post_body, as_json, frozenset(collections))
 
 
-def items_endpoint(url: str) -> SearchEndpoint:
+def items_endpoint(url: str, capabilities: Capabilities) -> SearchEndpoint:
     """Return the endpoint of a collection's items (OGC API Features, 7.15), less the query of `url`."""
-    return SearchEndpoint(url, frozenset({"bbox", "datetime"})).less(url)
+    takes = {"bbox", "datetime"} | ({"sortby"} if capabilities.sort_items else set())
+    return SearchEndpoint(url, frozenset(takes)).less(url)
 
 
 def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import NamedTuple, Protocol
 
+from stacpull.errors import UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import Document
@@ -116,6 +117,9 @@ class Source(Protocol):
     has_cursors: bool = True
     """False if a stopped walk begins again: every page but the last then has its own request as `next`."""
 
+    sorts: bool = False
+    """True if the walk has the order of `Selection.sortby`, or `starts` raises `unsortable`."""
+
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source.
 
@@ -175,6 +179,12 @@ class Source(Protocol):
             CredentialsError: Credentials are missing or refused.
         """
         return {}
+
+
+def unsortable(url: str) -> UsageError:
+    """Return the error for `--sortby` with a source that cannot sort."""
+    needed = "one collection of an API with the sort extension, or an ItemCollection"
+    return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
 
 
 _FIRST_ITEMS = 10

@@ -43,7 +43,7 @@ from stacpull.sources.search_query import (
     search_endpoint,
     walk_verified,
 )
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
@@ -67,6 +67,8 @@ class StacApi(Source):
         reader: Reads the pages.
         landing: The landing page, if known.
     """
+
+    sorts = True
 
     def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
         self.url = url
@@ -203,7 +205,16 @@ class StacApi(Source):
     def _start_of(
         self, start: WalkStart, endpoint: SearchEndpoint, members: Json | None, narrow: Narrowing
     ) -> WalkStart:
-        """Return the start of a query instead of `start`, if there is something to push down."""
+        """Return the start of a query instead of `start`, if there is something to push down.
+
+        Raises:
+            UsageError: The API cannot sort.
+        """
+        if narrow.order is not None:
+            if "sortby" not in endpoint.takes:
+                raise unsortable(self.url)
+            order: Json = {"sortby": [narrow.order]}
+            start, members = start._replace(request=endpoint.request(order)), {**(members or {}), **order}
         if not members:
             return start
         query = SearchQuery(endpoint, members, narrow, start.request)
@@ -248,6 +259,8 @@ class ApiSource(StacApi):
         selected = frozenset(() if selection.all_collections else names)
         starts = [WalkStart(name, self._plain(name), selected) for name in names]
         narrow = narrowing(selection)
+        if narrow.order is not None and len(names) != 1:
+            raise unsortable(self.url)
         known = await self._known_capabilities() if narrow else NO_CAPABILITIES
         if known.search and narrow.ids and not self._api.items:
             everywhere = () if selection.all_collections else tuple(names)
@@ -293,6 +306,8 @@ class ApiSource(StacApi):
     def _narrowed(self, start: WalkStart, narrow: Narrowing, known: Capabilities) -> WalkStart:
         endpoint = self._endpoint(start.collection, known)
         if endpoint is None:
+            if narrow.order is not None:
+                raise unsortable(self.url)
             return start
         return self._start_of(start, endpoint, members(narrow, endpoint), narrow)
 
@@ -300,7 +315,7 @@ class ApiSource(StacApi):
         """Return where a collection can be queried; None if the API does not support that."""
         if known.search and not self._api.items:
             return self._search((name,), known)
-        return items_endpoint(self._plain(name).url) if known.items else None
+        return items_endpoint(self._plain(name).url, known) if known.items else None
 
     def _plain(self, name: str) -> PageRequest:
         return PageRequest(self.url if self._api.items else f"{self._api.collection_url(name)}/items")
@@ -353,6 +368,8 @@ class SearchSource(StacApi):
         known = await self._known_capabilities() if narrow else NO_CAPABILITIES
         selected = frozenset(selection.collections)
         start = WalkStart(collection, PageRequest(url), selected)
+        if narrow.order is not None and (not known.search or len(selected) > 1):
+            raise unsortable(self.url)
         if not known.search:
             return start
         endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False).less(url)
