@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 from stacpull.caches import Recent
@@ -46,14 +45,6 @@ class ExpectedContent(NamedTuple):
     checks: tuple[Check, ...]
     modified: float | None = None
     """The server's `Last-Modified`, in seconds since 1970."""
-
-
-class _Stranger(NamedTuple):
-    """An unknown file in the place of an asset, with its digests by algorithm."""
-
-    size: int
-    modified: float
-    digests: Mapping[str, bytes]
 
 
 def contradiction(stated: ExpectedContent, size: int, digests: Mapping[str, bytes]) -> str | None:
@@ -102,12 +93,14 @@ class AdoptingFetcher:
 
     async def _found(self, job: Job) -> Arrival | None:
         """Return the asset if its file exists; None if there is no file, or if nothing proves it."""
-        names = await asyncio.to_thread(self._names_in, job.directory)
+        names = self._listed.get(job.directory)
+        if names is None:
+            names = self._listed[job.directory] = await asyncio.to_thread(self._names_in, job.directory)
         if not names or (job.name is not None and job.name not in names):
             return None
         if job.name is not None and job.checksum is not None:
             stated = ExpectedContent(job.size, (Check(job.checksum, "file:checksum"),))
-            return await self._judged(job, job.name, stated, "", None)
+            return await asyncio.to_thread(self._judged, job, job.name, stated, "", None)
         try:
             async with self._client.open(
                 Request(job.href, method="HEAD"), accept=_OK, count_refusal=False
@@ -119,68 +112,50 @@ class AdoptingFetcher:
         name = final_name(job.name, job.name_template, filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
-        return await self._judged(
-            job, name, _stated(job, url, headers), filename, validator_of(headers).etag_or_date
+        stated = ExpectedContent(
+            job.size if job.size is not None else content_length(headers),
+            expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers)),
+            moment_of(headers.get("Last-Modified", "")),
         )
-
-    async def _judged(
-        self, job: Job, name: str, stated: ExpectedContent, filename: str, etag: str | None
-    ) -> Arrival | None:
-        """Return the existing file if it is the asset; None if nothing proves it."""
-        path = path_in_dest(job.directory, name)
-        try:
-            stranger = await asyncio.to_thread(self._look, path, [check.checksum for check in stated.checks])
-        except OSError as error:
-            raise TransferError(foreign_file(path, f"it cannot be read ({error.strerror})")) from error
-        why = contradiction(stated, stranger.size, stranger.digests)
-        if why is not None:
-            raise TransferError(foreign_file(path, why))
-        if not is_proven(stated, stranger.size, stranger.modified, stranger.digests):
-            return None
-        part = await asyncio.to_thread(self._part_of, path, job)
-        if part is None:
-            return None
-        digest = None if self._checksum is None else stranger.digests[self._checksum]
-        return arrival_of(job, stranger.size, filename, etag, part, digest=digest)
+        etag = validator_of(headers).etag_or_date
+        return await asyncio.to_thread(self._judged, job, name, stated, filename, etag)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return the entries of a directory at its first use. Later files are the mirror's own."""
-        found = self._listed.get(directory)
-        if found is None:
-            names: list[str] = []
-            with suppress(OSError):
-                names = self._destination.names(directory)
-            found = self._listed[directory] = frozenset(names)
-        return found
+        try:
+            return frozenset(self._destination.names(directory))
+        except OSError:
+            return frozenset()
 
-    def _look(self, path: str, wanted: list[Checksum]) -> _Stranger:
-        state = self._destination.state_of(path, algorithm=None)
+    def _judged(
+        self, job: Job, name: str, stated: ExpectedContent, filename: str, etag: str | None
+    ) -> Arrival | None:
+        """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
+        path, files = path_in_dest(job.directory, name), self._destination
+        state = files.state_of(path, algorithm=None)
         if state.obstacle is not None and state.readable:
             raise TransferError(foreign_file(path, f"it is {state.obstacle}"))
-        recorded = [] if self._checksum is None else [Checksum(self._checksum, b"")]
-        hashers = {checksum.algorithm: new_hasher(checksum) for checksum in (*wanted, *recorded)}
-        with self._destination.open(path) as file:
-            size = 0
-            while chunk := file.read(_READ):
-                size += len(chunk)
-                for hasher in hashers.values():
-                    hasher.update(chunk)
-        modified = self._destination.modified(path)
-        return _Stranger(size, modified or 0.0, {name: one.digest() for name, one in hashers.items()})
-
-    def _part_of(self, path: str, job: Job) -> str | None:
-        """Link the file to a complete part, and return the name of the part; None if the file is gone."""
-        with destination_errors(self._destination.staged.work):
+        checksums = [check.checksum for check in stated.checks]
+        if self._checksum is not None:
+            checksums.append(Checksum(self._checksum, b""))
+        hashers, size = {checksum.algorithm: new_hasher(checksum) for checksum in checksums}, 0
+        try:
+            with files.open(path) as file:
+                while chunk := file.read(_READ):
+                    size += len(chunk)
+                    for hasher in hashers.values():
+                        hasher.update(chunk)
+        except OSError as error:
+            raise TransferError(foreign_file(path, f"it cannot be read ({error.strerror})")) from error
+        digests = {algorithm: hasher.digest() for algorithm, hasher in hashers.items()}
+        if (why := contradiction(stated, size, digests)) is not None:
+            raise TransferError(foreign_file(path, why))
+        if not is_proven(stated, size, files.modified(path) or 0.0, digests):
+            return None
+        with destination_errors(files.staged.work):
             try:
-                return linked_part(self._destination, job, path)[0]
+                part = linked_part(files, job, path)[0]
             except FileNotFoundError:
                 return None
-
-
-def _stated(job: Job, url: str, headers: Mapping[str, str]) -> ExpectedContent:
-    """Return the statements of the item and of the response to a HEAD."""
-    length = content_length(headers)
-    checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
-    return ExpectedContent(
-        job.size if job.size is not None else length, checks, moment_of(headers.get("Last-Modified", ""))
-    )
+        digest = None if self._checksum is None else digests[self._checksum]
+        return arrival_of(job, size, filename, etag, part, digest=digest)

@@ -75,32 +75,28 @@ class ItemWriter:
             return {}
         written: dict[int, Placement] = {}
         for record in views.item_records(self._db, list(dict.fromkeys(rows))):
-            row = record.row
-            path = record.path
+            row, path = record.row, record.path
             data = self.encode(record, path)
+            digest = None if data is None else hashlib.sha256(data).digest()
             is_free = record.is_ours or not self._store.has(path)
+
+            def is_same(path: str = path, digest: bytes | None = digest) -> bool:
+                return digest is not None and self._store.state_of(path).digest == digest
+
             if data is None and record.is_ours:
                 jobs.mark_documents(self._db, [row])
                 self.unwritable[row] = (
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not is_free and not self._may_replace(path, data, adopting=adopting):
+            elif not is_free and not may_be_replaced(self._store, path, is_same, adopting=adopting):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
                 self._store.staged.write_part(part, data)
-                digest = hashlib.sha256(data).digest()
                 may_replace = record.is_ours or not is_free
                 written[row] = Placement(part, record.directory, record.name, may_replace, digest)
         return written
-
-    def _may_replace(self, path: str, data: bytes | None, *, adopting: bool) -> bool:
-        def is_same() -> bool:
-            there = self._store.state_of(path).digest
-            return data is not None and there == hashlib.sha256(data).digest()
-
-        return may_be_replaced(self._store, path, is_same, adopting=adopting)
 
     def placed(
         self, written: Mapping[int, Placement], failures: Sequence[Failure | None]

@@ -22,7 +22,6 @@ class JobRunner(Protocol):
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
         """The hosts that were given up, and why; their assets stay pending."""
-        ...
 
     async def run(self) -> None:
         """Work until all jobs have an outcome, or `stop` was called.
@@ -30,15 +29,12 @@ class JobRunner(Protocol):
         Raises:
             StacpullError: An error that ends the run.
         """
-        ...
 
     def no_more(self) -> None:
         """End the queue: `run` ends after the last job."""
-        ...
 
     def stop(self) -> None:
         """Begin no more jobs. `run` ends after the transfers in flight."""
-        ...
 
 
 class RunOfWorkers(NamedTuple):
@@ -69,7 +65,6 @@ class WorkersOfRun(Protocol):
 
     def __call__(self, run: RunOfWorkers) -> JobRunner:
         """Return what transfers the assets of a run."""
-        ...
 
     def check(self, options: Options) -> None:
         """Check the options, before anything is created.
@@ -77,4 +72,3 @@ class WorkersOfRun(Protocol):
         Raises:
             UsageError: They contradict each other, or something is not installed.
         """
-        ...

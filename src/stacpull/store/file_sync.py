@@ -67,7 +67,6 @@ class Sync(Protocol):
         Raises:
             DestinationError: some data did not reach the disk; no file of the group may be trusted.
         """
-        ...
 
 
 def file_system(fd: int) -> FileSystem:

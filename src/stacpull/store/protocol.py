@@ -11,8 +11,6 @@ The ledger is written in between (`engine.publisher`): a reservation before `syn
 `sync`. `LocalStore` is a directory. Other kinds of DEST (`StoreKind`) are packages beside the core, such as
 `stacpull_cloud`. All stores pass `tests/store/store_contract.py`.
 
-The interfaces document their methods; the classes that implement them add what is special to them.
-
 Paths are relative to DEST, with `/` between segments. Part names have no directory, except those in the
 directory of a worker (`store.part_files`).
 """
@@ -75,27 +73,22 @@ class StagedFile(Protocol):
     @property
     def part(self) -> str:
         """The name of the part."""
-        ...
 
     @property
     def directory(self) -> str:
         """Its directory."""
-        ...
 
     @property
     def name(self) -> str:
         """Its final name."""
-        ...
 
     @property
     def may_replace(self) -> bool:
         """True if a regular file with that name belongs to this mirror and may be replaced."""
-        ...
 
     @property
     def digest(self) -> bytes | None:
         """Its recorded digest (`digests.recorded`); None if it is not known."""
-        ...
 
 
 class Placement(NamedTuple):
@@ -114,7 +107,6 @@ class StoredFiles(Protocol):
     @property
     def name(self) -> str:
         """The name of DEST in messages."""
-        ...
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
@@ -127,11 +119,9 @@ class StoredFiles(Protocol):
             is_stopped: Called between two pieces of a long file. If it returns True, there is no digest. The
                 size is then that of the whole file.
         """
-        ...
 
     def has(self, path: str) -> bool:
         """Return True if there is something at `path`, False if that cannot be determined."""
-        ...
 
     def read(self, path: str) -> bytes | None:
         """Return the contents of a document, None if there is no regular file of up to 64 MiB.
@@ -139,7 +129,6 @@ class StoredFiles(Protocol):
         Raises:
             OSError: It cannot be read.
         """
-        ...
 
     def open(self, path: str) -> BinaryIO:
         """Open a regular file for reading.
@@ -147,11 +136,9 @@ class StoredFiles(Protocol):
         Raises:
             OSError: There is none, or it cannot be read.
         """
-        ...
 
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
-        ...
 
     def names(self, directory: str) -> list[str]:
         """Return the names of all entries of a directory.
@@ -159,7 +146,6 @@ class StoredFiles(Protocol):
         Raises:
             OSError: There is no such directory, or it cannot be read.
         """
-        ...
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         """Yield all entries except directories, in batches of one directory.
@@ -172,11 +158,9 @@ class StoredFiles(Protocol):
         Raises:
             OSError: DEST itself cannot be read.
         """
-        ...
 
     def close(self) -> None:
         """Release what is open."""
-        ...
 
 
 class Store(StoredFiles, Protocol):
@@ -188,22 +172,18 @@ class Store(StoredFiles, Protocol):
     @property
     def staged(self) -> StagedParts:
         """The parts, which are on the local disk for every kind of store."""
-        ...
 
     @property
     def is_local(self) -> bool:
         """True if nothing is sent over a network."""
-        ...
 
     @property
     def covers_ledger(self) -> bool:
         """True if `sync` also syncs the log of the ledger."""
-        ...
 
     @property
     def warning(self) -> str | None:
         """A message for the user about a missing feature of this store."""
-        ...
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -215,11 +195,9 @@ class Store(StoredFiles, Protocol):
         Raises:
             DestinationError: The sync failed. None of these files may be trusted.
         """
-        ...
 
     def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
         """Give parts their final names, all different; return a failure for each name taken or invalid."""
-        ...
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
@@ -227,11 +205,9 @@ class Store(StoredFiles, Protocol):
         The next `sync` includes the directory, because an earlier run may have changed it without a sync.
         The identity is the one that `StagedParts.write_part` returned for the part; on a disk, the inode.
         """
-        ...
 
     def remove(self, directory: str, name: str) -> None:
         """Remove a file of the mirror, if it exists, and directories that become empty. DEST stays."""
-        ...
 
 
 class BucketLease(Protocol):
@@ -268,7 +244,6 @@ class StoreKind(Protocol):
         Raises:
             UsageError: It has no valid bucket or prefix.
         """
-        ...
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Return a bucket with the endpoint and region of the user's configuration.
@@ -277,7 +252,6 @@ class StoreKind(Protocol):
             CredentialsError: The configured credentials do not exist.
             UsageError: An option does not fit.
         """
-        ...
 
     def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
         """Open DEST for a run.
@@ -290,12 +264,9 @@ class StoreKind(Protocol):
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
-        ...
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
         """Open DEST for reading. `on_silent`: as for `open_store`."""
-        ...
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
         """Return the lease of DEST for a run. It also fetches the ledger if DEST has a newer copy."""
-        ...

@@ -27,17 +27,14 @@ class PartWriter(Protocol):
     @property
     def size(self) -> int:
         """Number of bytes in the part, including those of earlier attempts and those after a gap."""
-        ...
 
     @property
     def have(self) -> Spans:
         """The ranges of bytes in the part."""
-        ...
 
     @property
     def hashed(self) -> int:
         """Number of bytes, from the start, that are hashed."""
-        ...
 
     async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order.
@@ -51,7 +48,6 @@ class PartWriter(Protocol):
         Raises:
             DestinationError: the part cannot be read.
         """
-        ...
 
     async def caught_up(self) -> None:
         """Wait until all bytes before the first gap are hashed. Digests are not valid before that.
@@ -59,7 +55,6 @@ class PartWriter(Protocol):
         Raises:
             DestinationError: what is there cannot be read.
         """
-        ...
 
     async def put(self, pieces: Sequence[PlacedBytes]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap, which does not count as size.
@@ -68,7 +63,6 @@ class PartWriter(Protocol):
             TooLongError: The store cannot keep a file of this size.
             DestinationError: the disk is full, read-only or broken.
         """
-        ...
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
@@ -84,15 +78,12 @@ class PartWriter(Protocol):
         Raises:
             DestinationError: the disk is full, read-only or broken.
         """
-        ...
 
     async def park(self) -> None:
         """Close the part and keep it, to be resumed later."""
-        ...
 
     async def discard(self) -> None:
         """Close the part and remove it."""
-        ...
 
 
 class Parts(Protocol):
@@ -100,11 +91,9 @@ class Parts(Protocol):
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Return the state of the part up to its first gap, or None if it cannot be resumed."""
-        ...
 
     def has_no_part(self, row: int, generation: int) -> bool:
         """Return True if there are no bytes of the part."""
-        ...
 
     async def create(
         self,
@@ -122,7 +111,6 @@ class Parts(Protocol):
             TooLongError: The store cannot keep so many bytes.
             DestinationError: the part cannot be created.
         """
-        ...
 
     async def resume(self, row: int, generation: int) -> PartWriter:
         """Open the part that `point` describes, to resume it.
@@ -130,4 +118,3 @@ class Parts(Protocol):
         Raises:
             DestinationError: the part cannot be opened.
         """
-        ...
