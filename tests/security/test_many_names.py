@@ -43,14 +43,14 @@ class Nothing:
         return 0
 
 
-def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> tuple[str, dict[str, str]]:
-    """Return the messages of a walk over items, and the regions of buckets that they state."""
+def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> str:
+    """Return the messages of a walk over items."""
     url, texts = "https://h.example/items.json", list[str]()
 
     def on_event(event: Event) -> None:
         texts.append(getattr(event, "text", ""))
 
-    async def course() -> dict[str, str]:
+    async def course() -> None:
         reader = MemoryReader({url: {"type": "FeatureCollection", "features": list(items)}})
         source = FeaturesSource(await reader.read(PageRequest(url)), reader)
         options, address = options_and_address(url, Options())
@@ -59,18 +59,17 @@ def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> tuple[str, d
                 source, ItemReader(source.item, network.clock), Nothing(), selection, options,
                 network=network, on_event=on_event,
             ).run()  # fmt: skip
-            return dict(network.regions)
 
-    regions = asyncio.run(course())
-    return "\n".join(texts), regions
+    asyncio.run(course())
+    return "\n".join(texts)
 
 
 def test_of_excluded_asset_keys_few_are_kept() -> None:
     items = [feature(f"i{n}", {f"{n}-{m}{'k' * 10_000}": HREF for m in range(100)}) for n in range(20)]
     names = [feature("few", {f"k{n}": HREF for n in range(15)})]
-    text, _ = noted(Selection(assets=("z",)), names)
+    text = noted(Selection(assets=("z",)), names)
     assert "the keys are k0, k1, k10, k11, k12, k13, k14, k2, k3, k4, k5, k6, k7, k8, k9." in text
-    text, _ = noted(Selection(assets=("z",)), names + items)
+    text = noted(Selection(assets=("z",)), names + items)
     assert "--asset matches no asset" in text
     assert " and others." in text
     assert len(text) < 21 * LONGEST_KEY
@@ -80,23 +79,7 @@ def test_no_message_if_a_later_item_has_a_key_that_asset_matches() -> None:
     late = feature("late", {"z": HREF})
     items = [*(feature(f"i{n}", {f"k{n}": HREF}) for n in range(2000)), late]
     for selection in (Selection(assets=("z",)), Selection(assets=("z",), roles=("data",))):
-        assert "matches no asset" not in noted(selection, items)[0]
-
-
-def test_of_buckets_that_items_state_few_are_kept() -> None:
-    def stated(number: int) -> dict[str, Any]:
-        bucket = f"b{number}" if number else "b" * 100_000
-        found = feature(f"i{number}", {"a": f"s3://{bucket}/x.tif"})
-        found["properties"] |= {"storage:region": f"eu-west-{number}", "storage:requester_pays": True}
-        return found
-
-    text, regions = noted(Selection(), [stated(n) for n in range(MANY)])
-    assert "the requester pays for s3://b" in text
-    assert " and others: --request-payer agrees to pay." in text
-    assert len(text) < 4096
-    assert len(regions) < MANY / 2
-    assert regions[f"s3://b{MANY - 1}"] == f"eu-west-{MANY - 1}"
-    assert max(map(len, regions)) <= LONGEST_KEY
+        assert "matches no asset" not in noted(selection, items)
 
 
 def test_of_collections_that_items_link_to_few_are_kept() -> None:

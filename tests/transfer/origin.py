@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Literal
 
 from stacpull.aws_credentials import AwsCredentials
@@ -161,7 +160,6 @@ async def client(
     s3: S3Options | None = None,
     *,
     stall_timeout: float = 20.0,
-    regions: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Client]:
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()
@@ -170,7 +168,7 @@ async def client(
     )
     transports = {"http": http, "https": http}
     if credentials is not None:
-        transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock, regions=regions)
+        transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)
     opened = Client(transports, Gates(8, None, clock), clock)
     try:
         yield opened

@@ -212,31 +212,6 @@ def test_a_configured_region_is_used_at_once():
     on_replica(access(region="eu-central-1"), act, given=Given(region="eu-central-1"))
 
 
-@pytest.mark.parametrize(
-    ("hint", "configured", "statuses"),
-    [
-        ("eu-central-1", None, [200]),
-        ("eu-west-9", None, [400, 200]),
-        ("eu-central-1", "us-west-2", [400, 200]),
-        ("evil.example/x", None, [400, 200]),
-    ],
-)
-def test_the_first_request_to_a_bucket_goes_to_the_region_in_its_items(
-    hint: str, configured: str | None, statuses: list[int]
-):
-    """A hint that is wrong, or no region, costs the request that none would have cost."""
-
-    async def live() -> None:
-        rules = access(region="eu-central-1", region_redirect=False)
-        async with S3Replica(store=MemoryStore(OBJECTS), access=rules, record=True) as replica:
-            given = Given(region=configured, endpoint_url=replica.s3_url)
-            async with client(given, regions={"s3://data": hint}) as opened:
-                assert await read(opened, "s3://data/./x") == b"this is ./x"
-            assert [record.status for record in replica.requests] == statuses
-
-    asyncio.run(live())
-
-
 def test_requester_pays_only_if_agreed():
     async def pays(opened: Client, replica: S3Replica) -> None:
         assert await read(opened, "s3://data/./x") == b"this is ./x"

@@ -15,7 +15,7 @@ from stacpull.engine.network import Network
 from stacpull.engine.sample import FoundItem
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.hosts import origin_text, scheme_of
+from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, ItemId, Json, PlannedItem
 from stacpull.net.json import weight_of_document
@@ -25,7 +25,6 @@ from stacpull.planning.hrefs import asset_hrefs, self_href
 from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, asset_kind
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
-from stacpull.planning.statements import states_storage, storage_at
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
@@ -53,18 +52,14 @@ class Lookups:
         network: Network,
         selection: Selection,
         assets: KeepsAssets,
-        *,
-        request_payer: bool,
     ) -> None:
         self._source = source
         self._network = network
-        self._request_payer = request_payer
         self._prefer = selection.prefer
         self._chosen = AssetFilter(selection)
         self._assets = assets
         self._expands = selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
-        self._paid: set[str] = set()
         self._unverifiable = 0
         self._undescribed: dict[str, str] = {}
         """Why a collection could not be read, for the first two, if assets of its items state too little."""
@@ -115,23 +110,6 @@ class Lookups:
     def note(self, item: PlannedItem) -> None:
         """Record what a planned item states about checksums and about the buckets of its assets."""
         self._unverifiable += item.unverifiable
-        schemes = {planned.href.partition("://")[0] for planned in item.assets}
-        if not any(is_in_object_store(f"{scheme}://") for scheme in schemes):
-            return
-        assets: Json = item.document.get("assets") or {}
-        is_stated = states_storage(item.document.get("properties"))
-        for planned in item.assets:
-            asset = assets.get(planned.key)
-            if not isinstance(asset, dict) or not (is_stated or states_storage(asset)):
-                continue  # nearly all assets
-            bucket = origin_text(planned.href)
-            if not is_in_object_store(planned.href) or len(bucket) > LONGEST_KEY:
-                continue
-            storage = storage_at(item.document, asset, planned.href)
-            if storage.region is not None and bucket not in self._network.regions:
-                self._network.regions[bucket] = storage.region[:LONGEST_KEY]
-            if storage.requester_pays and len(self._paid) <= _MOST_NAMED:
-                self._paid.add(bucket)
 
     def notes(self) -> list[str]:
         """Return messages for the user after the walk."""
@@ -148,10 +126,6 @@ class Lookups:
                 f"Assets of {name}{more} without type or roles of their own were left out, because the "
                 f"collection, which may describe them, could not be read. {why}"
             )
-        if self._paid and not self._request_payer:
-            buckets = ", ".join(sorted(self._paid)[:_MOST_NAMED])
-            buckets += " and others" if len(self._paid) > _MOST_NAMED else ""
-            notes.append(f"Items state that the requester pays for {buckets}: --request-payer agrees to pay.")
         return notes
 
     async def collection(self, name: str) -> Json | StacpullError:

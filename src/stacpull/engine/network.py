@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.environment import all_variables, completed
@@ -69,8 +68,6 @@ class Network(msgspec.Struct, frozen=True):
     """The logins of a credential profile."""
     http: Transport | None = None
     """The transport for http and https. The fast path uses its connections if it is a `WebTransport`."""
-    regions: Recent[str, str] = msgspec.field(default_factory=Recent)
-    """Regions of buckets (`s3://name`) as items state them: the S3 transport tries these first."""
 
     @property
     def counters(self) -> NetworkCounters:
@@ -131,10 +128,7 @@ async def open_network(
     share = _share(options)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
-    regions = Recent[str, str]()
-    setup = TransportSetup(
-        http, address.url, options, clock, all_variables(), secrets, address.input_file, regions
-    )
+    setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     of_schemes = {name: scheme.transport(setup) for name, scheme in SCHEMES.items() if scheme.is_web}
     web = {name: transport for name, transport in of_schemes.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
@@ -167,9 +161,7 @@ async def open_network(
         events=events,
     )
     try:
-        yield Network(
-            client, reader, secrets, policy, address, addresses, share, events, clock, logins, http, regions
-        )
+        yield Network(client, reader, secrets, policy, address, addresses, share, events, clock, logins, http)
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets
         raise

@@ -197,9 +197,7 @@ class Walk:
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
         self._named = AssetFilter(Selection(assets=selection.assets))
-        self._lookups = Lookups(
-            source, network, selection, self._assets, request_payer=options.s3.request_payer
-        )
+        self._lookups = Lookups(source, network, selection, self._assets)
         self._sample: Sample | None = None
         """With `--sample`, during the walk."""
         self._left_out: Counter[str] = Counter()

@@ -49,7 +49,7 @@ class S3(Scheme):
             no_sign_request=options.no_sign_request,
             allow_instance_metadata=options.aws_metadata,
         )
-        return S3Transport(setup.http, credentials, options, clock=setup.clock, regions=setup.regions)
+        return S3Transport(setup.http, credentials, options, clock=setup.clock)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects below a prefix (ListObjectsV2)."""

@@ -39,8 +39,6 @@ class TransportSetup(msgspec.Struct, frozen=True):
     """The secrets that are removed from all output."""
     input_file: Path | None = None
     """The file with the lines of standard input, if that is SOURCE."""
-    regions: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Regions of buckets according to items, by the URL of the bucket (`s3://name`)."""
 
 
 class Scheme:

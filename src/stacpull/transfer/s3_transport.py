@@ -25,7 +25,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -52,7 +51,6 @@ from stacpull.s3_document import read_document
 from stacpull.s3_endpoint import (
     CORRECTABLE,
     DEFAULT_REGION,
-    REGION,
     Endpoint,
     correction_of,
     endpoint_of,
@@ -164,7 +162,6 @@ class S3Transport:
         options: S3Options,
         *,
         clock: Clock,
-        regions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Create the transport. Nothing is sent before the first request.
 
@@ -173,13 +170,11 @@ class S3Transport:
             credentials: the credentials and settings.
             options: the user's options for S3.
             clock: the time of signatures.
-            regions: the regions of buckets (`s3://name`) that items state; read at a bucket's first request.
         """
         self._http = http
         self._credentials = credentials
         self._options = options
         self._clock = clock
-        self._regions = regions
         self._signer = Signer()
         self._endpoints = Recent[str, Endpoint]()
         self._gets = Recent[str, _PlainGets](_BUCKETS)
@@ -282,11 +277,6 @@ class S3Transport:
     async def close(self) -> None:
         """Do nothing: the owner of the underlying transport closes it."""
 
-    def _first(self, bucket: str, settings: AwsSettings) -> str:
-        """Return the first region to try for `bucket`: the configured one, else the one that items state."""
-        hint = self._regions.get(f"s3://{bucket}", "")
-        return settings.region or (hint if REGION.fullmatch(hint) else DEFAULT_REGION)
-
     def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
         """Store the region of `bucket` and return its endpoint."""
         endpoint = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
@@ -295,7 +285,9 @@ class S3Transport:
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings) -> Endpoint:
         """Return the known endpoint of `bucket`."""
-        return self._endpoints.get(bucket) or self._remember(bucket, settings, self._first(bucket, settings))
+        return self._endpoints.get(bucket) or self._remember(
+            bucket, settings, settings.region or DEFAULT_REGION
+        )
 
     def _request(
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
