@@ -11,7 +11,7 @@ from typing import cast
 
 from stacpull.config.environment import add_variables, take_over
 from stacpull.engine.channel import Channel
-from stacpull.engine.fetching import has_file_in, open_pool
+from stacpull.engine.fetching import open_pool
 from stacpull.engine.messages import PartsWritten, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.outcome_sender import OutcomeSender
@@ -157,7 +157,6 @@ class _Transfers:
             destination,
             settings.options,
             parts=FileParts(destination.staged.parts, shared=destination.staged.shared_parts, durable=True),
-            has_file=has_file_in(destination),
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the coordinator

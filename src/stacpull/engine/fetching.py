@@ -18,27 +18,20 @@ from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles
-from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher, HasFile
+from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher
 
 
-def has_file_in(files: StoredFiles) -> HasFile:
-    """Return what looks for files in a DEST that this process may read."""
-
-    def has_file(job: Job, checksum: Checksum | None) -> bool:
-        path = path_in_dest(job.directory, job.name or "")
-        if checksum is None:
-            if job.version_in_dest is None or job.name is None:
-                return False
-            return files.state_of(path, algorithm=None).size == job.version_in_dest.size
-        try:
-            return digest_in(files, path, checksum) == checksum.digest
-        except OSError:
+def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
+    """Return True if DEST has the file of a job, by its checksum or by its size."""
+    path = path_in_dest(job.directory, job.name or "")
+    if checksum is None:
+        if job.version_in_dest is None or job.name is None:
             return False
-
-    async def has_file_off_loop(job: Job, checksum: Checksum | None) -> bool:
-        return await asyncio.to_thread(has_file, job, checksum)
-
-    return has_file_off_loop
+        return files.state_of(path, algorithm=None).size == job.version_in_dest.size
+    try:
+        return digest_in(files, path, checksum) == checksum.digest
+    except OSError:
+        return False
 
 
 def open_pool(
@@ -50,7 +43,6 @@ def open_pool(
     options: Options,
     *,
     parts: FileParts,
-    has_file: HasFile,
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
@@ -66,7 +58,7 @@ def open_pool(
         clock=network.clock,
         connections=CONNECTIONS,
         secrets=network.secrets,
-        has_file=has_file,
+        has_file=lambda job, stated: asyncio.to_thread(_has_file, destination, job, stated),
         on_detail=on_detail,
     )
     shared = SharedDownloads(fetcher, destination)

@@ -22,7 +22,7 @@ from stacpull.child_process import Started
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress
-from stacpull.engine.fetching import has_file_in, open_pool
+from stacpull.engine.fetching import open_pool
 from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, SourceAddress, login_advice, open_network
 from stacpull.engine.pool import JobQueue
@@ -279,7 +279,6 @@ class MirrorRun:
             destination,
             options,
             parts=parts,
-            has_file=has_file_in(destination),
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.share.per_host if options.uses_dask else 1),

@@ -53,14 +53,9 @@ async def mirror_events(
         yield await running
     finally:
         stop.set()
-        await _ended(running)
-
-
-async def _ended(running: asyncio.Task[MirrorReport]) -> None:
-    """Wait for a stopped run; the ledger records how it ended."""
-    try:
-        await asyncio.wait([running])
-    finally:
-        running.cancel()
-    if not running.cancelled():
-        running.exception()
+        try:
+            await asyncio.wait([running])  # the ledger records how it ended
+        finally:
+            running.cancel()
+        if not running.cancelled():
+            running.exception()
