@@ -52,10 +52,13 @@ _MOST_JOBS_SENT = 64
 
 
 class LocalPlaces:
-    """`--dask N`: N worker processes of this machine, without a scheduler."""
+    """`--dask N`: N worker processes of this machine, without a scheduler. Each place is this object."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+
+    def __str__(self) -> str:
+        return "of this machine"
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -66,22 +69,14 @@ class LocalPlaces:
         """Return the number of workers at the start of the run."""
         return self._workers
 
-    async def take(self) -> LocalPlace:
+    async def take(self) -> LocalPlaces:
         """Wait for a place without a worker, and return it."""
-        return LocalPlace()
+        return self
 
-    def give_back(self, place: LocalPlace, refused: StacpullError | None = None) -> None:
+    def give_back(self, _place: LocalPlaces, refused: StacpullError | None = None) -> None:
         """Return a place: its worker has ended, or it is `refused`."""
-        del place
         if refused is not None:
             raise refused
-
-
-class LocalPlace:
-    """A place where a worker process can be started: this machine."""
-
-    def __str__(self) -> str:
-        return "of this machine"
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[socket.socket]:
@@ -151,7 +146,8 @@ class DaskWorkers:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run.pool.run())
             while not (self._no_more or self._stopping or self._run.queue.waiting):
-                await self._some_news()
+                await self._news.wait()
+                self._news.clear()
             if not self._stopping and self._run.queue.waiting:
                 async with self._places.opened():
                     await self._run_workers()
@@ -182,7 +178,8 @@ class DaskWorkers:
                     continue
                 if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):
                     break
-                await self._some_news()
+                await self._news.wait()
+                self._news.clear()
             self._done = True
             for worker in self._workers:
                 worker.send(messages.Stop(park=False))
@@ -236,7 +233,7 @@ class DaskWorkers:
             self._run.emit(Notice("warning", "A worker process was lost; another one takes its place."))
 
     async def _serve(
-        self, worker: Worker, place: LocalPlace | DaskPlace, settings: WorkerSettings
+        self, worker: Worker, place: LocalPlaces | DaskPlace, settings: WorkerSettings
     ) -> StacpullError | None:
         """Run a worker until it ends; return why it cannot be used, if it does not see DEST."""
         settings = place.allowed(settings._replace(worker_parts=worker.parts))
@@ -291,10 +288,6 @@ class DaskWorkers:
         worker.give([job for job in jobs if job not in own] if own else jobs)
         await self._run.own_queue.put(own)
         return True
-
-    async def _some_news(self) -> None:
-        await self._news.wait()
-        self._news.clear()
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:  # noqa: C901 -- one case each
         outcomes = self._run.outcomes

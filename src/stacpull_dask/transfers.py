@@ -101,8 +101,10 @@ async def _transfer(
 
     try:
         try:
-            destination = await asyncio.to_thread(_opened, work, settings.worker_parts)
-        except FileNotFoundError:
+            parts = work / ".stacpull" / "parts" / settings.worker_parts
+            await asyncio.to_thread(parts.mkdir)
+            destination = await asyncio.to_thread(LocalStore, work, worker_parts=settings.worker_parts)
+        except FileNotFoundError:  # this machine does not see DEST
             channel.send(messages.Ready(0))
             return
         try:
@@ -117,12 +119,6 @@ async def _transfer(
         if is_destination_failure(error):
             raise await asyncio.to_thread(destination_error, error, work) from error
         raise
-
-
-def _opened(work: Path, worker_parts: str) -> LocalStore:
-    """Open DEST, or the work directory of a bucket, with a directory for the parts of this worker. Blocks."""
-    (work / ".stacpull" / "parts" / worker_parts).mkdir()
-    return LocalStore(work, worker_parts=worker_parts)
 
 
 class _Transfers:
