@@ -61,7 +61,7 @@ def test_status_shows_the_selection(hub, env, tmp_path):
     chosen = f"-collection {LABELS} --where seasonal_snow=false --no-source-links --sample 2 --seed 3"
     assert f"  chosen -{chosen}" in lines
     refused = run(["resume", str(dest), "--sample", "3"], env)
-    assert (refused.code, "--sample cannot be given to resume" in refused.err) == (2, True)
+    assert (refused.code, "use `stacpull mirror SOURCE DEST --sample" in refused.err) == (2, True)
 
 
 def test_the_torchgeo_config_makes_the_tree_that_torchgeo_reads(hub, env, tmp_path):
