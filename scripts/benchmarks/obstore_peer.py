@@ -2,7 +2,7 @@
 
     python obstore_peer.py TASK
 
-TASK is the JSON file that tests/bench/tools.py writes.
+TASK is the JSON file that scripts/benchmarks/tools.py writes.
 """
 
 from __future__ import annotations

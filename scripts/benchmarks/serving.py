@@ -2,7 +2,7 @@
 
     python -m scripts.benchmarks.serving ROOT PORT [ACCESS_KEY SECRET_KEY]
 
-Serves the same as nginx in tests/bench/origins.py: STAC pages, redirects from `/r/…` to `/bench/…`, and the
+Serves the same as nginx in origins.py: STAC pages, redirects from `/r/…` to `/bench/…`, and the
 files as an S3 bucket, which is public or, with keys, requires signatures.
 """
 
