@@ -9,17 +9,18 @@ tree is walked. With `-C` the collections are searched level by level, and their
 Documents are read ahead, in the order of the walk. A stopped walk has no position: it begins again, and the
 ledger knows the items that are planned.
 
-The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. Only small documents are
-read ahead. What cannot be read is reported and skipped, also a link to an API. Ten servers' failures in a row
-mean that a server is down, and end the walk.
+The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. Memory has a limit: only
+small documents are read ahead, and the links of open catalogs have a maximum size. What cannot be read is
+reported and skipped, also a link to an API. Ten servers' failures in a row mean that a server is down, and
+end the walk.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -51,7 +52,7 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
-from stacpull.sources.page_requests import PAGE_BYTES, PageSize
+from stacpull.sources.page_requests import PageSize
 from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
 
 AT_ONCE = 64
@@ -60,6 +61,12 @@ DEEPEST = 32
 """The most levels of catalogs. The deepest trees known have seven."""
 _AHEAD = 2 * AT_ONCE
 """The most documents read ahead."""
+_HELD = 64 * 1024 * 1024
+"""The most memory of documents that were read ahead, and of a page, in estimated bytes."""
+_LINKS_HELD = 128 * 1024 * 1024
+"""The most memory of the links of open catalogs, without those of the root, in estimated bytes."""
+_HREF_WEIGHT = 60
+"""Bytes of memory that an href takes in addition to its characters."""
 _SHOWN = 300
 """The most characters of a URL in a message."""
 _UNANSWERED = 10
@@ -75,23 +82,18 @@ class _CatalogLinks(NamedTuple):
     hrefs: list[str]
 
 
-class _Branch(NamedTuple):
-    """A catalog that is being walked, and its unread links."""
+class _Branch(msgspec.Struct, eq=False):
+    """A catalog that is being walked. Its links from `next` on are unread."""
 
     url: str
-    hrefs: Iterator[str]
+    hrefs: list[str]
     collection: str
     """The collection of its items that state none."""
-    depth: int
+    next: int = 0
 
-
-class _Link(msgspec.Struct, eq=False):
-    """The next link of a branch: an absolute URL, the task that reads it, and what it found."""
-
-    above: _Branch
-    url: str
-    task: asyncio.Task[_CatalogLinks | Document | Failure] | None = None
-    found: _CatalogLinks | Document | Failure | None = None
+    def weight(self) -> int:
+        """Return the estimated bytes of memory of its links."""
+        return sum(map(len, self.hrefs)) + _HREF_WEIGHT * len(self.hrefs)
 
 
 class _TreeWalk:
@@ -109,141 +111,158 @@ class _TreeWalk:
         self._reader = reader
         self._on_collection = on_collection
         self._on_notice = on_notice
-        self._front = deque[_Link | _Branch]()
-        """What is unread, in the order of the walk. A branch stands for the rest of its links."""
+        self._branches: list[_Branch] = []
+        """The open catalogs, from the root down."""
         self._walked: set[int] = set()
         """Hashes of the URLs of walked catalogs."""
         self._skipped = 0
         """Links to catalogs that were walked before."""
+        self._ahead: dict[str, asyncio.Task[_CatalogLinks | Document | Failure]] = {}
         self._unanswered = 0
         self._items: list[Json] = []
         self._unread: list[Unread] = []
-        self._bytes = 0
+        self._bytes = self._weight = 0
 
-    async def pages(
-        self, request: PageRequest, size: int, catalog: _CatalogLinks, collection: str
-    ) -> AsyncGenerator[Page]:
-        """Yield the pages of `catalog`. Each page but the last has `request` as its `next`.
+    async def pages(self, request: PageRequest, size: int, top: _Branch) -> AsyncGenerator[Page]:
+        """Yield the pages of `top`. Each page but the last has `request` as its `next`.
 
         Raises:
             SourceError: Ten documents in a row could not be read; its `__cause__` is the last TransferError.
             CredentialsError: Credentials are missing or refused.
         """
-        self._walked.add(hash(catalog.url))
-        self._front.append(_Branch(catalog.url, iter(catalog.hrefs), collection, 1))
-        del catalog
-        following: PageRequest | None = request
-        while following is not None:
-            self._items, self._unread, self._bytes = [], [], 0
+        self._walked.add(hash(top.url))
+        self._branches.append(top)
+        del top
+        while self._branches:
+            self._items, self._unread, self._bytes, self._weight = [], [], 0, 0
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
-                    while len(self._items) + len(self._unread) < size and self._bytes < PAGE_BYTES:
-                        if (link := self._next_link(group)) is None:
+                    while len(self._items) + len(self._unread) < size and self._weight < _HELD:
+                        if (link := self._next_link()) is None:
                             break
-                        await self._follow(link)
-            following = request if self._look_ahead(None) else None
+                        await self._follow(*link, group)
+            following = request if self._skip_ended() else None
             yield Page(request, self._items, following, None, self._bytes, unread=tuple(self._unread))
         if self._skipped:
             text = f"{self._skipped} links lead to catalogs that were already walked; each is walked once."
             self._on_notice(Notice("info", text))
 
-    def _next_link(self, group: asyncio.TaskGroup) -> _Link | None:
-        first = self._front[0] if self._front else None
-        is_ready = isinstance(first, _Link) and first.task is not None and not first.task.done()
-        if not is_ready and not self._look_ahead(group):
+    def _skip_ended(self) -> bool:
+        """Leave catalogs without unread links. Return whether there are other ones."""
+        while self._branches and self._branches[-1].next == len(self._branches[-1].hrefs):
+            self._branches.pop()
+        return bool(self._branches)
+
+    def _next_link(self) -> tuple[_Branch, str] | None:
+        if not self._skip_ended():
             return None
-        link = self._front.popleft()
-        assert isinstance(link, _Link)  # noqa: S101 -- `_look_ahead` has unpacked it
-        return link
+        branch = self._branches[-1]
+        branch.next += 1
+        return branch, branch.hrefs[branch.next - 1]
 
-    def _look_ahead(self, group: asyncio.TaskGroup | None) -> bool:
-        """Unpack the next branches, and the catalogs that were read; read the next links. Return if any."""
-        rest, ahead, under_way = self._front, list[_Link](), 0
-        while rest and len(ahead) < _AHEAD:
-            one = rest.popleft()
-            if isinstance(one, _Branch):
-                href = next(one.hrefs, None)
-                if href is None:
-                    continue
-                rest.appendleft(one)
-                url = absolute(one.url, href)
-                one = _Link(one, url) if isinstance(url, str) else _Link(one, href, found=url)
-            elif one.task is not None and one.task.done():
-                one.found, one.task = one.task.result(), None
-                if isinstance(one.found, _CatalogLinks):
-                    self._open(one, one.found)
-                    continue
-            ahead.append(one)
-            under_way += one.task is not None
-        for one in ahead:
-            if group is None or under_way >= AT_ONCE:
-                break
-            if one.found is None and one.task is None and hash(one.url) not in self._walked:
-                one.task = group.create_task(self._read(one.url, SMALL))
-                under_way += 1
-        rest.extendleft(reversed(ahead))
-        return bool(rest)
-
-    def _open(self, link: _Link, catalog: _CatalogLinks) -> None:
-        """Put the links of a catalog in the place of the link to it."""
-        above = link.above
-        if hash(catalog.url) in self._walked:
-            self._skipped += 1
-        elif above.depth >= DEEPEST:
-            text = f"{cut_url(catalog.url)} is more than {DEEPEST} catalogs deep."
-            link.found = Failure(FailureKind.ITEM, text)
-            self._front.appendleft(link)
-        else:
-            self._walked.add(hash(catalog.url))
-            if catalog.collection is not None:
-                self._on_collection(catalog.collection, catalog.url)
-            collection = catalog.collection or above.collection
-            self._front.appendleft(_Branch(catalog.url, iter(catalog.hrefs), collection, above.depth + 1))
-            self._unanswered = 0
-
-    async def _follow(self, link: _Link) -> None:
-        """Add the items behind a link to the page, or its failure; open it if it is a catalog."""
-        if link.found is None and hash(link.url) in self._walked and link.task is None:
+    async def _follow(self, branch: _Branch, href: str, group: asyncio.TaskGroup) -> None:
+        """Add the items behind a link to the page, or its failure; enter it if it is a catalog."""
+        url = absolute(branch.url, href)
+        if isinstance(url, Failure):
+            self._note(branch, href, url)
+            return
+        if hash(url) in self._walked:
             self._skipped += 1
             return
-        found = link.found if link.task is None else await link.task
-        if found is None or (isinstance(found, Failure) and found.kind is FailureKind.OVERLONG):
-            found = await self._read(link.url, None)  # alone, because of its size
+        self._read_ahead(group)
+        task = self._ahead.pop(url, None)
+        found = await self._read(url, None) if task is None else await task
+        if task is not None and isinstance(found, Failure) and found.kind is FailureKind.OVERLONG:
+            found = await self._read(url, None)  # alone, because of its size
         if isinstance(found, Failure):
-            self._note(link, found)
+            self._note(branch, url, found)
         elif isinstance(found, _CatalogLinks):
-            self._open(link, found)
+            self._enter(branch, url, found)
         else:
-            self._add(link, found)
+            self._add(branch, url, found)
 
-    def _add(self, link: _Link, document: Document) -> None:
+    def _enter(self, above: _Branch, url: str, catalog: _CatalogLinks) -> None:
+        """Continue the walk with the links of a catalog, unless it exceeds a limit."""
+        if hash(catalog.url) in self._walked:
+            self._skipped += 1
+            return
+        if len(self._branches) >= DEEPEST:
+            text = f"{cut_url(catalog.url)} is more than {DEEPEST} catalogs deep."
+            self._note(above, url, Failure(FailureKind.ITEM, text))
+            return
+        branch = _Branch(catalog.url, catalog.hrefs, catalog.collection or above.collection)
+        if sum(one.weight() for one in (*self._branches[1:], branch)) > _LINKS_HELD:
+            text = f"{cut_url(catalog.url)} and the catalogs above it have too many links to keep in memory."
+            self._note(above, url, Failure(FailureKind.OVERLONG, text))
+            return
+        self._walked.add(hash(catalog.url))
+        self._branches.append(branch)
+        if catalog.collection is not None:
+            self._on_collection(catalog.collection, catalog.url)
+        self._unanswered = 0
+
+    def _add(self, branch: _Branch, url: str, document: Document) -> None:
         """Add the items of a document to the page."""
         self._unanswered = 0
         self._bytes += document.bytes
+        self._weight += document.weight
         body = document.members
         is_alone = kind_of(body) is DocumentKind.ITEM
         for feature in [body] if is_alone else list_or_empty(body.get("features")):
             item = valid_item(feature)
             if item is None:
                 text = f"{cut_url(document.url)} contains no item with an id."
-                self._note(link, Failure(FailureKind.ITEM, text))
+                self._note(branch, url, Failure(FailureKind.ITEM, text))
                 continue
             own = located(item, document.url) if is_alone else item
-            self._items.append({**own, "collection": item.get("collection") or link.above.collection})
+            self._items.append({**own, "collection": item.get("collection") or branch.collection})
         if has_next(body):
             text = f"{cut_url(document.url)} is a page of an API. Its next page is not followed."
-            self._note(link, Failure(FailureKind.ITEM, text))
+            self._note(branch, url, Failure(FailureKind.ITEM, text))
 
-    def _note(self, link: _Link, failure: Failure) -> None:
+    def _note(self, branch: _Branch, href: str, failure: Failure) -> None:
         """Report a link without items. Stop the walk after too many temporary failures in a row."""
-        url = absolute(link.above.url, link.url)
+        url = absolute(branch.url, href)
         known = url if isinstance(url, str) else ""
-        name = cut_url(known or link.url)[:_SHOWN]
-        self._unread.append(Unread(link.above.collection, name, failure, known))
+        name = cut_url(known or href)[:_SHOWN]
+        self._unread.append(Unread(branch.collection, name, failure, known))
         self._unanswered = self._unanswered + 1 if failure.retryable else 0
         if self._unanswered >= _UNANSWERED:
             text = f"{self._unanswered} documents in a row could not be read, the last one {name}: "
             raise SourceError(text + failure.message) from TransferError(failure)
+
+    # --- reading ahead ------------------------------------------------------------------------------------
+
+    def _read_ahead(self, group: asyncio.TaskGroup) -> None:
+        """Read the next documents, once fewer than half of the possible requests are in flight."""
+        found = [task.result() for task in self._ahead.values() if task.done()]
+        held = sum(one.weight for one in found if isinstance(one, Document))
+        under_way = len(self._ahead) - len(found)
+        if under_way >= AT_ONCE // 2:
+            return
+        for url in islice(self._upcoming(), _AHEAD):
+            if under_way >= AT_ONCE or held >= _HELD:
+                return
+            if url not in self._ahead and hash(url) not in self._walked:
+                self._ahead[url] = group.create_task(self._read(url, SMALL))
+                under_way += 1
+
+    def _upcoming(self) -> Iterator[str]:
+        """Yield the URLs of the next links in order, also in catalogs that were read ahead."""
+        for depth, branch in zip(range(len(self._branches), 0, -1), reversed(self._branches), strict=True):
+            first = branch.next - (branch is self._branches[-1])
+            yield from self._below(branch.url, branch.hrefs, first, depth)
+
+    def _below(self, base: str, hrefs: list[str], first: int, depth: int) -> Iterator[str]:
+        for number in range(first, len(hrefs)):
+            url = absolute(base, hrefs[number])
+            if isinstance(url, Failure):
+                continue
+            yield url
+            task = self._ahead.get(url)
+            found = task.result() if task is not None and task.done() else None
+            if isinstance(found, _CatalogLinks) and depth < DEEPEST and hash(found.url) not in self._walked:
+                yield from self._below(found.url, found.hrefs, 0, depth + 1)
 
     async def _read(self, url: str, limit: int | None) -> _CatalogLinks | Document | Failure:
         document = await outcome_of(self._reader, url, limit=limit)
@@ -341,20 +360,22 @@ class TreeSource(Source):
         del root
         if catalog.collection is not None:
             self._add(catalog.collection, catalog.url)
-        walk = _TreeWalk(self._reader, self._add, on_notice)
-        own = catalog.collection or self._id
-        async with aclosing(walk.pages(start.request, page_size.for_file, catalog, own)) as pages:
-            del catalog
+        top = _Branch(catalog.url, catalog.hrefs, catalog.collection or self._id)
+        del catalog
+        async with aclosing(self._walk(start.request, top, page_size, on_notice)) as pages:
             async for page in pages:
                 yield page
+
+    def _walk(
+        self, request: PageRequest, top: _Branch, size: PageSize, on_notice: OnNotice
+    ) -> AsyncGenerator[Page]:
+        return _TreeWalk(self._reader, self._add, on_notice).pages(request, size.for_file, top)
 
     def below(
         self, link: Unread, request: PageRequest, size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Return the pages of one link, which was not readable before."""
-        walk = _TreeWalk(self._reader, self._add, on_notice)
-        only = _CatalogLinks(self.url, None, [link.href])
-        return walk.pages(request, size.for_file, only, link.collection)
+        return self._walk(request, _Branch(self.url, [link.href], link.collection), size, on_notice)
 
     async def item(self, href: str) -> Json:
         return await static_item(self._reader, href)
