@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -176,35 +175,3 @@ class TestDask:
         status = stacpull.status(tmp_path / "m")
         assert (status.state, status.assets_failed) == ("complete", 0)
         assert status.assets_done > ITEMS
-
-    def test_kubernetes(self, tmp_path: Path, replica: MlhubReplica, forked_command: Path) -> None:
-        """With processes of this machine in place of containers and of the service."""
-        manifests = list(yaml.safe_load_all(example("dask.md", "yaml", "## Kubernetes")))
-        cluster, job = manifests
-        assert (cluster["kind"], job["kind"]) == ("DaskCluster", "Job")
-        worker, coordinator = cluster["spec"]["worker"]["spec"], job["spec"]["template"]["spec"]
-        (command,) = containers_of(coordinator)
-        (works,) = containers_of(worker)
-        for one in (command, works):
-            assert one["envFrom"] == [{"secretRef": {"name": "mlhub"}}]
-            assert one["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
-        assert worker["volumes"] == coordinator["volumes"]
-        assert works["args"] == [
-            "dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1",
-        ]  # fmt: skip
-        service = cluster["spec"]["scheduler"]["spec"]["containers"][0]["ports"]
-        assert {"name": "tcp-comm", "containerPort": 8786} in service
-        address = f"tcp://{cluster['metadata']['name']}-scheduler:8786"
-        script = shlex.join(command["command"])
-        assert address in script
-        with DaskProcesses(tmp_path / "dask", workers=2, env=environment(replica)) as processes:
-            script = script.replace(address, processes.address).replace("/data/", f"{tmp_path}/")
-            ran = shell(script, replica, tmp_path, forked_command)
-        assert ran.code == 0, ran.err
-        assert stacpull.status(tmp_path / "mirror").state == "complete"
-
-
-def containers_of(pod: Mapping[str, Any]) -> list[Any]:
-    """The containers of a pod."""
-    found: list[Any] = pod["containers"]
-    return found

@@ -68,7 +68,7 @@ def mirrored(copy: ChangedCopy, source: Path, dest: Path, *arguments: str) -> tu
 
 
 def test_only_the_selected_assets_are_fetched(copy: ChangedCopy, source: Path, tmp_path: Path) -> None:
-    assert "--title TEXT" in copy.output("mirror", "--help")
+    assert "--title TEXT" in copy.output("mirror", "--help", "all")
     report, files = mirrored(copy, source, tmp_path / "m", "--title", "Red")
     assert (report["assets_done"], report["assets_excluded"], files) == (2, 1, {"a", "c"})
     _, files = mirrored(copy, source, tmp_path / "m", "--title", "Red", "--title", "Blue")

@@ -79,7 +79,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_the_command_has_applies_and_reports_it(copy: ChangedCopy, source: Path, tmp_path: Path) -> None:
-    assert "--platform NAME" in copy.output("mirror", "--help")
+    assert "--platform NAME" in copy.output("mirror", "--help", "all")
     ran = copy.run("mirror", source, tmp_path / "m", "--platform", "s1", "--json")
     report = json.loads(ran.stdout)
     assert (report["items_matched"], report["items_left_out"]) == (1, {"other platform": 2})

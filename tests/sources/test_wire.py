@@ -48,7 +48,7 @@ async def opened(url: str, key: str | None = KEY) -> AsyncIterator[Source]:
         Gates(64, None, clock),
         clock,
         credentials=HostCredentials(given.url, {}, given.query),
-        allow_downgrade=True,
+        source=given.url,
     )
     policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
     reader = ApiReader(client, policy, clock, source=given.url, jitter=random.Random(7))
