@@ -6,7 +6,7 @@ The events with a `tag` also pass between the processes of a run (`engine.store_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from msgspec.structs import replace
@@ -119,6 +119,8 @@ class RunEnded(PublicValue, frozen=True):
 
     run: int
     state: Literal["complete", "interrupted", "failed"]
+    counts: Mapping[str, float] = {}
+    """The counters of the report, by name."""
 
 
 class Checked(PublicValue, frozen=True):

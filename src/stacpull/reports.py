@@ -14,22 +14,22 @@ ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),
     FailureKind.REFUSED: ("refused (credentials, or an expired link)", "check the credentials, then retry"),
     FailureKind.THROTTLED: ("throttled", "retry later, perhaps with a lower --per-host"),
-    FailureKind.SERVER: ("server errors", "retry later"),
-    FailureKind.HTTP: ("HTTP errors that are final", "see the details"),
-    FailureKind.NETWORK: ("network errors", "retry"),
+    FailureKind.SERVER: ("answered with a server error", "retry later"),
+    FailureKind.HTTP: ("answered with an HTTP error", "see the details"),
+    FailureKind.NETWORK: ("with a network error", "retry"),
     FailureKind.STALLED: ("stalled", "no data for --stall-timeout; retry"),
     FailureKind.TRUNCATED: ("shorter than announced", "retry"),
     FailureKind.OVERLONG: ("longer than announced", "retry"),
     FailureKind.CHANGED: ("changed during the download", "retry"),
     FailureKind.CHECKSUM: ("wrong checksum or size", "the content is not what the source states"),
-    FailureKind.REDIRECT: ("redirects that must not be followed", "see the details"),
+    FailureKind.REDIRECT: ("redirected to where it must not go", "see the details"),
     FailureKind.ADDRESS: ("at private addresses", "--allow-private-hosts follows them"),
     FailureKind.SCHEME: ("with an href that is not followed", "see the details"),
-    FailureKind.PREFIX: ("S3 prefixes instead of files", "--expand-prefix fetches what is under them"),
-    FailureKind.NAME: ("name conflicts, or names that cannot be written", "choose another --layout"),
+    FailureKind.PREFIX: ("an S3 prefix instead of a file", "--expand-prefix fetches what is under them"),
+    FailureKind.NAME: ("with a name that is taken or cannot be written", "choose another --layout"),
     FailureKind.EXISTS: ("another file has the name", "move that file, then retry"),
     FailureKind.FORMAT: ("not a valid file of its type", "see the details"),
-    FailureKind.ITEM: ("items that cannot be read", "retry"),
+    FailureKind.ITEM: ("in an item that cannot be read", "retry"),
     FailureKind.ORDERED: ("not ready yet at their host", "try again later with retry --ordered"),
     FailureKind.OUTSIDE: ("with nothing in the area of --clip", "not an error: there is nothing to fetch"),
     FailureKind.DOWN: ("at hosts that do not answer", "resume"),
@@ -131,8 +131,10 @@ class MirrorReport(Counts, frozen=True):
     """The part of `items_gone` that was removed."""
     assets_pruned: int = 0
     """Asset files that were removed with these items."""
-    missing_ok: bool = False
-    """True if missing assets do not cause exit code 1 (`--missing ok`)."""
+    assets_missing_new: int = 0
+    """The part of `assets_missing` that this run found (`retry`: all that it tried)."""
+    assets_accepted: int = 0
+    """The part of `assets_missing` that does not cause exit code 1 (`--missing`)."""
     dashboard: str | None = None
     """The URL of the dashboard during the run (`--dashboard`)."""
     nothing_to_resume: bool = False
@@ -146,7 +148,7 @@ class MirrorReport(Counts, frozen=True):
             return 0
         if self.state == "interrupted":
             return 130
-        failed = self.assets_failed - self.assets_outside - (self.assets_missing if self.missing_ok else 0)
+        failed = self.assets_failed - self.assets_outside - self.assets_accepted
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 

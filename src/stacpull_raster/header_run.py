@@ -193,7 +193,7 @@ class HeadersRun:
             retries=progress.retries,
             source=self._source.url,
             reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
-            missing_ok=self._options.missing == "ok",
+            missing_ok=self._options.missing != "fail",
         )
         if is_complete and (warning := _warning_if_empty(report)) is not None:
             self._emit(Notice("warning", warning))

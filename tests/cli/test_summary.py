@@ -96,11 +96,11 @@ def test_retry_is_suggested_only_if_it_can_help(
 
 def test_failures_that_are_accepted_are_not_called_failed() -> None:
     report = mirror_report(
-        assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, missing_ok=True
+        assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, assets_accepted=2
     )
     first, *rest = mirror_lines(report, failures(gone=2))
     assert first == "24 of 26 files in out dir; 2 gone at the source"
-    assert "  missing  2 gone at the source (B10); accepted (--missing ok)" in rest
+    assert "  missing  2 gone at the source (B10); accepted (--missing)" in rest
     assert not [
         line for line in rest if "failed" in line.replace("stacpull failures", "") or "retry:" in line
     ]
@@ -137,7 +137,7 @@ def test_a_key_that_is_gone_from_all_items_is_suggested_for_exclusion(
         else [f"to skip assets that are gone in every item, repeat the command with {flags}"]
     )
     assert [line for line in mirror_lines(report, failed) if "--exclude-asset" in line] == step
-    accepted = msgspec.structs.replace(report, missing_ok=True)
+    accepted = msgspec.structs.replace(report, assets_accepted=missing)
     assert "--exclude-asset" not in "\n".join(mirror_lines(accepted, failed))
 
 
@@ -219,7 +219,7 @@ def test_only_the_first_of_many_failed_keys_are_named() -> None:
     failed = Failed()
     for number in range(1000):
         failed.note(FailureKind.NETWORK, f"B{number}")
-    assert failed.headline() == ": network errors (B0, B1, B2, B3, ...)"
+    assert failed.headline() == ": with a network error (B0, B1, B2, B3, ...)"
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_an_end_that_cannot_be_recorded_is_not_announced_as_complete(
         source = local_items(tmp_path, [f"{host.url}/assets/1"])
         with pytest.raises(DestinationError, match="full"):
             asyncio.run(stacpull.mirror(source, tmp_path / "m", options=quick(), on_event=events.append))
-    assert events[-1] == stacpull.RunEnded(1, "failed")
+    assert (events[-1].run, events[-1].state) == (1, "failed")
     lines = (tmp_path / "m" / ".stacpull" / "log.ndjson").read_text().splitlines()
     assert '"failed"' in lines[-1]
     assert '"complete"' not in lines[-1]

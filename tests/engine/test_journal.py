@@ -11,12 +11,14 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.virtual_clock import EPOCH, VirtualClock
+from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.journal import Journal
 from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
+
+BEGAN = "2023-11-14T22:13:20Z"
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -34,16 +36,22 @@ def test_events_become_lines_and_progress_does_not(tmp_path: Path) -> None:
     journal(Notice("warning", "é"))
     journal.flush()
     assert lines(tmp_path / "log") == [
-        {"time": EPOCH, "event": "RunStarted", "run": 1, "source": "https://api.example", "resumed": False},
         {
-            "time": EPOCH,
+            "time": BEGAN,
+            "event": "RunStarted",
+            "run": 1,
+            "source": "https://api.example",
+            "resumed": False,
+        },
+        {
+            "time": BEGAN,
             "event": "AssetFailed",
             "item": ["c", "i"],
             "key": "a",
             "kind": "gone",
             "message": "Gone.",
         },
-        {"time": EPOCH, "event": "Notice", "level": "warning", "text": "é"},
+        {"time": BEGAN, "event": "Notice", "level": "warning", "text": "é"},
     ]
 
 

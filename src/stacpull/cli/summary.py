@@ -76,11 +76,11 @@ class Failed(Counter[FailureKind]):
         """Yield a line per kind, the most frequent first: what it means, and what helps.
 
         Args:
-            missing_ok: True if assets that are gone at the source are accepted (`--missing ok`).
+            missing_ok: True if assets that are gone at the source are accepted (`--missing`).
         """
         for kind, number in self.most_common():
             if missing_ok and kind is FailureKind.GONE:
-                yield f"  missing  {number:,} {self.named(kind)}; accepted (--missing ok)"
+                yield f"  missing  {number:,} {self.named(kind)}; accepted (--missing)"
                 continue
             what = _NOT_FAILURES.get(kind, "failed  ")
             yield f"  {what} {number:,} {self.named(kind)}; {ADVICE[kind][1]}"
@@ -108,14 +108,14 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _news(report)
     yield from _remarks(report)
-    yield from failed.lines(missing_ok=report.missing_ok)
+    yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
     yield from _next_steps(report, failed)
 
 
 def _headline(report: MirrorReport, failed: Failed) -> str:
     """Return the first line: the number of files, and failures; it says `complete` only if nothing failed."""
     files = f"{report.assets_done:,} of {count(report.assets_planned, 'file')} in {report.dest}"
-    accepted, trouble = _accepted(report), _trouble(report)
+    accepted, trouble = report.assets_accepted, _trouble(report)
     parts = []
     if trouble:
         parts.append(f"{trouble:,} failed{failed.headline()}")
@@ -141,14 +141,9 @@ def _still_to_do(report: MirrorReport | StatusReport) -> str:
     return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
 
 
-def _accepted(report: MirrorReport) -> int:
-    """Return the number of failed assets that `--missing ok` accepts."""
-    return report.assets_missing if report.missing_ok else 0
-
-
 def _trouble(report: MirrorReport) -> int:
     """Return the number of assets that are called failed."""
-    return report.assets_failed - report.assets_ordered - report.assets_outside - _accepted(report)
+    return report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
 
 
 def dest_of(report: MirrorReport | StatusReport | VerifyReport) -> str:
@@ -244,7 +239,7 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
-    if not report.missing_ok and (keys := failed.dead_keys(report)):
+    if not report.assets_accepted and (keys := failed.dead_keys(report)):
         flags = " ".join(f"--exclude-asset {shlex.quote(glob.escape(key))}" for key in keys)
         yield f"to skip assets that are gone in every item, repeat the command with {flags}"
     settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]

@@ -202,9 +202,10 @@ class Options:
         kept=True,
         group=_DEST,
     )
-    missing: Literal["fail", "ok"] = option(
+    missing: Literal["fail", "known", "ok"] = option(
         "fail",
-        "Whether assets that the source lists but does not have make the command exit with 1.",
+        "Exit with 1 if the source lists assets that it does not have; known: only for those that are newly "
+        "gone; ok: never.",
         group=_DEST,
     )
     revalidate: bool = option(

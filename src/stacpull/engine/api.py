@@ -211,7 +211,7 @@ def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
         assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
         walk_ended=there.walk_ended,
         nothing_to_resume=True,
-        missing_ok=options.missing == "ok",
+        assets_accepted=there.assets_missing if options.missing != "fail" else 0,
     )
 
 

@@ -6,12 +6,13 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 from msgspec.structs import asdict
 
-from stacpull.clock import Clock
+from stacpull.clock import Clock, rfc3339
 from stacpull.events import Event, Listener, Progress, Stage, without_secrets
 from stacpull.redact import Secrets
 from stacpull.store.regular import open_regular
@@ -33,7 +34,10 @@ class Journal:
     def __call__(self, event: Event) -> None:
         """Add an event, and pass it on. Progress is not logged."""
         if not isinstance(event, Progress | Stage):
-            line = {"time": self._clock.time(), "event": type(event).__name__}
+            line: dict[str, object] = {
+                "time": rfc3339(datetime.fromtimestamp(self._clock.time(), UTC)),
+                "event": type(event).__name__,
+            }
             line |= {name: self._clean(value) for name, value in asdict(event).items()}
             self._lines.append(orjson.dumps(line))
         self._pass_on(event)

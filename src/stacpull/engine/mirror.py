@@ -373,10 +373,12 @@ class MirrorRun:
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._warn(f"{what} missing in {destination.name} and planned again.")
         finally:
-            self._emit(RunEnded(self._run.id, recorded))
+            shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
+            counts: dict[str, Any] = {name: getattr(progress, name) for name in shared} | findings.counts
+            self._emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._emit.flush)
-        shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
-        counts: dict[str, Any] = {name: getattr(progress, name) for name in shared} | findings.counts
+        found = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
+        accepted = {"fail": 0, "known": progress.assets_missing - found, "ok": progress.assets_missing}
         whole = progress.assets_done - findings.counts.get("assets_clipped", 0)
         return MirrorReport(
             **counts,
@@ -391,5 +393,5 @@ class MirrorRun:
             dest=destination.name,
             work=None if destination.is_local else str(destination.staged.work),
             reason=reason,
-            missing_ok=self._options.missing == "ok",
+            assets_accepted=accepted[self._options.missing],
         )

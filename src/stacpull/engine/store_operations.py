@@ -202,6 +202,7 @@ class StoreOperations:
             **runs.findings(db, run),
             "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
             "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
+            "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
             "assets_clipped": views.clipped(db, run),
         }
         return RunFindings(counts, runs.left_out(db, run), len(self.publisher.items.unwritable))

@@ -68,13 +68,16 @@ class CollectionRow(msgspec.Struct, frozen=True):
     document: bytes | None
 
 
-def failed_by_kind(db: sqlite3.Connection, kind: FailureKind, run: int | None = None) -> int:
-    """Return the number of assets (of `run`) that failed for this reason."""
+def failed_by_kind(
+    db: sqlite3.Connection, kind: FailureKind, run: int | None = None, *, since_start: bool = False
+) -> int:
+    """Return the number of assets (of `run`) that failed for this reason (since `run` was started)."""
     return number(
         db,
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
-        f"WHERE f.kind = ? AND a.state >= {STATE_FAILED} AND a.run = coalesce(?, a.run)",
-        (kind, run),
+        f"WHERE f.kind = ? AND a.state >= {STATE_FAILED} AND a.run = coalesce(?, a.run) "
+        "AND f.at >= coalesce((SELECT started FROM runs WHERE id = ?), 0)",
+        (kind, run, run if since_start else None),
     )
 
 
