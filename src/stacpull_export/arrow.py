@@ -41,14 +41,7 @@ Mixed = dict[str, set[str]]
 
 
 def json_array(values: Sequence[Any], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES) -> pa.Array:
-    """Return JSON values as an array of the type that holds all of them.
-
-    Args:
-        values: As `orjson.loads` gives them.
-        path: The place of the values in a document; members are separated by dots.
-        mixed: Receives the places at or below `path` whose values became JSON text.
-        most_leaves: Leaf columns of the type; a value of a single one has a column in any case.
-    """
+    """Return JSON values as an array of the type that holds all of them."""
     try:
         if not _has_many_members(values):
             kind = pa.infer_type(values)
@@ -143,7 +136,6 @@ def storable_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 - one return per rule
-    """Return an array with the values of `array` as `kind`, a type of `merged_type` or `storable_type`."""
     if array.type.equals(kind):
         return array
     if pa.types.is_null(array.type):

@@ -83,17 +83,7 @@ class _RateInterval(NamedTuple):
 async def served_dashboard(
     address: tuple[str, int], token: Secret | None, dest: str, on_event: Listener | None
 ) -> AsyncIterator[Dashboard]:
-    """Serve a dashboard in the block. It ends with the block; browsers then show the last state.
-
-    Args:
-        address: IP address and port; port 0 takes a free one.
-        token: What a browser must know; None for none.
-        dest: DEST, to be shown.
-        on_event: Gets the events that the dashboard gets.
-
-    Raises:
-        UsageError: The address cannot be used, or needs a token.
-    """
+    """Serve a dashboard in the block. It ends with the block; browsers then show the last state."""
     host, port = address
     name = f"[{host}]" if ":" in host else host
     if token is None and not ip_address(host).is_loopback:
@@ -138,12 +128,7 @@ def _abort(transports: Sequence[asyncio.Transport | None]) -> None:
 
 
 class Dashboard:
-    """What a dashboard shows: a listener to the events of a run.
-
-    Attributes:
-        url: Where it is.
-        ended: Set when nothing changes any more.
-    """
+    """What a dashboard shows: a listener to the events of a run."""
 
     def __init__(self, dest: str, on_event: Listener | None) -> None:
         self.url = ""
@@ -163,7 +148,6 @@ class Dashboard:
         self._text = b""
 
     def __call__(self, event: Event) -> None:
-        """Handle an event, and pass it on."""
         match event:
             case Progress():
                 self._take(event)
@@ -261,7 +245,6 @@ class _DashboardSite:
         )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request."""
         await asyncio.sleep(_PAUSE)
         with suppress(ConnectionError):
             return await self._answer(request)

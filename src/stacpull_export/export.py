@@ -41,32 +41,6 @@ async def export(
 
     The mirror is only read, and a run may be active. `out` appears when it is complete, and its directory is
     created. If an export to `webdataset` was stopped or killed, run it again: complete shards are kept.
-
-    Args:
-        dest: The mirror.
-        out: A file; for `webdataset` and `torchgeo` a directory.
-        format: `geoparquet`, `webdataset`, `csv` or `parquet` (label tables), `torchgeo-v1` or `torchgeo-v2`
-            (the trees of its BigEarthNet datasets); or one of another package.
-        collections: Ids of the collections to export; empty for all.
-        splits: Maps the name of each split to its ids (whole ids or their endings). Items in no split are
-            left out. Not for `geoparquet`.
-        nomenclature: `clc43` or `ben19`: the label classes of BigEarthNet. Not for `geoparquet`.
-        label_property: The item property that holds the labels. Not for `geoparquet`.
-        shard_bytes: Maximum number of bytes per shard; 1 GB by default. For `webdataset`.
-        shard_samples: Maximum number of samples per shard. For `webdataset`.
-        options: `work` and the options that start with `dest_` say how to open a bucket.
-        on_event: Called with progress (`Stage`), on the thread that writes.
-        stop: Set it to stop the export.
-
-    Returns:
-        What was written.
-
-    Raises:
-        UsageError: An argument is wrong, or a library for the format is missing.
-        NotAMirrorError: `dest` is not a mirror.
-        DestinationError: The mirror cannot be read, or `out` cannot be written.
-        StacpullError: A file of the mirror is damaged.
-        InterruptedRunError: `stop` was set.
     """
     form: Format | None = await asyncio.to_thread(entry_points.load, GROUP, format)
     if form is None:

@@ -90,12 +90,7 @@ _BATCH = 500
 def export_geoparquet(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the items of a mirror to the file `out`.
-
-    Raises:
-        UsageError: An option of training samples was given, or the path of DEST is not UTF-8.
-        DestinationError: `out` cannot be written; what was there is unchanged.
-    """
+    """Write the items of a mirror to the file `out`."""
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
     if out.is_dir():
@@ -111,32 +106,11 @@ class ItemIndex:
     """The items of a mirror as columns in a temporary file, and the schema that holds all of them.
 
     `with ItemIndex(…) as index`, then `index.read(…)` and `index.write(…)`.
-
-    Attributes:
-        items: Items that were read.
-        bad_geometries: Geometries that are not valid GeoJSON.
-        mixed: See `arrow.Mixed`.
-        renamed: Properties with the name of a member.
-        left_out: Members that have no column; a hundred of them if there are more.
-        is_too_wide: True if properties are left out because there are too many.
-        geometry_types: As GeoParquet names them.
-        bounds: West, south, east and north of all geometries; empty without any.
     """
 
     def __init__(
         self, contents: MirrorContents, path: Path, directory: Path, *, collections: Sequence[str] = ()
     ) -> None:
-        """Read the collections.
-
-        Args:
-            contents: The mirror.
-            path: Where the file will be: hrefs are relative to its directory, unless DEST is a bucket.
-            directory: Of the temporary file.
-            collections: Ids of the collections to write; empty for all.
-
-        Raises:
-            UsageError: The path of DEST is not UTF-8.
-        """
         relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
         self._to_dest = contents.url or relative.replace(os.sep, "/")
         try:
@@ -173,11 +147,6 @@ class ItemIndex:
         self._batches.close()
 
     def read(self, on_progress: OnProgress) -> None:
-        """Read the items.
-
-        Raises:
-            DestinationError: The ledger or a document cannot be read.
-        """
         for items in _batched(self._contents.items(self._collections)):
             batch = self._columns(items)
             self._merge(batch.schema)
@@ -188,7 +157,6 @@ class ItemIndex:
             on_progress(self.items)
 
     def write(self, file: BinaryIO) -> None:
-        """Write the Parquet file."""
         schema = self._schema()
         end = self._batches.tell()
         self._batches.seek(0)
@@ -201,11 +169,7 @@ class ItemIndex:
             yield from pa.ipc.open_stream(self._batches, options=pa.ipc.IpcReadOptions(use_threads=False))
 
     def notes(self, *, missing: bool = True) -> tuple[str, ...]:
-        """Return sentences about data that the file does not hold as the items state it.
-
-        Args:
-            missing: False to leave out the note about documents that are not in the mirror (yet).
-        """
+        """Return sentences about data that the file does not hold as the items state it."""
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
             for place, kinds in sorted(self.mixed.items())

@@ -28,11 +28,7 @@ class HtmlPage(NamedTuple):
 
 
 class PageTemplate:
-    """The page without its data, read from the package.
-
-    Args:
-        script_name: The file of the script that draws the data; `page.js` precedes it.
-    """
+    """The page without its data, read from the package."""
 
     def __init__(self, script_name: str) -> None:
         style, common, own, self._page = (
@@ -46,13 +42,6 @@ class PageTemplate:
         )
 
     def page(self, title: str, data: object, allowed: str = "") -> HtmlPage:
-        """Return the page that shows `data`.
-
-        Args:
-            title: The title of the page.
-            data: What the script draws.
-            allowed: Directives of the content security policy, for what else the page may do.
-        """
         policy = f"{self._policy}; {allowed}" if allowed else self._policy
         parts = {
             "policy": policy,

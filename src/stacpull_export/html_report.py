@@ -75,21 +75,6 @@ async def report(
     """Write an HTML page about the mirror at `dest`: contents, sizes, runs, failures.
 
     The mirror is only read, and a run may be active. The page appears when it is complete.
-
-    Args:
-        dest: The mirror.
-        out: The file to write; `report.html` in the current directory if None.
-        options: `work` and the options that start with `dest_` say how to open a bucket.
-        on_event: Called with progress (`Stage`), on the thread that writes.
-        stop: Set it to stop.
-
-    Returns:
-        What was written.
-
-    Raises:
-        NotAMirrorError: `dest` is not a mirror.
-        DestinationError: The mirror cannot be read, or `out` cannot be written.
-        InterruptedRunError: `stop` was set.
     """
     path = output_path("report.html" if out is None else out)
     thread = StoppableThread(stop)
@@ -124,12 +109,7 @@ def render(data: Json) -> bytes:
 
 
 def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> Json:
-    """Return what the page shows: counts by collection, label, place, month, asset key, host and failure.
-
-    Args:
-        contents: The mirror.
-        on_progress: Called with the number of items counted so far.
-    """
+    """Return what the page shows: counts by collection, label, place, month, asset key, host and failure."""
     tally, checksum = _Tally(), hashlib.sha256()
     for item in contents.items():
         checksum.update(tally.add(item))
@@ -160,13 +140,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
 
 
 class _NameCounts(msgspec.Struct, Generic[_K]):
-    """A number for each name.
-
-    Attributes:
-        most: The most names; later ones are ignored.
-        numbers: By name.
-        is_complete: False if a name was ignored.
-    """
+    """A number for each name."""
 
     most: int = _MOST_COUNTED
     numbers: dict[_K, int] = {}
@@ -184,20 +158,7 @@ class _NameCounts(msgspec.Struct, Generic[_K]):
 
 
 class _Tally(msgspec.Struct):
-    """Counts over items.
-
-    Attributes:
-        items: Items.
-        is_proven: True if all files have a SHA-256.
-        collections: Items, files and bytes by collection.
-        labels: Items by label.
-        pairs: Items by two labels.
-        cells: Items by cell of the finest grid.
-        months: Items by month.
-        files: Files by asset key.
-        sizes: Bytes by asset key.
-        hosts: Bytes by host.
-    """
+    """Counts over items."""
 
     items: int = 0
     is_proven: bool = True

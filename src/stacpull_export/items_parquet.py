@@ -41,15 +41,7 @@ def update_items_parquet(
     is_stopped: Callable[[], bool],
     on_stage: Callable[[Stage], None],
 ) -> tuple[str, ...]:
-    """Write the file if items have changed since it was written, or if the file was changed.
-
-    Returns:
-        Sentences about differences between the file and the items; none if it was not written.
-
-    Raises:
-        DestinationError: It cannot be written, or a file with that name is not part of this mirror.
-        InterruptedRunError: It was stopped; the file is unchanged.
-    """
+    """Write the file if items have changed since it was written, or if the file was changed."""
     documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)

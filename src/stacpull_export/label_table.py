@@ -34,12 +34,7 @@ _COLUMNS = (
 def export_labels(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the label table of a mirror to `out`; its suffix decides between `.csv` and `.parquet`.
-
-    Raises:
-        UsageError: The suffix is not known, pyarrow is missing, or an item is in two splits.
-        DestinationError: `out` cannot be written; what was there is unchanged.
-    """
+    """Write the label table of a mirror to `out`; its suffix decides between `.csv` and `.parquet`."""
     check_table(out)
     prefix = contents.url or os.path.relpath(contents.dest.resolve(), out.parent.resolve())
     try:

@@ -42,18 +42,7 @@ class MirroredItem(NamedTuple):
 
 
 class MirrorContents:
-    """The collections and items of one mirror, as `open_contents` gives them.
-
-    Attributes:
-        dest: The mirror.
-        files: Its files.
-        db: Its ledger.
-        url: The URL of DEST, if that is a bucket.
-        collections: Collection id to the document in DEST, sorted by id.
-        items_total: How many items the mirror lists. Some of their documents may be missing.
-        unreadable: How many of their documents could not be read.
-        unreadable_path: The first of these, relative to DEST.
-    """
+    """The collections and items of one mirror, as `open_contents` gives them."""
 
     def __init__(
         self,
@@ -64,15 +53,6 @@ class MirrorContents:
         *,
         url: str | None = None,
     ) -> None:
-        """Read the collections.
-
-        Args:
-            dest: The mirror.
-            files: Its files.
-            db: Its ledger.
-            collections: Documents by id, where those in DEST may not be up to date.
-            url: The URL of DEST, if that is a bucket.
-        """
         self.dest = dest
         self.files = files
         self.url = url
@@ -87,15 +67,7 @@ class MirrorContents:
     def items(
         self, collections: Container[str] | None = None, *, linked: bool = True
     ) -> Iterator[MirroredItem]:
-        """Yield the items, sorted by collection and id.
-
-        Args:
-            collections: Ids of the collections whose items are read; None for all.
-            linked: False to leave out items that were reached through a link of another one.
-
-        Raises:
-            DestinationError: The ledger or a document cannot be read.
-        """
+        """Yield the items, sorted by collection and id."""
         for row in self._rows:
             if collections is not None and row.name not in collections:
                 continue
@@ -120,11 +92,7 @@ class MirrorContents:
         )
 
     def refuse_inside(self, out: Path) -> None:
-        """Make sure that an output is not written into the mirror, whose files are all in its ledger.
-
-        Raises:
-            UsageError: It would be.
-        """
+        """Make sure that an output is not written into the mirror, whose files are all in its ledger."""
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()
         if place.is_relative_to(dest):
             raise UsageError(
@@ -143,9 +111,6 @@ class MirrorContents:
         """Yield the items of a file of `--metadata ndjson`, without those that have JSON of their own.
 
         The file remains if a later run stores items in files of their own.
-
-        Raises:
-            DestinationError: The file cannot be read.
         """
         names = list(views.item_names(self.db, row.row))
         left_out = {item.name for item in names if item.is_written or (item.is_linked and not linked)}
@@ -161,20 +126,12 @@ class MirrorContents:
         return self.files.state_of(path, algorithm=None).size is not None
 
     def document(self, path: str) -> Json | None:
-        """Return the JSON object at `path`, relative to DEST; None if there is none.
-
-        Raises:
-            DestinationError: The file cannot be read.
-        """
+        """Return the JSON object at `path`, relative to DEST; None if there is none."""
         data = self.read(path)
         return None if data is None else parsed_object(data)
 
     def read(self, path: str) -> bytes | None:
-        """Return what is in the file at `path`, relative to DEST; None if there is none.
-
-        Raises:
-            DestinationError: The file cannot be read.
-        """
+        """Return what is in the file at `path`, relative to DEST; None if there is none."""
         with _readable(self.files, path):
             return self.files.read(path)
 
@@ -194,13 +151,7 @@ def _readable(files: StoredFiles, path: str) -> Iterator[None]:
 
 @contextmanager
 def open_contents(dest_address: DestAddress) -> Iterator[MirrorContents]:
-    """Open a mirror for reading. It may be running: what is recorded at this moment is read.
-
-    Raises:
-        NotAMirrorError: There is no mirror.
-        DestinationError: The ledger cannot be read, or the bucket that the files are in.
-        CredentialsError: The bucket refuses the credentials.
-    """
+    """Open a mirror for reading. It may be running: what is recorded at this moment is read."""
     dest, location = dest_address.work, dest_address.bucket
     db = open_reader(dest)
     try:

@@ -46,12 +46,6 @@ _BATCH = 2000
 
 
 def check_table(path: Path) -> None:
-    """Check that a table can be written to `path`.
-
-    Raises:
-        UsageError: Its suffix is unknown, or the library for it is missing.
-        DestinationError: It is a directory, or its directory does not exist.
-    """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         known = ", ".join(_WRITERS)
@@ -67,17 +61,7 @@ def check_table(path: Path) -> None:
 def write_table(
     path: Path, columns: Sequence[Column], rows: Iterable[Row], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `rows` to `path`. An existing file is replaced when all data is on stable storage.
-
-    Args:
-        path: The file. Its suffix determines the format.
-        columns: Names and kinds.
-        rows: The rows, which are consumed one by one.
-        metadata: Key-value metadata of the file, only for Parquet. It may be filled while rows are consumed.
-
-    Raises:
-        DestinationError: The file cannot be written. An existing file is unchanged.
-    """
+    """Write `rows` to `path`. An existing file is replaced when all data is on stable storage."""
     with whole_file(path) as file:
         _WRITERS[path.suffix.lower()](file, columns, rows, metadata)
 

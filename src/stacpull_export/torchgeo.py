@@ -84,20 +84,7 @@ def export_torchgeo_v1(
 def export_torchgeo_v2(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the tree of `torchgeo.datasets.BigEarthNetV2`.
-
-    Args:
-        contents: The mirror.
-        out: A directory; it is created if it does not exist.
-        options: Which samples. Splits may be train, val and test; without splits all are in train.
-        on_progress: Called with the number of samples so far.
-
-    Raises:
-        UsageError: `out` is not empty and not an export, a split or nomenclature is not TorchGeo's, or two
-            samples are the same patch.
-        StacpullError: A sample has two files for a band.
-        DestinationError: A file cannot be read or written.
-    """
+    """Write the tree of `torchgeo.datasets.BigEarthNetV2`."""
     import pyarrow as pa  # noqa: PLC0415 - heavy
     import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
@@ -160,11 +147,7 @@ class _Tree:
     def patches(
         self, samples: Samples, on_progress: OnProgress
     ) -> Iterator[tuple[TrainingSample, _NamedSample]]:
-        """Yield the samples, each with what TorchGeo calls it and its files.
-
-        Raises:
-            UsageError: Two samples are the same patch.
-        """
+        """Yield the samples, each with what TorchGeo calls it and its files."""
         names = set[str]()
         for sample in samples:
             patch = _patch_of(sample)
@@ -182,11 +165,7 @@ class _Tree:
         self._notes = samples.notes()
 
     def place(self, files: list[SampleFile], folder: str, name: str) -> None:
-        """Link files into a folder under the names `<name>_<band><suffix>`.
-
-        Raises:
-            StacpullError: Two files have the same band.
-        """
+        """Link files into a folder under the names `<name>_<band><suffix>`."""
         placed: set[Path] = set()
         for file in files:
             key = re.sub(r"^\d+_", "", file.key)

@@ -57,14 +57,7 @@ class TrainingSample(NamedTuple):
 
 
 class SampleOptions(NamedTuple):
-    """How samples are made.
-
-    Attributes:
-        collections: Ids of the collections whose items become samples; empty for all.
-        splits: Name of a split to the ids in it: whole ids, or their endings. Items in no split are left out.
-        nomenclature: `clc43` or `ben19`, for BigEarthNet; None keeps the labels as they are.
-        label_property: The property that holds labels; None for the usual ones.
-    """
+    """How samples are made."""
 
     collections: tuple[str, ...] = ()
     splits: Mapping[str, Sequence[str]] = {}
@@ -73,25 +66,10 @@ class SampleOptions(NamedTuple):
 
 
 class Samples:
-    """The samples of a mirror.
-
-    Attributes:
-        classes: All label names, in the order of the collection's list or of the nomenclature; names that are
-            in no list come last, sorted.
-        left_out: How many items are in no split.
-    """
+    """The samples of a mirror."""
 
     def __init__(self, contents: MirrorContents, options: SampleOptions, on_progress: OnProgress) -> None:
-        """Find the classes: the items are read once for them.
-
-        Args:
-            contents: The mirror.
-            options: Which samples, and their labels.
-            on_progress: Called with the number of items that were read for their classes.
-
-        Raises:
-            StacpullError: There are too many classes.
-        """
+        """Find the classes: the items are read once for them."""
         self._contents = contents
         self._options = options
         self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
@@ -100,12 +78,7 @@ class Samples:
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        """Yield the samples, sorted by collection and id.
-
-        Raises:
-            UsageError: An item is in two splits.
-            DestinationError: A document cannot be read.
-        """
+        """Yield the samples, sorted by collection and id."""
         self._contents.unreadable = self.left_out = 0  # the search for classes has counted them
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)
@@ -125,7 +98,6 @@ class Samples:
         return (*notes, *self._contents.notes())
 
     def vector(self, sample: TrainingSample) -> list[int]:
-        """Return a one for each class the sample has and a zero for each that it has not."""
         present = set(sample.labels)
         return [int(name in present) for name in self.classes]
 
@@ -201,12 +173,6 @@ def _recorded_files(db: Connection, directory: str) -> Iterator[SampleFile]:
 
 
 def local_files(path: str, document: Json) -> Iterator[SampleFile]:
-    """Yield the file of each asset that is in the mirror.
-
-    Args:
-        path: Of the document, relative to DEST.
-        document: An item as the mirror stores it.
-    """
     directory = path.rpartition("/")[0]
     for key, asset in object_or_empty(document.get("assets")).items():
         local = path_named(object_or_empty(asset).get("href"), directory)

@@ -69,23 +69,7 @@ def export_webdataset(
     shard_bytes: int = SHARD_BYTES,
     shard_samples: int | None = None,
 ) -> ExportReport:
-    """Write the samples of a mirror as shards into the directory `out`.
-
-    Args:
-        contents: The mirror.
-        out: A directory; it is created if it does not exist. An interrupted export is continued.
-        options: Which samples, and their labels.
-        on_progress: Called with the number of samples written or found so far.
-        shard_bytes: A shard is closed before it would become longer than this. One sample that is longer has
-            a shard of its own.
-        shard_samples: Samples per shard, at most; None for any number.
-
-    Raises:
-        UsageError: `out` is not empty and not an export, pyarrow is missing, the name of a split has a slash,
-            or an item is in two splits.
-        DestinationError: A file cannot be read or written.
-        StacpullError: A file of the mirror is damaged.
-    """
+    """Write the samples of a mirror as shards into the directory `out`."""
     if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
         raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
     check_table(out.parent / "samples.parquet")
@@ -155,11 +139,7 @@ class _ShardWriter:
         return islice((sample for sample in self._samples if sample.split == split), start, None)
 
     def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard:
-        """Return the shard that is there already, if it is complete and holds these samples.
-
-        Raises:
-            _ShardDiffers: It is not.
-        """
+        """Return the shard that is there already, if it is complete and holds these samples."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
         table, tar = self._out / f"{name}.parquet", self._out / name
@@ -233,7 +213,6 @@ class _ShardWriter:
         return orjson.dumps([self._key(sample), files]) + described
 
     def _described(self, sample: TrainingSample) -> bytes:
-        """Return the `.json` of a sample."""
         properties = sample.item.document.get("properties") or {}
         described = {
             "id": sample.item.id,
@@ -301,7 +280,6 @@ class _ShardSamples:
             yield sample
 
     def rest(self) -> Iterator[TrainingSample]:
-        """Yield the samples that did not fit."""
         if self._next is not None:
             yield self._next
             yield from self._waiting
@@ -316,17 +294,12 @@ class _HashedFile:
         self._file = file
 
     def write(self, data: bytes) -> None:
-        """Write bytes."""
         self.sha256.update(data)
         self.size += len(data)
         self._file.write(data)
 
     def copy(self, source: BinaryIO, size: int) -> str:
-        """Write what is in a file, and return its SHA-256.
-
-        Raises:
-            OSError: It does not have `size` bytes.
-        """
+        """Write what is in a file, and return its SHA-256."""
         digest, left = hashlib.sha256(), size
         while data := source.read(min(_PIECE, left)):
             digest.update(data)
@@ -380,10 +353,6 @@ def export_directory(out: Path) -> Iterator[None]:
     """Make the directory, and mark it as an export, so that its files may be replaced and removed.
 
     The mark is locked as long as the block runs.
-
-    Raises:
-        UsageError: It holds something that is not part of an export.
-        DestinationError: It cannot be made, or another process exports to it.
     """
     if out.exists() and not out.is_dir():
         raise DestinationError(f"{out} is a file: name a directory.")

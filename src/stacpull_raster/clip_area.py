@@ -37,29 +37,14 @@ _MARGIN = 0.01
 
 
 class ClipArea:
-    """An area on the ground.
-
-    Args:
-        geometry: Polygons in degrees, valid.
-        digest: Identifies the area.
-    """
+    """An area on the ground."""
 
     def __init__(self, geometry: shapely.Geometry, digest: int) -> None:
         self.digest = digest
         self._geometry = geometry
 
     def pixels(self, header: Header) -> shapely.Geometry | None:
-        """Return the part of the area that is in a raster, in its pixels: (column, row) from the top left.
-
-        Args:
-            header: Of the raster.
-
-        Returns:
-            A shapely geometry; None if nothing of the area is in the raster.
-
-        Raises:
-            TiffError: The position of the raster, or of the area in its reference system, is unknown.
-        """
+        """Return the part of the area that is in a raster, in its pixels: (column, row) from the top left."""
         transform, bounds, epsg = header.transform, header.bounds, header.epsg
         if transform is None or bounds is None:
             raise TiffError(
@@ -176,14 +161,7 @@ def _parts(geometry: shapely.Geometry) -> Iterator[shapely.Geometry]:
 def tiles_hit(
     area: shapely.Geometry, tile: tuple[float, float], columns: range, rows: range
 ) -> npt.NDArray[np.bool_]:
-    """Return which tiles share more than an edge with an area, by row and column.
-
-    Args:
-        area: In pixels of the whole image, prepared.
-        tile: Width and height of a tile in these pixels.
-        columns: The columns of tiles to look at.
-        rows: The rows of tiles to look at.
-    """
+    """Return which tiles share more than an edge with an area, by row and column."""
     width, height = tile
     left = np.asarray(columns) * width
     found = np.empty((len(rows), len(columns)), dtype=np.bool_)

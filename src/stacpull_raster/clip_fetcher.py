@@ -58,13 +58,7 @@ class NotClippableError(Exception):
 
 
 async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
-    """Read the header of a file and determine which of its bytes are in the area.
-
-    Raises:
-        TransferError: OUTSIDE if no pixel is in the area; or a response is unusable.
-        NotClippableError: The file must be fetched whole.
-        ChangedError, NotModifiedError: As in `FileVersion.parsed`.
-    """
+    """Read the header of a file and determine which of its bytes are in the area."""
     try:
         tiled = await version.parsed(FIRST_READ, parse_tiles)
         if not version.served_ranges:
@@ -87,14 +81,7 @@ async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
 async def clip_size(
     client: Opener, href: str, media_type: str | None, area: ClipArea
 ) -> tuple[int, int] | None:
-    """Return the size of the clipped file of an asset (0 if no pixel is in the area), and its requests.
-
-    Returns:
-        None if the asset would be fetched whole.
-
-    Raises:
-        TransferError: Its header cannot be read.
-    """
+    """Return the size of the clipped file of an asset (0 if no pixel is in the area), and its requests."""
     if not may_be_tiff(media_type, href):
         return None
     version = FileVersion(client, href, _MOST_HEADER, media_type, count_refusal=False)
@@ -110,15 +97,7 @@ async def clip_size(
 
 
 class ClipFetcher:
-    """Makes one attempt at an asset, clipped to an area if possible, otherwise whole.
-
-    Args:
-        fetcher: Provides the client, parts and limits of an attempt.
-        whole: Fetches whole assets.
-        area: The area.
-        parts: Stores long clipped files, whose tiles arrive in any order.
-        on_whole: Called with the reason why an asset is fetched whole.
-    """
+    """Makes one attempt at an asset, clipped to an area if possible, otherwise whole."""
 
     def __init__(
         self,
@@ -136,12 +115,6 @@ class ClipFetcher:
         self._on_whole = on_whole
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
-        """Make one attempt at `job`.
-
-        Raises:
-            TransferError: OUTSIDE if no pixel is in the area; otherwise as in `whole`.
-            DestinationError, CredentialsError: As in `whole`.
-        """
         if not job.clip:
             return await self._whole.fetch(job, count_refusal=count_refusal)
         if not may_be_tiff(job.media_type, job.href):
@@ -244,12 +217,7 @@ class _MemoryFile:
 async def _copy(
     version: FileVersion, file: ClippedFile, put: Callable[[Sequence[PlacedBytes]], Awaitable[None]]
 ) -> None:
-    """Read all tiles, several ranges at once, and write them at their offsets.
-
-    Raises:
-        TransferError, ChangedError: As in `FileVersion.range`.
-        DestinationError: As in `put`.
-    """
+    """Read all tiles, several ranges at once, and write them at their offsets."""
 
     async def copy(read: TileRead) -> None:
         at = read.start

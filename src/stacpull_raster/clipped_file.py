@@ -85,14 +85,7 @@ class TileRead(NamedTuple):
 
 
 class ClippedFile(NamedTuple):
-    """A clipped file before its tiles are read.
-
-    Attributes:
-        head: The file up to the first tile.
-        size: Of the whole file in bytes.
-        reads: What to request, in the order of the source.
-        window: The extent in the pixels of the whole image.
-    """
+    """A clipped file before its tiles are read."""
 
     head: bytes
     size: int
@@ -127,11 +120,7 @@ class _Level(NamedTuple):
 
 
 def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
-    """Return the part of a file that an area needs; None if nothing of the area is in the raster.
-
-    Raises:
-        TiffError: The file cannot be clipped; the message says why.
-    """
+    """Return the part of a file that an area needs; None if nothing of the area is in the raster."""
     _check_copyable(file)
     pixels = area.pixels(file.header)
     if pixels is None:
@@ -303,11 +292,7 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
 
 
 def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.int64], TileNumbers, int]:
-    """Give each tile its place behind the others; tiles that share their bytes still share them.
-
-    Returns:
-        The distinct tiles (where, size, place), the place of every one, and the size of all.
-    """
+    """Give each tile its place behind the others; tiles that share their bytes still share them."""
     goes_to = np.zeros(len(offsets), dtype=np.uint64)
     there = np.flatnonzero(counts)
     if not len(there):
@@ -444,13 +429,7 @@ def _moved(cut: _Cut) -> dict[int, list[float]]:
 
 
 def pieces(read: TileRead, at: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield what of some received bytes goes where in the clipped file.
-
-    Args:
-        read: The request that they answer.
-        at: Where they begin in the source.
-        data: The bytes.
-    """
+    """Yield what of some received bytes goes where in the clipped file."""
     starts, ends = read.tiles[:, 0], read.tiles[:, 0] + read.tiles[:, 1]
     begin = stop = goes_to = 0
     for start, size, place in read.tiles[(starts < at + len(data)) & (ends > at)].tolist():

@@ -65,16 +65,7 @@ class NotModifiedError(Exception):
 
 
 class FileVersion:
-    """Reads one version of a file: that of the first response.
-
-    Args:
-        client: Sends the requests.
-        href: The URL of the file.
-        most_bytes: The most bytes to read.
-        media_type: The media type that the item states.
-        count_refusal: False if a refusal does not concern credentials.
-        condition: Header fields for the first request, which request the file only if it has changed.
-    """
+    """Reads one version of a file: that of the first response."""
 
     def __init__(
         self,
@@ -111,14 +102,7 @@ class FileVersion:
         return self._validator or Validator()
 
     async def parsed(self, first: int, parse: Parse[T]) -> T:
-        """Read `first` bytes, then the bytes that `parse` needs, until it returns a result.
-
-        Raises:
-            TransferError: A response is unusable.
-            TiffError: From `parse`.
-            ChangedError: A response is of another version of the file.
-            NotModifiedError: The file still matches the condition.
-        """
+        """Read `first` bytes, then the bytes that `parse` needs, until it returns a result."""
         wanted = Needs(0, first)
         requested = 0
         for _ in range(_MOST_READS):
@@ -137,12 +121,7 @@ class FileVersion:
 
     @asynccontextmanager
     async def range(self, start: int, stop: int) -> AsyncGenerator[AsyncIterator[bytes]]:
-        """Request the bytes `start` to `stop` (half-open) and yield exactly these bytes as they arrive.
-
-        Raises:
-            TransferError: The response is unusable, or ends early.
-            ChangedError: It is of another version of the file, or ranges are no longer served.
-        """
+        """Request the bytes `start` to `stop` (half-open) and yield exactly these bytes as they arrive."""
         request = Request(self._href, headers=self._fields(Needs(start, stop)))
         self.reads += 1
         async with self._client.open(
@@ -189,7 +168,6 @@ class FileVersion:
 
     @property
     def _is_conditional(self) -> bool:
-        """True for the first request, if it has a condition."""
         return bool(self._condition) and self._validator is None
 
     def _fields(self, wanted: Needs) -> dict[str, str]:
@@ -201,9 +179,6 @@ class FileVersion:
 
         A 206 must state all of the version again (RFC 9110, 15.3.7). If the first response had no validator,
         only the size can be compared.
-
-        Raises:
-            ChangedError: The versions differ.
         """
         status, headers = response.status, response.headers
         known, found = Version(self.validator, self.total), stated_version(status, headers)
@@ -256,11 +231,7 @@ class FileVersion:
         return taken[:size]
 
     async def _take_prefix(self, response: Exchange, wanted: Needs, parse: Parse[T]) -> T | Needs:
-        """Read the body of a 200 as far as the parser needs it.
-
-        Raises:
-            ChangedError: This is not the first read: the object changed, or ranges are no longer served.
-        """
+        """Read the body of a 200 as far as the parser needs it."""
         if wanted.start:
             raise ChangedError
         coding = coding_to_undo(response.headers)

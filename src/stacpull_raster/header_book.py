@@ -53,16 +53,7 @@ def _quoted(name: str) -> str:
 
 
 class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
-    """Collects outcomes on the event loop and saves them in a thread.
-
-    Args:
-        results: The file of results; only `record` writes to it.
-        secrets: Values that must not be written.
-        slots: The most rows that may be open at once.
-        clock: Times the saving.
-        counts: The existing rows: those with a header, and failed ones.
-        on_failed: Called for every failed row.
-    """
+    """Collects outcomes on the event loop and saves them in a thread."""
 
     def __init__(
         self,
@@ -146,11 +137,7 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
     # Saving.
 
     async def record(self) -> None:
-        """Save rows in groups, until `close`.
-
-        Raises:
-            DestinationError: The file cannot be written.
-        """
+        """Save rows in groups, until `close`."""
         while not self._over:
             await self._news.wait()
             self._news.clear()

@@ -133,7 +133,6 @@ class HeaderPlans:
         return new
 
     async def _rows_of(self, jobs: Sequence[HeaderJob]) -> set[int]:
-        """Return the places of the `jobs` that have a row."""
         keys = {key_of(job.item, job.key): job.row for job in jobs}
         return {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
 
@@ -196,7 +195,6 @@ def _unread(selected: PlanBatch) -> Iterator[tuple[ItemId, Failure]]:
 
 
 def _named(item: ItemId, key: str, place: int, batch: RowBatch) -> HeaderJob:
-    """Return a job that only names the row of a failure."""
     return HeaderJob(place, 0, 0, key, "", None, "", None, item=item, batch=batch)
 
 

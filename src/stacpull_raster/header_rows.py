@@ -86,11 +86,7 @@ class HeaderJob(Job, frozen=True, kw_only=True):
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
-    """Return the row of a header as JSON: a list of values in the order of the columns.
-
-    Raises:
-        UnwritableError: JSON cannot represent a value: a lone surrogate, or a number above 64 bits.
-    """
+    """Return the row of a header as JSON: a list of values in the order of the columns."""
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
     try:

@@ -70,14 +70,7 @@ class HeadersRun:
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def execute(self, before: Json | None) -> HeadersReport:
-        """Run to the end, or until stopped.
-
-        Args:
-            before: The saved position; None if there is none.
-
-        Raises:
-            StacpullError: The error that stopped the job; the rows are saved.
-        """
+        """Run to the end, or until stopped."""
         done, failed = await asyncio.to_thread(_counts, self._results)
         self._book = HeaderBook(
             self._results,

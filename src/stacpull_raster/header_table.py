@@ -60,27 +60,6 @@ async def headers(
     """Read the headers of the TIFF assets of `source` that match `selection`, and write them as a table.
 
     If a job for `out` was stopped, it resumes; if it is complete, only failed rows are retried.
-
-    Args:
-        source: As for `mirror`.
-        out: The table: a `.parquet`, `.csv` or `.ndjson` file; None for no table. Rows are kept in
-            `<out>.stacpull`.
-        selection: The items and assets to read. Without `assets` and `media_types`, TIFFs are recognised by
-            media type or suffix.
-        options: Limits, retries and other settings of the transfer.
-        refresh: True to read everything again and replace `out`.
-        on_row: Called with each row (a mapping by column name) in the order of the walk, in another thread,
-            after all rows are read. Without `out`, it also gets the rows of a stopped job.
-        on_event: Called with progress, notices and failures.
-        stop: Set it to end the job gracefully; it can be resumed.
-
-    Raises:
-        UsageError: The selection is invalid, `out` cannot be written as a table, or it belongs to another
-            selection.
-        CredentialsError: Credentials are missing or refused.
-        SourceError: The source cannot be read.
-        DestinationError: `out` cannot be written, or another process is using it.
-        InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)

@@ -34,12 +34,7 @@ class HeaderRead(NamedTuple):
 
 
 class RangedReader:
-    """Reads headers through a client. It keeps no state between files.
-
-    Args:
-        client: Sends the requests.
-        most_bytes: The most bytes to read of a file; None for 1 MiB.
-    """
+    """Reads headers through a client. It keeps no state between files."""
 
     def __init__(self, client: Opener, *, most_bytes: int | None = None) -> None:
         self._client = client
@@ -53,19 +48,7 @@ class RangedReader:
         media_type: str | None = None,
         count_refusal: bool = True,
     ) -> HeaderRead:
-        """Make one attempt at the header of the file at `href`.
-
-        Args:
-            href: The URL of the file (http, https or s3), used unchanged.
-            header_size: Size of the header in bytes, as the item states it.
-            media_type: The media type that the item states, to recognize a web page in its place.
-            count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
-
-        Raises:
-            TransferError: The attempt failed; the failure says whether another may succeed. FORMAT: the file
-                is not a TIFF, or its header is larger than the limit; CHANGED: it changed repeatedly.
-            CredentialsError: AWS credentials are configured but cannot be obtained.
-        """
+        """Make one attempt at the header of the file at `href`."""
         stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
         first = min(stated, self._most_bytes)
         reads = received = 0
@@ -97,10 +80,6 @@ async def read_header(
     """Read the header of the file at `href`, with retries by `policy`. A failure is returned, not raised.
 
     This is for hrefs without an item; `engine.asset_transfer` retries those of items.
-
-    Raises:
-        CredentialsError: Credentials are refused, or cannot be obtained.
-        SourceError: The host requests a longer wait than is allowed.
     """
 
     async def attempt() -> HeaderRead:

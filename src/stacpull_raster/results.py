@@ -77,24 +77,10 @@ class Results:
     """The open results file of one job; a context manager that closes it.
 
     Several threads may read and write. No thread may write while another one reads all `rows`.
-
-    Attributes:
-        path: the file.
     """
 
     def __init__(self, path: Path, question: Mapping[str, Any], *, start_over: bool = False) -> None:
-        """Open or create the file at `path` for a job with the query `question`.
-
-        Args:
-            path: the file; its directory exists.
-            question: the query as a JSON object without credentials.
-            start_over: True to delete all rows of the file, whichever query they belong to.
-
-        Raises:
-            UsageError: the file has results of another query.
-            DestinationError: another process uses the file, it is a link or a pipe, or it cannot be read or
-                written.
-        """
+        """Open or create the file at `path` for a job with the query `question`."""
         self.path = path
         self._lock = threading.Lock()
         reject_irregular(path)
@@ -157,7 +143,6 @@ class Results:
             return {prefix for prefix in prefixes if exists(self._db, sql, (prefix, prefix + _LAST, place))}
 
     def get(self, key: str) -> Result | None:
-        """Return the row of `key`, None if there is none."""
         with self._alone():
             row = self._db.execute(f"{_RESULTS} WHERE key = ?", (key,)).fetchone()
         return None if row is None else _result(row)
@@ -168,20 +153,11 @@ class Results:
             yield from map(_result, self._db.execute(f"{_RESULTS} ORDER BY place, id"))
 
     def failed(self) -> Iterator[Result]:
-        """Yield the failed rows, by place."""
         with translated(self.path, _SENTENCES):
             yield from map(_result, self._db.execute(f"{_RESULTS} WHERE NOT ok ORDER BY place, id"))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
-        """Save rows and a position in one transaction. A new row replaces an earlier one with the same key.
-
-        Args:
-            results: the rows.
-            position: where the job continues after these rows; None keeps the saved position.
-
-        Raises:
-            DestinationError: the rows cannot be written; none of them is saved.
-        """
+        """Save rows and a position in one transaction; new rows replace earlier ones of the same key."""
         with self._alone(), transaction(self._db) as db:
             db.executemany(
                 "INSERT INTO results(key, value, ok, place) VALUES (?, ?, ?, ?) ON CONFLICT(key) "
@@ -198,7 +174,6 @@ class Results:
             yield
 
     def _placed(self, result: Result) -> Result:
-        """Return the row with a place."""
         placed = result if result.place is not None else result._replace(place=self._next_place)
         self._next_place = max(self._next_place, (placed.place or 0) + 1)
         return placed

@@ -11,12 +11,7 @@ _WIDEST = 60
 
 
 class TextTable:
-    """Lines of cells, printed one below the other. A line may have fewer cells; its last one has no width.
-
-    Args:
-        titles: Of the columns.
-        write: Prints a line.
-    """
+    """Lines of cells, printed one below the other. A line may have fewer cells; its last one has no width."""
 
     def __init__(self, titles: Sequence[str], write: Callable[[str], None]) -> None:
         self._titles = tuple(titles)

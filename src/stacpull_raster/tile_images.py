@@ -27,17 +27,7 @@ TileNumbers = npt.NDArray[np.uint64]
 
 
 class TileImage(NamedTuple):
-    """One image of the file.
-
-    Attributes:
-        image: Its sizes.
-        directory: All its entries.
-        planes: 1, or the number of bands if each has tiles of its own.
-        across: Tiles in a row.
-        down: Rows of tiles.
-        offsets: Where each tile begins, one plane after the other, row by row; 0 for a sparse one.
-        counts: Bytes of each tile; 0 for a sparse one.
-    """
+    """One image of the file."""
 
     image: Image
     directory: Directory
@@ -59,14 +49,7 @@ class TiledFile(NamedTuple):
 
 
 def parse_tiles(segments: Segments) -> TiledFile | Needs:
-    """Read the images of a file and the places of their tiles, or report which bytes are missing.
-
-    Args:
-        segments: The known bytes of the file.
-
-    Raises:
-        TiffError: The file is not a TIFF, contradicts itself, has strips, or too many tiles.
-    """
+    """Read the images of a file and the places of their tiles, or report which bytes are missing."""
     header = parse(segments)
     if isinstance(header, Needs):
         return header
@@ -89,11 +72,7 @@ def parse_tiles(segments: Segments) -> TiledFile | Needs:
 
 
 def _image(image: Image, directory: Directory, total: int) -> TileImage:
-    """Check the lists of an image against its size, and the tiles against the end of the file.
-
-    Raises:
-        TiffError: They do not agree.
-    """
+    """Check the lists of an image against its size, and the tiles against the end of the file."""
     if Tag.TileWidth not in directory.fields:
         raise TiffError("an overview or mask has strips, not tiles")
     across, down = image.grid

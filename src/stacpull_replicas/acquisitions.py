@@ -138,7 +138,6 @@ class Acquisition:
 
     @property
     def prefix(self) -> str:
-        """The prefix of the names of its patches."""
         return f"{self.platform}_MSIL2A_{self.stamp}"
 
 

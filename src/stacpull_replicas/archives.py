@@ -65,12 +65,10 @@ _METADATA_BYTES = 1024
 
 
 def archive_key(collection: str) -> str:
-    """Return the key of a collection's archive."""
     return f"{ARCHIVE_PREFIX}{quote(collection, safe='')}.tar.gz"
 
 
 def catalog_key(dataset: str) -> str:
-    """Return the key of a data set's catalog."""
     return f"{CATALOG_PREFIX}{quote(dataset, safe='')}.tar.gz"
 
 
@@ -193,7 +191,6 @@ class OpenFolders:
     archives: Archives
 
     def buckets(self) -> Iterable[str]:
-        """Return the names of the buckets."""
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
@@ -215,7 +212,6 @@ class OpenFolders:
         return None
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Return the keys of the underlying store."""
         return self.under.keys(bucket, prefix, after)
 
 

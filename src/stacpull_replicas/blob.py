@@ -52,7 +52,6 @@ _ERRORS: dict[int, tuple[str, str]] = {
 
 
 def public_path(key: str) -> str:
-    """Return the path of an open blob."""
     return f"{ACCOUNT}{CONTAINER}{key}"
 
 
@@ -69,7 +68,6 @@ class BlobHost:
         return f"{CONTAINER}{key}?{self.sealer.sign_query(CONTAINER + key, self.version)}"
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
-        """Answer a request."""
         signed = request.parameter("sig") is not None
         version = request.headers.get("x-ms-version") or (request.parameter("sv") if signed else None)
         version = version or OLD_VERSION

@@ -147,7 +147,6 @@ class Dataset:
         return Flag.CLOUD if rank >= snow else Flag.SNOW
 
     def acquisition_of(self, index: int) -> int:
-        """Return the number of the acquisition of the patch."""
         return self._places.forward(index) // (GRID * GRID)
 
     def name(self, index: int) -> str:
@@ -178,7 +177,6 @@ class Dataset:
         return Site(index, f"{acquisition.prefix}_{column}_{row}", acquisition, column, row)
 
     def patch(self, index: int) -> Patch:
-        """Return patch `index`, from 0 to items-1."""
         site = self.site(index)
         flag = self.flag(index)
         return Patch(
@@ -193,7 +191,6 @@ class Dataset:
         )
 
     def patches(self) -> Iterator[Patch]:
-        """Yield all patches in the order of the service."""
         return map(self.patch, range(self.items))
 
     def flag_properties(self, patch: Patch) -> dict[str, bool | str]:
@@ -212,12 +209,10 @@ class Dataset:
         return index == 0 or mix(self.seed, index, _ABSENCE, 2) % 64 != 0
 
     def band(self, patch: Site, band: str) -> bytes:
-        """Return the GeoTIFF of one band."""
         classes = _classes(self, patch.index)
         return band_file(self.seed, patch.index, band, patch.acquisition.zone, patch.corner, classes)
 
     def labels(self, index: int, flag: Flag) -> tuple[str, ...]:
-        """Return the labels of a patch with this flag."""
         return draw_labels(mix(self.seed, index, _LABELS), only_dropped=flag is Flag.ONLY_DROPPED)
 
 

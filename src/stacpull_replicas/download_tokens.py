@@ -76,11 +76,6 @@ class Sealer:
         return [text[at : at + TOKEN_LENGTH] for at in range(0, count * TOKEN_LENGTH, TOKEN_LENGTH)]
 
     def open(self, token: str) -> tuple[str, int]:
-        """Return the asset and index in a token.
-
-        Raises:
-            TokenRefused: The token is invalid, altered or expired.
-        """
         try:
             sealed = base64.b64decode(token.encode(), b"-_", validate=True)
         except (binascii.Error, UnicodeEncodeError) as error:
@@ -112,11 +107,7 @@ class Sealer:
         return urlencode(query, quote_via=quote)
 
     def check_query(self, path: str, query: str) -> None:
-        """Check that the query was signed for this path and has not expired.
-
-        Raises:
-            TokenRefused: It was not, or it has expired.
-        """
+        """Check that the query was signed for this path and has not expired."""
         given = dict(parse_qsl(query))
         signature = self._signature(path, given.get("sv", ""), given.get("st", ""), given.get("se", ""))
         if not hmac.compare_digest(signature.encode(), given.get("sig", "").encode()):

@@ -26,7 +26,6 @@ def mix(*words: int) -> int:
 
 
 def fraction(*words: int) -> float:
-    """Return a float in [0, 1) drawn from the words."""
     return (mix(*words) >> 11) / (1 << 53)
 
 
@@ -41,16 +40,13 @@ class Permutation:
 
     @classmethod
     def seeded(cls, size: int, *words: int) -> Permutation:
-        """Return the permutation of 0…size-1 for these seed words."""
         factor = max(1, int(size * 0.6180339887498949) - mix(*words, 1) % max(1, size // 16))
         while math.gcd(factor, size) != 1:
             factor += 1
         return cls(size, factor, mix(*words, 2) % size, pow(factor, -1, size))
 
     def forward(self, index: int) -> int:
-        """Return the place of `index`."""
         return (self.factor * index + self.shift) % self.size
 
     def backward(self, place: int) -> int:
-        """Return the index at `place`."""
         return (place - self.shift) * self.inverse % self.size

@@ -59,7 +59,6 @@ class Evolution:
 
     @property
     def new(self) -> int:
-        """The number of new items."""
         return len(self.added) + len(self.renamed)
 
     @property
@@ -168,11 +167,9 @@ class EvolvingReplica(ReplicaServer):
     # --- replies -----------------------------------------------------------------------------------------
 
     def responders(self) -> Mapping[str, Responder]:
-        """Return the responder of the only service."""
         return {"api": self.respond}
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
-        """Answer a request."""
         match request.path.strip("/").split("/"):
             case [""]:
                 return _json({"type": "Catalog", "id": "evolving", "conformsTo": [], "links": []}, "root")

@@ -74,7 +74,6 @@ _STORES = frozenset({"blob", "s3"})
 
 
 def kind_of(request: RequestInfo) -> str:
-    """Return the kind of a request, one of `KINDS`, from its server and path."""
     if request.server in _STORES:
         return "object" if request.raw_path.strip("/").count("/") else "listing"
     return next((kind for kind, path in _KINDS_BY_PATH if path.search(request.raw_path)), "other")
@@ -232,11 +231,6 @@ class FaultFileError(ValueError):
 
 
 def read_faults(path: Path) -> FaultPlan:
-    """Return the plan in a file.
-
-    Raises:
-        FaultFileError: It cannot be read, or is invalid.
-    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -250,11 +244,7 @@ class _FaultFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
-    """Parse a plan; `name` is used in messages.
-
-    Raises:
-        FaultFileError: The text is invalid.
-    """
+    """Parse a plan; `name` is used in messages."""
     try:
         document = msgspec.convert(tomllib.loads(text), _FaultFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

@@ -45,7 +45,6 @@ _INVERTED = bytes(255 - value for value in range(256))
 
 
 def reply_under(fault: ReplyFault, request: RequestInfo, respond: Responder) -> ReplicaReply:
-    """Return the reply of `respond` to `request`, altered by `fault`."""
     match fault:
         case Status() | LoginPage() | Redirect() | Bomb():
             return _in_place(fault, request)
@@ -74,7 +73,6 @@ def _in_place(fault: Status | LoginPage | Redirect | Bomb, request: RequestInfo)
 def _edited(
     fault: Alter | Truncate | InvertedByte | Coded | EditedPage, request: RequestInfo, reply: ReplicaReply
 ) -> ReplicaReply:
-    """Return the right reply with one change."""
     match fault:
         case Alter(headers, without):
             left_out = {name.lower() for name in (*without, *headers)}

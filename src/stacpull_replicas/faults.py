@@ -84,14 +84,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class EditedPage:
-    """A page of items with another `next` link, other ids, or without assets.
-
-    Args:
-        next: The href of the link, with `{url}` for that of the page; "null" for a null href; "none" for no
-            link; None to leave it unchanged.
-        ids: New ids for the first items.
-        assets: False to leave the assets out.
-    """
+    """A page of items with another `next` link, other ids, or without assets."""
 
     next: str | None = None
     ids: tuple[str, ...] = ()

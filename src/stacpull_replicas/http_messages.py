@@ -55,7 +55,6 @@ class RequestInfo:
 
     @cached_property
     def path(self) -> str:
-        """The decoded path."""
         return unquote(self.raw_path)
 
     @cached_property
@@ -124,9 +123,6 @@ def byte_range(header: str | None, size: int, *, suffixes: bool = True) -> tuple
     """Return start and stop (exclusive) of a single byte range; None if all bytes are to be sent.
 
     For several ranges, other units and invalid fields, all bytes are sent, as RFC 9110 allows.
-
-    Raises:
-        RangeNotSatisfiable: The range starts after the end.
     """
     match = _RANGE.fullmatch(header) if header else None
     if match is None or match[0] == "bytes=-":

@@ -50,7 +50,6 @@ class HubCatalog:
     with_large_files: bool = False
 
     def collection_ids(self) -> tuple[str, ...]:
-        """Return the ids of the collections."""
         large = (LARGE_COLLECTION,) if self.with_large_files else ()
         return (SOURCE_COLLECTION, LABELS_COLLECTION, *large)
 
@@ -111,7 +110,6 @@ class HubCatalog:
         ]
 
     def collections(self) -> JsonObject:
-        """Return the list of collections."""
         top = {"type": "application/json", "href": f"{self.base}/"}
         links = [
             {"rel": "root", **top},
@@ -125,7 +123,6 @@ class HubCatalog:
         return {"conformsTo": self.root()["conformsTo"]}
 
     def collection(self, name: str) -> JsonObject:
-        """Return a collection."""
         return self._collection_2021(name) if self.era == "2021" else self._collection_2022(name)
 
     def _collection_2022(self, name: str) -> JsonObject:

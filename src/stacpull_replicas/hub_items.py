@@ -44,7 +44,6 @@ def text(name: str) -> str:
 
 
 def value(name: str) -> str:
-    """Return a placeholder for a JSON value."""
     return f"{_VALUE}{name}{_END}"
 
 
@@ -61,16 +60,10 @@ class Template:
 
     @classmethod
     def of(cls, document: Any) -> Self:
-        """Serialize a document with placeholders."""
         written = orjson.dumps(document).replace(b"%", b"%%")
         return cls(_HOLE.sub(lambda hole: b"%%(%b)b" % (hole[1] or hole[2] or hole[3]), written))
 
     def fill(self, fillings: Mapping[bytes, bytes]) -> bytes:
-        """Return the document with all placeholders filled.
-
-        Raises:
-            KeyError: A value is missing.
-        """
         return self.form % fillings
 
 
@@ -131,7 +124,6 @@ def source_link(href: str, *, with_assets: bool) -> JsonObject:
 
 
 def label_properties(*, with_classes: bool) -> JsonObject:
-    """Return the properties of a label item."""
     properties: JsonObject = {
         "labels": value("labels"),
         "datetime": text("datetime"),
@@ -146,7 +138,6 @@ def label_properties(*, with_classes: bool) -> JsonObject:
 
 
 def source_properties() -> JsonObject:
-    """Return the properties of a source item."""
     return {
         "gsd": 30,
         "datetime": text("datetime"),
@@ -278,11 +269,9 @@ class HubItems:
     large_items: int = 0
 
     def count(self, collection: str) -> int:
-        """Return the number of items of a collection."""
         return self.large_items if collection == LARGE_COLLECTION else self.dataset.items
 
     def item_id(self, collection: str, index: int) -> str:
-        """Return the id of an item."""
         if collection == LARGE_COLLECTION:
             return f"{collection}_{index:04d}"
         return f"{collection}_{self.dataset.name(index)}"

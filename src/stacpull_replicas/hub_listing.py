@@ -55,17 +55,12 @@ class SpaceAndTime:
 
     @classmethod
     def of_query(cls, *, bbox: list[Any] | None, datetime: Any, intersects: Any = None) -> SpaceAndTime:
-        """Return the filter in a request.
-
-        Raises:
-            Refused: A parameter is invalid.
-        """
+        """Return the filter in a request."""
         if bbox is not None and intersects is not None:
             raise Refused(400, "Expected bbox or intersects, not both.")
         return cls(_box(bbox), _interval(datetime), _geometry(intersects))
 
     def holds(self, items: HubItems, collection: str, index: int) -> bool:
-        """Return True if an item matches."""
         has_no_area = self.box is None and self.geometry is None
         if collection == LARGE_COLLECTION:
             return has_no_area
@@ -151,11 +146,7 @@ def _interval(text: Any) -> tuple[datetime, datetime]:
 
 
 def _moment(text: str, unbounded: datetime | None) -> datetime:
-    """Return the time in RFC 3339 text, or `unbounded` for an open end.
-
-    Raises:
-        Refused: The text is invalid.
-    """
+    """Return the time in RFC 3339 text, or `unbounded` for an open end."""
     if unbounded is not None and text in {"", ".."}:
         return unbounded
     if _MOMENT.fullmatch(text) is None:
@@ -172,11 +163,7 @@ _FIRST_SERIAL = 6_000_000
 
 
 def read_limit(text: str | None, era: str) -> int:
-    """Return the requested page size.
-
-    Raises:
-        Refused: It is invalid.
-    """
+    """Return the requested page size."""
     if text is None:
         return _DEFAULT_LIMIT[era]
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
@@ -213,11 +200,6 @@ class HubPages:
     echo_key: bool = False
 
     def page(self, request: RequestInfo, collection: str) -> bytes | Stream:
-        """Return the requested page.
-
-        Raises:
-            Refused: A parameter is invalid.
-        """
         limit = read_limit(request.parameter("limit"), self.era)
         found = _MatchedItems.of(request, self.items, collection)
         indices = self._indices(request, found, limit)
@@ -237,7 +219,6 @@ class HubPages:
         return _enclosed(b'{"features":[', features, tail)
 
     def _indices(self, request: RequestInfo, found: _MatchedItems, limit: int) -> list[int]:
-        """Return the indices of the items on the page."""
         if self.era == "2021":
             cursor = request.parameter("next")
             return found.after(-1 if cursor is None else _read_cursor(cursor) - 1, limit)
@@ -297,7 +278,6 @@ class _MatchedItems:
 
     @classmethod
     def of(cls, request: RequestInfo, items: HubItems, collection: str) -> _MatchedItems:
-        """Return the items that match the `bbox` and `datetime` of a request."""
         bbox = request.parameter("bbox")
         sides = None if bbox is None else bbox.split(",")
         return cls(
@@ -305,7 +285,6 @@ class _MatchedItems:
         )
 
     def after(self, index: int, number: int) -> list[int]:
-        """Return the next `number` matching indices after `index`."""
         return self._first(range(index + 1, self.items.count(self.collection)), number)
 
     def before(self, index: int, number: int) -> list[int]:
@@ -366,11 +345,6 @@ class HubSearch:
     items: HubItems
 
     def page(self, request: RequestInfo) -> bytes | Stream:
-        """Return the requested page.
-
-        Raises:
-            Refused: The search is invalid.
-        """
         query = _body(request) if request.method == "POST" else _query(request)
         wanted = self._wanted(query)
         start = self._start(query.get("token"), wanted)

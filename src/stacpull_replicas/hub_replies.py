@@ -70,7 +70,6 @@ def json_reply(
 
 
 def error_reply(refusal: Refused, era: str) -> ReplicaReply:
-    """Return an error in the format of the era."""
     if era == "2021" and refusal.status in _ERROR_PAGES:
         title, text = _ERROR_PAGES[refusal.status]
         body = _ERROR_PAGE.format(refusal.status, title, text).encode()

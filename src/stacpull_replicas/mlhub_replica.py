@@ -118,7 +118,6 @@ class MlhubApi:
     refused_status: int = 403
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
-        """Answer a request."""
         try:
             reply = self._route(request)
         except Refused as refusal:
@@ -459,5 +458,4 @@ class S3Replica(ReplicaServer):
         self.store.changes[bucket, key] = data
 
     def responders(self) -> Mapping[str, Responder]:
-        """Return the responder of the only service."""
         return {"s3": S3Service(self.store, self.access).respond}

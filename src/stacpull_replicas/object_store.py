@@ -43,16 +43,13 @@ class Blob:
 
     @cached_property
     def md5(self) -> bytes:
-        """MD5 digest."""
         return hashlib.md5(self.data, usedforsecurity=False).digest()
 
     @cached_property
     def sha256(self) -> bytes:
-        """SHA-256 digest."""
         return hashlib.sha256(self.data).digest()
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop`, exclusive."""
         return self.data if stop - start == len(self.data) else self.data[start:stop]
 
 
@@ -90,7 +87,6 @@ class LargeFile:
         return b"%08x%08x" % (self.number, block) + bytes(pool[at : at + _BLOCK - 16])
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop`, exclusive."""
         stop = min(stop, self.size)
         if start >= stop:
             return b""
@@ -110,16 +106,13 @@ class FileContent:
 
     @property
     def md5(self) -> bytes:
-        """MD5 digest."""
         return _file_digest(self.path, self.version, "md5")
 
     @property
     def sha256(self) -> bytes:
-        """SHA-256 digest."""
         return _file_digest(self.path, self.version, "sha256")
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop`, exclusive."""
         with self.path.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)
@@ -167,11 +160,9 @@ class DatasetStore:
     bucket: str = DATASET_BUCKET
 
     def buckets(self) -> Iterable[str]:
-        """Return the only bucket."""
         return (self.bucket,)
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """Return the content of a key, None if there is none."""
         if bucket != self.bucket:
             return None
         if key.startswith(LARGE_PREFIX):
@@ -231,7 +222,6 @@ _TAILS = (*(f"{band}.tif" for band in sorted(BAND_METRES)), "labels_metadata.jso
 
 
 def large_key(number: int) -> str:
-    """Return the key of a large file."""
     return f"{LARGE_PREFIX}large_{number:04d}.bin"
 
 
@@ -242,11 +232,9 @@ class MemoryStore:
     contents: Mapping[str, Mapping[str, bytes]]
 
     def buckets(self) -> Iterable[str]:
-        """Return the names of the buckets."""
         return sorted(self.contents)
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """Return the content of a key, None if there is none."""
         data = self.contents.get(bucket, {}).get(key)
         return None if data is None else Blob(data)
 
@@ -268,7 +256,6 @@ class DirectoryStore:
         return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """Return the file of a key, None if there is none."""
         steps = key.split("/")
         if "" in steps or ".." in steps or "." in steps or "\0" in key or bucket not in self.buckets():
             return None
@@ -302,11 +289,9 @@ class OverlayStore:
     changes: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
 
     def buckets(self) -> Iterable[str]:
-        """Return the names of the buckets."""
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """Return the content of a key, None if there is none."""
         if self.changes and (bucket, key) in self.changes:
             data = self.changes[bucket, key]
             return None if data is None else Blob(data, PUBLISHED + timedelta(days=365))

@@ -128,16 +128,6 @@ def _header_around_tiepoint(metres: int, zone: int) -> tuple[bytes, bytes]:
 def band_file(
     seed: int, index: int, band: str, zone: int, corner: tuple[int, int], classes: tuple[int, ...]
 ) -> bytes:
-    """Return the GeoTIFF of one band of one patch.
-
-    Args:
-        seed: Of the data set.
-        index: Of the patch.
-        band: Its name.
-        zone: The UTM zone.
-        corner: The upper left corner in metres.
-        classes: The numbers of the patch's labels.
-    """
     metres = BAND_METRES[band]
     number = _BAND_NUMBER[band]
     head, tail = _header_around_tiepoint(metres, zone)

@@ -71,7 +71,6 @@ class Traffic:
     bytes_sent: int = 0
 
     def note(self, record: RequestRecord) -> None:
-        """Count and keep a request."""
         self.requests.append(record)
         self.counters[record.server, record.kind] += 1
         self.bytes_sent += record.sent
@@ -413,7 +412,6 @@ class ReplicaServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the servers and their connections."""
         await self._open.aclose()
 
 
@@ -467,9 +465,6 @@ async def serve(replica: ReplicaServer) -> None:
 
     Prints a comment with the URL of each service, and `export NAME=VALUE` lines for clients. Output is
     flushed immediately, so that `eval "$(grep ^export out.txt)"` works.
-
-    Raises:
-        OSError: A port cannot be bound.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

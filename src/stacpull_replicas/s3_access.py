@@ -48,7 +48,6 @@ class SignatureClaim:
 
     @property
     def scope(self) -> str:
-        """The credential scope."""
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
@@ -57,11 +56,7 @@ class Malformed(Exception):  # noqa: N818 - named like the S3 error codes
 
 
 def read_claim(request: RequestInfo) -> SignatureClaim | None:
-    """Return the claim in the header or in the query; None if the request is anonymous.
-
-    Raises:
-        Malformed: The claim cannot be parsed.
-    """
+    """Return the claim in the header or in the query; None if the request is anonymous."""
     header = request.headers.get("authorization")
     if header is not None:
         match = _AUTHORIZATION.fullmatch(header)
@@ -113,11 +108,7 @@ def _claim(
 
 
 def signed_at(claim: SignatureClaim) -> datetime:
-    """Return the time at which the request was signed.
-
-    Raises:
-        Malformed: The date is missing or invalid.
-    """
+    """Return the time at which the request was signed."""
     try:
         moment = datetime.strptime(claim.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError as error:
@@ -140,7 +131,6 @@ def _encoded(raw: str, safe: str) -> str:
 
 
 def canonical_request(request: RequestInfo, claim: SignatureClaim) -> str:
-    """Return the canonical request, whose hash is signed."""
     pairs = []
     for part in request.raw_query.split("&") if request.raw_query else ():
         name, _, value = part.partition("=")
@@ -157,7 +147,6 @@ def canonical_request(request: RequestInfo, claim: SignatureClaim) -> str:
 
 
 def signature_of(request: RequestInfo, claim: SignatureClaim, secret: str) -> str:
-    """Return the valid signature of a request with this secret."""
     digest = hashlib.sha256(canonical_request(request, claim).encode()).hexdigest()
     text = f"{ALGORITHM}\n{claim.timestamp}\n{claim.scope}\n{digest}"
     key = _signing_key(secret, claim.date, claim.region, claim.service)

@@ -64,7 +64,6 @@ class S3Service:
     access: S3Access
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
-        """Answer a request."""
         stamp = _stamp()
         try:
             return self._answer(request, stamp)
@@ -234,7 +233,6 @@ def _asked_max_keys(request: RequestInfo) -> int:
 
 
 def _last_name(request: RequestInfo, token: str) -> str:
-    """Return the last name on the page of a continuation token."""
     try:
         return base64.urlsafe_b64decode(token).decode()
     except ValueError as error:

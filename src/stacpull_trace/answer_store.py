@@ -28,17 +28,13 @@ class AnswerStore(Protocol):
         """Return the answer and whether it is complete; None if there is none."""
         ...
 
-    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return the answers that exist."""
-        ...
+    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]: ...
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
         """Store an answer; it replaces one of the same key."""
         ...
 
-    async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Store answers, all or none of them."""
-        ...
+    async def put_all(self, answers: Mapping[str, Kept]) -> None: ...
 
 
 class MemoryAnswers:
@@ -56,11 +52,9 @@ class MemoryAnswers:
         self._kept[key] = (answer, whole)
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return the answers that exist."""
         return {key: self._kept[key] for key in keys if key in self._kept}
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Store answers, all or none of them."""
         self._kept.update(answers)
 
 
@@ -72,36 +66,19 @@ class FileAnswers:
         self._turn = asyncio.Lock()
 
     async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is complete; None if there is none.
-
-        Raises:
-            DestinationError: The file cannot be read.
-        """
+        """Return the answer and whether it is complete; None if there is none."""
         return (await self.get_all([key])).get(key)
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return the answers that exist.
-
-        Raises:
-            DestinationError: The file cannot be read.
-        """
         async with self._turn:
             return await asyncio.to_thread(self._read, list(keys))
 
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Store an answer; it replaces one of the same key. Answers that JSON cannot represent are skipped.
-
-        Raises:
-            DestinationError: The file cannot be written.
-        """
+        """Store an answer. It replaces one with the key; answers that JSON cannot represent are left out."""
         await self.put_all({key: (answer, whole)})
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Store answers, all or none of them. Answers that JSON cannot represent are skipped.
-
-        Raises:
-            DestinationError: The file cannot be written.
-        """
+        """Store answers, all or none of them. Answers that JSON cannot represent are skipped."""
         async with self._turn:
             await asyncio.to_thread(self._write, answers)
 
@@ -123,7 +100,6 @@ def _encoded(answer: Json) -> bytes | None:
 
 
 def tile_to_json(tile: ByocTile) -> Json:
-    """Return a tile as JSON, which `tile_from_json` reads."""
     return {
         "id": tile.id,
         "path": tile.path,
@@ -137,7 +113,6 @@ def tile_to_json(tile: ByocTile) -> Json:
 
 
 def tile_from_json(stored: Json) -> ByocTile:
-    """Return the tile that `tile_to_json` wrote."""
     return ByocTile(
         id=stored["id"],
         path=stored["path"],

@@ -56,15 +56,6 @@ _PALE_BELOW: Final = 0.5
 
 
 def chart_bytes(report: TraceReport, kind: ChartFormat) -> bytes:
-    """Draw the chart of a trace.
-
-    Args:
-        report: The trace, with `--method mode`.
-        kind: The format: PNG (1920 by 1520 pixels), SVG or PDF.
-
-    Returns:
-        The file's content. It depends only on the report and contains no time of creation.
-    """
     import matplotlib as mpl  # noqa: PLC0415 - an extra, and slow to load
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -162,7 +153,6 @@ def _mark_means(axes: Any, days: Sequence[TraceDay], size: float) -> None:
 
 
 def _write_times(axes: Any, days: Sequence[TraceDay]) -> None:
-    """Write each acquisition time above its day."""
     style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": _INK}
     for day in days:
         if day.acquired is not None:
@@ -175,7 +165,6 @@ def _write_times(axes: Any, days: Sequence[TraceDay]) -> None:
 
 
 def _mark_days_without_mean(axes: Any, days: Sequence[TraceDay]) -> None:
-    """Mark the days without a mean at the bottom of the panel."""
     for failed, marker, color, label in (
         (False, "|", _FAINT, _EMPTY),
         (True, "x", _WARNING, _FAILED),
@@ -207,11 +196,7 @@ def _draw_clear_part(axes: Any, report: TraceReport, period: Days) -> None:
 
 
 def bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]]:
-    """Yield the parts of all days' bars from the bottom up: scenes by size, then pixels without a scene.
-
-    Yields:
-        A row, its label in the legend, and its colour. Its `share` is of the day's valid pixels.
-    """
+    """Yield the parts of all days' bars from the bottom up: scenes by size, then pixels without a scene."""
     for rows in _valid_rows_by_day(scenes):
         some = sorted(rows, key=lambda row: (row.kind is not OriginKind.SCENE, -row.pixels, row.name))
         for rank, row in enumerate(some):
@@ -224,7 +209,6 @@ def bars(scenes: Sequence[ScenePixels]) -> Iterator[tuple[ScenePixels, str, str]
 
 
 def _valid_rows_by_day(scenes: Sequence[ScenePixels]) -> Iterator[list[ScenePixels]]:
-    """Yield the rows of each day's valid pixels, one row per scene."""
     valid = sorted((row for row in scenes if row.share), key=lambda row: row.date)
     for _, rows in groupby(valid, key=lambda row: row.date):
         yield by_origin(rows)
@@ -304,11 +288,7 @@ def _title(report: TraceReport) -> str:
 
 
 def _add_legend(axes: Any) -> int:
-    """Put the legend above a panel, in the order of a stack from the bottom up.
-
-    Returns:
-        Its number of lines.
-    """
+    """Put the legend above a panel, in the order of a stack from the bottom up."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return 0

@@ -75,7 +75,6 @@ class Count:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Count:
-        """Return the counts that `to_json` wrote."""
         return cls(
             **{
                 **stored,
@@ -105,7 +104,6 @@ def count_of(found: IntervalStatistics) -> Count:
 
 
 def _band(found: IntervalStatistics, output: str) -> BandStatistics | None:
-    """Return the only band of an output."""
     return next(iter(found.outputs.get(output, {}).values()), None)
 
 

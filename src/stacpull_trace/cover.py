@@ -42,7 +42,6 @@ class Tile:
 
     @property
     def day(self) -> date:
-        """The UTC day of its time."""
         return self.time.astimezone(UTC).date()
 
 
@@ -80,11 +79,7 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
 
 
 def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
-    """Divide the area over the tiles of one day. Pieces do not overlap; parts without a tile are left out.
-
-    Returns:
-        The pieces, the most recent tile first; a tile that is hidden by others has none.
-    """
+    """Divide the area over the tiles of one day. Pieces do not overlap; parts without a tile are left out."""
     ranked = sorted(tiles, key=_rank, reverse=True)
     thin = _THINNEST * min(area.grid.pixel)
     held = [_without_slivers(area.outline.intersection(tile.rectangle), thin) for tile in ranked]

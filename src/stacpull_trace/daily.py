@@ -43,15 +43,7 @@ class _FailedRequest(NamedTuple):
 
 
 class DayCounts:
-    """Returns the counts of requests by day, from the stored answers or from the service.
-
-    Args:
-        service: The service.
-        question: The index to compute, and the area.
-        answers: Stores the days.
-        created: By tile id, a text that changes with the tile.
-        stopped: Called before each request; True ends the requests.
-    """
+    """Returns the counts of requests by day, from the stored answers or from the service."""
 
     def __init__(
         self,
@@ -70,12 +62,7 @@ class DayCounts:
         self._stopped = stopped
 
     async def of(self, request: PlannedRequest) -> dict[date, Count]:
-        """Return the counts of the days of `request` with a tile or valid pixels; after a stop, only of some.
-
-        Raises:
-            CredentialsError, SourceError, UsageError: Errors of the service.
-            DestinationError: Answers cannot be stored.
-        """
+        """Return the counts of the days with a tile or valid pixels; after a stop, only of some."""
         keys = request.keys(self._created)
         kept = await self._answers.get_all(keys.values())
         before = {day: Count.from_json(kept[key][0]) for day, key in keys.items() if key in kept}

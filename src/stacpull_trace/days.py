@@ -83,14 +83,6 @@ def _row(
 
 
 def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], area_pixels: int) -> TraceDay:
-    """Return the row of one day.
-
-    Args:
-        day: The UTC day.
-        tiles: The tiles of the day.
-        rows: The rows of these tiles, from `scene_rows`.
-        area_pixels: Number of pixels in the area, each counted once even if several tiles contain it.
-    """
     count = merged(tile.count for tile in tiles)
     origins = by_origin(row for row in rows if row.kind is not OriginKind.MASKED)
     mode = min(origins, key=_precedence, default=None)
@@ -131,9 +123,6 @@ def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
 
     A joined row has the tile, index and solar angles of the row with the most pixels (on a tie, the first
     tile by id). Pixels without a named scene are not joined, because an index is valid only in its own tile.
-
-    Args:
-        rows: The unmasked rows of one day; each has a share.
     """
     groups: dict[tuple[str, ...], list[ScenePixels]] = {}
     for row in rows:
@@ -187,12 +176,6 @@ def _problem(count: Count, tiles: Sequence[TileDay]) -> str | None:
 def rows_of(
     days: Mapping[date, Sequence[TileDay]], area_pixels: int
 ) -> tuple[tuple[TraceDay, ...], tuple[ScenePixels, ...]]:
-    """Return the rows of all days and of all scenes, by date.
-
-    Args:
-        days: The tiles of each day.
-        area_pixels: Number of pixels in the area.
-    """
     series: list[TraceDay] = []
     scenes: list[ScenePixels] = []
     for day in sorted(days):

@@ -68,7 +68,6 @@ class Index:
 
     @property
     def digest(self) -> str:
-        """A digest of the evalscript."""
         return hashlib.sha256(self.evalscript.encode()).hexdigest()[:16]
 
 
@@ -123,11 +122,7 @@ INDICES: Final = {
 
 
 def index_of_name(name: str) -> Index:
-    """Return one of `INDICES`; case does not matter.
-
-    Raises:
-        UsageError: There is no such index.
-    """
+    """Return one of `INDICES`; case does not matter."""
     try:
         return INDICES[name.lower()]
     except KeyError:
@@ -137,16 +132,6 @@ def index_of_name(name: str) -> Index:
 
 
 def index_of_script(text: str, name: str) -> Index:
-    """Return the index that an evalscript computes.
-
-    Args:
-        text: The script. Its outputs must include `default`, `scenes` (the scene mask, in a type that holds
-            600) and `dataMask`.
-        name: The name of the index.
-
-    Raises:
-        UsageError: An output is missing, or `scenes` would be cut to 8 bits.
-    """
     bare = _COMMENT.sub(" ", text)
     types = {found[1]: _SAMPLE_TYPE.search(found[0]) for found in _OUTPUT.finditer(bare)}
     missing = [wanted for wanted in (DEFAULT, SCENES, "dataMask") if wanted not in types]

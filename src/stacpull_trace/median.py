@@ -16,21 +16,12 @@ from stacpull_trace.scene_map import OriginKind, PixelOrigin
 
 
 def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> tuple[TraceDay, ...]:
-    """Return one row per day, by date.
-
-    Args:
-        days: For each day its first tile, with the statistics of the whole area.
-        area_pixels: Number of pixels in the area.
-    """
+    """Return one row per day, by date."""
     return tuple(_row(days[day][0], area_pixels) for day in sorted(days))
 
 
 def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tuple[str, ...]]:
-    """Return the notebook's table, and a message for each day that is not in it.
-
-    Args:
-        series: The rows of `median_series`.
-    """
+    """Return the notebook's table, and a message for each day that is not in it."""
     rows: list[MedianRow] = []
     dropped: list[str] = []
     for day in series:

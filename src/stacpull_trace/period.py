@@ -42,7 +42,6 @@ class Days:
         return TimeRange(midnight(self.first), midnight(self.last + _DAY))
 
     def years(self) -> Iterator[Days]:
-        """Yield the part of each calendar year."""
         for year in range(self.first.year, self.last.year + 1):
             yield Days(max(self.first, date(year, 1, 1)), min(self.last, date(year, 12, 31)))
 
@@ -53,11 +52,7 @@ def midnight(day: date) -> datetime:
 
 
 def days_between(start: datetime | None, end: datetime | None) -> Days:
-    """Return the UTC days that an interval touches. An end at midnight does not touch the day it begins.
-
-    Raises:
-        UsageError: The interval is open, or out of range.
-    """
+    """Return the UTC days that an interval touches. An end at midnight does not touch the day it begins."""
     if start is None or end is None:
         raise UsageError("--datetime needs both ends, for example 2024-06-01/2024-06-30.")
     try:

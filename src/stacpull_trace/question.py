@@ -61,7 +61,6 @@ class TraceQuestion:
         }
 
     def request(self, planned: PlannedRequest) -> StatisticsRequest:
-        """Return the statistics request for `planned`."""
         grid = self.area.grid
         percentiles = (_MEDIAN,) if self.method == "median" else ()
         edges = EDGES if self.method == "mode" else ()
@@ -88,11 +87,7 @@ def question(
     method: Method,
     base_url: str,
 ) -> TraceQuestion:
-    """Check the arguments together and return the question.
-
-    Raises:
-        UsageError: There is no collection, or a median needs more pixels than one request can have.
-    """
+    """Check the arguments together and return the question."""
     bare = collection.strip().removeprefix("byoc-")
     if not bare or "/" in bare:
         raise UsageError(f"COLLECTION must be the id of your own collection, not {collection!r}.")

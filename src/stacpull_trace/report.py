@@ -125,7 +125,6 @@ class TraceEstimate:
     processing_units: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
         return asdict(self)
 
 

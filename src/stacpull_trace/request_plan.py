@@ -63,11 +63,7 @@ class PlannedRequest:
                 yield self.on(list(some))
 
     def keys(self, created: Mapping[str, str]) -> dict[date, str]:
-        """Return a key for each day. Two keys are equal if day, area, tile and its creation time are.
-
-        Args:
-            created: By tile id, a text that changes with the tile.
-        """
+        """Return a key for each day. Two keys are equal if day, area, tile and its creation time are."""
         mask = "" if self.mask is None else shapely.to_wkb(shapely.normalize(self.mask), hex=True)
         place = f"{tuple(self.window)!r}\n{mask}"
         return {day: _key(day, place, self.tiles.get(day, ""), created) for day in self.days}
@@ -89,13 +85,7 @@ def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Pi
 def planned_requests(
     area: TracedArea, period: Days, pieces: Mapping[date, Sequence[Piece]]
 ) -> Iterator[PlannedRequest]:
-    """Yield the requests for a period: each day's pieces exactly once.
-
-    Args:
-        area: The area, with the grid of all requests.
-        period: The period; days outside of it are skipped.
-        pieces: By day, from `pieces_by_day`.
-    """
+    """Yield the requests for a period: each day's pieces exactly once."""
     for year in period.years():
         known = {day: pieces[day] for day in sorted(pieces) if day in year}
         for run in _runs(known):
@@ -105,13 +95,7 @@ def planned_requests(
 def whole_area_requests(
     area: TracedArea, period: Days, tiles: Mapping[date, str]
 ) -> Iterator[PlannedRequest]:
-    """Yield requests for the whole area, independent of its tiles (`--method median`).
-
-    Args:
-        area: The area, with its grid.
-        period: The period; days outside of it are skipped.
-        tiles: By day, the ids of all its tiles, joined.
-    """
+    """Yield requests for the whole area, independent of its tiles (`--method median`)."""
     known = sorted(day for day in tiles if day in period)
     for year in period.years():
         some = [day for day in known if day in year]

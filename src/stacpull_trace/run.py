@@ -47,17 +47,11 @@ class TraceSource(Counting, Protocol):
         *,
         bbox: tuple[float, float, float, float] | None = None,
         intersects: Json | None = None,
-    ) -> AsyncIterator[CatalogTile]:
-        """Yield the tiles of a period and area."""
-        ...
+    ) -> AsyncIterator[CatalogTile]: ...
 
-    async def tile(self, collection: str, tile: str) -> ByocTile:
-        """Return the description of a tile."""
-        ...
+    async def tile(self, collection: str, tile: str) -> ByocTile: ...
 
-    async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
-        """Return the header of a file of a tile."""
-        ...
+    async def header(self, collection: str, tile: ByocTile, file: str) -> Header: ...
 
 
 @dataclass(slots=True)
@@ -72,16 +66,7 @@ class TraceResult:
 
 
 class TraceRun:
-    """Runs one question against a service. Call `tiles`, then one of the others.
-
-    Args:
-        service: The service.
-        question: The question.
-        answers: Stores the responses.
-        on_event: Called for each stage.
-        stop: Set it to end gracefully: no more requests are sent, and `stopped` is True.
-        at_once: The number of simultaneous requests.
-    """
+    """Runs one question against a service. Call `tiles`, then one of the others."""
 
     def __init__(
         self,
@@ -105,20 +90,14 @@ class TraceRun:
 
     @property
     def found(self) -> TraceResult:
-        """The results so far."""
         return self._found
 
     @property
     def stopped(self) -> bool:
-        """True if a stop was requested."""
         return self._stop is not None and self._stop.is_set()
 
     async def tiles(self) -> list[CatalogTile]:
-        """Return the tiles of the period and area, each once, in the catalog's order; after a stop, some.
-
-        Raises:
-            CredentialsError, SourceError, UsageError: Errors of the service.
-        """
+        """Return the tiles of the period and area, each once, in the catalog's order; after a stop, some."""
         question = self._question
         area = question.area
         found: dict[str, CatalogTile] = {}
@@ -137,12 +116,7 @@ class TraceRun:
         return list(found.values())
 
     async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:
-        """Count the pixels of each scene of each tile and day.
-
-        Raises:
-            CredentialsError, SourceError, UsageError: Errors of the service.
-            DestinationError: Answers cannot be stored.
-        """
+        """Count the pixels of each scene of each tile and day."""
         details = await self._details(catalog)
         placed = [tile_of(tile, details.get(tile.id), self._question.area) for tile in catalog]
         planned = await asyncio.to_thread(self._planned, placed)
@@ -157,11 +131,7 @@ class TraceRun:
         return self._found
 
     async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
-        """Take each day's median index and look it up in the day's first tile, ignoring its other tiles.
-
-        Raises:
-            As `by_mode`.
-        """
+        """Take each day's median index and look it up in the day's first tile, ignoring its other tiles."""
         firsts: dict[date, CatalogTile] = {}
         names: dict[date, list[str]] = {}
         for tile in catalog:
@@ -207,7 +177,6 @@ class TraceRun:
     async def _statistics(
         self, planned: Sequence[PlannedRequest], created: Mapping[str, str]
     ) -> list[dict[date, Count]]:
-        """Return the counts of each request by day."""
         counts: list[dict[date, Count]] = [{} for _ in planned]
         days = DayCounts(self._service, self._question, self._answers, created, lambda: self.stopped)
 

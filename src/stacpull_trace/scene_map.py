@@ -64,11 +64,7 @@ class NoScene:
 
 
 def read_scene(text: str) -> Scene | NoScene:
-    """Read a scene id, with or without its item type.
-
-    Args:
-        text: The id as in a header: `PSScene/20240601_183012_07_24b1`.
-    """
+    """Read a scene id, with or without its item type."""
     if text == "None":
         return NoScene(text, "the header names no scene")
     found = _ID.fullmatch(text)
@@ -139,7 +135,6 @@ class SceneMap:
     """False if the header has no scene ids at all."""
 
     def origin(self, index: int) -> PixelOrigin:
-        """Return the origin of the pixels with `index`."""
         if not self.has_ids:
             return PixelOrigin(OriginKind.NO_HEADER, f"index {index}: {_NO_IDS}")
         found = self.origins.get(index)

@@ -63,33 +63,7 @@ async def trace(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> TraceReport:
-    """Find the scene and the acquisition time of each pixel of an area, day by day.
-
-    Args:
-        collection: The id of your ARPS collection, with or without `byoc-`.
-        datetime: A date, an interval as in STAC ("2024-06-01/2024-06-30"), or (start, end) of dates. Both
-            ends are included.
-        bbox: West, south, east, north in degrees. Pass either this or `geometry`.
-        geometry: Polygons in longitude and latitude: GeoJSON as a dict or text, the path of a GeoJSON file,
-            or a shapely geometry.
-        resolution: Metres per pixel.
-        index: The name of an index in `stacpull_trace.indices.INDICES`; ndwi by default.
-        evalscript: The path of an evalscript that computes another index.
-        method: `mode` counts the pixels of every scene; `median` gives the table of the median index.
-        out: The output: a folder, or a file `.csv`, `.parquet`, `.ndjson`, `.png`, `.svg` or `.pdf`.
-            Responses are stored beside it, so the same call resumes after any stop. Nothing else is written
-            if no day has a tile.
-        base_url: The Sentinel Hub deployment.
-        options: Limits, retries and other settings of the transfer.
-        on_event: Called with stages and notices.
-        stop: Set it to end gracefully. Nothing is written, and the same call resumes.
-
-    Raises:
-        UsageError: An argument is invalid, or the service rejects the evalscript.
-        CredentialsError: Credentials are missing or refused, or the collection belongs to another account.
-        SourceError: The service cannot be reached or read, or the quota is exhausted.
-        DestinationError: `out` cannot be written.
-    """
+    """Find the scene and the acquisition time of each pixel of an area, day by day."""
     output = None if out is None else await asyncio.to_thread(output_at, Path(out), method)
     target = await asyncio.to_thread(
         _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url

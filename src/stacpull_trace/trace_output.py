@@ -59,13 +59,7 @@ class TraceOutput(NamedTuple):
 
 
 def output_at(path: Path, method: Method) -> TraceOutput:
-    """Check that OUT can be written, before any request is sent, and return the output.
-
-    Raises:
-        UsageError: The suffix is unknown, a required package is not installed, or OUT exists and was not
-            written by a trace.
-        DestinationError: Its directory does not exist.
-    """
+    """Check that OUT can be written, before any request is sent, and return the output."""
     output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
     if output.folder:
         _check_installed(
@@ -125,11 +119,7 @@ def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
 
 
 def write_all(output: TraceOutput, report: TraceReport) -> tuple[str, ...]:
-    """Write all files of OUT and return their paths. Blocks.
-
-    Raises:
-        DestinationError: A file cannot be written.
-    """
+    """Write all files of OUT and return their paths. Blocks."""
     return tuple(str(path) for path in _written(output, report))
 
 

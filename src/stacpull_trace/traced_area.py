@@ -35,9 +35,6 @@ def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Siz
     As in `bbox_to_dimensions` of sentinelhub-py 3.12, the south-west and north-east corners are projected to
     the UTM zone of the box's centre, and their differences are rounded to pixels. A side of less than half a
     pixel gives 0.
-
-    Raises:
-        UsageError: The resolution is not greater than 0.
     """
     if not resolution > 0:
         raise UsageError(f"the resolution must be greater than 0 metres, not {resolution}")
@@ -85,7 +82,6 @@ class PixelGrid:
 
     @property
     def whole(self) -> PixelWindow:
-        """The window of the whole grid."""
         return PixelWindow(0, 0, self.width, self.height)
 
     @property
@@ -168,11 +164,7 @@ def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates
 
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
-    """Return the area of a box W, S, E, N in degrees.
-
-    Raises:
-        UsageError: It is not a box, it crosses the antimeridian, or the resolution is not valid.
-    """
+    """Return the area of a box W, S, E, N in degrees."""
     if len(bbox) != 4 or not all(map(math.isfinite, bbox)):  # noqa: PLR2004 - the four sides
         raise UsageError("--bbox needs four numbers W,S,E,N in degrees.")
     west, south, east, north = bbox
@@ -186,15 +178,7 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
 
 
 def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: float) -> TracedArea:
-    """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude.
-
-    Args:
-        given: GeoJSON as a mapping or text, the path of a GeoJSON file, or a shapely geometry.
-        resolution: Metres per pixel.
-
-    Raises:
-        UsageError: It cannot be read or is not a polygon.
-    """
+    """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude."""
     document = _document(given)
     try:
         outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])

@@ -36,12 +36,7 @@ def is_utm(epsg: int) -> bool:
 
 
 def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]:
-    """Return easting and northing in metres of a point in degrees, in the UTM zone `epsg`.
-
-    Raises:
-        ValueError: `epsg` is not a UTM zone on WGS 84.
-        UsageError: pyproj is not installed.
-    """
+    """Return easting and northing in metres of a point in degrees, in the UTM zone `epsg`."""
     if not is_utm(epsg):
         raise ValueError(f"EPSG:{epsg} is not a UTM zone on WGS 84")
     east, north = _from_degrees(epsg).transform(longitude, latitude)
@@ -49,15 +44,7 @@ def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]
 
 
 def to_degrees(geometry: BaseGeometry, epsg: int) -> BaseGeometry:
-    """Convert a geometry of eastings and northings (metres) to longitude and latitude, with curved edges.
-
-    Args:
-        geometry: In the CRS of `epsg`.
-        epsg: A UTM zone: 32601 to 32660, 32701 to 32760.
-
-    Raises:
-        UsageError: pyproj is not installed.
-    """
+    """Convert a geometry of eastings and northings (metres) to longitude and latitude, with curved edges."""
     inverse = _from_degrees(epsg)
 
     def degrees(x: object, y: object) -> tuple[object, object]:

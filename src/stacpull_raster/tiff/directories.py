@@ -44,14 +44,7 @@ _ENTRIES = {
 
 
 class Directory(NamedTuple):
-    """One image file directory with the values read of it.
-
-    Attributes:
-        layout: Of the file.
-        offset: Where it begins.
-        sub: Tag 330 of another directory lists it.
-        fields: By tag: those a header is read from, and those of the blocks.
-    """
+    """One image file directory with the values read of it."""
 
     layout: ByteLayout
     offset: int
@@ -59,30 +52,18 @@ class Directory(NamedTuple):
     fields: Mapping[int, TagField]
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """Return whole numbers, none if the tag is missing.
-
-        Raises:
-            TiffError: It has another type.
-        """
+        """Return whole numbers, none if the tag is missing."""
         return self._values(tag, INTEGERS, "whole numbers")
 
     def integer(self, tag: int) -> int | None:
-        """Return the first of the whole numbers, None if the tag is missing.
-
-        Raises:
-            TiffError: It has another type, or no value.
-        """
+        """Return the first of the whole numbers, None if the tag is missing."""
         found = self.integers(tag)
         if not found and self._read(tag) is not None:
             raise TiffError(f"{label(tag)} has no value")
         return found[0] if found else None
 
     def numbers(self, tag: int) -> tuple[float, ...]:
-        """Return numbers of any type, none if the tag is missing; a fraction over zero is 0, as in libtiff.
-
-        Raises:
-            TiffError: It has another type.
-        """
+        """Return the numbers, none if the tag is missing; a fraction over zero is 0, as in libtiff."""
         values = self._values(tag, NUMBERS, "numbers")
         if values and self.fields[tag].kind in RATIONALS:
             pairs = zip(values[::2], values[1::2], strict=True)
@@ -90,11 +71,7 @@ class Directory(NamedTuple):
         return values
 
     def text(self, tag: int) -> str | None:
-        """Return a text up to its first NUL, as UTF-8 or else as Latin-1; None if the tag is missing.
-
-        Raises:
-            TiffError: It has another type.
-        """
+        """Return a text up to its first NUL, as UTF-8 or else as Latin-1; None if the tag is missing."""
         field = self.fields.get(tag)
         if field is None or field.data is None:
             return None
@@ -119,11 +96,7 @@ class Directory(NamedTuple):
 
 
 def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
-    """Read byte order, width of offsets and the first directory's offset; None if bytes are missing.
-
-    Raises:
-        TiffError: The file is not a TIFF.
-    """
+    """Read byte order, width of offsets and the first directory's offset; None if bytes are missing."""
     head = reader.read(0, 8, "the TIFF header", ahead=FIRST_READ - 8)
     if head is None:
         return None
@@ -138,16 +111,7 @@ def read_start(reader: Reader) -> tuple[ByteLayout, int] | None:
 
 
 def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Directory]:
-    """Read the chain from the directory at `first`, with the SubIFDs of each, as far as the bytes are known.
-
-    Args:
-        reader: Gives the bytes.
-        layout: Of the file.
-        first: Where the first directory begins.
-
-    Raises:
-        TiffError: A loop, too many directories, a value past the end of the file, or too many bytes.
-    """
+    """Read the chain at `first`, with the SubIFDs of each, as far as the bytes are known."""
     found: list[Directory] = []
     seen: set[int] = set()
     offset: int | None = first
@@ -165,11 +129,7 @@ def read_directories(reader: Reader, layout: ByteLayout, first: int) -> list[Dir
 
 
 def read_whole_directory(reader: Reader, layout: ByteLayout, offset: int) -> Directory | None:
-    """Read the directory at `offset` with all of its values; None if bytes of the directory are missing.
-
-    Raises:
-        TiffError: It has a value of an unknown type or past the end of the file, or too many bytes.
-    """
+    """Read the directory at `offset` with all of its values; None if bytes of the directory are missing."""
     return _read_directory(reader, layout, offset, None)[0]
 
 
@@ -198,15 +158,7 @@ def _read_directory(
     *,
     sub: bool = False,
 ) -> tuple[Directory | None, int | None]:
-    """Read a directory and the offset of the next one; None if bytes are missing.
-
-    Args:
-        reader: Gives the bytes.
-        layout: Of the file.
-        offset: Where the directory begins.
-        wanted: The tags to read; None for all of them, with all of their values.
-        sub: True if tag 330 of another directory lists it.
-    """
+    """Read a directory and the offset of the next one; None if bytes are missing."""
     width = 8 if layout.bigtiff else 2
     counted = reader.read(offset, width, "the directory", ahead=_AHEAD, rest=True)
     if counted is None:

@@ -66,13 +66,7 @@ class BandMetadata:
 
 
 class Metadata(NamedTuple):
-    """The metadata of a dataset.
-
-    Attributes:
-        tags: What rasterio's `dataset.tags()` returns: TIFF tags by GDAL's names, items, AREA_OR_POINT.
-        domains: The dataset's items in domains other than the default one.
-        bands: The metadata of each band.
-    """
+    """The metadata of a dataset."""
 
     tags: dict[str, str]
     domains: dict[str, dict[str, str]]
@@ -83,17 +77,7 @@ _NO_METADATA = BandMetadata()
 
 
 def read_metadata(directory: Directory, bands: int, raster_type: object) -> Metadata:
-    """Read GDAL_METADATA, and what GDAL makes of other tags.
-
-    Args:
-        directory: Of the first image.
-        bands: The number of bands.
-        raster_type: The GeoKey GTRasterType; None if there is none.
-
-    Raises:
-        TiffError: The text is not valid XML, or has a document type declaration; a tag has a value of another
-            type than it should; a scale or offset is not a number.
-    """
+    """Read GDAL_METADATA, and what GDAL makes of other tags."""
     written = directory.text(Tag.GDAL_METADATA)
     items = _items_in(written) if written and written.strip() else []
     domains: dict[str, dict[str, str]] = {}
@@ -108,11 +92,7 @@ def read_metadata(directory: Directory, bands: int, raster_type: object) -> Meta
 
 
 def _items_in(written: str) -> list[Item]:
-    """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`.
-
-    Raises:
-        TiffError: The text is not valid XML, declares a document type, or has a bad `sample`.
-    """
+    """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`."""
     collector = _Collector()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -226,19 +206,7 @@ def _number(item: Item) -> float:
 
 
 def read_ghost(reader: Reader, layout: ByteLayout, first: int) -> dict[str, str] | None:
-    """Read the ghost area: keys and values, one per line.
-
-    Args:
-        reader: Gives the bytes.
-        layout: Of the file.
-        first: Where the first directory begins.
-
-    Returns:
-        None if there is no ghost area, or if bytes are missing.
-
-    Raises:
-        TiffError: The ghost area has no length, or reaches past the end of the file.
-    """
+    """Read the ghost area: keys and values, one per line."""
     start = 16 if layout.bigtiff else 8
     if start <= first < start + _GHOST_HEAD:
         return None

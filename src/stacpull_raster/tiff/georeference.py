@@ -76,11 +76,7 @@ _VERSION = 1
 
 
 def read_geokeys(directory: Directory) -> dict[str, GeoValue]:
-    """Return all keys by name; keys without a name by their number.
-
-    Raises:
-        TiffError: The directory of keys is cut short, has another version, or refers to missing values.
-    """
+    """Return all keys by name; keys without a name by their number."""
     shorts = directory.integers(Tag.GeoKeyDirectory)
     if not shorts:
         return {}
@@ -144,11 +140,7 @@ _MATRIX = 16
 
 
 def locate(directory: Directory, *, pixel_is_point: bool) -> tuple[Transform | None, int]:
-    """Return the transform from pixel corners, or None and the number of ground control points.
-
-    Raises:
-        TiffError: A number is not finite.
-    """
+    """Return the transform from pixel corners, or None and the number of ground control points."""
     scale = _finite(directory, Tag.ModelPixelScale)
     tiepoints = _finite(directory, Tag.ModelTiepoint)
     matrix = _finite(directory, Tag.ModelTransformation)

@@ -35,19 +35,7 @@ class Transform(NamedTuple):
 
 
 class Image(NamedTuple):
-    """One image file directory (IFD), in the order read.
-
-    Attributes:
-        offset: Where the directory begins, in bytes.
-        subfile_type: Bits of NewSubfileType (TIFF 6.0, section 8): 1 reduced, 2 page, 4 mask.
-        width: In pixels.
-        height: In pixels.
-        block_width: Of a tile; for strips, the width of the image.
-        block_height: Rows of a tile or strip.
-        blocks: Number of tiles or strips that the directory lists.
-        sparse: Number of them without bytes; None if their byte counts were not read.
-        sub: The directory is below another one (SubIFDs, tag 330), not in the chain.
-    """
+    """One image file directory (IFD), in the order read."""
 
     offset: int
     subfile_type: int
@@ -66,7 +54,6 @@ class Image(NamedTuple):
 
     @property
     def is_mask(self) -> bool:
-        """Whether this is a transparency mask."""
         return bool(self.subfile_type & 4)
 
     @property
@@ -77,48 +64,7 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Everything that is read from one file. What the file does not state is None or empty.
-
-    Attributes:
-        byte_order: `<` (II) or `>` (MM).
-        bigtiff: Offsets are 64 bits wide.
-        width: In pixels.
-        height: In pixels.
-        bands: SamplesPerPixel.
-        dtype: Numpy's name of a sample, the smallest type that holds it: `uint16`, `float32`, `complex64`,
-            `complex_int16`; the different ones joined by `+` where bands differ.
-        bits_per_sample: As stored; of the widest band where they differ.
-        compression: As rasterio writes it: `deflate`, `lzw`, `jpeg`, `none`; a number if it has no name.
-        compression_code: Tag 259.
-        predictor: 1 none, 2 horizontal differences, 3 floating point.
-        interleave: `pixel` or `band`; a single band is `band`, as in GDAL.
-        photometric: `minisblack`, `rgb`, `ycbcr`, `palette`, …; the number where it has no name.
-        tiled: Tiles, not strips.
-        block_width: Of a tile; for strips, the width of the image.
-        block_height: Rows of a tile or strip.
-        overviews: Their sizes, in the order of the file.
-        masks: Sizes of the masks, those of overviews too.
-        epsg: Code of the horizontal CRS; None if missing or user-defined.
-        crs_kind: `projected`, `geographic`, `geocentric`, `user-defined`; None if missing.
-        geokeys: All GeoKeys by their name in GeoTIFF 1.1 (the number where it has none).
-        transform: Pixel corner to world; None if there is none, or only ground control points.
-        gcps: Number of ground control points; 0 if there is a transform.
-        pixel_is_point: GTRasterType defines positions as pixel centres; `transform` is already shifted.
-        nodata: Tag 42113 as written.
-        tags: What rasterio's `dataset.tags()` shows.
-        domains: Dataset items of the other domains of GDAL_METADATA (`TILING_SCHEME`, …).
-        band_tags: Of each band, what rasterio's `dataset.tags(band)` shows.
-        scales: Of each band; 1.0 by default.
-        offsets: Of each band; 0.0 by default.
-        units: Of each band.
-        descriptions: Of each band.
-        structure: Keys and values of GDAL's ghost area; None if there is none.
-        description: Tag 270.
-        datetime: Tag 306, as written (`2022:01:17 10:43:43`).
-        software: Tag 305.
-        images: Every directory of the file.
-        header_size: Everything that was read is in bytes 0 up to this.
-    """
+    """Everything that is read from one file. What the file does not state is None or empty."""
 
     byte_order: str
     bigtiff: bool

@@ -20,11 +20,6 @@ _OLD_SUBFILE_TYPES = {2: 1, 3: 2}
 
 
 def describe(directory: Directory) -> Image:
-    """Read the sizes of an image.
-
-    Raises:
-        TiffError: A size is missing or absurd.
-    """
     width = size_of(directory, Tag.ImageWidth)
     height = size_of(directory, Tag.ImageLength)
     block_width, block_height = _block(directory, width, height)
@@ -45,16 +40,11 @@ def describe(directory: Directory) -> Image:
 
 
 def is_tiled(directory: Directory) -> bool:
-    """Return True if the image has tiles, False if it has strips."""
     return Tag.TileWidth in directory.fields or Tag.TileLength in directory.fields
 
 
 def size_of(directory: Directory, tag: Tag) -> int:
-    """Read a number of pixels or bands.
-
-    Raises:
-        TiffError: It is missing, zero, or above 2^31 - 1 (65,535 bands).
-    """
+    """Read a number of pixels or bands."""
     size = directory.integer(tag)
     if size is None:
         raise TiffError(f"the directory at byte {directory.offset} has no {label(tag)}")
@@ -139,11 +129,7 @@ def compression_name(directory: Directory, code: int) -> str:
 
 
 def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
-    """Return the type of the samples (different types joined by `+`) and the bits of the widest.
-
-    Raises:
-        TiffError: No type has these bits and formats, or there is not one for each band.
-    """
+    """Return the type of the samples (different types joined by `+`) and the bits of the widest."""
     bits = _for_each_band(directory, Tag.BitsPerSample, bands)
     formats = _for_each_band(directory, Tag.SampleFormat, bands)
     if len(bits) == len(formats) == 1:
@@ -154,11 +140,7 @@ def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
 
 
 def sample_type(bits: int, sample_format: int) -> str:
-    """Return the name of the smallest type that holds a sample.
-
-    Raises:
-        TiffError: No type does.
-    """
+    """Return the name of the smallest type that holds a sample."""
     name, widths = _WIDTHS.get(sample_format, ("", ()))
     width = next((width for width in widths if bits <= width), None)
     # an exponent has no spare bits: half, single and double (24 bits are read as single) are all there are

@@ -33,13 +33,6 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs
     """Read the header of a file, or report which bytes are missing.
 
     Fetching exactly the bytes of `Needs`, adding them and parsing again always ends.
-
-    Args:
-        segments: The known bytes of the file.
-        most_bytes: The largest total size of directories and values.
-
-    Raises:
-        TiffError: The file is not a TIFF, contradicts itself, or its header is larger than `most_bytes`.
     """
     reader = Reader(segments, most_bytes)
     start = read_start(reader)
@@ -49,17 +42,7 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs
 
 
 def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES) -> Header:
-    """Read the header of an open file.
-
-    Args:
-        file: The file; its position changes.
-        start: Its first bytes.
-        most_bytes: As for `parse`.
-
-    Raises:
-        TiffError: As `parse`, or the file became shorter.
-        OSError: It cannot be read.
-    """
+    """Read the header of an open file."""
     segments = Segments(max(len(start), file.seek(0, SEEK_END)))
     segments.add(0, start)
     while isinstance(found := parse(segments, most_bytes=most_bytes), Needs):
@@ -72,7 +55,6 @@ def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES) ->
 
 
 def _header(directories: list[Directory], structure: dict[str, str] | None, header_size: int) -> Header:
-    """Interpret the directories."""
     main = directories[0]
     found = tuple(map(describe, directories))
     bands = size_of(main, Tag.SamplesPerPixel) if Tag.SamplesPerPixel in main.fields else 1

@@ -19,24 +19,14 @@ class TiffError(ValueError):
 
 
 class Needs(NamedTuple):
-    """The bytes to fetch before parsing again, half-open: `Range: bytes=start-(stop-1)`.
-
-    Attributes:
-        start: The first missing byte.
-        stop: The end of the range. It is past the end of the file only if the total is unknown: a shorter
-            reply (or a 416) gives the total, which must then be set as `Segments.total` before parsing.
-    """
+    """The bytes to fetch before parsing again, half-open: `Range: bytes=start-(stop-1)`."""
 
     start: int
     stop: int
 
 
 class Segments:
-    """The known byte ranges of one file.
-
-    Attributes:
-        total: Size of the file in bytes; None until it is known (from `Content-Range`).
-    """
+    """The known byte ranges of one file."""
 
     def __init__(self, total: int | None = None) -> None:
         self.total = total
@@ -48,11 +38,7 @@ class Segments:
         return f"Segments({known or 'nothing'} of {'?' if self.total is None else self.total})"
 
     def add(self, start: int, data: bytes) -> None:
-        """Add the bytes at `start`; bytes that are already known are not replaced.
-
-        Raises:
-            ValueError: `start` is negative, or the bytes reach past `total`.
-        """
+        """Add the bytes at `start`; bytes that are already known are not replaced."""
         if start < 0 or (self.total is not None and start + len(data) > self.total):
             raise ValueError(f"bytes {start}-{start + len(data)} are not in a file of {self.total}")
         for gap_start, gap_stop in self._gaps(start, start + len(data)):
@@ -107,12 +93,7 @@ _FARTHEST = 2**63 - 1
 
 
 class Reader:
-    """Takes pieces of a file and records those that are missing.
-
-    Attributes:
-        segments: The known bytes.
-        stop: The end of the last piece taken: bytes 0 to `stop` contain all of them.
-    """
+    """Takes pieces of a file and records those that are missing."""
 
     def __init__(self, segments: Segments, most_bytes: int) -> None:
         self.segments = segments
@@ -122,18 +103,7 @@ class Reader:
         self._missing: list[Needs] = []
 
     def read(self, start: int, size: int, what: str, *, ahead: int = 0, rest: bool = False) -> bytes | None:
-        """Return a piece, or None and record it as missing.
-
-        Args:
-            start: Where it begins.
-            size: Its length in bytes, 0 allowed.
-            what: Names the piece in a message.
-            ahead: If it is missing, request this many more bytes after it, likely to be needed next.
-            rest: If it is missing, also request the rest of the file if that is small.
-
-        Raises:
-            TiffError: The piece reaches past the end of the file, or too much was taken.
-        """
+        """Return a piece, or None and record it as missing."""
         stop, total = start + size, self.segments.total
         if stop > (_FARTHEST if total is None else total):
             end = "any file" if total is None else f"the file ({total} bytes)"

@@ -151,12 +151,7 @@ BYTES = frozenset({1, 2, 6, 7})
 
 
 class ByteLayout(NamedTuple):
-    """The byte order and the width of offsets, from the first bytes of a file.
-
-    Attributes:
-        order: As the `struct` module writes it.
-        bigtiff: Offsets and counts have 8 bytes, else 4.
-    """
+    """The byte order and the width of offsets, from the first bytes of a file."""
 
     order: str
     bigtiff: bool
@@ -167,16 +162,10 @@ class ByteLayout(NamedTuple):
         return 8 if self.bigtiff else 4
 
     def unsigned(self, data: bytes) -> int:
-        """Return the number in `data` (2, 4 or 8 bytes)."""
         return int.from_bytes(data, "little" if self.order == "<" else "big")
 
 
 def size_of_values(tag: int, kind: int, count: int) -> int:
-    """Return the size of `count` values in bytes.
-
-    Raises:
-        TiffError: The type is unknown.
-    """
     size = SIZES.get(kind)
     if size is None:
         raise TiffError(f"{label(tag)} is of the unknown type {kind}")
@@ -184,14 +173,7 @@ def size_of_values(tag: int, kind: int, count: int) -> int:
 
 
 class TagField(NamedTuple):
-    """One entry of a directory.
-
-    Attributes:
-        tag: Its number.
-        kind: Type of the values.
-        claimed: The number of values that the file claims.
-        data: The bytes of the values; None if they were not read.
-    """
+    """One entry of a directory."""
 
     tag: int
     kind: int
@@ -199,11 +181,7 @@ class TagField(NamedTuple):
     data: bytes | None
 
     def demand(self, kinds: frozenset[int], what: str) -> None:
-        """Refuse values of other types than `kinds`, which are named by `what`.
-
-        Raises:
-            TiffError: The values have another type.
-        """
+        """Refuse values of other types than `kinds`, which are named by `what`."""
         if self.kind not in kinds:
             raise TiffError(f"{label(self.tag)} is of type {self.kind} and does not hold {what}")
 

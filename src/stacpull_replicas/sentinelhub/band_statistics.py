@@ -38,11 +38,7 @@ class Bins:
 
     @classmethod
     def read(cls, given: Any, place: str) -> Bins:
-        """Read `bins`, or `nBins` or `binWidth` with `lowEdge` and `highEdge`.
-
-        Raises:
-            Refusal: They are invalid.
-        """
+        """Read `bins`, or `nBins` or `binWidth` with `lowEdge` and `highEdge`."""
         if not isinstance(given, Mapping):
             raise bad_payload("A histogram must be an object.", place)
         stated = {name: given[name] for name in _KINDS if given.get(name) is not None}

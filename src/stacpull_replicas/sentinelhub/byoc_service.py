@@ -53,11 +53,6 @@ class Byoc:
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request for the path `below` the root of BYOC.
-
-        Raises:
-            Refusal: The request is refused.
-        """
         if request.method not in {"GET", "HEAD"}:
             raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
         match below.strip("/").split("/"):
@@ -159,7 +154,6 @@ class Byoc:
         return [pattern.replace("(BAND)", kind) for kind in KINDS]
 
     def _file(self, request: RequestInfo, name: str, capture: Capture, path: str) -> ReplicaReply:
-        """Return the reply for the file with the name `path`."""
         for kind, known in zip(KINDS, self._files(name, capture), strict=True):
             if path == known:
                 return _sent(request, capture, file_of(capture, kind))
@@ -168,7 +162,6 @@ class Byoc:
 
 @lru_cache(maxsize=256)
 def file_of(capture: Capture, kind: str) -> RasterFile:
-    """Return a file of a capture."""
     return RasterFile(capture, KINDS[kind])
 
 

@@ -81,7 +81,6 @@ class Capture:
 
     @cached_property
     def id(self) -> str:
-        """The id of the tile and of its item."""
         words = f"tile {self.seed} {self.square.name} {self.day} {self.version}"
         return str(uuid.UUID(bytes=sha256(words.encode()).digest()[:16], version=4))
 
@@ -266,7 +265,6 @@ class Archive:
 
     @cached_property
     def by_id(self) -> dict[str, Capture]:
-        """Captures by the id of their tile."""
         return {capture.id: capture for capture in self.captures}
 
     def within(self, start: datetime, end: datetime, area: BaseGeometry | None = None) -> list[Capture]:
@@ -280,7 +278,6 @@ class Archive:
 
 @lru_cache(maxsize=8)
 def archive_of(seed: int) -> Archive:
-    """Return the shared archive of a seed."""
     return Archive(seed)
 
 
@@ -296,7 +293,6 @@ def whole_area() -> tuple[float, float, float, float]:
 
 @lru_cache(maxsize=4096)
 def footprint(capture: Capture) -> Polygon:
-    """Return the outline of a capture in degrees."""
     x, y = capture.cover.exterior.xy
     longitude, latitude = to_lonlat(x, y, EPSG)
     return Polygon(list(zip(longitude.tolist(), latitude.tolist(), strict=True)))

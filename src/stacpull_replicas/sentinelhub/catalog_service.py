@@ -67,11 +67,7 @@ class Catalog:
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request for the path `below` the catalog's root.
-
-        Raises:
-            Refusal: The request is refused.
-        """
+        """Answer a request for the path `below` the catalog's root."""
         if below == "/search":
             return self._method(request, "POST", self._search)
         match below.strip("/").split("/"):
@@ -158,7 +154,6 @@ class Catalog:
         return _json(self.feature(name, capture), "application/geo+json;charset=utf-8")
 
     def feature(self, name: str, capture: Capture) -> dict[str, Any]:
-        """Return the item of a capture."""
         covered = footprint(capture)
         folder = path_of(capture, name.removeprefix("byoc-")).rpartition("/")[0]
         here = self._url(f"/collections/{name}")
@@ -229,11 +224,6 @@ class CatalogSearch:
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> CatalogSearch:
-        """Read the body of a search.
-
-        Raises:
-            Refusal: It is invalid.
-        """
         for name in _UNKNOWN:
             if given.get(name):
                 raise bad_payload(f"{name} is not supported.", name)

@@ -53,14 +53,7 @@ class Evalscript:
     masks: tuple[str, ...]
 
     def evaluate(self, samples: Mapping[str, NDArray[np.int16]]) -> Evaluated:
-        """Run the script on pixels.
-
-        Args:
-            samples: The values of each band, as arrays of equal length.
-
-        Raises:
-            ScriptFault: The script fails.
-        """
+        """Run the script on pixels."""
         given = {band: values.astype(np.float64) for band, values in samples.items()}
         count = len(next(iter(given.values())))
         result = self.run.call("evaluatePixel", [given, [], {}, {}, {}])
@@ -92,11 +85,7 @@ class Evaluated:
 
 @lru_cache(maxsize=64)
 def read_script(text: str, known_bands: tuple[str, ...]) -> Evalscript:
-    """Parse an evalscript for a collection with these bands.
-
-    Raises:
-        ScriptError: It is invalid, or not supported.
-    """
+    """Parse an evalscript for a collection with these bands."""
     if len(text) > _LONGEST:
         raise ScriptError("the evalscript is too long")
     if not text.lstrip().startswith("//VERSION=3"):

@@ -75,7 +75,6 @@ class RasterFile:
 
     @property
     def size(self) -> int:
-        """Length of the file in bytes."""
         return self._tiles[2]
 
     @property
@@ -88,7 +87,6 @@ class RasterFile:
         return f'"{digest}"' if self.kind.name == QA_FILE else f'"{digest}-23"'
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop`, exclusive."""
         parts = [self.header[start:stop]]
         offsets, counts, _ = self._tiles
         for number, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
@@ -136,7 +134,6 @@ class RasterFile:
         return tile
 
     def slot(self, number: int) -> int:
-        """Return the length of a tile in the file."""
         return self._slots[number]
 
     def _fields(self, offsets: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int, Any]]:
@@ -204,11 +201,7 @@ def _tile(file: RasterFile, number: int) -> bytes:
 
 
 def fitted(raw: bytes, length: int) -> bytes:
-    """Return a zlib stream of exactly `length` bytes.
-
-    Raises:
-        ValueError: The data do not fit.
-    """
+    """Return a zlib stream of exactly `length` bytes."""
     for level in (1, 6, 9):
         packer = zlib.compressobj(level)
         packed = packer.compress(raw) + packer.flush(zlib.Z_SYNC_FLUSH)
@@ -229,7 +222,6 @@ def metadata(capture: Capture) -> str:
 
 
 def header_tags(capture: Capture) -> dict[str, str]:
-    """Return the tags of a capture's header, by name."""
     scenes = capture.header_scenes()
     ids = _listing(scenes, [str(scene.id) for scene in scenes])
     printed = capture.printed

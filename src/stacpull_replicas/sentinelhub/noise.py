@@ -18,14 +18,7 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def smooth(words: tuple[int, ...], corner: tuple[int, int], side: int, spacing: int) -> NoiseField:
-    """Return a square of a field: `side` by `side` values in [0, 1), with the upper left at `corner`.
-
-    Args:
-        words: The seed of the field.
-        corner: Column and row of the upper left value.
-        side: The number of rows and columns.
-        spacing: The number of steps over which values vary.
-    """
+    """Return a square of a field: `side` by `side` values in [0, 1), with the upper left at `corner`."""
     columns, across = _places(corner[0], side, spacing)
     rows, down = _places(corner[1], side, spacing)
     lattice = _hashed(mix(*words, spacing), columns, rows)

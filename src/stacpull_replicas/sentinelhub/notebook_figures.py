@@ -92,7 +92,6 @@ class NotebookDay:
 
     @property
     def date(self) -> date:
-        """The day as a date."""
         return date(*MONTH, self.day)
 
     def cuts(self) -> Cuts:
@@ -380,7 +379,6 @@ def _sampled(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.
 
 
 def notebook_pixels(seed: int, printed: NotebookDay) -> NotebookPixels:
-    """Return the pixels of a day of the notebook."""
     place = window()
     bottom, right = place.stop
     shape = bottom - place.row, right - place.column

@@ -48,14 +48,7 @@ class Cuts:
     scenes: tuple[tuple[CapturedScene, ...], ...]
 
     def values(self, strip: Integers, column: Integers, row: Integers) -> NDArray[np.int16]:
-        """Return the value of `scene_mask` for pixels of the whole grid.
-
-        Args:
-            strip: The strip of each pixel, from 0. Before the first and after the last there are no data:
-            -999.
-            column: The column of each pixel.
-            row: The row of each pixel.
-        """
+        """Return the value of `scene_mask` for pixels of the whole grid."""
         flat = [NODATA, *(scene.value for scenes in self.scenes for scene in scenes), NODATA]
         ends = np.cumsum([1, *map(len, self.scenes)])
         inside = np.clip(strip, 0, len(self.scenes) - 1)

@@ -50,11 +50,7 @@ _MOST_NODES = 10_000
 
 
 def parse(text: str) -> tuple[dict[str, Node], list[Node]]:
-    """Return the functions of a script by name, and its other statements.
-
-    Raises:
-        ScriptError: It is invalid, or not supported.
-    """
+    """Return the functions of a script by name, and its other statements."""
     try:
         program = esprima.parseScript(text, {"loc": True})
     except esprima.Error as error:
@@ -127,11 +123,7 @@ UNDEFINED = None
 
 
 def number(value: Any) -> Any:
-    """Return a value as a number: booleans are 0 and 1, undefined is NaN.
-
-    Raises:
-        ScriptFault: The value is not a number.
-    """
+    """Return a value as a number: booleans are 0 and 1, undefined is NaN."""
     if isinstance(value, bool):
         return float(value)
     if value is UNDEFINED:
@@ -163,14 +155,7 @@ def _kind(value: Any) -> str:
 
 
 def choose(condition: Any, yes: Any, no: Any, step: Callable[[], None]) -> Any:
-    """Return `yes` where a condition is true, otherwise `no`; arrays and records member by member.
-
-    Args:
-        condition: A boolean, or an array of booleans.
-        yes: The value where the condition is true.
-        no: The value elsewhere.
-        step: Called for each member.
-    """
+    """Return `yes` where a condition is true, otherwise `no`; arrays and records member by member."""
     step()
     if not isinstance(condition, np.ndarray):
         return yes if condition else no
@@ -253,7 +238,6 @@ BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def negated(value: Any) -> Any:
-    """Return `!value`."""
     holds = truth(value)
     return ~holds if isinstance(holds, np.ndarray) else not holds
 
@@ -383,11 +367,6 @@ class ScriptRun:
                 _FunctionCall(self).run(statement, self.top, active=True)
 
     def call(self, name: str, arguments: list[Any], active: Active = True) -> Any:
-        """Call a function of the program.
-
-        Raises:
-            ScriptFault: The script fails.
-        """
         function = self.functions.get(name)
         if function is None:
             raise ScriptFault(f"{name} is not defined")
@@ -410,11 +389,6 @@ class ScriptRun:
             self.top.values = kept if kept is not None else self.top.values
 
     def step(self) -> None:
-        """Count a step.
-
-        Raises:
-            ScriptFault: The script takes too many steps.
-        """
         self.steps += 1
         if self.steps > _MOST_STEPS:
             raise ScriptFault(f"the script takes more than {_MOST_STEPS:,} steps")
@@ -494,8 +468,6 @@ class _FunctionCall:
         return value
 
     def value(self, node: Node, scope: ScriptScope, active: Active) -> Any:  # noqa: C901, PLR0911 - a table of node types
-        """Return the value of an expression."""
-
         def of(part: Node) -> Any:
             return self.value(part, scope, active)
 

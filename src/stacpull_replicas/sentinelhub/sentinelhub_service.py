@@ -39,7 +39,6 @@ class Refusal(Exception):  # noqa: N818 - a reply, not an error of the replica
         self.parameter = parameter
 
     def reply(self, kind: str) -> ReplicaReply:
-        """Return the reply with this error."""
         return ReplicaReply(
             self.status,
             {"Content-Type": "application/json;charset=utf-8"},
@@ -98,7 +97,6 @@ def quota_spent() -> Refusal:
 
 
 def not_found(what: str) -> Refusal:
-    """Return a 404: `what` does not exist."""
     return Refusal(404, "COMMON_NOT_FOUND", f"{what} not found.")
 
 
@@ -153,11 +151,6 @@ class Accounts:
         return base64.urlsafe_b64encode(end + self._seal(end)).decode().rstrip("=")
 
     def check(self, request: RequestInfo) -> None:
-        """Check the token of a request.
-
-        Raises:
-            Refusal: It is missing, invalid or expired (401).
-        """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
@@ -185,7 +178,6 @@ def _basic(header: str) -> tuple[str, str] | None:
 
 
 def _oauth_error(status: int, error: str, description: str) -> ReplicaReply:
-    """Return an OAuth error (RFC 6749, 5.2)."""
     body = orjson.dumps({"error": error, "error_description": description})
     return ReplicaReply(status, {"Content-Type": "application/json"}, body, kind="token")
 
@@ -224,11 +216,6 @@ class Quota:
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def charge(self, units: float) -> None:
-        """Add units.
-
-        Raises:
-            Refusal: All units are already spent (403).
-        """
         with self._lock:
             if self.left is not None and self.spent >= self.left:
                 raise quota_spent()
@@ -278,7 +265,6 @@ class SentinelHubService:
     token_rate: RateLimit | None = None
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
-        """Answer any request."""
         if request.raw_path in TOKEN_PATHS:
             return self._token(request)
         try:

@@ -43,7 +43,6 @@ class StatisticsInterval:
     end: datetime
 
     def document(self) -> dict[str, str]:
-        """Return the interval in the format of replies."""
         return {"from": written(self.start), "to": written(self.end)}
 
 
@@ -53,11 +52,7 @@ def written(moment: datetime) -> str:
 
 
 def moment_of(text: Any, parameter: str) -> datetime:
-    """Parse a time or a date; without a zone it is UTC.
-
-    Raises:
-        Refusal: The text is invalid.
-    """
+    """Parse a time or a date; without a zone it is UTC."""
     try:
         moment = datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
@@ -74,11 +69,7 @@ class Step:
 
     @classmethod
     def read(cls, text: Any) -> Step:
-        """Parse an ISO 8601 duration of at least a day.
-
-        Raises:
-            Refusal: The text is invalid, or the duration is shorter.
-        """
+        """Parse an ISO 8601 duration of at least a day."""
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         years, months, weeks, days, hours, minutes = (
             (int(part or 0) for part in match.groups()) if match else [0] * 6
@@ -135,11 +126,6 @@ class RequestedArea:
 
     @classmethod
     def read(cls, given: Any) -> RequestedArea:
-        """Read `input.bounds`.
-
-        Raises:
-            Refusal: They are invalid.
-        """
         if not isinstance(given, Mapping) or not (given.get("bbox") or given.get("geometry")):
             raise bad_payload("Either bbox or geometry must be set.", "input->bounds")
         name = (given.get("properties") or {}).get("crs", "OGC:CRS84")
@@ -166,11 +152,7 @@ class RequestedArea:
 
 
 def box_of(given: Any, place: str) -> tuple[float, float, float, float]:
-    """Read four numbers as west, south, east, north.
-
-    Raises:
-        Refusal: They are invalid.
-    """
+    """Read four numbers as west, south, east, north."""
     try:
         west, south, east, north = map(float, given)
     except (TypeError, ValueError) as error:
@@ -181,11 +163,7 @@ def box_of(given: Any, place: str) -> tuple[float, float, float, float]:
 
 
 def geometry_of(given: Any, place: str) -> BaseGeometry:
-    """Read a GeoJSON polygon or multipolygon.
-
-    Raises:
-        Refusal: It is invalid.
-    """
+    """Read a GeoJSON polygon or multipolygon."""
     try:
         geometry = shape(given)
         whole = not geometry.is_empty and np.isfinite(geometry.bounds).all()
@@ -222,11 +200,7 @@ class SampleGrid:
 
     @classmethod
     def read(cls, bounds: RequestedArea, aggregation: Mapping[str, Any]) -> SampleGrid:
-        """Read width and height, or resx and resy in units of the CRS.
-
-        Raises:
-            Refusal: They are invalid.
-        """
+        """Read width and height, or resx and resy in units of the CRS."""
         size = [aggregation.get(name) for name in ("width", "height")]
         resolution = [aggregation.get(name) for name in ("resx", "resy")]
         if any(part is not None for part in size) and any(part is not None for part in resolution):
@@ -251,7 +225,6 @@ class SampleGrid:
 
     @property
     def samples(self) -> int:
-        """The number of samples."""
         return self.width * self.height
 
     def blocks(self) -> Iterator[SampleBlock]:
@@ -313,11 +286,7 @@ class Order:
 
 
 def document_of(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a request.
-
-    Raises:
-        Refusal: The body is not a JSON object.
-    """
+    """Return the JSON object of a request."""
     if not body:
         raise bad_payload("Request body should be non-empty.")
     try:
@@ -330,11 +299,6 @@ def document_of(body: bytes) -> dict[str, Any]:
 
 
 def read_order(body: bytes) -> Order:
-    """Read a request.
-
-    Raises:
-        Refusal: It is invalid.
-    """
     document = document_of(body)
     given, aggregation = _member(document, "input"), _member(document, "aggregation")
     collection, oldest = _source(given.get("data"))

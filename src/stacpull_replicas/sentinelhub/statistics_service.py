@@ -34,11 +34,6 @@ class Statistics:
     failing_days: frozenset[str]
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request.
-
-        Raises:
-            Refusal: The request is refused.
-        """
         if below:
             raise not_found(f"Resource {request.path}")
         if request.method != "POST":

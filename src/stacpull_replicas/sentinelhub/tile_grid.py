@@ -156,7 +156,6 @@ class Swath:
 
     @property
     def strips(self) -> int:
-        """The number of strips."""
         return len(self.starts)
 
     def strip_of(self, column: Any, row: Any) -> Integers:
@@ -168,7 +167,6 @@ class Swath:
         return found
 
     def covers(self, square: Square) -> bool:
-        """Return True if a pixel of the square is in a strip."""
         column, row = square.corner
         first, last = across(column, row), across(column + SIDE - 1, row + SIDE - 1)
         return bool(last >= self.edges[0] and first < self.edges[-1])

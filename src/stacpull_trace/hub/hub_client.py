@@ -84,15 +84,7 @@ async def open_hub(
     policy: RetryPolicy | None = None,
     per_host: int = 8,
 ) -> AsyncIterator[Hub]:
-    """Open a client that uses `transport` and closes it at the end.
-
-    Args:
-        settings: The deployment and the credentials.
-        transport: Sends over http and https.
-        clock: The clock for waiting and for the age of tokens.
-        policy: How to retry failures.
-        per_host: The most simultaneous requests.
-    """
+    """Open a client that uses `transport` and closes it at the end."""
     policy = policy or RetryPolicy()
     secrets = Secrets((settings.client_secret,))
     client = Client(
@@ -119,15 +111,7 @@ def _counting_milliseconds(settings: HubSettings) -> set[str]:
 
 
 class Hub:
-    """A client of one deployment, created by `open_hub`. Many tasks may share it.
-
-    Args:
-        settings: The deployment.
-        session: Sends requests with the token.
-        policy: How to retry failures.
-        clock: The clock for waiting.
-        secrets: Values that must not appear in messages.
-    """
+    """A client of one deployment, created by `open_hub`. Many tasks may share it."""
 
     def __init__(
         self, settings: HubSettings, session: Session, policy: RetryPolicy, clock: Clock, secrets: Secrets
@@ -157,19 +141,7 @@ class Hub:
         bbox: tuple[float, float, float, float] | None = None,
         intersects: Json | None = None,
     ) -> AsyncIterator[CatalogTile]:
-        """Yield the tiles of a collection in a period and an area, in the catalog's order, each once.
-
-        Args:
-            collection: Its id.
-            interval: The period, without its end.
-            bbox: West, south, east, north in degrees.
-            intersects: A GeoJSON geometry in degrees.
-
-        Raises:
-            UsageError: There is no such collection, or the service rejects the area or period.
-            CredentialsError: The client id is refused, or may not read the collection.
-            SourceError: A page cannot be read, or the pages form a loop.
-        """
+        """Yield the tiles of a collection in a period and an area, in the catalog's order, each once."""
         body = search_body(collection, interval, bbox, intersects)
         target = RequestTarget(HubService.CATALOG, collection)
         known: set[str] = set()
@@ -187,13 +159,7 @@ class Hub:
                     yield tile
 
     async def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
-        """Yield all tiles of a BYOC collection, each once, in the service's order.
-
-        Raises:
-            UsageError: There is no such collection.
-            CredentialsError: The client id is refused, or the collection belongs to another account.
-            SourceError: A page cannot be read, or the pages form a loop.
-        """
+        """Yield all tiles of a BYOC collection, each once, in the service's order."""
         target = RequestTarget(HubService.BYOC, collection)
         known: set[str] = set()
         token: str | None = None
@@ -211,25 +177,11 @@ class Hub:
                 return
 
     async def tile(self, collection: str, tile: str) -> ByocTile:
-        """Return the description of a tile of a BYOC collection.
-
-        Raises:
-            TransferError: GONE if there is none; the last failure after retries.
-            CredentialsError: The client id is refused, or the collection belongs to another account.
-            SourceError: The answer cannot be read; the quota is spent.
-        """
         target = RequestTarget(HubService.BYOC, collection, tile)
         document = await self._json(target, tile_path(collection, tile))
         return parse_tile(document.get("data") if isinstance(document, dict) else None)
 
     async def files(self, collection: str, tile: str) -> tuple[str, ...]:
-        """Return the names of all files of a tile of a BYOC collection.
-
-        Raises:
-            TransferError: GONE if there is no such tile; the last failure after retries.
-            CredentialsError: The client id is refused, or the collection belongs to another account.
-            SourceError: The answer cannot be read; the quota is spent.
-        """
         target = RequestTarget(HubService.BYOC, collection, tile)
         return parse_files(await self._json(target, file_path(collection, tile)))
 
@@ -237,12 +189,6 @@ class Hub:
         """Return the statistics of an area over a period; failed days have their error in the reply.
 
         A request for several days that stalls is not retried: the caller divides it.
-
-        Raises:
-            UsageError: The request, or its evalscript, is rejected; the message is the service's.
-            TransferError: The last failure after retries.
-            CredentialsError: The client id is refused, or may not read the collection.
-            SourceError: The reply cannot be read; the quota is spent.
         """
         target = RequestTarget(HubService.STATISTICS, request.collection)
         long = request.interval.end - request.interval.start > _DAY
@@ -251,18 +197,7 @@ class Hub:
         return await asyncio.to_thread(parse_statistics, answer.body, answer.processing_units)
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
-        """Return the header of a file of a tile, with range requests; with one if its size is known.
-
-        Args:
-            collection: The BYOC collection.
-            tile: The tile, from `tile`.
-            file: The name of the file (`analysis_ready_ps_qa`); the tile need not list it.
-
-        Raises:
-            TransferError: GONE if there is no such file; FORMAT if it is not a TIFF; or the last failure.
-            CredentialsError: The client id is refused, or the collection belongs to another account.
-            SourceError: The quota is spent.
-        """
+        """Return the header of a file of a tile, with range requests; with one if its size is known."""
         name = tile.filename(file)
         known = tile.files.get(file, TileFile(None, None))
         note_retry = self.session.counters.note_retry

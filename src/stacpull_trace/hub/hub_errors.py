@@ -66,7 +66,6 @@ def parse_error(status: int, body: bytes) -> ServiceError:
 
 
 def refusal(error: ServiceError, host: str, target: RequestTarget) -> StacpullError | TransferError:
-    """Return the exception for `error`, that `host` returned for `target`."""
     reason = f" ({error.message})" if error.message else ""
     if error.status == HTTPStatus.BAD_REQUEST:
         return UsageError(f"{host} rejects the request{_of_script(error)}: {error.message or error.code}")
@@ -110,7 +109,6 @@ def _of_script(error: ServiceError) -> str:
 
 
 def _details(errors: object, message: str) -> list[str]:
-    """Return the details that `errors` (a list or one object) adds to `message`, one line each."""
     entries = errors if isinstance(errors, list) else [errors] if isinstance(errors, dict) else []
     return [_detail(entry, message) if isinstance(entry, dict) else str(entry) for entry in entries]
 

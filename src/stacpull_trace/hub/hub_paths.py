@@ -36,11 +36,7 @@ _PREFIXES = {
 
 
 class Paths:
-    """The known paths of one deployment.
-
-    Args:
-        base_url: The deployment, without a trailing slash.
-    """
+    """The known paths of one deployment."""
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
@@ -60,5 +56,4 @@ class Paths:
         self._settled.setdefault(service, family)
 
     def url(self, service: HubService, family: Family, rest: str = "") -> str:
-        """Return the URL of a service with a path below it (`/search`)."""
         return self._base_url + _PREFIXES[family, service] + rest

@@ -34,15 +34,7 @@ _ACCEPTED = _REFUSED | {200, 404}
 
 
 class Tokens:
-    """The tokens of one client id.
-
-    Args:
-        settings: The credentials and the token URL.
-        client: Sends the requests; it adds no credentials.
-        policy: How to retry failures.
-        clock: The clock for the age of a token.
-        secrets: Each new token is added to it, so that none is ever written.
-    """
+    """The tokens of one client id."""
 
     def __init__(
         self, settings: HubSettings, client: Client, policy: RetryPolicy, clock: Clock, secrets: Secrets
@@ -59,21 +51,11 @@ class Tokens:
         return f"<Tokens of {self._url}: {'one' if self._cached.held else 'none'} held>"
 
     async def current(self) -> Secret:
-        """Return a token that does not expire soon.
-
-        Raises:
-            CredentialsError: The client id or secret is refused.
-            SourceError: The token service cannot be reached, or answers without a token.
-        """
+        """Return a token that does not expire soon."""
         return await self._cached.current()
 
     async def instead_of(self, refused: Secret) -> Secret:
-        """Return a token other than `refused`: a new one, unless another task has already renewed it.
-
-        Raises:
-            CredentialsError: The client id or secret is refused.
-            SourceError: The token service cannot be reached, or answers without a token.
-        """
+        """Return a token other than `refused`: a new one, unless another task has already renewed it."""
         return await self._cached.instead_of(refused)
 
     async def _renew(self) -> TimedToken[Secret]:
@@ -143,13 +125,7 @@ _SPENT = "x-processingunits-spent"
 
 
 class Session:
-    """A client that sends a token.
-
-    Args:
-        client: Sends the requests; it adds no credentials.
-        tokens: The source of tokens.
-        base_url: The deployment. Requests to other hosts are sent without the token.
-    """
+    """A client that sends a token."""
 
     def __init__(self, client: Client, tokens: Tokens, base_url: str) -> None:
         self._client = client
@@ -167,18 +143,6 @@ class Session:
     async def open(
         self, request: Request, *, accept: frozenset[int] = OK, count_refusal: bool = False
     ) -> AsyncIterator[Exchange]:
-        """Send `request` with the token.
-
-        Args:
-            request: The request.
-            accept: The statuses that are not a failure.
-            count_refusal: As in `net.client.Client.open`.
-
-        Raises:
-            TransferError: As in `net.client.Client.open`.
-            CredentialsError: A new token is refused too, or none can be obtained.
-            SourceError: The token service cannot be reached.
-        """
         if not same_site(self._base_url, request.url):
             async with self._client.open(request, accept=accept, count_refusal=count_refusal) as response:
                 yield response

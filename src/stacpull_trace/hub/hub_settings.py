@@ -53,17 +53,7 @@ class HubSettings:
 def hub_settings(
     base_url: str | None = None, *, profile: str | None = None, environ: Mapping[str, str] | None = None
 ) -> HubSettings:
-    """Return the settings of a Sentinel Hub client.
-
-    Args:
-        base_url: The deployment (`--base-url`); it implies the token URL.
-        profile: The profile in the config file.
-        environ: The environment variables; by default those of the process.
-
-    Raises:
-        UsageError: The file is invalid, has no such profile, or a URL is invalid.
-        CredentialsError: There is no client id or no client secret.
-    """
+    """Return the settings of a Sentinel Hub client."""
     variables = os.environ if environ is None else environ
     path = _config_file(variables)
     kept = _profile(path, profile or variables.get("SH_PROFILE"))
@@ -132,11 +122,7 @@ def _implied(base_url: str) -> str:
 
 
 def _checked(url: str, what: str) -> str:
-    """Return `url` without a trailing slash.
-
-    Raises:
-        UsageError: It is not the URL of a web service, or contains credentials.
-    """
+    """Return `url` without a trailing slash."""
     try:
         parts = urlsplit(url)
         usable = is_web(f"{parts.scheme}://") and bool(host_of(url)) and origin_of(url).port != 0

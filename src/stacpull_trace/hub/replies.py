@@ -149,7 +149,6 @@ _LONGITUDE_LATITUDE = 4326
 
 
 def unreadable(where: str, value: object, wanted: str) -> SourceError:
-    """Return the error for a `value` at `where` that should be `wanted`."""
     shown = repr(value)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
     return SourceError(f"A reply of Sentinel Hub cannot be read: {where} is {shown}, not {wanted}.")
@@ -220,15 +219,6 @@ def footprint_code(crs: object, where: str) -> int:
 
 
 def parse_statistics(document: object, processing_units: float = 0.0) -> StatisticsReply:
-    """Return the statistics of a reply.
-
-    Args:
-        document: The decoded JSON.
-        processing_units: The cost of the reply.
-
-    Raises:
-        SourceError: A field is invalid; the message names it.
-    """
     reply = mapping(document, "the reply")
     data = reply.get("data")
     error = _error(reply.get("error"), "error")

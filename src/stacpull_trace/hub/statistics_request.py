@@ -48,11 +48,6 @@ class RequestBounds:
     epsg: int = _LONGITUDE_LATITUDE
 
     def body(self) -> Json:
-        """Return the JSON that the service expects.
-
-        Raises:
-            UsageError: There is neither box nor geometry, or the box has no area.
-        """
         if self.bbox is None and self.geometry is None:
             raise UsageError("statistics need an area: a bounding box or a geometry")
         if self.bbox is not None and not (self.bbox[0] < self.bbox[2] and self.bbox[1] < self.bbox[3]):
@@ -75,11 +70,6 @@ class Calculation:
     band: str = "default"
 
     def body(self) -> Json:
-        """Return the JSON that the service expects.
-
-        Raises:
-            UsageError: The edges do not ascend.
-        """
         body: Json = {}
         if self.percentiles:
             body["statistics"] = {self.band: {"percentiles": {"k": list(self.percentiles)}}}
@@ -114,11 +104,6 @@ class StatisticsRequest:
     data_filter: Mapping[str, object] = field(default_factory=_most_recent)
 
     def body(self) -> Json:
-        """Return the JSON document to post.
-
-        Raises:
-            UsageError: The grid is empty or too large, there is no area, or the edges do not ascend.
-        """
         data = {
             "type": collection_type(self.collection),
             "dataFilter": dict(self.data_filter),

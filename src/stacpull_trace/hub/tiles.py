@@ -47,21 +47,11 @@ def search_body(
 
 
 def parse_page(document: object) -> list[CatalogTile]:
-    """Return the tiles of a page of results.
-
-    Raises:
-        SourceError: The document is not a page.
-    """
     features = array(mapping(document, "the page").get("features"), "features")
     return [parse_catalog_tile(feature, f"features[{i}]") for i, feature in enumerate(features)]
 
 
 def parse_catalog_tile(feature: object, where: str = "the item") -> CatalogTile:
-    """Return a tile from its item.
-
-    Raises:
-        SourceError: Its id or time is missing, or its geometry is invalid.
-    """
     item = mapping(feature, where)
     properties = mapping(item.get("properties"), f"{where}.properties")
     bbox = item.get("bbox")
@@ -90,9 +80,6 @@ def next_search(body: Json, document: object) -> Json | None:
     Sentinel Hub itself states a `context.next`, which is sent back with the search. Otherwise there is a
     `next` link for POST: its body is the whole document or, with `merge`, the members to replace (STAC API
     1.0.0, item search, "Pagination"). The search is always posted to its first URL, not to that of the link.
-
-    Raises:
-        SourceError: There is a next page, but no way to request it.
     """
     page = mapping(document, "the page")
     token = (page.get("context") or {}).get("next")
@@ -124,22 +111,16 @@ def tiles_path(collection: str, token: str | None = None) -> str:
 
 
 def tile_path(collection: str, tile: str) -> str:
-    """Return the path of one tile."""
     return f"/collections/{quote(bare_collection(collection), safe='')}/tiles/{quote(tile, safe='')}"
 
 
 def file_path(collection: str, tile: str, name: str | None = None) -> str:
-    """Return the path of a file of a tile, or of the list of its files."""
     files = f"{tile_path(collection, tile)}/files"
     return files if name is None else f"{files}/{quote(name)}"
 
 
 def parse_tile(document: object, where: str = "data") -> ByocTile:
-    """Return a tile from its description (the value of `data`).
-
-    Raises:
-        SourceError: A field is invalid.
-    """
+    """Return a tile from its description (the value of `data`)."""
     tile = mapping(document, where)
     sensed, created = tile.get("sensingTime"), tile.get("created")
     return ByocTile(
@@ -155,11 +136,6 @@ def parse_tile(document: object, where: str = "data") -> ByocTile:
 
 
 def parse_tiles(document: object) -> list[ByocTile]:
-    """Return the tiles of a page.
-
-    Raises:
-        SourceError: The document is not a page.
-    """
     tiles = array(mapping(document, "the page").get("data"), "data")
     return [parse_tile(tile, f"data[{i}]") for i, tile in enumerate(tiles)]
 
@@ -174,11 +150,7 @@ def next_token(document: object) -> str | None:
 
 
 def parse_files(document: object) -> tuple[str, ...]:
-    """Return the names of a tile's files.
-
-    Raises:
-        SourceError: The document is not a list of names.
-    """
+    """Return the names of a tile's files."""
     names = document.get("data") if isinstance(document, dict) else document
     return tuple(text(name, f"[{i}]") for i, name in enumerate(array(names, "the list of files")))
 
