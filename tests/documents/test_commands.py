@@ -15,6 +15,7 @@ import pytest
 from tests.documents.earth_search import earth_search_replica
 from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.servers.buckets import client
+from tests.servers.process import found
 from tests.servers.radosgw import OWNER, radosgw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,8 @@ ENVIRONMENT = {
 }
 MAY_FAIL = {"--label 'Rice feilds'": 2}
 """Commands that fail on purpose, by a part of the command, with their exit codes."""
+PYTHON_OF = {"open.md": "open", "torchgeo.md": "torchgeo"}
+"""Pages whose Python needs libraries of others: the venv of tools that has them."""
 
 
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -84,6 +87,9 @@ def test_a_page_runs_as_it_is_written(
     port = free_ports(3)
     # one page runs the installed command; Dask starts its own processes
     is_started = page.name in {"README.md", "dask.md"}
+    programs = [] if is_started else [request.getfixturevalue("forked_command")]
+    if page.name in PYTHON_OF:
+        programs.insert(0, Path(found("python", venv=PYTHON_OF[page.name])).parent)
     ran = run_page(
         text,
         tmp_path,
@@ -95,7 +101,7 @@ def test_a_page_runs_as_it_is_written(
             "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - the path on the page
         },
         ENVIRONMENT,
-        () if is_started else [request.getfixturevalue("forked_command")],
+        programs,
     )
     for one in ran:
         where = f"{page.name}:{one.step.line}: {one.step.text}\n{one.out}\n{one.err}"

@@ -32,7 +32,7 @@ def found(name: str, *, venv: str | None = None) -> str:
     if path is None:
         import pytest  # noqa: PLC0415 - scripts/bench starts these servers where there is no pytest
 
-        pytest.skip(f"{name} is not installed: bash scripts/install-test-tools")
+        pytest.skip(f"{venv or name} is not installed: bash scripts/install-test-tools {venv or name}")
     return path
 
 
