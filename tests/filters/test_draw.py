@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.engine.sample import Sample
+from stacpull.engine.walk import Sample
 from stacpull.errors import UsageError
 from stacpull.filters.ids import rank_of
 from stacpull.filters.item_filter import compile_items
@@ -47,10 +47,10 @@ def test_an_invalid_shard_is_rejected(shard):
 
 def drawn(ids, size, seed):
     """Return the ids of the sample, in two batches at least."""
-    with Sample(size, seed) as sample:
-        for name in ids:
-            sample.offer((ItemId("c", name), {"id": name}, "https://x/items"))
-        return [item["id"] for batch in sample.batches(max(1, size // 2)) for _, item, _ in batch]
+    sample = Sample(size, seed)
+    for name in ids:
+        sample.offer((ItemId("c", name), {"id": name}, "https://x/items"))
+    return [item["id"] for batch in sample.batches(max(1, size // 2)) for _, item, _ in batch]
 
 
 @given(ids=IDS, size=st.integers(1, 10), seed=st.integers(0, 3), data=st.data())
@@ -67,11 +67,11 @@ def test_seeds_draw_differently():
 
 
 def test_the_newest_document_of_an_item_counts():
-    with Sample(2, 0) as sample:
-        for year in (2020, 2022, 2021):
-            document = {"id": "a", "properties": {"updated": f"{year}-01-01T00:00:00Z"}}
-            sample.offer((ItemId("c", "a"), document, "https://x/items"))
-        ((_, drawn, _),) = next(sample.batches(10))
+    sample = Sample(2, 0)
+    for year in (2020, 2022, 2021):
+        document = {"id": "a", "properties": {"updated": f"{year}-01-01T00:00:00Z"}}
+        sample.offer((ItemId("c", "a"), document, "https://x/items"))
+    ((_, drawn, _),) = next(sample.batches(10))
     assert drawn["properties"]["updated"].startswith("2022")
 
 

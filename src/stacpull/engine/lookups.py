@@ -12,12 +12,11 @@ from typing import Any
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.concurrency import for_each
 from stacpull.engine.network import Network
-from stacpull.engine.sample import FoundItem
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty, objects_in
-from stacpull.models import Failure, ItemId, Json, PlannedItem
+from stacpull.models import Failure, ItemId, Json
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
@@ -36,9 +35,9 @@ _MOST_COLLECTIONS = 64
 """Collections that are cached."""
 _HEAVIEST_CACHED = 4 * 1024 * 1024
 """Approximate bytes of memory that the document of a cached collection may take."""
-_MOST_NAMED = 20
-"""Buckets that a message names."""
 
+FoundItem = tuple[ItemId, Json, str]
+"""An item of a page: its ID, its document, and the URL of the page."""
 Looked = tuple[KeepsAssets, Mapping[str, Listing | Failure]]
 """The asset filter of an item, and by key the objects below each of its assets that is a prefix."""
 
@@ -46,13 +45,7 @@ Looked = tuple[KeepsAssets, Mapping[str, Listing | Failure]]
 class Lookups:
     """The lookups of one selection. A collection is read once."""
 
-    def __init__(
-        self,
-        source: Source,
-        network: Network,
-        selection: Selection,
-        assets: KeepsAssets,
-    ) -> None:
+    def __init__(self, source: Source, network: Network, selection: Selection, assets: KeepsAssets) -> None:
         self._source = source
         self._network = network
         self._prefer = selection.prefer
@@ -60,7 +53,6 @@ class Lookups:
         self._assets = assets
         self._expands = selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
-        self._unverifiable = 0
         self._undescribed: dict[str, str] = {}
         """Why a collection could not be read, for the first two, if assets of its items state too little."""
 
@@ -68,9 +60,11 @@ class Lookups:
         """Look up what planning these items needs."""
         if not (self._chosen.members or self._expands):
             return {}
+        described_by: dict[str, KeepsAssets] = {}
         stated: dict[str, Json] = {}
-        for name in sorted({item_id.collection for item_id, _, _ in items}) if self._chosen.members else ():
-            stated[name] = await self._item_assets(name, items)
+        for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
+            if found := await self._item_assets(name, items):
+                stated[name], described_by[name] = found, DescribedAssets(self._assets, found)
         prefixes = [
             (item_id, key, href)
             for item_id, document, url in (items if self._expands else ())
@@ -79,16 +73,24 @@ class Lookups:
         listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
 
         async def list_at(href: str) -> None:
-            listed[href] = await self._list(href)
+            network, scheme = self._network, SCHEMES[scheme_of(href)]
+            try:
+                listed[href] = await with_retries(
+                    lambda: scheme.list_prefix(network.client, as_prefix(href)),
+                    network.policy,
+                    network.clock,
+                    network.counters.note_retry,
+                )
+            except TransferError as error:
+                listed[href] = error.failure
 
         await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
         listings: dict[ItemId, dict[str, Listing | Failure]] = {item_id: {} for item_id, _, _ in items}
         for item_id, key, href in prefixes:
             listings[item_id][key] = self._wanted(key, listed[href])
         return {
-            item_id: (DescribedAssets(self._assets, found) if found else self._assets, below)
+            item_id: (described_by.get(item_id.collection, self._assets), below)
             for item_id, below in listings.items()
-            for found in [stated.get(item_id.collection)]
         }
 
     async def _item_assets(self, name: str, items: Sequence[FoundItem]) -> Json:
@@ -107,26 +109,14 @@ class Lookups:
                 self._undescribed[name[:LONGEST_KEY]] = str(document)
         return {}
 
-    def note(self, item: PlannedItem) -> None:
-        """Record what a planned item states about checksums and about the buckets of its assets."""
-        self._unverifiable += item.unverifiable
-
     def notes(self) -> list[str]:
         """Return messages for the user after the walk."""
-        notes = []
-        if self._unverifiable:
-            notes.append(
-                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
-                "unknown, or their length is wrong for their kind."
-            )
-        if self._undescribed:
-            name, why = next(iter(self._undescribed.items()))
-            more = " and other collections" if len(self._undescribed) > 1 else ""
-            notes.append(
-                f"Assets of {name}{more} without type or roles of their own were left out, because the "
-                f"collection, which may describe them, could not be read. {why}"
-            )
-        return notes
+        if not self._undescribed:
+            return []
+        name, why = next(iter(self._undescribed.items()))
+        more = " and other collections" if len(self._undescribed) > 1 else ""
+        what = f"Assets of {name}{more} without type or roles of their own were left out"
+        return [f"{what}, because the collection, which may describe them, could not be read. {why}"]
 
     async def collection(self, name: str) -> Json | StacpullError:
         """Return the document of a collection, or the error of reading it. Recent ones are cached."""
@@ -150,8 +140,7 @@ class Lookups:
                 continue
             if not self._chosen.may_hold(key, described(asset, item_assets.get(key))):
                 continue
-            hrefs = asset_hrefs(asset, base, self._prefer)
-            media_type = asset.get("type")
+            hrefs, media_type = asset_hrefs(asset, base, self._prefer), asset.get("type")
             if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
                 continue
             if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
@@ -163,15 +152,3 @@ class Lookups:
         kept = tuple(listed for listed in found if self._chosen.keeps_object(key, f"{key}/{listed.name}"))
         names = {listed.name for listed in kept}
         return Listing(kept, tuple(listed.name for listed in found if listed.name not in names))
-
-    async def _list(self, href: str) -> tuple[ListedObject, ...] | Failure:
-        network, scheme = self._network, SCHEMES[scheme_of(href)]
-        try:
-            return await with_retries(
-                lambda: scheme.list_prefix(network.client, as_prefix(href)),
-                network.policy,
-                network.clock,
-                network.counters.note_retry,
-            )
-        except TransferError as error:
-            return error.failure

@@ -1,6 +1,6 @@
-"""Adds the jobs of a run to its queue: the pending ones, then what the kind of the run asks for.
+"""Fills the queue of a run: pending jobs first, then what its kind asks for.
 
-- `mirror`: the walk, from its saved position
+- `mirror`: the walk, from its saved position. Its batches go to the ledger, and their jobs into the queue.
 - `retry`: source items and links of trees that could not be read
 - `repair`: the JSON of items that is damaged in DEST
 - `ordered`: nothing more
@@ -8,23 +8,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
+
+from msgspec.structs import replace
 
 from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
-from stacpull.engine.ledger_record import LedgerRecord
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSummary, unseen_text
-from stacpull.events import Listener, Notice
-from stacpull.filters.asset_filter import AssetFilter
+from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.ledger import jobs, meta, runs, walk_state
-from stacpull.ledger.jobs import DamagedItem
-from stacpull.ledger.planner import PlanBatch
-from stacpull.models import Failure, Job, Json, PlannedItem, WalkUpdate
-from stacpull.planning.item_plan import AssetOptions, plan_item
-from stacpull.planning.layout import Layout
+from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.models import Failure, ItemId, Job, PlannedItem, WalkUpdate
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.items_file import ItemsFile
@@ -34,6 +32,77 @@ from stacpull.sources.tree import LinksAgain, TreeSource
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
+
+
+class LedgerRecord:
+    """Plans batches in the ledger, and adds their jobs to `queue` (an `engine.walk.WalkRecord`).
+
+    The queue is bounded: while it is full, `add_batch` waits, and the walk with it.
+    """
+
+    def __init__(
+        self, run: int, store: StoreClient, queue: JobQueue[Job], network: Network, on_event: Listener
+    ) -> None:
+        self._run = run
+        self._store = store
+        self._queue = queue
+        self._secrets = network.secrets
+        self._now = network.clock.time
+        self._on_event = on_event
+        self.unread: set[str] | None = None
+        """The links that could not be read, if a caller wants them."""
+
+    @property
+    def items_seen(self) -> int:
+        """Return the number of distinct items that the run has read from pages."""
+        return self._store.counters["items_seen"] or 0
+
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        """Return the `ids` that this run has planned, with their `updated`."""
+        return await self._store.call(Planner.find_planned, ids, linked) if ids else {}
+
+    async def restart(self) -> int:
+        """Delete the position of the run. Its items stay planned and counted."""
+        await self._store.call(runs.restart_walk, self._run)
+        return self._store.counters["items_matched"] or 0
+
+    async def add_batch(self, batch: PlanBatch) -> int:
+        """Plan a batch; return the number of its new items. Waits while the queue is full."""
+        cleaned = self._without_credentials(batch)
+        if self.unread is not None:
+            self.unread.update(link.href for link in cleaned.unread)
+        saved = await self._store.call(Planner.save_batch, cleaned, self._now())
+        for item, key, failure in saved.failures:
+            self._on_event(AssetFailed(item, key, failure.kind, failure.message))
+        await self._queue.put(saved.jobs)
+        return saved.new_seen
+
+    def _without_credentials(self, batch: PlanBatch) -> PlanBatch:
+        secrets, reached = self._secrets, batch.reached
+        if reached.cut_short is not None:
+            reached = reached._replace(cut_short=secrets.scrub(reached.cut_short))
+        return replace(
+            batch,
+            items=[
+                planned._replace(document={}, cleaned=clean_item(planned.document, secrets))
+                for planned in batch.items
+            ],
+            failed_items=[  # the ID may be a URL
+                replace(failed, id=ItemId(failed.id.collection, secrets.cut(failed.href)))
+                if failed.id.item == failed.href
+                else failed
+                for failed in batch.failed_items
+            ],
+            unread=[
+                unread._replace(
+                    name="" if unread.href else secrets.cut(unread.name),
+                    failure=unread.failure.scrubbed(secrets),
+                    href=secrets.cut(unread.href),
+                )
+                for unread in batch.unread
+            ],
+            reached=reached,
+        )
 
 
 class Producer:
@@ -54,7 +123,7 @@ class Producer:
         self._source = source
         self._reader = reader
         self._network = network
-        self._store = store
+        self._call = store.call
         self._queue = queue
         self._options = options
         self._run = run
@@ -80,25 +149,25 @@ class Producer:
         )
 
     async def run(self) -> None:
-        """Add the pending jobs, then continue the walk at the position of the run."""
+        """Add the pending jobs, then the others."""
         run, kind = self._run, self._run.spec.kind
         if kind == "mirror":
             self._repeat_warnings()
-        else:
-            await self._restore_hrefs()
+        elif isinstance(self._source, ItemsFile) and (lost := await self._call(jobs.lost_hrefs, run.id)):
+            await self._restore_hrefs(lost)
         after = 0
-        while batch := await self._store.call(jobs.pending_jobs, run.id, after, _STREAMED):
+        while batch := await self._call(jobs.pending_jobs, run.id, after, _STREAMED):
             await self._queue.put(batch)
             after = batch[-1].row
         if kind == "mirror":
             if not run.walk_ended:
-                walked = await self._store.call(runs.walked)
+                walked = await self._call(runs.walked)
                 await self._walk.run(Position.from_json(run.position), walked)
                 if self.summary.whole:
-                    await self._store.call(meta.set_complete_walk, run.id)
+                    await self._call(meta.set_complete_walk, run.id)
             return
         if kind == "retry":
-            await self._store.call(walk_state.count_failures, run.id)
+            await self._call(walk_state.count_failures, run.id)
             await self._retry_items()
             await self._retry_links()
         elif kind == "repair":
@@ -116,42 +185,29 @@ class Producer:
             seen = run.counters["items_seen"] or 0
             self._on_event(Notice("warning", unseen_text(seen + summary.items_unseen, summary.items_unseen)))
 
-    async def _restore_hrefs(self) -> None:
+    async def _restore_hrefs(self, lost: int) -> None:
         """Read hrefs that a mirror does not keep, such as paths on this disk, from the file of items."""
-        if not isinstance(self._source, ItemsFile):
-            return
-        lost = await self._store.call(jobs.lost_hrefs, self._run.id)
-        selection, layout = self._run.spec.selection, Layout.parse(self._options.layout)
-        for start in await self._source.starts(selection) if lost else ():
-            size = PageSize.requested(self._options.page_size)
-            pages = self._source.pages(start, page_size=size, on_notice=self._on_event)
-            async with aclosing(pages):
+        size = PageSize.requested(self._options.page_size)
+        for start in await self._source.starts(self._run.spec.selection):
+            async with aclosing(self._source.pages(start, page_size=size, on_notice=self._on_event)) as pages:
                 async for page in pages:
                     found = [
                         (planned.id, asset.key, asset.href)
                         for item in page.items
                         if isinstance(
-                            planned := plan_item(
-                                item,
-                                collection_hint=start.collection,
-                                item_href=None,
-                                page_url=page.request.url,
-                                layout=layout,
-                                asset_filter=AssetFilter(selection),
-                                options=AssetOptions(selection.prefer, selection.include_pages),
-                            ),
+                            planned := self._walk.plan(item, start.collection, {}, page_url=page.request.url),
                             PlannedItem,
                         )
                         for asset in planned.assets
                         if self._network.secrets.cut(asset.href) == asset.href and not is_signed(asset.href)
                     ]
-                    lost -= await self._store.call(jobs.restore_hrefs, self._run.id, found)
+                    lost -= await self._call(jobs.restore_hrefs, self._run.id, found)
                     if lost <= 0:
                         return
 
     async def _retry_items(self) -> None:
         """Read the source items again that could not be read earlier."""
-        failed = await self._store.call(jobs.failed_items)
+        failed = await self._call(jobs.failed_items)
         for start in range(0, len(failed), ITEMS_AT_ONCE):
             links = failed[start : start + ITEMS_AT_ONCE]
             documents = await self._reader.read_many([link.href for link in links])
@@ -164,18 +220,15 @@ class Producer:
 
         Skipped with `--sample`. With `--max-items`, stops at the limit.
         """
-        selection = self._run.spec.selection
-        links = await self._store.call(walk_state.unread_links, self._run.id)
+        selection, run = self._run.spec.selection, self._run.id
+        links = await self._call(walk_state.unread_links, run)
         if not links or selection.sample is not None or not isinstance(self._source, TreeSource):
-            return
-        matched = await self._store.call(runs.matched_by_walk, self._run.id)
-        if selection.max_items is not None and matched >= selection.max_items:
             return
         again = LinksAgain(self._source, links)
         self._record.unread = unread = set[str]()
-        await self._walk_of(again, matched).run()
+        await self._walk_of(again, await self._call(runs.matched_by_walk, run)).run()
         read = again.finished.intersection(link.href for link in links) - unread
-        await self._store.call(walk_state.forget_links, self._run.id, list(read))
+        await self._call(walk_state.forget_links, run, list(read))
 
     async def _read_damaged_items(self) -> None:
         """Read each item whose JSON in DEST is damaged. The JSON is written at the end of the run.
@@ -183,21 +236,18 @@ class Producer:
         An item that cannot be read stays marked in the ledger, because the next walk may find it.
         """
         after = 0
-        while items := await self._store.call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
+        while items := await self._call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
             hrefs = [item.href for item in items if item.href is not None]
             documents = dict(zip(hrefs, await self._reader.read_many(hrefs), strict=True))
             for item in items:
                 document = documents.get(item.href or "")
                 if isinstance(document, dict) and document.get("id") == item.name:
                     cleaned = clean_item(document, self._network.secrets)
-                    await self._store.call(jobs.keep_document, item.row, cleaned)
-                else:
-                    self._on_event(Notice("warning", _unreadable(item, document)))
+                    await self._call(jobs.keep_document, item.row, cleaned)
+                    continue
+                why = document.message if isinstance(document, Failure) else "Its URL is unknown."
+                if isinstance(document, dict):
+                    why = "Its URL returns another item."
+                text = f"The JSON of {item.collection}/{item.name} cannot be restored. {why}"
+                self._on_event(Notice("warning", text))
             after = items[-1].row
-
-
-def _unreadable(item: DamagedItem, found: Json | Failure | None) -> str:
-    why = found.message if isinstance(found, Failure) else "Its URL is unknown."
-    if isinstance(found, dict):
-        why = "Its URL returns another item."
-    return f"The JSON of {item.collection}/{item.name} cannot be restored. {why}"

@@ -1,10 +1,11 @@
-"""The walk of a source: page by page, in batches of 100 items that are filtered, planned and recorded.
+"""The walk of a source: from its pages to planned items, 100 items at a time.
 
-    pages ─▶ 100 items ─▶ filters ─▶ planned items, then their source items ─▶ `WalkRecord.add_batch`
+    page ─▶ 100 items ─▶ filters ─▶ planned items, then their source items ─▶ `WalkRecord.add_batch`
 
-`mirror`, `plan` and `headers` only differ in their record. A page is recorded in batches, so that the first
-transfers need not wait for the thousand source items of a page. The position moves with the last batch of a
-page. A record may wait before it returns. The walk reads at most one page ahead.
+`mirror`, `plan` and `headers` only differ in their record: the one of `mirror` saves the batch in the ledger
+and queues its jobs. A page is recorded in batches, so that the first transfers need not wait for the thousand
+source items of a page. The position moves with the last batch of a page. The walk reads at most one page
+ahead, and waits while its record does.
 
 With `--sample`, the walk only draws; the drawn items are planned after the last page, and no position is
 saved before that.
@@ -16,10 +17,11 @@ the one before it (`sources.source.Restarts`).
 from __future__ import annotations
 
 import asyncio
+import heapq
+import pickle
 import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -27,13 +29,13 @@ from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.config.options import Options
-from stacpull.engine.lookups import Looked, Lookups
+from stacpull.engine.lookups import FoundItem, Looked, Lookups
 from stacpull.engine.network import Network
-from stacpull.engine.sample import FoundItem, Sample
 from stacpull.engine.selection_checks import selection_warnings
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.ids import rank_of
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger.planner import PlanBatch
@@ -68,7 +70,6 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.page_requests import FRUITLESS_PAGES, PageSize, allowed_headers
 from stacpull.sources.page_walk import index_of, prefetch
 from stacpull.sources.source import Restarts, Source, WalkStart, unsortable
-from stacpull.sources.stac_api import ApiSource, SearchSource
 
 ITEMS_AT_ONCE = 100
 """Items that are filtered together, and planned in one transaction."""
@@ -77,9 +78,8 @@ _MOST_KEYS = 20
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The next page of a walk.
+    """The next page of a walk. At its start all fields are None; at a later collection only `request` is.
 
-    At the start of a walk, all fields are None. At the start of a later collection, only `request` is None.
     Trees and files have no positions: their walk always begins at the start (`Source.has_cursors`).
     """
 
@@ -144,8 +144,7 @@ class WalkRecord(Protocol):
     async def restart(self) -> int:
         """Delete the position: the walk starts again, and planned items stay.
 
-        Returns:
-            The number of matched items that the walk will not count again, for `--max-items`.
+        Returns the number of matched items that the walk will not count again, for `--max-items`.
         """
         ...
 
@@ -157,6 +156,43 @@ class WalkSummary(msgspec.Struct):
     cut_short: str | None = None
     whole: bool = False
     """True if the walk reached the end of the source and found all announced items."""
+
+
+class Sample:
+    """The items with the lowest ranks (`--sample`), in whatever order a walk offers them."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size = size
+        self._seed = seed
+        self._ranked: list[tuple[int, ItemId]] = []
+        """A heap of negative ranks: the first item leaves the sample next."""
+        self._found: dict[ItemId, tuple[str | None, bytes]] = {}
+        """The `updated` of each item, and the pickled item: decoded, it takes five times the memory."""
+
+    def offer(self, found: FoundItem) -> None:
+        """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
+        item, updated = found[0], updated_in(found[1].get("properties"))
+        if item in self._found:
+            if is_newer(self._found[item][0], updated):
+                return
+        else:
+            entry = -rank_of(self._seed, item.item), item
+            if len(self._ranked) < self._size:
+                heapq.heappush(self._ranked, entry)
+            elif (dropped := heapq.heappushpop(self._ranked, entry)) == entry:
+                return
+            else:
+                del self._found[dropped[1]]
+        self._found[item] = updated, pickle.dumps(found)
+
+    def batches(self, size: int) -> Iterator[list[FoundItem]]:
+        """Yield the sample in order of rank."""
+        drawn = sorted(self._ranked, reverse=True)
+        for start in range(0, len(drawn), size):
+            yield [
+                pickle.loads(self._found[item][1])  # noqa: S301 - written by this process
+                for _, item in drawn[start : start + size]
+            ]
 
 
 class Walk:
@@ -183,8 +219,6 @@ class Walk:
         """False to only collect the links to source items, in `unfollowed`."""
         self.unfollowed: list[SourceLink] = []
         self._matched = matched
-        self._again: set[ItemId] = set()
-        """The items of the batch that this run planned before, in an older version."""
         self._source = source
         self._reader = reader
         self._record = record
@@ -199,41 +233,39 @@ class Walk:
         self._named = AssetFilter(Selection(assets=selection.assets))
         self._lookups = Lookups(source, network, selection, self._assets)
         self._sample: Sample | None = None
-        """With `--sample`, during the walk."""
+        """With `--sample`, until the last page was read."""
         self._left_out: Counter[str] = Counter()
         """The items that the filters left out, by reason."""
-        self._excluded: set[str] | None = set() if not matched else None
+        self._excluded: set[str] | None = set() if selection.assets and not matched else None
         """Keys of excluded assets; None once `--asset` has matched one, or may have in an earlier run."""
+        self._unverifiable = 0
         self._collections = Recent[ItemId, None]()
         """Collections whose own assets were planned."""
         self._is_checked = False
         """True once the selection was compared with the first items."""
-        self._without_new = 0
-        """Pages in a row of one collection that brought no new item."""
-        self._ended_early = False
-        self._at_last = False
+        self._keeps_position = False
+        self._has_ended = False
+        """True once the record has the end of the walk."""
+        self._is_last = False
         """True in the last collection: then the announced total is known."""
-        self._announced_before: int | None = 0
-        """The items that the finished collections announced; None if one did not."""
-        self._announced_here: int | None = None
-        self._end = WalkUpdate()
-        """What the end of the walk changes, while a sample is drawn."""
+        self._before: int | None = 0
+        """The number of items that the finished collections announced; None if one did not."""
+        self._here: int | None = 0
+        """The number of items that the current collection announced."""
 
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
 
         `walked` are the finished collections; None stands for those before the one of `position`.
         """
-        with ExitStack() as stack:
-            if self._selection.sample is not None:
-                self._sample = stack.enter_context(Sample(self._selection.sample, self._selection.seed))
-            await self._run(position, walked)
-
-    async def _run(self, position: Position, walked: frozenset[str] | None) -> None:
-        if self._selection.sortby is not None and not self._source.sorts:
+        selection = self._selection
+        if selection.sortby is not None and not self._source.sorts:
             raise unsortable(self._source.url)
-        starts = await self._source.starts(self._selection)
-        if self._sample is not None or not self._source.has_cursors:
+        starts = await self._source.starts(selection)
+        if selection.sample is not None:
+            self._sample = Sample(selection.sample, selection.seed)
+        self._keeps_position = self._source.has_cursors and self._sample is None
+        if not self._keeps_position:
             position, walked, self._matched = Position(), None, await self._record.restart()
         restarts = Restarts(from_start=position == Position())
         while True:
@@ -243,13 +275,229 @@ class Walk:
             except ForgottenCursorError as error:
                 await self._restart(error, restarts)
                 position, walked = Position(), None
+        self._compare_with_announced()
         if self._sample is not None:
-            for drawn in self._sample.batches(ITEMS_AT_ONCE):
-                await self._record.add_batch(await self._plan_drawn(drawn))
-            await self._record.add_batch(PlanBatch(reached=self._end))
-        is_whole = position == Position() and not self._ended_early and self.summary.cut_short is None
+            sample, self._sample = self._sample, None
+            for drawn in sample.batches(ITEMS_AT_ONCE):
+                await self._record.add_batch(await self._planned(drawn))
+        if not self._has_ended:
+            await self._record.add_batch(PlanBatch(reached=self._end()))
+        is_whole = position == Position() and not self._is_enough() and self.summary.cut_short is None
         for note in self._notes(is_whole=is_whole):
             self._on_event(Notice("info", note))
+
+    # --- pages -------------------------------------------------------------------------------------------
+
+    async def _walk_from(
+        self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
+    ) -> None:
+        ahead = _ahead(position, starts, walked)
+        self._before = 0 if position.collection is None else position.announced
+        self._here, self._is_last = 0, not ahead
+        for number, start in enumerate(ahead):
+            if self._is_enough():
+                break
+            following = ahead[number + 1].collection if number + 1 < len(ahead) else None
+            self._before = _sum(self._before, self._here)
+            self._here, self._is_last = None, following is None
+            resumed = position.request if number == 0 else None
+            await self._walk_collection(start._replace(resumed=resumed), following)
+
+    async def _walk_collection(self, start: WalkStart, following: str | None) -> None:
+        """Walk one collection; `following` is the next one."""
+        collection, fruitless = start.collection, 0
+        pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
+        async with prefetch(pages) as ahead:
+            async for page in ahead:
+                if page.matched is not None:
+                    self._here = page.matched
+                self.summary.cut_short = page.cut_short or self.summary.cut_short
+                new = await self._take_page(collection, page, following)
+                if self._is_enough():
+                    return
+                is_placed = page.next is not None and page.next == page.request
+                fruitless = 0 if new or is_placed else fruitless + 1
+                if fruitless > FRUITLESS_PAGES and page.next is not None:
+                    text = f"{fruitless} pages in a row brought no new item."
+                    text = f"The walk ends at {page.request.url}: {text}"
+                    self._on_event(Notice("warning", text))
+                    self.summary.cut_short = text
+                    reached = self._reached(collection, None, following)._replace(cut_short=text)
+                    await self._record.add_batch(PlanBatch(reached=reached))
+                    return
+
+    async def _take_page(self, collection: str, page: Page, following: str | None) -> int:
+        """Plan and record the items of a page; return how many of them were not seen before."""
+        if not self._is_checked:  # before anything is planned
+            self._is_checked = True
+            for warning in await selection_warnings(self._selection, page.items, self._source, collection):
+                self._on_event(Notice("warning", warning))
+        new = 0
+        for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
+            items = page.items[start : start + ITEMS_AT_ONCE]
+            batch = await self._planned(
+                [(_id_of(item, collection), item, page.request.url) for item in items]
+            )
+            batch.reached = WalkUpdate(announced=self._announced())
+            ends_page = start + ITEMS_AT_ONCE >= len(page.items)
+            if ends_page:
+                batch.unread += page.unread
+                reached = self._reached(collection, page.next, following)
+                batch.reached = reached._replace(cut_short=page.cut_short)
+            ends_walk = ends_page and page.next is None and following is None and self._sample is None
+            if ends_walk or self._is_enough():
+                batch.reached = self._end()
+            new += await self._record.add_batch(batch)
+            self._report_left_out(batch, page)
+            if self._is_enough():
+                break
+        return new
+
+    def _reached(self, collection: str, request: PageRequest | None, following: str | None) -> WalkUpdate:
+        """Return what is stored after a page whose next one is `request`."""
+        position, walked = Position(collection, request, self._before), None
+        if request is None and following is not None:
+            position, walked = Position(following, None, _sum(self._before, self._here)), collection
+        keeps = self._keeps_position and (request is not None or following is not None)
+        if not keeps:
+            return WalkUpdate(announced=self._announced())
+        text = position.to_json() if position.may_be_kept(self._secrets) else None
+        return WalkUpdate(text, announced=self._announced(), walked=walked)
+
+    def _end(self) -> WalkUpdate:
+        """Return the end of the walk. If `--max-items` ended it, the items behind it are not missing."""
+        self._has_ended = True
+        cut_short = self.summary.cut_short
+        return WalkUpdate(
+            walk_ended=True,
+            cut_short=cut_short,
+            announced=self._announced(),
+            counts_unseen=not self._is_enough() or cut_short is not None,
+        )
+
+    def _announced(self) -> int | None:
+        """Return the number of items that all collections announced; None if it is not known.
+
+        The first page of a collection announces its items. So it is not known before the last collection.
+        """
+        return _sum(self._before, self._here) if self._is_last else None
+
+    def _compare_with_announced(self) -> None:
+        """Warn if the source announced more items than the walk has seen."""
+        summary, total, seen = self.summary, self._announced(), self._record.items_seen
+        if self._is_enough() and summary.cut_short is None:
+            return
+        if total is not None and total > seen:
+            summary.items_unseen = total - seen
+            self._on_event(Notice("warning", unseen_text(total, summary.items_unseen)))
+        summary.whole = not (summary.items_unseen or summary.cut_short)
+
+    async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
+        reached = self._record.items_seen
+        if not restarts.may_restart(reached):
+            raise SourceError(
+                "The source rejects its own next-page link again and again, the last time after "
+                f"{reached} items ({error}): narrow the selection, for example with --datetime, or "
+                "use a SOURCE with fewer items."
+            ) from error.__cause__
+        text = f"The source no longer knows the saved position ({error}): walking again from the start."
+        self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
+        self._matched = await self._record.restart()
+        self._left_out.clear()
+        self.summary.cut_short = None
+
+    def _report_left_out(self, batch: PlanBatch, page: Page) -> None:
+        for one in batch.unread:
+            kind = "A link" if one.href else "An item"
+            what = f"{kind} of {one.collection} is left out ({one.name!r})"
+            if one.name == OF_COLLECTION:
+                what = f"The collection {one.collection} is mirrored without its own assets"
+            elif one in page.unread and not one.href:
+                what = f"{one.name} skipped"
+            self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
+        if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
+            names = ", ".join(unlabelled.item for unlabelled in without_label)
+            text = f"Left out, no label in {self._selection.nomenclature}: {names}"
+            self._on_event(Notice("info", text))
+
+    # --- items -------------------------------------------------------------------------------------------
+
+    async def _planned(self, items: Sequence[FoundItem]) -> PlanBatch:
+        """Filter items of a page; plan the matches with their source items, or draw from them."""
+        batch, links = PlanBatch(), list[SourceLink]()
+        reasons = await self._judged([item for _, item, _ in items])
+        matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
+        fresh, again = ({}, set[ItemId]()) if self._sample is not None else await self._fresh(matches)
+        most = None if self._selection.max_items is None else self._selection.max_items - self._matched
+        found = await self._lookups.find([one for one in fresh.values() if _is_named(one[1])][:most])
+        for one, reason in zip(items, reasons, strict=True):
+            if self._is_enough():
+                break
+            item_id = one[0]
+            if reason is not None:
+                self._left_out[reason] += 1
+                batch.left_out.setdefault(reason, []).append(item_id)
+                continue
+            batch.seen.append(item_id)
+            if self._sample is not None:
+                self._sample.offer(one)
+                continue
+            newest = fresh.pop(item_id, None)  # a page may list an item twice
+            if newest is None:
+                continue
+            planned = self.plan(newest[1], item_id.collection, found, page_url=newest[2])
+            if isinstance(planned, Unread):
+                batch.unread.append(planned)
+                continue
+            self._matched += item_id not in again
+            batch.items.append(planned)
+            if relations := self._selection.followed:
+                hrefs = source_links(newest[1], planned.href or newest[2], relations)
+                links += [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
+        if links:
+            await self._follow(links, batch)
+        if self._selection.collection_assets:
+            await self._add_collections(batch)
+        return batch
+
+    async def _judged(self, items: Sequence[Json]) -> list[str | None]:
+        """Return why each item is left out. If that may take long, a thread does it: signals still work."""
+        judge, cancelled = self._items.judge, threading.Event()
+        if not self._items.may_take_long:
+            return [judge(item) for item in items]
+        try:
+            return await asyncio.to_thread(lambda: [judge(item) for item in items if not cancelled.is_set()])
+        finally:
+            cancelled.set()
+
+    async def _fresh(self, matches: Sequence[FoundItem]) -> tuple[dict[ItemId, FoundItem], set[ItemId]]:
+        """Return the matches to plan in their newest version, and those planned before in an older one."""
+        planned = await self._record.find_planned([item_id for item_id, _, _ in matches], False)
+        fresh: dict[ItemId, FoundItem] = {}
+        for one in matches:
+            item_id = one[0]
+            is_known = item_id in fresh or item_id in planned
+            before = _updated(fresh[item_id]) if item_id in fresh else planned.get(item_id)
+            if not is_known or is_newer(_updated(one), before):
+                fresh[item_id] = one
+        return fresh, fresh.keys() & planned.keys()
+
+    def _is_enough(self) -> bool:
+        return self._selection.max_items is not None and self._matched >= self._selection.max_items
+
+    async def _follow(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
+        """Plan the source items of `links`, each once."""
+        distinct = {link.href: link for link in reversed(links)}  # the first parent counts
+        ids = [link.id for link in distinct.values() if link.id is not None]
+        planned_before = {item.id for item in batch.items}
+        planned_before |= (await self._record.find_planned(ids, True)).keys()
+        wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
+        wanted = [link for link in wanted if link.id not in planned_before]
+        if self.follows:
+            documents = await self._reader.read_many([link.href for link in wanted])
+            await self.plan_sources(wanted, documents, batch)
+        else:
+            self.unfollowed += wanted
 
     async def plan_sources(
         self, links: Sequence[SourceLink], documents: Sequence[Json | Failure], batch: PlanBatch
@@ -268,293 +516,21 @@ class Walk:
                 message = f"The source item {name.item} could not be read: {document.message}"
                 failure = replace(document, message=message)
             else:
-                planned = self._plan_item(
-                    document, name.collection, found, item_href=link.href, parent=link.parent
-                )
+                planned = self.plan(document, name.collection, found, item_href=link.href, parent=link.parent)
                 if isinstance(planned, PlannedItem):
                     batch.items.append(planned)
                     continue
                 failure = planned.failure
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
 
-    # --- pages -------------------------------------------------------------------------------------------
-
-    async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
-        reached = self._record.items_seen
-        if not restarts.may_restart(reached):
-            advice = "use a SOURCE with fewer items."
-            if isinstance(self._source, ApiSource):
-                advice = "narrow the selection, for example with --datetime."
-            elif isinstance(self._source, SearchSource):
-                advice = "narrow the selection."
-            what = "The source rejects its own next-page link again and again"
-            text = f"{what}, the last time after {reached} items ({error}): {advice}"
-            raise SourceError(text) from error.__cause__
-        text = f"The source no longer knows the saved position ({error}): walking again from the start."
-        self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
-        self._matched = await self._record.restart()
-        self._left_out.clear()
-        self.summary.cut_short = None
-
-    async def _walk_from(
-        self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
-    ) -> None:
-        self._announced_before = 0 if position.collection is None else position.announced
-        announces, knows_all = bool(self._announced_before), self._announced_before is not None
-        ahead = _ahead(position, starts, walked)
-        for number, start in enumerate(ahead):
-            following = ahead[number + 1].collection if number + 1 < len(ahead) else None
-            self._announced_here, self._at_last = None, following is None
-            resumed = position.request if number == 0 else None
-            await self._walk_one(start._replace(resumed=resumed), following)
-            announces = announces or bool(self._announced_here)
-            knows_all = knows_all and self._announced_here is not None
-            if self._ended_early:
-                break
-            if following is not None:
-                self._announced_before = _sum(self._announced_before, self._announced_here)
-        if not ahead:
-            self._at_last, self._announced_here = True, 0
-        if not self._ended_early or self.summary.cut_short is not None:
-            total = self._announced_total()
-            if total is not None and total > self._record.items_seen:
-                self.summary.items_unseen = total - self._record.items_seen
-                self._on_event(Notice("warning", unseen_text(total, self.summary.items_unseen)))
-        if not self._ended_early:
-            is_known = knows_all or not announces
-            self.summary.whole = is_known and not (self.summary.items_unseen or self.summary.cut_short)
-        if not starts:
-            await self._record.add_batch(PlanBatch(reached=self._as_end(WalkUpdate())))
-
-    async def _walk_one(self, start: WalkStart, following: str | None) -> None:
-        """Walk one collection; `following` is the next one."""
-        self._without_new = 0
-        pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
-        async with prefetch(pages) as ahead:
-            async for page in ahead:
-                if page.matched is not None:
-                    self._announced_here = page.matched
-                self.summary.cut_short = page.cut_short or self.summary.cut_short
-                after = Position()
-                if page.next is not None and page.next != page.request:
-                    after = Position(start.collection, page.next, self._announced_before)
-                elif page.next is None:
-                    after = self._start_of(following)
-                new = await self._take_page(
-                    start.collection, page, after, ends_walk=following is None and page.next is None
-                )
-                if self._ended_early:
-                    break
-                # positions in a tree or a file always move forward, so known items are not a circle there
-                is_placed = page.next is not None and page.next == page.request
-                self._without_new = 0 if new or is_placed else self._without_new + 1
-                if self._without_new > FRUITLESS_PAGES and page.next is not None:
-                    await self._leave_circle(start.collection, page, following)
-                    break
-
-    async def _take_page(self, collection: str, page: Page, after: Position, *, ends_walk: bool) -> int:
-        """Plan and record the items of a page; return how many of them were not seen before."""
-        if not self._is_checked:  # before anything is planned
-            self._is_checked = True
-            for warning in await selection_warnings(self._selection, page.items, self._source, collection):
-                self._on_event(Notice("warning", warning))
-        new = 0
-        for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
-            items = page.items[start : start + ITEMS_AT_ONCE]
-            batch = await self._select([(_id_of(item, collection), item, page.request.url) for item in items])
-            ends_page = start + ITEMS_AT_ONCE >= len(page.items)
-            reached = WalkUpdate(announced=self._announced_total())
-            if ends_page:
-                batch.unread += page.unread
-                reached = reached._replace(cut_short=page.cut_short)
-                if self._sample is None:
-                    walked = collection if page.next is None else None
-                    reached = reached._replace(position=self._stored(after), walked=walked)
-            self._ended_early = self._is_enough()
-            if self._ended_early:
-                reached = self._as_end(reached, is_source_end=False)
-            elif ends_walk and ends_page:
-                reached = self._as_end(reached)
-            batch.reached = reached
-            new += await self._record.add_batch(batch)
-            self._report_left_out(batch, page.unread)
-            if self._ended_early:
-                break
-        return new
-
-    def _report_left_out(self, batch: PlanBatch, of_page: Collection[Unread]) -> None:
-        """Report what is left out. `of_page` are links and entries of a page, all others are items."""
-        for one in batch.unread:
-            kind = "A link" if one.href else "An item"
-            what = f"{kind} of {one.collection} is left out ({one.name!r})"
-            if one.name == OF_COLLECTION:
-                what = f"The collection {one.collection} is mirrored without its own assets"
-            elif one in of_page and not one.href:
-                what = f"{one.name} skipped"
-            self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
-        if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
-            names = ", ".join(unlabelled.item for unlabelled in without_label)
-            text = f"Left out, no label in {self._selection.nomenclature}: {names}"
-            self._on_event(Notice("info", text))
-
-    async def _leave_circle(self, collection: str, page: Page, following: str | None) -> None:
-        """End the walk of a collection before its last page. The walk continues with `following`."""
-        text = f"The walk ends at {page.request.url}: {self._without_new} pages in a row brought no new item."
-        self._on_event(Notice("warning", text))
-        self.summary.cut_short = text
-        reached = WalkUpdate(cut_short=text)
-        if self._sample is None:
-            reached = reached._replace(position=self._stored(self._start_of(following)), walked=collection)
-        await self._record.add_batch(PlanBatch(reached=reached if following else self._as_end(reached)))
-
-    def _as_end(self, reached: WalkUpdate, *, is_source_end: bool = True) -> WalkUpdate:
-        """Return `reached` as the end of the walk. With `--sample`, the walk ends when it is planned.
-
-        If `--max-items` ended the walk, the items behind it are not missing.
-        """
-        cut_short = self.summary.cut_short
-        self._end = reached._replace(
-            walk_ended=True,
-            cut_short=cut_short,
-            announced=self._announced_total(),
-            counts_unseen=is_source_end or cut_short is not None,
-        )
-        return self._end if self._sample is None else reached
-
-    def _announced_total(self) -> int | None:
-        """Return the number of items that all collections announced; None if one did not, or was skipped.
-
-        The first page of a collection announces its items. So the number is not known before the walk of the
-        last collection.
-        """
-        return _sum(self._announced_before, self._announced_here) if self._at_last else None
-
-    def _start_of(self, collection: str | None) -> Position:
-        """Return the position before the next collection; the start if there is none."""
-        if collection is None:
-            return Position()
-        return Position(collection, None, _sum(self._announced_before, self._announced_here))
-
-    def _stored(self, position: Position) -> str | None:
-        """Return a position as it is stored; None if it may not be kept."""
-        return position.to_json() if position.may_be_kept(self._secrets) else None
-
-    # --- items -------------------------------------------------------------------------------------------
-
-    async def _select(self, items: Sequence[FoundItem]) -> PlanBatch:
-        """Filter items of a page; plan the matches with their source items, or draw from them."""
-        batch, links = PlanBatch(), list[SourceLink]()
-        reasons = await self._judge([item for _, item, _ in items])
-        fresh, found = dict[ItemId, FoundItem](), dict[ItemId, Looked]()
-        if self._sample is None:
-            matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
-            fresh, found = await self._prepare(matches)
-        for one, reason in zip(items, reasons, strict=True):
-            if self._is_enough():
-                break
-            if reason is not None:
-                self._left_out[reason] += 1
-                batch.left_out.setdefault(reason, []).append(one[0])
-                continue
-            batch.seen.append(one[0])
-            if self._sample is not None:
-                self._sample.offer(one)
-            elif one[0] in fresh:  # a page may list an item twice
-                links += self._plan_primary(fresh.pop(one[0]), batch, found)
-        await self._follow(links, batch)
-        return batch
-
-    async def _plan_drawn(self, items: Sequence[FoundItem]) -> PlanBatch:
-        batch = PlanBatch()
-        fresh, found = await self._prepare(items)
-        links = [
-            link
-            for one in items
-            if one[0] in fresh
-            for link in self._plan_primary(fresh.pop(one[0]), batch, found)
-        ]
-        await self._follow(links, batch)
-        return batch
-
-    async def _judge(self, items: Sequence[Json]) -> list[str | None]:
-        """Return why each item is left out. If that may take long, a thread does it: signals still work."""
-        judge = self._items.judge
-        if not self._items.may_take_long:
-            return [judge(item) for item in items]
-        cancelled = threading.Event()
-        try:
-            return await asyncio.to_thread(lambda: [judge(item) for item in items if not cancelled.is_set()])
-        finally:
-            cancelled.set()
-
-    async def _prepare(
-        self, matches: Sequence[FoundItem]
-    ) -> tuple[dict[ItemId, FoundItem], dict[ItemId, Looked]]:
-        """Return the matches to plan, each in its newest version, and what was looked up for them."""
-        planned = await self._record.find_planned([item_id for item_id, _, _ in matches], False)
-        fresh: dict[ItemId, FoundItem] = {}
-        for one in matches:
-            item_id = one[0]
-            is_known = item_id in fresh or item_id in planned
-            before = _updated(fresh[item_id]) if item_id in fresh else planned.get(item_id)
-            if not is_known or is_newer(_updated(one), before):
-                fresh[item_id] = one
-        self._again = fresh.keys() & planned.keys()
-        wanted = [one for one in fresh.values() if _is_named(one[1])]
-        most = self._selection.max_items
-        return fresh, await self._lookups.find(wanted[: None if most is None else most - self._matched])
-
-    def _is_enough(self) -> bool:
-        return self._selection.max_items is not None and self._matched >= self._selection.max_items
-
-    def _plan_primary(
-        self, one: FoundItem, batch: PlanBatch, found: dict[ItemId, Looked]
-    ) -> list[SourceLink]:
-        """Plan an item of a page; return its links to source items."""
-        item_id, item, page_url = one
-        planned = self._plan_item(item, item_id.collection, found, page_url=page_url)
-        if isinstance(planned, Unread):
-            batch.unread.append(planned)
-            return []
-        self._matched += item_id not in self._again
-        batch.items.append(planned)
-        relations = self._selection.followed
-        hrefs = source_links(item, planned.href or page_url, relations) if relations else ()
-        return [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
-
-    async def _follow(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
-        """Plan the source items of `links`, each once, and the assets of new collections."""
-        if links:
-            distinct = {link.href: link for link in reversed(links)}  # the first parent counts
-            planned_before = {item.id for item in batch.items}
-            planned_before |= (
-                await self._record.find_planned(
-                    [link.id for link in distinct.values() if link.id is not None], True
-                )
-            ).keys()
-            wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
-            wanted = [link for link in wanted if link.id not in planned_before]
-            if self.follows:
-                documents = await self._reader.read_many([link.href for link in wanted])
-                await self.plan_sources(wanted, documents, batch)
-            else:
-                self.unfollowed += wanted
-        if self._selection.collection_assets:
-            await self._add_collections(batch)
-
     async def _add_collections(self, batch: PlanBatch) -> None:
         """Plan the assets of new collections (`--collection-assets`)."""
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
-        new = [
-            item_id
-            for item_id in met
-            if item_id not in self._collections and item_id.collection != NO_COLLECTION
-        ]
+        new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
+        planned_before = await self._record.find_planned(new, False)
         for item_id in new:
             if len(item_id.collection) <= LONGEST_KEY:
                 self._collections[item_id] = None
-        planned_before = await self._record.find_planned(new, False)
-        for item_id in new:
             if item_id in planned_before:
                 continue
             document = await self._lookups.collection(item_id.collection)
@@ -567,7 +543,7 @@ class Walk:
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
-    def _plan_item(
+    def plan(
         self,
         item: Json,
         collection: str,
@@ -577,6 +553,7 @@ class Walk:
         page_url: str | None = None,
         parent: ItemId | None = None,
     ) -> PlannedItem | Unread:
+        """Plan one item; `found` is what was looked up for it and others."""
         looked = found.get(_id_of(item, collection)) if found and _is_named(item) else None
         assets, listings = (self._assets, {}) if looked is None else looked
         planned = plan_item(
@@ -596,7 +573,7 @@ class Walk:
                     self._excluded = None
                 elif len(self._excluded) <= _MOST_KEYS:
                     self._excluded.update(key[:LONGEST_KEY] for key in planned.excluded)
-            self._lookups.note(planned)
+            self._unverifiable += planned.unverifiable
         return planned
 
     def _notes(self, *, is_whole: bool) -> list[str]:
@@ -609,6 +586,11 @@ class Walk:
             hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""
             notes.append(
                 f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}{more}.{hint}"
+            )
+        if self._unverifiable:
+            notes.append(
+                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
+                "unknown, or their length is wrong for their kind."
             )
         return notes + self._lookups.notes()
 
@@ -647,7 +629,6 @@ def _ahead(
     first = index_of(position.collection, starts)
     if first is None:
         raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
-    if walked is None:
-        return starts[first:]
-    rest = [one for number, one in enumerate(starts) if number != first and one.collection not in walked]
+    done = {start.collection for start in starts[:first]} if walked is None else walked
+    rest = (start for number, start in enumerate(starts) if number != first and start.collection not in done)
     return [starts[first], *rest]
