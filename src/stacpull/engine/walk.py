@@ -397,7 +397,7 @@ class Walk:
         if not restarts.may_restart(reached):
             raise SourceError(
                 "The source rejects its own next-page link again and again, the last time after "
-                f"{reached} items ({error}): narrow the selection, for example with --datetime, or "
+                f"{reached} items ({error}): narrow the selection, or "
                 "use a SOURCE with fewer items."
             ) from error.__cause__
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
