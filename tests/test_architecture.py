@@ -25,7 +25,7 @@ BASE = frozenset(
         "concurrency", "digests", "entry_points",
         "errors", "events",
         "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
-        "python_process", "redact", "reports", "runtime", "s3_document", "s3_endpoint", "schemes",
+        "python_process", "redact", "reports", "runtime", "schemes",
         "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
     }
 )  # fmt: skip
@@ -161,7 +161,9 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure package."""
-ENVIRONMENT_PACKAGES = frozenset({"aws_settings", "config", "cli", "proxies", "python_process", "system"})
+ENVIRONMENT_PACKAGES = frozenset(
+    {"aws_credentials", "aws_settings", "config", "cli", "proxies", "python_process", "system"}
+)
 
 OWN_TASKS = {"engine/stream.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a

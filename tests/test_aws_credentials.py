@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from stacpull.aws_credentials import AwsCredentials, _apart
-from stacpull.aws_settings import AwsSettings, StaticSetup, static_setup
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
 from stacpull.sigv4 import Credentials
@@ -67,19 +63,6 @@ def shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     return tmp_path
-
-
-def setup_of(
-    options: S3Options, environ: Mapping[str, str], *, allow_instance_metadata: bool = False
-) -> StaticSetup | None:
-    return static_setup(
-        options.profile,
-        options.region,
-        options.endpoint_url,
-        no_sign_request=options.no_sign_request,
-        allow_instance_metadata=allow_instance_metadata,
-        environ=environ,
-    )
 
 
 async def resolved(options: S3Options) -> tuple[AwsSettings, Credentials | None]:
@@ -191,132 +174,32 @@ def test_many_first_requests_resolve_once(shared_files: Path):
 # What is read without botocore.
 
 KEYS_IN_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "AKIDENV", "AWS_SECRET_ACCESS_KEY": "env-secret"}
-KEYS = "aws_access_key_id = {0}\naws_secret_access_key = {0}-secret\n"
-ENVIRONMENTS = {
-    "nothing": {},
-    "keys": KEYS_IN_ENVIRONMENT,
-    "session": {**KEYS_IN_ENVIRONMENT, "AWS_SESSION_TOKEN": "t", "AWS_REGION": "r1"},
-    "old token": {**KEYS_IN_ENVIRONMENT, "AWS_SESSION_TOKEN": "t", "AWS_SECURITY_TOKEN": "old"},
-    "region": {"AWS_DEFAULT_REGION": "r2", "AWS_ENDPOINT_URL": "https://env.example"},
-    "empty": {"AWS_DEFAULT_REGION": "", "AWS_ACCESS_KEY_ID": "", "AWS_SESSION_TOKEN": "t"},
-    "no secret": {"AWS_ACCESS_KEY_ID": "AKIDENV"},
-    "only a secret": {"AWS_SECRET_ACCESS_KEY": "env-secret"},
-    "expiring": {**KEYS_IN_ENVIRONMENT, "AWS_CREDENTIAL_EXPIRATION": "2099-01-01T00:00:00Z"},
-    "a profile": {**KEYS_IN_ENVIRONMENT, "AWS_PROFILE": "p"},
-    "another default": {"AWS_DEFAULT_PROFILE": "p"},
-    "no effect": {**KEYS_IN_ENVIRONMENT, "AWS_CA_BUNDLE": "/nonexistent", "AWS_MAX_ATTEMPTS": "9"},
-    "ignoring": {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
-}
-CONFIGS = {
-    "none": None,
-    "empty": "",
-    "region": "[default]\nregion = eu-1\noutput = json\n",
-    "keys": f"[default]\nregion = eu-1\n{KEYS.format('CONFIG')}aws_session_token = c\n"
-    "[profile p]\nregion = p-1\n",
-    "profile keys": f"[profile p]\nendpoint_url = https://p.example\n{KEYS.format('P')}",
-    "twice": "[default]\nregion = a\n[profile default]\nregion = b\n",
-    "quoted": f"[profile 'p']\nregion = q\n{KEYS.format('Q')}",
-    "odd section": f"[profiles p]\nregion = odd\n{KEYS.format('ODD')}",
-    "escaped": "[profile d\\efault]\nregion = escaped\n",
-    "general": f"[DEFAULT]\nregion = all\n[default]\n{KEYS.format('ALL')}",
-    "nested": "[default]\nregion = eu-1\ns3 =\n  addressing_style = path\n[profile p]\nregion =\n  a = b\n",
-    "services": "[default]\nservices = x\n[services x]\ns3 =\n  endpoint_url = https://s.example\n",
-    "ignoring": "[default]\nendpoint_url = https://e.example\nignore_configured_endpoint_urls = true\n",
-    "half": "[default]\naws_access_key_id = HALF\n",
-    "upper case": "[default]\nREGION = up\nAWS_ACCESS_KEY_ID = U\nAws_Secret_Access_Key = s\n",
-    "continued": f"[default]\nregion = eu-1\n  more\n{KEYS.format('MORE')}",
-    "broken": "[default\nregion",
-    "no section": "region = x\n",
-    "section twice": "[default]\nregion = a\n[default]\nregion = b\n",
-}
-SHARED = {
-    "none": None,
-    "keys": f"[default]\n{KEYS.format('SHARED')}\n[p]\n{KEYS.format('SP')}aws_session_token = sp\n",
-    "region": f"[default]\nregion = shared\n{KEYS.format('SR')}[p]\nregion = sp-1\n",
-    "half": "[default]\naws_access_key_id = HALF\n[p]\naws_secret_access_key = s\n",
-    "other key": f"[default]\n{KEYS.format('X')}x_security_token_expires = 2099-01-01T00:00:00Z\n",
-}
-OPTIONS = {
-    "plain": S3Options(),
-    "profile": S3Options(profile="p"),
-    "default profile": S3Options(profile="default"),
-    "unknown profile": S3Options(profile="nosuch"),
-    "given": S3Options(region="given", endpoint_url="https://given.example"),
-    "unsigned profile": S3Options(profile="p", no_sign_request=True),
-}
-SETUPS = [
-    *((environment, "none", "none", options) for environment in ENVIRONMENTS for options in OPTIONS),
-    *(("nothing", config, "none", options) for config in CONFIGS for options in ("plain", "profile")),
-    *(("keys", config, "keys", "plain") for config in CONFIGS),
-    *(("nothing", "keys", shared, options) for shared in SHARED for options in OPTIONS),
-    *(("nothing", "none", shared, options) for shared in SHARED for options in ("plain", "profile")),
-    *(("region", config, "region", "default profile") for config in CONFIGS),
-]
-IN_ANY_CASE = {
-    ("nothing", "none", "none", "plain"),
-    ("keys", "none", "none", "plain"),
-    ("session", "none", "none", "plain"),
-    ("no effect", "none", "none", "plain"),
-    ("keys", "none", "none", "given"),
-    ("nothing", "keys", "none", "plain"),
-    ("nothing", "none", "keys", "profile"),
-    ("nothing", "keys", "keys", "profile"),
-    ("nothing", "profile keys", "none", "profile"),
-    ("keys", "region", "keys", "plain"),
-    ("region", "keys", "region", "default profile"),
-}
-"""Setups that need no botocore; what most users have."""
 
 
-@pytest.mark.parametrize("setup", SETUPS, ids=", ".join)
-def test_settings_read_without_botocore_equal_those_of_botocore(
-    setup: tuple[str, str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "environment",
+    [
+        KEYS_IN_ENVIRONMENT,
+        {**KEYS_IN_ENVIRONMENT, "AWS_SESSION_TOKEN": "t", "AWS_DEFAULT_REGION": "r1"},
+        {**KEYS_IN_ENVIRONMENT, "AWS_SESSION_TOKEN": "t", "AWS_SECURITY_TOKEN": "old"},
+    ],
+    ids=["keys", "session", "old token"],
+)
+def test_keys_in_the_environment_need_no_botocore(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    environment, config, shared, given = setup
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name, value in ENVIRONMENTS[environment].items():
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    for variable, text in (
-        ("AWS_CONFIG_FILE", CONFIGS[config]),
-        ("AWS_SHARED_CREDENTIALS_FILE", SHARED[shared]),
-    ):
-        path = tmp_path / variable
-        monkeypatch.setenv(variable, str(path))
-        if text is not None:
-            path.write_text(text)
-    options = OPTIONS[given]
-    static = setup_of(options, os.environ)
-    assert static is not None or setup not in IN_ANY_CASE
-    if static is None:
-        return
-    monkeypatch.setattr("stacpull.aws_credentials.static_setup", lambda *_, **__: None)
-    assert asyncio.run(resolved(options)) == static
-
-
-@pytest.mark.parametrize("name", ["boto.cfg", "/etc/boto.cfg"])
-def test_an_old_boto_file_is_left_to_botocore(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / name.removeprefix("/etc/")
-    monkeypatch.setattr("stacpull.aws_settings._BOTO_FILES", (str(path),))
-    environment = {
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }
-    assert setup_of(S3Options(), environment) == (AwsSettings(), None)
-    path.write_text(f"[Credentials]\n{KEYS.format('BOTO')}")
-    assert setup_of(S3Options(), environment) is None
-    assert setup_of(S3Options(), environment | KEYS_IN_ENVIRONMENT) is not None
-
-
-def test_metadata_services_that_are_allowed_are_left_to_botocore(tmp_path: Path):
-    environment = {
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }
-    assert setup_of(S3Options(), environment, allow_instance_metadata=True) is None
-    keys = environment | KEYS_IN_ENVIRONMENT
-    assert setup_of(S3Options(), keys, allow_instance_metadata=True) is not None
+    aws = AwsCredentials(AwsSettings())
+    monkeypatch.setattr(aws, "_read", lambda: pytest.fail("botocore was asked"))
+    found = asyncio.run(aws.frozen())
+    monkeypatch.setattr("stacpull.aws_credentials._only_in_environment", lambda _: None)
+    assert found == asyncio.run(AwsCredentials(AwsSettings()).frozen())
+    assert found is not None
 
 
 # Services that are never requested. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.
@@ -424,25 +307,3 @@ def test_metadata_services_are_requested_only_if_allowed(
     outcome, addresses = probed[[param.values[0] for param in SCENARIOS].index(scenario)]
     assert outcome.startswith(output)
     assert addresses == tried
-
-
-def test_a_run_that_ends_before_a_thread_is_free_leaves_no_coroutine() -> None:
-    async def work() -> None:
-        raise AssertionError("it was to be cancelled")
-
-    async def main() -> str:
-        free = threading.Event()
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        busy = asyncio.create_task(asyncio.to_thread(free.wait))
-        await asyncio.sleep(0)
-        coroutine = work()
-        waiting = asyncio.create_task(_apart(coroutine))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        free.set()
-        await busy
-        return inspect.getcoroutinestate(coroutine)
-
-    assert asyncio.run(main()) == inspect.CORO_CLOSED

@@ -118,13 +118,11 @@ EXAMPLES: dict[str, str] = {
     "stacpull_raster/tiff/gdal_metadata.py:[0-9]{1,5}": "12",
     "stacpull_raster/tiff/gdal_metadata.py:_ENTITY": "a&lt;&#x41;&#65;b",
     "sigv4.py:_PLAIN_KEY": "a/b_c.0-1~tif",
-    "aws_settings.py:_PLAIN_NAME": "user.name@host+1-a_b",
-    "aws_settings.py:_PLAIN_SECTION": "a = b !#c&d",
     "transfer/local.py:[?#]": "file:///a?b#c",
     "transfer/local.py:_RANGE": "bytes=0-12",
     "transfer/checks.py:_MARKUP": " \t\n<html>",
-    "s3_endpoint.py:_HOST_LIKE": "a-bucket-0",
-    "s3_endpoint.py:REGION": "eu-central-1",
+    "transfer/s3_transport.py:_HOST_LIKE": "a-bucket-0",
+    "transfer/s3_transport.py:_REGION": "eu-central-1",
     "urls.py:_UNSAFE": "a b",
 }
 

@@ -23,10 +23,9 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.redact import href_hash
-from stacpull.s3_endpoint import Correction, correction_of, endpoint_of
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.s3_transport import S3Transport, may_sign, split_s3_url
+from stacpull.transfer.s3_transport import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})
@@ -95,10 +94,10 @@ def test_requests_that_are_signed(
 REGION_HEADER = {"x-amz-bucket-region": "eu-west-1"}
 MALFORMED = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"
 LESSONS = [
-    (301, REGION_HEADER, b"", Correction(region="eu-west-1")),
-    (307, REGION_HEADER, b"", Correction(region="eu-west-1")),
-    (400, {}, MALFORMED, Correction(region="eu-west-1")),
-    (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", Correction(expired=True)),
+    (301, REGION_HEADER, b"", "eu-west-1"),
+    (307, REGION_HEADER, b"", "eu-west-1"),
+    (400, {}, MALFORMED, "eu-west-1"),
+    (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", "expired"),
     (400, {"x-amz-bucket-region": "us-east-1"}, b"<Error><Code>InvalidToken</Code></Error>", None),
     (301, {}, b"<Error><Code>PermanentRedirect</Code></Error>", None),
     (403, REGION_HEADER, b"", None),
@@ -107,13 +106,14 @@ LESSONS = [
     (301, {"x-amz-bucket-region": "evil.example/x"}, b"", None),
     (301, {"x-amz-bucket-region": "a@evil"}, b"", None),
     (301, {"x-amz-bucket-region": "x" * 65}, b"", None),
-    (400, {}, b"<Error><Code>ExpiredToken</Code><Region>#/</Region></Error>", Correction(expired=True)),
+    (400, {}, b"<Error><Code>ExpiredToken</Code><Region>#/</Region></Error>", "expired"),
+    (400, {}, b"<!DOCTYPE a><Error><Code>ExpiredToken</Code></Error>", None),
 ]
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "expected"), LESSONS)
 def test_corrections_after_a_rejection(
-    status: int, headers: dict[str, str], body: bytes, expected: Correction | None
+    status: int, headers: dict[str, str], body: bytes, expected: str | None
 ):
     assert correction_of(status, headers, body, "us-east-1") == expected
 
@@ -175,20 +175,20 @@ async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
         return await response.read(1 << 20)
 
 
-@pytest.mark.parametrize("key", ODD_KEYS)
 @pytest.mark.parametrize("token", [None, "a/session+token=="])
-def test_signed_keys_of_every_kind(key: str, token: str | None):
+def test_signed_keys_of_every_kind(token: str | None):
     async def act(opened: Client, replica: S3Replica) -> None:
-        assert await read(opened, f"s3://data/{key}") == OBJECTS["data"][key]
+        for key in ODD_KEYS:
+            assert await read(opened, f"s3://data/{key}") == OBJECTS["data"][key]
 
     given = Given(replace(KEYS, token=token))
     on_replica(access(session_token=token), act, given=given)
 
 
-@pytest.mark.parametrize("key", ODD_KEYS)
-def test_anonymous_keys_of_every_kind(key: str):
+def test_anonymous_requests_have_no_signature():
     async def act(opened: Client, replica: S3Replica) -> None:
-        assert await read(opened, f"s3://data/{key}") == OBJECTS["data"][key]
+        for key in ODD_KEYS:
+            assert await read(opened, f"s3://data/{key}") == OBJECTS["data"][key]
         assert all("authorization" not in record.headers for record in replica.requests)
 
     on_replica(access(anonymous=True), act, S3Options(no_sign_request=True))
@@ -202,14 +202,6 @@ def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
         assert [record.status for record in replica.requests] == [301 if redirect else 400, 200, 200, 200]
 
     on_replica(access(region="eu-central-1", region_redirect=redirect), act)
-
-
-def test_a_configured_region_is_used_at_once():
-    async def act(opened: Client, replica: S3Replica) -> None:
-        await read(opened, "s3://data/./x")
-        assert [record.status for record in replica.requests] == [200]
-
-    on_replica(access(region="eu-central-1"), act, given=Given(region="eu-central-1"))
 
 
 def test_requester_pays_only_if_agreed():
@@ -246,16 +238,6 @@ def test_a_refused_anonymous_request_gives_advice(
         assert not failure.message.endswith("..")
 
     on_replica(access(), act, options, Given(credentials))
-
-
-def test_missing_buckets_and_keys_are_gone():
-    async def act(opened: Client, replica: S3Replica) -> None:
-        for url in ("s3://data/none", "s3://nobucket/k"):
-            with pytest.raises(TransferError) as caught:
-                await read(opened, url)
-            assert caught.value.failure.kind is FailureKind.GONE
-
-    on_replica(access(), act)
 
 
 # Fetching objects, and resuming under If-Match.
@@ -381,16 +363,6 @@ def test_slow_down_is_throttling_even_with_403():
 
     slow = Reply(403, {}, b"<Error><Code>SlowDown</Code></Error>")
     on_origin(lambda _: slow, act, Given(None))
-
-
-def test_the_signed_host_equals_the_sent_host():
-    async def act(opened: Client, served: Origin) -> None:
-        await read(opened, "s3://data/it's%20$1")
-        (request,) = served.requests
-        assert request.path == "/data/it%27s%2520%241"
-        assert request.headers["host"] == served.url.removeprefix("http://")
-
-    on_origin(Thing(b"x"), act, Given())
 
 
 @dataclass

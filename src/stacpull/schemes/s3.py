@@ -53,6 +53,6 @@ class S3(Scheme):
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects below a prefix (ListObjectsV2)."""
-        from stacpull.transfer.listing import list_prefix  # noqa: PLC0415 - only where S3 is used
+        from stacpull.transfer.s3_listing import list_prefix  # noqa: PLC0415 - only where S3 is used
 
         return await list_prefix(client, prefix)

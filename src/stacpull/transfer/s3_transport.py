@@ -8,10 +8,8 @@ Each request needs three decisions. Each is a pure function here:
 - The signature: `may_sign`. A bucket that a redirect names was not chosen by the user. Requests to it are
   signed (and charged to the user's account) only if the user configured the bucket, its endpoint or a
   profile.
-- The correction: `s3_endpoint.correction_of`. The response to a wrong region is 301 without Location, or 400;
-  the response to expired credentials is 400. Each is corrected once, and the request is sent again.
-
-The message of a denied request says what to configure.
+- The correction: `correction_of`. The response to a wrong region is 301 without Location, or 400; the
+  response to expired credentials is 400. Each is corrected once, and the request is sent again.
 
 The signed request is sent unchanged: the URL is encoded here, once, and `host` is sent as signed. S3 servers
 ignore `If-Range`, so it becomes `If-Match` (or `If-Unmodified-Since`), which they answer with 412.
@@ -21,12 +19,14 @@ Source: Amazon S3 API Reference, GetObject and "Error responses"; S3 User Guide,
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Final, Literal, NamedTuple
+from urllib.parse import quote, urlsplit
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from msgspec.structs import replace
 
@@ -39,7 +39,6 @@ from stacpull.hosts import default_port, origin_text
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.transport import (
-    BufferedResponse,
     RenamedResponse,
     Request,
     Response,
@@ -47,74 +46,38 @@ from stacpull.net.transport import (
     TransferError,
     Transport,
 )
-from stacpull.s3_document import read_document
-from stacpull.s3_endpoint import (
-    CORRECTABLE,
-    DEFAULT_REGION,
-    Endpoint,
-    correction_of,
-    endpoint_of,
-)
-from stacpull.sigv4 import Credentials, SignedFields, Signer, encode_key
+from stacpull.sigv4 import Credentials, SignedFields, encode_key, signed_fields
 
 _BUCKETS = 64
 """Buckets with prepared requests."""
 _FORBIDDEN = 403
+_CORRECTABLE = frozenset({301, 307, 400})
+"""Statuses of replies to requests that were sent to another region, or signed with expired credentials."""
+_REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
+"""A valid region. A server may name it, and it becomes part of a host name."""
+_DEFAULT_REGION: Final = "us-east-1"
+_HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_MOST_ELEMENTS = 100_000
+"""The most elements of an XML document: a list of a thousand objects has 12,000."""
 
 
-class _SentRequest(NamedTuple):
-    """A request that the fast path has sent: its endpoint, credentials, and the context of its response."""
+class Endpoint(NamedTuple):
+    """The endpoint of a bucket: `origin` is scheme and authority, `path` precedes the key (with `/`)."""
+
+    origin: str
+    host: str
+    path: str
+    region: str
+
+
+class _Prepared(NamedTuple):
+    """What the GET requests for objects of a bucket have in common, for one second."""
 
     endpoint: Endpoint
     credentials: Credentials | None
-    context: AbstractAsyncContextManager[Response]
-
-
-class _PlainGets:
-    """Prepares GET requests for the objects of one bucket. Common parts are computed once per second.
-
-    Args:
-        endpoint: The endpoint of the bucket.
-        credentials: The credentials; None for anonymous requests.
-        fields: The fields to sign.
-        signer: Signs the requests.
-        now: Returns the time in the format of signatures.
-        opened: See `Rewritten.opened`.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        credentials: Credentials | None,
-        fields: dict[str, str],
-        *,
-        signer: Signer,
-        now: Callable[[], str],
-        opened: Callable[
-            [Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]
-        ],
-    ) -> None:
-        self.endpoint = endpoint
-        self.credentials = credentials
-        self._fields = fields
-        self._signer = signer
-        self._now = now
-        self._opened = opened
-        self._date = ""
-        self._signed: SignedFields
-
-    def rewritten(self, key: str) -> Rewritten:
-        """Return the request for an object."""
-        endpoint, credentials = self.endpoint, self.credentials
-        path = endpoint.path + encode_key(key)
-        if credentials is None:
-            return Rewritten(endpoint.origin + path, self._fields, "", self._opened)
-        date = self._now()
-        if date != self._date:
-            self._date = date
-            self._signed = self._signer.signed_fields(self._fields, credentials, endpoint.region, date=date)
-        signed = self._signed
-        return Rewritten(endpoint.origin + path, signed.headers, signed.authorize("GET", path), self._opened)
+    date: str
+    fields: Mapping[str, str]
+    signed: SignedFields | None
 
 
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
@@ -126,22 +89,41 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """
     bucket, _, key = url[len("s3://") :].partition("/")
     if not bucket or not (key or bare) or not _is_unicode(url):
-        failure = Failure(
-            FailureKind.SCHEME, f"The href {url} does not name an S3 object; it needs a bucket and a key."
-        )
-        raise TransferError(failure)
+        message = f"The href {url} does not name an S3 object; it needs a bucket and a key."
+        raise TransferError(Failure(FailureKind.SCHEME, message))
     return bucket, key
 
 
 def _is_unicode(url: str) -> bool:
     """Return False for bytes that are not UTF-8, which a redirect may contain."""
-    if url.isascii():
-        return True
-    try:
-        url.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return url.isascii() or not any("\ud800" <= character <= "\udfff" for character in url)
+
+
+def endpoint_of(
+    bucket: str,
+    region: str,
+    endpoint_url: str | None,
+    style: Literal["auto", "path", "virtual"] = "auto",
+) -> Endpoint:
+    """Return the endpoint for requests to a bucket.
+
+    A name that is not a valid host label (dots, upper case, hostile names) is put into the path, regardless
+    of `style`. Dots are allowed in the host if `style` is "virtual", but the TLS certificate will not cover
+    them.
+    """
+    suffix = ".cn" if region.startswith("cn-") else ""
+    scheme, _, path, _, _ = parts = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
+    port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
+    name = parts.hostname or ""
+    host = (f"[{name}]" if ":" in name else name) + port
+    base = path.rstrip("/") + "/"
+    plain = bucket.replace(".", "-") if style == "virtual" else bucket
+    virtual = style == "virtual" or (style == "auto" and endpoint_url is None)
+    if virtual and _HOST_LIKE.fullmatch(plain):
+        host = f"{bucket}.{host}"
+    else:
+        base += quote(bucket, safe="-_.~") + "/"
+    return Endpoint(f"{scheme}://{host}", host, base, region)
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
@@ -152,32 +134,71 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
     return not redirected or configured or bucket in options.buckets
 
 
+def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> str | None:
+    """Return what to correct in a request to `region`: another region, or "expired" credentials."""
+    if status not in _CORRECTABLE:
+        return None
+    stated = read_xml(body)
+    named = headers.get("x-amz-bucket-region") or text_in(stated, "Region")
+    if named != region and _REGION.fullmatch(named):
+        return named
+    return "expired" if text_in(stated, "Code") == "ExpiredToken" else None
+
+
+def read_xml(data: bytes) -> Element | None:
+    """Return the root of a document, with names without their namespaces; None if it is not valid.
+
+    A document type declaration is refused, so there are no entities to expand.
+    """
+    parser = XMLParser(target=_Elements())  # noqa: S314 -- see above
+    try:
+        parser.feed(data)
+        root: Element = parser.close()
+    except (ParseError, ValueError, LookupError):  # LookupError: an unknown encoding
+        return None
+    return root
+
+
+class _Elements(TreeBuilder):
+    _count = 0
+
+    def start(self, tag: str, attributes: dict[str, str], /) -> Element:
+        self._count += 1
+        if self._count > _MOST_ELEMENTS:
+            raise ValueError("it has too many elements")
+        return super().start(tag.rpartition("}")[2], attributes)
+
+    def end(self, tag: str, /) -> Element:
+        return super().end(tag.rpartition("}")[2])
+
+    def doctype(self, *_: object) -> None:
+        raise ValueError("it has a document type declaration")
+
+
+def text_in(element: Element | None, name: str) -> str:
+    """Return the text of the first child with that name; empty if there is none."""
+    return "" if element is None else element.findtext(name) or ""
+
+
 class S3Transport:
-    """Sends requests for `s3://` URLs through another transport, signed or anonymous."""
+    """Sends requests for `s3://` URLs through another transport, signed or anonymous.
+
+    Args:
+        http: The underlying transport; its owner closes it.
+        credentials: The credentials and settings.
+        options: The user's options for S3.
+        clock: The time of signatures.
+    """
 
     def __init__(
-        self,
-        http: Transport,
-        credentials: AwsCredentials,
-        options: S3Options,
-        *,
-        clock: Clock,
+        self, http: Transport, credentials: AwsCredentials, options: S3Options, *, clock: Clock
     ) -> None:
-        """Create the transport. Nothing is sent before the first request.
-
-        Args:
-            http: the underlying transport; its owner closes it.
-            credentials: the credentials and settings.
-            options: the user's options for S3.
-            clock: the time of signatures.
-        """
         self._http = http
         self._credentials = credentials
         self._options = options
         self._clock = clock
-        self._signer = Signer()
         self._endpoints = Recent[str, Endpoint]()
-        self._gets = Recent[str, _PlainGets](_BUCKETS)
+        self._prepared = Recent[str, _Prepared](_BUCKETS)
         self._date = (0, "")
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
@@ -186,79 +207,85 @@ class S3Transport:
         known = self._credentials.known(signing=False)
         if not bucket or not key or known is None or not _is_unicode(url):
             return None
-        settings, credentials = known
-        if may_sign(bucket, settings, self._options, redirected=redirected):
+        if may_sign(bucket, known[0], self._options, redirected=redirected):
             known = self._credentials.known(signing=True)
             if known is None:
                 return None
-            credentials = known[1]
+        settings, credentials = known
         endpoint = self._endpoint_of(bucket, settings)
-        gets = self._gets.get(bucket)
-        if gets is None or gets.endpoint is not endpoint or gets.credentials is not credentials:
-            _, fields = self._fields({}, endpoint, credentials)
-            opened = partial(self._opened, endpoint, credentials)
-            gets = self._gets[bucket] = _PlainGets(
-                endpoint, credentials, fields, signer=self._signer, now=self._now, opened=opened
-            )
-        return gets.rewritten(key)
-
-    def _opened(
-        self,
-        endpoint: Endpoint,
-        credentials: Credentials | None,
-        request: Request,
-        context: AbstractAsyncContextManager[Response],
-    ) -> AbstractAsyncContextManager[Response]:
-        return self._exchange(request, _SentRequest(endpoint, credentials, context))
+        date = "" if credentials is None else self._now()
+        prepared = self._prepared.get(bucket)
+        if (
+            prepared is None
+            or prepared.date != date
+            or prepared.endpoint is not endpoint
+            or prepared.credentials is not credentials
+        ):
+            fields: Mapping[str, str] = self._fields({}, endpoint, credentials)[1]
+            signed = None
+            if credentials is not None:
+                signed = signed_fields(fields, credentials, endpoint.region, date)
+                fields = signed.headers
+            prepared = self._prepared[bucket] = _Prepared(endpoint, credentials, date, fields, signed)
+        path, signed = endpoint.path + encode_key(key), prepared.signed
+        return Rewritten(
+            endpoint.origin + path,
+            prepared.fields,
+            "" if signed is None else signed.authorize("GET", path),
+            partial(self._exchange, prepared),
+        )
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send `request`, and again if the response names another region or the credentials were renewed.
 
         Raises:
-            TransferError: as `Transport.open`; SCHEME if the URL names no object.
-            CredentialsError: credentials are configured but cannot be loaded.
+            TransferError: As `Transport.open`; SCHEME if the URL names no object.
+            CredentialsError: Credentials are configured but cannot be loaded.
         """
-        return self._exchange(request, None)
+        return self._exchange(None, request, None)
 
     @asynccontextmanager
-    async def _exchange(self, request: Request, sent: _SentRequest | None) -> AsyncIterator[Response]:
-        """Send `request`, unless the fast path has sent it, and repeat it after a correction.
-
-        Raises:
-            TransferError: as `Transport.open`; SCHEME if the URL names no object.
-            CredentialsError: credentials are configured but cannot be loaded.
-        """
+    async def _exchange(  # noqa: C901 -- the order is the story
+        self,
+        prepared: _Prepared | None,
+        request: Request,
+        sending: AbstractAsyncContextManager[Response] | None,
+    ) -> AsyncIterator[Response]:
+        """Send `request`, unless the fast path has sent it (`prepared`); repeat it after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
-        if sent is not None:
-            endpoint, credentials, sending = sent
+        if prepared is not None:
+            endpoint, credentials = prepared.endpoint, prepared.credentials
         else:
             endpoint = self._endpoint_of(bucket, settings)
             credentials = await self._credentials.frozen() if signing else None
-            sending = self._http.open(self._request(request, endpoint, key, credentials))
         for attempt in (1, 2, 3):
+            if sending is None:
+                sending = self._http.open(self._request(request, endpoint, key, credentials))
             is_answered = False
             try:
                 async with sending as response:
                     is_answered = True
-                    if response.status not in CORRECTABLE and response.status != _FORBIDDEN:
+                    if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
                         yield RenamedResponse(request.url, response)
                         return
                     refusal = await buffered(request.url, response)
             except TransferError as error:
-                if is_answered:
+                if is_answered or settings.endpoint_url or error.failure.kind is not FailureKind.NETWORK:
                     raise
-                raise _naming_endpoint_option(error, bucket, settings) from error
+                advice = f"If the bucket {bucket} is at another service, set --endpoint-url."
+                failure = replace(error.failure, message=f"{error.failure.message} {advice}")
+                raise TransferError(failure) from error
+            sending = None
             correction = correction_of(refusal.status, refusal.headers, refusal.body, endpoint.region)
             if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
                 break
-            if correction.region:
-                endpoint = self._remember(bucket, settings, correction.region)
+            if correction != "expired":
+                endpoint = self._remember(bucket, settings, correction)
             elif credentials is not None:
                 credentials = await self._credentials.renew(credentials)
-            sending = self._http.open(self._request(request, endpoint, key, credentials))
-        if refusal.status == _FORBIDDEN and _is_denial(refusal):
+        if refusal.status == _FORBIDDEN and text_in(read_xml(refusal.body), "Code") in {"", "AccessDenied"}:
             advice = _advice(self._options, may_sign=signing, signed=credentials is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
         yield refusal
@@ -277,17 +304,14 @@ class S3Transport:
     async def close(self) -> None:
         """Do nothing: the owner of the underlying transport closes it."""
 
+    def _endpoint_of(self, bucket: str, settings: AwsSettings) -> Endpoint:
+        known = self._endpoints.get(bucket)
+        return known or self._remember(bucket, settings, settings.region or _DEFAULT_REGION)
+
     def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
-        """Store the region of `bucket` and return its endpoint."""
         endpoint = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
         self._endpoints[bucket] = endpoint
         return endpoint
-
-    def _endpoint_of(self, bucket: str, settings: AwsSettings) -> Endpoint:
-        """Return the known endpoint of `bucket`."""
-        return self._endpoints.get(bucket) or self._remember(
-            bucket, settings, settings.region or DEFAULT_REGION
-        )
 
     def _request(
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
@@ -295,21 +319,31 @@ class S3Transport:
         path, query = endpoint.path + encode_key(key), request.query
         rest, fields = self._fields(request.headers, endpoint, credentials)
         if credentials is not None:
-            fields = self._signer.sign(
-                request.method, path, fields, credentials, endpoint.region, date=self._now(), query=query
-            )
+            signed = signed_fields(fields, credentials, endpoint.region, self._now())
+            fields = {**signed.headers, "Authorization": signed.authorize(request.method, path, query)}
         url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
         return request._replace(url=url, headers={**rest, **fields})
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the header fields of a request: the unsigned and the signed ones."""
-        rest, fields = _headers_for_s3(headers)
-        fields["host"] = endpoint.host
+        """Return the header fields of a request, translated for S3: the unsigned and the signed ones."""
+        rest: dict[str, str] = {}
+        signed: dict[str, str] = {"host": endpoint.host}
+        for name, value in headers.items():
+            lower = name.lower()
+            if lower == "if-range":
+                # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
+                signed["if-unmodified-since" if " " in value else "if-match"] = value
+            elif lower == "range" or lower.startswith(("if-", "x-amz-")):
+                signed[lower] = value
+            elif lower != "host":
+                rest[name] = value
+        if "range" not in signed:
+            signed["x-amz-checksum-mode"] = "ENABLED"
         if credentials is not None and self._options.request_payer:
-            fields["x-amz-request-payer"] = "requester"
-        return rest, fields
+            signed["x-amz-request-payer"] = "requester"
+        return rest, signed
 
     def _now(self) -> str:
         """Return the time in the format of signatures, computed once per second."""
@@ -317,32 +351,6 @@ class S3Transport:
         if second != self._date[0]:
             self._date = (second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
         return self._date[1]
-
-
-def _naming_endpoint_option(error: TransferError, bucket: str, settings: AwsSettings) -> TransferError:
-    """Return `error`; if Amazon could not be reached, with the option for another service."""
-    if settings.endpoint_url is not None or error.failure.kind is not FailureKind.NETWORK:
-        return error
-    text = f"{error.failure.message} If the bucket {bucket} is at another service, set --endpoint-url."
-    return TransferError(replace(error.failure, message=text))
-
-
-def _headers_for_s3(headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split header fields into unsigned and signed ones, and translate them for S3."""
-    rest: dict[str, str] = {}
-    signed: dict[str, str] = {}
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower == "if-range":
-            # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
-            signed["if-unmodified-since" if " " in value else "if-match"] = value
-        elif lower == "range" or lower.startswith(("if-", "x-amz-")):
-            signed[lower] = value
-        elif lower != "host":
-            rest[name] = value
-    if "range" not in signed:
-        signed["x-amz-checksum-mode"] = "ENABLED"
-    return rest, signed
 
 
 def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
@@ -359,8 +367,3 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
         f"{refused}. A redirect led there, so requests are signed only if it is configured: "
         "name the bucket, its --endpoint-url or a profile"
     )
-
-
-def _is_denial(refusal: BufferedResponse) -> bool:
-    """Return True if a rejection states no other reason than that access is denied."""
-    return not refusal.body or read_document(refusal.body).fields.get("Code") == "AccessDenied"
