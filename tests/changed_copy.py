@@ -55,10 +55,7 @@ class ChangedCopy:
 
     def publish(self, name: str, module: str) -> None:
         """Make an asynchronous function public, in `stacpull` and as a blocking call in `stacpull.sync`."""
-        self.insert(
-            "__init__.py", f"    from {module} import {name} as {name}\n", before="    from stacpull."
-        )
-        self.insert("__init__.py", f'    "{module}": ("{name}",),\n', before='    "stacpull.')
+        self.insert("__init__.pyi", f"from {module} import {name} as {name}\n", before="from stacpull.")
         self.insert("sync.py", f"from {module} import {name} as published\n", before="from stacpull.errors")
         self.insert("sync.py", f'    "{name}",\n', before='    "plan",')
         self.insert("sync.py", f"{name} = _blocking(published)\n", before="plan = _blocking")

@@ -137,7 +137,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
 """The packages beside `stacpull`, and the modules of `stacpull` that each may import ("": its front).
 
 `stacpull` imports none of them: it finds their commands by entry points, and names their functions as text.
-(`stacpull/__init__.py` imports them for type checkers only.)
+(`stacpull/__init__.pyi` names them for type checkers.)
 """
 COMMANDS_MAY_IMPORT = frozenset(
     {
@@ -266,7 +266,7 @@ def import_violations(module: Module, root_name: str, packages: frozenset[str]) 
         if top == root_name:
             if name in now or target not in DEFERRED.get(module.package, ()):
                 yield from package_violations(module.package, target, packages)
-        elif top in NEIGHBOURS and module.package != "__init__":
+        elif top in NEIGHBOURS:
             yield f"{module.package} must not import {top}: it is a package beside this one"
         elif module.package not in LIBRARIES.get(top, {module.package}):
             yield f"{module.package} must not import {top}"
@@ -401,17 +401,6 @@ def violations(root: Path) -> list[str]:
 
 def test_imports_follow_the_table_of_packages() -> None:
     assert violations(PACKAGE) == []
-
-
-def test_stacpull_imports_its_neighbours_for_type_checkers_only() -> None:
-    front = ast.parse((PACKAGE / "__init__.py").read_text())
-    front.body = [node for node in front.body if not is_for_type_checkers(node)]
-    names = imported(Module(Path("__init__.py"), "", front), "stacpull")
-    assert {name.partition(".")[0] for name in names} & NEIGHBOURS.keys() == set()
-
-
-def is_for_type_checkers(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def test_the_list_of_modules_that_use_files_is_complete() -> None:

@@ -33,7 +33,7 @@ from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
 from stacpull.urls import gate_name, has_same_origin_text, same_site
 
-OK = frozenset({200, 206})
+OK: frozenset[int] = frozenset({200, 206})
 
 _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
