@@ -15,8 +15,8 @@ from mkdocs.structure.files import File, Files
 
 import stacpull
 from stacpull import errors
-from stacpull.cli.help_option import EVERY
 from stacpull.cli.main import COMMANDS, cli
+from stacpull.cli.printing import EVERY
 from stacpull.config.options import Option, Options, Output, S3Options, declared
 from stacpull.selection import Selection
 from stacpull_trace.trace_options import TraceOptions

@@ -51,7 +51,7 @@ _MODULES = (
     "stacpull.cli.plan_command",
     "stacpull.cli.progress",
     "stacpull.cli.resume_command",
-    "stacpull.cli.running",
+    "stacpull.cli.signals",
     "stacpull.cli.status_command",
     "stacpull.cli.verify_command",
     "stacpull.engine.api",

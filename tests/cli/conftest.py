@@ -106,7 +106,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     for name in ("mirror", "plan", "resume", "retry", "collections", "classes"):
         setattr(module, name, asynchronous(name))
     states = types.ModuleType("stacpull.engine.mirror_status")
-    for name in ("status", "failures", "source_of"):
+    for name in ("status", "failures"):
         setattr(states, name, lambda *given, _name=name: library.answer(_name, *given))
     for one in (module, states):
         monkeypatch.setitem(sys.modules, one.__name__, one)

@@ -44,9 +44,7 @@ def size(session, dest):
     report = session.run_cancelled(mirror_size(dest))
     return session.finish(report, [f"{report.files} files, {report.bytes} bytes"])
 '''
-ENTRY = (
-    '    "size": _LazyCommand("stacpull.cli.size_command:size", "Print how large the mirror in DEST is."),\n'
-)
+ENTRY = '    "size": (f"{_CLI}size_command:size", "Print how large the mirror in DEST is."),\n'
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +54,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.add("engine/mirror_size.py", MODULE)
     copy.insert("reports.py", REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
-    lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.py": 2, "sync.py": 3}
+    lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 3}
     assert copy.changed == lines
     copy.add("cli/size_command.py", COMMAND)
-    copy.insert("cli/main.py", ENTRY, before='    "verify": _LazyCommand(')
+    copy.insert("cli/main.py", ENTRY, before='    "verify": (')
     assert copy.changed == {**lines, "cli/size_command.py": None, "cli/main.py": 1}
     return copy
 

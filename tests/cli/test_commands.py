@@ -155,23 +155,19 @@ def test_plan_without_a_destination(stacpull_command: Command, library: Library)
 
 
 @pytest.mark.parametrize("name", ["resume", "retry"])
-def test_continuing_a_run_uses_the_built_in_key_of_its_source(
-    stacpull_command: Command, library: Library, name: str, monkeypatch: pytest.MonkeyPatch
+def test_continuing_a_run_passes_on_the_given_options(
+    stacpull_command: Command, library: Library, name: str
 ) -> None:
-    monkeypatch.setenv("MLHUB_API_KEY", "k")
-    library.answers["source_of"] = "https://api.radiant.earth/mlhub/v1"
     library.answers[name] = mirror_report()
     assert stacpull_command(name, "out", "--concurrency", "3").code == 0
     (dest,), how = library.only_call(name)
     assert dest == Path("out")
-    assert how["options"].query == {"key": Secret("k")}
     assert how["options"].concurrency == 3
     assert isinstance(how["stop"], asyncio.Event)
 
 
 def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Library) -> None:
     """It printed `complete: 0 of 0 files`, and the bytes of a page that it read."""
-    library.answers["source_of"] = "http://s"
     library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0)
     assert stacpull_command("retry", "m").out == "out dir: nothing is left to retry.\n"
     library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0, items_failed=1)
@@ -204,7 +200,7 @@ def test_continuing_a_run_ignores_the_selection_of_the_config_file(
     stacpull_command: Command, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLHUB_API_KEY", "k")
-    library.answers |= {"source_of": "http://s", "resume": mirror_report()}
+    library.answers["resume"] = mirror_report()
     assert stacpull_command("resume", "out", "--config", BIGEARTHNET).code == 0
     options = library.only_call("resume")[1]["options"]
     assert options == Options(query={"key": Secret("k")}, credential_names=("MLHUB_API_KEY",))

@@ -29,7 +29,9 @@ def test_options_are_grouped_with_examples_at_the_end(stacpull_command: Command)
     assert shown == ["Options", *GROUPS, "Examples"]
 
 
-@pytest.mark.parametrize("name", [name for name in main.COMMANDS if name not in {"serve", "credentials"}])
+@pytest.mark.parametrize(
+    "name", [name for name in main.COMMANDS if name not in {"serve", "credentials", "completion"}]
+)
 def test_every_command_has_an_example_that_begins_with_its_name(stacpull_command: Command, name: str) -> None:
     examples = stacpull_command(name, "--help").out.partition("Examples:\n")[2]
     assert examples.startswith(f"  stacpull {name}")

@@ -54,7 +54,6 @@ def test_error_messages_reach_the_terminal_without_control_characters(
 def test_text_of_a_source_reaches_the_terminal_without_escape_sequences(
     library: Library, stacpull_command: Callable[..., Ran], command: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
-    library.answers["source_of"] = "http://s"
     library.answers[command[0]] = mirror_report(state="interrupted", reason="gone\x1b[2J\x9b2J\r\u202ehome")
     ran = stacpull_command(*command, *options)
     for text in (ran.out, ran.err):

@@ -22,13 +22,13 @@ COMMAND = str(Path(sys.executable).with_name("stacpull"))
 
 SCRIPT = """
 import sys, threading
-from stacpull.cli.progress import display
-from stacpull.cli.running import run
+from stacpull.cli.progress import Display
+from stacpull.cli.signals import run
 from stacpull.config.options import Output
 from stacpull.events import *
 from stacpull.models import FailureKind, ItemId
 
-show = display(Output(), source="http://user:secret@api.example.org/v1")
+show = Display(Output(), source="http://user:secret@api.example.org/v1")
 
 async def work(stop):
     import asyncio

@@ -9,15 +9,9 @@ import pytest
 from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
-from stacpull.cli.summary import (
-    ADVICE,
-    Failed,
-    mirror_lines,
-    plan_lines,
-    resumed_nothing,
-    selection_text,
-    status_lines,
-)
+from stacpull.cli.plan_command import plan_lines
+from stacpull.cli.status_command import selection_text, status_lines
+from stacpull.cli.summary import ADVICE, Failed, mirror_lines, resumed_nothing
 from stacpull.models import FailureKind
 from stacpull.reports import Disk, FailureRecord, HostPlan
 from stacpull.selection import Selection
@@ -198,7 +192,7 @@ def test_status_names_the_process_that_is_running() -> None:
         ({"items_unseen": 1}, "unseen   1 item that the source announced"),
         ({"items_left_out": {"label": 1200, "bbox": 34}}, "skipped  1,234 items (label: 1,200, bbox: 34)"),
         ({"assets_revalidated": 65}, "present  65 files already here, 65 of them checked, unchanged"),
-        ({"items_new": 2, "assets_skipped": 1}, "news     2 new items"),
+        ({"items_new": 2, "assets_skipped": 1}, "changes  2 new items"),
     ],
 )
 def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> None:

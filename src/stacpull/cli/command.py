@@ -10,17 +10,14 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from stacpull import arguments
-from stacpull.cli import printing
-from stacpull.cli.entry import mark_begun
-from stacpull.cli.help_option import EVERY, help_option
+from stacpull.cli import printing, signals
 from stacpull.cli.parameters import OptionParameter
-from stacpull.cli.printing import Verbosity
+from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
 from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option
 from stacpull.config.resolve import Resolved, resolve
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
     from stacpull.cli.progress import Display
 
 T = TypeVar("T")
-
-_OTHERS = "Options"
 
 _HINTS = {
     ("--dry-run", "--dryrun", "--simulate", "-n"): "use `stacpull plan` to see what a mirror would do",
@@ -69,13 +64,7 @@ class Report(Protocol):
 
 
 class CommandSession:
-    """One run of a command.
-
-    Args:
-        context: The context of click.
-        given: The options that were given.
-        noun: What the display calls assets.
-        source: SOURCE, if the command has one; its host is shown until it has answered.
+    """One run of a command: its context in click, the given options, and the display.
 
     Attributes:
         selection: What to mirror.
@@ -93,9 +82,9 @@ class CommandSession:
     @cached_property
     def show(self) -> Display:
         """The display on standard error, which starts when it is first used: a listener for events."""
-        from stacpull.cli.progress import display
+        from stacpull.cli.progress import Display
 
-        return display(self.output, noun=self._noun, source=self.source)
+        return Display(self.output, noun=self._noun, source=self.source)
 
     def close(self) -> None:
         """Remove the display, if there is one."""
@@ -104,9 +93,7 @@ class CommandSession:
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
-        from stacpull.cli.running import run
-
-        return run(start, self.show)
+        return signals.run(start, self.show)
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it.
@@ -114,9 +101,7 @@ class CommandSession:
         Raises:
             InterruptedRunError: A signal cancelled it.
         """
-        from stacpull.cli.running import run
-
-        return run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
+        return signals.run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
 
     def finish(
         self, report: Report, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
@@ -131,6 +116,7 @@ class CommandSession:
             on_stderr: True to print the lines on standard error, because standard output has other data.
             beside_json: True to print them with --json as well, on standard error.
         """
+        lines = list(lines)
         if not self.output.quiet and (on_stderr or beside_json or not self.output.json):
             for line in lines:
                 if on_stderr or self.output.json:
@@ -141,13 +127,12 @@ class CommandSession:
             printing.json_line(report.to_json())
         code: int = getattr(report, "exit_code", 0)
         if code and self.output.quiet:
-            headline = next(iter(lines), "")
-            click.echo(f"stacpull: {printing.plain(headline)}", err=True)
+            click.echo(f"stacpull: {printing.plain(''.join(lines[:1]))}", err=True)
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
         """Print a result: a JSON document with --json, otherwise lines."""
-        mark_begun()
+        signals.mark_begun()
         if self.output.json:
             printing.json_line(document)
         else:
@@ -155,11 +140,7 @@ class CommandSession:
 
 
 class Command(click.Command):
-    """A command whose help shows its options in groups, and examples at the end.
-
-    Args:
-        examples: Command lines without `stacpull`.
-    """
+    """A command whose help shows its options in groups, and `examples` (without `stacpull`) at the end."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
         super().__init__(*args, **more | {"add_help_option": False})
@@ -169,8 +150,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # so that this method words the error
-        own = [param for param in self.params if isinstance(param, OptionParameter) and param.option]
-        bare = {param.opts[0]: param.option.bare for param in own if param.option and param.option.bare}
+        own = [param.option for param in self.params if isinstance(param, OptionParameter) and param.option]
+        bare = {f"--{option.name}": option.bare for option in own if option.bare}
         if "--yes" in args and bare.keys() & args:  # the older way to confirm --prune
             args, bare = [arg for arg in args if arg != "--yes"], {"--prune": "remove"}
         try:
@@ -192,29 +173,27 @@ class Command(click.Command):
     def _hint(self, name: str) -> str | None:
         """Return what to use instead of an option that does not exist here, if that is known."""
         hint = next((hint for names, hint in _HINTS.items() if name in names), None)
-        arguments = [param.name for param in self.params if isinstance(param, click.Argument)]
+        places = [param.name for param in self.params if isinstance(param, click.Argument)]
         if hint is not None and "second argument" in hint:
-            return hint if arguments[1:2] == ["dest"] else None
+            return hint if places[1:2] == ["dest"] else None
         if hint is not None:
             named = re.findall(r"(?<![\w`])--?[\w-]+", hint)
             options = {name for param in self.params for name in param.opts}
             return hint if not named or named[0] in options else None
-        elsewhere = {f"-{one.short}": one for one in BY_NAME.values()}.get(name) or BY_NAME.get(
-            name.removeprefix("--no-").removeprefix("--")
-        )
-        if elsewhere is None or "dest" not in arguments or "source" in arguments:
-            return None
-        return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
+        is_option = name.removeprefix("--no-").removeprefix("--") in BY_NAME
+        if places == ["dest"] and (is_option or name in {f"-{one.short}" for one in OPTIONS}):
+            return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
+        return None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
-        every = ctx.meta.get(EVERY)
+        titles = ("Options", *GROUPS)
         grouped: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None and (every or getattr(parameter, "is_brief", True)):
-                grouped.setdefault(getattr(parameter, "group", _OTHERS), []).append(record)
-        for title in sorted(grouped, key=_order):
+            if record is not None and (ctx.meta.get(EVERY) or getattr(parameter, "is_brief", True)):
+                grouped.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for title in sorted(grouped, key=lambda title: titles.index(title) if title in titles else 99):
             with formatter.section(title):
                 formatter.write_dl(grouped[title])
 
@@ -229,16 +208,8 @@ class Command(click.Command):
                 formatter.write("".join(f"  stacpull {example}\n" for example in self.examples))
 
 
-def _order(title: str) -> int:
-    return GROUPS.index(title) if title in GROUPS else -1 if title == _OTHERS else len(GROUPS)
-
-
 def command(
-    name: str,
-    *params: click.Parameter,
-    examples: Sequence[str] = (),
-    noun: str = "files",
-    source: Callable[[Path], str] | None = None,
+    name: str, *params: click.Parameter, examples: Sequence[str] = (), noun: str = "files"
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
 
@@ -249,8 +220,6 @@ def command(
         params: Its parameters: options that `config` reads (`cli.parameters`), and parameters of its own.
         examples: Command lines without `stacpull`.
         noun: What the display calls assets.
-        source: Returns SOURCE from the directory of the ledger, for the credentials of a service known by
-            it. None for a command that has the argument SOURCE, or no source.
     """
     own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = tuple(param.option for param in params if isinstance(param, OptionParameter) and param.option)
@@ -265,16 +234,14 @@ def command(
             mine = {name: raw.pop(name) for name in own}
             config = toml.given(raw.get("config"), [option.name for option in options])
             for param in places:
-                _fill(mine, param, config, context)
-            known = mine.get("source")
-            if source is not None:
-                work = mine["dest"]
-                if isinstance(work, str):  # a bucket
-                    work = resolve(_flags(raw), options=options, config=config).options.work
-                known = None if work is None else source(work)
-            session = CommandSession(
-                context, given_by(context, raw, source=known, options=options, config=config), noun, known
-            )
+                place = str(param.name)
+                if mine[place] is None and place in config.places:
+                    mine[place] = param.type_cast_value(context, config.places[place].read(arguments.text))
+                if mine[place] is None and not str(param.metavar).startswith("["):
+                    raise click.MissingParameter(ctx=context, param=param)
+            source = mine.get("source")
+            given = given_by(context, raw, source=source, options=options, config=config)
+            session = CommandSession(context, given, noun, source)
             try:
                 return function(session, **mine)
             finally:
@@ -284,19 +251,6 @@ def command(
         return Command(name, callback=callback, params=list(params), help=help_, examples=examples)
 
     return decorate
-
-
-def _fill(mine: dict[str, Any], param: click.Parameter, config: toml.Config, context: click.Context) -> None:
-    """Take SOURCE or DEST from the config file if it was not given."""
-    name = str(param.name)
-    if mine[name] is None and name in config.places:
-        mine[name] = param.type_cast_value(context, config.places[name].read(arguments.text))
-    if mine[name] is None and not str(param.metavar).startswith("["):
-        raise click.MissingParameter(ctx=context, param=param)
-
-
-def _flags(raw: Mapping[str, object]) -> dict[str, object]:
-    return {name.replace("_", "-"): value for name, value in raw.items()}
 
 
 def given_by(
@@ -312,7 +266,7 @@ def given_by(
     Args:
         context: The context of click.
         raw: The values of the flags, by the names of the parameters.
-        source: SOURCE, for the credentials of a service that is known by it.
+        source: SOURCE, if the command has one.
         options: The options that the command takes.
         config: The content of the config file, if it was read already.
 
@@ -321,7 +275,7 @@ def given_by(
         CredentialsError: A variable that a credential needs is not set.
     """
     verbosity = context.ensure_object(Verbosity)
-    flags = _flags(raw)
+    flags = {name.replace("_", "-"): value for name, value in raw.items()}
     verbosity.verbose = max(verbosity.verbose, int(str(flags.get("verbose") or 0)))
     flags["quiet"] = verbosity.quiet or flags.get("quiet")
     flags["verbose"] = verbosity.verbose or None

@@ -1,9 +1,7 @@
 """The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
-Imports take most of the first quarter of a second. A signal in that time ends the process with the exit code
-of an interruption, and prints that nothing was started. It does not raise KeyboardInterrupt, which Python
-would turn into a RuntimeError while a class is being made. (Before this module Python itself starts up, and
-answers SIGINT with a traceback and exit code 1.)
+Imports take most of the first quarter of a second. (Before this module Python itself starts up, and answers
+SIGINT with a traceback and exit code 1.)
 """
 
 from __future__ import annotations
@@ -15,23 +13,16 @@ import io
 import os
 import signal
 import sys
-from contextlib import suppress
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from stacpull.cli import signals
 from stacpull.system import GARBAGE_AFTER, require_posix
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_has_begun = False
-_INTERRUPTED = 130
-"""`errors.InterruptedRunError.exit_code`, which would have to be imported."""
-_MISUSED = 2
-"""`errors.UsageError.exit_code`, likewise."""
-_NOT_WRITTEN = 5
-"""`errors.DestinationError.exit_code`, likewise."""
-_NOTHING_BEGUN = b"stacpull: Interrupted before anything started.\n"
+_MISUSED, _NOT_WRITTEN = 2, 5
+"""Exit codes of `errors.UsageError` and `DestinationError`, which would have to be imported."""
 
 
 def main() -> NoReturn:
@@ -42,8 +33,8 @@ def main() -> NoReturn:
         sys.stderr.write(f"stacpull: {problem}\n")
         sys.exit(_MISUSED)
     _use_utf8()
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    for number in signals.SIGNALS:
+        signal.signal(number, signals.leave)
     output = _open_streams()
     gc.set_threshold(GARBAGE_AFTER)
     sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
@@ -53,16 +44,12 @@ def main() -> NoReturn:
         code = execute()
         sys.stdout.flush()
     finally:  # the exit code stands: a signal that comes now does not change it
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in signals.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
     if output.problem is not None and output.problem.errno != errno.EPIPE:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
         code = code or _NOT_WRITTEN
-    _exit(code)
-
-
-def _exit(code: int) -> NoReturn:
-    """End the process at once: the interpreter would free every object first, which takes 50 ms."""
+    # The process ends at once: the interpreter would free every object first, which takes 50 ms.
     atexit._run_exitfuncs()  # noqa: SLF001 -- what sys.exit calls, too
     sys.stderr.flush()
     os._exit(code)
@@ -71,7 +58,7 @@ def _exit(code: int) -> NoReturn:
 def _use_utf8() -> None:
     """Restart Python in UTF-8 mode where it would encode file names otherwise.
 
-    Ids of items become names of files and may be of any language. Python uses UTF-8 by itself, also in the
+    IDs of items become names of files and may be of any language. Python uses UTF-8 by itself, also in the
     POSIX locale, unless `PYTHONUTF8=0` is set or the locale has another encoding. What is
     printed keeps the encoding of the locale.
     """
@@ -80,19 +67,6 @@ def _use_utf8() -> None:
     encoding = sys.stdout.encoding if sys.stdout is not None else "ascii"
     os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - this very process
-
-
-def mark_begun() -> None:
-    """Let a signal that comes now, or after the command has done its work, end the process silently."""
-    global _has_begun  # noqa: PLW0603 - handlers of signals belong to the process
-    _has_begun = True
-
-
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    if not _has_begun:
-        with suppress(OSError):
-            os.write(2, _NOTHING_BEGUN)
-    os._exit(_INTERRUPTED)
 
 
 class _StandardStream(io.FileIO):

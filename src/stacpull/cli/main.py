@@ -8,82 +8,42 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import click
+from click.shell_completion import get_completion_class
 
 from stacpull import __version__, entry_points
-from stacpull.cli.help_option import EVERY, help_option
-from stacpull.cli.printing import Verbosity, plain
+from stacpull.cli.printing import EVERY, Verbosity, help_option, plain
 from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause
 from stacpull.spelling import similar
 
-
-class _LazyCommand(NamedTuple):
-    """The location of a command (`module:attribute`), and its line of help: `--help` imports no command.
-
-    A command of a neighbouring package has None: its entry point says where it is (`entry_points`).
-    """
-
-    target: str | None
-    help: str
-
-
-COMMANDS: dict[str, _LazyCommand] = {
-    "mirror": _LazyCommand(
-        "stacpull.cli.mirror_command:mirror", "Mirror the selected items of SOURCE into DEST."
-    ),
-    "plan": _LazyCommand(
-        "stacpull.cli.plan_command:plan", "Show what a mirror would do, without downloading."
-    ),
-    "collections": _LazyCommand(
-        "stacpull.cli.collections_command:collections", "List the collections of SOURCE."
-    ),
-    "classes": _LazyCommand(
-        "stacpull.cli.collections_command:classes", "List the label classes of a collection."
-    ),
-    "headers": _LazyCommand(
-        None,
-        "Read only the headers of COG and TIFF assets, as a table.",
-    ),
-    "resume": _LazyCommand("stacpull.cli.resume_command:resume", "Resume the unfinished run in DEST."),
-    "retry": _LazyCommand("stacpull.cli.resume_command:retry", "Retry the failed assets of DEST."),
-    "status": _LazyCommand(
-        "stacpull.cli.status_command:status", "Show the state of DEST; safe while a mirror is running."
-    ),
-    "verify": _LazyCommand(
-        "stacpull.cli.verify_command:verify",
+_CLI = "stacpull.cli."
+COMMANDS: dict[str, tuple[str | None, str]] = {
+    "mirror": (f"{_CLI}mirror_command:mirror", "Mirror the selected items of SOURCE into DEST."),
+    "plan": (f"{_CLI}plan_command:plan", "Show what a mirror would do, without downloading."),
+    "collections": (f"{_CLI}collections_command:collections", "List the collections of SOURCE."),
+    "classes": (f"{_CLI}collections_command:classes", "List the label classes of a collection."),
+    "headers": (None, "Read only the headers of COG and TIFF assets, as a table."),
+    "resume": (f"{_CLI}resume_command:resume", "Resume the unfinished run in DEST."),
+    "retry": (f"{_CLI}resume_command:retry", "Retry the failed assets of DEST."),
+    "status": (f"{_CLI}status_command:status", "Show the state of DEST; safe while a mirror is running."),
+    "verify": (
+        f"{_CLI}verify_command:verify",
         "Check the files in DEST against the ledger; optionally repair them.",
     ),
-    "failures": _LazyCommand(
-        "stacpull.cli.status_command:failures", "List every asset of DEST that failed, and why."
-    ),
-    "export": _LazyCommand(
-        None,
-        "Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.",
-    ),
-    "report": _LazyCommand(
-        None,
-        "Write an HTML page about DEST: contents, sizes, runs, failures.",
-    ),
-    "trace": _LazyCommand(
-        None,
-        "Trace the scenes behind the pixels of an area, day by day.",
-    ),
-    "credentials": _LazyCommand(None, "List the credential profiles, or check one."),
-    "serve": _LazyCommand(
-        None,
-        "Run a replica of a service on this machine, for trials and tests.",
-    ),
-    "demo": _LazyCommand(
-        None,
-        "Try stacpull on a replica of a real service, without an account.",
-    ),
-    "completion": _LazyCommand(
-        "stacpull.cli.completion:completion", "Print the completion script of a shell."
-    ),
+    "failures": (f"{_CLI}status_command:failures", "List every asset of DEST that failed, and why."),
+    "export": (None, "Turn DEST into an index, training shards, a TorchGeo tree or a table of labels."),
+    "report": (None, "Write an HTML page about DEST: contents, sizes, runs, failures."),
+    "trace": (None, "Trace the scenes behind the pixels of an area, day by day."),
+    "credentials": (None, "List the credential profiles, or check one."),
+    "serve": (None, "Run a replica of a service on this machine, for trials and tests."),
+    "demo": (None, "Try stacpull on a replica of a real service, without an account."),
+    "completion": (f"{_CLI}main:completion", "Print the completion script of a shell."),
 }
-"""Every command of this distribution, in the order of `--help`."""
+"""Every command of this distribution, in the order of `--help`: its location and its line of help.
+
+The location of a neighbour's command is in its entry point (`entry_points`).
+"""
 _GROUP = "stacpull.commands"
 
 
@@ -92,17 +52,17 @@ class _LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)
-        return [name for name, entry in COMMANDS.items() if entry.target or name in installed]
+        return [name for name, (target, _) in COMMANDS.items() if target or name in installed]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            command = entry_points.load(_GROUP, cmd_name)
-        elif entry.target is None:
+        target, _ = COMMANDS.get(cmd_name, (None, ""))
+        if target is not None:
+            module, _, attribute = target.partition(":")
+            command = getattr(importlib.import_module(module), attribute)
+        elif cmd_name in COMMANDS:
             command = entry_points.require(_GROUP, cmd_name, f"The command {cmd_name!r}")
         else:
-            module, _, attribute = entry.target.partition(":")
-            command = getattr(importlib.import_module(module), attribute)
+            command = entry_points.load(_GROUP, cmd_name)
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(
@@ -115,7 +75,7 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
         if ctx.meta.get(EVERY):
             names = [name for name in entry_points.names(_GROUP, everywhere=True) if name not in COMMANDS]
             loaded = {name: self.get_command(ctx, name) for name in names}
@@ -159,6 +119,19 @@ def cli(context: click.Context, quiet: bool, verbose: int) -> None:
 
 
 cli.params.append(help_option("Show this message; `--help all` also lists the commands of other packages."))
+
+
+@click.command("completion", epilog="Example: stacpull completion bash >> ~/.bashrc")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    For bash, in ~/.bashrc: eval "$(stacpull completion bash)"
+    """
+    script = get_completion_class(shell)
+    if script is None:
+        raise UsageError(f"There is no completion for {shell}: use bash, zsh or fish.")
+    click.echo(script(cli, {}, "stacpull", "_STACPULL_COMPLETE").source())
 
 
 def execute(arguments: Sequence[str] | None = None) -> int:

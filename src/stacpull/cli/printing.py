@@ -1,4 +1,4 @@
-"""Prints lines and JSON, and formats sizes, rates and durations."""
+"""Prints lines, JSON and help; formats sizes, rates and durations."""
 
 from __future__ import annotations
 
@@ -47,6 +47,33 @@ class Verbosity:
     def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
         self.quiet = quiet
         self.verbose = verbose
+
+
+# --- help ---
+
+EVERY = "stacpull.every_option"
+"""Whether help shows everything (`--help all`), in `Context.meta`."""
+
+
+def help_option(text: str) -> click.Option:
+    """Return the option `--help [all]`."""
+
+    def show(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+        if value is not None and not context.resilient_parsing:
+            context.meta[EVERY] = value == "all"
+            click.echo(context.get_help())
+            context.exit()
+
+    return click.Option(
+        ["-h", "--help"],
+        is_flag=False,
+        flag_value="",
+        metavar="[all]",
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help=text,
+    )
 
 
 # --- numbers ---

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,22 +10,9 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.mirror_command import run_mirroring
 from stacpull.cli.summary import mirror_lines, resumed_nothing
-from stacpull.reports import MirrorReport
 
 
-def _source_of(work: Path) -> str:
-    from stacpull.engine.mirror_status import source_of
-
-    return source_of(work)
-
-
-@command(
-    "resume",
-    parameters.dest(),
-    *parameters.of("resume"),
-    examples=["resume s2"],
-    source=_source_of,
-)
+@command("resume", parameters.dest(), *parameters.of("resume"), examples=["resume s2"])
 def resume(session: CommandSession, dest: Path) -> int:
     """Resume the unfinished run in DEST.
 
@@ -36,7 +21,9 @@ def resume(session: CommandSession, dest: Path) -> int:
     """
     from stacpull.engine import api
 
-    report = _continued(session, dest, api.resume)
+    report = run_mirroring(
+        session, lambda stop: api.resume(dest, options=session.options, on_event=session.show, stop=stop)
+    )
     if report.nothing_to_resume:
         return session.finish(report, resumed_nothing(report), beside_json=True)
     return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
@@ -48,7 +35,6 @@ def resume(session: CommandSession, dest: Path) -> int:
     *parameters.of("retry"),
     click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
     examples=["retry s2", "retry s2 --ordered"],
-    source=_source_of,
 )
 def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
     """Retry the failed assets of DEST.
@@ -59,15 +45,12 @@ def retry(session: CommandSession, dest: Path, ordered: bool) -> int:
     """
     from stacpull.engine import api
 
-    report = _continued(session, dest, api.retry, ordered=ordered)
+    report = run_mirroring(
+        session,
+        lambda stop: api.retry(
+            dest, ordered=ordered, options=session.options, on_event=session.show, stop=stop
+        ),
+    )
     if report.state == "complete" and not (report.assets_planned or report.items_failed):
         return session.finish(report, [f"{report.dest}: nothing is left to retry."], beside_json=True)
     return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
-
-
-def _continued(
-    session: CommandSession, dest: Path, work: Callable[..., Coroutine[Any, Any, MirrorReport]], **how: bool
-) -> MirrorReport:
-    return run_mirroring(
-        session, lambda stop: work(dest, options=session.options, on_event=session.show, stop=stop, **how)
-    )

@@ -19,7 +19,6 @@ import msgspec
 from stacpull import entry_points
 from stacpull.aws_settings import with_active_endpoints
 from stacpull.config import credentials, toml
-from stacpull.config.environment import completed
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
@@ -56,7 +55,7 @@ def resolve(
     Args:
         flags: Raw values by kebab name, and `config`, the path of a config file. None and () mean that an
             option is not set.
-        source: The SOURCE, for the credentials of services that are known by it.
+        source: The SOURCE: a key in it replaces one of the config file.
         environ: The environment; None for the environment of the process.
         options: The options of the command. A config file may have more: `mirror` uses the selection in it,
             and `resume` ignores it.
@@ -78,7 +77,7 @@ def resolve(
                 group[option.target] = _read(option, setting)
     known = _credentials(settings.get("header"), config, source, variables)
     s3 = {name.removeprefix("s3."): values[Options].pop(name) for name in [*values[Options]] if "s3." in name}
-    given = completed(Options(**values.pop(Options), **known, s3=S3Options(**s3)), source or "", variables)
+    given = Options(**values.pop(Options), **known, s3=S3Options(**s3))
     return Resolved(
         Selection(**values.pop(Selection)),
         _with_profile(given, settings.get("credentials"), variables),

@@ -40,20 +40,6 @@ def _opened_run(dest: DestAddress) -> Iterator[tuple[Connection, Mapping[str, An
         yield db, run
 
 
-def source_of(work: Path) -> str:
-    """Return the source of a mirror, without credentials. Only its ledger is read.
-
-    Args:
-        work: The directory of the ledger.
-
-    Raises:
-        NotAMirrorError, DestinationError: As for `status`.
-    """
-    dest = DestAddress(work)
-    with _opened_run(dest) as (_, run):
-        return str(run["source"])
-
-
 def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     """Return the state of the mirror at `dest`, also during a run and right after one was killed.
 

@@ -12,13 +12,13 @@ import pytest
 
 from stacpull import runtime
 from stacpull.cli.progress import Display
-from stacpull.cli.running import run
+from stacpull.cli.signals import run
 from stacpull.config.options import Output
 from stacpull.errors import InterruptedRunError
 
 STUBBORN = """
 import asyncio, sys
-from stacpull.cli.running import run
+from stacpull.cli.signals import run
 
 async def never_ends(stop=None):
     print("ready", flush=True)
@@ -53,7 +53,7 @@ def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> Non
 
 BLOCKED = """
 import asyncio, re, sys
-from stacpull.cli.running import run
+from stacpull.cli.signals import run
 
 async def blocks(stop=None):
     print("ready", flush=True)
