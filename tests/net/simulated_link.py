@@ -199,7 +199,6 @@ class Simulation:
         self._end()
 
     def _break(self) -> None:
-        self.gate.count_failure()
         self._end()
 
     # The answer.
@@ -240,7 +239,7 @@ class Simulation:
     def _came(self, sent: Sent, portion: int) -> None:
         self._count(portion / 65536)
         if sent.size > _PIECE and (sent.uncounted >= _PIECE or not sent.left):
-            self.gate.piece(sent.uncounted)
+            self.gate.received(sent.uncounted, is_piece=True)
             sent.uncounted = 0
         if sent.left:
             self._portion(sent)
@@ -253,19 +252,17 @@ class Simulation:
 class Steady(Gate):
     """A gate with a fixed limit, to compare with `auto`."""
 
-    __slots__ = ()
-
     def throttled(self, retry_after: float | None) -> None:
         limit = self.limit
         super().throttled(retry_after)
-        self.limit = self._limit.limit = limit
+        self.limit = limit
 
-    def _change(self) -> None:
-        self._limit.limit = self.limit
+    def _end_round(self, now: float) -> None:
+        self._start_round(now)
 
 
 def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
     """Return a factory of gates with this fixed limit, or (None) of adaptive ones."""
     if limit is None:
         return lambda clock: Gate("host", WORKERS, clock)
-    return lambda clock: Steady("host", limit, clock, limit, set_by_user=True)
+    return lambda clock: Steady("host", limit, clock, limit, is_fixed=True)

@@ -68,7 +68,7 @@ def open_pool(
 
         whole = AdoptingFetcher(shared, network.client, destination, checksum=checksum)
     if (clips := clipping(clip)) is not None:
-        whole = clips.fetcher(fetcher, whole, parts, network.events.warn)
+        whole = clips.fetcher(fetcher, whole, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
     if whole is shared and isinstance(web, WebTransport) and not (limits.on_bytes or limits.on_requests):
         fast = partial(FastPath, network.client, web, shared)

@@ -19,12 +19,10 @@ from stacpull.hosts import literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
-from stacpull.net.gate import Gates
+from stacpull.net.gate import Gates, Limits
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
-from stacpull.net.limits import Limits
 from stacpull.net.logins.registry import Logins
-from stacpull.net.notices import NetworkEvents
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
@@ -60,8 +58,8 @@ class Network(msgspec.Struct, frozen=True):
     """The allowed addresses; worker processes use the same."""
     share: Share
     """The limits of each process."""
-    events: NetworkEvents
-    """The events of the network."""
+    warn: Callable[[str], None]
+    """Called with warnings for the user."""
     clock: Clock
     """The clock of the run."""
     logins: Logins | None = None
@@ -132,22 +130,26 @@ async def open_network(
     of_schemes = {name: scheme.transport(setup) for name, scheme in SCHEMES.items() if scheme.is_web}
     web = {name: transport for name, transport in of_schemes.items() if transport is not None}
     policy = policy or RetryPolicy(retries=options.retries)
-    counters, events = NetworkCounters(), NetworkEvents(on_notice)
+    counters = NetworkCounters()
+
+    def warn(text: str) -> None:
+        on_notice(Notice("warning", text))
+
     logins = None
     if options.filled_profile is not None:
-        logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, events.warn)
+        logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
     patience = _PATIENCE * options.stall_timeout
     slots = options.concurrency and share.slots
     client = Client(
         web,
-        Gates(share.per_host, slots, clock, patience=patience, events=events),
+        Gates(share.per_host, slots, clock, patience=patience, notify=on_notice),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
         source=address.url,
         limits=Limits(clock, byte_rate=options.limit_rate, request_rate=options.requests_per_second),
-        logged_in=None if logins is None else logins.transport_for,
+        logged_in=(lambda _: None) if logins is None else logins.transport_for,
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
     )
     reader = ApiReader(
@@ -158,10 +160,10 @@ async def open_network(
         credential_names=address.credential_names,
         wanted_variable=wanted_variable(urlsplit(address.url)),
         limit=options.max_page_size,
-        events=events,
+        warn=warn,
     )
     try:
-        yield Network(client, reader, secrets, policy, address, addresses, share, events, clock, logins, http)
+        yield Network(client, reader, secrets, policy, address, addresses, share, warn, clock, logins, http)
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets
         raise

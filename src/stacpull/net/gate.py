@@ -1,16 +1,24 @@
-"""Limits on the requests at once per host, and pauses for hosts that throttle or do not answer.
+"""Limits on the requests at once per host, pauses for hosts that throttle or do not answer, and rates.
 
-Each host has a gate with a number of permits. It starts at 16 and is adapted while running, up to the
-maximum (`net.limit`). `net.backoff` decides what failures
-of the host mean: that its gate closes for all workers for some time, that the limit is halved, or that the
-host is given up. The requests of such a host fail at once with DOWN. This module has the permits, and the
-requests that wait for one.
+Each host has a gate with a number of permits, which follows three rules:
+
+- It starts at 16 and doubles after each round (as many answers as permits), then grows by an eighth. It
+  only grows while all permits are in use.
+- If the first bytes of a round came twice as late as in the best round, the host has a queue: the limit falls
+  by a quarter. So a host that serves fewer requests well than many is not given many.
+- A host that throttles, or breaks some connections while it answers others, gets half. It then gets less than
+  it refused for a minute.
+
+    answering ──throttled──────────────────▶ closed for 1, 2, 4 … 60 s (or as the host asked), half the limit
+        │     ──some requests unanswered───▶ overloaded: half the limit, these failures are free
+        │     ──20 in a row unanswered─────▶ silent: as if throttled, these failures are free
+        │                                       └──after the patience──▶ given up: DOWN, a try per minute
+        └◀── an answer ends this; of overload it takes one failure off
 
 Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
-the one before. Taking a free permit of an open gate does not suspend. A released permit goes directly to the
-first waiter. If the gate is closed, the first waiter also waits for its opening on behalf of all. Waiting can
-be cancelled at any point without losing a permit or a turn. No task may hold a permit while it waits for
-another: with a limit of 4, four such workers would deadlock.
+the one before. Taking a free permit of an open gate does not suspend. Waiting can be cancelled at any point
+without losing a permit. No task may hold a permit while it waits for another: with a limit of 4, four such
+workers would deadlock.
 """
 
 from __future__ import annotations
@@ -23,27 +31,34 @@ from http import HTTPStatus
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from stacpull.caches import Recent
+from msgspec.structs import replace
+
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
-from stacpull.events import HostProgress
+from stacpull.events import HostProgress, Notice
 from stacpull.hosts import forget_hosts
-from stacpull.models import Failure
-from stacpull.net.backoff import NO_FAILURES, GateAction, Unanswered, answered, throttled, unanswered
-from stacpull.net.limit import HostLimit
-from stacpull.net.notices import NetworkEvents
+from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
 MAX_REFUSALS = 50
 """Refusals (401, 403, a login page) by a host in a row that stop the run."""
+MAX_UNANSWERED = 20
+"""Unanswered requests in a row after which a host counts as silent."""
 
-_FIRST_LIMIT = 16
-_REPORTED_CHANGE = 0.6
-_LONG_PAUSE = 30.0
-_MANY_PAUSES = 5
+_FIRST_LIMIT, _FEW = 16, 4
+_ALL_IN_USE = 0.9
+_SLACK = 0.025
+"""Seconds that our own process may add to the time to the first byte."""
+_CEILING_SECONDS, _CEILING_PAUSES = 60.0, 40.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_RECENT = 30.0
+"""Seconds after an answer in which an unanswered request counts as overload."""
+_OVERLOADED = 3
+"""Unanswered minus answered requests from which the limit is lowered."""
+_LONG_PAUSE, _MANY_PAUSES = 30.0, 5
 """A warning says that the run waits for a host: after this many pauses in a row (31 s in total), or before a
 pause of `_LONG_PAUSE` seconds."""
-_LONGEST = 900.0
+_LONGEST_WAIT = 900.0
 """The longest pause that a host may ask for; a longer one ends the run with its own message (`net.retry`)."""
 _SILENCE = 120.0
 
@@ -59,41 +74,28 @@ class WaitingRequest(Protocol):
         """Called when it has a permit."""
         ...
 
-    def turned_away(self, given_up: TransferError | None = None) -> None:
-        """Called when the gate is closed, or the host is given up. It has no permit."""
+    def turned_away(self, given_up: TransferError) -> None:
+        """Called when the host is given up. It has no permit."""
         ...
 
 
-class _WaitingTask(asyncio.Future[bool]):
-    """The result is True with a permit. It is False for the first one at a closed gate: the watcher."""
-
+class _WaitingTask(asyncio.Future[None]):
     def is_over(self) -> bool:
         return self.done()
 
     def admitted(self) -> None:
-        self.set_result(True)
+        self.set_result(None)
 
-    def turned_away(self, given_up: TransferError | None = None) -> None:
-        if given_up is None:
-            self.set_result(False)
-        else:
-            self.set_exception(given_up)
+    def turned_away(self, given_up: TransferError) -> None:
+        self.set_exception(given_up)
 
 
 class Gate:
-    """The gate of one host. All methods belong to the event loop's thread.
+    """The gate of one host, called `host` in messages. All methods belong to the event loop's thread.
 
-    Args:
-        host: Its name, for messages.
-        maximum: The maximum of the limit.
-        clock: Measures time and sleeps.
-        first: The limit to start with.
-        patience: Seconds without an answer after which the host is given up.
-        set_by_user: True if the user set the limit: then only throttling lowers it.
-        on_change: Called with one sentence when the limit has changed.
-        on_closed: Called with the host's name and the seconds of the pause when the host throttles.
-        on_silent: Called with one sentence when the host does not answer, and when it is given up.
-        on_failures: Called when it has failures, so that it is not forgotten.
+    The limit starts at `first` and is at most `maximum`; only throttling lowers it if the user set it
+    (`is_fixed`). The host is given up after `patience` seconds without an answer. `notify` gets what the user
+    should know.
     """
 
     def __init__(
@@ -104,33 +106,35 @@ class Gate:
         first: int = _FIRST_LIMIT,
         *,
         patience: float = _SILENCE,
-        set_by_user: bool = False,
-        on_change: Callable[[str], None] = lambda _: None,
-        on_closed: Callable[[str, float], None] = lambda _host, _seconds: None,
-        on_silent: Callable[[str], None] = lambda _: None,
-        on_failures: Callable[[Gate], None] = lambda _: None,
+        is_fixed: bool = False,
+        notify: Callable[[Notice], None] = lambda _: None,
     ) -> None:
         self.host = host
         self.now = clock.monotonic
-        """Seconds on the clock that `succeeded` expects."""
-        self._limit = HostLimit(first, maximum, self.now, is_fixed=set_by_user)
-        self.limit = self._reported = self._limit.limit
-        """The number of permits."""
-        self._on_change = on_change
-        self._on_closed = on_closed
-        self._on_silent = on_silent
-        self._on_failures = on_failures
+        """The clock of `sent_at`: seconds, never going back."""
+        self._maximum = max(1, maximum)
+        self._is_fixed = is_fixed
         self._patience = patience
-        self._clock = clock
+        self._notify = notify
+        self.limit = max(1, min(first, self._maximum))
         self.in_use = 0
         """Permits in use."""
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self._queue: deque[WaitingRequest] = deque()
-        self._watcher: _WaitingTask | None = None
-        self._state = NO_FAILURES
-        self._answered_at = -math.inf
-        self._refusals = 0
+        self._opening: asyncio.TimerHandle | None = None
+        self._received = self._refusals = 0
+        self._is_long_wait_reported = False
+        # Failures.
+        self._pauses = self._unanswered = self._overload = 0
+        self._silent_since = 0.0
+        self._answered_at = self._lowered_at = -math.inf
+        self._given_up: Failure | None = None
+        # The current round, and what is known from earlier ones.
+        self._doubles = not is_fixed
+        self._quickest = math.inf
+        self._ceiling, self._ceiling_until = 0, 0.0
+        self._start_round(self.now())
 
     def __repr__(self) -> str:
         state = f"closed for {self.closed_for():.0f} s" if self.closed_until else "open"
@@ -142,30 +146,26 @@ class Gate:
         return len(self._queue)
 
     @property
-    def has_failures(self) -> bool:
-        """True if it is closed, or the host has failed since its last answer."""
-        return self._state is not NO_FAILURES or self.closed_for() > 0
-
-    @property
-    def pauses(self) -> int:
-        """Pauses in a row without an answer in between."""
-        return self._state.pauses
+    def is_needed(self) -> bool:
+        """True if it is in use or closed, or the host has failed since its last answer."""
+        return bool(self.in_use or self._queue or self._pauses or self._unanswered or self.closed_for())
 
     def progress(self) -> HostProgress:
         """Return the current state of the host."""
-        wait = self.closed_for()
-        waiting, received = len(self._queue), self._limit.bytes
-        return HostProgress(self.host, received, self.in_use, self.limit, waiting, wait)
+        waiting, closed = len(self._queue), self.closed_for()
+        return HostProgress(self.host, self._received, self.in_use, self.limit, waiting, closed)
+
+    # Permits.
 
     def closed_for(self) -> float:
         """Return the seconds until the gate opens; 0 if it is open."""
         if not self.closed_until:
             return 0.0
-        left = self.closed_until - self.now()
-        if left > 0:
-            return left
+        now = self.now()
+        if now < self.closed_until:
+            return self.closed_until - now
         self.closed_until = 0.0
-        self._limit.restart()
+        self._start_round(now)
         return 0.0
 
     def try_acquire(self) -> bool:
@@ -176,15 +176,14 @@ class Gate:
         return True
 
     def admit(self, request: WaitingRequest) -> bool:
-        """Admit a request, now or when it is its turn; return False if the gate is closed."""
+        """Admit a request, now or when it is its turn; return False if the host is given up."""
         if self.try_acquire():
             request.admitted()
-            return True
-        if self.closed_until and self.closed_for():
+        elif self._given_up is not None and self.closed_for():
             return False
-        self._queue.append(request)
-        if self.in_use < self.limit:
-            self._admit()  # the gate may have opened since `try_acquire`
+        else:
+            self._queue.append(request)
+            self._admit()
         return True
 
     async def acquire(self) -> None:
@@ -195,17 +194,16 @@ class Gate:
         """
         if self.try_acquire():
             return
-        self._refuse_if_given_up()
         turn = _WaitingTask()
-        self._queue.append(turn)
-        self._appoint_watcher()
-        self._admit()  # the gate may have opened since `try_acquire`
+        if not self.admit(turn) and self._given_up is not None:
+            raise TransferError(self._given_up)
         try:
-            while not await turn:
-                turn = self._queue[0] = self._watcher = _WaitingTask()
-                await self._watch()
+            await turn
         except BaseException:
-            self._leave(turn)
+            if turn in self._queue:
+                self._queue.remove(turn)
+            elif not turn.cancelled() and turn.exception() is None:
+                self.release()
             raise
 
     def release(self) -> None:
@@ -214,30 +212,43 @@ class Gate:
         if self._queue:
             self._admit()
 
-    def succeeded(self, sent_at: float, size: int = 0) -> None:
-        """Record a response with an accepted status. The rest of its body may still fail.
+    def _admit(self) -> None:
+        """Grant free permits to waiting requests. If the gate is closed, do so when it opens."""
+        if self.closed_until and (seconds := self.closed_for()):
+            if self._queue and self._opening is None:
+                self._opening = asyncio.get_running_loop().call_later(seconds, self._opened)
+            return
+        while self._queue and self.in_use < self.limit:
+            turn = self._queue.popleft()
+            if not turn.is_over():
+                self.in_use += 1
+                turn.admitted()
 
-        Args:
-            sent_at: When the request was sent, on the clock `now`.
-            size: Bytes of the body received so far.
-        """
+    def _opened(self) -> None:
+        self._opening = None
+        self._admit()
+
+    # Answers.
+
+    def succeeded(self, sent_at: float, size: int = 0) -> None:
+        """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
+        now = self.now()
         self._answered_at = sent_at
-        if self._state is not NO_FAILURES:
-            self._state = answered(self._state)
-        if self._limit.answered(sent_at, self.in_use, size):
-            self._change()
+        self._received += size
+        if self._unanswered or self._pauses or self._overload:
+            self._pauses = self._unanswered = 0
+            self._overload = max(0, self._overload - 1)
+            self._given_up = None
+        if sent_at >= self._round_began:  # else it measures another limit
+            self._answers += 1
+            self._waited += now - sent_at
+            self._count_turn(now)
 
     def finished(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
         """Record a complete response that was the requested one, and release its permit.
 
-        Args:
-            sent_at: When the request was sent, on the clock `now`.
-            size: Bytes of the body.
-            goes_on: True if the next request for the same object goes to this host, too: it may have the
-                permit.
-
-        Returns:
-            True if the permit is not released, but left to the next request.
+        If the next request for the object `goes_on` to this host, it may have the permit: then the result
+        is True, and the permit is not released.
         """
         self.succeeded(sent_at, size)
         self._refusals = 0
@@ -246,89 +257,18 @@ class Gate:
         self.release()
         return False
 
-    def received(self, size: int) -> None:
-        """Record a body of `size` bytes."""
-        self._limit.bytes += size
-
-    def piece(self, size: int) -> None:
-        """Record `size` bytes of a body that is read in pieces."""
-        if self._limit.piece(size, self.in_use):
-            self._change()
+    def received(self, size: int, *, is_piece: bool = False) -> None:
+        """Record `size` bytes of a body, or a piece of a long one."""
+        self._received += size
+        if is_piece:
+            self._count_turn(self.now())
 
     def reset_refusals(self) -> None:
         """Record that the body was the requested one and not a login page."""
         self._refusals = 0
 
-    def count_failure(self) -> None:
-        """Record a failure of the network or the server."""
-        self._limit.count_failure()
-
-    def unanswered(self, sent_at: float, failure: Failure) -> Failure:
-        """Record a request that the host did not answer. Its permit is still held.
-
-        Args:
-            sent_at: When the request was sent, on the clock `now`.
-            failure: Why there is no answer.
-
-        Returns:
-            The failure, which is free if the host is the cause and not the requested object; DOWN if the host
-            is given up.
-        """
-        self._limit.count_failure()
-        request = Unanswered(
-            self.host, failure, sent_at, self.now(), self._answered_at, self.in_use, self.closed_for() > 0
-        )
-        action = unanswered(self._state, request, self._patience)
-        self._carry_out(action)
-        if action.halves_limit and not action.pause:  # overloaded
-            self._report(f"{self.host} does not serve as many requests at once: {self.limit} from now on.")
-        if action.state.given_up is not None:
-            self._turn_away(action.state.given_up)
-        return action.failure or failure
-
-    def _carry_out(self, action: GateAction) -> bool:
-        """Carry out an action. Return True if it closed the gate."""
-        self._state = action.state
-        self._on_failures(self)
-        if action.warning:
-            self._on_silent(action.warning)
-        if action.halves_limit:
-            self._limit.throttled(action.pause)
-            self.limit = self._limit.limit
-        return self._close(action.pause)
-
-    def _turn_away(self, given_up: Failure) -> None:
-        """Fail all waiting requests except the watcher, which notices by itself that the host is given up."""
-        waiting, self._queue = self._queue, deque()
-        for turn in waiting:
-            if turn is self._watcher:
-                self._queue.append(turn)
-            elif not turn.is_over():
-                turn.turned_away(TransferError(given_up))
-
-    def _refuse_if_given_up(self) -> None:
-        if self._state.given_up is not None and self.closed_for():
-            raise TransferError(self._state.given_up)
-
-    def throttled(self, retry_after: float | None) -> None:
-        """Close the gate after the host throttled.
-
-        Args:
-            retry_after: Seconds to pause; None for a pause that doubles each time.
-        """
-        action = throttled(self._state, retry_after, is_closed=self.closed_for() > 0)
-        has_closed = self._carry_out(action)
-        if action.halves_limit:
-            pause = f"after a pause of {action.pause:.0f} s"
-            self._report(f"{self.host} throttles: {self.limit} requests at once, {pause}.")
-        if has_closed:
-            self._on_closed(self.host, action.pause)
-
     def count_refusal(self, status: int) -> None:
-        """Count a refusal.
-
-        Args:
-            status: 401 or 403, or 200 for a web page in place of the requested object.
+        """Count a refusal: 401 or 403, or 200 for a web page in place of the requested object.
 
         Raises:
             CredentialsError: It is the 50th refusal in a row.
@@ -341,84 +281,137 @@ class Gate:
                 "check the credentials, then resume."
             )
 
-    def _close(self, pause: float) -> bool:
-        """Close the gate for `pause` seconds. Return False if it is already closed for longer."""
-        until = self.now() + pause
-        if pause <= 0 or until <= self.closed_until:
-            return False
-        self.closed_until = until
-        self._appoint_watcher()
-        return True
+    # The limit.
 
-    def _admit(self) -> None:
-        """Grant free permits to waiting requests, unless there is a watcher, which does so later."""
-        if self._watcher is not None or (self.closed_until and self.closed_for()):
+    def _start_round(self, now: float) -> None:
+        self._round_began = now
+        self._turns = self._used = self._answers = 0
+        self._waited = 0.0
+
+    def _count_turn(self, now: float) -> None:
+        """Count an answer, or a piece of a long body: a round has as many as there are permits."""
+        self._turns += 1
+        self._used += self.in_use
+        if self._turns >= self.limit:
+            self._end_round(now)
+
+    def _end_round(self, now: float) -> None:
+        before = self.limit
+        mean = self._waited / self._answers if self._answers else 0.0
+        if self._answers:
+            self._quickest = min(self._quickest, mean)
+        if self._used >= _ALL_IN_USE * self.limit * self._turns:
+            if mean > 2 * self._quickest + _SLACK and not self._is_fixed:
+                self._doubles = False
+                self._quickest *= 1.02  # the route may have become longer
+                self.limit = max(min(self.limit, _FEW), self.limit * 3 // 4)
+            else:
+                grown = self.limit * 2 if self._doubles else self.limit + max(1, self.limit // 8)
+                most = self._maximum if now >= self._ceiling_until else self._ceiling - 1
+                self.limit = max(self.limit, min(grown, most))
+        self._start_round(now)
+        if self.limit > before:
+            self._admit()
+
+    def _halve(self, pause: float) -> None:
+        self._ceiling = max(2, self.limit)
+        self._ceiling_until = self.now() + max(_CEILING_SECONDS, _CEILING_PAUSES * pause)
+        self._doubles = False
+        self.limit = max(1, self.limit // 2)
+        self._start_round(self.now())
+
+    # Failures.
+
+    def throttled(self, retry_after: float | None) -> None:
+        """Close the gate after the host throttled, for as long as it asked or twice as long as before."""
+        if self.closed_for():  # the request was sent before the pause began
+            self._close(retry_after or 0.0)
             return
-        while self._queue and self.in_use < self.limit:
-            turn = self._queue.popleft()
-            if not turn.is_over():
-                self.in_use += 1
-                turn.admitted()
-
-    def _appoint_watcher(self) -> None:
-        """Make the first waiting request the watcher, which waits for a closed gate to open."""
-        if self._watcher is not None or not self.closed_for():
-            return
-        while self._queue:
-            first = self._queue[0]
-            if first.is_over():
-                self._queue.popleft()
-            elif isinstance(first, _WaitingTask):
-                self._watcher = first
-                first.turned_away()
-                return
-            else:  # a request of the fast path: a task of the general path waits instead
-                self._queue.popleft()
-                first.turned_away()
-
-    async def _watch(self) -> None:
-        while pause := self.closed_for():
-            self._refuse_if_given_up()
-            await self._clock.sleep(pause)
-        self._watcher = None
-        self._admit()
-
-    def _leave(self, turn: _WaitingTask) -> None:
-        """Remove a cancelled turn, and pass on its permit or its role as watcher."""
-        if self._watcher is turn:
-            self._watcher = None
-        if turn in self._queue:
-            self._queue.remove(turn)
-        elif not turn.cancelled() and turn.exception() is None:
-            self.in_use -= 1
-        self._appoint_watcher()
-        self._admit()
-
-    def _change(self) -> None:
-        """Apply the new limit."""
-        self.limit = self._limit.limit
-        self._admit()
-        base = self._limit.base
-        if not _REPORTED_CHANGE < base / self._reported < 1 / _REPORTED_CHANGE:
-            self._report(
-                f"{self.host}: {base} requests at once; it answers {self._limit.rate:,.0f} per second."
+        pause = _pause(self._pauses) if retry_after is None else retry_after
+        self._halve_and_close(pause)
+        text = f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
+        self._notify(Notice("debug", text))
+        is_long = _LONG_PAUSE <= pause <= _LONGEST_WAIT or self._pauses >= _MANY_PAUSES
+        if is_long and not self._is_long_wait_reported:
+            self._is_long_wait_reported = True
+            text = (
+                f"{self.host} is overloaded or wants fewer requests. The next request is in {pause:.0f} s. "
+                "If this lasts for a long time, the assets of this host fail."
             )
+            self._notify(Notice("warning", text))
 
-    def _report(self, sentence: str) -> None:
-        self._reported = self._limit.base
-        self._on_change(sentence)
+    def unanswered(self, sent_at: float, failure: Failure) -> Failure:
+        """Record that the request of `sent_at` got no answer because of `failure`. Its permit is still held.
+
+        Return the failure: free if the host is the cause and not the object; DOWN if it is given up.
+        """
+        now = self.now()
+        if not self._unanswered:
+            self._silent_since = now
+        self._unanswered += 1
+        if self._unanswered >= MAX_UNANSWERED:
+            return self._silent(now, failure)
+        if not failure.retryable or now - self._answered_at > _RECENT:
+            return failure
+        if sent_at >= self._lowered_at:  # else it is no evidence against the lower limit
+            if self.in_use <= 1:
+                return failure
+            self._overload += 1
+            if self._overload >= _OVERLOADED:
+                self._overload, self._lowered_at = 0, now
+                self._halve(0.0)
+                text = f"{self.host} does not serve as many requests at once: {self.limit} from now on."
+                self._notify(Notice("debug", text))
+            elif now - self._lowered_at > _RECENT:
+                return failure
+        return replace(failure, kind=FailureKind.THROTTLED, free=True)
+
+    def _silent(self, now: float, failure: Failure) -> Failure:
+        """Pause for a host that has not answered for some time; after the patience, give it up."""
+        is_closed = self.closed_for() > 0
+        left = self._silent_since + self._patience - now
+        if left > 0:
+            if not is_closed:
+                if not self._pauses:
+                    text = (
+                        f"{self.host} does not answer: retrying for {self._patience:.0f} s. {failure.message}"
+                    )
+                    self._notify(Notice("warning", text))
+                self._halve_and_close(min(_pause(self._pauses), left))
+            return replace(failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
+        if self._given_up is None:
+            message = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
+            self._given_up = replace(failure, kind=FailureKind.DOWN, message=message, retryable=False)
+            text = f"{message} Its assets are left for `resume`; everything else is fetched."
+            self._notify(Notice("warning", text))
+        if not is_closed:
+            self._close(_LONGEST_PAUSE)
+        waiting, self._queue = self._queue, deque()
+        for turn in waiting:
+            if not turn.is_over():
+                turn.turned_away(TransferError(self._given_up))
+        return self._given_up
+
+    def _halve_and_close(self, pause: float) -> None:
+        self._pauses += 1
+        self._halve(pause)
+        self._close(pause)
+
+    def _close(self, pause: float) -> None:
+        """Close the gate for `pause` seconds, unless it is already closed for longer."""
+        if pause > 0:
+            self.closed_until = max(self.closed_until, self.now() + pause)
+
+
+def _pause(earlier: int) -> float:
+    """Return the seconds of a pause after `earlier` ones in a row."""
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(earlier, 16))
 
 
 class Gates:
-    """The gates of all hosts.
+    """The gates of all hosts, with at most `per_host` requests at once to each.
 
-    Args:
-        per_host: The most requests at once to one host.
-        concurrency: The most requests at once in total, as set by the user: then each host starts with that
-            many, and only throttling lowers it. None: adapted while running.
-        clock: Measures time and sleeps.
-        patience: Seconds without an answer after which a host is given up.
-        events: Receives changes of limits, throttling of hosts, and long waits for one.
+    If the user set the `concurrency`, each host starts with that many, and only throttling lowers it.
     """
 
     def __init__(
@@ -428,43 +421,34 @@ class Gates:
         clock: Clock,
         *,
         patience: float = _SILENCE,
-        events: NetworkEvents | None = None,
+        notify: Callable[[Notice], None] = lambda _: None,
     ) -> None:
-        self._patience = patience
         self._maximum = per_host if concurrency is None else min(per_host, concurrency)
         self._is_fixed = concurrency is not None
         self._clock = clock
+        self._patience = patience
+        self._notify = notify
         self._gates = WeakValueDictionary[str, Gate]()
         """All gates in use, so that a host never has two."""
         self._kept: dict[str, Gate] = {}
-        """The recent ones, and those with failures."""
-        self._events = events or NetworkEvents()
-        self._waited_for = Recent[str, None]()
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
         gate = self._gates.get(host)
         if gate is None:
-            first = self._maximum if self._is_fixed else _FIRST_LIMIT
             gate = self._gates[host] = Gate(
                 host,
                 self._maximum,
                 self._clock,
-                first,
+                self._maximum if self._is_fixed else _FIRST_LIMIT,
                 patience=self._patience,
-                set_by_user=self._is_fixed,
-                on_change=self._events.detail,
-                on_closed=self._closed,
-                on_silent=self._events.warn,
-                on_failures=self._keep,
+                is_fixed=self._is_fixed,
+                notify=self._notify,
             )
-            self._keep(gate)
+        if host not in self._kept:
+            forget_hosts(self._kept, lambda one: one.is_needed)
+            self._kept[host] = gate
         return gate
-
-    def _keep(self, gate: Gate) -> None:
-        if gate.host not in self._kept:
-            forget_hosts(self._kept, lambda one: one.in_use or one.waiting or one.has_failures)
-            self._kept[gate.host] = gate
 
     def __iter__(self) -> Iterator[Gate]:
         return iter(list(self._gates.values()))
@@ -473,12 +457,38 @@ class Gates:
         """Return the current state of each host."""
         return tuple(gate.progress() for gate in self)
 
-    def _closed(self, host: str, seconds: float) -> None:
-        gate = self._gates.get(host)
-        is_long = _LONG_PAUSE <= seconds <= _LONGEST or (gate is not None and gate.pauses >= _MANY_PAUSES)
-        if is_long and host not in self._waited_for:
-            self._waited_for[host] = None
-            self._events.warn(
-                f"{host} is overloaded or wants fewer requests. The next request is in {seconds:.0f} s. "
-                "If this lasts for a long time, the assets of this host fail."
-            )
+
+class Limits:
+    """The user's limits: bytes per second for the run, and requests per second for each host; 0 for none.
+
+    After reading bytes, the reader waits as long as they take at the permitted rate. Meanwhile the buffers of
+    the connection fill and the server has to wait. Requests wait before they are sent. Unused bytes of the
+    last quarter of a second can be used later, so that late wake-ups do not add up.
+    """
+
+    def __init__(self, clock: Clock, *, byte_rate: float = 0.0, request_rate: float = 0.0) -> None:
+        self._clock = clock
+        self._byte_rate, self._request_rate = byte_rate, request_rate
+        self._free_at: dict[str, float] = {}
+        """The end of the last reservation by host ("" for bytes), on the clock."""
+        self.on_bytes = byte_rate > 0
+        self.on_requests = request_rate > 0
+        self.piece = int(min(max(byte_rate / 8, 16 * 1024), 1 << 20))
+        """Bytes to read at once: larger pieces would turn a slow rate into bursts and long waits."""
+
+    async def spend(self, size: int) -> None:
+        """Wait until `size` received bytes are within the rate."""
+        now = self._clock.monotonic()
+        end = self._free_at[""] = max(self._free_at.get("", now), now - 0.25) + size / self._byte_rate
+        if end > now:
+            await self._clock.sleep(end - now)
+
+    async def turn(self, host: str) -> None:
+        """Wait until another request may be sent to `host`."""
+        now = self._clock.monotonic()
+        if host not in self._free_at:
+            forget_hosts(self._free_at, lambda free_at: free_at > now)
+        start = max(self._free_at.get(host, now), now)
+        self._free_at[host] = start + 1 / self._request_rate
+        if start > now:
+            await self._clock.sleep(start - now)

@@ -1,8 +1,7 @@
 """Decodes JSON strictly, and leniently if a source does not write strict JSON.
 
 A decoded value takes up to 165 bytes of memory: 64 MB of `[],` would become 1.4 GB. So the values are counted
-before decoding, by their separators. Commas and brackets inside strings are counted, too, so the count is an
-upper bound. Counting takes a millisecond per megabyte.
+before decoding, by their separators (also those inside strings: the count is an upper bound).
 """
 
 from __future__ import annotations
@@ -21,15 +20,12 @@ from stacpull.models import Json
 
 PAGE_LIMIT: Final = 64_000_000
 """The maximum size of a document in bytes, after undoing the content coding."""
-
 LENIENT_LIMIT: Final = 16 * 1024 * 1024
 """The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BYTES_PER_VALUE = 32
 """A larger limit allows one value per this many bytes."""
 _WEIGHT_OF_VALUE = 128
-_WEIGHT_OF_UNWRITABLE = 16 * 1024 * 1024
 _LONGEST_INTEGER = 20
 """The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
 _CHARSETS = re.compile(
@@ -45,12 +41,10 @@ class TooManyValuesError(ValueError):
 
 
 class Decoded(NamedTuple):
-    """A JSON document."""
+    """A JSON document; `is_strict` is False if it had to be decoded leniently."""
 
     value: object
-    """Any JSON value."""
     is_strict: bool
-    """False if it had to be decoded leniently."""
 
 
 def weight_of(size: int, values: int) -> int:
@@ -63,7 +57,7 @@ def weight_of_document(document: object) -> int:
     try:
         data = orjson.dumps(document)
     except TypeError:  # nested too deeply
-        return _WEIGHT_OF_UNWRITABLE
+        return LENIENT_LIMIT
     return weight_of(len(data), count_values(data))
 
 
@@ -76,29 +70,21 @@ def lenient_warning(name: str) -> str:
 
 
 def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> Decoded:
-    r"""Decode a JSON document, strictly if possible, else in the charset that is stated, else leniently.
+    r"""Decode a JSON document, strictly if possible, else in the `charset` that is stated, else leniently.
 
-    A byte order mark at the start is ignored. Lenient decoding replaces `NaN`, `Infinity` and `-Infinity`
-    with null, a number beyond the range of a 64-bit float with its text, a byte that is not UTF-8 with
-    `\xXX`, and half of a surrogate pair with `\uXXXX`: different texts stay different. It keeps control
-    characters.
-
-    Args:
-        data: The text.
-        limit: The maximum size of such documents in bytes. It determines the maximum number of values: four
-            million, or one per 32 bytes of a limit above 128 MiB.
-        charset: The charset that the reply states. Many servers state a wrong one for UTF-8, so UTF-8 is
-            tried first.
+    UTF-8 is tried first, because many servers state a wrong charset for it. Lenient decoding replaces `NaN`
+    and `Infinity` with null, a number beyond the range of a 64-bit float with its text, a byte that is not
+    UTF-8 with `\xXX`, and half of a surrogate pair with `\uXXXX`: different texts stay different.
 
     Raises:
-        TooManyValuesError: It has too many values.
+        TooManyValuesError: It has more than four million values, or one per 32 bytes of a larger `limit`.
         ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
             thousands of levels deep.
     """
     most = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
     if len(data) > most and count_values(data) > most:
         raise TooManyValuesError(f"more than {most} values")
-    data = data.removeprefix(_BYTE_ORDER_MARK)
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return Decoded(orjson.loads(data), is_strict=True)
     except orjson.JSONDecodeError as error:
@@ -110,7 +96,11 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
             data = data.decode(charset).encode()
             return Decoded(orjson.loads(data), is_strict=True)
     try:
-        return Decoded(_lenient(data), is_strict=False)
+        text = data.decode("utf-8", "surrogateescape")
+        text = _NOT_UTF_8.sub(lambda byte: f"\\\\x{ord(byte[0]) - 0xDC00:02X}", text)
+        strict_text = json.dumps(_PARSER.decode(text), ensure_ascii=False, allow_nan=False)
+        strict_text = _SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", strict_text)
+        return Decoded(orjson.loads(strict_text), is_strict=False)
     except (ValueError, RecursionError):
         raise strict from None
 
@@ -126,14 +116,6 @@ def divided(data: bytes) -> Json | None:
         return {name: orjson.loads(bytes(text)) for name, text in members.items()} | {"features": features}
     except (msgspec.DecodeError, orjson.JSONDecodeError):
         return None
-
-
-def _lenient(data: bytes) -> object:
-    text = data.decode("utf-8", "surrogateescape")
-    text = _NOT_UTF_8.sub(lambda byte: f"\\\\x{ord(byte[0]) - 0xDC00:02X}", text)
-    parsed = _PARSER.decode(text)
-    strict = json.dumps(parsed, ensure_ascii=False, allow_nan=False)
-    return orjson.loads(_SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", strict))
 
 
 def _number(text: str) -> float | str:
