@@ -2,13 +2,12 @@
 
 It works with boto3, the AWS CLI and s5cmd. Like the real service, it ignores If-Range and multiple ranges,
 sends the MD5 as ETag, the SHA-256 only if `x-amz-checksum-mode: ENABLED` requests it, and no body with HEAD.
-Buckets have no versions. Sub-resources other than `location` are answered with 501.
+Buckets have no versions, and no sub-resources but `location`.
 """
 
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import dataclass
 from itertools import count
 from urllib.parse import quote
@@ -25,33 +24,11 @@ from stacpull_replicas.http_messages import (
     ranged,
 )
 from stacpull_replicas.object_store import ARCHIVE_PREFIX, ObjectStore, content_type
-from stacpull_replicas.s3_access import S3Access, S3Error, read_claim
+from stacpull_replicas.s3_access import S3Access, S3Error
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MAX_KEYS = 1000
-_LARGEST_INTEGER = 2**31 - 1
-_LONGEST_KEY = 1024
-# fmt: off
-_SUB_RESOURCES = frozenset({
-    "accelerate", "acl", "analytics", "attributes", "cors", "encryption", "intelligent-tiering",
-    "inventory", "legal-hold", "lifecycle", "logging", "metadataTable", "metrics", "notification",
-    "object-lock", "ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock",
-    "replication", "requestPayment", "restore", "retention", "select", "session", "tagging", "torrent",
-    "uploadId", "uploads", "versioning", "versions", "website",
-})
-# fmt: on
-_RESPONSE_HEADERS = {
-    "response-cache-control": "Cache-Control",
-    "response-content-disposition": "Content-Disposition",
-    "response-content-encoding": "Content-Encoding",
-    "response-content-language": "Content-Language",
-    "response-content-type": "Content-Type",
-    "response-expires": "Expires",
-}
-"""Query parameters of a signed GET or HEAD that set a header of the response."""
-_VERSION_ID = re.compile(r"[A-Za-z0-9._-]{32}", re.ASCII)
-_HEADER_TEXT = re.compile(r"[\t -~\xa0-\xff]*")
 _LAST_CHARACTER = "\U0010ffff"
 _SERIAL = count(1)
 
@@ -84,18 +61,16 @@ class S3Service:
                 405, "MethodNotAllowed", message, {"Method": request.method}, {"Allow": "GET, HEAD"}
             )
         bucket, _, key = request.path[1:].partition("/")
-        if len(key.encode()) > _LONGEST_KEY:
-            detail = {"Size": str(len(key.encode())), "MaxSizeAllowed": str(_LONGEST_KEY)}
-            raise S3Error(400, "KeyTooLongError", "Your key is too long", detail)
         if not bucket:
             return self._list_buckets(stamp)
         if bucket not in self.store.buckets():
             message = "The specified bucket does not exist"
             raise S3Error(404, "NoSuchBucket", message, {"BucketName": bucket})
-        _check_sub_resource(request)
+        parameters = set(request.raw_query.split("&")) - {"", "location"}
+        if any("=" not in parameter for parameter in parameters):
+            raise S3Error(501, "NotImplemented", "Sub-resources are not implemented.")
         if not key:
             return self._bucket(request, bucket, stamp)
-        _check_version(request, key)
         content = self.store.get(bucket, key)
         if content is None:
             raise S3Error(404, "NoSuchKey", "The specified key does not exist.", {"Key": key})
@@ -218,18 +193,10 @@ class _ListParameters:
 
 
 def _asked_max_keys(request: RequestInfo) -> int:
-    text = request.parameter("max-keys")
-    if text is None:
-        return _MAX_KEYS
-    try:
-        number = int(text)
-    except ValueError as error:
-        message = "Provided max-keys not an integer or within integer range"
-        raise _invalid(request, "max-keys", message) from error
-    if not 0 <= number <= _LARGEST_INTEGER:
-        message = f"Argument max-keys must be an integer between 0 and {_LARGEST_INTEGER}"
-        raise _invalid(request, "max-keys", message)
-    return number
+    text = request.parameter("max-keys") or str(_MAX_KEYS)
+    if not text.isdecimal():
+        raise _invalid(request, "max-keys", "Provided max-keys not an integer or within integer range")
+    return int(text)
 
 
 def _last_name(request: RequestInfo, token: str) -> str:
@@ -245,39 +212,6 @@ def _invalid(request: RequestInfo, parameter: str, message: str) -> S3Error:
     return S3Error(400, "InvalidArgument", message, {"ArgumentName": parameter, "ArgumentValue": value})
 
 
-def _check_sub_resource(request: RequestInfo) -> None:
-    """Refuse requests for sub-resources, for which an object or a listing would be a wrong reply."""
-    sub_resource = next((name for name, _ in request.query if name in _SUB_RESOURCES), None)
-    if sub_resource is not None:
-        message = f"The sub-resource '{sub_resource}' is not implemented."
-        raise S3Error(501, "NotImplemented", message, {"Resource": sub_resource})
-
-
-def _check_version(request: RequestInfo, key: str) -> None:
-    """Refuse all versions except `null`, the only version of an object in a bucket without versions."""
-    version = request.parameter("versionId")
-    if version in {None, "null"}:
-        return
-    if not version:
-        raise _invalid(request, "versionId", "Version id cannot be the empty string")
-    if not _VERSION_ID.fullmatch(version):
-        raise _invalid(request, "versionId", "Invalid version id specified")
-    message = "The specified version does not exist."
-    raise S3Error(404, "NoSuchVersion", message, {"Key": key, "VersionId": version})
-
-
-def _wanted_headers(request: RequestInfo) -> dict[str, str]:
-    """Return the headers that the query of a signed request sets."""
-    wanted = {_RESPONSE_HEADERS[name]: value for name, value in request.query if name in _RESPONSE_HEADERS}
-    if wanted and read_claim(request) is None:
-        message = "Request specific response headers cannot be used for anonymous GET requests."
-        raise S3Error(400, "InvalidRequest", message)
-    if not all(map(_HEADER_TEXT.fullmatch, wanted.values())):
-        message = "Header value cannot be represented using ISO-8859-1."
-        raise S3Error(400, "InvalidArgument", message)
-    return wanted
-
-
 def _object_reply(request: RequestInfo, content: Content, key: str, stamp: dict[str, str]) -> ReplicaReply:
     etag = f'"{content.md5.hex()}"'
     headers = {
@@ -289,7 +223,6 @@ def _object_reply(request: RequestInfo, content: Content, key: str, stamp: dict[
     }
     if key.startswith(ARCHIVE_PREFIX):
         headers["x-amz-storage-class"] = "INTELLIGENT_TIERING"
-    headers |= _wanted_headers(request)
     status = precondition(request.conditions, etag, content.modified)
     if status == 412:  # noqa: PLR2004
         message = "At least one of the pre-conditions you specified did not hold"

@@ -6,9 +6,6 @@ the function for them. `active` always selects the pixels: True for all of them,
 
 Operators and functions work on numbers and arrays (ECMA-262, 13 and 21.3). Every number is a 64-bit float.
 Division by zero gives infinity or NaN, never an error. Comparisons, `&&` and `||` work element by element.
-
-Steps are counted, because a short script can require unlimited work, for example with functions that call
-each other twice, or arrays that contain each other twice.
 """
 
 from __future__ import annotations
@@ -35,18 +32,10 @@ class ScriptFault(Exception):  # noqa: N818 - an error of the script at run time
 _FUNCTIONS = frozenset({"FunctionDeclaration", "FunctionExpression", "ArrowFunctionExpression"})
 _SUPPORTED = _FUNCTIONS | {
     *("ArrayExpression", "AssignmentExpression", "BinaryExpression", "BlockStatement", "CallExpression"),
-    *(
-        "ConditionalExpression",
-        "EmptyStatement",
-        "ExpressionStatement",
-        "Identifier",
-        "IfStatement",
-        "Literal",
-    ),
-    *("LogicalExpression", "MemberExpression", "ObjectExpression", "Program", "Property", "ReturnStatement"),
-    *("UnaryExpression", "UpdateExpression", "VariableDeclaration", "VariableDeclarator"),
+    *("ConditionalExpression", "EmptyStatement", "ExpressionStatement", "Identifier", "IfStatement"),
+    *("Literal", "LogicalExpression", "MemberExpression", "ObjectExpression", "Program", "Property"),
+    *("ReturnStatement", "UnaryExpression", "UpdateExpression", "VariableDeclaration", "VariableDeclarator"),
 }
-_MOST_NODES = 10_000
 
 
 def parse(text: str) -> tuple[dict[str, Node], list[Node]]:
@@ -55,10 +44,9 @@ def parse(text: str) -> tuple[dict[str, Node], list[Node]]:
         program = esprima.parseScript(text, {"loc": True})
     except esprima.Error as error:
         raise ScriptError(str(error)) from error
-    for count, node in enumerate(_nodes(program)):
-        if node.type not in _SUPPORTED or count > _MOST_NODES:
-            what = node.type if node.type not in _SUPPORTED else "a script of this size"
-            raise ScriptError(f"line {node.loc.start.line}: {what} is not supported")
+    for node in _nodes(program):
+        if node.type not in _SUPPORTED:
+            raise ScriptError(f"line {node.loc.start.line}: {node.type} is not supported")
         _check(node)
     functions: dict[str, Node] = {}
     statements: list[Node] = []
@@ -154,15 +142,14 @@ def _kind(value: Any) -> str:
     return "an array" if isinstance(value, list) else "an object"
 
 
-def choose(condition: Any, yes: Any, no: Any, step: Callable[[], None]) -> Any:
+def choose(condition: Any, yes: Any, no: Any) -> Any:
     """Return `yes` where a condition is true, otherwise `no`; arrays and records member by member."""
-    step()
     if not isinstance(condition, np.ndarray):
         return yes if condition else no
     if isinstance(yes, list) and isinstance(no, list) and len(yes) == len(no):
-        return [choose(condition, a, b, step) for a, b in zip(yes, no, strict=True)]
+        return [choose(condition, a, b) for a, b in zip(yes, no, strict=True)]
     if isinstance(yes, dict) and isinstance(no, dict) and yes.keys() == no.keys():
-        return {name: choose(condition, yes[name], no[name], step) for name in yes}
+        return {name: choose(condition, yes[name], no[name]) for name in yes}
     if yes is UNDEFINED and no is UNDEFINED:
         return UNDEFINED
     if _is_boolean(yes) and _is_boolean(no):
@@ -332,8 +319,6 @@ MEMBERS: Mapping[str, Any] = {"Math.PI": np.float64(np.pi), "Math.E": np.float64
 
 
 _DEEPEST_CALL = 20
-_MOST_STEPS = 10_000
-"""The most steps of one call from outside: statements, expressions, and values chosen by a condition."""
 Active = Any
 """True, False, or an array of booleans: the pixels that a statement applies to."""
 
@@ -360,7 +345,6 @@ class ScriptRun:
     def __init__(self, text: str) -> None:
         self.functions, statements = parse(text)
         self.depth = 0
-        self.steps = 0
         self.top = ScriptScope(values=dict(CONSTANTS), constants=set(CONSTANTS))
         with np.errstate(all="ignore"):
             for statement in statements:
@@ -373,7 +357,6 @@ class ScriptRun:
         if self.depth >= _DEEPEST_CALL:
             raise ScriptFault(f"{name} calls itself too deeply")
         kept = dict(self.top.values) if self.depth == 0 else None  # a call must not affect the next one
-        self.steps = 0 if self.depth == 0 else self.steps
         self.depth += 1
         given = [*arguments, *[UNDEFINED] * len(function.params)]
         names = [parameter.name for parameter in function.params]
@@ -387,11 +370,6 @@ class ScriptRun:
         finally:
             self.depth -= 1
             self.top.values = kept if kept is not None else self.top.values
-
-    def step(self) -> None:
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
-            raise ScriptFault(f"the script takes more than {_MOST_STEPS:,} steps")
 
 
 def _both(active: Active, condition: Any) -> Active:
@@ -419,14 +397,13 @@ class _FunctionCall:
             return UNDEFINED
         *earlier, (_, value) = self.returned
         for active, given in reversed(earlier):
-            value = choose(active, given, value, self.program.step)
+            value = choose(active, given, value)
         return value
 
     def run(self, node: Node, scope: ScriptScope, active: Active) -> Active:
         """Run a statement; return the pixels that continue with the next one."""
         if not bool(np.any(active)):
             return False
-        self.program.step()
         match node.type:
             case "BlockStatement":
                 inner = ScriptScope(scope)
@@ -464,14 +441,13 @@ class _FunctionCall:
             holder = self.program.top
         if name in holder.constants:
             raise ScriptFault(f"{name} is constant and cannot be assigned to")
-        holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED), self.program.step)
+        holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED))
         return value
 
     def value(self, node: Node, scope: ScriptScope, active: Active) -> Any:  # noqa: C901, PLR0911 - a table of node types
         def of(part: Node) -> Any:
             return self.value(part, scope, active)
 
-        self.program.step()
         match node.type:
             case "Literal":
                 is_number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
@@ -498,7 +474,7 @@ class _FunctionCall:
                 return _member(node, of)
             case "ArrowFunctionExpression" | "FunctionExpression":
                 raise ScriptFault(f"line {node.loc.start.line}: functions are defined at the top only")
-        return _computed(node, of, self.program.step)
+        return _computed(node, of)
 
 
 def _key(member: Node) -> str:
@@ -512,7 +488,7 @@ def _looked_up(name: str, scope: ScriptScope) -> Any:
     return holder.values[name]
 
 
-def _computed(node: Node, of: Callable[[Node], Any], step: Callable[[], None]) -> Any:
+def _computed(node: Node, of: Callable[[Node], Any]) -> Any:
     """Evaluate an operator."""
     match node.type:
         case "UnaryExpression":
@@ -522,13 +498,13 @@ def _computed(node: Node, of: Callable[[Node], Any], step: Callable[[], None]) -
         case "ConditionalExpression":
             holds = truth(of(node.test))
             if isinstance(holds, np.ndarray):
-                return choose(holds, of(node.consequent), of(node.alternate), step)
+                return choose(holds, of(node.consequent), of(node.alternate))
             return of(node.consequent) if holds else of(node.alternate)
     left = of(node.left)
     holds, wants = truth(left), node.operator == "&&"
     if isinstance(holds, np.ndarray):
         right = of(node.right)
-        return choose(holds, right, left, step) if wants else choose(holds, left, right, step)
+        return choose(holds, right, left) if wants else choose(holds, left, right)
     return of(node.right) if holds == wants else left
 
 

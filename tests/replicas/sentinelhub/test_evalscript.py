@@ -209,27 +209,6 @@ def test_faults(body, message):
     assert message in str(fault.value)
 
 
-DOUBLING = "".join(f"function f{n}(x) {{ return f{n + 1}(x) + f{n + 1}(x) }}\n" for n in range(18))
-"""Eighteen functions that each call the next one twice: 2**18 calls."""
-NESTED = "var a = [sample.green]; var b = [sample.nir];" + "a = [a, a]; b = [b, b];" * 30
-
-
-def test_a_script_with_too_many_steps_is_refused_quickly():
-    functions = DOUBLING + "function f18(x) { return x }\n"
-    assert len(functions) < 1000
-    for body in (
-        "return {default: [f0(1)], dataMask: [1]}",
-        NESTED + "var c = sample.green > 0 ? a : b; return {default: [1], dataMask: [1]}",
-        NESTED + "if (sample.green > 0) { a = b } return {default: [1], dataMask: [1]}",
-    ):
-        with pytest.raises(ScriptFault, match=r"more than 10,000 steps"):
-            run(body, functions)
-    with pytest.raises(ScriptError, match=r"more than 10,000 steps"):
-        read_script(script('"green"', GOOD) + functions + "var slow = f0(1);", BANDS)
-    with pytest.raises(ScriptError, match="at most 1000 bands"):
-        read_script(script('"green"', GOOD).replace("bands: 1", "bands: 1e9"), BANDS)
-
-
 NUMBERS = st.integers(-9, 9).map(lambda n: (f"({n})", n))
 NAMES = st.sampled_from(
     [("sample.green", "green"), ("sample.nir", "nir"), ("sample.cloud_mask", "cloud_mask")]
