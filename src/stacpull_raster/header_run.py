@@ -18,8 +18,7 @@ from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
-from stacpull.engine.run_control import FailureLimit, walk_and_transfer
-from stacpull.engine.run_stats import nothing_to_fetch
+from stacpull.engine.run_control import FailureLimit, nothing_to_fetch, walk_and_transfer
 from stacpull.engine.walk import Position, Walk, WalkSummary
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted

@@ -15,9 +15,8 @@ from tests.test_threads import cancelled_between
 
 import stacpull
 from stacpull import child_process
-from stacpull.dest_address import DestAddress
 from stacpull.engine import workspace as module
-from stacpull.engine.run_opening import opened_workspace
+from stacpull.engine.run_opening import opened_invocation, opened_workspace
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import ItemId
 
@@ -31,7 +30,10 @@ def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
         raise error
 
     async def run() -> None:
-        async with opened_workspace(DestAddress(tmp_path)):
+        async with (
+            opened_invocation(tmp_path, None, None, None, exists=False) as call,
+            opened_workspace(call),
+        ):
             monkeypatch.setattr(module, "checkpoint_log", failing)
             raise LookupError("what ended the run")
 

@@ -15,7 +15,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.views import CollectionRow
-from stacpull.models import ItemId, Json
+from stacpull.models import ItemId
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
@@ -31,16 +31,46 @@ def write_lines(
     secrets: Secrets,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Write the items of each collection into one file (`--metadata ndjson`)."""
+    """Write the documents of each collection into `<collection>/items.ndjson` (`--metadata ndjson`)."""
+    encode = ItemWriter(db, store, secrets, "ndjson").encode
+
+    def digest_of(row: int, path: str, write: Callable[[bytes], object]) -> bytes:
+        digest = hashlib.sha256()
+        encoded = (encode(record, path) for record in views.item_documents(db, row))
+        for document in until_stopped(is_stopped, encoded):
+            if document is not None:
+                digest.update(document + b"\n")
+                write(document + b"\n")
+        return digest.digest()
+
     for row in views.collection_rows(db):
-        _write_lines(db, store, publisher, row, secrets, is_stopped)
+        path = f"{safe_segment(row.name)}/{LINES_FILE}"
+
+        def is_same(row: CollectionRow = row, path: str = path) -> bool:
+            return store.state_of(path).digest == digest_of(row.row, path, lambda _: None)
+
+        publisher.refuse_foreign(path, is_same)
+        with store.staged.new_part(LINES_FILE) as file:
+            digest = digest_of(row.row, path, file.write)
+        publisher.place_file(path, LINES_FILE, digest)
 
 
 def collection_entries(
     db: Connection, *, metadata: Literal["item", "ndjson", "none"]
 ) -> list[CollectionEntry]:
     """Return the catalog entries of the collections; `metadata` is how items are stored."""
-    return [_entry(db, row, listed=metadata == "item") for row in views.collection_rows(db)]
+    return [_entry(db, row, lists_items=metadata == "item") for row in views.collection_rows(db)]
+
+
+def _entry(db: Connection, row: CollectionRow, *, lists_items: bool) -> CollectionEntry:
+    def items() -> Iterator[tuple[str, str]]:
+        for name, directory in views.items_of(db, row.row) if lists_items else ():
+            yield name, f"{directory}/{item_document_name(ItemId(row.name, name))}"
+
+    document = None if row.document is None else orjson.loads(row.document)
+    base = None if document is None else self_href(document, local=True)
+    mirrored = views.assets_of_collection(db, row.row)
+    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored)
 
 
 def write_mirror_catalogs(
@@ -53,72 +83,27 @@ def write_mirror_catalogs(
     source: str,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Update the catalogs."""
-    if not entries and not meta.owns_file(db, "catalog.json"):
-        return
-    if meta.owns_file(db, meta.ITEMS_PARQUET) and meta.keeps_items_parquet(db):
-        entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
+    """Update the catalogs. Then remove items.parquet, to which they referred, unless it is kept."""
 
     def remove(path: str) -> None:
         directory, _, name = path.rpartition("/")
         store.remove(directory, name)
         meta.disown_file(db, path)
 
-    write_catalogs(
-        store,
-        entries,
-        source=source,
-        write=publisher.write_file,
-        secrets=secrets,
-        remove=remove,
-        is_recorded=lambda path, data: meta.is_recorded(db, path, hashlib.sha256(data).digest()),
-        is_stopped=is_stopped,
-    )
-
-
-def remove_items_parquet(db: Connection, store: Store) -> None:
-    """Remove items.parquet, after the collections that referred to it were written."""
-    if meta.owns_file(db, meta.ITEMS_PARQUET):
-        store.remove("", meta.ITEMS_PARQUET)
-        meta.disown_file(db, meta.ITEMS_PARQUET)
-
-
-def _entry(db: Connection, row: CollectionRow, *, listed: bool) -> CollectionEntry:
-    def items() -> Iterator[tuple[str, str]]:
-        for name, directory in views.items_of(db, row.row) if listed else ():
-            file = item_document_name(ItemId(row.name, name))
-            yield name, f"{directory}/{file}"
-
-    document: Json | None = orjson.loads(row.document) if row.document is not None else None
-    base = None if document is None else self_href(document, local=True)
-    mirrored = views.assets_of_collection(db, row.row)
-    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored)
-
-
-def _write_lines(
-    db: Connection,
-    store: Store,
-    publisher: Publisher,
-    row: CollectionRow,
-    secrets: Secrets,
-    is_stopped: Callable[[], bool],
-) -> None:
-    """Write `<collection>/items.ndjson` from the documents in the ledger."""
-    path = f"{safe_segment(row.name)}/{LINES_FILE}"
-    encode = ItemWriter(db, store, secrets, "ndjson").encode
-
-    def lines() -> Iterator[bytes]:
-        encoded = (encode(record, path) for record in views.item_documents(db, row.row))
-        return (line + b"\n" for line in until_stopped(is_stopped, encoded) if line is not None)
-
-    def digest_of(write: Callable[[bytes], object] = lambda _line: None) -> bytes:
-        digest = hashlib.sha256()
-        for line in lines():
-            digest.update(line)
-            write(line)
-        return digest.digest()
-
-    publisher.refuse_foreign(path, lambda: store.state_of(path).digest == digest_of())
-    with store.staged.new_part(LINES_FILE) as file:
-        digest = digest_of(file.write)
-    publisher.place_file(path, LINES_FILE, digest)
+    keeps_parquet = meta.keeps_items_parquet(db)
+    has_parquet = meta.owns_file(db, meta.ITEMS_PARQUET)
+    if entries or meta.owns_file(db, "catalog.json"):
+        if has_parquet and keeps_parquet:
+            entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
+        write_catalogs(
+            store,
+            entries,
+            source=source,
+            write=publisher.write_file,
+            secrets=secrets,
+            remove=remove,
+            is_recorded=lambda path, data: meta.is_recorded(db, path, hashlib.sha256(data).digest()),
+            is_stopped=is_stopped,
+        )
+    if has_parquet and not keeps_parquet:
+        remove(meta.ITEMS_PARQUET)

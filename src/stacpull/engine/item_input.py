@@ -7,8 +7,6 @@ source is `stdin:` and that name, so a mirror can be moved. When the run is comp
 
 DEST may come from other hands: the file is opened without following links, and only used if its content has
 the digest that is its name.
-
-A program may pass pystac objects, a search of pystac-client, or dicts.
 """
 
 from __future__ import annotations
@@ -20,17 +18,17 @@ import re
 import select
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
 from stacpull.errors import InterruptedRunError, SourceError, UsageError, temporary_errors
 from stacpull.redact import cut_url
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.disk_errors import destination_errors
 from stacpull.store.protocol import IsStopped
 from stacpull.store.regular import CREATE, open_regular
 from stacpull.store.staging import OWN, open_or_make
@@ -46,9 +44,8 @@ Items are a `pystac.Item`, an `ItemCollection`, a catalog or collection with its
 pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
 """
 
-INPUT_SCHEME: Final = "stdin:"
+_SCHEME = "stdin:"
 _CHUNK = 1 << 20
-_NAME_DIGITS = 32
 _PART = "input.ndjson"
 """The name of the file while it is written. `engine.recovery` removes one among the parts, by its suffix."""
 _HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
@@ -64,20 +61,179 @@ def source_text(source: SourceLike) -> str | None:
     return source if isinstance(source, str) else None
 
 
-def lines_of(source: SourceLike) -> Iterator[bytes]:
-    """Yield the items of SOURCE as NDJSON, with absolute hrefs; an empty list of items if there are none.
+async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
+    """Store the items of `source` in the mirror at `dest`, which this process has locked."""
+    thread = StoppableThread(stop)
+    return await thread.run(lambda: _stored(dest, _chunks(source, thread.is_stopped)))
+
+
+@asynccontextmanager
+async def temporary_input(
+    source: SourceLike, stop: asyncio.Event | None = None
+) -> AsyncIterator[tuple[str, Path | None]]:
+    """Keep standard input or items in a temporary file for the block; yield any other source and None."""
+    text = source_text(source)
+    if text is not None and text != STANDARD_INPUT:
+        yield text, None
+        return
+    directory = await asyncio.to_thread(temporary_directory)
+    try:
+        path = await asyncio.to_thread(Path(directory.name).resolve)
+        name = await store_input(path, stop, source)
+        yield name, path / OWN / "input" / _file_name(name)
+    finally:
+        await asyncio.to_thread(directory.cleanup)
+
+
+def temporary_directory() -> TemporaryDirectory[str]:
+    """Make a directory for temporary files. It is removed when it is closed."""
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
+
+    with temporary_errors():
+        return TemporaryDirectory(prefix="stacpull-")
+
+
+def path_of_input(dest: Path, source: str) -> Path | None:
+    """Return the path of the stored input that `source` names, after checking it; None for any other source.
+
+    The path is absolute, as a URL is made of it. Blocks.
+    """
+    if not source.startswith(_SCHEME):
+        return None
+    if _INPUT_NAME.fullmatch(source) is None:
+        raise UsageError(
+            f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
+            "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
+        )
+    found = None
+    with suppress(OSError), ExitStack() as stack:
+        found = _name_of(_opened_input(stack, dest, source))
+    if found != source:
+        raise UsageError(
+            f"The items that {dest} was started with are not in it, or were changed: give the same items "
+            f"again (stacpull mirror - {dest})."
+        )
+    return dest.resolve() / OWN / "input" / _file_name(source)
+
+
+def remove_signatures(dest: Path, source: str) -> None:
+    """Remove credentials and signatures from the hrefs of stored input, in a locked mirror."""
+    with destination_errors(dest), ExitStack() as stack:
+        _stored(dest, _unsigned(_opened_input(stack, dest, source)))
+
+
+def _file_name(source: str) -> str:
+    return f"{source.removeprefix(_SCHEME)}.ndjson"
+
+
+def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
+    """Open the directories of the parts and of stored input, and create them if they are missing."""
+
+    def held(fd: int) -> int:
+        stack.callback(os.close, fd)
+        return fd
+
+    own = held(open_or_make(held(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), OWN))
+    return held(open_or_make(own, "parts")), held(open_or_make(own, "input"))
+
+
+def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
+    _, inputs = _directories(stack, dest)
+    fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs)
+    return stack.enter_context(os.fdopen(fd, "rb"))
+
+
+def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
+    """Write items to a file in the mirror, and sync it; return the name of the input."""
+    errors = partial(destination_errors, dest)
+    with ExitStack() as stack:
+        with errors():
+            parts, inputs = _directories(stack, dest)
+            with suppress(FileNotFoundError):
+                os.unlink(_PART, dir_fd=parts)  # of a run that was killed
+            file = os.fdopen(os.open(_PART, (CREATE ^ os.O_WRONLY) | os.O_RDWR, 0o600, dir_fd=parts), "w+b")
+            stack.enter_context(file)
+        try:
+            for chunk in chunks:  # errors of the source are its own
+                with errors():
+                    file.write(chunk)
+            with errors():
+                file.flush()
+                os.fsync(file.fileno())
+                if not file.tell():
+                    raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
+                file.seek(0)
+                name = _name_of(file)
+                os.rename(_PART, _file_name(name), src_dir_fd=parts, dst_dir_fd=inputs)
+                os.fsync(inputs)
+        finally:
+            with suppress(OSError):
+                os.unlink(_PART, dir_fd=parts)
+    return name
+
+
+def _name_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    for chunk in _unsigned(file):
+        digest.update(chunk)
+    return _SCHEME + digest.hexdigest()[:32]
+
+
+def _unsigned(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file of JSON with its hrefs unsigned. None has a quote, so each is found whole."""
+    kept = b""
+    while chunk := file.read(_CHUNK):
+        kept += chunk
+        end = kept.rfind(b'"') if b'"' in kept else len(kept)
+        yield _HREF.sub(_without_signature, kept[:end])
+        kept = kept[end:]
+    yield _HREF.sub(_without_signature, kept)
+
+
+def _without_signature(found: re.Match[bytes]) -> bytes:
+    try:
+        href = orjson.loads(found[0] + b'"')
+    except ValueError:
+        return found[0]
+    return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
+
+
+def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
+    """Yield standard input, or the items of SOURCE as NDJSON with absolute hrefs.
 
     Items are read lazily: a search of pystac-client requests one page after the other.
     """
+    if source == STANDARD_INPUT:
+        yield from _standard_input(is_stopped)
+        return
     line = None
     for given in _items(source):
         try:
             line = orjson.dumps(_document(given), option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
             raise UsageError(f"source gives an item that cannot be written as JSON: {error}.") from error
+        if is_stopped():
+            raise InterruptedRunError("Stopped before all items were read. Run the command again.")
         yield line
     if line is None:
         yield b"[]\n"
+
+
+def _standard_input(is_stopped: IsStopped) -> Iterator[bytes]:
+    """Yield the bytes of standard input; call `is_stopped` at least every quarter second."""
+    descriptor, chunk = sys.stdin.fileno(), None
+    while chunk != b"":
+        if is_stopped():
+            raise InterruptedRunError(
+                "Standard input had not ended yet: nothing was kept. Give the items again."
+            )
+        try:
+            if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
+                continue
+            chunk = os.read(descriptor, _CHUNK)
+        except OSError as error:
+            raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
+        yield chunk
 
 
 def _items(source: Any) -> Iterable[Any]:
@@ -111,186 +267,3 @@ def _document(item: Any) -> Mapping[str, Any]:
     for key, asset in item.assets.items():
         document["assets"][key]["href"] = asset.get_absolute_href() or asset.href
     return document
-
-
-def path_of_input(dest: Path, source: str) -> Path | None:
-    """Return the path of the stored input that `source` names, after checking it; None for any other source.
-
-    The path is absolute, as a URL is made of it. Blocks.
-    """
-    if not source.startswith(INPUT_SCHEME):
-        return None
-    if _INPUT_NAME.fullmatch(source) is None:
-        raise UsageError(
-            f"The ledger names {source[:80]!r} as its source, which is not input that stacpull kept: "
-            "the ledger was changed. Run `stacpull mirror` with the SOURCE that you want."
-        )
-    found = None
-    with suppress(OSError), _directories(dest) as (_, inputs), _opened_input(inputs, source) as file:
-        found = _name_of(file)
-    if found != source:
-        raise UsageError(
-            f"The items that {dest} was started with are not in it, or were changed: give the same items "
-            f"again (stacpull mirror - {dest})."
-        )
-    return dest.resolve() / OWN / "input" / _file_name(source)
-
-
-def remove_signatures(dest: Path, source: str) -> None:
-    """Remove credentials and signatures from the hrefs of stored input, in a locked mirror."""
-    try:
-        with _directories(dest) as (parts, inputs), _opened_input(inputs, source) as file:
-            _stored(_unsigned(file), parts, inputs)
-    except OSError as error:
-        raise destination_error(error, dest) from error
-
-
-@contextmanager
-def _directories(dest: Path) -> Iterator[tuple[int, int]]:
-    """Open the directories of the parts and of stored input, and create them if they are missing."""
-    with ExitStack() as stack:
-
-        def held(fd: int) -> int:
-            stack.callback(os.close, fd)
-            return fd
-
-        own = held(open_or_make(held(os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), OWN))
-        yield held(open_or_make(own, "parts")), held(open_or_make(own, "input"))
-
-
-def _stored(chunks: Iterable[bytes], parts: int, inputs: int) -> str | None:
-    """Write stored input, and sync it; return its name, or None if there was nothing to store."""
-    with suppress(FileNotFoundError):
-        os.unlink(_PART, dir_fd=parts)  # of a run that was killed
-    try:
-        with os.fdopen(os.open(_PART, CREATE, 0o600, dir_fd=parts), "wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        with os.fdopen(open_regular(_PART, os.O_RDONLY, dir_fd=parts), "rb") as file:
-            name = _name_of(file)
-            if not os.fstat(file.fileno()).st_size:
-                return None
-        os.rename(_PART, _file_name(name), src_dir_fd=parts, dst_dir_fd=inputs)
-        os.fsync(inputs)
-    finally:
-        with suppress(OSError):
-            os.unlink(_PART, dir_fd=parts)
-    return name
-
-
-def _opened_input(inputs: int, source: str) -> BinaryIO:
-    return os.fdopen(open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs), "rb")
-
-
-def _name_of(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    for chunk in _unsigned(file):
-        digest.update(chunk)
-    return INPUT_SCHEME + digest.hexdigest()[:_NAME_DIGITS]
-
-
-def _unsigned(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file of JSON with its hrefs unsigned. None has a quote, so each is found whole."""
-    kept = b""
-    while chunk := file.read(_CHUNK):
-        kept += chunk
-        end = kept.rfind(b'"') if b'"' in kept else len(kept)
-        yield _HREF.sub(_without_signature, kept[:end])
-        kept = kept[end:]
-    yield _HREF.sub(_without_signature, kept)
-
-
-def _without_signature(found: re.Match[bytes]) -> bytes:
-    try:
-        href = orjson.loads(found[0] + b'"')
-    except ValueError:
-        return found[0]
-    return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
-
-
-async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
-    """Store the items of `source` in the mirror at `dest`, which this process has locked."""
-    thread = StoppableThread(stop)
-    return await thread.run(partial(_keep, dest, source, thread.is_stopped))
-
-
-@asynccontextmanager
-async def temporary_input(
-    source: SourceLike, stop: asyncio.Event | None = None
-) -> AsyncIterator[tuple[str, Path | None]]:
-    """Keep standard input or items in a temporary file for the block; yield any other source and None."""
-    text = source_text(source)
-    if text is not None and text != STANDARD_INPUT:
-        yield text, None
-        return
-    directory = await asyncio.to_thread(temporary_directory)
-    try:
-        path = await asyncio.to_thread(Path(directory.name).resolve)
-        thread = StoppableThread(stop)
-        name = await thread.run(partial(_keep, path, source, thread.is_stopped))
-        yield name, path / OWN / "input" / _file_name(name)
-    finally:
-        await asyncio.to_thread(directory.cleanup)
-
-
-def temporary_directory() -> TemporaryDirectory[str]:
-    """Make a directory for temporary files. It is removed when it is closed."""
-    from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
-
-    with temporary_errors():
-        return TemporaryDirectory(prefix="stacpull-")
-
-
-def _file_name(source: str) -> str:
-    return f"{source.removeprefix(INPUT_SCHEME)}.ndjson"
-
-
-def _keep(dest: Path, source: SourceLike, is_stopped: IsStopped) -> str:
-    """Write the items of a source to a file in the mirror; return the name of the input."""
-    of_source = list[OSError]()
-
-    def chunks() -> Iterator[bytes]:
-        try:
-            yield from _chunks(source, is_stopped)
-        except OSError as error:
-            of_source.append(error)
-            raise
-
-    try:
-        with _directories(dest) as (parts, inputs):
-            name = _stored(chunks(), parts, inputs)
-    except OSError as error:
-        if error in of_source:
-            raise
-        raise destination_error(error, dest) from error
-    if name is None:
-        raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
-    return name
-
-
-def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
-    if source == STANDARD_INPUT:
-        yield from _standard_input(is_stopped)
-        return
-    for line in lines_of(source):
-        if is_stopped():
-            raise InterruptedRunError("Stopped before all items were read. Run the command again.")
-        yield line
-
-
-def _standard_input(is_stopped: IsStopped) -> Iterator[bytes]:
-    """Yield the bytes of standard input; call `is_stopped` at least every quarter second."""
-    descriptor, chunk = sys.stdin.fileno(), None
-    while chunk != b"":
-        if is_stopped():
-            raise InterruptedRunError(
-                "Standard input had not ended yet: nothing was kept. Give the items again."
-            )
-        try:
-            if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
-                continue
-            chunk = os.read(descriptor, _CHUNK)
-        except OSError as error:
-            raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
-        yield chunk

@@ -19,17 +19,20 @@ from typing import Any, NamedTuple
 
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.journal import Journal
-from stacpull.engine.network import Network, SourceAddress, login_advice, open_network
+from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.run_control import FailureLimit, beside, unless_stopped, walk_and_transfer
-from stacpull.engine.run_stats import RunStats, nothing_to_fetch
+from stacpull.engine.run_control import (
+    FailureLimit,
+    beside,
+    nothing_to_fetch,
+    unless_stopped,
+    walk_and_transfer,
+)
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import WalkSummary
@@ -44,16 +47,14 @@ from stacpull.errors import (
     UsageError,
     cause,
 )
-from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger import runs
 from stacpull.ledger.runs import EndState, Run
 from stacpull.models import Job
 from stacpull.net.gate import MAX_REFUSALS
-from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of
 from stacpull.store.parts import FileParts
@@ -76,24 +77,6 @@ class OpenedSource(NamedTuple):
     journal: Journal
     network: Network
     source: Source
-
-
-@asynccontextmanager
-async def opened_source(
-    dest: DestAddress,
-    address: SourceAddress,
-    options: Options,
-    *,
-    on_event: Listener | None,
-    stop: asyncio.Event,
-) -> AsyncIterator[OpenedSource]:
-    """Start a store process, and open the network and SOURCE of a run."""
-    secrets = Secrets()
-    journal = Journal(dest.log, secrets, SystemClock(), on_event)
-    network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
-    async with StoreClient.started(dest.modules) as started, network_opened as network:
-        source = await unless_stopped(partial(open_source, address.url, network.reader), stop)
-        yield OpenedSource(started, journal, network, source)
 
 
 class MirrorRun:
@@ -122,21 +105,15 @@ class MirrorRun:
             on_event=self._emit,
             on_broken=self._break,
         )
-        self._stats = RunStats(run, self._store, self._network)
+        self._began = self._clock.monotonic()
+        self._saved: dict[str, float] = {}
+        """The effort of this process that was already saved."""
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
     async def execute(self) -> MirrorReport:
         """Execute the run to its end, or until stopped."""
-        async with beside(self._pass_on_stop()):
-            return await self._execute()
-
-    async def _pass_on_stop(self) -> None:
-        await self._stop.wait()
-        self._store.stop()
-
-    async def _execute(self) -> MirrorReport:
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
         if (lease := self._workspace.lease) is not None and lease.before is not None:
             self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
@@ -171,35 +148,38 @@ class MirrorRun:
             raise error
         return report
 
-    # --- the store process -------------------------------------------------------------------------------
-
     @asynccontextmanager
     async def _opened_store(self) -> AsyncIterator[None]:
         """Open the store process and recover; at the end publish everything that was received."""
-        await self._store.open(self._started, self._workspace.lock)
-        if self._stop.is_set():
+
+        async def pass_on_stop() -> None:
+            await self._stop.wait()
             self._store.stop()
-        is_in_order = False
-        try:
-            await self._store.call(StoreOperations.recover)
-            is_in_order = True
-            if self._options.items_parquet is not None:
-                await self._store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
-            await self._warn_of_destination()
-            yield
-        finally:
-            await self._store.outcomes.flush()
+
+        store = self._store
+        await store.open(self._started, self._workspace.lock)
+        async with beside(pass_on_stop()):
+            is_in_order = False
             try:
-                if is_in_order and not self._broken.done():
-                    await self._store.call(StoreOperations.complete_items)
-                    await self._finish_catalog()
+                await store.call(StoreOperations.recover)
+                is_in_order = True
+                if self._options.items_parquet is not None:
+                    await store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
+                await self._warn_of_destination()
+                yield
             finally:
+                await store.outcomes.flush()
                 try:
-                    await self._store.call(Publisher.finish)
-                except Exception as error:  # noqa: BLE001 -- raised below
-                    self._break(error)
-        if self._broken.done():
-            raise self._broken.result()
+                    if is_in_order and not self._broken.done():
+                        await store.call(StoreOperations.complete_items)
+                        await self._finish_catalog()
+                finally:
+                    try:
+                        await store.call(Publisher.finish)
+                    except Exception as error:  # noqa: BLE001 -- raised below
+                        self._break(error)
+            if self._broken.done():
+                raise self._broken.result()
 
     async def _finish_catalog(self) -> None:
         """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
@@ -239,69 +219,56 @@ class MirrorRun:
     def _warn(self, text: str) -> None:
         self._emit(Notice("warning", text))
 
-    # --- the transfer ------------------------------------------------------------------------------------
-
     async def _transfer(self) -> None:
-        more = _QUEUED_FOR_WORKERS if self._options.uses_dask else 0
-        queue = JobQueue[Job](2 * self._network.share.slots + more)
+        """Walk and transfer; then remove what nobody wants any more."""
+        network, options, store = self._network, self._options, self._store
+        destination, selection = self._workspace.destination, self._run.spec.selection
+        more = _QUEUED_FOR_WORKERS if options.uses_dask else 0
+        queue = JobQueue[Job](2 * network.share.slots + more)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         producer = Producer(
-            self._source,
-            reader,
-            self._network,
-            self._store,
-            queue,
-            self._options,
-            run=self._run,
-            on_event=self._emit,
+            self._source, reader, network, store, queue, options, run=self._run, on_event=self._emit
         )
         self._summary = producer.summary
-        parts = await asyncio.to_thread(FileParts, self._workspace.destination.staged.parts)
-        transfers = await self._transfers(queue, reader, parts)
-        await walk_and_transfer(producer.run, transfers, self._tick, stop=self._stop, broken=self._broken)
-        await self._store.outcomes.flush()
-        if not self._summary.items_unseen:
-            await self._store.call(StoreOperations.forget_unwanted)
-        self._failures.check()
-        if self._options.prune:
-            await self._prune()
-
-    async def _transfers(self, queue: JobQueue[Job], reader: ItemReader, parts: FileParts) -> JobRunner:
-        """Return the pool, or the workers of `--dask`."""
-        network, selection, options = self._network, self._run.spec.selection, self._options
-        destination = self._workspace.destination
         own_queue = JobQueue[Job](2 * network.share.slots) if options.uses_dask else queue
         pool = open_pool(
             own_queue,
-            self._store.outcomes,
+            store.outcomes,
             network,
             reader,
             destination,
             options,
-            parts=parts,
+            parts=await asyncio.to_thread(FileParts, destination.staged.parts),
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.share.per_host if options.uses_dask else 1),
             on_detail=lambda text: self._emit(Notice("debug", text)),
             count_failures=self._failures.count,
         )
-        if not options.uses_dask:
-            return pool
-        workers: WorkersOfRun = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
-        return workers(
-            RunOfWorkers(
-                options,
-                network,
-                destination.staged.work,
-                destination.is_local,
-                selection,
-                queue,
-                pool,
-                own_queue,
-                self._store.outcomes,
-                self._emit,
+        runner: JobRunner = pool
+        if options.uses_dask:
+            workers: WorkersOfRun = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
+            runner = workers(
+                RunOfWorkers(
+                    options,
+                    network,
+                    destination.staged.work,
+                    destination.is_local,
+                    selection,
+                    queue,
+                    pool,
+                    own_queue,
+                    store.outcomes,
+                    self._emit,
+                )
             )
-        )
+        await walk_and_transfer(producer.run, runner, self._tick, stop=self._stop, broken=self._broken)
+        await store.outcomes.flush()
+        if not self._summary.items_unseen:
+            await store.call(StoreOperations.forget_unwanted)
+        self._failures.check()
+        if options.prune:
+            await self._prune()
 
     async def _prune(self) -> None:
         """Remove what is gone upstream, if everything else is done."""
@@ -332,16 +299,50 @@ class MirrorRun:
             ticks += 1
             if (lease := self._workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
-            self._emit(self._stats.progress())
+            self._emit(self._progress())
             await asyncio.to_thread(self._emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._store.call(StoreOperations.add_effort, self._stats.spend())
+                await self._store.call(StoreOperations.add_effort, self._spent())
 
-    # --- the end -----------------------------------------------------------------------------------------
+    def _progress(self) -> Progress:
+        now, before, network = self._store.counters, self._run.counters, self._network.counters
+        skipped = (before["assets_done"] or 0) - (before["assets_skipped"] or 0)  # before this process
+        done, failed, pending = (now[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
+        return Progress(
+            items_seen=now["items_seen"] or 0,
+            items_matched=now["items_matched"] or 0,
+            items_done=now["items_done"] or 0,
+            assets_planned=done + failed + pending,
+            assets_done=done,
+            assets_skipped=skipped + (now["assets_skipped"] or 0),
+            assets_failed=failed,
+            assets_missing=now["assets_missing"] or 0,
+            assets_pending=pending,
+            bytes_done=now["bytes_done"] or 0,
+            bytes_fetched=network.bytes_fetched,
+            items_announced=now["items_announced"],
+            items_wanted=self._run.spec.selection.most_items,
+            hosts=self._network.client.gates.progress(),
+            requests=network.requests,
+            retries=network.retries,
+            walk_ended=bool(now["walk_ended"]),
+            seconds=round(self._clock.monotonic() - self._began, 3),
+        )
+
+    def _spent(self) -> dict[str, float]:
+        """Return the effort since the last call, to add to the sums of the run."""
+        network, before = self._network.counters, self._saved
+        self._saved = {
+            "bytes_fetched": network.bytes_fetched,
+            "requests": network.requests,
+            "retries": network.retries,
+            "seconds": self._clock.monotonic() - self._began,
+        }
+        return {name: value - before.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, if the disk allows it, and return the report."""
-        progress, counters, spec = self._stats.progress(), self._store.counters, self._run.spec
+        progress, counters, spec = self._progress(), self._store.counters, self._run.spec
         self._emit(progress)
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
         state: EndState = "complete" if is_done and error is None else "interrupted"
@@ -364,7 +365,7 @@ class MirrorRun:
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self._store.call(StoreOperations.add_effort, self._stats.spend())
+                await self._store.call(StoreOperations.add_effort, self._spent())
                 await self._store.call(StoreOperations.end_run, state, reason)
                 recorded = state
             with unless_first:

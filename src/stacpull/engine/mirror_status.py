@@ -24,12 +24,7 @@ _LAST_ERRORS = 5
 
 @contextmanager
 def _opened_run(dest: DestAddress) -> Iterator[tuple[Connection, Mapping[str, Any]]]:
-    """Open the ledger of `dest` for reading, and give it with the run that `status` shows.
-
-    Raises:
-        NotAMirrorError: `dest` is not a mirror.
-        DestinationError: The ledger cannot be read.
-    """
+    """Open the ledger of `dest` for reading, and give it with the run that `status` shows."""
     path = dest.work
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         run = views.current_run(db)
@@ -52,63 +47,44 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         UsageError: `dest` contradicts the options or the ledger.
         DestinationError: The ledger cannot be read.
     """
-    dest_address = parse_dest(dest, instance("options", Options, options))
-    path = dest_address.work
-    with _opened_run(dest_address) as (db, run):
-        live = is_held(path)
-        sums = {
-            **runs.asset_counters(db),
-            **views.item_totals(db),
-            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED),
-            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE),
-            "assets_clipped": views.clipped(db),
-            "assets_unproven": views.unproven(db),
-        }
-        with open_files(path, dest_address.bucket) as files:
+    place = parse_dest(dest, instance("options", Options, options))
+    with _opened_run(place) as (db, run):
+        live = is_held(place.work)
+        assets, items = runs.asset_counters(db), views.item_totals(db)
+        with open_files(place.work, place.bucket) as files:
             foreign = list(unwritten(db, files))
-        sums["items_failed"] += len(foreign)
-        newest = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=_when, reverse=True)
-        errors = tuple(newest[:_LAST_ERRORS])
-    return _status(dest_address, run, sums, live=live, errors=errors)
-
-
-def _when(failure: FailureRecord) -> float:
-    return failure.when
-
-
-def _status(
-    dest: DestAddress,
-    run: Mapping[str, Any],
-    sums: Mapping[str, Any],
-    *,
-    live: bool,
-    errors: tuple[FailureRecord, ...],
-) -> StatusReport:
-    seconds = run["seconds"]
-    return StatusReport(
-        state=views.state_now(run["state"], live=live),
-        items_seen=max(run["most_seen"] or 0, sums["items_matched"]),  # runs may have seen different items
-        assets_planned=sums["assets_done"] + sums["assets_failed"] + sums["assets_pending"],
-        assets_skipped=run["assets_skipped"],
-        bytes_fetched=run["all_fetched"],
-        seconds=round(run["all_seconds"], 3),
-        requests=run["all_requests"],
-        retries=run["all_retries"],
-        run=run["id"],
-        runs=run["runs"],
-        source=run["source"],
-        dest=dest.name,
-        work=None if dest.bucket is None else str(dest.work),
-        checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
-        walk_ended=bool(run["walk_ended"]),
-        live=live,
-        pid=holder(dest.work) if live else None,
-        rate=run["bytes_fetched"] / seconds if seconds else None,
-        selection=run["selection"],
-        last_errors=errors,
-        reason=run["reason"],
-        **sums,
-    )
+        items["items_failed"] += len(foreign)
+        errors = [*foreign, *views.failures(db, newest=_LAST_ERRORS)]
+        errors.sort(key=lambda failure: failure.when, reverse=True)
+        return StatusReport(
+            **assets,
+            **items,
+            state=views.state_now(run["state"], live=live),
+            items_seen=max(run["most_seen"] or 0, items["items_matched"]),  # runs may see different items
+            assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
+            assets_skipped=run["assets_skipped"],
+            assets_ordered=views.failed_by_kind(db, FailureKind.ORDERED),
+            assets_outside=views.failed_by_kind(db, FailureKind.OUTSIDE),
+            assets_clipped=views.clipped(db),
+            assets_unproven=views.unproven(db),
+            bytes_fetched=run["all_fetched"],
+            seconds=round(run["all_seconds"], 3),
+            requests=run["all_requests"],
+            retries=run["all_retries"],
+            run=run["id"],
+            runs=run["runs"],
+            source=run["source"],
+            dest=place.name,
+            work=None if place.bucket is None else str(place.work),
+            checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
+            walk_ended=bool(run["walk_ended"]),
+            live=live,
+            pid=holder(place.work) if live else None,
+            rate=run["bytes_fetched"] / run["seconds"] if run["seconds"] else None,
+            selection=run["selection"],
+            last_errors=tuple(errors[:_LAST_ERRORS]),
+            reason=run["reason"],
+        )
 
 
 def _next_page(position: str | None) -> str | None:
@@ -130,9 +106,8 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
         NotAMirrorError: `dest` is not a mirror.
         UsageError: `dest` contradicts the options or the ledger.
     """
-    dest_address = parse_dest(dest, instance("options", Options, options))
-    path = dest_address.work
-    with closing(open_reader(path)) as db, translated(ledger_path(path)):
+    place = parse_dest(dest, instance("options", Options, options))
+    with closing(open_reader(place.work)) as db, translated(ledger_path(place.work)):
         yield from views.failures(db)
-        with open_files(path, dest_address.bucket) as files:
+        with open_files(place.work, place.bucket) as files:
             yield from unwritten(db, files)

@@ -57,11 +57,9 @@ class Network(msgspec.Struct, frozen=True):
     addresses: AddressPolicy
     """The allowed addresses; worker processes use the same."""
     share: Share
-    """The limits of each process."""
     warn: Callable[[str], None]
     """Called with warnings for the user."""
     clock: Clock
-    """The clock of the run."""
     logins: Logins | None = None
     """The logins of a credential profile."""
     http: Transport | None = None
@@ -76,10 +74,7 @@ class Network(msgspec.Struct, frozen=True):
 def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
-    """Complete the options from the environment; split SOURCE from its credentials and join theirs.
-
-    `input_file` has the lines of standard input. `named` is False if SOURCE comes from a ledger.
-    """
+    """Complete the options from the environment, and split SOURCE from its credentials."""
     options = completed(options, source)
     split = split_credentials(source_url(source))
     headers = dict(options.headers)
@@ -123,7 +118,9 @@ async def open_network(
     """
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
-    share = _share(options)
+    room = descriptors_here().slots
+    per_host = options.per_host if options.concurrency else min(options.per_host, room)
+    share = Share(options.concurrency or min(SLOTS, room), per_host)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
@@ -139,10 +136,9 @@ async def open_network(
     if options.filled_profile is not None:
         logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
     patience = _PATIENCE * options.stall_timeout
-    slots = options.concurrency and share.slots
     client = Client(
         web,
-        Gates(share.per_host, slots, clock, patience=patience, notify=on_notice),
+        Gates(share.per_host, options.concurrency, clock, patience=patience, notify=on_notice),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -169,13 +165,6 @@ async def open_network(
         raise
     finally:
         await client.close()
-
-
-def _share(options: Options) -> Share:
-    """Return the limits of this process: by the user, or by the number of file descriptors."""
-    room = descriptors_here().slots
-    per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    return Share(options.concurrency or min(SLOTS, room), per_host)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from stacpull.arguments import instance
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.events import Listener, Notice
+from stacpull.plurals import count
 
 if TYPE_CHECKING:
     from stacpull.engine.workers import JobRunner
@@ -42,11 +43,20 @@ async def walk_and_transfer(
     A stop cancels the walk, stops the pool, and cancels the pool a few seconds later. The result of `broken`
     is an error after which nothing can be written any more; it is raised.
     """
+    unreadable: StacpullError | None = None
+
+    async def walked() -> None:
+        nonlocal unreadable
+        try:
+            await walk()
+        except (SourceError, CredentialsError) as error:
+            unreadable = error  # raised later: here it would cancel the transfers
+
     async with asyncio.TaskGroup() as group:
         others = [group.create_task(tick()), group.create_task(raise_when_broken(broken))]
         stopped = group.create_task(stop.wait())
         running = group.create_task(pool.run())
-        walking = group.create_task(_walked(walk))
+        walking = group.create_task(walked())
         await asyncio.wait([walking, stopped], return_when=asyncio.FIRST_COMPLETED)
         walking.cancel()
         if not stop.is_set():
@@ -59,7 +69,7 @@ async def walk_and_transfer(
         await asyncio.wait([running, walking])
         for task in (*others, stopped):
             task.cancel()
-    if not walking.cancelled() and (unreadable := walking.result()) is not None:
+    if unreadable is not None:
         raise unreadable
     if pool.given_up_hosts and not stop.is_set():
         hosts = " and ".join(pool.given_up_hosts)
@@ -73,18 +83,6 @@ async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
     """Wait for the error that ends the work, and raise it."""
     await asyncio.wait([broken])  # an `await` would cancel it together with this task
     raise broken.result()
-
-
-async def _walked(walk: Callable[[], Awaitable[None]]) -> SourceError | CredentialsError | None:
-    """Run the walk; return the error if the source could not be read to its end, else None.
-
-    The error is returned and not raised, so that it does not cancel the transfers.
-    """
-    try:
-        await walk()
-    except (SourceError, CredentialsError) as error:
-        return error
-    return None
 
 
 class FailureLimit:
@@ -115,13 +113,10 @@ class FailureLimit:
 async def timed_stop(
     stop: asyncio.Event | None, seconds: float, on_event: Listener | None
 ) -> AsyncIterator[asyncio.Event]:
-    """Give a new event that stops the work. It is set when `stop` is set, and after `seconds` at the latest.
+    """Yield an event that is set when `stop` is set, and after `seconds` at the latest (0: no limit).
 
-    0 seconds mean no limit. `stop` belongs to the caller, who may use it for several runs: it is never set
-    here.
-
-    Raises:
-        UsageError: `stop` is not an event of asyncio. To wait for one of `threading` would block the loop.
+    `stop` belongs to the caller, who may use it for several runs: it is never set here. It must be an event
+    of asyncio: to wait for one of `threading` would block the loop.
     """
     stopping, stop = asyncio.Event(), instance("stop", asyncio.Event, stop)
     if stop.is_set():
@@ -174,3 +169,19 @@ async def unless_stopped(
     if working.cancelled():
         raise InterruptedRunError("Interrupted.")
     return working.result()
+
+
+def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pages: int) -> str | None:
+    """Return the warning for a selection without anything to fetch, else None."""
+    if matched == 0 and seen:
+        return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."
+    if planned:
+        return None
+    if seen == 0:
+        return "Nothing matched: the source listed no items."
+    if pages:
+        filters = " or by the filters" if excluded else ""
+        why = f"every asset was left out: as a web page (--include-pages){filters}"
+    else:
+        why = "the asset filters dropped every asset" if excluded else "they have no assets"
+    return f"{count(matched, 'item')} matched, but {why}."

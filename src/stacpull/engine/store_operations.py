@@ -270,8 +270,6 @@ class StoreOperations:
             source=self._run.source,
             is_stopped=is_stopped,
         )
-        if not meta.keeps_items_parquet(db):
-            catalogs.remove_items_parquet(db, store)
         if interrupted is not None:
             raise interrupted
 

@@ -22,8 +22,13 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_writer import sent_document
-from stacpull.engine.run_control import timed_stop
-from stacpull.engine.run_opening import continue_run, mirror_at, on_ledger, opened_workspace, with_client
+from stacpull.engine.run_opening import (
+    Invocation,
+    on_ledger,
+    opened_invocation,
+    opened_workspace,
+    run_from_ledger,
+)
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Damage, Listener
@@ -90,36 +95,27 @@ async def verify(
     if not repair:
         totals = await reporter.run(check.alone)
         return check.report(totals)
-    dest_address = await asyncio.to_thread(mirror_at, dest, options)
-    async with opened_workspace(dest_address, on_event) as workspace:
+    async with (
+        opened_invocation(dest, options, on_event, stop, exists=True) as call,
+        opened_workspace(call) as workspace,
+    ):
         await reporter.run(lambda: check.inspect(workspace.db))
-        fixed = await _repair(check, dest_address, workspace, options, on_event, stop)
+        fixed = await _repair(check, call, workspace)
         totals = await on_ledger(workspace, check.conclude)
         remaining = await on_ledger(workspace, lambda db: check.remaining(db, fixed))
         return check.report(totals, fixed, remaining)
 
 
-async def _repair(
-    check: _Verification,
-    dest_address: DestAddress,
-    workspace: Workspace,
-    options: Options,
-    on_event: Listener | None,
-    stop: asyncio.Event,
-) -> MirrorReport | None:
+async def _repair(check: _Verification, call: Invocation, workspace: Workspace) -> MirrorReport | None:
     """Fetch what the check found damaged. Return None if it found nothing that can be fetched."""
     if not await on_ledger(workspace, check.is_repairable):
         return None
     spec = await on_ledger(workspace, check.repair_spec)
 
-    def begin(db: Connection, kept: Mapping[str, Any]) -> Run:
+    def begin(spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
         return check.begin(db, workspace.destination, spec, kept)
 
-    options = await with_client(options)
-    async with timed_stop(stop, options.stop_after, on_event) as stopping:
-        return await continue_run(
-            dest_address, workspace, spec, begin, options, on_event=on_event, stop=stopping
-        )
+    return await run_from_ledger(call, workspace, spec, begin)
 
 
 class _Verification:
