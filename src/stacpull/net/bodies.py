@@ -24,17 +24,20 @@ _SMALL = 1 << 16
 """The most bytes of a response that is read to be examined."""
 _GROWTH = 128 * 1024
 """Bytes that a document grows by."""
+_GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
+_SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
+_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
+"""`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""
+_SLACK = 1 << 20
+"""Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
+_STEP = 16 << 10  # zlib copies the rest after each member: many small members in one step take quadratic time
+_PIECE = 1 << 20
 
 
 async def read_whole(
     response: Response, limit: int, growing: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Return the whole body of a response.
-
-    Args:
-        response: The response.
-        limit: The maximum size in bytes.
-        growing: Awaited with the bytes received so far, before more are received.
+    """Return the whole body. `growing` is awaited with the bytes received so far, before more are.
 
     Raises:
         TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
@@ -67,9 +70,6 @@ async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[
     """Yield a body in pieces of about `size` bytes; the last one may be shorter.
 
     The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
-
-    Raises:
-        TransferError: As raised by `chunks`.
     """
     pieces: list[bytes] = []
     held = 0
@@ -90,16 +90,6 @@ async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[
         raise failed
 
 
-_GZIP_OR_ZLIB = 47  # window bits 15, plus 32: zlib recognises gzip and zlib by itself
-_SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
-_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
-"""`aws-chunked` describes an upload to S3 and not the object, but some servers and SDKs store it."""
-_SLACK = 1 << 20
-"""Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
-_STEP = 16 << 10  # zlib copies the rest after each member: many small members in one step take quadratic time
-_PIECE = 1 << 20
-
-
 class CodingError(TransferError):
     """The encoded body is truncated, damaged, or much longer than its content."""
 
@@ -113,26 +103,22 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
     return ", ".join(coding for coding in codings if coding not in _NO_CODINGS) or None
 
 
+def can_decode(coding: str) -> bool:
+    """Return whether `decoded` supports this coding."""
+    return coding in _SUPPORTED
+
+
 def coding_to_undo(headers: Mapping[str, str]) -> str | None:
     """Return the content coding of a response that `decoded` supports.
 
     An unknown coding counts as none: its name is often wrong (`utf-8`). If it is not, the reader fails.
     """
     coding = coding_of(headers)
-    return coding if coding is not None and can_decode(coding) else None
-
-
-def can_decode(coding: str) -> bool:
-    """Return whether `decoded` supports this coding."""
-    return coding in _SUPPORTED
+    return coding if coding in _SUPPORTED else None
 
 
 async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
-    """Yield the decoded content of a gzip or deflate body, in pieces of at most 1 MiB.
-
-    Args:
-        chunks: The encoded body.
-        coding: A coding that `can_decode` accepts.
+    """Yield the decoded content of a body whose coding is supported, in pieces of at most 1 MiB.
 
     Raises:
         CodingError: TRUNCATED if the stream ends early; CHECKSUM if it is damaged; OVERLONG if it is much
@@ -148,7 +134,11 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
             while rest:
                 if inflater.eof:  # another member may follow (RFC 1952, 2.2)
                     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
-                piece = _inflate(inflater, rest)
+                try:
+                    piece = inflater.decompress(rest, _PIECE)
+                except zlib.error as error:
+                    message = f"The compressed stream is damaged ({error})."
+                    raise CodingError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
                 produced += len(piece)
                 if piece:
                     yield piece
@@ -162,12 +152,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
 
 
 async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
-    """Yield the decoded content of a response to a request that accepts codings.
-
-    Args:
-        chunks: The encoded body.
-        coding: A coding that `can_decode` accepts.
-        host: The host that sent it, for messages.
+    """Yield the decoded content of a response of `host` to a request that accepts codings.
 
     Raises:
         TransferError: SERVER if the body cannot be decoded; TRUNCATED; and any that `chunks` raises.
@@ -184,24 +169,11 @@ async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) ->
             raise TransferError(failure) from error
 
 
-def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
-    """Decode `data` to at most 1 MiB. The rest stays in `inflater.unconsumed_tail`."""
-    try:
-        return inflater.decompress(data, _PIECE)
-    except zlib.error as error:
-        message = f"The compressed stream is damaged ({error})."
-        raise CodingError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
-
-
 class Pace:
-    """Detects bodies that arrive below a minimum rate.
+    """Detects bodies that arrive at fewer than `least` bytes per second (0: never).
 
     A server that sends a byte now and then never stalls, and would occupy a worker for days. So bytes are
-    counted over windows of time spent waiting for the network; time spent writing does not count.
-
-    Args:
-        least: The minimum rate in bytes per second; 0 for none.
-        window: Seconds of waiting over which the rate is measured.
+    counted over windows of `window` seconds of waiting for the network; time spent writing does not count.
     """
 
     def __init__(self, least: float, window: float) -> None:

@@ -23,38 +23,31 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
     if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding
-        return unknown_name(host)
+        return network_failure(f"The name {host} could not be looked up.", host)
     if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:  # asyncio's own
-        return connecting_stalled(host)
+        return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host, retryable=True)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return bad_certificate(error, host)
+        text = error.verify_message or "it is not the one that was expected"
+        message = f"The TLS certificate of {host} is not trusted: {text}."
+        return network_failure(message, host, retryable=False)
     if isinstance(error, ssl.SSLError):
-        return tls_failed(error, host)
-    is_full = getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}
-    reason = "too many open files" if is_full else reason_of(error)
-    return network_failure(f"No connection to {host}: {reason}.", host)
+        message = f"The TLS connection to {host} failed."
+        if error.reason in _NOT_TLS:
+            message = (
+                f"{host} does not speak TLS: if it is a plain HTTP server, use http:// instead of https://."
+            )
+        return network_failure(message, host)
+    return network_failure(f"No connection to {host}: {reason_of(error)}.", host)
 
 
 def reason_of(error: BaseException | None) -> str:
     """Return the system's description of `error`."""
     number = getattr(error, "errno", None)
+    if number in {errno.EMFILE, errno.ENFILE}:
+        return "too many open files"
     if number is not None and number in errno.errorcode:
         return os.strerror(number)  # asyncio's own `strerror` contains the address
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def bad_certificate(error: object, host: str) -> Failure:
-    """Return the failure of a certificate that is not trusted."""
-    text = getattr(error, "verify_message", "") or "it is not the one that was expected"
-    return network_failure(f"The TLS certificate of {host} is not trusted: {text}.", host, retryable=False)
-
-
-def tls_failed(error: object, host: str) -> Failure:
-    """Return the failure of a TLS connection."""
-    if getattr(error, "reason", None) in _NOT_TLS:
-        message = f"{host} does not speak TLS: if it is a plain HTTP server, use http:// instead of https://."
-        return network_failure(message, host)
-    return network_failure(f"The TLS connection to {host} failed.", host)
 
 
 def truncated(host: str) -> Failure:
@@ -82,15 +75,9 @@ def stalled(host: str) -> Failure:
     return _passing(FailureKind.STALLED, host, "sent nothing for too long")
 
 
-def connecting_stalled(host: str) -> Failure:
-    """Return the failure of a lookup, connection and TLS handshake that exceeded the connect timeout."""
-    message = f"Connecting to {host} took too long."
-    return Failure(FailureKind.STALLED, message, host=host, retryable=True)
-
-
-def unknown_name(host: str) -> Failure:
-    """Return the failure of a name that does not resolve."""
-    return network_failure(f"The name {host} could not be looked up.", host)
+def too_slow(host: str) -> Failure:
+    """Return the failure of a body that is slower than the minimum rate (`net.bodies`)."""
+    return _passing(FailureKind.STALLED, host, "sent too few bytes per second (--min-rate)")
 
 
 def closed(host: str, error: Exception | None) -> Failure:
@@ -100,16 +87,10 @@ def closed(host: str, error: Exception | None) -> Failure:
     return network_failure(f"{host} closed the connection.", host)
 
 
-def too_slow(host: str) -> Failure:
-    """Return the failure of a body that is slower than the minimum rate (`net.bodies`)."""
-    return _passing(FailureKind.STALLED, host, "sent too few bytes per second (--min-rate)")
-
-
 def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
     """Return a failure of kind NETWORK."""
     return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
 
 
 def _passing(kind: FailureKind, host: str, what: str) -> Failure:
-    """Return a failure of `host` after which the request may be repeated."""
     return Failure(kind, f"{host} {what}.", host=host, retryable=True)

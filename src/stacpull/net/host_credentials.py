@@ -19,19 +19,13 @@ from stacpull.urls import same_site
 
 
 class HostCredentials:
-    """Header fields and query parameters for SOURCE's own host.
-
-    Args:
-        origin: SOURCE, or any URL of its host.
-        headers: Fields to send, for example Authorization.
-        query: Parameters to send, for example MLHub's `key`.
-    """
+    """Header fields and query parameters (MLHub's `key`) for the host of the URL `origin`."""
 
     def __init__(self, origin: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
         self._origin = origin
         self._headers = dict(headers)
         self._replaced = frozenset(name.lower() for name in headers)
-        self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items())
+        self._query = [f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items()]
         self._names = frozenset(query)
         self.values = (*credentials_in(headers), *query.values())
         """The secret values."""
@@ -55,19 +49,17 @@ class HostCredentials:
         """
         if not self or not self.covers(request.url):
             return request
-        url = _with_query(request.url, self._names, self._query) if self._query else request.url
-        kept = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
-        headers = kept | {name: value.reveal() for name, value in self._headers.items()}
-        return Request(url, request.method, headers, request.body, request.decode, request.redirected)
+        url = request.url
+        if self._query:
+            whole, hash_mark, fragment = url.partition("#")
+            head, _, own = whole.partition("?")
+            pairs = [pair for pair in own.split("&") if pair]
+            kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in self._names]
+            url = head + "?" + "&".join([*kept, *self._query]) + hash_mark + fragment
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
+        headers |= {name: value.reveal() for name, value in self._headers.items()}
+        return request._replace(url=url, headers=headers)
 
     def strip(self, url: str) -> str:
         """Return `url` without these credentials, for another host (see `Secrets.strip_url`)."""
         return self._secrets.strip_url(url)
-
-
-def _with_query(url: str, names: frozenset[str], query: str) -> str:
-    """Return `url` with `query` appended to its own, after removing the parameters in `names`."""
-    url, hash_mark, fragment = url.partition("#")
-    head, _, own = url.partition("?")
-    kept = [pair for pair in own.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in names]
-    return head + "?" + "&".join([*kept, query]) + hash_mark + fragment

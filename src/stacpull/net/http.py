@@ -7,9 +7,9 @@ passed on, since they contain whole URLs.
 - A response without Content-Length that is closed early looks complete. The caller can see from the headers
   that its length is unknown (no Content-Length and no `Transfer-Encoding: chunked`).
 - An idle connection that received bytes is closed: they would be read as the next response.
-- The proxy of each host is looked up once. aiohttp's `trust_env` is not used: it reads files in threads for
-  every request and takes credentials from .netrc. A proxy may have a private address. The proxy looks names
-  up itself, so the address policy only judges literal addresses.
+- aiohttp's `trust_env` is not used: it reads files in threads for every request and takes credentials from
+  .netrc. A proxy may have a private address. The proxy looks names up itself, so the address policy only
+  judges literal addresses.
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 from yarl import URL
 
-from stacpull.hosts import forget_hosts, host_of, literal_address
+from stacpull.hosts import host_of, literal_address
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
 from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, regrouped
 from stacpull.net.connection_errors import (
-    bad_certificate,
     closed,
-    connecting_stalled,
     endless_fields,
     malformed,
     network_failure,
@@ -45,10 +43,8 @@ from stacpull.net.connection_errors import (
     overlong,
     reason_of,
     stalled,
-    tls_failed,
     too_slow,
     truncated,
-    unknown_name,
 )
 from stacpull.net.fields import FIELD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
@@ -67,18 +63,13 @@ class HttpTransport:
     """A `stacpull.net.transport.Transport` for http and https.
 
     Sessions are created by the first request and belong to its event loop until `close`.
-
-    Args:
-        settings: The settings.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
-        self._settings = settings
-        self._head_timeout = settings.connect_timeout + 2 * settings.stall_timeout
-        self._proxies = _Proxies(proxies() if settings.trust_env else {})
+        self.settings = settings
+        self._proxies = proxies() if settings.trust_env else {}
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         """Sessions by whether their connections use a proxy, which may have a private address."""
-        self._tls: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
@@ -99,15 +90,15 @@ class HttpTransport:
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return aiohttp's response before its body. For `HttpExchange`."""
         proxy: Proxy | None = None
+        host = host_of(request.url)
         try:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
                 url = url.with_user(None)  # only one of the two can be sent
-            proxy = self._proxies.of(url) if self._proxies else None
-            if proxy is not None:
-                self._refuse_literal(url)
+            proxy = self._proxy_of(url)
             session = await self._session(is_proxied=proxy is not None)
-            async with asyncio.timeout(self._head_timeout):  # single bytes of the head reset the stall timer
+            # single bytes of the head reset the stall timer
+            async with asyncio.timeout(self.settings.connect_timeout + 2 * self.settings.stall_timeout):
                 response = await session.request(
                     request.method,
                     url,
@@ -117,38 +108,39 @@ class HttpTransport:
                     proxy=None if proxy is None else proxy.url,
                 )
         except EXPECTED as error:
-            raise TransferError(failure_of(error, host_of(request.url), proxy=proxy)) from error
+            raise TransferError(failure_of(error, host, proxy=proxy)) from error
         if proxy is not None and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             response.close()
-            raise TransferError(_unknown_to_proxy(proxy, host_of(request.url)))
+            raise TransferError(_unknown_to_proxy(proxy, host))
         return response
 
-    def pace(self) -> Pace:
-        """Return the rate check for one body. For `HttpExchange`."""
-        return Pace(self._settings.min_rate, self._settings.stall_timeout)
-
-    def _refuse_literal(self, url: URL) -> None:
-        """Apply the policy to a host that is a literal address. The proxy looks up names.
+    def _proxy_of(self, url: URL) -> Proxy | None:
+        """Return the proxy to use for `url`, or None for a direct connection.
 
         Raises:
-            TransferError: ADDRESS.
+            TransferError: NETWORK if it cannot be used; ADDRESS for a literal address that is refused.
         """
         host = url.raw_host or ""
+        proxy = self._proxies.get(url.scheme)
+        if proxy is None or is_bypassed(host, url.port or 0):
+            return None
+        if proxy.problem is not None:
+            raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=host))
         address = literal_address(host)
-        reason = None if address is None else self._settings.policy.judge(host, [address])[address]
+        reason = None if address is None else self.settings.policy.judge(host, [address])[address]
         if reason is not None:
             message = f"{host} is {reason}; not connected."
             raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
+        return proxy
 
     async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
         """Return the session for connections with or without a proxy, created if there is none."""
         async with self._opening:
             if is_proxied not in self._sessions:
-                settings = self._settings
+                settings = self.settings
                 policy = AddressPolicy(allow_private=True) if is_proxied else settings.policy
-                self._tls = self._tls or await settings.tls_context()
                 self._sessions[is_proxied] = aiohttp.ClientSession(
-                    connector=_Connector(policy, self._tls),
+                    connector=_Connector(policy, await settings.tls_context()),
                     timeout=aiohttp.ClientTimeout(
                         total=None,
                         connect=settings.connect_timeout,
@@ -169,18 +161,21 @@ class HttpExchange:
     """A context manager that sends one request, and is its response once entered."""
 
     _response: aiohttp.ClientResponse
+    status: int
     headers: Mapping[str, str]
     """Header fields, case-insensitive; repeated ones are joined."""
 
     def __init__(self, transport: HttpTransport, request: Request) -> None:
         self._transport = transport
         self._request = request
+        self.url = request.url
 
     def __repr__(self) -> str:
-        return f"<HttpExchange {self._request.method} {host_of(self._request.url)}>"
+        return f"<HttpExchange {self._request.method} {host_of(self.url)}>"
 
     async def __aenter__(self) -> Self:
         self._response = await self._transport.send(self._request)
+        self.status = self._response.status
         raw = [part for field in self._response.raw_headers for part in field]
         self.headers = HeaderFields(joined_fields(raw))
         return self
@@ -190,16 +185,6 @@ class HttpExchange:
     ) -> None:
         # The end of the body has already returned the connection to the pool. Otherwise this closes it.
         self._response.close()
-
-    @property
-    def url(self) -> str:
-        """The URL that answered."""
-        return self._request.url
-
-    @property
-    def status(self) -> int:
-        """HTTP status code."""
-        return self._response.status
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, decoded if the request asks for that.
@@ -216,22 +201,19 @@ class HttpExchange:
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         """Yield the encoded body in pieces as they arrive."""
-        pace = self._transport.pace()
-        while piece := await self._piece(pace):
-            yield piece
-            if self._response.content.at_eof():
+        settings, host = self._transport.settings, host_of(self.url)
+        pace = Pace(settings.min_rate, settings.stall_timeout)
+        while not self._response.content.at_eof():
+            started = time.monotonic()
+            try:
+                piece = await self._response.content.readany()
+            except EXPECTED as error:
+                raise TransferError(failure_of(error, host)) from error
+            if not piece:
                 return
-
-    async def _piece(self, pace: Pace) -> bytes:
-        """Return the next bytes of the body as soon as there are any; empty at its end."""
-        started = time.monotonic()
-        try:
-            piece = await self._response.content.readany()
-        except EXPECTED as error:
-            raise TransferError(failure_of(error, host_of(self.url))) from error
-        if piece and pace.is_too_slow(time.monotonic() - started, len(piece)):
-            raise TransferError(too_slow(host_of(self.url)))
-        return piece
+            if pace.is_too_slow(time.monotonic() - started, len(piece)):
+                raise TransferError(too_slow(host))
+            yield piece
 
 
 class _Resolver(AbstractResolver):
@@ -281,40 +263,11 @@ class _Connector(aiohttp.TCPConnector):
             return connection
 
 
-class _Proxies:
-    """The proxies of the environment, looked up once per host (`no_proxy`)."""
-
-    def __init__(self, found: Mapping[str, Proxy]) -> None:
-        self._proxies = dict(found)
-        self._known: dict[tuple[str, str, int], Proxy | None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._proxies)
-
-    def of(self, url: URL) -> Proxy | None:
-        """Return the proxy to use for `url`, or None for a direct connection."""
-        key = (url.scheme, url.raw_host or "", url.port or 0)
-        if key not in self._known:
-            forget_hosts(self._known)
-            bypass = is_bypassed(key[1], key[2])
-            self._known[key] = None if bypass else self._proxies.get(key[0])
-        proxy = self._known[key]
-        if proxy is not None and proxy.problem is not None:
-            raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=key[1]))
-        return proxy
-
-
 # --- failures for errors of aiohttp -----------------------------------------------------------------------
 
 
 def failure_of(error: BaseException, host: str, *, proxy: Proxy | None = None) -> Failure:
-    """Return the failure for an exception of aiohttp.
-
-    Args:
-        error: The exception.
-        host: The host of the request.
-        proxy: The proxy of the request, if any.
-    """
+    """Return the failure for an exception of aiohttp, of a request to `host`, perhaps through a proxy."""
     if proxy is not None and (failure := _of_proxy(error, host, proxy)) is not None:
         return failure
     failure = _direct_failure(error, host)
@@ -323,38 +276,27 @@ def failure_of(error: BaseException, host: str, *, proxy: Proxy | None = None) -
     return failure
 
 
-def _direct_failure(error: BaseException, host: str) -> Failure:  # noqa: C901, PLR0911, PLR0912 -- a table
+def _direct_failure(error: BaseException, host: str) -> Failure:  # noqa: PLR0911 -- a table
     match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
-            return bad_certificate(getattr(error, "certificate_error", error), host)
-        case ssl.SSLCertVerificationError():
-            return bad_certificate(error, host)
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return tls_failed(getattr(error, "os_error", error), host)
-        case aiohttp.ClientConnectorDNSError() if not isinstance(error.os_error, AddressRefusedError):
-            return unknown_name(host)
+        case aiohttp.ClientConnectorCertificateError():
+            return no_connection(error.certificate_error, host)
         case aiohttp.ClientConnectorError():
             return no_connection(error.os_error, host)
-        case AddressRefusedError():
+        case AddressRefusedError() | ssl.SSLError():
             return no_connection(error, host)
-        case aiohttp.TooManyRedirects() | aiohttp.RedirectClientError():
-            message = f"{host} redirects to a URL that cannot be followed."
-            return Failure(FailureKind.REDIRECT, message, host=host)
         case aiohttp.ConnectionTimeoutError():
-            return connecting_stalled(host)
+            return no_connection(TimeoutError(), host)
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return stalled(host)
         case aiohttp.ClientPayloadError():
             return truncated(host)
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return _malformed(error, host)
+            return _malformed(str(getattr(error, "message", "")), host)
         case aiohttp.NonHttpUrlClientError() | ValueError():  # also aiohttp.InvalidURL
             message = f"The URL with host {host or '(none)'} is not a valid http URL."
             return Failure(FailureKind.SCHEME, message, host=host)
-        case aiohttp.ClientError() | OSError():
-            return closed(host, None)
         case _:
-            return network_failure(f"The exchange with {host} failed ({type(error).__name__}).", host)
+            return closed(host, None)
 
 
 def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
@@ -363,8 +305,6 @@ def _of_proxy(error: BaseException, host: str, proxy: Proxy) -> Failure | None:
     match error:
         case aiohttp.ClientHttpProxyError(status=HTTPStatus.PROXY_AUTHENTICATION_REQUIRED):
             return _unknown_to_proxy(proxy, host)
-        case aiohttp.ClientConnectorCertificateError():
-            return None
         case aiohttp.ClientHttpProxyError(status=status):
             message = f"The proxy {proxy} answered {status} to the request for {host}."
         case aiohttp.ClientConnectorDNSError(os_error=AddressRefusedError() as refused):
@@ -386,18 +326,11 @@ def _unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
     return network_failure(message, host, retryable=False)
 
 
-def _malformed(error: BaseException, host: str) -> Failure:
-    """Return the failure of a response that aiohttp rejects. The 400 in `error` is aiohttp's own."""
-    text = getattr(error, "message", "")
-    if _bytes_past_the_end(text if isinstance(text, str) else ""):
+def _malformed(text: str, host: str) -> Failure:
+    """Return the failure of a response that aiohttp rejects with `text`."""
+    is_later = text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
+    if text.startswith("Data after") or is_later:  # the invalid bytes follow a complete body
         return overlong(host)
     if "Too many headers" in text or "Got more than" in text:
         return endless_fields(host)
     return malformed(host)
-
-
-def _bytes_past_the_end(text: str) -> bool:
-    """Return whether the invalid bytes follow a complete body. Otherwise the first byte is wrong."""
-    if text.startswith("Data after"):
-        return True
-    return text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN

@@ -8,9 +8,6 @@ to 15 minutes is obeyed. A longer one ends the run with a message that states wh
 Waits grow exponentially with full jitter: uniform between 0 and `base * 2**n`, at most `cap` (M. Brooker,
 "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that workers that failed together do not
 retry together.
-
-`decide` is a pure function. `with_retries` applies it with tenacity, but only after a first failure, so that
-transfers that succeed at once (nearly all) have no overhead.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """The longest Retry-After that is obeyed."""
 
 
-class RetryState(msgspec.Struct, frozen=True):
+class RetryState(msgspec.Struct):
     """The counts of one asset so far."""
 
     charged: int = 0
@@ -57,60 +54,28 @@ class RetryState(msgspec.Struct, frozen=True):
     """The most bytes of a partial download that an attempt left to resume from."""
 
 
-class Wait(msgspec.Struct, frozen=True):
-    """Retry after `seconds`; `charged` if that uses up an attempt."""
-
-    seconds: float
-    charged: bool
-
-
-class StopRun(msgspec.Struct, frozen=True):
-    """The host asked to wait for `seconds`, which is too long to wait for."""
-
-    seconds: float
-    host: str
-
-    def message(self, now: float) -> str:
-        """Return the message for the user; `now` is in seconds since the epoch."""
-        when = datetime.fromtimestamp(now + self.seconds, UTC)
-        long = self.seconds >= _MINUTES_FROM
-        span = f"{self.seconds / 60:.0f} minutes" if long else f"{self.seconds:.0f} seconds"
-        return f"{self.host or 'The host'} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
-
-
-def decide(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> Wait | StopRun | None:
-    """Return the decision after `failure`, or None if it is final.
+def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
+    """Count `failure`, and return the seconds until the next attempt; None if it is final.
 
     `draw` is a random number between 0 and 1 for the jitter.
     """
-    if not failure.retryable:
+    asked = failure.retry_after
+    if not failure.retryable or (asked or 0.0) > policy.longest_wait:
         return None
-    requested = failure.retry_after
-    if requested is not None and requested > policy.longest_wait:
-        return StopRun(requested, failure.host)
-    if _is_free(policy, state, failure):
-        wait = backoff(policy, state.throttles, draw)
-        return Wait(wait if requested is None else requested, charged=False)
-    charged = _charged(state, failure)
-    if charged >= policy.retries:
+    if failure.reached - state.reached >= _PROGRESS:
+        state.charged = 0  # an object that changes all the time starts over, so it does not get further
+    state.reached = max(state.reached, failure.reached)
+    within = state.throttled_seconds + (asked or 0.0) <= policy.free_throttled_seconds
+    is_free = failure.free and within and state.throttles < policy.free_throttles
+    earlier = state.throttles if is_free else state.charged
+    if not is_free and state.charged >= policy.retries:
         return None
-    return Wait(backoff(policy, charged, draw) if requested is None else requested, charged=True)
-
-
-def backoff(policy: RetryPolicy, earlier: int, draw: float) -> float:
-    """Return the seconds to wait after `earlier` waits of the same kind, with full jitter."""
-    return draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60))
-
-
-def advance(state: RetryState, failure: Failure, wait: Wait) -> RetryState:
-    """Return the state after `failure` and the decision to `wait`."""
-    throttled = failure.kind is FailureKind.THROTTLED
-    return RetryState(
-        charged=_charged(state, failure) + wait.charged,
-        throttles=state.throttles + throttled,
-        throttled_seconds=state.throttled_seconds + (wait.seconds if throttled else 0.0),
-        reached=max(state.reached, failure.reached),
-    )
+    wait = draw * min(policy.cap, policy.base * 2.0 ** min(earlier, 60)) if asked is None else asked
+    state.charged += not is_free
+    if failure.kind is FailureKind.THROTTLED:
+        state.throttles += 1
+        state.throttled_seconds += wait
+    return wait
 
 
 async def with_retries(
@@ -121,17 +86,9 @@ async def with_retries(
     *,
     jitter: random.Random | None = None,
 ) -> T:
-    """Call `attempt` until it succeeds or `policy` gives up.
+    """Return the result of `attempt`, repeated until it succeeds or `policy` gives up.
 
-    Args:
-        attempt: Makes one attempt.
-        policy: The limits of retries.
-        clock: Sleeps between attempts.
-        on_retry: Called with each failure before it is retried.
-        jitter: A seeded random generator for the waits, if they must be reproducible.
-
-    Returns:
-        The result of the successful attempt.
+    `on_retry` is called with each failure before it is retried. `jitter` makes the waits reproducible.
 
     Raises:
         TransferError: A final failure, or the last one when the attempts are used up.
@@ -148,7 +105,6 @@ async def with_retries(
 
     draw = (jitter or random.Random()).random  # noqa: S311 - jitter, no cryptography
     state, pause = RetryState(), 0.0
-    decision: Wait | StopRun | None = None
 
     async def step() -> T:
         if first:
@@ -156,13 +112,13 @@ async def with_retries(
         return await attempt()
 
     def is_retried(error: BaseException) -> bool:
-        nonlocal state, pause, decision
+        nonlocal pause
         if not isinstance(error, TransferError):
             return False
-        decision = decide(policy, state, error.failure, draw())
-        if not isinstance(decision, Wait):
+        wait = next_wait(policy, state, error.failure, draw())
+        if wait is None:
             return False
-        state, pause = advance(state, error.failure, decision), decision.seconds
+        pause = wait
         on_retry(error.failure)
         return True
 
@@ -170,19 +126,12 @@ async def with_retries(
     try:
         return await machine(step)
     except TransferError as error:
-        if isinstance(decision, StopRun):
-            raise SourceError(decision.message(clock.time())) from error
-        raise
-
-
-def _charged(state: RetryState, failure: Failure) -> int:
-    """Return the attempts used up before `failure`, or 0 if it got further than all before.
-
-    An object that changes all the time starts again each time. It does not get further, so it fails at last.
-    """
-    return 0 if failure.reached - state.reached >= _PROGRESS else state.charged
-
-
-def _is_free(policy: RetryPolicy, state: RetryState, failure: Failure) -> bool:
-    within = state.throttled_seconds + (failure.retry_after or 0.0) <= policy.free_throttled_seconds
-    return failure.free and within and state.throttles < policy.free_throttles
+        failure = error.failure
+        seconds = failure.retry_after or 0.0
+        if not failure.retryable or seconds <= policy.longest_wait:
+            raise
+        when = datetime.fromtimestamp(clock.time() + seconds, UTC)
+        span = f"{seconds / 60:.0f} minutes" if seconds >= _MINUTES_FROM else f"{seconds:.0f} seconds"
+        host = failure.host or "The host"
+        text = f"{host} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
+        raise SourceError(text) from error

@@ -30,15 +30,10 @@ from stacpull.redact import Secrets, cut_url
 PREFIX_BYTES = 16 * 1024
 """Bytes of an error's body that are read to find the reason."""
 
-_GONE = frozenset({404, 410, 451})
-_REFUSED = frozenset({400, 401, 403})
-_TRANSIENT = frozenset({408, 421, 425})
-_MAY_THROTTLE = frozenset({400, 403})
 _ABSURD_WAIT = 30 * 86400.0
 _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
-_MAY_BE_ARCHIVED = frozenset({403, 409})
 _ARCHIVED_BODY = re.compile(rb"InvalidObjectState|BlobArchived|BlobBeingRehydrated")
 """Error codes of S3 and of Azure."""
 _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
@@ -64,136 +59,68 @@ def classify(
     throttle_unit: float = 1.0,
     secrets: Secrets | None = None,
 ) -> Failure:
-    """Return the failure for a response whose status is not accepted.
+    """Return the failure for a response of `host` whose status is not accepted.
 
-    Args:
-        status: The HTTP status.
-        headers: The header fields, case-insensitive.
-        body_prefix: The beginning of the body (`PREFIX_BYTES` are enough).
-        host: The host that answered.
-        now: Seconds since the epoch, to compare with a date in Retry-After if there is no Date field.
-        throttle_unit: Seconds per unit of a number in the Retry-After of a 429: 0.001 for a service that
-            counts milliseconds, against RFC 9110.
-        secrets: Removed from the message.
+    `now`, in seconds since the epoch, is compared with a date in Retry-After if there is no Date field.
+    `throttle_unit` is the seconds per unit of a number in the Retry-After of a 429: 0.001 for a service that
+    counts milliseconds, against RFC 9110. `secrets` are removed from the message.
     """
     unit = throttle_unit if status == HTTPStatus.TOO_MANY_REQUESTS else 1.0
-    wait = parse_retry_after(headers.get("Retry-After"), _server_time(headers, now), unit)
+    server_time = moment_of(headers.get("Date", ""))  # the server's other dates follow its clock
+    wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time, unit)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
-    if kind is FailureKind.THROTTLED and wait is None:
-        found = _WAIT_IN_BODY.search(body_prefix)
-        wait = float(found[1]) if found else None
-    throttled = kind is FailureKind.THROTTLED
+    is_throttled = kind is FailureKind.THROTTLED
+    if is_throttled and wait is None and (found := _WAIT_IN_BODY.search(body_prefix)):
+        wait = float(found[1])
+    try:
+        phrase = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = str(status)
+    reason = reason_in(body_prefix, secrets)
     return Failure(
         kind,
-        _message(status, reason_in(body_prefix, secrets), host),
+        f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}.",
         status=status,
         host=host,
-        retry_after=wait if throttled else None,
-        retryable=throttled or kind in {FailureKind.SERVER, FailureKind.CHANGED},
-        free=throttled,
+        retry_after=wait if is_throttled else None,
+        retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
+        free=is_throttled,
     )
-
-
-def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float | None:
-    """Return the seconds to wait by a Retry-After field (RFC 9110, 10.2.3).
-
-    Args:
-        value: The field, if there is one.
-        now: The time in seconds since the epoch, for a date; a date in the past means 0.
-        unit: Seconds per unit of a number.
-
-    Returns:
-        Seconds; None if the field is absent or invalid, negative, or more than 30 days.
-    """
-    if not value:
-        return None
-    number = _seconds(value.strip())
-    seconds = None if number is None else number * unit
-    if seconds is None:
-        date = moment_of(value)
-        seconds = None if date is None else max(0.0, date - now)
-    if seconds is None or not 0.0 <= seconds <= _ABSURD_WAIT:
-        return None
-    return seconds
-
-
-def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
-    """Return the reason in an error's body: JSON, XML of S3 or Azure, or plain text.
-
-    `secrets`, and credentials and signatures in URLs, are removed before the text is shortened, because a
-    part of a secret would not be recognised.
-
-    Returns:
-        The reason on one short line; empty if there is none or the body is binary.
-    """
-    text = body_prefix.decode("utf-8-sig", "replace")
-    found = _json_reason(body_prefix) or _as_text(_xml_reason(text))
-    if not found and not _HTML_START.match(body_prefix) and not text.lstrip().startswith(("<", "{")):
-        found = _as_text(text)
-    if secrets is not None:
-        found = secrets.scrub(found)
-    printable = "".join(c if c.isprintable() else " " for c in found[: 4 * _REASON_LENGTH])
-    words = " ".join(cut_url(word) for word in printable.split())
-    return words[:_REASON_LENGTH].rstrip(".")
-
-
-def _as_text(text: str) -> str:
-    """Return `text`, or an empty string if it was decoded from binary data."""
-    beginning = text[: 4 * _REASON_LENGTH]
-    return "" if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in beginning) else text
-
-
-def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
-    """Return whether the response is a web page, which in place of data usually means a login page.
-
-    The media type decides, or the first bytes if it is not specific (`application/octet-stream`).
-    """
-    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type in {"text/html", "application/xhtml+xml"}:
-        return True
-    return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None
 
 
 def _kind_of(  # noqa: PLR0911 -- one return per row of the table
     status: int, body_prefix: bytes, *, has_wait: bool
 ) -> FailureKind:
-    if status == HTTPStatus.ACCEPTED or (status in _MAY_BE_ARCHIVED and _ARCHIVED_BODY.search(body_prefix)):
+    if status == 202 or (status in {403, 409} and _ARCHIVED_BODY.search(body_prefix)):  # noqa: PLR2004
         return FailureKind.ORDERED
-    if status in _GONE:
+    if status in {404, 410, 451}:
         return FailureKind.GONE
+    is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if status in {429, 503} or (has_wait and status >= HTTPStatus.BAD_REQUEST):
         return FailureKind.THROTTLED
-    if (status in _MAY_THROTTLE or status >= HTTPStatus.INTERNAL_SERVER_ERROR) and _THROTTLED_BODY.search(
-        body_prefix
-    ):
+    if (status in {400, 403} or is_fault) and _THROTTLED_BODY.search(body_prefix):
         return FailureKind.THROTTLED
-    if status in _REFUSED:
+    if status in {400, 401, 403}:
         return FailureKind.REFUSED
-    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in {408, 421, 425} or is_fault:
         return FailureKind.SERVER
     return FailureKind.CHANGED if status == HTTPStatus.PRECONDITION_FAILED else FailureKind.HTTP
 
 
-def _message(status: int, reason: str, host: str) -> str:
-    try:
-        phrase = f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        phrase = str(status)
-    return f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}."
+def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float | None:
+    """Return the seconds to wait by a Retry-After field (RFC 9110, 10.2.3).
 
-
-def _server_time(headers: Mapping[str, str], now: float) -> float:
-    """Return the server's time if it sends a Date, since its other dates follow its clock; else `now`."""
-    date = moment_of(headers.get("Date", ""))
-    return now if date is None else date
-
-
-def _seconds(value: str) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
+    A number is in `unit` seconds; a date before `now` (seconds since the epoch) means 0. None if the field is
+    absent or invalid, negative, or more than 30 days.
+    """
+    if not value:
         return None
-    return seconds if math.isfinite(seconds) else -1.0
+    try:
+        seconds = float(value) * unit
+    except ValueError:
+        date = moment_of(value)
+        seconds = math.nan if date is None else max(0.0, date - now)
+    return seconds if 0.0 <= seconds <= _ABSURD_WAIT else None
 
 
 def moment_of(value: str) -> float | None:
@@ -205,6 +132,29 @@ def moment_of(value: str) -> float | None:
         return None if found is None else float(mktime_tz(found))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
+    """Return the reason in an error's body (JSON, XML of S3 or Azure, or plain text) on one short line.
+
+    It is empty if there is none or the body is binary. `secrets`, and credentials and signatures in URLs, are
+    removed before the text is shortened, because a part of a secret would not be recognised.
+    """
+    text = body_prefix.decode("utf-8-sig", "replace")
+    found = _json_reason(body_prefix)
+    if not found:
+        start = text.lstrip()
+        if start.startswith(("<", "{")):
+            tags = [tag for one in _XML_REASONS if (tag := one.search(text))] if start[0] == "<" else []
+            text = tags[0][1] if tags else ""
+        beginning = text[: 4 * _REASON_LENGTH]
+        is_binary = any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in beginning)
+        found = "" if is_binary else text
+    if secrets is not None:
+        found = secrets.scrub(found)
+    printable = "".join(c if c.isprintable() else " " for c in found[: 4 * _REASON_LENGTH])
+    words = " ".join(cut_url(word) for word in printable.split())
+    return words[:_REASON_LENGTH].rstrip(".")
 
 
 def _json_reason(body: bytes) -> str:
@@ -219,8 +169,12 @@ def _json_reason(body: bytes) -> str:
     return document if isinstance(document, str) else ""
 
 
-def _xml_reason(text: str) -> str:
-    if not text.lstrip().startswith("<"):
-        return ""
-    found = next(filter(None, (pattern.search(text) for pattern in _XML_REASONS)), None)
-    return found[1] if found else ""
+def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
+    """Return whether the response is a web page, which in place of data usually means a login page.
+
+    The media type decides, or the first bytes if it is not specific (`application/octet-stream`).
+    """
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type in {"text/html", "application/xhtml+xml"}:
+        return True
+    return media_type in {"", "application/octet-stream"} and _HTML_START.match(body_prefix) is not None

@@ -22,6 +22,9 @@ from stacpull import __version__
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
+USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
+"""Name, version, and the address for complaints."""
+
 
 class TransferError(Exception):
     """An expected failure of one attempt. `failure` describes it; it becomes an outcome, not a traceback."""
@@ -47,23 +50,19 @@ class Request(NamedTuple):
 
 
 class HttpSettings(msgspec.Struct, frozen=True):
-    """The settings of a transport for http and https, and of its connections.
-
-    Attributes:
-        policy: The address rules.
-        stall_timeout: Seconds without a byte after which an exchange fails; there is no total timeout.
-        min_rate: The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none.
-        connect_timeout: Seconds for name lookup, connection and TLS together.
-        ca_bundle: Certificates to trust instead of the system's (PEM).
-        trust_env: Whether to use the proxies of the environment.
-    """
+    """The settings of a transport for http and https, and of its connections. Durations are in seconds."""
 
     policy: AddressPolicy
     stall_timeout: float = 30.0
+    """Time without a byte after which an exchange fails; there is no total timeout."""
     min_rate: float = 0.0
+    """The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none."""
     connect_timeout: float = 30.0
+    """For name lookup, connection and TLS together."""
     ca_bundle: Path | None = None
+    """Certificates to trust instead of the system's (PEM)."""
     trust_env: bool = True
+    """Whether to use the proxies of the environment."""
 
     async def tls_context(self) -> ssl.SSLContext:
         """Return a new TLS context. Certificate files are read in a thread."""
@@ -124,8 +123,7 @@ class Rewritten(msgspec.Struct, frozen=True):
     authorization: str
     """The value of the field `Authorization`; empty if there is none."""
     opened: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
-    """Converts the original request, and the context of the http response, to the context that
-    `Transport.open` would return."""
+    """Turns the original request and the http response into what `Transport.open` would return."""
 
     def __repr__(self) -> str:
         return f"<Rewritten {self.url}>"  # the others may hold a session token
@@ -143,10 +141,6 @@ class Rewrites(Protocol):
 def is_framed(headers: Mapping[str, str]) -> bool:
     """Return whether the framing marks the end of the body: a length, or chunks (RFC 9112, 6.3)."""
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
-
-
-USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
-"""Name, version, and the address for complaints."""
 
 
 class RenamedResponse:

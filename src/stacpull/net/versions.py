@@ -51,13 +51,12 @@ def stated_version(status: int, headers: Mapping[str, str]) -> Version:
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:
-    """Return the validator of an object (RFC 9110, 8.8); fields that are not text are None."""
-    return Validator(_as_text(headers.get("ETag")), _as_text(headers.get("Last-Modified")))
+    """Return the validator of an object (RFC 9110, 8.8); empty fields, and those not in UTF-8, are None."""
+    return Validator(_storable(headers.get("ETag")), _storable(headers.get("Last-Modified")))
 
 
-def _as_text(value: str | None) -> str | None:
-    """Return `value` if it can be stored and sent again unchanged, else None; None if it is empty."""
-    if not value or value.isascii():
+def _storable(value: str | None) -> str | None:
+    if not value or value.isascii():  # nearly always
         return value or None
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
