@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "net": BASE,
     "config": BASE | {"net"},
     "sources": BASE | {"net", "filters", "planning"},
-    "transfer": BASE | {"config", "net", "planning"},
+    "transfer": BASE | {"config", "net", "planning", "store"},
     "http1": BASE | {"net"},
     "store": BASE,
     "ledger": BASE | {"planning"},
@@ -120,7 +120,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
             "threads", "transfer.arrival", "transfer.attempt", "transfer.checks",
-            "transfer.part_writer", "transfer.resume", "urls",
+            "store.parts", "transfer.resume", "urls",
         }
     ),
     "stacpull_trace": frozenset(

@@ -69,7 +69,7 @@ def _crc(name: str) -> _Crc:
 
 
 def new_hasher(checksum: Checksum) -> Hasher:
-    """Return an empty hasher of the algorithm (and, for BLAKE2, the size) of `checksum`.
+    """Return an empty hasher of the algorithm of `checksum`.
 
     Raises:
         ValueError: The algorithm is unknown here.
@@ -77,10 +77,6 @@ def new_hasher(checksum: Checksum) -> Hasher:
     name = checksum.algorithm
     if name in _CRC_BYTES:
         return _CrcHasher(_crc(name), _CRC_BYTES[name])
-    if name == "blake2b":
-        return hashlib.blake2b(digest_size=len(checksum.digest))
-    if name == "blake2s":
-        return hashlib.blake2s(digest_size=len(checksum.digest))
     if name == "sha256":  # a third of the time of `hashlib.new`
         return hashlib.sha256(usedforsecurity=False)
     return hashlib.new(name, usedforsecurity=False)

@@ -156,7 +156,6 @@ class _Transfers:
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the coordinator
-            on_detail=lambda text: channel.send(messages.Noticed("debug", text)),
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:

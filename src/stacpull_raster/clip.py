@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.models import Arrival, Clip, Job
+from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull.transfer.part_writer import Parts
 from stacpull_raster.file_version import Opener
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
@@ -66,7 +66,7 @@ class Clipping:
         self,
         fetcher: Fetcher,
         whole: AssetFetcher[Job, Arrival | None],
-        parts: Parts,
+        parts: FileParts,
         warn: Callable[[str], None],
     ) -> ClipFetcher:
         """Return the fetcher. It reports once for each kind of reason that assets are fetched whole."""

@@ -30,10 +30,10 @@ from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
+from stacpull.store.parts import FileParts
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import failed, hashers_for, wrong_size
-from stacpull.transfer.part_writer import Parts, PlacedBytes
 from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
@@ -105,7 +105,7 @@ class ClipFetcher:
         whole: AssetFetcher[Job, Arrival | None],
         area: ClipArea,
         *,
-        parts: Parts,
+        parts: FileParts,
         on_whole: Callable[[Job, str], None],
     ) -> None:
         self._fetcher = fetcher
@@ -208,14 +208,14 @@ class _MemoryFile:
         self.data = bytearray(file.size)
         self.data[: len(file.head)] = file.head
 
-    async def put(self, found: Sequence[PlacedBytes]) -> None:
+    async def put(self, found: Sequence[tuple[int, bytes]]) -> None:
         """Write pieces at their offsets."""
         for at, data in found:
             self.data[at : at + len(data)] = data
 
 
 async def _copy(
-    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[PlacedBytes]], Awaitable[None]]
+    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]]
 ) -> None:
     """Read all tiles, several ranges at once, and write them at their offsets."""
 

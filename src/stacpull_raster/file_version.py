@@ -28,7 +28,7 @@ from stacpull.net.client import Exchange
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.net.versions import Version, range_headers, stated_version
-from stacpull.transfer.checks import failed, is_page_instead, page_instead, promised
+from stacpull.transfer.checks import failed, page_instead
 from stacpull_raster.tiff import Needs, Segments
 
 _MOST_READS = 32
@@ -79,7 +79,7 @@ class FileVersion:
         self._client = client
         self._href = href
         self._most_bytes = most_bytes
-        self._promised = promised(media_type, href)
+        self._media_type = media_type
         self._count_refusal = count_refusal
         self._segments = Segments()
         self._validator: Validator | None = None
@@ -263,8 +263,11 @@ class FileVersion:
         return parse(self._segments)
 
     def _add(self, start: int, data: bytes, response: Exchange) -> None:
-        if start == 0 and is_page_instead(self._promised, response.headers, data):
-            raise TransferError(page_instead(response.url, response.status, self._promised))
+        page = None
+        if start == 0:
+            page = page_instead(self._media_type, self._href, response.url, response.headers, data)
+        if page is not None:
+            raise TransferError(page)
         try:
             self._segments.add(start, data)
         except ValueError as error:

@@ -24,7 +24,7 @@ from tests.examples import examples
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span
-from stacpull.transfer.part_writer import Parts
+from stacpull.store.parts import FileParts
 
 DATA = random.Random(6).randbytes(50_000)
 STRONG = Validator('"v1"')
@@ -36,7 +36,7 @@ NONE = Validator()
 _SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
 """Both are intended: examples start new parts in the same store, and each subclass runs the same test."""
 
-Reopen = Callable[[], Awaitable[Parts]]
+Reopen = Callable[[], Awaitable[FileParts]]
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -44,7 +44,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 async def parked(
-    parts: Parts, data: bytes, validator: Validator = STRONG, *, row: int = 1, generation: int = 1
+    parts: FileParts, data: bytes, validator: Validator = STRONG, *, row: int = 1, generation: int = 1
 ) -> None:
     """Leave a part as an attempt that broke off does."""
     part = await parts.create(row, generation, validator, len(DATA))

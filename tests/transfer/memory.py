@@ -1,4 +1,4 @@
-"""Part files in memory: the fake of `transfer.part_writer.Parts`, with the rules of the real ones."""
+"""Part files in memory: the fake of `store.parts.FileParts`, with the rules of the real ones."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stacpull.digests import Hasher
 from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans, added, beginning, length
-from stacpull.transfer.part_writer import Hasher, PlacedBytes
 
 Pair = tuple[int, int]
 
@@ -40,7 +40,7 @@ class MemoryPart:
     async def caught_up(self) -> None:
         self._hash()
 
-    async def put(self, pieces: Sequence[PlacedBytes]) -> None:
+    async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         for at, chunk in pieces:
             self.data.extend(bytes(max(0, at - len(self.data))))
             self.data[at : at + len(chunk)] = chunk

@@ -9,7 +9,7 @@ import zlib
 import pytest
 from multidict import CIMultiDict
 
-from stacpull.digests import digest_of, new_hasher
+from stacpull.digests import digest_of
 from stacpull.models import Checksum
 from stacpull.transfer.checks import Check, expected_checks
 
@@ -33,10 +33,6 @@ BY_MD5 = Check(Checksum("md5", MD5), "Content-MD5")
 BY_GOOGLE = Check(Checksum("crc32c", CRC32C), "x-goog-hash")
 BY_GOOGLE_MD5 = Check(Checksum("md5", MD5), "x-goog-hash")
 BY_ITEM = Check(Checksum("sha256", SHA256), "file:checksum")
-
-
-def by_field(algorithm: str, digest: bytes, name: str) -> Check:
-    return Check(Checksum(algorithm, digest), name)
 
 
 ON_S3 = [
@@ -106,31 +102,12 @@ ELSEWHERE = [
         None,
         [BY_GOOGLE],
     ),
-    ({"Repr-Digest": f"sha-256=:{b64(SHA256)}:"}, None, [by_field("sha256", SHA256, "Repr-Digest")]),
-    ({"Content-Digest": f"sha-512=:{b64(SHA512)}:"}, None, [by_field("sha512", SHA512, "Content-Digest")]),
-    (
-        {"Repr-Digest": f"sha=:{b64(SHA1)}:;p=1 , crc32c=:{b64(CRC32C)}:,adler=:AAAA:, md5=1"},
-        None,
-        [by_field("sha1", SHA1, "Repr-Digest"), by_field("crc32c", CRC32C, "Repr-Digest")],
-    ),
-    ({"Repr-Digest": f"sha-256={b64(SHA256)}"}, None, []),
-    ({"Repr-Digest": f"sha-256=:{b64(SHA1)}:"}, None, []),
-    (
-        {"Repr-Digest": f"md5=:{b64(MD5)}:", "Content-MD5": b64(MD5)},
-        None,
-        [by_field("md5", MD5, "Repr-Digest")],
-    ),
-    ({"Repr-Digest": ",=:,::,sha-256"}, None, []),
 ]
 
 
-def test_checksums_of_a_range_count_only_if_they_describe_the_whole():
-    headers = {
-        "Repr-Digest": f"sha-256=:{b64(SHA256)}:", "Content-Digest": f"sha-256=:{b64(SHA1)}:",
-        "x-goog-hash": f"crc32c={b64(CRC32C)}", "Content-MD5": b64(MD5),
-    }  # fmt: skip
-    checks = expected_checks(None, 206, headers, is_s3=False)
-    assert list(checks) == [by_field("sha256", SHA256, "Repr-Digest")]
+def test_fields_of_a_range_may_describe_the_range():
+    headers = {"x-goog-hash": f"crc32c={b64(CRC32C)}", "Content-MD5": b64(MD5)}
+    assert not expected_checks(None, 206, headers, is_s3=False)
 
 
 @pytest.mark.parametrize(
@@ -143,24 +120,3 @@ def test_the_check_values_of_the_catalogue_of_crcs(algorithm: str, check: str):
 @pytest.mark.parametrize(("headers", "stated", "expected"), ELSEWHERE)
 def test_checks_of_http_responses(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
     assert list(expected_checks(stated, 200, CIMultiDict(headers), is_s3=False)) == expected
-
-
-def test_every_checksum_that_is_expected_can_be_computed():
-    headers = {
-        "Content-MD5": b64(MD5),
-        "x-amz-checksum-sha256": b64(SHA256),
-        "x-amz-checksum-sha1": b64(SHA1),
-        "x-amz-checksum-crc32": b64(CRC),
-        "x-amz-checksum-crc64nvme": b64(CRC64),
-        "x-goog-hash": f"crc32c={b64(CRC32C)}",
-        "Repr-Digest": f"sha-512=:{b64(SHA512)}:",
-    }
-    blake = Checksum("blake2b", hashlib.blake2b(BODY, digest_size=16).digest())
-    checks = expected_checks(blake, 200, headers, is_s3=True)
-    assert len(checks) == 8
-    for check in checks:
-        assert digest_of(check.checksum, BODY) == check.checksum.digest
-        in_pieces = new_hasher(check.checksum)
-        for byte in BODY:
-            in_pieces.update(bytes([byte]))
-        assert in_pieces.digest() == check.checksum.digest

@@ -11,7 +11,7 @@ from stacpull.models import Validator
 from stacpull.net.fields import ContentRange, content_length, content_range
 from stacpull.net.transport import is_framed
 from stacpull.net.versions import validator_of
-from stacpull.transfer.checks import is_page_instead, promised
+from stacpull.transfer.checks import page_instead
 from stacpull.urls import filename_of
 
 NONE = ContentRange(None, None, None)
@@ -103,47 +103,38 @@ def test_the_filename_of_a_url_is_found(url: str, name: str):
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 LOGIN = b"\r\n<!DOCTYPE html><html><title>Sign in</title>"
+XML = b"<?xml version='1.0'?>"
+TIFF = "https://h/a.tif?sig=x.html"
 
 
 @pytest.mark.parametrize(
-    ("media_type", "headers", "start", "expected"),
+    ("media_type", "href", "headers", "start", "expected"),
     [
-        ("image/tiff; application=geotiff", HTML, LOGIN, True),
-        ("application/json", HTML, LOGIN, True),
-        ("image/jp2", HTML, b"\xef\xbb\xbf<html>", True),
-        ("image/tiff", {"Content-Type": "application/octet-stream"}, LOGIN, True),
-        ("image/tiff", HTML, b"II*\x00", False),
-        ("text/html", HTML, LOGIN, False),
-        ("text/xml", HTML, b"<?xml version='1.0'?>", False),
-        (None, HTML, LOGIN, False),
-        ("application/xml", {"Content-Type": "application/xml"}, b"<?xml version='1.0'?>", False),
-        ("image/tiff", HTML, b"", False),
+        ("image/tiff; application=geotiff", TIFF, HTML, LOGIN, "image/tiff"),
+        ("application/json", "https://h/x.html", HTML, LOGIN, "application/json"),
+        ("image/jp2", TIFF, HTML, b"\xef\xbb\xbf<html>", "image/jp2"),
+        ("image/tiff", TIFF, {"Content-Type": "application/octet-stream"}, LOGIN, "image/tiff"),
+        ("image/tiff", TIFF, HTML, b"II*\x00", None),
+        ("image/tiff", TIFF, HTML, b"", None),
+        ("text/html", TIFF, HTML, LOGIN, None),
+        ("text/xml", TIFF, HTML, XML, None),
+        ("application/xml", TIFF, {"Content-Type": "application/xml"}, XML, None),
+        (None, TIFF, HTML, LOGIN, "a .tif file"),
+        (None, "https://h/HLS.L30.T01GEL.v1.5.B09.NC", HTML, LOGIN, "a .nc file"),
+        (None, "s3://bucket/a.zip", HTML, LOGIN, "a .zip file"),
+        (None, "https://h/viewer.aspx?id=1.tif", HTML, LOGIN, None),
+        (None, "https://h/HLS.v1.5", HTML, LOGIN, None),  # a version, no suffix
+        (None, "https://h/Products(1)/$value", HTML, LOGIN, None),
+        (None, "https://h/.tif", HTML, LOGIN, None),
+        (None, "https://h/", HTML, LOGIN, None),
     ],
 )
 def test_web_pages_in_place_of_assets_are_recognised(
-    media_type: str | None, headers: dict[str, str], start: bytes, expected: bool
+    media_type: str | None, href: str, headers: dict[str, str], start: bytes, expected: str | None
 ):
-    assert is_page_instead(media_type, headers, start) is expected
-
-
-@pytest.mark.parametrize(
-    ("media_type", "href", "expected"),
-    [
-        ("image/tiff", "https://h/x.html", "image/tiff"),
-        ("text/html", "https://h/x.tif", "text/html"),
-        (None, "https://h/HLS.L30.T01GEL.v1.5.B09.tif", "a .tif file"),
-        (None, "https://h/a.NC?sig=x.html", "a .nc file"),
-        (None, "s3://bucket/a.zip", "a .zip file"),
-        (None, "https://h/index.html", None),
-        (None, "https://h/viewer.aspx?id=1.tif", None),
-        (None, "https://h/HLS.v1.5", None),  # a version, no suffix
-        (None, "https://h/Products(1)/$value", None),
-        (None, "https://h/.tif", None),
-        (None, "https://h/", None),
-    ],
-)
-def test_the_media_type_expected_from_an_item(media_type: str | None, href: str, expected: str | None):
-    assert promised(media_type, href) == expected
+    failure = page_instead(media_type, href, "https://h/", headers, start)
+    assert (failure is None) is (expected is None)
+    assert failure is None or expected in failure.message
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import BinaryIO, Protocol
 from stacpull.entry_points import load, require
 from stacpull.models import Arrival, Clip, Job
 from stacpull.net.client import Client
+from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull.transfer.part_writer import Parts
 
 _GROUP, _NAME = "stacpull.fetchers", "clip"
 
@@ -37,7 +37,7 @@ class PartialFetching(Protocol):
         self,
         fetcher: Fetcher,
         whole: AssetFetcher[Job, Arrival | None],
-        parts: Parts,
+        parts: FileParts,
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
         """Return what makes an attempt at the part of an asset.

@@ -18,7 +18,7 @@ from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.store.inspection import digest_in
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles
-from stacpull.transfer.attempt import CONNECTIONS, AssetFetcher, Fetcher
+from stacpull.transfer.attempt import AssetFetcher, Fetcher
 
 
 def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
@@ -46,7 +46,6 @@ def open_pool(
     prefer: tuple[str, ...],
     clip: str | None,
     most_deferred: int,
-    on_detail: Callable[[str], None],
     count_failures: Callable[[int], bool] = lambda _: False,
 ) -> Pool[Job, Arrival | None]:
     """Return the pool of a run in this process."""
@@ -56,10 +55,8 @@ def open_pool(
         parts,
         checksum=checksum,
         clock=network.clock,
-        connections=CONNECTIONS,
         secrets=network.secrets,
         has_file=lambda job, stated: asyncio.to_thread(_has_file, destination, job, stated),
-        on_detail=on_detail,
     )
     shared = SharedDownloads(fetcher, destination)
     whole: AssetFetcher[Job, Arrival | None] = shared

@@ -242,7 +242,6 @@ class MirrorRun:
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.share.per_host if options.uses_dask else 1),
-            on_detail=lambda text: self._emit(Notice("debug", text)),
             count_failures=self._failures.count,
         )
         runner: JobRunner = pool

@@ -25,7 +25,6 @@ _KINDS: Final = {
     0x17: ("sha3_224", 28),
     0x20: ("sha384", 48),
     0xD5: ("md5", 16),
-    **{0xB200 + size: ("blake2b", size) for size in range(1, 65)},
 }
 """By code, the algorithm as in `hashlib`, and the length of its digest in bytes."""
 
@@ -34,7 +33,7 @@ def parse_multihash(text: str) -> Checksum | None:
     """Return the checksum in a multihash, or None if it cannot be verified.
 
     None is not a failure: the code may be unknown, and some services write a length that contradicts the code
-    (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
+    (`d50120…`: MD5 with 32 bytes).
     """
     try:
         raw = bytes.fromhex(text)

@@ -2,7 +2,7 @@
 
 A part holds the bytes of an asset until they get their final name:
 
-    unfinished   `transfer.part_writer.Parts`: `FileParts`
+    unfinished   `parts.FileParts`
     complete     `StagedParts`, for every kind of store
     published    `LocalStore` (a directory) or `BucketStore`, which have a `StagedParts`
 """

@@ -46,7 +46,10 @@ _hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
 
 
 class FileParts:
-    """The parts of one mirror (`transfer.part_writer.Parts`), in a directory that nothing else writes to.
+    """The parts of one mirror, in a directory that nothing else writes to.
+
+    A part belongs to one asset row in one generation: a refresh of an asset makes a new generation, so bytes
+    of an old version are never continued with those of a new one.
 
     Args:
         directory: The directory, which is created with the first part. It is read at once, which blocks.
@@ -80,6 +83,7 @@ class FileParts:
         return read_point(path)
 
     def has_no_part(self, row: int, generation: int) -> bool:
+        """Return True if there are no bytes of a part."""
         return (row, generation) not in self._known
 
     async def create(
@@ -90,12 +94,14 @@ class FileParts:
         total: int | None,
         origin: int | None = None,
     ) -> FilePart:
+        """Start an empty part for `total` bytes, if known, of the URL with the hash `origin`."""
         path = self._path(row, generation)
         sink = await _opened(partial(_create, path, validator, total, origin), self._directory)
         is_kept = validator.resumable
         return FilePart(sink, self._known, (row, generation), resumable=is_kept, durable=self._durable)
 
     async def resume(self, row: int, generation: int) -> FilePart:
+        """Open the part that `point` describes, to resume it."""
         sink = await _opened(partial(_with_log, self._path(row, generation), "rb+"), self._directory)
         return FilePart(sink, self._known, (row, generation), resumable=True, durable=self._durable)
 
@@ -104,7 +110,7 @@ class FileParts:
 
 
 class FilePart:
-    """One part, open for writing (`transfer.part_writer.PartWriter`)."""
+    """One part, open for writing. Exactly one call of `finish`, `park` or `discard` ends it."""
 
     def __init__(
         self, sink: _HashingFile, known: set[Pair], pair: Pair, *, resumable: bool, durable: bool
@@ -122,24 +128,28 @@ class FilePart:
 
     @property
     def size(self) -> int:
+        """Number of bytes in the part, including those after a gap."""
         return length(self.have)
 
     @property
     def hashed(self) -> int:
+        """Number of bytes, from the start, that are hashed."""
         return self._sink.hashed
 
     async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
+        """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order."""
         self._hashers = hashers
         await _off_loop(self._sink.path.parent, self._sink.hash_with, tuple(hashers.values()))
         await self.caught_up()
         return hashers
 
     async def caught_up(self) -> None:
-        """See `PartWriter.caught_up`. Closing the part waits for only one of the steps."""
+        """Wait until all bytes before the first gap are hashed. Digests are not valid before that."""
         while self._hashers and self._sink.hashed < beginning(self._sink.have):
             await _off_loop(self._sink.path.parent, self._sink.catch_up)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Write each piece at its offset. A piece after the end leaves a gap."""
         try:
             await self._file.write(pieces)
         except OSError as error:
@@ -149,6 +159,7 @@ class FilePart:
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> str:
+        """Close the part as complete, and return its new name, which has what the next start must know."""
         if self.size != beginning(self.have):
             raise RuntimeError(f"a part with gaps is not complete: {self._sink.path.name}")
         await self.caught_up()
@@ -168,6 +179,7 @@ class FilePart:
         await _off_loop(self._sink.path.parent, self._sink.close)
 
     async def discard(self) -> None:
+        """Close the part and remove it."""
         self._known.discard(self._pair)
         await _off_loop(self._sink.path.parent, self._sink.finish, None)
 

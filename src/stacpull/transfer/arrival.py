@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stacpull.models import Arrival, Job, PieceBuffer
+from stacpull.models import Arrival, Job
 from stacpull.planning.layout import final_name
 
 
@@ -11,7 +11,7 @@ def arrival_of(
     size: int,
     filename: str,
     etag: str | None,
-    content: bytes | memoryview | PieceBuffer | str,
+    content: bytes | memoryview | str,
     *,
     digest: bytes | None = None,
     verified: bool = True,
@@ -27,9 +27,6 @@ def arrival_of(
         content: Its bytes, or the name of its part.
         digest: The digest to record, if it is known.
         verified: False if nothing proved its length.
-
-    Returns:
-        The asset with its name in DEST.
     """
     if job.moved:
         etag = None

@@ -20,9 +20,8 @@ Any other response ends the attempt with a `TransferError`. The bytes received u
 they can be resumed later.
 
 A small body of known length stays in memory: no part file, no task, no thread. A longer one is written while
-it is received, over four connections if it is long (`transfer.multirange`). An ETag of 32 hexadecimal
-digits may or may not be an MD5. If it disagrees, the asset is fetched a second time, and both bodies must be
-equal.
+it is received (`transfer.ranges`). An ETag of 32 hexadecimal digits may or may not be an MD5. If it
+disagrees, the asset is fetched a second time, and both bodies must be equal.
 
 A length is proven to be complete if the response was framed (Content-Length, chunks, the total of a
 Content-Range); if the item states the size; if there is any checksum; or if the server answers 416 to a
@@ -36,7 +35,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import Recent
@@ -46,7 +44,6 @@ from stacpull.hosts import host_of
 from stacpull.models import (
     Arrival,
     Checksum,
-    Failure,
     FailureKind,
     Job,
     ResumePoint,
@@ -60,35 +57,29 @@ from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.net.versions import Version, range_headers, validator_of
 from stacpull.redact import Secrets, href_hash
+from stacpull.store.parts import FilePart, FileParts
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.checks import (
     EARLIER,
     Body,
     Check,
-    ResponseInfo,
     another_range,
+    contradiction,
     expected_checks,
     failed,
     has_md5_etags,
     hashers_for,
-    is_markup,
-    is_page_instead,
     may_state,
-    mismatch,
-    more_than_stated,
     page_instead,
-    promised,
-    shortfall,
     too_long,
     unproven_coding,
     wrong_size,
 )
-from stacpull.transfer.multirange import CHUNK, BufferBudget, MultiRangeDownload
-from stacpull.transfer.part_writer import Parts, PartWriter
+from stacpull.transfer.ranges import CHUNK, LongBody
 from stacpull.transfer.resume import ResumeVerdict, change_headers, denies, provable, verdict
 from stacpull.urls import filename_of
 
-CONNECTIONS = 4
+_CONNECTIONS = 4
 """Connections that one long file gets at most."""
 _WHOLE = frozenset({200})
 _RESUMED = frozenset({200, 206, 412, 416})
@@ -97,7 +88,6 @@ _IF_CHANGED = frozenset({200, 304})
 _OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE = 200, 206, 304, 416
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """Failures after which a part must not be resumed."""
-
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -129,42 +119,33 @@ class Fetcher:
         small_limit: Bytes up to which a body is kept in memory.
         checksum: Algorithm of the digest to record of parts (the store computes that of small bodies);
             None to record none.
-        connections: The most connections per file; with 1, a file is received in one response.
         clock: The clock.
         secrets: Texts that must never be stored, even if a server sends them.
         has_file: A lost file of `Job.version_in_dest` is fetched completely.
-        on_detail: Called with messages for the most verbose log.
     """
 
     def __init__(
         self,
         client: Client,
-        parts: Parts,
+        parts: FileParts,
         *,
         small_limit: int = 1 << 20,
         checksum: str | None = "sha256",
-        connections: int = CONNECTIONS,
         clock: Clock | None = None,
         secrets: Secrets | None = None,
         has_file: HasFile = _has_no_file,
-        on_detail: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client
         self.parts = parts
         self.small_limit = small_limit
         self.checksum = checksum
-        self.connections = connections
         self.clock = clock or SystemClock()
         self.secrets = Secrets() if secrets is None else secrets
         self.has_file = has_file
-        self.on_detail = on_detail
-        self.budget = BufferBudget()
         self.without_ranges = Recent[str, None]()
         """Hosts that do not serve ranges."""
         self.opaque_etags = Recent[str, None]()
         """Hosts whose ETags look like an MD5 and are not."""
-        self.without_validators = Recent[str, None]()
-        """Hosts for which a message said that long files cannot be resumed."""
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
@@ -188,23 +169,15 @@ class Fetcher:
 
     def has_no_part(self, job: Job) -> bool:
         """Return True if an asset has no part that could be resumed."""
-        return (job.size is not None and job.size <= self.small_limit) or self.parts.has_no_part(
-            job.row, job.generation
-        )
+        is_small = job.size is not None and job.size <= self.small_limit
+        return is_small or self.parts.has_no_part(job.row, job.generation)
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
     ) -> Arrival | None:
-        """Return the asset if a complete 200 of known length is correct and nothing about it is unusual.
+        """Return the asset if a complete 200 of known length is correct; `fields` have names in lower case.
 
-        Args:
-            job: The asset.
-            url: The URL of the response.
-            fields: The header fields of the response, names in lower case.
-            content: The whole body.
-
-        Returns:
-            The asset; None if anything about the response is unusual: `fetch` must handle it.
+        None means that something about the response is unusual: `fetch` must handle it.
         """
         if job.size is not None and job.size != len(content):
             return None
@@ -217,9 +190,7 @@ class Fetcher:
             for check in self.checks(job, shown, _OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
-        if is_markup(content) and is_page_instead(
-            promised(job.media_type, job.href), HeaderFields(fields), content
-        ):
+        if page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
             return None
         name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
@@ -243,10 +214,7 @@ class Fetcher:
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         """Return the validator of a response, to be stored."""
-        validator = self.without_secrets(validator_of(headers))
-        if validator.etag is None and validator.last_modified is not None:
-            return provable(validator, headers, self.clock.time())
-        return validator
+        return provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
         """Return a validator that may be stored: an empty one if a field contains a secret."""
@@ -256,77 +224,63 @@ class Fetcher:
         return validator
 
 
-class _OpenPart(msgspec.Struct):
-    """The part that is written, and what to do with it if the attempt fails."""
-
-    writer: PartWriter
-    hashers: Mapping[str, Hasher]
-    keep: bool = True
-    """True if it can be resumed later."""
-    is_continued: bool = False
-    """True once a response is being received into it."""
-
-
 class _Attempt:
-    """One attempt. It owns the open part."""
+    """One attempt. It owns the part that is open."""
 
     def __init__(
-        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: StartedExchange | None = None
+        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: StartedExchange | None
     ) -> None:
         self._fetcher = fetcher
         self._job = job
         self._count_refusal = count_refusal
         self._started = started
-        self._part: _OpenPart | None = None
+        self._part: FilePart | None = None
+        self._hashers: Mapping[str, Hasher] = {}
+        self._is_resumable = True
+        """True if the part can be resumed later."""
+        self._is_continued = False
+        """True once a response is being received into the part."""
 
     async def run(self) -> Arrival | None:
         """Make the attempt; keep or remove an open part if it fails."""
-        job, fetcher = self._job, self._fetcher
+        job = self._job
         try:
             if self._started is not None:
                 return await self._fetch_all()
-            return await self._start(may_resume=job.size is None or job.size > fetcher.small_limit)
+            return await self._start(may_resume=job.size is None or job.size > self._fetcher.small_limit)
         except BaseException as error:  # noqa: BLE001 - raised again, possibly with a longer message
             raise await self._put_away(error) from error.__cause__
 
     # --- steps -------------------------------------------------------------------------------------------
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
-        """Choose the first request.
-
-        Args:
-            may_resume: False if the asset cannot have a part, or if its part was removed.
-        """
+        """Choose the first request. An asset without a part, or whose part was removed, may not resume."""
         job, fetcher = self._job, self._fetcher
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
-        if point is not None and self._is_of_object(point):
+        # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
+        is_proven = job.checksum is not None or job.sha256 is not None
+        if point is not None and (is_proven or point.origin == href_hash(job.href)):
             return await self._resume(point)
         if job.version_in_dest is not None and await fetcher.has_file(job, None):
             return await self._revalidate(job.version_in_dest)
         return await self._fetch_all()
 
-    def _is_of_object(self, point: ResumePoint) -> bool:
-        """Return True if a part has the URL of this attempt, or if a digest will prove its content.
-
-        A validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1".
-        """
-        job = self._job
-        return point.origin == href_hash(job.href) or job.checksum is not None or job.sha256 is not None
-
     async def _resume(self, point: ResumePoint) -> Arrival | None:
         """Request the rest of the part that `point` describes.
 
         The part is hashed before the request. That may take minutes, and no server keeps a response open so
-        long.
+        long. The ETag counts as on S3, where it proves most, because the server is not known yet.
         """
-        job = self._job
-        part = self._opened(await self._fetcher.parts.resume(job.row, job.generation))
-        await self._hash_with(part, self._possible_checks(point))
+        job, fetcher = self._job, self._fetcher
+        self._part = part = await fetcher.parts.resume(job.row, job.generation)
+        stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
+        possible = expected_checks(job.checksum, _PARTIAL, stated, is_s3=True)
+        await self._hash_with(part, _with_recorded(job, possible))
         async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
                 whole = meaning is ResumeVerdict.WHOLE
-                taken: Body | Arrival | None = await self._continue(part, response, point, whole=whole)
+                taken: Body | None = await self._continue(part, response, point, whole=whole)
             else:
                 await self._discard()
                 if meaning is ResumeVerdict.CHANGED:
@@ -340,54 +294,42 @@ class _Attempt:
         async with self._open(change_headers(version.validator), _IF_CHANGED) as response:
             if response.status != _NOT_MODIFIED:
                 taken = await self._receive(response)
-            is_denied = denies(version.validator, response.headers)
+            is_current = not denies(version.validator, response.headers)
         if taken is not None:
             return await self._confirm(taken)
-        is_current, stated = not is_denied, self._job.checksum
         if is_current and version.checksum_unverified:
+            stated = self._job.checksum
             is_current = stated is not None and await self._fetcher.has_file(self._job, stated)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self, doubt: Check | None = None) -> Arrival:
-        """Request the whole object.
-
-        Args:
-            doubt: A check for the digest of the first fetch, if only its ETag disagreed.
-        """
+        """Request the whole object; `doubt` has the digest of a first fetch, if only its ETag disagreed."""
         async with self._open({}, _WHOLE) as response:
             taken = await self._receive(response, doubt)
         return await self._confirm(taken)
 
-    async def _confirm(self, body: Body | Arrival) -> Arrival:
-        """Prove length and content; only then finish the part. A copy by the service needs no proof."""
-        if isinstance(body, Arrival):
-            return body
-        job, fetcher, info = self._job, self._fetcher, body.info
-        failure = shortfall(job, body)
-        if failure is None and info.coding and job.size is None and not body.is_certain:
-            failure = unproven_coding(info)
-        found = failure or mismatch(job, body)
+    async def _confirm(self, body: Body) -> Arrival:
+        """Prove length and content; only then finish the part."""
+        job, fetcher = self._job, self._fetcher
+        found = contradiction(job, body)
         if isinstance(found, Check):
             await self._discard()
             return await self._fetch_all(found)
         if found is not None:
             raise TransferError(found)
-        if info.checks and any(check.source == EARLIER and body.agrees(check) for check in info.checks):
+        if any(check.source == EARLIER and body.agrees(check) for check in body.checks):
             # the same bytes twice: the ETag is not an MD5 on this host
-            fetcher.opaque_etags[host_of(info.url)] = None
-        verified = info.framed or job.size is not None or bool(info.checks) or await self._ends_here(body)
-        return await self._finish(body, verified=verified)
-
-    async def _finish(self, body: Body, *, verified: bool) -> Arrival:
-        fetcher, info = self._fetcher, body.info
-        etag = None if self._job.moved else info.validator.etag_or_date  # as `arrival_of`
-        name = fetcher.secrets.scrub(filename_of(info.url))
+            fetcher.opaque_etags[host_of(body.url)] = None
+        is_stated = body.framed or job.size is not None or bool(body.checks)
+        verified = is_stated or await self._ends_here(body)
+        etag = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
+        name = fetcher.secrets.scrub(filename_of(body.url))
         part, self._part = self._part, None
         if part is None:
-            return arrival_of(self._job, body.size, name, etag, body.content, verified=verified)
-        finished = await part.writer.finish(name, etag, unproven=not verified)
-        digest = None if fetcher.checksum is None else part.hashers[fetcher.checksum].digest()
-        return arrival_of(self._job, body.size, name, etag, finished, digest=digest, verified=verified)
+            return arrival_of(job, body.size, name, etag, body.content, verified=verified)
+        finished = await part.finish(name, etag, unproven=not verified)
+        digest = None if fetcher.checksum is None else self._hashers[fetcher.checksum].digest()
+        return arrival_of(job, body.size, name, etag, finished, digest=digest, verified=verified)
 
     # --- receiving ---------------------------------------------------------------------------------------
 
@@ -398,103 +340,126 @@ class _Attempt:
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
         """Receive the body of a 200."""
-        job, headers, limit = self._job, response.headers, self._fetcher.small_limit
-        length = content_length(headers)
-        coding, validator = coding_of(headers), self._fetcher.validator(headers)
+        job, fetcher, headers = self._job, self._fetcher, response.headers
+        length, validator = content_length(headers), fetcher.validator(headers)
+        coding = coding_of(headers)
         if job.size is not None and job.size == length:
             coding = None  # the asset is the encoded file
-        if coding is not None and can_decode(coding):
-            checks = self._checks(response, coded=True)
-            info = ResponseInfo(response.url, validator, checks, keep=False, total=None, framed=True)
-            return await self._stream(response, info, decoded(response.chunks(CHUNK), coding))
-        checks = self._checks(response, doubt)
-        keep = doubt is None and validator.resumable and coding is None
-        info = ResponseInfo(response.url, validator, checks, keep, length, is_framed(headers), coding or "")
+        if coding is not None and can_decode(coding):  # statements are about the encoded bytes
+            body = Body(response.url, validator, fetcher.checks(job, response.url, _OK, {}))
+            chunks = decoded(response.chunks(CHUNK), coding)
+            return await self._stream(response, body, chunks, is_resumable=False)
+        checks = fetcher.checks(job, response.url, response.status, headers, doubt)
+        body = Body(response.url, validator, checks, length, is_framed(headers), coding or "")
         if coding is not None and (not checks if job.size is None else length is not None):
-            raise TransferError(unproven_coding(info))
-        if length is None or length > limit:
-            return await self._stream(response, info, response.chunks(CHUNK))
-        content = await response.read(limit)
+            raise TransferError(unproven_coding(response.url, coding))
+        if length is None or length > fetcher.small_limit:
+            is_resumable = doubt is None and validator.resumable and coding is None
+            chunks = response.chunks(CHUNK)
+            return await self._stream(response, body, chunks, is_resumable=is_resumable)
+        content = await response.read(fetcher.small_limit)
         self._refuse_page(response, content)
-        return Body(info, content)
+        return body._replace(content=content)
 
-    async def _stream(self, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]) -> Body:
+    async def _stream(
+        self, response: Exchange, body: Body, chunks: AsyncIterator[bytes], *, is_resumable: bool
+    ) -> Body:
         """Receive a body that is long or of unknown length; a small one of the latter stays in memory."""
-        job, fetcher = self._job, self._fetcher
-        start, ended = await _beginning(chunks, fetcher.small_limit if info.total is None else 0)
+        job, parts = self._job, self._fetcher.parts
+        start, enough, ended = b"", self._fetcher.small_limit if body.total is None else 0, True
+        async for chunk in chunks:
+            start = start + chunk if start else chunk
+            if len(start) > enough:
+                ended = False
+                break
         self._refuse_page(response, start)
         if ended:
-            return Body(info, start)
-        if job.size is not None and info.total is not None and job.size != info.total:
-            raise TransferError(wrong_size(info.url, info.total, job.size))
-        validator = provable(info.validator, response.headers, fetcher.clock.time())
-        info = info._replace(validator=validator, keep=info.keep and validator.resumable)
-        self._report_no_resume(info)
-        kept = validator if info.keep else Validator()
+            return body._replace(content=start)
+        kept, origin = body.validator if is_resumable else Validator(), href_hash(job.href)
         try:
-            origin = href_hash(job.href)
-            writer = await fetcher.parts.create(job.row, job.generation, kept, info.total, origin)
+            self._part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
         except TooLongError as error:
-            raise TransferError(too_long(info.url, error)) from error
-        part = self._opened(writer)
-        await self._hash_with(part, info.checks)
-        return await self._fill(part, response, info, _chained(start, chunks))
+            raise TransferError(too_long(body.url, error)) from error
+        await self._hash_with(part, body.checks)
+        return await self._fill(part, response, body, _chained(start, chunks), is_resumable=is_resumable)
 
-    async def _continue(
-        self, part: _OpenPart, response: Exchange, point: ResumePoint, *, whole: bool
-    ) -> Body:
+    async def _continue(self, part: FilePart, response: Exchange, point: ResumePoint, *, whole: bool) -> Body:
         """Receive the rest of a part, or nothing if it is complete."""
-        stated = content_range(response.headers).total
+        headers, stated = response.headers, content_range(response.headers).total
         total = point.size if whole else stated if stated is not None else point.total
-        checks, framed = self._checks(response), is_framed(response.headers)
-        info = ResponseInfo(response.url, point.validator, checks, keep=True, total=total, framed=framed)
-        if any(check.checksum.algorithm not in part.hashers for check in checks):
+        checks = self._fetcher.checks(self._job, response.url, response.status, headers)
+        body = Body(response.url, point.validator, checks, total, is_framed(headers))
+        if any(check.checksum.algorithm not in self._hashers for check in checks):
             # the part was started with a date, and this response has an ETag that looks like an MD5
             await self._hash_with(part, checks)
-        return await self._fill(
-            part, response, info, _chained(b"", None if whole else response.chunks(CHUNK))
-        )
+        chunks = _chained(b"", None if whole else response.chunks(CHUNK))
+        return await self._fill(part, response, body, chunks, is_resumable=True)
 
     async def _fill(
-        self, part: _OpenPart, response: Exchange, info: ResponseInfo, chunks: AsyncIterator[bytes]
+        self,
+        part: FilePart,
+        response: Exchange,
+        body: Body,
+        chunks: AsyncIterator[bytes],
+        *,
+        is_resumable: bool,
     ) -> Body:
         """Write a body into the part, over several connections if that is possible."""
-        fetcher, host, stated = self._fetcher, host_of(info.url), self._job.size
-        part.keep, part.is_continued = info.keep, True
-        if stated is not None and info.total is None:
-            chunks = _up_to(stated - part.writer.size, chunks, more_than_stated(info.url, stated))
-        elif stated is not None and info.total is not None and info.total > stated:
-            raise TransferError(wrong_size(info.url, info.total, stated))
-        is_split = host not in fetcher.without_ranges and _has_ranges(info, response)
-        download = MultiRangeDownload(
+        fetcher, host, stated = self._fetcher, host_of(body.url), self._job.size
+        self._is_resumable, self._is_continued = is_resumable, True
+        if stated is not None and body.total is None:
+            chunks = _up_to(stated - part.size, chunks, body.url, stated)
+        elif stated is not None and body.total is not None and body.total != stated:
+            raise TransferError(wrong_size(body.url, body.total, stated))
+        # the server must offer ranges, and a validator that proves them to be of one version
+        ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
+        is_split = (
+            ranged and is_resumable and body.validator.strong_etag and host not in fetcher.without_ranges
+        )
+        long = LongBody(
             fetcher.client,
-            part.writer,
-            fetcher.clock,
-            fetcher.budget,
+            part,
             self._job.href,
-            Version(info.validator, info.total),
-            connections=fetcher.connections if is_split else 1,
+            Version(body.validator, body.total),
+            connections=_CONNECTIONS if is_split else 1,
             on_no_ranges=lambda: fetcher.without_ranges.__setitem__(host, None),
         )
-        await download.run(response, chunks)
-        await part.writer.caught_up()
-        return Body(info, writer=part.writer, hashers=part.hashers)
+        await long.receive(response, chunks)
+        await part.caught_up()
+        return body._replace(part=part, hashers=self._hashers)
 
-    # --- the part ----------------------------------------------------------------------------------------
-
-    def _opened(self, writer: PartWriter) -> _OpenPart:
-        self._part = part = _OpenPart(writer, {})
-        return part
-
-    async def _hash_with(self, part: _OpenPart, checks: tuple[Check, ...]) -> None:
+    async def _hash_with(self, part: FilePart, checks: tuple[Check, ...]) -> None:
         """Hash the bytes in the part, and all later ones, with the algorithms of `checks`."""
-        part.hashers = await part.writer.hash_with(hashers_for(checks, self._fetcher.checksum))
+        self._hashers = await part.hash_with(hashers_for(checks, self._fetcher.checksum))
+
+    def _refuse_page(self, response: Exchange, start: bytes) -> None:
+        """Raise `TransferError` if a web page was received instead of the asset."""
+        job = self._job
+        failure = page_instead(job.media_type, job.href, response.url, response.headers, start)
+        if failure is not None:
+            raise TransferError(failure)
+
+    async def _ends_here(self, body: Body) -> bool:
+        """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
+        size = body.size
+        request = Request(self._job.href, headers=range_headers(size, body.validator))
+        try:
+            async with self._fetcher.client.open(request, accept=_PROBED, count_refusal=False) as response:
+                status, found = response.status, content_range(response.headers)
+        except TransferError as error:
+            if error.failure.retryable:
+                raise
+            return False
+        if status == _PARTIAL and found.start == size:
+            what = f"broke off after {size} bytes"
+            raise TransferError(failed(FailureKind.TRUNCATED, body.url, what, again=True))
+        return status == _UNSATISFIABLE and found.total in {None, size}
 
     async def _discard(self) -> None:
         """Remove the part, if one is open."""
         part, self._part = self._part, None
         if part is not None:
-            await part.writer.discard()
+            await part.discard()
 
     async def _put_away(self, error: BaseException) -> BaseException:
         """Keep or remove the open part. Wrong content, or content that is too long, must not be resumed.
@@ -507,89 +472,22 @@ class _Attempt:
             return error
         failure = error.failure if isinstance(error, TransferError) else None
         is_wrong = failure is not None and failure.kind in _WRONG_CONTENT
-        if part.is_continued and (is_wrong or not part.keep):
-            await part.writer.discard()
+        if self._is_continued and (is_wrong or not self._is_resumable):
+            await part.discard()
             return error
-        await part.writer.park()
-        if failure is None or not part.is_continued:
+        await part.park()
+        if failure is None or not self._is_continued:
             return error
-        return TransferError(replace(failure, reached=part.writer.size))
-
-    # --- checks ------------------------------------------------------------------------------------------
-
-    def _checks(
-        self, response: Exchange, doubt: Check | None = None, *, coded: bool = False
-    ) -> tuple[Check, ...]:
-        """Return the checks for the content. Statements about encoded bytes are left out."""
-        headers = {} if coded else response.headers
-        return self._fetcher.checks(self._job, response.url, response.status, headers, doubt)
-
-    def _possible_checks(self, point: ResumePoint) -> tuple[Check, ...]:
-        """Return the checks that may apply to a part, which is hashed before its rest is requested.
-
-        The ETag counts as on S3, where it proves most, because the server is not known yet.
-        """
-        stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        return _with_recorded(self._job, expected_checks(self._job.checksum, _PARTIAL, stated, is_s3=True))
-
-    def _refuse_page(self, response: Exchange, start: bytes) -> None:
-        """Raise `TransferError` if a web page was received instead of the asset."""
-        if not is_markup(start):
-            return  # as in nearly all cases
-        wanted = promised(self._job.media_type, self._job.href)
-        if is_page_instead(wanted, response.headers, start):
-            raise TransferError(page_instead(response.url, _OK, wanted))
-
-    async def _ends_here(self, body: Body) -> bool:
-        """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
-        size, url = body.size, body.info.url
-        request = Request(self._job.href, headers=range_headers(size, body.info.validator))
-        try:
-            async with self._fetcher.client.open(request, accept=_PROBED, count_refusal=False) as response:
-                status, found = response.status, content_range(response.headers)
-        except TransferError as error:
-            if error.failure.retryable:
-                raise
-            return False
-        if status == _PARTIAL and found.start == size:
-            what = f"broke off after {size} bytes"
-            raise TransferError(failed(FailureKind.TRUNCATED, url, what, again=True))
-        return status == _UNSATISFIABLE and found.total in {None, size}
-
-    def _report_no_resume(self, info: ResponseInfo) -> None:
-        """Report, once per host, that its long files cannot be resumed."""
-        host, reported = host_of(info.url), self._fetcher.without_validators
-        if not info.validator.resumable and host not in reported:
-            reported[host] = None
-            self._fetcher.on_detail(
-                f"{host} sends neither a strong ETag nor a strong date: interrupted transfers start again."
-            )
+        return TransferError(replace(failure, reached=part.size))
 
 
-def _has_ranges(info: ResponseInfo, response: Exchange) -> bool:
-    """Return True if the server offers ranges, and a validator that proves them to be of one version."""
-    ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
-    return ranged and info.keep and info.total is not None and info.validator.strong_etag is not None
-
-
-async def _beginning(chunks: AsyncIterator[bytes], enough: int) -> tuple[bytes, bool]:
-    """Return the first bytes, at least one more than `enough`, and whether that is the whole body."""
-    taken: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        taken.append(chunk)
-        size += len(chunk)
-        if size > enough:
-            return b"".join(taken), False
-    return b"".join(taken), True
-
-
-async def _up_to(most: int, chunks: AsyncIterator[bytes], failure: Failure) -> AsyncIterator[bytes]:
-    """Yield `chunks`, up to the failure of those with more than `most` bytes."""
+async def _up_to(most: int, chunks: AsyncIterator[bytes], url: str, stated: int) -> AsyncIterator[bytes]:
+    """Yield `chunks` of at most `most` bytes in total; more are a failure."""
     async for chunk in chunks:
         most -= len(chunk)
         if most < 0:
-            raise TransferError(failure)
+            what = f"sent more than the {stated} bytes that the item states (file:size)"
+            raise TransferError(failed(FailureKind.CHECKSUM, url, what, again=True))
         yield chunk
 
 

@@ -1,8 +1,8 @@
-"""Decide whether a part can be resumed: the fields of the request, and the meaning of the response. Pure.
+"""Decide whether a part can be resumed, and what a 304 proves, from the fields of a response. Pure.
 
 A part is resumed only if the server proves that it still has the same object. The request has `Range` and
 `If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). The version that
-the response states is also compared with that of the part (`net.versions`). A 206 of another version, or one
+the response states is also compared with the part's (`net.versions`). A 206 of another version, or one
 without a validator, must not be appended.
 
     200  the object changed, or ranges are not served here    use this body, from the start
@@ -43,17 +43,37 @@ class ResumeVerdict(enum.Enum):
     CHANGED = "changed"
 
 
+def verdict(
+    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
+) -> ResumeVerdict:
+    """Return what the response to the request for the rest of a part means.
+
+    Args:
+        point: The end of the part, and its validator.
+        status: The status of the response.
+        headers: Its header fields.
+        stated: The size that the item states. A 206 with a content coding is accepted only if it has this
+            total, so that the asset is stored in that coding.
+    """
+    if status == _OK:
+        return ResumeVerdict.REPLACE
+    found = stated_version(status, headers)
+    is_same = Version(point.validator, point.total).compared(found)
+    if status == _PARTIAL and (coding_of(headers) is None or stated == found.total):
+        if content_range(headers).start != point.size or is_same is False:
+            return ResumeVerdict.CHANGED
+        return ResumeVerdict.APPEND if is_same else ResumeVerdict.AGAIN
+    if status == _UNSATISFIABLE and found.total == point.size and is_same is not False:
+        return ResumeVerdict.WHOLE
+    return ResumeVerdict.AGAIN
+
+
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
     """Return `validator` without its date if two versions may share that date.
 
     A date is strong only if it is at least one second older than `Date` of the response (RFC 9110, 8.8.2.2).
-    A response without `Date` counts as sent when it was received (RFC 9110, 6.6.1). The older rule of one
-    minute (RFC 7232, 2.2.2) then allows for a difference between the clocks.
-
-    Args:
-        validator: The validator of the response.
-        headers: The header fields of the response.
-        now: The time at which it was received, in seconds since the epoch.
+    A response without `Date` counts as sent when it was received, at `now` (RFC 9110, 6.6.1). The older rule
+    of one minute (RFC 7232, 2.2.2) then allows for a difference between the clocks.
     """
     modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
     latest = now - _LOCAL_CLOCK_MARGIN if sent is None else sent - _SERVER_CLOCK_MARGIN
@@ -83,40 +103,3 @@ def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     if known.etag is None:
         return found.last_modified is not None and found.last_modified != known.last_modified
     return found.etag is not None and found.etag.removeprefix("W/") != known.etag.removeprefix("W/")
-
-
-def verdict(
-    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
-) -> ResumeVerdict:
-    """Return what the response to `range_headers` means for the part at `point`.
-
-    Args:
-        point: The end of the part, and its validator.
-        status: The status of the response.
-        headers: Its header fields.
-        stated: The size that the item states. A 206 with a content coding is accepted only if it has this
-            total, so that the asset is stored in that coding.
-    """
-    if status == _OK:
-        return ResumeVerdict.REPLACE
-    if status == _PARTIAL and coding_of(headers) is not None and stated != content_range(headers).total:
-        return ResumeVerdict.AGAIN
-    if status == _PARTIAL:
-        return _of_partial(point, headers)
-    if status == _UNSATISFIABLE and _is_whole(point, headers):
-        return ResumeVerdict.WHOLE
-    return ResumeVerdict.AGAIN
-
-
-def _of_partial(point: ResumePoint, headers: Mapping[str, str]) -> ResumeVerdict:
-    """Return what a 206 means. It must begin at the end of the part, and be proven to be the same object."""
-    is_same = Version(point.validator, point.total).compared(stated_version(_PARTIAL, headers))
-    if content_range(headers).start != point.size or is_same is False:
-        return ResumeVerdict.CHANGED
-    return ResumeVerdict.APPEND if is_same else ResumeVerdict.AGAIN
-
-
-def _is_whole(point: ResumePoint, headers: Mapping[str, str]) -> bool:
-    """Return True if a 416 states that the object ends where the part ends."""
-    found = stated_version(_UNSATISFIABLE, headers)
-    return found.total == point.size and Version(point.validator, point.total).compared(found) is not False

@@ -1,0 +1,248 @@
+"""Receive one long body into a part: from the open response, and over more connections if it is very long.
+
+    response ─▶ connection ─┐
+    206 ──────▶ connection ─┼─▶ part
+    206 ──────▶ connection ─┘
+
+What is missing of the file is divided into blocks of up to 16 MiB. A connection takes the first free block,
+requests it, and then takes the next one. The first connection reads the response that is already open: it
+needs no requests while the blocks that follow are free. Requests have If-Match and If-Range with the strong
+ETag of the first response; their responses must have that ETag and the requested Content-Range.
+
+- If a connection fails, the rest of its block is free again, and no other one takes its place. The attempt
+  fails only if blocks are left when the last connection ends. The received bytes stay in the part.
+- Only the last connection ever waits for a permit of the host's gate. The others end if no permit is free. So
+  files share a host, and no connection waits while it has a permit.
+- If a response is not the requested range of the same object, no more ranges are requested. If another
+  connection is left, it receives the rest; if not, the part cannot be resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import insort
+from collections.abc import AsyncIterator, Callable
+
+from stacpull.errors import ungrouped
+from stacpull.models import Failure, FailureKind, TooLongError, Validator
+from stacpull.net.bodies import coding_of
+from stacpull.net.client import Client, Exchange, NoPermitError
+from stacpull.net.fields import content_range
+from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.versions import Version, range_headers, stated_version
+from stacpull.spans import Span, Spans, missing
+from stacpull.store.parts import FilePart
+from stacpull.transfer.checks import another_range, failed, too_long
+
+LONG = 64 << 20
+"""The size from which a file gets several connections."""
+BLOCK = 16 << 20
+CHUNK = 1 << 18
+"""Bytes that are written at once."""
+_READ_OVER = 8 << 20
+"""The most existing bytes that are received again in order to keep reading one response."""
+_ANSWERS = frozenset({200, 206, 412, 416})
+_PARTIAL = 206
+_ENDLESS = 1 << 62
+"""The end of a file of unknown size."""
+
+
+class LongBody:
+    """The transfer of one body into `part`, whose existing bytes are not requested again. Use it once.
+
+    Args:
+        client: Sends the requests of further connections.
+        part: The part.
+        href: The URL of the object.
+        version: The version of it to receive.
+        connections: The most connections.
+        on_no_ranges: Called if the host does not serve ranges of it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        part: FilePart,
+        href: str,
+        version: Version,
+        *,
+        connections: int = 1,
+        on_no_ranges: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._part = part
+        self._href = href
+        self._version = version
+        self._on_no_ranges = on_no_ranges
+        self._total = _ENDLESS if version.total is None else version.total
+        self._most = connections if LONG < self._total < _ENDLESS else 1
+        self._free = blocks(part.have, self._total)
+        """The missing bytes that no connection has taken."""
+        self._active = 0
+        self._failure: Failure | None = None
+        self._writing = asyncio.Lock()
+        self._group = asyncio.TaskGroup()
+
+    async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
+        """Receive all missing bytes: from the first gap on from `response`, whose body is `chunks`.
+
+        Raises:
+            TransferError: Missing bytes cannot be received, or the body was too long.
+            DestinationError: The part cannot be written.
+            CredentialsError: A response means that the credentials of the run are invalid.
+        """
+        self._active = 1
+        with ungrouped():
+            async with self._group:
+                self._open_more()
+                await self._connection((response, chunks))
+        failure = self._failure
+        if failure is not None and (self._free or failure.kind is FailureKind.OVERLONG):
+            raise TransferError(failure)
+
+    def _open_more(self) -> None:
+        while self._active < self._most and len(self._free) > 1:
+            self._active += 1
+            self._group.create_task(self._connection())
+
+    async def _connection(self, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
+        """Read the open response, then request one block after another."""
+        try:
+            if first is not None and not await self._read_open(*first):
+                return
+            while self._free and self._active <= self._most:
+                try:
+                    await self._request_block()
+                except NoPermitError:
+                    if self._active > 1:
+                        return  # another connection receives the rest
+                self._open_more()
+        except TransferError as error:
+            self._most = max(1, self._active - 1)
+            known, new = self._failure, error.failure
+            if known is None or new.kind is FailureKind.OVERLONG or not known.retryable:
+                self._failure = new
+        finally:
+            self._active -= 1
+
+    async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
+        """Read the response that continues to the end of the file, while the next block is free.
+
+        Returns:
+            False if the body has ended.
+        """
+        span = self._free.pop(0) if self._free else Span(self._total, self._total)
+        at = span.start
+        try:
+            async for chunk in chunks:
+                rest = chunk
+                while rest:
+                    if at == span.end:
+                        following = self._following(at)
+                        if following is None:
+                            await response.leave()
+                            return True
+                        span = following
+                    over = span.start - at
+                    if over <= 0:
+                        piece = rest[: span.end - at]
+                        await self._put(at, piece)
+                    else:
+                        piece = rest[:over]  # the part has it already
+                    at += len(piece)
+                    rest = rest[len(piece) :]
+        except TransferError as error:
+            await response.leave(error)
+            raise
+        finally:
+            self._give_back(max(at, span.start), span.end)
+        await response.leave()
+        return False
+
+    def _following(self, at: int) -> Span | None:
+        """Take the block that the open response reads after offset `at`; None if it must end there.
+
+        Raises:
+            TransferError: OVERLONG, if the file ends there.
+        """
+        if at >= self._total:
+            what = f"sent more than the {self._version.total} bytes that it announced"
+            raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))
+        # alone, it may read over what the part has already
+        most = at if self._active > 1 else at + _READ_OVER
+        if not self._free or not at <= self._free[0].start <= most:
+            return None
+        following = self._free.pop(0)
+        self._open_more()
+        return following
+
+    async def _request_block(self) -> None:
+        """Take the first free block, request it and receive it."""
+        span = self._free.pop(0)
+        at, alone = span.start, self._active == 1
+        condition = self._version.validator
+        headers = range_headers(at, condition if condition.strong_etag else Validator(), span.end)
+        if condition.strong_etag is not None:  # some servers support only If-Match, some only If-Range
+            headers["If-Match"] = condition.strong_etag
+        request = Request(self._href, headers=headers)
+        try:
+            async with self._client.open(
+                request, accept=_ANSWERS, count_refusal=False, wait=alone
+            ) as response:
+                if not _serves(response, span, self._version):
+                    self._most = 1
+                    self._on_no_ranges()
+                    if self._active == 1:
+                        raise TransferError(another_range(response.url))
+                    return
+                async for chunk in response.chunks(CHUNK):
+                    piece = chunk[: span.end - at] if at < span.end else b""
+                    await self._put(at, piece)
+                    at += len(piece)
+            if at < span.end:
+                what = f"sent {at - span.start} of {span.end - span.start} bytes of a range"
+                raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+        finally:
+            self._give_back(at, span.end)
+
+    def _give_back(self, start: int, end: int) -> None:
+        if start < end:
+            insort(self._free, Span(start, end))
+
+    async def _put(self, at: int, piece: bytes) -> None:
+        if not piece:
+            return
+        async with self._writing:
+            try:
+                await self._part.put([(at, piece)])
+            except TooLongError as error:
+                raise TransferError(too_long(self._href, error)) from error
+
+
+def blocks(have: Spans, total: int) -> list[Span]:
+    """Return the missing bytes of a file of `total` bytes, cut at the multiples of `BLOCK`."""
+    found = []
+    for gap in missing(have, total):
+        start = gap.start
+        while start < gap.end:
+            end = gap.end if total == _ENDLESS else min(gap.end, (start // BLOCK + 1) * BLOCK)
+            found.append(Span(start, end))
+            start = end
+    return found
+
+
+def _serves(response: Response, span: Span, version: Version) -> bool:
+    """Return True if a response starts with `span` of the same object, and does not go beyond it.
+
+    Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3).
+    """
+    start, end, _ = content_range(response.headers)
+    by_etag = version._replace(validator=Validator(version.validator.strong_etag))
+    return (
+        response.status == _PARTIAL
+        and coding_of(response.headers) is None
+        and start == span.start
+        and end is not None
+        and end < span.end
+        and by_etag.compared(stated_version(_PARTIAL, response.headers)) is True
+    )
