@@ -165,7 +165,7 @@ ENVIRONMENT_PACKAGES = frozenset(
     {"aws_credentials", "aws_settings", "config", "cli", "proxies", "python_process", "system"}
 )
 
-OWN_TASKS = {"engine/stream.py"}
+OWN_TASKS = {"engine/api.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a
 group would cancel a connection to Dask before it can be closed."""
 

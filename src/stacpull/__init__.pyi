@@ -7,13 +7,13 @@ from stacpull.engine.api import ClassInfo as ClassInfo
 from stacpull.engine.api import classes as classes
 from stacpull.engine.api import collections as collections
 from stacpull.engine.api import mirror as mirror
+from stacpull.engine.api import mirror_events as mirror_events
 from stacpull.engine.api import plan as plan
 from stacpull.engine.api import resume as resume
 from stacpull.engine.api import retry as retry
 from stacpull.engine.item_input import SourceLike as SourceLike
 from stacpull.engine.mirror_status import failures as failures
 from stacpull.engine.mirror_status import status as status
-from stacpull.engine.stream import mirror_events as mirror_events
 from stacpull.errors import CredentialsError as CredentialsError
 from stacpull.errors import DestinationError as DestinationError
 from stacpull.errors import InterruptedRunError as InterruptedRunError

@@ -241,8 +241,6 @@ class PlanReport(ReportTable, frozen=True):
     disk: Disk | None = None
     seconds: float = 0.0
     source: str = ""
-    assets_basis: Literal["known", "sampled"] = "known"
-    """`sampled`: the source items of the first matched items were read; the others are estimated."""
     unknown_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many assets of each key have an unknown size: neither the item nor the server states it. They are
     not part of `bytes_total`."""

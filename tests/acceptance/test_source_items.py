@@ -14,7 +14,7 @@ from tests.acceptance.static_tree import write_tree
 from tests.net.memory import Answer
 
 from stacpull import MirrorReport, PlanReport, Selection, mirror, plan, status
-from stacpull.engine import estimate, walk
+from stacpull.engine import walk
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -66,7 +66,6 @@ def test_assets_of_the_mirror_are_not_pending(
     mirrored: dict[str, Any],
     expected: tuple[int, int, int],
 ) -> None:
-    monkeypatch.setattr(estimate, "_FULLY_READ", 2)
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
     name = "labels" if kind == "api" else "col0"
 
@@ -81,24 +80,20 @@ def test_assets_of_the_mirror_are_not_pending(
             return await both(api.url("/"))
 
     report = asyncio.run(work())
-    assert report.assets_basis == "sampled"
     assert (report.assets, report.assets_done, report.assets_pending) == expected
 
 
 @pytest.mark.parametrize("collections", [("labels", "scenes"), ("scenes", "labels")])
 @pytest.mark.parametrize("at_once", [2, 100])
-@pytest.mark.parametrize("fully_read", [0, 4, 200])
 @pytest.mark.parametrize(("most", "matched"), [(None, 20), (13, 13)])
 def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     collections: tuple[str, str],
     at_once: int,
-    fully_read: int,
     most: int | None,
     matched: int,
 ) -> None:
-    monkeypatch.setattr(estimate, "_FULLY_READ", fully_read)
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", at_once)
     selection = Selection(collections=collections, max_items=most)
 
@@ -115,4 +110,4 @@ def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     assert planned.assets == reports[0].assets_done
     assert status(tmp_path / "m").items_matched == matched
     if most is None:
-        assert (planned.source_items, planned.assets_basis) == (0, "known")
+        assert planned.source_items == 0

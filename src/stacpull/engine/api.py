@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +28,7 @@ from stacpull.engine.run_opening import (
 )
 from stacpull.engine.selection_checks import check_syntax
 from stacpull.errors import ForgottenCursorError, UsageError
-from stacpull.events import Listener
+from stacpull.events import Event, Listener
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs
@@ -122,6 +122,53 @@ def _refuse_without_items(options: Options) -> None:
         raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
     require_pyarrow("--items-parquet")
     entry_points.require("stacpull.outputs", "items-parquet", "--items-parquet")
+
+
+async def mirror_events(
+    source: SourceLike,
+    dest: str | Path,
+    *,
+    selection: Selection | None = None,
+    options: Options | None = None,
+) -> AsyncGenerator[Event | MirrorReport]:
+    """Run `mirror` and yield its events, for notebooks; the last value is the `MirrorReport`.
+
+    Leaving the loop early stops the run gracefully; the mirror can be resumed.
+
+    Args:
+        source: As for `mirror`.
+        dest: As for `mirror`.
+        selection: The items and assets to mirror; None for all.
+        options: How to transfer; None uses the defaults.
+
+    Raises:
+        StacpullError: As for `mirror`.
+    """
+    news: asyncio.Queue[Event | None] = asyncio.Queue()
+    stop = asyncio.Event()
+
+    async def run() -> MirrorReport:
+        try:
+            return await mirror(
+                source, dest, selection=selection, options=options, on_event=news.put_nowait, stop=stop
+            )
+        finally:
+            news.put_nowait(None)
+
+    # No task group: one around a `yield` would cancel the run instead of stopping it (PEP 789).
+    running = asyncio.create_task(run())
+    try:
+        while (event := await news.get()) is not None:
+            yield event
+        yield await running
+    finally:
+        stop.set()
+        try:
+            await asyncio.wait([running])  # the ledger records how it ended
+        finally:
+            running.cancel()
+        if not running.cancelled():
+            running.exception()
 
 
 async def resume(

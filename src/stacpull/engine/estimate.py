@@ -1,8 +1,7 @@
 """`plan`: walks and selects like `mirror`, and counts assets instead of fetching them.
 
-Each source item takes a request. So only the source items of the first items are read, and the rest is
-extrapolated. Sizes that the source does not state are requested for a few assets of each key. The report
-states which figures are known and which are estimated from a sample.
+Sizes that the source does not state are requested for a few assets of each key. The report states whether
+the sum is known or estimated from them.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.planner import PlanBatch
-from stacpull.ledger.views import done_keys, item_at
-from stacpull.models import Asset, ItemId, PlannedItem, SourceLink, path_in_dest
+from stacpull.ledger.views import done_keys
+from stacpull.models import Asset, ItemId, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
@@ -51,8 +50,6 @@ from stacpull.store.inspection import disk_of
 from stacpull.threads import in_thread, to_its_end
 from stacpull.urls import wire_url
 
-_FULLY_READ = 200
-"""Matched items whose source items are read. The source items of the others are extrapolated."""
 _WHOLE = 200
 _SIZED_PER_KEY = 3
 """Assets of one key whose size is requested."""
@@ -105,7 +102,7 @@ class _Files(NamedTuple):
     primary: ItemSet
     """The primary items that were counted."""
     linked: ItemSet
-    """The source items that were counted; those that were not read only if their IDs are known."""
+    """The source items that were counted."""
     ledger: Connection | None
     """The ledger of DEST, if it is a mirror."""
     urls: TextIO | None
@@ -150,20 +147,16 @@ class _Estimate:
         self._options = options
         self._files = files
         self._emit = on_event
-        self._counts: Counter[tuple[bool, str, str]] = Counter()
-        """By role (True for source items), what is counted, and the name of the key or host."""
+        self._counts: Counter[tuple[str, str]] = Counter()
+        """By what is counted, and the name of the key or host."""
         self._samples: dict[str, list[Asset]] = {}
         """Assets by key whose size is requested."""
         self._sampled = 0
-        self._bytes = {False: 0, True: 0}
+        self._bytes = self._done = self._refused = self._source_items = 0
         self._cut = 0
         """URLs in the list that lack a credential."""
-        self._were_linked = 0
-        """Primary items that were counted as source items, before a page contained them."""
-        self._unread_links = 0
-        self._done_unread: Counter[str] = Counter()
-        """The assets of source items that were not read and that DEST has, by key."""
         self.items_seen = 0
+        self._matched = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
         self._clipping = clipping(selection.clip)
@@ -179,28 +172,25 @@ class _Estimate:
             self._emit(Notice("warning", advice))
         await self._walk.run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
-        matched = self._matched
-        is_scaled = self._scale_links()
-        source_items = self._counts[True, "item", ""] - self._were_linked
-        assets, refused = self._sums("asset").total(), self._sums("refused").total()
         sizes, hops = await self._sizes()
-        unstated = self._sums("unstated")
+        hosts, unstated = self._counted("host"), self._counted("unstated")
+        assets = hosts.total()
         unknown = {name: number for name, number in unstated.items() if number and name not in sizes}
         measured = [number * sizes[name] for name, number in unstated.items() if name in sizes]
-        total: int | None = round(sum(self._bytes.values()) + sum(measured))
-        basis: Literal["known", "sampled", "unknown"] = "sampled" if is_scaled or any(measured) else "known"
+        total: int | None = round(self._bytes + sum(measured))
+        basis: Literal["known", "sampled", "unknown"] = "sampled" if any(measured) else "known"
         if unknown and not total:
             total, basis = None, "unknown"
-        requests = walk_requests + self._unread_links + round(assets * hops)
+        requests = walk_requests + round(assets * hops)
         made, at_once = walk_requests - before, self._options.concurrency or self._options.per_host
         seconds = None
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
-        excluded, pages, done = self._sums("excluded"), self._sums("page"), self._sums("done").total()
+        excluded, pages = self._counted("excluded"), self._counted("page")
         warning = nothing_to_fetch(
             seen=self.items_seen,
-            matched=matched,
-            planned=assets + refused,
+            matched=self._matched,
+            planned=assets + self._refused,
             excluded=excluded.total(),
             pages=pages.total(),
         )
@@ -211,8 +201,8 @@ class _Estimate:
             self._emit(Notice("warning", text))
         return PlanReport(
             items_seen=self.items_seen,
-            items_matched=matched,
-            source_items=source_items,
+            items_matched=self._matched,
+            source_items=self._source_items,
             assets=assets,
             assets_excluded=excluded.total(),
             bytes_total=total,
@@ -220,26 +210,20 @@ class _Estimate:
             bytes_sampled=self._sampled,
             unknown_keys=unknown,
             requests=requests,
-            hosts=tuple(HostPlan(host, number) for host, number in self._sums("host").most_common()),
+            hosts=tuple(HostPlan(host, number) for host, number in hosts.most_common()),
             excluded_keys=dict(excluded),
             assets_pages=pages.total(),
             page_keys=dict(pages),
-            assets_refused=refused,
+            assets_refused=self._refused,
             seconds_estimated=seconds,
-            assets_done=done,
-            assets_pending=assets - done,
+            assets_done=self._done,
+            assets_pending=assets - self._done,
             items_announced=self._announced,
             items_without_label=self._left_out[NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
             seconds=round(clock.monotonic() - started, 3),
             source=self._source.url,
-            assets_basis="sampled" if is_scaled and source_items else "known",
         )
-
-    @property
-    def _matched(self) -> int:
-        """Return the number of primary items."""
-        return self._counts[False, "item", ""] + self._were_linked
 
     # --- the record of the walk --------------------------------------------------------------------------
 
@@ -253,9 +237,7 @@ class _Estimate:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         """Count a batch of the walk, and report progress."""
-        unread, self._walk.unfollowed = self._walk.unfollowed, []
-        new = await to_its_end(partial(self._count, batch, unread))
-        self._walk.follows = self._files.urls is not None or self._matched < _FULLY_READ
+        new = await to_its_end(partial(self._count, batch))
         counters = self._network.counters
         self._emit(
             Progress(
@@ -280,7 +262,7 @@ class _Estimate:
 
     # --- counts and sizes --------------------------------------------------------------------------------
 
-    def _count(self, batch: PlanBatch, unread: Sequence[SourceLink]) -> int:
+    def _count(self, batch: PlanBatch) -> int:
         """Count a batch, on a thread; return how many of its items were not seen before."""
         files, cut = self._files, self._network.secrets.cut
         if batch.reached.announced is not None:
@@ -299,82 +281,54 @@ class _Estimate:
                     path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
                     files.urls.write(f"{wire_url(cut(asset.href))}\t{path}\n")
                     self._cut += cut(asset.href) != asset.href
-        self._unread_links += len(unread)
-        if unread:
-            files.linked.add_all(link.id for link in unread if link.id is not None)
-        if unread and files.ledger is not None:
-            named = (link.id or item_at(files.ledger, cut(link.href)) for link in unread)
-            for keys in done_keys(files.ledger, filter(None, named)).values():
-                self._done_unread.update(keys)
         return new
 
     def _is_new(self, item: PlannedItem) -> bool:
-        """Return True if an item was not counted yet in any role."""
+        """Return True if an item was not counted yet in any role. One on a page is no source item."""
         files = self._files
         if item.parent is not None:
-            return not files.primary.intersection([item.id]) and files.linked.add(item.id)
+            is_new = not files.primary.intersection([item.id]) and files.linked.add(item.id)
+            self._source_items += is_new
+            return is_new
         if not files.primary.add(item.id):
             return False
         was_linked = bool(files.linked.intersection([item.id]))
-        self._were_linked += was_linked
+        self._matched += not item.of_collection
+        self._source_items -= was_linked
         return not was_linked
 
-    def _add(self, is_linked: bool, what: str, name: str = "", number: int = 1) -> str:
+    def _add(self, what: str, name: str) -> str:
         """Count something; return the name under which it is counted."""
         counts = self._counts
-        if (is_linked, what, name) not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
+        if (what, name) not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
             name = _OTHERS
-        counts[is_linked, what, name] += number
+        counts[what, name] += 1
         return name
+
+    def _counted(self, what: str) -> Counter[str]:
+        return Counter({name: number for (kind, name), number in self._counts.items() if kind == what})
 
     def _count_item(self, item: PlannedItem, done: set[str]) -> list[Asset]:
         """Count an item; return the assets that DEST does not have, i.e. all except `done`."""
-        is_linked = item.parent is not None
-        self._counts[is_linked, "item", ""] += not item.of_collection
-        self._counts[is_linked, "refused", ""] += len(item.problems)
+        self._refused += len(item.problems)
         for key in item.excluded:
-            self._add(is_linked, "excluded", key)
+            self._add("excluded", key)
         for key in item.pages:
-            self._add(is_linked, "page", key)
+            self._add("page", key)
         most = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         for asset in item.assets:
-            self._add(is_linked, "host", host_of(asset.href) or "this disk")
-            self._add(is_linked, "asset", asset.key)
+            self._add("host", host_of(asset.href) or "this disk")
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
             if asset.size is not None and not clips:
-                self._bytes[is_linked] += asset.size
+                self._bytes += asset.size
                 continue
-            sample = self._samples.setdefault(self._add(is_linked, "unstated", asset.key), [])
+            sample = self._samples.setdefault(self._add("unstated", asset.key), [])
             if len(sample) < most and self._sampled < _MOST_SIZED:
                 self._sampled += 1
                 sample.append(asset)
         to_fetch = [asset for asset in item.assets if asset.key not in done]
-        self._counts[is_linked, "done", ""] += len(item.assets) - len(to_fetch)
+        self._done += len(item.assets) - len(to_fetch)
         return to_fetch
-
-    def _sums(self, what: str) -> Counter[str]:
-        """Return one of the counts by name, of items in both roles."""
-        found: Counter[str] = Counter()
-        for (_, counted, name), number in self._counts.items():
-            if counted == what:
-                found[name] += number
-        return found
-
-    def _scale_links(self) -> bool:
-        """Extrapolate the source items that were not read; return True if there are any."""
-        counts, read = self._counts, self._counts[True, "item", ""]
-        if not self._unread_links or not read:
-            return False
-        done = counts.pop((True, "done", ""), 0)
-        done += sum(number for key, number in self._done_unread.items() if counts[True, "asset", key])
-        factor = (read + self._unread_links) / read
-        for counted in counts:
-            if counted[0]:
-                counts[counted] = round(counts[counted] * factor)
-        self._bytes[True] = round(self._bytes[True] * factor)
-        assets = sum(number for (linked, what, _), number in counts.items() if linked and what == "asset")
-        counts[True, "done", ""] = min(done, assets)
-        return True
 
     async def _sizes(self) -> tuple[dict[str, float], float]:
         """Request the sizes of a few assets of each key.

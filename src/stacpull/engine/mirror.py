@@ -267,29 +267,11 @@ class MirrorRun:
             await store.call(StoreOperations.forget_unwanted)
         self._failures.check()
         if options.prune:
-            await self._prune()
+            from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-    async def _prune(self) -> None:
-        """Remove what is gone upstream, if everything else is done."""
-        await self._store.call(Publisher.publish_all)
-        counters, why = self._store.counters, None
-        if self._run.spec.kind != "mirror":
-            why = "only `mirror` looks for items that are gone"
-        elif self._stop.is_set():
-            why = "the run was stopped"
-        elif not counters["walk_ended"]:
-            why = "the walk has not ended"
-        elif counters["assets_pending"]:
-            why = "some assets are still pending"
-        if why is not None:
-            self._warn(f"Nothing was pruned: {why}.")
-            return
-        from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
-
-        reader = ItemReader(self._source.item, self._clock)
-        secrets = self._network.secrets
-        gone = Pruning(self._store, self._run.id, self._source, reader, secrets, self._emit, self._stop)
-        await gone.run(self._run.spec.selection, self._summary, remove=self._options.prune == "remove")
+            await store.call(Publisher.publish_all)
+            gone = Pruning(store, self._run, self._source, network, self._emit, self._stop)
+            await gone.run(self._summary, remove=options.prune == "remove")
 
     async def _tick(self) -> None:
         ticks = 0

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stacpull.catalog.item import clean_item
+from stacpull.engine.network import Network
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
@@ -22,11 +23,11 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Listener, Notice
 from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import NotFoundItem
+from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.plurals import count
-from stacpull.redact import Secrets, cut_url
-from stacpull.selection import Selection
+from stacpull.redact import cut_url
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
@@ -49,19 +50,20 @@ class Pruning:
     def __init__(
         self,
         store: StoreClient,
-        run: int,
+        run: Run,
         source: Source,
-        reader: ItemReader,
-        secrets: Secrets,
+        network: Network,
         on_event: Listener,
         stop: asyncio.Event,
     ) -> None:
+        self._store = store
         self._call = store.call
-        self._run = run
+        self._run = run.id
+        self._spec = run.spec
         is_api = isinstance(source, ApiSource | SearchSource)
         self._service = parse_api_url(source.url).root if is_api else None
-        self._reader = reader
-        self._secrets = secrets
+        self._reader = ItemReader(source.item, network.clock)
+        self._secrets = network.secrets
         self._on_event = on_event
         self._stop = stop
         self._source = source
@@ -70,12 +72,12 @@ class Pruning:
         self._kept: Counter[str] = Counter()
         """The number of items that are not removed, by reason."""
 
-    async def run(self, selection: Selection, summary: WalkSummary, *, remove: bool) -> None:
+    async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report the items that are gone; with `remove`, remove them.
 
         A stop raises `InterruptedRunError`. Removed items stay removed.
         """
-        if (why := await self._why_not(selection, summary)) is not None:
+        if (why := await self._why_not(summary)) is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
             return
         gone = after = 0
@@ -100,20 +102,24 @@ class Pruning:
             text = f"Kept in DEST: {count(unlisted, 'file')} that no item lists any longer."
             self._on_event(Notice("info", text))
 
-    async def _why_not(self, selection: Selection, summary: WalkSummary) -> str | None:
+    async def _why_not(self, summary: WalkSummary) -> str | None:
         """Return why this walk cannot prove that items are gone, None if it can."""
-        if selection.max_items is not None or selection.sample is not None:
-            return "with --max-items or --sample the walk does not show which items are gone"
-        if summary.cut_short:
-            return "the walk was cut short"
-        if summary.items_unseen:
-            return "the source announced more items than its pages had"
-        if unread := await self._call(pruning.unread, self._run):
-            what = count(unread, "link or item", "links or items")
-            return f"{what} of this walk could not be read, and may lead to the missing items"
-        if not summary.whole and await self._call(meta.complete_walk) != self._run:
-            return "an earlier command did a part of the walk; run the mirror again with --prune"
-        return None
+        selection, counters = self._spec.selection, self._store.counters
+        unread = await self._call(pruning.unread, self._run)
+        is_whole = summary.whole or await self._call(meta.complete_walk) == self._run
+        reasons = {
+            "only `mirror` looks for items that are gone": self._spec.kind != "mirror",
+            "the run was stopped": self._stop.is_set(),
+            "the walk has not ended": not counters["walk_ended"],
+            "some assets are still pending": counters["assets_pending"],
+            "with --max-items or --sample the walk does not show which items are gone": selection.most_items,
+            "the walk was cut short": summary.cut_short,
+            "the source announced more items than its pages had": summary.items_unseen,
+            f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
+            "to the missing items": unread,
+            "an earlier command did a part of the walk; run the mirror again with --prune": not is_whole,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
     async def _gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
         """Return the items whose URLs are denied by a trusted source: the own one, and that in the API."""

@@ -128,25 +128,18 @@ class WalkRecord(Protocol):
     @property
     def items_seen(self) -> int:
         """Items that the walk read, including those before a stop."""
-        ...
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, each with its `updated` if a newer one is planned again.
 
         With `linked`, these include source items that are unreadable.
         """
-        ...
 
     async def add_batch(self, batch: PlanBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""
-        ...
 
     async def restart(self) -> int:
-        """Delete the position: the walk starts again, and planned items stay.
-
-        Returns the number of matched items that the walk will not count again, for `--max-items`.
-        """
-        ...
+        """Delete the position; return the number of matches that the new walk will not count again."""
 
 
 class WalkSummary(msgspec.Struct):
@@ -215,9 +208,6 @@ class Walk:
         matched: int = 0,
     ) -> None:
         self.summary = WalkSummary()
-        self.follows = True
-        """False to only collect the links to source items, in `unfollowed`."""
-        self.unfollowed: list[SourceLink] = []
         self._matched = matched
         self._source = source
         self._reader = reader
@@ -493,11 +483,8 @@ class Walk:
         planned_before |= (await self._record.find_planned(ids, True)).keys()
         wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
         wanted = [link for link in wanted if link.id not in planned_before]
-        if self.follows:
-            documents = await self._reader.read_many([link.href for link in wanted])
-            await self.plan_sources(wanted, documents, batch)
-        else:
-            self.unfollowed += wanted
+        documents = await self._reader.read_many([link.href for link in wanted])
+        await self.plan_sources(wanted, documents, batch)
 
     async def plan_sources(
         self, links: Sequence[SourceLink], documents: Sequence[Json | Failure], batch: PlanBatch
