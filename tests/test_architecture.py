@@ -113,7 +113,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "arguments", "clock", "concurrency", "config.dest", "config.options", "digests",
             "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
-            "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.places",
+            "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
             "hosts", "ledger.database", "ledger.item_set", "ledger.planner", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.retry", "net.transport", "net.versions",

@@ -42,8 +42,7 @@ class Clipping:
     def __init__(self, area: str) -> None:
         if find_spec("pyproj") is None:
             raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
-        from stacpull.filters.places import clip_geometry  # noqa: PLC0415
-        from stacpull_raster.clip_area import ClipArea  # noqa: PLC0415
+        from stacpull_raster.clip_area import ClipArea, clip_geometry  # noqa: PLC0415
 
         self._area = ClipArea(clip_geometry(area), text_digest(area))
         self._reported: set[str] = set()

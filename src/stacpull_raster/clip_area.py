@@ -19,6 +19,8 @@ from pyproj.exceptions import ProjError
 from shapely.affinity import translate
 from shapely.geometry import box
 
+from stacpull.errors import UsageError
+from stacpull.filters.shapes import box_shape, read_area
 from stacpull_raster.tiff.header import Bounds, Header, Transform
 from stacpull_raster.tiff.segments import TiffError
 
@@ -34,6 +36,24 @@ SLACK = 1e-3
 """Parts of a pixel that are rounding and no overlap."""
 _MARGIN = 0.01
 """Surroundings of a raster, as a part of the degrees that it spans."""
+
+
+def clip_geometry(text: str) -> shapely.Geometry:
+    """Return the area of `Selection.clip` as polygons within -180 to 180 degrees.
+
+    Raises:
+        UsageError: It is not a valid geometry, has no area, or is not in degrees.
+    """
+    if text.lstrip().startswith(("{", "[")):
+        area = read_area(text, "--clip")
+    else:
+        area = box_shape([float(side) for side in text.split(",")])
+    turned = shapely.union_all([translate(area, xoff=turn) for turn in (-_TURN, 0.0, _TURN)])
+    inside = shapely.intersection(turned, box(-_EDGE, -_EDGE, _EDGE, _EDGE))
+    polygons = [part for part in shapely.get_parts(inside) if part.area > 0]
+    if not polygons:
+        raise UsageError("--clip has no area: use a box with width and height, or polygons.")
+    return shapely.union_all(polygons)
 
 
 class ClipArea:

@@ -8,8 +8,7 @@ import attrs
 import pytest
 
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.covering import _RULES, covers
-from stacpull.filters.item_filter import FILTERS
+from stacpull.filters.item_filter import _RULES, FILTERS, covers
 from stacpull.selection import Selection
 
 WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [

@@ -1,11 +1,15 @@
+"""Labels of items, the classes of collections, and the nomenclatures of BigEarthNet."""
+
 from __future__ import annotations
 
-import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+import json
+from pathlib import Path
 
+import pytest
+
+from stacpull.errors import UsageError
 from stacpull.filters.item_filter import compile_items
-from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, item_labels
+from stacpull.filters.labels import BEN19, CLC43, TO_BEN19, check_labels, class_list, item_labels
 from stacpull.selection import Selection
 
 OVERVIEWS = {
@@ -15,10 +19,10 @@ OVERVIEWS = {
         {"property_key": "paved", "counts": [{"name": 1, "count": 19}]},
     ]
 }
-
-
-def judge(properties, **selection):
-    return compile_items(Selection(**selection)).judge({"id": "a", "properties": properties})
+BROKEN = {
+    "label:overviews": [None, {"counts": 3}, {"counts": [4, {"count": 4}, {"name": "a", "count": "b"}]}]
+}
+NATURAL = "Land principally occupied by agriculture, with significant areas of natural vegetation"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,6 @@ def judge(properties, **selection):
         ({"labels": ["Pastures", "Airports"]}, None, ["Pastures", "Airports"]),
         ({"labels": "Pastures"}, None, ["Pastures"]),
         ({"labels": [1, None, "x"]}, None, ["1", "x"]),
-        ({"labels": []}, None, []),
         ({}, None, []),
         (OVERVIEWS, None, ["Maize", "1"]),
         ({**OVERVIEWS, "labels": None}, None, ["Maize", "1"]),
@@ -35,17 +38,7 @@ def judge(properties, **selection):
         ({"labels": ["Bean"], "crop": "Maize"}, "crop", ["Maize"]),
         ({"labels": ["Bean"]}, "crop", []),
         ({"label:overviews": "broken"}, None, []),
-        (
-            {
-                "label:overviews": [
-                    None,
-                    {"counts": 3},
-                    {"counts": [4, {"count": 4}, {"name": "a", "count": "b"}]},
-                ]
-            },
-            None,
-            [],
-        ),
+        (BROKEN, None, []),
     ],
 )
 def test_labels_are_read_from_their_properties(properties, label_property, expected):
@@ -56,77 +49,145 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
     ("labels", "selection", "reason"),
     [
         (["Rice fields"], {"labels": ("Coniferous forest", "Rice fields")}, None),
-        (["  rice FIELDS "], {"labels": ("Rice fields",)}, None),
-        (["Rice fields"], {"labels": (" RICE fields",)}, None),
+        (["  rice FIELDS "], {"labels": (" Rice fields",)}, None),
         (["Rice"], {"labels": ("Rice fields",)}, "label"),
         ([], {"labels": ("Rice fields",)}, "label"),
         (["a", "b", "c"], {"labels": ("a", "b"), "label_mode": "all"}, None),
         (["a", "c"], {"labels": ("a", "b"), "label_mode": "all"}, "label"),
         (["a", "b"], {"labels": ("a",), "exclude_labels": ("B",)}, "excluded label"),
-        (["c"], {"exclude_labels": ("b",)}, None),
         ([], {"exclude_labels": ("b",)}, None),
-        (
-            ["Land principally occupied by agriculture, with significant areas of natural vegetation"],
-            {"labels": ("Land principally occupied by agriculture",)},
-            "label",
-        ),
+        ([NATURAL], {"labels": ("Land principally occupied by agriculture",)}, "label"),
         (["Rice fields"], {"labels": ("Arable land",), "nomenclature": "ben19"}, None),
         (["Arable land"], {"labels": ("arable LAND",), "nomenclature": "ben19"}, None),
         (["Rice fields"], {"labels": ("Pastures",), "nomenclature": "ben19"}, "label"),
         (["Rice fields"], {"labels": ("Arable land",), "nomenclature": "clc43"}, "label"),
-        (
-            ["Salines"],
-            {"exclude_labels": ("Coastal wetlands",), "nomenclature": "ben19"},
-            "excluded label",
-        ),
+        (["Salines"], {"exclude_labels": ("Coastal wetlands",), "nomenclature": "ben19"}, "excluded label"),
         (["Airports"], {"nomenclature": "ben19"}, "no label in nomenclature"),
-        ([], {"nomenclature": "ben19"}, "no label in nomenclature"),
         (["Airports", "Pastures"], {"nomenclature": "ben19"}, None),
         (["Airports"], {"nomenclature": "clc43"}, None),
     ],
 )
 def test_verdicts_by_labels(labels, selection, reason):
-    assert judge({"labels": labels}, **selection) == reason
+    item = {"id": "a", "properties": {"labels": labels}}
+    assert compile_items(Selection(**selection)).judge(item) == reason
 
 
-NAMES = st.sampled_from([*CLC43[:14], *list(BEN19)[:6], "Airports", "elsewhere"])
-SPELLED = st.builds(
-    lambda name, case, pad: pad + getattr(name, case)() + pad,
-    NAMES,
-    st.sampled_from(["upper", "lower", "title", "swapcase"]),
-    st.sampled_from(["", " ", "\t"]),
+def test_names_and_mapping_match_the_reference(shared_data: Path):
+    facts = shared_data.parent / "facts" / "bigearthnet.json"
+    if not facts.is_file():
+        pytest.skip(f"no facts at {facts}")
+    stated = json.loads(facts.read_text())
+    assert list(CLC43) == stated["classes43"]
+    assert {name: list(old) for name, old in BEN19.items()} == stated["nomenclature19"]
+    assert [name for name in CLC43 if name not in TO_BEN19] == stated["dropped_by_19"]
+
+
+# --- the classes of a collection --------------------------------------------------------------------------
+
+BIGEARTHNET = {"labels": CLC43, "seasonal_snow": ("true", "false")}
+
+
+def collection(**summaries):
+    return {"id": "c", "summaries": summaries}
+
+
+def item(classes):
+    return {"id": "a", "properties": {"label:classes": classes}}
+
+
+@pytest.mark.parametrize(
+    ("items", "stated", "expected"),
+    [
+        ([{}, {"properties": None}, {"properties": {}}], {}, {}),
+        (
+            [item([{"name": "x", "classes": ["a"]}]), item([{"name": "x", "classes": ["b", "a"]}])],
+            None,
+            {"x": ("a", "b")},
+        ),
+        ([item([{"name": None, "classes": [0, 1]}])], None, {"labels": ("0", "1")}),
+        ([item({"name": "x", "classes": ["a"]})], None, {"x": ("a",)}),
+        ([item("a")], None, {"labels": ("a",)}),
+        ([item([3, None, {}, [{"classes": None}]])], None, {"labels": ("3",)}),
+        ([], collection(**{"label:classes": [[{"name": "x", "classes": ["a"]}]]}), {"x": ("a",)}),
+        ([], collection(labels=["a", "b"]), {"labels": ("a", "b")}),
+        ([], {"summaries": []}, {}),
+        ([item([{"name": "x", "classes": []}])], None, {}),
+        (
+            [item([{"name": "x", "classes": ["b"]}])],
+            collection(**{"label:classes": [{"name": "x", "classes": ["a"]}]}),
+            {"x": ("a", "b")},
+        ),
+    ],
 )
+def test_class_lists_are_found_in_every_form(items, stated, expected):
+    assert class_list(items, stated) == expected
 
 
-@given(
-    labels=st.lists(SPELLED, max_size=4),
-    selected=st.lists(SPELLED, max_size=3),
-    excluded=st.lists(SPELLED, max_size=2),
-    mode=st.sampled_from(["any", "all"]),
-    nomenclature=st.sampled_from([None, "clc43", "ben19"]),
+def test_recorded_class_lists(shared_data: Path):
+    read = lambda name: json.loads((shared_data / name).read_text())  # noqa: E731
+    kenya = class_list([], read("mlhub/prod2022/collection_ref_african_crops_kenya_01_labels.json"))
+    assert kenya["Water Resource"] == ("rainfed",)
+    assert "Maize" in kenya["Crop1"]
+    roads = class_list([read("stac/label/spacenet-roads/roads_item.json")], None)
+    assert (roads["paved"], roads["lane_number"]) == (("0", "1"), ("1", "2", "3", "4", "5"))
+
+
+@pytest.mark.parametrize(
+    ("selection", "classes"),
+    [
+        ({}, {}),
+        ({"labels": "rice FIELDS "}, BIGEARTHNET),
+        ({"labels": "true", "label_property": "seasonal_snow"}, BIGEARTHNET),
+        ({"labels": ("Maize", "rainfed")}, {"Crop1": ("Maize",), "Water Resource": ("rainfed",)}),
+        ({"labels": tuple(BEN19), "nomenclature": "ben19"}, BIGEARTHNET),
+        ({"exclude_labels": "Airports", "nomenclature": "clc43"}, {}),
+    ],
 )
-@example(labels=[], selected=[], excluded=[], mode="all", nomenclature="ben19")
-def test_labels_agree_with_a_naive_model(labels, selected, excluded, mode, nomenclature):
-    def same(one, other):
-        return one.strip().lower() == other.strip().lower()
+def test_known_labels_pass(selection, classes):
+    assert check_labels(Selection(**selection), classes) == []
 
-    if nomenclature == "ben19":
-        mapped = [new for label in labels for old, new in TO_BEN19.items() if same(old, label)]
-        mapped += [new for label in labels for new in BEN19 if same(new, label)]
-    else:
-        mapped = labels
-    hits = [any(same(label, wanted) for label in mapped) for wanted in selected]
-    matches = not selected or (any(hits) if mode == "any" else all(hits))
-    if any(same(label, bad) for label in mapped for bad in excluded):
-        matches = False
-    if nomenclature == "ben19" and not mapped:
-        matches = False
 
-    reason = judge(
-        {"labels": labels},
-        labels=tuple(selected),
-        exclude_labels=tuple(excluded),
-        label_mode=mode,
-        nomenclature=nomenclature,
-    )
-    assert (reason is None) == matches
+@pytest.mark.parametrize(
+    ("selection", "classes", "message"),
+    [
+        (
+            {"labels": "Conifer forest"},
+            BIGEARTHNET,
+            "'Conifer forest' is not a label class of the collection; the nearest are 'Coniferous forest'",
+        ),
+        ({"exclude_labels": "Rise fields"}, BIGEARTHNET, "'Rice fields'"),
+        (
+            {"labels": ("Rice fields", "zzzz")},
+            BIGEARTHNET,
+            "'zzzz' is not a label class of the collection; `stacpull",
+        ),
+        (
+            {"labels": "arable land"},
+            BIGEARTHNET,
+            "'arable land' is a class of ben19: add --nomenclature ben19.",
+        ),
+        ({"labels": "Arable land", "nomenclature": "clc43"}, {}, "use --nomenclature ben19"),
+        (
+            {"labels": "Rice fields", "nomenclature": "ben19"},
+            {},
+            "part of 'Arable land' there.*use --nomenclature clc43",
+        ),
+        ({"labels": "Airports", "nomenclature": "ben19"}, {}, "'Airports' is a class of clc43: use"),
+        ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
+    ],
+)
+def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, message):
+    with pytest.raises(UsageError, match=message):
+        check_labels(Selection(**selection), classes)
+
+
+def test_at_most_three_names_are_suggested():
+    with pytest.raises(UsageError) as error:
+        check_labels(Selection(labels=("forest",)), {"x": tuple(f"forest {n}" for n in range(9))})
+    assert str(error.value).count("'forest ") == 3
+
+
+@pytest.mark.parametrize("classes", [{}, {"labels": ()}])
+def test_without_a_class_list_it_is_a_warning(classes):
+    warnings = check_labels(Selection(labels=("a",), exclude_labels=("b",)), classes)
+    assert warnings == ["The collection has no list of label classes: 'a', 'b' could not be checked."]

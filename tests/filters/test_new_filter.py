@@ -100,7 +100,7 @@ def test_a_config_file_sets_it_and_plan_and_headers_apply_it(
 def test_it_is_pushed_down_and_compared(copy: ChangedCopy) -> None:
     printed = copy.evaluated(
         "from stacpull import Selection\n"
-        "from stacpull.filters.covering import covers\n"
+        "from stacpull.filters.item_filter import covers\n"
         "from stacpull.filters.narrowing import narrowing\n"
         "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)\n"
         "one, two = Selection(platforms='s1'), Selection(platforms=('s1', 's2'))\n"

@@ -91,7 +91,7 @@ async def _extent_warnings(selection: Selection, source: Source, collection: str
     option, box = "--bbox", selection.bbox
     if selection.intersects is not None:
         found = area_geometry(selection.intersects)
-        option, box = "--intersects", None if found is None else found.bounds
+        option, box = "--intersects", None if found is None else found[0]
     if box is None or not collection:
         return []
     try:

@@ -40,7 +40,7 @@ _CATALOG_PATIENCE = 3.0
 
 
 def _covers(wide: Selection, narrow: Selection) -> bool:
-    from stacpull.filters.covering import covers  # noqa: PLC0415 -- it imports all filters
+    from stacpull.filters.item_filter import covers  # noqa: PLC0415 -- it imports all filters
 
     return covers(wide, narrow)
 

@@ -20,17 +20,11 @@ _WILD: Final = re.compile(r"[*?\[]")
 
 
 class AssetFilter:
-    """The compiled asset filters of a selection.
-
-    Attributes:
-        fields: The fields of a selection that `covers` compares.
-        members: The members of an asset that decide, besides its key.
-    """
+    """The compiled asset filters of a selection. `members` of an asset decide, besides its key."""
 
     fields = ("assets", "exclude_assets", "roles", "media_types")
 
     def __init__(self, selection: Selection) -> None:
-        """Compile the asset filters of a selection."""
         self._globs = tuple(glob for glob in selection.assets if glob)
         self._keep = _any_glob(self._globs)
         self._drop = _any_glob(selection.exclude_assets)
@@ -72,12 +66,8 @@ class AssetFilter:
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
         """Return whether the filters of `wide` keep all assets that those of `narrow` keep."""
-        alternatives = (
-            (wide.assets, narrow.assets),
-            (wide.roles, narrow.roles),
-            (wide.media_types, narrow.media_types),
-        )
-        is_wider = all(is_part(had, kept) for had, kept in alternatives)
+        alternatives = ("assets", "roles", "media_types")
+        is_wider = all(is_part(getattr(wide, name), getattr(narrow, name)) for name in alternatives)
         return is_wider and set(wide.exclude_assets) <= set(narrow.exclude_assets)
 
 

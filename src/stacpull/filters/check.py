@@ -25,11 +25,7 @@ class ItemCheck:
     may_take_long = False
 
     def __init__(self, value: Any) -> None:
-        """Compile the value of the only field.
-
-        Raises:
-            UsageError: It is invalid.
-        """
+        """Compile the value of the only field. Raises `UsageError` if it is invalid."""
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
@@ -38,23 +34,14 @@ class ItemCheck:
         return None if value in (None, ()) else cls(value)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        """Return why the item is left out, or None if it is kept. Never raises, even for an invalid item.
+        """Return why an item is left out, or None if it is kept. Never raises, even for an invalid item.
 
         The reason is two or three words, which summaries and `--json` show with the number of items.
-
-        Args:
-            item: The item.
-            properties: Its `properties`, or an empty object if they are not an object.
         """
         raise NotImplementedError
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for filters that have notes
-        """Return messages for the user after a walk.
-
-        Args:
-            counts: The items that all filters left out, by reason.
-            whole: True if all items of the source were judged.
-        """
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for some filters
+        """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
         return []
 
     @classmethod

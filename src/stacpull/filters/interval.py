@@ -1,8 +1,8 @@
 """The filter `--datetime`: time intervals as in STAC's item search.
 
 An interval is an RFC 3339 instant, a day, month or year (`2017-06-13`, `2017-06`, `2017`), `a/b`, `../b` or
-`a/..`. Its ends are inclusive, and a day, month or year is included completely. Times of items may have a
-space instead of the `T`, and no time zone (UTC).
+`a/..`. Its ends are inclusive, and a day, month or year is included completely. Times may have a space
+instead of the `T`, and no time zone (UTC).
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from stacpull.models import Json
 from stacpull.selection import Selection
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
-_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+_INSTANT: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)?", re.ASCII
+)
+
+TimeSpan = tuple[datetime, datetime]
+"""A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
 
 
 class Interval(NamedTuple):
@@ -27,12 +32,6 @@ class Interval(NamedTuple):
 
     start: datetime | None
     end: datetime | None
-
-    def overlaps(self, start: datetime | None, end: datetime | None) -> bool:
-        """Return whether the interval from `start` to `end` (None: open) overlaps this one."""
-        early = self.start is not None and end is not None and end < self.start
-        late = self.end is not None and start is not None and start > self.end
-        return not (early or late)
 
 
 def parse_interval(text: str) -> Interval:
@@ -42,14 +41,42 @@ def parse_interval(text: str) -> Interval:
         UsageError: An end cannot be read, both are open, or they are in the wrong order.
     """
     first, slash, last = text.strip().partition("/")
-    interval = Interval(
-        _user_end(first, text, at_end=False), _user_end(last if slash else first, text, at_end=True)
-    )
-    if interval.start is None and interval.end is None:
+    start, end = _span_of_end(first, text), _span_of_end(last if slash else first, text)
+    if start is None and end is None:
         raise UsageError(f"--datetime {text!r} has no end: use an instant, a date, a/b, ../b or a/..")
+    interval = Interval(start and start[0], end and end[1])
     if interval.start is not None and interval.end is not None and interval.start > interval.end:
         raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
     return interval
+
+
+def _span_of_end(text: str, whole: str) -> TimeSpan | None:
+    if text.strip() in ("", ".."):
+        return None
+    span = time_span(text)
+    if span is None:
+        raise UsageError(
+            f"--datetime {whole!r}: {text.strip()!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
+            "2017-06-13T10:10:31Z."
+        )
+    return span
+
+
+def time_span(text: str) -> TimeSpan | None:
+    """Return the span of an instant, a day, a month or a year; None if the text is none of these."""
+    text = text.strip()
+    period = _DATE.fullmatch(text)
+    if period is None:
+        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
+        return None if instant is None else (instant, instant)
+    year, month, day = period.groups()
+    try:
+        first = date(int(year), int(month or 1), int(day or 1))
+        last = first.replace(month=int(month or 12))
+        last = last.replace(day=int(day or monthrange(last.year, last.month)[1]))
+    except ValueError:
+        return None
+    return datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
 
 
 def end_text(end: datetime | None) -> str:
@@ -68,18 +95,21 @@ class DatetimeCheck(ItemCheck):
         Raises:
             UsageError: It is invalid.
         """
-        self._interval = parse_interval(text)
+        self._start, self._end = parse_interval(text)
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        """Return `datetime` for an item outside the interval or without a valid time."""
+        """Return `datetime` for an item outside of the interval or without a valid time."""
         value = properties.get("datetime")
         if value is not None:
             start = end = parse_instant(value)
         else:
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))
-        is_known = start is not None or end is not None
-        return None if is_known and self._interval.overlaps(start, end) else "datetime"
+        if start is None and end is None:
+            return "datetime"
+        is_early = self._start is not None and end is not None and end < self._start
+        is_late = self._end is not None and start is not None and start > self._end
+        return "datetime" if is_early or is_late else None
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
@@ -89,32 +119,3 @@ class DatetimeCheck(ItemCheck):
         outer, inner = parse_interval(wide.datetime), parse_interval(narrow.datetime)
         from_start = outer.start is None or (inner.start is not None and outer.start <= inner.start)
         return from_start and (outer.end is None or (inner.end is not None and inner.end <= outer.end))
-
-
-def _user_end(text: str, whole: str, *, at_end: bool) -> datetime | None:
-    """Parse one end of an interval. A day, month or year becomes its first or last instant."""
-    text = text.strip()
-    if text in ("", ".."):
-        return None
-    try:
-        if (period := _DATE.fullmatch(text)) is not None:
-            year, month, day = (None if part is None else int(part) for part in period.groups())
-            return _bound_of(year or 0, month, day, at_end=at_end)
-        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
-    except ValueError:
-        instant = None
-    if instant is None:
-        raise UsageError(
-            f"--datetime {whole!r}: {text!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
-            "2017-06-13T10:10:31Z."
-        )
-    return instant
-
-
-def _bound_of(year: int, month: int | None, day: int | None, *, at_end: bool) -> datetime:
-    """Return the first or last instant of a year, month or day."""
-    if month is None:
-        month = 12 if at_end else 1
-    if day is None:
-        day = monthrange(year, month)[1] if at_end else 1
-    return datetime.combine(date(year, month, day), time.max if at_end else time.min, tzinfo=UTC)

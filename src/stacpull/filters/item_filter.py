@@ -1,4 +1,4 @@
-"""Compiles the item filters of a selection into one predicate.
+"""Compiles the item filters of a selection into one predicate, and compares selections.
 
 Every filter is applied here, even if it was pushed down to the service. The cheapest filters run first, and
 the first one that rejects an item states the reason.
@@ -6,9 +6,15 @@ the first one that rejects an item states the reason.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
 import msgspec
 
-from stacpull.filters.check import ItemCheck, LeftOut
+from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.check import ItemCheck, LeftOut, is_at_most, is_equal_or_unset, is_part
 from stacpull.filters.cql2 import ExpressionCheck
 from stacpull.filters.ids import IdsCheck, ShardCheck
 from stacpull.filters.interval import DatetimeCheck
@@ -54,12 +60,7 @@ class ItemFilter(msgspec.Struct, frozen=True):
         return any(check.may_take_long for check in self.checks)
 
     def notes(self, counts: LeftOut, *, whole: bool = False) -> list[str]:
-        """Return messages for the user after a walk.
-
-        Args:
-            counts: The items left out, by reason.
-            whole: True if all items of the source were judged, from the start of the walk to its end.
-        """
+        """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
         return [note for check in self.checks for note in check.notes(counts, whole=whole)]
 
 
@@ -71,3 +72,44 @@ def compile_items(selection: Selection) -> ItemFilter:
     """
     checks = (kind.of(selection) for kind in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))
+
+
+def covers(wide: Selection, narrow: Selection) -> bool:
+    """Return whether it is certain that `wide` accepts all items and assets that `narrow` accepts.
+
+    Each filter compares its own fields. Of the others, a field that is not in `_RULES` must be equal, or
+    unset in `wide`.
+    """
+    filters = (*FILTERS, AssetFilter)
+    compared = {name for one in filters for name in one.fields}
+    others = (
+        (_RULES.get(field.name, is_equal_or_unset), getattr(wide, field.name), getattr(narrow, field.name))
+        for field in attrs.fields(Selection)
+        if field.name not in compared
+    )
+    return (
+        all(one.covers(wide, narrow) for one in filters)
+        and all(rule(had, kept) for rule, had, kept in others)
+        and (wide.all_collections or is_part(wide.collections, narrow.collections))
+        and (wide.sample is None or wide.seed == narrow.seed)
+        and narrow.followed <= wide.followed
+    )
+
+
+def _adds(wide: bool, narrow: bool) -> bool:
+    return wide or not narrow
+
+
+def _always(_wide: object, _narrow: object) -> bool:
+    return True
+
+
+_RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    # fields that change how items are found but not which, or that `covers` compares
+    **dict.fromkeys(
+        ("collections", "all_collections", "prefer", "source_links", "follow", "push_down", "seed"), _always
+    ),
+    **dict.fromkeys(("include_pages", "expand_prefix", "collection_assets"), _adds),
+    **dict.fromkeys(("max_items", "sample"), is_at_most),
+    "sortby": operator.eq,
+}

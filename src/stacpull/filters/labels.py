@@ -11,7 +11,7 @@ dataset). Classes are mapped by name, because some tools list the 43 alphabetica
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
@@ -117,6 +117,7 @@ def fold(name: str) -> str:
     return name.strip().casefold()
 
 
+_FOLDED_43: Final = {fold(name): name for name in CLC43}
 _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} | {
     fold(name): fold(name) for name in BEN19
 }
@@ -129,10 +130,20 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
         properties: The item's `properties`.
         label_property: The only property to read, instead of `labels` and `label:overviews`.
     """
-    if label_property is not None:
-        return _names(properties.get(label_property))
-    labels = properties.get("labels")
-    return _names(labels) if labels is not None else _counted(properties.get("label:overviews"))
+    value = properties.get(label_property or "labels")
+    if value is None and label_property is None:  # the counts of the label extension 1.0
+        counts = [
+            one
+            for view in objects_in(properties.get("label:overviews"))
+            for one in objects_in(view.get("counts"))
+        ]
+        value = [one.get("name") for one in counts if _is_positive(one.get("count"))]
+    names = value if isinstance(value, list) else [value]
+    return [label if isinstance(label, str) else str(label) for label in names if label is not None]
+
+
+def _is_positive(count: object) -> bool:
+    return isinstance(count, int | float) and count > 0
 
 
 class LabelCheck(ItemCheck):
@@ -170,8 +181,7 @@ class LabelCheck(ItemCheck):
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about items without labels of the nomenclature."""
-        why = f"they have no label in {self._nomenclature}."
-        return left_out(counts, NO_LABEL_IN_NOMENCLATURE, why)
+        return left_out(counts, NO_LABEL_IN_NOMENCLATURE, f"they have no label in {self._nomenclature}.")
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
@@ -191,32 +201,13 @@ class LabelCheck(ItemCheck):
         return is_wider and excluded <= still
 
 
-def _names(value: object) -> list[str]:
-    """Return the labels in a property: the members of a list that are not null, or the single value."""
-    if isinstance(value, list):
-        return [label if isinstance(label, str) else str(label) for label in value if label is not None]
-    return [] if value is None else [str(value)]
-
-
-def _counted(overviews: object) -> list[str]:
-    """Return the class names with a count above zero in any `label:overviews` (STAC label extension 1.0)."""
-    counts = (count for overview in objects_in(overviews) for count in objects_in(overview.get("counts")))
-    named = (count for count in counts if count.get("name") is not None)
-    return [str(count["name"]) for count in named if _is_positive(count.get("count"))]
-
-
-def _is_positive(count: object) -> bool:
-    return isinstance(count, int | float) and count > 0
-
+# --- the classes of a collection --------------------------------------------------------------------------
 
 _UNNAMED: Final = "labels"
 """The name for a class list without one (raster labels do not need one, plain lists do not have one)."""
 
 _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
 """Properties with classes that have their own options (`filters.properties`)."""
-
-_FOLDED_43: Final = {fold(name): name for name in CLC43}
-_FOLDED_19: Final = frozenset(map(fold, BEN19))
 
 
 def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
@@ -226,105 +217,67 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     the collection. They have the form of the label extension (a list of `{name, classes}`) or of MLHub (one
     such object, a list in a list, or plain names).
     """
+    summaries = object_or_empty((collection or {}).get("summaries"))
+    stated = [summaries.get("label:classes"), summaries.get("labels")]
+    stated += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     found: dict[str, dict[str, None]] = {}
-    for name, classes in _stated(items, collection):
-        found.setdefault(name, {}).update(dict.fromkeys(classes))
+    for member in (member for value in stated for member in _members(value)):
+        name, classes = _UNNAMED, [member]
+        if isinstance(member, dict):
+            name, classes = str(member.get("name") or _UNNAMED), _members(member.get("classes"))
+        names = [str(one) for one in classes if isinstance(one, str | int | float)]
+        found.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in found.items() if classes}
 
 
-def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Check the labels of a selection against the nomenclature, or else the collection's classes.
+def _members(value: object) -> list[object]:
+    """Return the members of a list and of lists directly in it, or the value itself if it is not a list."""
+    listed = value if isinstance(value, list) else [value]
+    return [one for member in listed for one in (member if isinstance(member, list) else [member])]
 
-    Args:
-        selection: The selection.
-        classes: The result of `class_list`, which may be empty.
+
+def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Check the labels of a selection against the nomenclature, or else the collection's `classes`.
 
     Returns:
-        Warnings about labels that could not be checked.
+        Warnings about labels that could not be checked, because there is no list.
 
     Raises:
         UsageError: A label is in no class list. The message contains the nearest ones.
     """
     wanted = (*selection.labels, *selection.exclude_labels)
-    known = _known(selection, classes)
+    if selection.nomenclature is not None:
+        known = NOMENCLATURES[selection.nomenclature]
+    elif selection.label_property is not None:
+        known = classes.get(selection.label_property, ())
+    elif _UNNAMED in classes:
+        known = classes[_UNNAMED]
+    else:  # the labels are in `label:overviews`
+        known = tuple(name for listed, names in classes.items() if listed not in _FLAGS for name in names)
     if not wanted:
         return []
     if not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
-    folded = {fold(name) for name in known}
+    spelled = {fold(name): name for name in known}
     for label in wanted:
-        if fold(label) not in folded:
-            raise UsageError(_unknown(label, known, selection.nomenclature))
+        if fold(label) not in spelled:
+            hint = _other_nomenclature(label, spelled, selection.nomenclature)
+            if not hint:
+                near = [repr(spelled[name]) for name in similar(fold(label), spelled, most=3, cutoff=0.5)]
+                verb = "is" if len(near) == 1 else "are"
+                hint = f"the nearest {verb} {', '.join(near)}" if near else "`stacpull classes` lists them"
+            where = selection.nomenclature or "the collection"
+            raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []
 
 
-def _known(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the labels that items may have: the classes of the property that contains the labels.
-
-    That is the label property of the selection, else `labels`. If no class list has this name, the labels are
-    in `label:overviews`, and all class lists count except those of the flags.
-    """
-    if selection.nomenclature is not None:
-        return NOMENCLATURES[selection.nomenclature]
-    if selection.label_property is not None:
-        return classes.get(selection.label_property, ())
-    if _UNNAMED in classes:
-        return classes[_UNNAMED]
-    lists = [names for property_name, names in classes.items() if property_name not in _FLAGS]
-    return tuple(dict.fromkeys(name for names in lists for name in names))
-
-
-def _unknown(label: str, known: tuple[str, ...], nomenclature: Nomenclature | None) -> str:
-    """Return the message about a label that does not exist, with advice."""
-    where = nomenclature or "the collection"
-    hint = _other_nomenclature(label, known, nomenclature) or _nearest(label, known)
-    return f"{label!r} is not a label class of {where}; {hint}."
-
-
-def _other_nomenclature(label: str, known: tuple[str, ...], nomenclature: Nomenclature | None) -> str:
+def _other_nomenclature(label: str, known: Collection[str], nomenclature: Nomenclature | None) -> str:
     """Return a hint if the label is a class of another nomenclature."""
-    spelled = _FOLDED_43.get(fold(label))
-    if nomenclature == "ben19" and spelled is not None:
-        part = f"it is part of {TO_BEN19[spelled]!r} there, " if spelled in TO_BEN19 else ""
+    old, is_new = _FOLDED_43.get(fold(label)), fold(label) in map(fold, BEN19)
+    if nomenclature == "ben19" and old is not None:
+        part = f"it is part of {TO_BEN19[old]!r} there, " if old in TO_BEN19 else ""
         return f"{part}{label!r} is a class of clc43: use --nomenclature clc43"
-    if fold(label) not in _FOLDED_19 or _FOLDED_43.keys().isdisjoint(map(fold, known)):
+    if not is_new or _FOLDED_43.keys().isdisjoint(known):
         return ""
     return f"{label!r} is a class of ben19: {'use' if nomenclature else 'add'} --nomenclature ben19"
-
-
-def _nearest(label: str, known: tuple[str, ...]) -> str:
-    spelled = {fold(name): name for name in known}
-    near = similar(fold(label), spelled, most=3, cutoff=0.5)
-    if not near:
-        return "`stacpull classes` lists them"
-    verb = "is" if len(near) == 1 else "are"
-    return f"the nearest {verb} " + ", ".join(repr(spelled[name]) for name in near)
-
-
-def _stated(items: Iterable[Json], collection: Json | None) -> Iterator[tuple[str, list[str]]]:
-    """Yield every class list as (name, classes)."""
-    summaries = object_or_empty((collection or {}).get("summaries"))
-    yield from _lists(summaries.get("label:classes"))
-    yield from _lists(summaries.get("labels"))
-    for item in items:
-        yield from _lists(object_or_empty(item.get("properties")).get("label:classes"))
-
-
-def _lists(value: object) -> Iterator[tuple[str, list[str]]]:
-    for member in _members(value):
-        if isinstance(member, dict):
-            classes = _members(member.get("classes"))
-            yield str(member.get("name") or _UNNAMED), [str(name) for name in classes if _is_name(name)]
-        elif _is_name(member):
-            yield _UNNAMED, [str(member)]
-
-
-def _members(value: object) -> Iterator[object]:
-    """Yield the members of a list and of lists directly in it, or the value itself if it is not a list."""
-    for member in value if isinstance(value, list) else [value]:
-        yield from member if isinstance(member, list) else [member]
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str | int | float)

@@ -24,7 +24,7 @@ from stacpull.filters.places import area_geometry
 from stacpull.models import Json
 from stacpull.selection import Selection
 
-_ORDERED: Final = frozenset({"<", "<=", ">", ">="})
+_LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
 _EQUAL: Final = frozenset({"=", "<>"})
 _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 
@@ -65,11 +65,12 @@ def narrowing(selection: Selection) -> Narrowing:
         return Narrowing(order=order)
     bbox, area = _area(selection)
     stated = [condition for one in FILTERS for condition in one.conditions(selection)]
+    filtered = None if selection.filter is None else _condition(parse_filter(selection.filter))
     return Narrowing(
         bbox,
         area,
         _period(selection.datetime),
-        _joined("and", [*stated, *_conditions(selection.filter)]),
+        _joined("and", [*stated, *([] if filtered is None else [filtered])]),
         tuple(dict.fromkeys(text.strip() for text in selection.ids)),
         order,
     )
@@ -86,8 +87,7 @@ def filter_names(condition: Json) -> list[str]:
 def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
     """Return the box and the geometry. Services accept one of them, and the geometry is more precise."""
     if selection.intersects is not None:
-        found = area_geometry(selection.intersects)
-        return (None, None) if found is None else (found.bounds, found.geometry)
+        return area_geometry(selection.intersects) or (None, None)
     if selection.bbox is None:
         return None, None
     boxes = split(selection.bbox)
@@ -105,59 +105,36 @@ def _period(text: str | None) -> str | None:
     if text is None:
         return None
     interval = parse_interval(text)
-    start, end = _second(interval.start, up=False), _second(interval.end, up=True)
+    start, end = end_text(interval.start), end_text(interval.end)
+    if interval.end is not None and interval.end.microsecond:
+        end = end_text(min(in_utc(interval.end), _LAST) + timedelta(seconds=1))
     return start if start == end else f"{start}/{end}"
-
-
-def _second(moment: datetime | None, *, up: bool) -> str:
-    if up and moment is not None and moment.microsecond:
-        moment = in_utc(moment)
-        if moment < datetime.max.replace(microsecond=0, tzinfo=UTC):
-            moment += timedelta(seconds=1)
-    return end_text(moment)
-
-
-def _conditions(text: str | None) -> list[Json]:
-    """Return the conditions that can be pushed down of a filter that is an AND of conditions."""
-    if text is None:
-        return []
-    pending, found = [parse_filter(text)], []
-    while pending:
-        node = pending.pop(0)
-        if _operation(node) == "and":
-            pending[:0] = node["args"]
-        elif (condition := _condition(node)) is not None:
-            found.append(condition)
-    return found
 
 
 def _condition(node: Any, *, negated: bool = False) -> Json | None:
     """Return a condition in the form to push down, or None if it cannot be pushed down.
 
-    IN becomes equality, but not inside NOT: one of them may be false where the other is unknown.
+    Parts of an AND are left out, but not inside NOT. Nor does IN become equality there: one of them may be
+    false where the other is unknown.
     """
-    name = _operation(node)
-    if name is None:
+    if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
-    arguments = node["args"]
-    if name in {"and", "or", "not"}:
-        negated = negated or name == "not"
-        conditions = [_condition(argument, negated=negated) for argument in arguments]
-        parts = [part for part in conditions if part is not None]
-        return {"op": name, "args": parts} if len(parts) == len(arguments) and parts else None
-    if name == "between":
-        value, low, high = arguments
-        ends = [_comparison(">=", value, low), _comparison("<=", value, high)]
-        return _joined("and", [end for end in ends if end is not None]) if all(ends) else None
-    if name == "in" and not negated:
-        members = arguments[1] if isinstance(arguments[1], list) else [None]
-        alternatives = [_comparison("=", arguments[0], member) for member in members]
-        return (
-            _joined("or", [alternative for alternative in alternatives if alternative is not None])
-            if all(alternatives)
-            else None
-        )
-    return _comparison(name, *arguments) if name in _ORDERED | _EQUAL else None
+    name, arguments = str(node.get("op")).lower(), node["args"]
+    parts: list[Json | None]
+    match name:
+        case "and" | "or" | "not":
+            parts = [_condition(one, negated=negated or name == "not") for one in arguments]
+        case "between":
+            value, low, high = arguments
+            name, parts = "and", [_comparison(">=", value, low), _comparison("<=", value, high)]
+        case "in" if isinstance(arguments[1], list) and not negated:
+            name, parts = "or", [_comparison("=", arguments[0], member) for member in arguments[1]]
+        case _:
+            return _comparison(name, *arguments) if name in _MIRRORED else None
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) and (negated or name != "and"):
+        return None
+    return {"op": "not", "args": found} if name == "not" else _joined(name, found)
 
 
 def _comparison(sign: str, one: Any, other: Any) -> Json | None:
@@ -173,14 +150,6 @@ def _comparison(sign: str, one: Any, other: Any) -> Json | None:
     if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
         return None
     return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in _EQUAL else None
-
-
-def _operation(node: Any) -> str | None:
-    """Return the operator of a node if its arguments are a list, else None."""
-    if not isinstance(node, dict) or not isinstance(node.get("args"), list):
-        return None
-    name = node.get("op")
-    return name.lower() if isinstance(name, str) else None
 
 
 def _joined(name: str, conditions: list[Json]) -> Json | None:

@@ -30,36 +30,27 @@ class Reference:
         found: True if any item had a value. A name that no item has is probably misspelt.
     """
 
-    __slots__ = ("_name", "_path", "found", "name")
-
     def __init__(self, name: str) -> None:
         self.name = name
         self.found = False
         self._name = name.removeprefix(_PREFIX)
         self._path = tuple(self._name.split(".")) if "." in self._name else ()
 
-    def __repr__(self) -> str:
-        return f"Reference({self.name!r})"
-
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
         """Return the value in an item, or None if it has none."""
         value = item.get(self._name) if self._name in _OF_THE_ITEM else properties.get(self._name)
         if value is None and self._path:
-            value = _descend(properties, self._path)
+            value = properties
+            for name in self._path:
+                if isinstance(value, dict):
+                    value = value.get(name)
+                elif isinstance(value, list) and name.isascii() and name.isdigit() and int(name) < len(value):
+                    value = value[int(name)]
+                else:
+                    value = None
         if value is not None:
             self.found = True
         return value
-
-
-def _descend(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if isinstance(value, dict):
-            value = value.get(name)
-        elif isinstance(value, list) and name.isascii() and name.isdigit() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return None
-    return value
 
 
 def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
@@ -80,11 +71,7 @@ class WhereCheck(ItemCheck):
     fields = ("where",)
 
     def __init__(self, conditions: Sequence[str]) -> None:
-        """Compile the conditions.
-
-        Raises:
-            UsageError: A condition is not `property=value`.
-        """
+        """Compile the conditions. Raises `UsageError` if one is not `property=value`."""
         wanted = _by_property(conditions)
         self._references = tuple(map(Reference, wanted))
         self._tests = [(reference, _has_any(wanted[reference.name])) for reference in self._references]
@@ -108,11 +95,7 @@ class WhereCheck(ItemCheck):
 
 
 def _by_property(conditions: Sequence[str]) -> dict[str, list[str]]:
-    """Return the values of each property.
-
-    Raises:
-        UsageError: A condition is not `property=value`.
-    """
+    """Return the wanted values of each property."""
     wanted: dict[str, list[str]] = {}
     for condition in conditions:
         name, sign, value = condition.partition("=")
@@ -141,10 +124,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
 
 
 class FlagCheck(ItemCheck):
-    """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items.
-
-    All selected flags are read before one decides, so that every invalid flag is counted.
-    """
+    """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items."""
 
     fields = ("cloud_and_shadow", "seasonal_snow")
 
@@ -159,15 +139,12 @@ class FlagCheck(ItemCheck):
         return cls(wanted) if wanted else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        """Return the name of the first flag that has the other value, or that a flag is invalid."""
-        found = None
-        for name, wanted in self._wanted.items():
-            flag = read_flag(properties.get(name))
-            if flag is None:
-                return _UNREADABLE_FLAG
-            if flag is not wanted and found is None:
-                found = name.replace("_", " ")
-        return found
+        """Return that a flag is invalid, or the name of the first flag that has the other value."""
+        flags = {name: read_flag(properties.get(name)) for name in self._wanted}
+        if None in flags.values():
+            return _UNREADABLE_FLAG
+        other = (name.replace("_", " ") for name, wanted in self._wanted.items() if flags[name] is not wanted)
+        return next(other, None)
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about invalid flags."""
@@ -175,25 +152,19 @@ class FlagCheck(ItemCheck):
 
 
 def read_flag(value: object) -> bool | None:
-    """Return the meaning of a flag's value: a boolean, "true" or "false" in any case, 0 or 1.
+    """Return a flag's value: a boolean, "true" or "false" in any case, 0 or 1. None and absent mean False.
 
-    Returns:
-        True or False; False for an absent or null value; None if it is invalid.
+    The result is None for any other value.
     """
     if value is None or value is False or value is True:
         return value is True
     if isinstance(value, str):
         return _WORDS.get(value.lower())
-    if isinstance(value, int | float) and value in (0, 1):
-        return value == 1
-    return None
+    return value == 1 if isinstance(value, int | float) and value in (0, 1) else None
 
 
 class CloudCoverCheck(ItemCheck):
-    """`--max-cloud-cover`: keeps items with at most this `eo:cloud_cover` in per cent (STAC, EO extension).
-
-    Items without it are left out and counted.
-    """
+    """`--max-cloud-cover`: keeps items with at most this `eo:cloud_cover` in per cent."""
 
     fields = ("max_cloud_cover",)
 
@@ -210,8 +181,7 @@ class CloudCoverCheck(ItemCheck):
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         """Return a message about items without a cloud cover."""
-        why = "eo:cloud_cover is absent or not a number."
-        return left_out(counts, _UNKNOWN_COVER, why)
+        return left_out(counts, _UNKNOWN_COVER, "eo:cloud_cover is absent or not a number.")
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:

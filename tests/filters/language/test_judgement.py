@@ -359,66 +359,6 @@ def test_an_item_without_a_geometry_is_unknown(geometry):
     assert judge("NOT S_INTERSECTS(geometry, BBOX(0, 0, 5, 5))", item) is None
 
 
-LEAVES = ["a = 1", "b = 1", "c = 1", "a IN (1, 2)", "b IS NULL", "c > 0", "a <> b"]
-TREES = st.recursive(
-    st.sampled_from(LEAVES),
-    lambda inner: (
-        st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
-        | inner.map(lambda text: f"(NOT {text})")
-    ),
-    max_leaves=6,
-)
-
-
-def by_cases(text, values):
-    """Three-valued logic by definition: true (false) if it is so for all values of the unknown parts."""
-    known = {name: value for name, value in values.items() if value is not None}
-
-    def leaf(one, guess):
-        names = [name for name in "abc" if name in one.replace("IN", "")]
-        if one.endswith("NULL"):
-            return names[0] not in known
-        if any(name not in known for name in names):
-            return guess
-        python = one.replace("<>", "!=").replace(" = ", " == ").replace("IN", "in")
-        return eval(python, {}, known)  # noqa: S307 -- one of LEAVES
-
-    def kleene(pieces):
-        if isinstance(pieces, str):
-            truths = {leaf(pieces, True), leaf(pieces, False)}
-            return truths.pop() if len(truths) == 1 else None
-        if pieces[0] == "NOT":
-            inner = kleene(pieces[1])
-            return None if inner is None else not inner
-        one, other = kleene(pieces[0]), kleene(pieces[2])
-        if pieces[1] == "AND":
-            return False if False in (one, other) else None if None in (one, other) else True
-        return True if True in (one, other) else None if None in (one, other) else False
-
-    return kleene(taken_apart(text))
-
-
-def taken_apart(text):
-    """Return a text of TREES as nested lists."""
-    if text in LEAVES:
-        return text
-    inner = text[1:-1]
-    if inner.startswith("NOT "):
-        return ["NOT", taken_apart(inner[4:])]
-    for sign in (" AND ", " OR "):
-        start = 0
-        while (at := inner.find(sign, start)) >= 0:
-            if inner[:at].count("(") == inner[:at].count(")"):
-                return [taken_apart(inner[:at]), sign.strip(), taken_apart(inner[at + len(sign) :])]
-            start = at + 1
-    raise AssertionError(text)
-
-
-@given(text=TREES, values=st.fixed_dictionaries(dict.fromkeys("abc", st.sampled_from([None, 0, 1, 2]))))
-def test_logic_agrees_with_a_naive_oracle(text, values):
-    assert judge(text, {"properties": values}) is by_cases(text, values)
-
-
 @given(st.text("ab%_\\\n", max_size=8), st.text("ab\n\\", max_size=12))
 def test_like_agrees_with_an_exhaustive_search(pattern, name):
     def fits(wanted: str, text: str) -> bool:
