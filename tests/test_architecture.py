@@ -89,7 +89,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_export": frozenset(
         {
-            "arguments", "boxes", "catalog.catalog_tree", "catalog.contents", "catalog.item",
+            "arguments", "boxes", "catalog.catalog_tree", "catalog.item",
             "catalog.item_assets", "catalog.references", "catalog.stored", "clock", "config.dest",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
             "events", "filters.ids", "filters.labels", "filters.properties", "json_values",

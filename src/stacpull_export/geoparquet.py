@@ -27,8 +27,8 @@ import shapely
 import shapely.geometry
 
 from stacpull.boxes import is_bbox
-from stacpull.catalog.contents import without_tree
 from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.catalog.stored import without_tree
 from stacpull.clock import parse_instant
 from stacpull.errors import DestinationError, UsageError
 from stacpull.json_values import object_or_empty

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import posixpath
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pystac.utils import make_absolute_href
 
 from stacpull.catalog.references import reference
@@ -27,16 +24,6 @@ from stacpull.catalog.references import reference
 )
 def test_reference(path: str, directory: str, expected: str) -> None:
     assert reference(path, directory) == expected
-
-
-SEGMENT = st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/\\#?;"), min_size=1)
-PATH = st.lists(SEGMENT.filter(lambda s: s not in {".", ".."}), min_size=1, max_size=4).map("/".join)
-
-
-@given(path=PATH, directory=st.just("") | PATH)
-def test_pystac_resolves_references_to_the_original_path(path: str, directory: str) -> None:
-    document = posixpath.join("/dest", directory, "x.json")
-    assert make_absolute_href(reference(path, directory), document) == f"/dest/{path}"
 
 
 @pytest.mark.parametrize(

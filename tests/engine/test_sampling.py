@@ -163,7 +163,7 @@ def test_filtered_items_are_counted_once_over_stops(tmp_path):
             return await mirror(api.url("/"), tmp_path, **settings)
 
     report = asyncio.run(work())
-    assert report.items_left_out == {"bbox": 13, "filter": 10}
+    assert report.items_left_out == {"no location": 13, "filter": 10}
     assert report.items_seen == 23
 
 

@@ -98,14 +98,15 @@ def write_catalogs(
         DestinationError: DEST cannot be read or written, or a directory's path is taken.
         InterruptedRunError: It was stopped. Every file has its old or its new content.
     """
-    update = _Update(files, write, secrets, remove, is_recorded)
+    update = _Update(files, write, secrets, is_recorded)
     try:
-        children = [
-            (entry.id, _write_collection(update, entry, is_stopped))
-            for entry in until_stopped(is_stopped, entries)
-        ]
-        names = [name for name, _ in children]
-        links = [_link("child", path, "", title=name) for name, path in children]
+        links = [_link("root", "catalog.json", "")]
+        for entry in until_stopped(is_stopped, entries):
+            _refuse_obstacle(files, entry.directory)
+            count = _write_collection(update, entry, until_stopped(is_stopped, entry.items()))
+            _remove_stale(files, entry, count, remove)
+            links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
+        names = [link["title"] for link in links[1:]]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
         few = ", ".join(names) if 0 < len(names) <= _NAMED_COLLECTIONS else ""
         catalog = {
@@ -113,7 +114,7 @@ def write_catalogs(
             "id": catalog_id(source),
             "stac_version": STAC_VERSION,
             "description": MIRRORED_FROM + source,
-            "links": [_link("root", "catalog.json", ""), *links],
+            "links": links,
             "title": f"Mirror of {few or f'{len(names)} collections'} from {source}",
         }
         update("catalog.json", catalog)
@@ -138,45 +139,26 @@ class _Update:
     """Writes documents that differ from the existing files, and counts them."""
 
     def __init__(
-        self,
-        files: StoredFiles,
-        write: Write,
-        secrets: Secrets,
-        remove: Callable[[str], None],
-        is_recorded: Callable[[str, bytes], bool],
+        self, files: StoredFiles, write: Write, secrets: Secrets, is_recorded: Callable[[str, bytes], bool]
     ) -> None:
-        self.files = files
         self.written = 0
-        self.remove = remove
+        self._files = files
         self._write = write
         self._secrets = secrets
         self._is_recorded = is_recorded
 
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
-        data = b"".join((*self._pieces(document, links), b"\n"))
-        if self.files.read(path) != data or not self._is_recorded(path, data):
+        members = self.encoded({name: value for name, value in document.items() if name != "links"})
+        own = self.encoded(document["links"])  # every document has a link to the root
+        data = b"".join((members[:-1], b',"links":', own[:-1], b"," if links else b"", links, b"]}\n"))
+        if self._files.read(path) != data or not self._is_recorded(path, data):
             self._write(Path(path), data)
             self.written += 1
 
     def encoded(self, value: Any) -> bytes:
         """Return JSON in UTF-8 without secrets."""
         return encode_item(value, self._secrets)
-
-    def _pieces(self, document: Json, links: bytes | bytearray) -> Iterator[bytes | bytearray]:
-        """Yield the pieces of the document, so that `links` are copied only once."""
-        before = b"{"
-        for name, value in document.items():
-            data = self.encoded(value)
-            yield b"".join((before, self.encoded(name), b":"))
-            if name == "links" and links:
-                yield data[:-1] + b","  # every document has a link to the root
-                yield links
-                yield b"]"
-            else:
-                yield data
-            before = b","
-        yield b"}"
 
 
 def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
@@ -194,58 +176,39 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
         )
 
 
-def _write_collection(update: _Update, entry: CollectionEntry, is_stopped: Callable[[], bool]) -> str:
-    """Write a collection from its leaves up. Return its path relative to DEST."""
-    _refuse_obstacle(update.files, entry.directory)
-    children, links, sub_catalogs = _write_leaves(update, entry, until_stopped(is_stopped, entry.items()))
-    document = entry.stored_document()
-    if entry.items_parquet is not None:
-        document = with_items_parquet(document, reference(entry.items_parquet, entry.directory))
+def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
+    """Write a collection from its leaves up. Return the number of its sub-catalogs."""
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
-    path = f"{entry.directory}/{COLLECTION_FILE}"
-    update(path, {**document, "links": [*up, *document["links"], *children]}, links)
-    _remove_stale(update, entry, sub_catalogs)
-    return path
-
-
-def _write_leaves(
-    update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]
-) -> tuple[list[Json], bytes | bytearray, int]:
-    """Return a collection's links to sub-catalogs, its encoded item links, and the number of sub-catalogs."""
-    linked, links = _links(update, items, entry.directory)
+    children: list[Json] = []
+    count, links = _links(update, items, entry.directory)
     following = next(items, None)
-    if following is None:
-        return [], links, 0
-    items = itertools.chain([following], items)
-    count = 0
-    while linked:
-        count += 1
-        update(_sub_catalog(entry, count), _sub_catalog_document(entry, count, linked), links)
-        links.clear()
-        linked, links = _links(update, items, entry.directory)
-    children = [
-        _link("child", _sub_catalog(entry, number), entry.directory) for number in range(1, count + 1)
-    ]
-    return children, b"", count
-
-
-def _sub_catalog_document(entry: CollectionEntry, number: int, items: int) -> Json:
-    first = (number - 1) * ITEMS_PER_CATALOG + 1
-    return {
-        "type": "Catalog",
-        "stac_version": STAC_VERSION,
-        "id": _sub_catalog_id(entry, number),
-        "title": f"Items {first} to {first + items - 1}",
-        "description": f"A part of the items of {entry.id}.",
-        "links": [
-            _link("root", "catalog.json", entry.directory),
-            _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory),
-        ],
-    }
+    if following is not None:  # too many for one document
+        items = itertools.chain([following], items)
+        while count:
+            path, name = _sub_catalog(entry, len(children) + 1)
+            first = len(children) * ITEMS_PER_CATALOG + 1
+            document = {
+                "type": "Catalog",
+                "stac_version": STAC_VERSION,
+                "id": name,
+                "title": f"Items {first} to {first + count - 1}",
+                "description": f"A part of the items of {entry.id}.",
+                "links": [up[0], _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory)],
+            }
+            update(path, document, links)
+            children.append(_link("child", path, entry.directory))
+            links.clear()
+            count, links = _links(update, items, entry.directory)
+    stored = entry.stored_document()
+    if entry.items_parquet is not None:
+        stored = with_items_parquet(stored, reference(entry.items_parquet, entry.directory))
+    path = f"{entry.directory}/{COLLECTION_FILE}"
+    update(path, {**stored, "links": [*up, *stored["links"], *children]}, links)
+    return len(children)
 
 
 def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
-    """Return the number of links to the next items, up to that of one catalog, and the links as JSON."""
+    """Return the number of links to the next items, up to one catalog's, and the links as JSON."""
     count, encoded = 0, bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
         link = {"rel": "item", "href": reference(path, directory)}
@@ -255,24 +218,22 @@ def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) ->
     return count, encoded
 
 
-def _link(rel: str, path: str, directory: str, *, title: str | None = None) -> Json:
-    link = {"rel": rel, "href": reference(path, directory), "type": "application/json"}
-    return link if title is None else {**link, "title": title}
+def _link(rel: str, path: str, directory: str) -> Json:
+    return {"rel": rel, "href": reference(path, directory), "type": "application/json"}
 
 
-def _sub_catalog(entry: CollectionEntry, number: int) -> str:
-    return f"{entry.directory}/items-{number:06d}.json"
+def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
+    """Return the path and the id of a sub-catalog."""
+    return f"{entry.directory}/items-{number:06d}.json", f"{entry.id}-items-{number:06d}"
 
 
-def _sub_catalog_id(entry: CollectionEntry, number: int) -> str:
-    return f"{entry.id}-items-{number:06d}"
-
-
-def _remove_stale(update: _Update, entry: CollectionEntry, count: int) -> None:
+def _remove_stale(
+    files: StoredFiles, entry: CollectionEntry, count: int, remove: Callable[[str], None]
+) -> None:
     """Remove the sub-catalogs after `count` from an earlier, larger mirror, which have the id of this one."""
     for number in itertools.count(count + 1):
-        name = _sub_catalog(entry, number)
-        document = parsed_object(update.files.read(name) or b"") or {}
-        if (document.get("type"), document.get("id")) != ("Catalog", _sub_catalog_id(entry, number)):
+        path, name = _sub_catalog(entry, number)
+        document = parsed_object(files.read(path) or b"") or {}
+        if (document.get("type"), document.get("id")) != ("Catalog", name):
             return
-        update.remove(name)
+        remove(path)

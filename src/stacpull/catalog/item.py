@@ -8,8 +8,6 @@ does not modify.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,22 +29,10 @@ from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secrets, cut_url
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
-_OTHER_LINKS = frozenset(
-    {
-        "about",
-        "alternate",
-        "canonical",
-        "cite-as",
-        "icon",
-        "license",
-        "preview",
-        "service",
-        "thumbnail",
-        "tilejson",
-        "via",
-        "xyz",
-    }
-)
+_OTHER_LINKS = frozenset({
+    "about", "alternate", "canonical", "cite-as", "icon", "license", "preview", "service", "thumbnail",
+    "tilejson", "via", "xyz",
+})  # fmt: skip
 """Relations that never lead to another item of the mirror, so they are not looked up."""
 _DATED = re.compile(r"\d{4}")
 _ANY_TIME: Json = {
@@ -98,10 +84,18 @@ def item_document(
         local = None if rel in _OTHER_LINKS else local_items(href)
         return cut_url(href) if local is None else reference(local, directory)
 
-    assets, remote = _assets(document, mirrored, directory, base)
-    links = _tree_links(directory, collection_path)
+    parent = reference(collection_path, directory)
+    tree = {"root": reference("catalog.json", directory), "parent": parent, "collection": parent}
+    links: list[Json] = [{"rel": rel, "href": href, "type": "application/json"} for rel, href in tree.items()]
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
+
+    found = stored_assets(document.get("assets"), mirrored, directory, base)
+    listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is also a mirror
+    moved = remote_assets(document, mirrored, base)
+    # both sorted, so that equal items give equal bytes
+    remote = {key: asset for key in sorted(moved) if (asset := found.get(key) or listed.get(key))}
+    assets = {key: found[key] for key in sorted(found) if key not in moved}
     stored = {
         "stac_version": "1.0.0",
         **document,
@@ -119,28 +113,13 @@ def item_document(
     return stored
 
 
-def _assets(
-    document: Json, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
-) -> tuple[Json, Json]:
-    """Return the assets, and those listed separately, both sorted, so that equal items give equal bytes."""
-    assets = stored_assets(document.get("assets"), mirrored, directory, base)
-    listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is also a mirror
-    moved = remote_assets(document, mirrored, base)
-    remote = {key: found for key in sorted(moved) if (found := assets.get(key) or listed.get(key))}
-    return {key: assets[key] for key in sorted(assets) if key not in moved}, remote
-
-
 def encode_item(document: Json, secrets: Secrets) -> bytes:
     """Return the document as one line of compact JSON in UTF-8, without line feed and known secrets.
 
     Raises:
-        ValueError: It is nested too deeply to be written.
+        TypeError: It is nested over 254 levels deep.
     """
-    try:
-        data = orjson.dumps(document)
-    except orjson.JSONEncodeError:  # a lone surrogate, an integer above 64 bits, or 254 levels
-        data = _encode_odd(document)
-    return secrets.scrub_bytes(data)
+    return secrets.scrub_bytes(orjson.dumps(document))
 
 
 def clean_document(document: Json, secrets: Secrets) -> bytes:
@@ -149,7 +128,7 @@ def clean_document(document: Json, secrets: Secrets) -> bytes:
         data = encode_item(document, secrets)
         if b"?" in data or b"@" in data:
             data = encode_item(_cut_all(document), secrets)
-    except (ValueError, RecursionError):  # nested too deeply to be JSON
+    except TypeError:
         return _bare(document, secrets)
     return data
 
@@ -159,7 +138,7 @@ def clean_item(document: Json, secrets: Secrets) -> bytes:
     if not secrets:
         try:
             data = encode_item(document, secrets)
-        except (ValueError, RecursionError):  # nested too deeply to be JSON
+        except TypeError:
             return _bare(document, secrets)
         if b"?" not in data and b"@" not in data:  # nearly all items: no credentials to remove
             return data
@@ -186,31 +165,6 @@ def _cut_all(value: Any) -> Any:
     if isinstance(value, list):
         return [_cut_all(member) for member in value]
     return value
-
-
-def _encode_odd(document: Json) -> bytes:
-    try:
-        return json.dumps(_finite(document), separators=(",", ":"), allow_nan=False).encode("ascii")
-    except RecursionError:
-        raise ValueError("the document is nested too deeply to be written") from None
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON with null instead of NaN and infinities, like orjson (RFC 8259, 6)."""
-    if isinstance(value, dict):
-        return {key: _finite(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_finite(member) for member in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _tree_links(directory: str, collection_path: str) -> list[Json]:
-    collection = reference(collection_path, directory)
-    return [
-        {"rel": "root", "href": reference("catalog.json", directory), "type": "application/json"},
-        {"rel": "parent", "href": collection, "type": "application/json"},
-        {"rel": "collection", "href": collection, "type": "application/json"},
-    ]
 
 
 def _place(stored: Json) -> None:

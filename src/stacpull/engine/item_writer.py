@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from stacpull.catalog.contents import is_own_document
 from stacpull.catalog.item import encode_item, item_document
-from stacpull.catalog.stored import as_sent, unchanged_document
+from stacpull.catalog.stored import as_sent, is_own_document, unchanged_document
 from stacpull.ledger import jobs, outcomes, views
 from stacpull.ledger.database import Connection
 from stacpull.models import Failure, FailureKind, ItemId, Json

@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stacpull.catalog.contents import is_own_document
 from stacpull.catalog.item_assets import without_items_parquet
+from stacpull.catalog.stored import is_own_document
 from stacpull.store.inspection import DirectoryFiles
 
 
