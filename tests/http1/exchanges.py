@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
@@ -209,7 +208,7 @@ async def _outcome_in(
     )
     outcomes = _Outcomes(workers)
     queue = JobQueue[Job]()
-    path = partial(FastPath, client, http, shared) if fast else None
+    path = FastPath(client, http, shared) if fast else None
     pool = Pool(queue, outcomes, tools, most_deferred=0, fast=path)
     server.forget()
     for job in jobs:

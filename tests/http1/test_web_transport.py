@@ -50,10 +50,10 @@ class _Pool:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
 
 
-def path_over(http: WebTransport, pool: _Pool) -> FastPath:
+def path_over(http: WebTransport) -> FastPath:
     clock = SystemClock()
     client = Client({"http": http, "https": http}, Gates(1000, 1000, clock), clock)
-    return FastPath(client, http, cast("Any", _Assets()), cast("Any", pool))
+    return FastPath(client, http, cast("Any", _Assets()))
 
 
 def test_both_clients_send_the_same() -> None:
@@ -204,7 +204,7 @@ def test_ipv6_literals() -> None:
 def test_urls_that_the_fast_path_leaves_to_the_general_path(url: str, is_taken: bool) -> None:
     async def main() -> bool:
         http = fast()
-        origin = path_over(http, _Pool()).origin(url)
+        origin = path_over(http).origin(url)
         await http.close()
         return origin is not None
 
@@ -248,17 +248,18 @@ def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop
     async def main() -> tuple[int, int]:
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
             http, sink = fast(stall_timeout=30), _Pool()
-            path = path_over(http, sink)
+            path = path_over(http)
             origin = path.origin(server.url("/"))
             assert origin is not None
             for row in range(3):
-                assert path.begin(Job(row, row, 1, "a", server.url("/"), None, "c/i", "a.tif"))
+                job = Job(row, row, 1, "a", server.url("/"), None, "c/i", "a.tif")
+                assert path.begin(job, cast("Any", sink))
             await until(lambda: len(server.requests) == 3)
-            assert origin.gate.in_use == 3
-            await path.close()
+            assert origin.route.gate.in_use == 3
+            path.close()
             await http.close()
             await asyncio.gather(*sink.tasks)
-            return len(http.connections), origin.gate.in_use
+            return len(http.connections), origin.route.gate.in_use
 
     assert run(main(), loop) == (0, 0)
 

@@ -154,7 +154,7 @@ class AdoptingFetcher:
             return None
         with destination_errors(files.staged.work):
             try:
-                part = linked_part(files, job, path)[0]
+                part = linked_part(files, job, path)
             except FileNotFoundError:
                 return None
         digest = None if self._checksum is None else digests[self._checksum]

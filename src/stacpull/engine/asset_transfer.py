@@ -32,9 +32,7 @@ from stacpull.transfer.attempt import AssetFetcher
 
 _MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
 _EXPIRED = frozenset({404, 410})
-"""Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404
-(docs/meaning.md)."""
-
+"""Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
 
 JobT = TypeVar("JobT", bound=Job)
 """The type of a job: a `Job`, or one with more data."""
@@ -69,6 +67,11 @@ class AssetTransfer(Generic[JobT, ResultT]):
 
     A document that was read for another asset of the item is used first. An href from a document that was
     read within this attempt is current: if it is refused, the failure is final.
+
+    Args:
+        job: The job.
+        tools: What all transfers share.
+        first: Completes a first attempt that was started at `since`.
     """
 
     def __init__(
@@ -78,7 +81,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
         first: AssetFetcher[JobT, ResultT] | None = None,
         since: float = 0.0,
     ) -> None:
-        """Create the transfer of `job`; `first` completes a first attempt that was started at `since`."""
         self.job = job
         self.attempts = 0
         self._tools = tools
@@ -86,11 +88,12 @@ class AssetTransfer(Generic[JobT, ResultT]):
         self._since = since
         self._read_at: float | None = None
         self._wrong = ""
+        """The message of the last failure because of wrong content: it has the digest or the size."""
         self._is_reread = False
         """True if the item was read again for its size and checksum."""
         self._document: Json | None = None
         """Its item, if it was read again."""
-        self._left: list[Failure] = []
+        self._failures: list[Failure] = []
         """The failures of earlier hrefs."""
 
     async def run(self) -> ResultT | Failure:
@@ -100,10 +103,9 @@ class AssetTransfer(Generic[JobT, ResultT]):
             try:
                 return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
-                failure = await self._explained(error.failure)
+                self._failures.append(await self._explained(error.failure))
                 if not self.job.alternates:
-                    return _of_all([*self._left, failure])
-                self._left.append(failure)
+                    return _of_all(self._failures)
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
 
     async def _attempt(self) -> ResultT:
@@ -115,19 +117,27 @@ class AssetTransfer(Generic[JobT, ResultT]):
             await self._renew()
         while True:
             self.attempts += 1
-            may_be_stale = self._may_be_stale()
+            job = self.job
+            may_be_stale = (
+                job.item_href is not None
+                and not self._is_current()
+                and (is_signed(job.href) or host_of(job.href) not in self._tools.stable)
+            )
             try:
                 # if there is another href, a refusal does not stop the run
-                count = not (may_be_stale or self.job.alternates or self.job.unready)
-                return await fetcher.fetch(self.job, count_refusal=count)
+                count = not (may_be_stale or job.alternates or job.unready)
+                return await fetcher.fetch(job, count_refusal=count)
             except TransferError as error:
-                fetcher = self._tools.fetcher
-                refused = error.failure.kind is FailureKind.REFUSED or error.failure.status in _EXPIRED
-                if refused and may_be_stale and await self._renewed(error.failure):
+                fetcher, failure = self._tools.fetcher, error.failure
+                is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
+                if is_refusal and may_be_stale and await self._renewed(failure):
                     continue
-                failure = self._judged(error.failure)
-                if failure.kind is FailureKind.CHECKSUM and not failure.retryable and await self._restated():
-                    continue
+                if failure.kind is FailureKind.CHECKSUM:
+                    if failure.message == self._wrong:  # twice the same wrong content: it is final
+                        failure = replace(failure, retryable=False)
+                    self._wrong = failure.message
+                    if not failure.retryable and await self._restated():
+                        continue
                 raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
@@ -144,15 +154,8 @@ class AssetTransfer(Generic[JobT, ResultT]):
             return failure
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
-    def _judged(self, failure: Failure) -> Failure:
-        """Return `failure`, which is final if the previous attempt received the same wrong content."""
-        if failure.kind is not FailureKind.CHECKSUM:
-            return failure
-        before, self._wrong = self._wrong, failure.message  # it contains the digest or the size
-        return replace(failure, retryable=False) if before == failure.message else failure
-
     async def _restated(self) -> bool:
-        """Read the item again; return True if it states another size or checksum than before.
+        """Read the item again, once; return True if it states another size or checksum than before.
 
         Return False also if the item cannot be read or no longer has the asset: the failure is then final.
         """
@@ -168,11 +171,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
         if asset is not None:
             self.job, self._wrong = before.stating(*stated_of(asset)), ""
         return self.job != before
-
-    def _may_be_stale(self) -> bool:
-        if self.job.item_href is None or self._is_current():
-            return False
-        return is_signed(self.job.href) or host_of(self.job.href) not in self._tools.stable
 
     def _is_current(self) -> bool:
         """Return True if the href is from a document that was requested within this attempt."""
@@ -201,10 +199,10 @@ class AssetTransfer(Generic[JobT, ResultT]):
 
     async def _renew(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use the hrefs of the asset in it; return the item."""
-        href = self.job.item_href
+        job, href = self.job, self.job.item_href
         if href is None:
             why = "its signature has expired and its item has no URL of its own"
-            raise TransferError(_lost(self.job, FailureKind.REFUSED, why))
+            raise _lost(job, FailureKind.REFUSED, why)
         try:
             item = await self._tools.items.read(href, newer_than=newer_than)
         except TransferError as error:
@@ -212,10 +210,14 @@ class AssetTransfer(Generic[JobT, ResultT]):
             failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
             raise _ItemUnreadError(failure) from error
         self._read_at, self._document = item.read_at, item.document
-        hrefs = _hrefs_of(self.job, item.document, href, self._tools.prefer)[len(self._left) :]
-        if not hrefs:
-            raise TransferError(_lost(self.job, FailureKind.GONE, "its item, read again, names fewer places"))
-        self.job = self.job.at(hrefs)
+        assets = item.document.get("assets")
+        asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
+        found = None if asset is None else asset_hrefs(asset, href, self._tools.prefer)
+        if not isinstance(found, tuple):
+            raise _lost(job, FailureKind.GONE, "its item, read again, does not list it any more")
+        if len(found) <= len(self._failures):
+            raise _lost(job, FailureKind.GONE, "its item, read again, names fewer places")
+        self.job = job.at(found[len(self._failures) :])
         return item.document
 
 
@@ -238,15 +240,5 @@ def _of_all(failures: list[Failure]) -> Failure:
     return replace(telling, message=message, retryable=False)
 
 
-def _hrefs_of(job: Job, document: Json, base: str, prefer: tuple[str, ...]) -> tuple[str, ...]:
-    assets = document.get("assets")
-    asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
-    found = asset_hrefs(asset, base, prefer) if asset is not None else None
-    if not isinstance(found, tuple):
-        why = "its item, read again, does not list it any more"
-        raise TransferError(_lost(job, FailureKind.GONE, why))
-    return found
-
-
-def _lost(job: Job, kind: FailureKind, why: str) -> Failure:
-    return Failure(kind, f"Asset {job.key} cannot be fetched: {why}.")
+def _lost(job: Job, kind: FailureKind, why: str) -> TransferError:
+    return TransferError(Failure(kind, f"Asset {job.key} cannot be fetched: {why}."))

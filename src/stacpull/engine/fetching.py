@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import ReadsItems, TransferTools
@@ -68,6 +67,6 @@ def open_pool(
         whole = clips.fetcher(fetcher, whole, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
     if whole is shared and isinstance(web, WebTransport) and not (limits.on_bytes or limits.on_requests):
-        fast = partial(FastPath, network.client, web, shared)
+        fast = FastPath(network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)

@@ -95,15 +95,14 @@ class Pool(Generic[JobT, ResultT]):
         *,
         most_deferred: int = MAX_REFUSALS - 1,
         count_failures: Callable[[int], bool] = lambda _: False,
-        fast: Callable[[Pool[JobT, ResultT]], FastPath] | None = None,
+        fast: FastPath | None = None,
     ) -> None:
-        """Create the pool."""
         self._queue = queue
         self.sink = sink
         self._tools = tools
         self._stopping = False
         self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, count_failures)
-        self._fast = None if fast is None else fast(self)
+        self._fast = fast
         self._group = asyncio.TaskGroup()
 
     @property
@@ -115,10 +114,18 @@ class Pool(Generic[JobT, ResultT]):
         """Work until all jobs are done, or `stop` was called."""
         try:
             async with self._group:
-                await self._begin_jobs()
+                while await self._queue.has_some():
+                    slots = await self.sink.take_slots(self._queue.waiting)
+                    jobs = self._queue.take(slots)  # workers may have taken some meanwhile
+                    self.sink.free_slots(slots - len(jobs))
+                    for job in jobs:
+                        # only the pool of a mirror has a fast path
+                        if self._fast is None or not self._fast.begin(job, self):  # type: ignore[arg-type]
+                            self.fetch(job)
+                await self.sink.all_slots_free()
         finally:
             if self._fast is not None:
-                await self._fast.close()
+                self._fast.close()
         if not self._stopping:
             self._failures.report_all()
 
@@ -136,11 +143,19 @@ class Pool(Generic[JobT, ResultT]):
         """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
-    # Called by the fast path (`engine.fast_path`).
-
     def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
         """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
-        self.spawn(self._run_transfer(AssetTransfer(job, self._tools, first, since)))
+
+        async def run() -> None:
+            transfer = AssetTransfer(job, self._tools, first, since)
+            outcome = await transfer.run()
+            if isinstance(outcome, Failure):
+                self.sink.free_slots()
+                self.fail(transfer.job, outcome, transfer.attempts)
+            else:
+                self.sink.put(transfer.job, outcome)
+
+        self.spawn(run())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""
@@ -148,30 +163,6 @@ class Pool(Generic[JobT, ResultT]):
             self._group.create_task(work)
         except RuntimeError:  # the group takes no more tasks
             work.close()
-
-    # The jobs.
-
-    async def _begin_jobs(self) -> None:
-        """Start jobs until there are no more; return when the outcomes of all are safe."""
-        while await self._queue.has_some():
-            slots = await self.sink.take_slots(self._queue.waiting)
-            jobs = self._queue.take(slots)  # workers may have taken some meanwhile
-            self.sink.free_slots(slots - len(jobs))
-            for job in jobs:
-                self._begin(job)
-        await self.sink.all_slots_free()
-
-    def _begin(self, job: JobT) -> None:
-        if self._fast is None or not self._fast.begin(job):
-            self.fetch(job)
-
-    async def _run_transfer(self, transfer: AssetTransfer[JobT, ResultT]) -> None:
-        outcome = await transfer.run()
-        if isinstance(outcome, Failure):
-            self.sink.free_slots()
-            self.fail(transfer.job, outcome, transfer.attempts)
-        else:
-            self.sink.put(transfer.job, outcome)
 
 
 class DeferredFailures(Generic[JobT]):
@@ -200,15 +191,15 @@ class DeferredFailures(Generic[JobT]):
         self._most = most
         self._waiting: dict[str, deque[tuple[JobT, Failure, int]]] = {}
         self.given_up_hosts: dict[str, str] = {}
-        """The hosts that were given up, and why; their assets stay pending."""
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""
+        host = failure.host
         if self._most and failure.kind is FailureKind.DOWN:
-            if dropped := self._waiting.pop(failure.host, None):
+            if dropped := self._waiting.pop(host, None):
                 self._count(-len(dropped))
             if len(self.given_up_hosts) < MOST_HOSTS:
-                self.given_up_hosts[failure.host] = failure.message
+                self.given_up_hosts[host] = failure.message
             return
         are_too_many = failure.kind not in _NO_FAULT and self._count(1)
         if are_too_many:
@@ -216,10 +207,10 @@ class DeferredFailures(Generic[JobT]):
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
             self._report(job, failure, attempts)
             return
-        if failure.host not in self._waiting and len(self._waiting) >= MOST_HOSTS:
+        if host not in self._waiting and len(self._waiting) >= MOST_HOSTS:
             for deferred in self._waiting.pop(next(iter(self._waiting))):
                 self._report(*deferred)
-        waiting = self._waiting.setdefault(failure.host, deque())
+        waiting = self._waiting.setdefault(host, deque())
         waiting.append((job, failure, attempts))
         if len(waiting) > self._most:  # the run was not stopped, so there was a success in between
             self._report(*waiting.popleft())

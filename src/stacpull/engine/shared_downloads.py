@@ -22,9 +22,8 @@ from collections.abc import Awaitable
 from contextlib import suppress
 
 import msgspec
-from msgspec.structs import replace
 
-from stacpull.models import Arrival, Job, PieceBuffer
+from stacpull.models import Arrival, Job
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.arrival import arrival_of
@@ -55,12 +54,6 @@ class Download(msgspec.Struct, eq=False):
         if self.awaited is not None:
             self.awaited.set()
 
-    async def ended(self) -> None:
-        """Wait until it was received or has failed."""
-        if not self.has_ended:
-            self.awaited = self.awaited or asyncio.Event()
-            await self.awaited.wait()
-
 
 class SharedDownloads:
     """Makes one attempt at an asset by `fetcher`, unless another asset has the same href."""
@@ -77,19 +70,19 @@ class SharedDownloads:
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
             self._recent.move_to_end(job.href)
-            await first.ended()
+            if not first.has_ended:
+                first.awaited = first.awaited or asyncio.Event()
+                await first.awaited.wait()
             if (received := await self._shared(job, first)) is not None:
                 return received
             if self._recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
-        return await self.finish(
-            self._become_first(job), self.fetcher.fetch(job, count_refusal=count_refusal)
-        )
-
-    # On the fast path (`engine.fast_path`).
+        self._forget(job.href)
+        first = self._recent[job.href] = Download(job)
+        return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
-        """Mark an asset as begun. Return None if `fetch` must fetch it: it has a part, or a shared href."""
+        """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
         href = job.href
         if href in self._recent or not self.fetcher.has_no_part(job):
             return None
@@ -113,14 +106,12 @@ class SharedDownloads:
         """Await a transfer. Keep its result, or forget the failed job; wake the waiting jobs."""
         try:
             received = await fetching
-            if received is None:
-                return None
-            body = received.body
-            if received.part:
-                found = await asyncio.to_thread(self._destination.staged.part_identity, received.part)
-                first.identity = None if found is None else found[0]
-            is_buffer = body is not None and isinstance(body.obj, PieceBuffer)  # it must not stay in memory
-            self.complete(first, replace(received, body=None) if is_buffer else received)
+            if received is not None:
+                if received.part:
+                    staged = self._destination.staged
+                    found = await asyncio.to_thread(staged.part_identity, received.part)
+                    first.identity = None if found is None else found[0]
+                self.complete(first, received)
         except BaseException:
             if self._recent.get(first.job.href) is first:
                 self._forget(first.job.href)
@@ -128,11 +119,6 @@ class SharedDownloads:
         finally:
             first.end()
         return received
-
-    def _become_first(self, job: Job) -> Download:
-        self._forget(job.href)
-        first = self._recent[job.href] = Download(job)
-        return first
 
     def _forget(self, href: str) -> None:
         first = self._recent.pop(href, None)
@@ -166,22 +152,20 @@ class SharedDownloads:
         staged = self._destination.staged
         for path in (f"{PARTS}/{shared.part}", shared.path):  # the complete part, or its final name
             with suppress(OSError):
-                part, _ = linked_part(self._destination, job, path)
+                part = linked_part(self._destination, job, path)
                 if (found := staged.part_identity(part)) is not None and found[0] == first.identity:
                     return part
                 staged.drop_part(part)
         return None
 
 
-def linked_part(store: Store, job: Job, path: str) -> tuple[str, bool]:
+def linked_part(store: Store, job: Job, path: str) -> str:
     """Make a file of DEST the complete part of a job, and remove what a killed download left of it.
-
-    Returns:
-        The name of the part, and False if it is a copy because links are not supported.
 
     Raises:
         OSError: The file cannot be read.
     """
     stem = f"{job.row}.{job.generation}"
     store.staged.drop_part(f"{stem}.about")
-    return f"{stem}.part", store.staged.link_part(f"{stem}.part", store, path)
+    store.staged.link_part(f"{stem}.part", store, path)
+    return f"{stem}.part"

@@ -17,18 +17,14 @@ if TYPE_CHECKING:
 
 
 class JobRunner(Protocol):
-    """JobRunner the assets of a queue, as `Pool` does."""
+    """Runs the jobs of a queue: `Pool`, or workers."""
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
         """The hosts that were given up, and why; their assets stay pending."""
 
     async def run(self) -> None:
-        """Work until all jobs have an outcome, or `stop` was called.
-
-        Raises:
-            StacpullError: An error that ends the run.
-        """
+        """Work until all jobs have an outcome, or `stop` was called; an error of it ends the run."""
 
     def no_more(self) -> None:
         """End the queue: `run` ends after the last job."""
@@ -49,15 +45,12 @@ class RunOfWorkers(NamedTuple):
     """True if DEST is a directory."""
     selection: Selection
     queue: JobQueue[Job]
-    """The jobs."""
     pool: Pool[Job, Arrival | None]
     """The pool of the process of the command, on `own_queue`. It takes the failures of workers."""
     own_queue: JobQueue[Job]
     """Jobs that the process of the command transfers itself."""
     outcomes: OutcomeSender
-    """Passes assets on to the store process."""
     emit: Listener
-    """Takes notices for the user."""
 
 
 class WorkersOfRun(Protocol):
@@ -67,8 +60,4 @@ class WorkersOfRun(Protocol):
         """Return what transfers the assets of a run."""
 
     def check(self, options: Options) -> None:
-        """Check the options, before anything is created.
-
-        Raises:
-            UsageError: They contradict each other, or something is not installed.
-        """
+        """Raise `UsageError` if options contradict each other, before anything is created."""

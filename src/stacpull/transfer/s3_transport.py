@@ -285,7 +285,8 @@ class S3Transport:
                 endpoint = self._remember(bucket, settings, correction)
             elif credentials is not None:
                 credentials = await self._credentials.renew(credentials)
-        if refusal.status == _FORBIDDEN and text_in(read_xml(refusal.body), "Code") in {"", "AccessDenied"}:
+        is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
+        if refusal.status == _FORBIDDEN and is_denial:
             advice = _advice(self._options, may_sign=signing, signed=credentials is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
         yield refusal
