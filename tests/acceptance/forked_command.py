@@ -69,7 +69,7 @@ _MODULES = (
     "stacpull_trace.run",
     "stacpull_trace.trace_command",
     "stacpull_trace.trace_output",
-    "tomlkit",
+    "tomllib",
     "uvloop",
 )
 """What most commands import."""

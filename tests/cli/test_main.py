@@ -176,7 +176,7 @@ def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedPro
 @pytest.mark.alone
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
     stacpull_process("--help")  # writes the bytecode
-    heavy = {"aiohttp", "aioboto3", "botocore", "pystac", "tomlkit", "orjson", "sqlite3", "asyncio", "tqdm"}
+    heavy = {"aiohttp", "aioboto3", "botocore", "pystac", "tomllib", "orjson", "sqlite3", "asyncio", "tqdm"}
     script = (
         "import sys\nfrom stacpull.cli.main import execute\nexecute(['--help'])\n"
         f"print('loaded', sorted({heavy!r} & set(sys.modules)))"

@@ -8,21 +8,19 @@ nearest known key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from stacpull.arguments import ReadArgument
 from stacpull.config.options import BY_NAME
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, why_unreadable
 from stacpull.spelling import similar
 from stacpull.system import expanded
-
-if TYPE_CHECKING:
-    from tomlkit.container import Container
 
 T = TypeVar("T")
 
@@ -31,6 +29,10 @@ PLACES = ("source", "dest")
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 100
 """The most lines between the beginning of a statement and the line with the error."""
+_KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
+"""A line that begins a table or sets a key."""
+_LONG_TEXT = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'', re.DOTALL)
 
 
 class Setting(NamedTuple):
@@ -61,12 +63,17 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class TomlEntry(NamedTuple):
-    """A key with its tomlkit item, file and line."""
+    """A key of a TOML file with its value. `keys` are those of the tables that it is in, and its own."""
 
     path: Path
-    line: int
-    key: str
-    item: Any
+    keys: tuple[str, ...]
+    content: Any
+    lines: Mapping[tuple[str, ...], int]
+
+    @property
+    def key(self) -> str:
+        """The key as it is written."""
+        return self.keys[-1]
 
     @property
     def name(self) -> str:
@@ -76,21 +83,19 @@ class TomlEntry(NamedTuple):
     @property
     def value(self) -> Any:
         """The value as plain Python; a date or time of TOML as the text that `--datetime` takes."""
-        value = self.item.unwrap()
-        return value.isoformat() if isinstance(value, date) else value
+        return self.content.isoformat() if isinstance(self.content, date) else self.content
 
     @property
     def where(self) -> str:
         """File, line and key, for messages."""
-        return f"{self.path}, line {self.line}, {self.key}"
+        known = (self.lines.get(self.keys[:depth]) for depth in range(len(self.keys), 0, -1))
+        return f"{self.path}, line {next((line for line in known if line), 1)}, {self.key}"
 
     @property
     def children(self) -> list[TomlEntry]:
-        """The entries of a table, which start below its header if it has one, else on its own line."""
-        from tomlkit.items import Table  # noqa: PLC0415
-
-        headed = isinstance(self.item, Table) and not self.item.is_super_table()
-        return list(_entries(self.item.value, self.path, self.line + headed))
+        """The entries of a table."""
+        pairs = self.content.items()
+        return [TomlEntry(self.path, (*self.keys, key), value, self.lines) for key, value in pairs]
 
     def read(self, reader: ReadArgument) -> Any:
         """Return the value, read by `reader`.
@@ -148,11 +153,7 @@ def given(name: object, names: Iterable[str] = ()) -> Config:
 
 
 def load(path: Path, names: Iterable[str] = ()) -> Config:
-    """Read the config file at `path`.
-
-    Args:
-        path: The file.
-        names: Options of the command that are not of the core.
+    """Read the config file at `path`; `names` are options of the command that are not of the core.
 
     Raises:
         UsageError: It cannot be read, is not TOML, or has an unknown or duplicate key.
@@ -165,77 +166,45 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
             raise entry.wrong("this option is set twice")
         if entry.name not in known:
             raise entry.wrong(f"there is no such option{nearest(entry.name, known)}")
-        if entry.name == "credentials" and isinstance(entry.value, dict):
-            profile, query = _credentials(entry)
-            options |= profile
-        else:
+        if entry.name != "credentials" or not isinstance(entry.value, dict):
             options[entry.name] = Setting(entry.value, entry.where)
+            continue
+        for one in entry.children:
+            if one.key == "profile":
+                options["credentials"] = Setting(one.value, one.where)
+            elif one.key != "query":
+                raise one.wrong(f"there is no such key{nearest(one.key, ('profile', 'query'))}")
+            elif not isinstance(one.value, dict):
+                raise one.wrong('must be a table: query = { key = "${NAME}" }')
+            else:
+                query = {child.key: Setting(child.value, child.where) for child in one.children}
     places = {name: options.pop(name) for name in PLACES if name in options}
     return Config(places, options, query)
 
 
-def _credentials(table: TomlEntry) -> tuple[dict[str, Setting], dict[str, Setting]]:
-    """Return the option `credentials` and the query parameters in `[credentials]`."""
-    profile: dict[str, Setting] = {}
-    query: dict[str, Setting] = {}
-    for entry in table.children:
-        if entry.key == "profile":
-            profile["credentials"] = Setting(entry.value, entry.where)
-        elif entry.key != "query":
-            raise entry.wrong(f"there is no such key{nearest(entry.key, ('profile', 'query'))}")
-        elif not isinstance(entry.value, dict):
-            raise entry.wrong('must be a table: query = { key = "${NAME}" }')
-        else:
-            query = {child.key: Setting(child.value, child.where) for child in entry.children}
-    return profile, query
-
-
-def read_entries(path: Path) -> Iterator[TomlEntry]:
+def read_entries(path: Path) -> list[TomlEntry]:
     """Return the top-level keys of the TOML file at `path`.
 
     Raises:
         UsageError: It cannot be read, or is not TOML.
     """
-    import tomlkit  # noqa: PLC0415 - only needed where there is a TOML file
-    from tomlkit.exceptions import ParseError, TOMLKitError  # noqa: PLC0415
+    import tomllib  # noqa: PLC0415 - only needed where there is a TOML file
 
     try:
         text = path.read_text(encoding="utf-8-sig")
-        document = tomlkit.parse(text)
-    except OSError as problem:
-        raise UsageError(
-            f"the config file {path} cannot be read: {problem.strerror or problem}."
-        ) from problem
-    except UnicodeDecodeError as problem:
-        raise UsageError(f"the config file {path} is not UTF-8 text.") from problem
-    except ParseError as problem:
-        raise UsageError(_not_toml(path, text, problem.line)) from problem
-    except TOMLKitError as problem:
-        raise UsageError(f"{path} is not TOML: {problem}.") from problem
-    return _entries(document, path, 1)
-
-
-def _not_toml(path: Path, text: str, line: int) -> str:
-    """Return a message with the error in `text`, and the line where the invalid statement begins.
-
-    A parser notices an unclosed bracket some lines later, or only at the end of the file. `tomllib` reports
-    what is missing; tomlkit does not.
-
-    Args:
-        path: The file.
-        text: Its content.
-        line: The line where tomlkit stopped.
-    """
-    import tomllib  # noqa: PLC0415 - for this message only
-
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"the config file {path} cannot be read: {why_unreadable(problem)}.") from problem
     try:
-        tomllib.loads(text)
+        return TomlEntry(path, (), tomllib.loads(text), _lines_of_keys(text)).children
     except tomllib.TOMLDecodeError as problem:
+        # The parser notices an unclosed bracket some lines later, or only at the end of the file: look for
+        # the line where the invalid statement begins.
         lines = text.splitlines(keepends=True)
-        last = min(max(line, 1), len(lines))
-        begins = next((n for n in range(last, max(0, last - _LONGEST), -1) if _is_toml(lines[: n - 1])), line)
-        return f"{path}, line {begins}: this is not TOML: {problem}."
-    return f"{path}, line {line}: this is not TOML."
+        stated = re.search(r"at line (\d+)", str(problem))
+        last = int(stated[1]) if stated else len(lines)
+        before = range(last, max(0, last - _LONGEST), -1)
+        begins = next((number for number in before if _is_toml(lines[: number - 1])), last)
+        raise UsageError(f"{path}, line {begins}: this is not TOML: {problem}.") from problem
 
 
 def _is_toml(lines: list[str]) -> bool:
@@ -248,16 +217,16 @@ def _is_toml(lines: list[str]) -> bool:
     return True
 
 
-def _entries(container: Container, path: Path, line: int) -> Iterator[TomlEntry]:
-    """Yield the keys of a table whose text begins on `line`, each with its own line.
-
-    tomlkit stores no positions, so the lines of the rendered text before each key are counted.
-    """
-    from tomlkit.container import Container  # noqa: PLC0415
-
-    before = Container()
-    for key, item in container.body:
-        if key is not None:
-            above = before.as_string().count("\n") + item.trivia.indent.count("\n")
-            yield TomlEntry(path, line + above, key.key, item)
-        before.body.append((key, item))
+def _lines_of_keys(text: str) -> dict[tuple[str, ...], int]:
+    """Return the line of each key and table; a key in an inline table is on the line of that."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    plain = _LONG_TEXT.sub(lambda long: '""' + "\n" * long[0].count("\n"), text)
+    for number, line in enumerate(plain.split("\n"), 1):
+        if begun := _KEYS.match(line):
+            keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))
+            table = keys if begun["header"] else table
+            path = keys if begun["header"] else (*table, *keys)
+            for depth in range(1, len(path) + 1):
+                found.setdefault(path[:depth], number)
+    return found
