@@ -6,8 +6,8 @@ of one text, a `date` the text that STAC uses. A reader also takes what it retur
 half a sentence ("must be ..."); the caller adds where the value was written. Each field has one reader: its
 converter, or the one for its type (`readers`).
 
-Readers read no file, because the values of a selection may come from a ledger. `Declaration.load` reads the
-files that the user has named.
+Readers read no file, because the values of a selection may come from a ledger. `Option.load` reads the files
+that the user has named.
 """
 
 from __future__ import annotations
@@ -21,20 +21,9 @@ from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike, fspath
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    Literal,
-    Protocol,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
-import msgspec
 
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, rfc3339
@@ -55,15 +44,6 @@ MOST_AT_ONCE = 4096
 LARGEST = 2**63 - 1
 """The largest integer that a ledger stores."""
 
-Positive = Annotated[int, (1, LARGEST)]
-NotNegative = Annotated[int, (0, LARGEST)]
-
-_SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
-"""The address of a Dask scheduler."""
-_SHORTEST_TOKEN = 16
-_LONGEST_INTEGER = 100
-"""Characters of an integer: Python refuses to convert very long text."""
-
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
 
@@ -79,65 +59,19 @@ class Geometry(Protocol):
         """The geometry as a GeoJSON object."""
 
 
-# --- declarations -----------------------------------------------------------------------------------------
+# --- classes whose fields are options ---------------------------------------------------------------------
 
 
-class Declaration(msgspec.Struct, frozen=True):
-    """The command-line option, config key and variable of a field."""
-
-    help: str
-    """One sentence for help pages and the reference. The default is added from the field."""
-    flag: str = ""
-    """The name in kebab case; that of the field if empty."""
-    short: str = ""
-    """One letter."""
-    metavar: str = ""
-    """What help pages show for the value."""
-    load: Callable[[str], object] | None = None
-    """Returns what text means on this machine: the content of a file, or the task of a job array. Then the
-    field's reader reads it. Not used for values of Python."""
-    narrows: bool = False
-    """True if an empty list means no filter. So `''` is an error, unless a config file sets the option."""
-    of_assets: bool = False
-    """True if it decides which assets of an item are fetched (`Selection.asset_filters`)."""
-    fixed: bool = False
-    """True if a run keeps the value from its start to its end: the commands that continue it, or fetch again
-    what it has planned, use the value and refuse another. JSON has such a value."""
-    kept: bool = False
-    """True if `resume` uses the value again, unless another one than the default is given. JSON has such a
-    value."""
-    shown: str = ""
-    """What help pages show as the default, if not its value."""
-    unit: str = ""
-    """The unit of the default, for help pages."""
-    environment: tuple[str, ...] = ()
-    """Variables of other programs that set it, after its own STACPULL_ variable."""
-    group: str = ""
-    """The group on help pages; that of the class if empty."""
-    counted: bool = False
-    """True if the flag takes no value: how often it is given is counted (-vv)."""
-    bare: str = ""
-    """The value of the flag alone. Another one is given as `--NAME=VALUE`."""
-    single: bool = False
-    """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
-
-
-def declaration(help_: str, **given: Any) -> dict[str, Declaration]:
-    """Return the metadata of a field that declares its option: the members of `Declaration`."""
-    return {"option": Declaration(help_, **given)}
+def declaration(help_: str, **given: Any) -> dict[str, Any]:
+    """Return the metadata of a field that is an option: members of `config.options.Option`."""
+    return {"option": {"help": help_, **given}}
 
 
 def option(default: Any, help_: str, *, read: ReadArgument | None = None, **given: Any) -> Any:
-    """Return a field with its option.
+    """Return a field with its option; `read` is None for the reader of the field's type.
 
     A field that takes values of other types than its own is an `attrs.field` with a `declaration`, because
     type checkers find a converter only in `attrs.field` itself.
-
-    Args:
-        default: The default.
-        help_: One sentence, see `Declaration`.
-        read: Reads the value; None for the reader of the field's type.
-        given: Other members of `Declaration`.
     """
     return attrs.field(default=default, converter=read, metadata=declaration(help_, **given))
 
@@ -148,28 +82,6 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
         field.evolve(converter=_reading(field.type), metadata={**field.metadata, "read": field.converter})
         for field in fields
     ]
-
-
-_NAMES = {"limit": "max_items", "query": "where", "overwrite": "revalidate", "jobs": "concurrency"}
-"""Arguments of similar libraries, and what to use here."""
-
-
-def hinting(kind: type[Held]) -> type[Held]:
-    """Make a class answer an argument that it does not have with the one to use."""
-    fields: Any = kind
-    known = [field.name for field in attrs.fields(fields)]
-    init: Any = fields.__init__
-
-    @functools.wraps(init)
-    def checked(self: Held, *given: Any, **named: Any) -> None:
-        for name in named.keys() - known:
-            near = [_NAMES[name]] if _NAMES.get(name) in known else similar(name, known)
-            hint = f": use {near[0]}" if near else ""
-            raise TypeError(f"{kind.__name__}() has no argument {name!r}{hint}.")
-        init(self, *given, **named)
-
-    fields.__init__ = checked
-    return kind
 
 
 def _reading(annotation: Any) -> Any:
@@ -185,10 +97,39 @@ def _reading(annotation: Any) -> Any:
     return attrs.Converter(read, takes_self=True, takes_field=True)
 
 
+_NAMES = {"limit": "max_items", "query": "where", "overwrite": "revalidate", "jobs": "concurrency"}
+"""Arguments of similar libraries, and what to use here."""
+
+
+def documented(kind: type[Held]) -> type[Held]:
+    """Describe options in the docstring of a class, which answers an unknown argument with a known one."""
+    fields: Any = kind
+    known = [field.name for field in attrs.fields(fields)]
+    init: Any = fields.__init__
+
+    @functools.wraps(init)
+    def checked(self: Held, *given: Any, **named: Any) -> None:
+        for name in named.keys() - known:
+            near = [_NAMES[name]] if _NAMES.get(name) in known else similar(name, known)
+            hint = f": use {near[0]}" if near else ""
+            raise TypeError(f"{kind.__name__}() has no argument {name!r}{hint}.")
+        init(self, *given, **named)
+
+    lines = []
+    for field in attrs.fields(fields):
+        if given := field.metadata.get("option"):
+            form = given.get("metavar", "").partition("|@")[0]
+            written = f" Written as {form}." if form else ""
+            lines.append(f"    {field.name} ({field.type}): {given['help']}{written}")
+    fields.__init__ = checked
+    fields.__doc__ = "\n".join([f"{kind.__doc__}\n    Options, as on the command line:\n", *lines])
+    return kind
+
+
 @functools.cache
 def hints(kind: type) -> Mapping[str, Any]:
-    """Return the types of the fields of a class, with what `Annotated` adds."""
-    return get_type_hints(kind, include_extras=True)
+    """Return the types of the fields of a class."""
+    return get_type_hints(kind)
 
 
 @functools.cache
@@ -208,24 +149,16 @@ def _reader(read: ReadArgument | None, hint: Any) -> ReadArgument:
         return read
     if get_origin(hint) is Literal:
         return choice(*kinds)
-    if get_origin(hint) is Annotated:
-        return whole(*kinds[1])
     if attrs.has(hint):
-        return _instance_of(hint)
+        return functools.partial(_instance_of, hint)
     return {bool: switch, int: whole(), str: text, Secret: secret}.get(hint, lambda value: value)
 
 
-def _instance_of(kind: type[Held]) -> Callable[[object], Held]:
-    """Return a reader that takes only instances of a class."""
-
-    def read(value: object) -> Held:
-        if isinstance(value, kind):
-            return value
-        package = kind.__module__.partition(".")[0]
-        given = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
-        raise ValueError(f"must be {package}.{kind.__name__}(...), not {given}")
-
-    return read
+def _instance_of(kind: type[Held], value: object) -> Held:
+    if isinstance(value, kind):
+        return value
+    given = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    raise ValueError(f"must be {kind.__module__.partition('.')[0]}.{kind.__name__}(...), not {given}")
 
 
 def instance(name: str, kind: type[Held], value: Held | None) -> Held:
@@ -235,15 +168,16 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
         UsageError: It is something else, such as a dict.
     """
     try:
-        return kind() if value is None else _instance_of(kind)(value)
+        return kind() if value is None else _instance_of(kind, value)
     except ValueError as problem:
         raise UsageError(f"{name} {problem}.") from problem
 
 
 # --- text, switches and choices ---------------------------------------------------------------------------
 
-_TRUE = frozenset({"true", "yes", "on", "1"})
-_FALSE = frozenset({"false", "no", "off", "0"})
+_SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
+    ("false", "no", "off", "0"), False
+)
 _STRUCTURAL = frozenset(
     {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
 )
@@ -254,6 +188,7 @@ _STEERING = frozenset(
     | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Fields that control the destination or framing of a request, or the requested part of an asset."""
+_SHORTEST_TOKEN = 16
 
 
 def _wrong(expected: str, value: object) -> ValueError:
@@ -266,10 +201,8 @@ def text(raw: object) -> str:
         raise _wrong("text in quotes", raw)
     if not raw.strip():
         raise ValueError("must not be empty")
-    try:
-        raw.encode()
-    except UnicodeEncodeError:
-        raise _wrong("text in UTF-8", raw) from None
+    if not raw.isascii() and any("\ud800" <= letter <= "\udfff" for letter in raw):
+        raise _wrong("text in UTF-8", raw)
     return raw
 
 
@@ -277,10 +210,10 @@ def switch(raw: object) -> bool:
     """Read on or off: a boolean, or true/false, yes/no, on/off, 1/0 in any case."""
     if isinstance(raw, bool):
         return raw
-    word = raw.strip().lower() if isinstance(raw, str) else ""
-    if word in _TRUE | _FALSE:
-        return word in _TRUE
-    raise _wrong("true or false", raw)
+    found = _SWITCHES.get(raw.strip().lower()) if isinstance(raw, str) else None
+    if found is None:
+        raise _wrong("true or false", raw)
+    return found
 
 
 def choice(*allowed: str) -> ReadArgument:
@@ -307,6 +240,12 @@ def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
     return tuple(map(text, several))
 
 
+def _listed(value: object) -> tuple[Any, ...] | None:
+    if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | str):
+        return tuple(value)
+    return None
+
+
 def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
     """Read conditions as `property=value` texts; a mapping gives one for each of its values.
 
@@ -317,24 +256,14 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
         return texts(value)
     conditions = []
     for name, given in value.items():
-        if not isinstance(name, str) or "=" in name:
-            raise _wrong("properties and their values, with names without =", value)
-        several = _listed(given)
-        if several == ():
-            raise _wrong("properties and their values, none of them an empty list", value)
-        conditions += [f"{name}={_plain(one)}" for one in several or (given,)]
+        several = (given,) if (listed := _listed(given)) is None else listed
+        if not isinstance(name, str) or "=" in name or not several:
+            raise _wrong("properties and their values, with names without =, and no empty lists", value)
+        for one in several:
+            if not isinstance(one, str) and not isinstance(one, bool) and finite_number(one) is None:
+                raise _wrong("a text, a number or a boolean for each property, or a list of these", one)
+            conditions.append(f"{name}={str(one).lower() if isinstance(one, bool) else one}")
     return texts(conditions)
-
-
-def _plain(value: object) -> str:
-    """Return the text, number or boolean of a condition as text."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if finite_number(value) is None:
-        raise _wrong("a text, a number or a boolean for each property, or a list of these", value)
-    return str(value)
 
 
 def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -359,11 +288,7 @@ def relations(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def field_name(raw: object) -> str:
-    """Read the name of a header field to send.
-
-    Raises:
-        ValueError: It is not a field name, or a field that controls the connection.
-    """
+    """Read the name of a header field to send, which does not control the connection."""
     name = text(raw)
     if not FIELD_NAME.fullmatch(name):
         raise _wrong("the name of a header field", name)
@@ -377,14 +302,6 @@ def secret(value: str | Secret) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
-def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    """Read header fields; their values become secrets."""
-    fields = secrets(value)
-    for name in fields:
-        field_name(name)
-    return fields
-
-
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     """Read names and their values, which become secrets."""
     given: object = {} if value is None else value
@@ -394,6 +311,14 @@ def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
         shown = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
         raise _wrong("a dict of names and texts", shown)
     return {name: secret(one) for name, one in given.items()}
+
+
+def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
+    """Read header fields; their values become secrets."""
+    fields = secrets(value)
+    for name in fields:
+        field_name(name)
+    return fields
 
 
 def expression(value: str | Mapping[str, Any]) -> str:
@@ -413,18 +338,11 @@ def token(value: str | Secret) -> Secret:
     return Secret(given.strip())
 
 
-def _listed(value: object) -> tuple[Any, ...] | None:
-    if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | str):
-        return tuple(value)
-    return None
-
-
 # --- numbers, sizes and times -----------------------------------------------------------------------------
 
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
-_DURATION = re.compile(
-    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?"
-)
+_PART = r"(?:(\d+(?:\.\d+)?){})?"
+_DURATION = re.compile("".join(map(_PART.format, "dhms")))
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
@@ -445,75 +363,89 @@ def whole(least: int = -LARGEST, most: int = LARGEST, *, auto: bool = False) -> 
     return read
 
 
+def number(
+    expected: str,
+    accepts: Callable[[float], bool],
+    convert: Callable[[object], float | None] | None = None,
+) -> Callable[[object], float]:
+    """Return a reader of finite numbers that `accepts` allows; `expected` describes them in the error."""
+
+    def read(raw: object) -> float:
+        found = (convert or finite_number)(raw)
+        if found is None or not accepts(found):
+            raise _wrong(expected, raw)
+        return found
+
+    return read
+
+
 def above_zero(quantity: str) -> Callable[[object], float]:
     """Return a reader of numbers above 0; `quantity` names them in the error, as in "number of metres"."""
-
-    def read(raw: object) -> float:
-        number = finite_number(raw)
-        if number is None or number <= 0:
-            raise _wrong(f"a {quantity} above 0", raw)
-        return number
-
-    return read
+    return number(f"a {quantity} above 0", lambda found: found > 0)
 
 
-def from_zero(quantity: str) -> Callable[[object], float]:
-    """Return a reader of numbers from 0, which means no limit; `quantity` names them in the error."""
+def finite_number(raw: object) -> float | None:
+    """Return a finite number, also from text; None for anything else."""
+    if isinstance(raw, bool):
+        return None
+    try:
+        found = float(raw)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
-    def read(raw: object) -> float:
-        number = finite_number(raw)
-        if number is None or number < 0:
-            raise _wrong(f"a {quantity} of at least 0 (0: no limit)", raw)
-        return number
 
-    return read
+def _bytes(raw: object) -> float | None:
+    plain = raw.strip() if isinstance(raw, str) else raw
+    factor = 1.0
+    if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
+        factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
+    found = finite_number(plain)
+    return None if found is None else finite_number(found * factor)
+
+
+def _time_span(raw: object) -> float | None:
+    found = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
+    if found is None or not found[0]:
+        return finite_number(raw)
+    parts = zip(found.groups(), _UNIT_SECONDS, strict=True)
+    return finite_number(sum(float(part) * unit for part, unit in parts if part))
 
 
 seconds = above_zero("number of seconds")
-
-
-def duration(raw: object) -> float:
-    """Read a time in seconds: a number from 0 (no limit), or text like 3h50m, 90m, 1d12h or 45s."""
-    found = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
-    if found is not None and found[0]:
-        total: float | None = sum(
-            float(part) * unit for part, unit in zip(found.groups(), _UNIT_SECONDS, strict=True) if part
-        )
-    else:
-        total = finite_number(raw)
-    if total is None or not 0 <= total < math.inf:
-        raise _wrong("a time like 3h50m or 90m, or a number of seconds (0: no limit)", raw)
-    return total
+rate = number("a number of at least 0 (0: no limit)", lambda found: found >= 0)
+duration = number(
+    "a time like 3h50m or 90m, or a number of seconds (0: no limit)", lambda found: found >= 0, _time_span
+)
+byte_rate = number("a number of bytes per second, like 500K or 2M", lambda found: found >= 0, _bytes)
+_size = number("a number of bytes, like 500M or 2G", lambda found: 1 <= found < LARGEST, _bytes)
+percentage = number(
+    "a number from 0 to 100",
+    lambda found: 0 <= found <= 100,  # noqa: PLR2004 - percent
+    lambda raw: finite_number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw),
+)
 
 
 def byte_count(raw: object) -> int:
     """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
-    number = _bytes(raw)
-    if number is None or not 1 <= number < LARGEST:
-        raise _wrong("a number of bytes, like 500M or 2G", raw)
-    return int(number)
+    return int(_size(raw))
 
 
-def byte_rate(raw: object) -> float:
-    """Read bytes per second: a number from 0 on, or text with a suffix K (a thousand bytes), M or G."""
-    number = _bytes(raw)
-    if number is None or number < 0:
-        raise _wrong("a number of bytes per second, like 500K or 2M", raw)
-    return number
-
-
-def percentage(raw: object) -> float:
-    """Read a number from 0 to 100, with or without a percent sign."""
-    number = finite_number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw)
-    if number is None or not 0 <= number <= 100:  # noqa: PLR2004 - percent
-        raise _wrong("a number from 0 to 100", raw)
-    return number
+def _integer(raw: object) -> int | None:
+    """Return a whole number that a ledger can store, also from text; None for anything else."""
+    if isinstance(raw, str):
+        found = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
+    else:
+        found = raw.__index__() if hasattr(raw, "__index__") and not isinstance(raw, bool) else None
+    if found is not None and found > LARGEST:
+        raise ValueError(f"must be at most {LARGEST}, not {raw!r}")
+    return found
 
 
 def order(raw: object) -> str:
     """Read a property to sort by, with `-` in front for the descending order."""
-    text = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
-    sign, name = ("-", text[1:]) if text.startswith("-") else ("", text)
+    written = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
+    sign, name = ("-", written[1:]) if written.startswith("-") else ("", written)
     if not name.strip() or "," in name:
         raise _wrong("a property such as datetime or -eo:cloud_cover", raw)
     return sign + name.strip().removeprefix("properties.")
@@ -522,51 +454,14 @@ def order(raw: object) -> str:
 def shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
     parts = value.partition("/")[::2] if isinstance(value, str) else _listed(value) or ()
-    number, count = parts if len(parts) == 2 else (None, None)  # noqa: PLR2004 - I and N
+    part, count = parts if len(parts) == 2 else (None, None)  # noqa: PLR2004 - I and N
     last = _integer(count)
-    if number == "auto" and (not count or (last is not None and last > 0)):
+    if part == "auto" and (not count or (last is not None and last > 0)):
         return job_array_task(last)
-    first = _integer(number)
+    first = _integer(part)
     if first is None or last is None or not 1 <= first <= last:
         raise _wrong("I/N with I from 1 to N", value)
     return first, last
-
-
-def _bytes(raw: object) -> float | None:
-    plain = raw.strip() if isinstance(raw, str) else raw
-    factor = 1.0
-    if isinstance(plain, str) and plain[-1:].upper() in _MULTIPLES:
-        factor, plain = _MULTIPLES[plain[-1:].upper()], plain[:-1]
-    number = finite_number(plain)
-    return None if number is None else finite_number(number * factor)
-
-
-def _integer(raw: object) -> int | None:
-    if isinstance(raw, bool):
-        return None
-    if isinstance(raw, str):
-        plain = raw.strip()
-        if not plain.isascii() or not plain.removeprefix("-").isdigit():
-            return None
-        number = int(plain) if len(plain) <= _LONGEST_INTEGER else LARGEST + 1
-    elif hasattr(raw, "__index__"):
-        number = raw.__index__()
-    else:
-        return None
-    if number > LARGEST:
-        raise ValueError(f"must be at most {LARGEST}, not {raw!r}")
-    return number
-
-
-def finite_number(raw: object) -> float | None:
-    """Return a finite number, also from text; None for anything else."""
-    if isinstance(raw, bool):
-        return None
-    try:
-        number = float(raw)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 # --- areas and times --------------------------------------------------------------------------------------
@@ -581,10 +476,9 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
     Six numbers are a box with heights, W,S,low,E,N,high; the heights are not compared.
     """
     parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
-    numbers = [finite_number(part) for part in parts]
-    if len(numbers) not in (4, 6) or None in numbers:
+    sides = tuple(side for side in map(finite_number, parts) if side is not None)
+    if len(parts) not in (4, 6) or len(sides) < len(parts):
         raise _wrong("four numbers W,S,E,N (or six, with heights)", value)
-    sides = tuple(number for number in numbers if number is not None)
     west, south, east, north = flat(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside of -180 to 180")
@@ -597,25 +491,20 @@ def geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     """Read GeoJSON: text, a mapping, or an object with `__geo_interface__`."""
     given = getattr(value, "__geo_interface__", value)
     if isinstance(given, str):
-        given = _geojson(text(given))
+        if _WKT.match(text(given).strip()):
+            raise ValueError("must be GeoJSON (text, or a file with it), not WKT; --filter takes WKT")
+        try:
+            given = json.loads(given)
+        except (json.JSONDecodeError, RecursionError) as problem:
+            raise ValueError(f"is not GeoJSON: {problem}") from problem
+        if not isinstance(given, dict):
+            raise ValueError("is not GeoJSON: it is not an object with a type")  # noqa: TRY004 - readers raise one error
     try:
         if isinstance(given, Mapping):
             return json.dumps(given, separators=(",", ":"), default=dict)
     except (TypeError, ValueError, RecursionError):
         pass
     raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
-
-
-def _geojson(written: str) -> dict[str, Any]:
-    if _WKT.match(written.strip()):
-        raise ValueError("must be GeoJSON (text, or a file with it), not WKT; --filter takes WKT")
-    try:
-        document = json.loads(written)
-    except (json.JSONDecodeError, RecursionError) as problem:
-        raise ValueError(f"is not GeoJSON: {problem}") from problem
-    if not isinstance(document, dict):
-        raise ValueError("is not GeoJSON: it is not an object with a type")  # noqa: TRY004 - readers raise one error
-    return document
 
 
 def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
@@ -641,12 +530,14 @@ def _time(value: object) -> str | None:
     if isinstance(value, str):
         return text(value)
     if isinstance(value, datetime):
-        moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        return rfc3339(in_utc(moment))
+        return rfc3339(in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC)))
     return value.isoformat() if isinstance(value, date) else None
 
 
 # --- paths and addresses ----------------------------------------------------------------------------------
+
+_SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
+"""The address of a Dask scheduler."""
 
 
 def file_path(value: str | PathLike[str]) -> Path:
@@ -675,14 +566,14 @@ def listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
         case _:
             raw = f"127.0.0.1:{value}" if _integer(value) is not None else str(value)
     host, _, port = raw.rpartition(":")
-    number = _integer(port)
+    found = _integer(port)
     try:
         address = str(ip_address("127.0.0.1" if host == "localhost" else host.strip("[]")))
     except ValueError:
-        number = None
-    if number is None or not 0 <= number <= 65535 or (":" in host and host[:1] != "["):  # noqa: PLR2004 - ports
+        found = None
+    if found is None or not 0 <= found <= 65535 or (":" in host and host[:1] != "["):  # noqa: PLR2004 - ports
         raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
-    return address, number
+    return address, found
 
 
 def cluster(value: str | int | Path) -> str:
@@ -690,19 +581,21 @@ def cluster(value: str | int | Path) -> str:
     is_plain = isinstance(value, int | Path) and not isinstance(value, bool)
     given = str(value) if is_plain else text(value)
     if given.isascii() and given.isdecimal():
-        workers = _integer(given)
-        if workers is None or not 1 <= workers <= MOST_AT_ONCE:
-            raise ValueError(f"must be a number of workers from 1 to {MOST_AT_ONCE}, not {given}")
-        return str(workers)
+        return str(whole(1, MOST_AT_ONCE)(given))
     if _SCHEDULER.fullmatch(given):
         return given
-    path = expanded(given)
-    if not path.is_file():
+    if not (path := expanded(given)).is_file():
         raise _wrong("an address such as tcp://host:8786, a scheduler file, or a number of workers", value)
     return str(path)
 
 
-# --- what text means on this machine (`Declaration.load`) -------------------------------------------------
+# --- what text means on this machine (`Option.load`) ------------------------------------------------------
+
+_ID_COLUMNS: Final = (
+    "id", "item", "item_id", "itemid", "patch", "patch_id", "patch_name", "s2_patch", "s2v1_name", "s2_name",
+    "name", "tile_id", "image_id", "filename",
+)  # fmt: skip
+"""Headers that name the column of ids, the surest first."""
 
 
 def existing_file(raw: str) -> Path:
@@ -751,22 +644,10 @@ def item_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or for @FILE the ids in the file (`ids_in`)."""
     if not raw.startswith("@"):
         return (text(raw),)
-    import csv  # noqa: PLC0415 -- few runs have a list: 1 ms
-
-    try:
-        ids = ids_in(content(raw))
-    except csv.Error as problem:
-        raise ValueError(f"finds no list of ids in {raw[1:]}: {problem}") from problem
+    ids = ids_in(content(raw))
     if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")
     return ids
-
-
-_ID_COLUMNS: Final = (
-    "id", "item", "item_id", "itemid", "patch", "patch_id", "patch_name", "s2_patch", "s2v1_name", "s2_name",
-    "name", "tile_id", "image_id", "filename",
-)  # fmt: skip
-"""Headers that name the column of ids, the surest first."""
 
 
 def ids_in(text: str) -> tuple[str, ...]:
@@ -776,23 +657,13 @@ def ids_in(text: str) -> tuple[str, ...]:
     publish their splits (BigEarthNet's `train.csv`, TorchGeo's `<s2 patch>,<s1 patch>`). Without a header
     that names a column of ids, they are in the first column. Blank lines and lines that begin with `#` are
     skipped.
-
-    Raises:
-        csv.Error: A cell has more than 131,072 characters (the limit of Python's csv).
     """
-    lines = [
-        line
-        for line in text.lstrip("\ufeff").splitlines()
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-    if not lines:
-        return ()
-    import csv  # noqa: PLC0415 -- see above
-
-    delimiter = next((sign for sign in "\t;," if sign in lines[0]), ",")
-    rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
-    names = [cell.strip().casefold().replace(" ", "_").replace("-", "_") for cell in rows[0]]
-    column = next((names.index(name) for name in _ID_COLUMNS if name in names), None)
-    body = rows if column is None else rows[1:]
-    cells = (row[column or 0].strip() for row in body if len(row) > (column or 0))
-    return tuple(dict.fromkeys(cell for cell in cells if cell))
+    stripped = (line.strip() for line in text.lstrip("\ufeff").splitlines())
+    lines = [line for line in stripped if line and not line.startswith("#")]
+    delimiter = next((sign for sign in "\t;," if sign in "".join(lines[:1])), ",")
+    rows = [[cell.strip(' "') for cell in line.split(delimiter)] for line in lines]
+    names = [cell.casefold().replace(" ", "_").replace("-", "_") for row in rows[:1] for cell in row]
+    header = next((name for name in _ID_COLUMNS if name in names), None)
+    column = 0 if header is None else names.index(header)
+    ids = (row[column] for row in rows[header is not None :] if len(row) > column)
+    return tuple(dict.fromkeys(filter(None, ids)))

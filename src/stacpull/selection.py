@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import attrs
+from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import declaration, option
+from stacpull.arguments import declaration, option, texts
 from stacpull.errors import UsageError
 
+of_assets = partial(declaration, of_assets=True)
 
-@arguments.hinting
+
+@arguments.documented
 @attrs.frozen(field_transformer=arguments.named)
 class Selection:
     """The items and assets to mirror: every filter that is set must match.
 
     A run continues the one before it if that did not complete, and source, selection, layout and metadata are
-    equal.
-    The fields correspond to the options of `stacpull mirror --help`. Some accept several types:
+    equal. Some fields accept several types:
 
-    - Fields with several values accept one string or several.
+    - Fields with several values accept one string or several: `labels="Rice fields"`.
     - `intersects` and `clip` also accept a dict or an object with `__geo_interface__` (shapely, GeoPandas),
-      and `clip` also accepts a box of four numbers.
+      and `clip` also accepts a box of four numbers: `bbox=(7.4, 46.9, 7.5, 47)`.
     - `datetime` accepts a string, a date, a datetime (UTC if it has no time zone), or (start, end) of these,
-      where None is an open end.
-    - `where` also accepts a dict of properties and values; several values of a property are alternatives.
+      where None is an open end: `datetime=(date(2018, 7, 1), None)`.
+    - `where` also accepts a dict of properties and values; several values of a property are alternatives:
+      `where={"platform": ["sentinel-2a", "sentinel-2b"], "gsd": 10}`.
     - `filter` also accepts a dict (CQL2 JSON).
     - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
@@ -35,10 +39,10 @@ class Selection:
 
     collections: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=texts,
         metadata=declaration(
-            "Select this collection. May be repeated.",
-            flag="collection",
+            "Select this collection.",
+            name="collection",
             short="C",
             metavar="ID",
             narrows=True,
@@ -47,10 +51,10 @@ class Selection:
     all_collections: bool = option(False, "Select every collection of the API.")
     labels: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=texts,
         metadata=declaration(
-            "Keep items with this label class; case does not matter. May be repeated.",
-            flag="label",
+            "Keep items with this label class; case does not matter.",
+            name="label",
             metavar="NAME",
             narrows=True,
         ),
@@ -58,10 +62,8 @@ class Selection:
     label_mode: Literal["any", "all"] = option("any", "Keep items with any or with all of the labels.")
     exclude_labels: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
-        metadata=declaration(
-            "Drop items with this label class. May be repeated.", flag="exclude-label", metavar="NAME"
-        ),
+        converter=texts,
+        metadata=declaration("Drop items with this label class.", name="exclude-label", metavar="NAME"),
     )
     label_property: str | None = option(None, "Read labels from this item property.", metavar="NAME")
     nomenclature: Literal["clc43", "ben19"] | None = option(
@@ -75,15 +77,12 @@ class Selection:
     )
     bbox: tuple[float, ...] | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.box),
-        metadata=declaration(
-            "Keep items whose geometry intersects this box, in degrees.",
-            metavar="W,S,E,N",
-        ),
+        converter=optional(arguments.box),
+        metadata=declaration("Keep items whose geometry intersects this box, in degrees.", metavar="W,S,E,N"),
     )
     intersects: str | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.geometry),
+        converter=optional(arguments.geometry),
         metadata=declaration(
             "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
             metavar="GEOJSON|@FILE",
@@ -92,7 +91,7 @@ class Selection:
     )
     datetime: str | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.interval),
+        converter=optional(arguments.interval),
         metadata=declaration(
             "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
             metavar="INTERVAL",
@@ -108,14 +107,14 @@ class Selection:
         default=(),
         converter=arguments.where,
         metadata=declaration(
-            "Keep items whose property has this value. Repeat it for other values or properties.",
+            "Keep items whose property has this value.",
             metavar="PROPERTY=VALUE",
             narrows=True,
         ),
     )
     filter: str | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.expression),
+        converter=optional(arguments.expression),
         metadata=declaration(
             "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
             metavar="CQL2",
@@ -124,9 +123,9 @@ class Selection:
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
+        converter=texts,
         metadata=declaration(
-            "Keep items with this id or id ending, or with those listed in a file (@FILE). May be repeated.",
+            "Keep items with this id or id ending, or with those listed in a file (@FILE).",
             metavar="ID|@FILE",
             load=arguments.item_ids,
             narrows=True,
@@ -134,45 +133,28 @@ class Selection:
     )
     assets: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
-        metadata=declaration(
-            "Fetch only assets whose key matches. May be repeated.",
-            flag="asset",
-            metavar="GLOB",
-            narrows=True,
-            of_assets=True,
+        converter=texts,
+        metadata=of_assets(
+            "Fetch only assets whose key matches.", name="asset", metavar="GLOB", narrows=True
         ),
     )
     exclude_assets: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
-        metadata=declaration(
-            "Skip assets whose key matches; '' skips none. May be repeated.",
-            flag="exclude-asset",
-            metavar="GLOB",
-            of_assets=True,
+        converter=texts,
+        metadata=of_assets(
+            "Skip assets whose key matches; '' skips none.", name="exclude-asset", metavar="GLOB"
         ),
     )
     roles: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
-        metadata=declaration(
-            "Fetch only assets with this role. May be repeated.",
-            flag="role",
-            metavar="ROLE",
-            narrows=True,
-            of_assets=True,
-        ),
+        converter=texts,
+        metadata=of_assets("Fetch only assets with this role.", name="role", metavar="ROLE", narrows=True),
     )
     media_types: tuple[str, ...] = attrs.field(
         default=(),
-        converter=arguments.texts,
-        metadata=declaration(
-            "Fetch only assets of this media type. May be repeated.",
-            flag="media-type",
-            metavar="TYPE",
-            narrows=True,
-            of_assets=True,
+        converter=texts,
+        metadata=of_assets(
+            "Fetch only assets of this media type.", name="media-type", metavar="TYPE", narrows=True
         ),
     )
     prefer: tuple[str, ...] = attrs.field(
@@ -190,7 +172,7 @@ class Selection:
     )
     clip: str | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.clip),
+        converter=optional(arguments.clip),
         metadata=declaration(
             "Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.",
             metavar="W,S,E,N|@GEOJSON",
@@ -203,7 +185,7 @@ class Selection:
         default=(),
         converter=arguments.relations,
         metadata=declaration(
-            "Also fetch the items that links of this relation lead to, like source items. May be repeated.",
+            "Also fetch the items that links of this relation lead to, like source items.",
             metavar="REL",
         ),
     )
@@ -215,14 +197,19 @@ class Selection:
         metavar="[-]PROPERTY",
         read=arguments.order,
     )
-    max_items: arguments.Positive | None = option(None, "Stop after this many matching items.", metavar="N")
-    sample: arguments.Positive | None = option(
-        None, "Take a random sample of this many matching items, the same one in every run.", metavar="N"
+    max_items: int | None = option(
+        None, "Stop after this many matching items.", metavar="N", read=arguments.whole(1)
+    )
+    sample: int | None = option(
+        None,
+        "Take a random sample of this many matching items, the same one in every run.",
+        metavar="N",
+        read=arguments.whole(1),
     )
     seed: int = option(0, "Random seed for --sample.", metavar="S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.shard),
+        converter=optional(arguments.shard),
         metadata=declaration(
             "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
             metavar="I/N|auto[/N]",
@@ -241,7 +228,8 @@ class Selection:
     def asset_filters(self) -> tuple[object, ...]:
         """The values that decide which assets of an item are fetched."""
         fields = attrs.fields(Selection)
-        return tuple(getattr(self, field.name) for field in fields if field.metadata["option"].of_assets)
+        names = [field.name for field in fields if field.metadata["option"].get("of_assets")]
+        return tuple(getattr(self, name) for name in names)
 
     @property
     def followed(self) -> frozenset[str]:

@@ -221,10 +221,6 @@ def test_an_empty_text_overrides_a_filter_in_a_file(tmp_path: Path, name: str) -
 
 
 def test_an_empty_file_of_a_selection_is_rejected(tmp_path: Path) -> None:
-    long = tmp_path / "long"
-    long.write_text("i" * 131_073)
-    with pytest.raises(UsageError, match=f"^--ids finds no list of ids in {long}: field larger than"):
-        resolve_with({"ids": (f"@{long}",)})
     empty = tmp_path / "empty"
     empty.write_text(" \n")
     for flags in ({"ids": (f"@{empty}",)}, {"filter": f"@{empty}"}, {"intersects": f"@{empty}"}):
@@ -302,11 +298,10 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
     [
         ({"max-items": "0"}, {}, "--max-items must be a whole number from 1 on, not '0'"),
         ({"max-items": str(2**63)}, {}, "--max-items must be at most 9223372036854775807, not '92"),
-        ({"sample": "9" * 5000}, {}, "--sample must be at most 9223372036854775807, not '99"),
         ({"seed": str(2**63)}, {}, "--seed must be at most 9223372036854775807"),
         ({"sample": str(2**63)}, {}, "--sample must be at most 9223372036854775807"),
         ({"shard": f"1/{2**63}"}, {}, "--shard must be at most 9223372036854775807"),
-        ({"dask": "5000"}, {}, "--dask must be a number of workers from 1 to 4096, not 5000"),
+        ({"dask": "5000"}, {}, "--dask must be a whole number from 1 to 4096, not '5000'"),
         ({"endpoint-url": "http://"}, {}, "--endpoint-url must be a URL with a valid host, not 'http://'"),
         ({"endpoint-url": "http://h:x"}, {}, "--endpoint-url must be a URL with a valid host"),
         ({"intersects": "@"}, {}, "--intersects needs the name of a file after @"),
@@ -372,11 +367,6 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
     resolved = resolve_with({"config": file, "ca-bundle": str(BIGEARTHNET), "shard": "1/2", "ids": ("a",)})
     assert (resolved.options.ca_bundle, resolved.selection.shard) == (BIGEARTHNET, (1, 2))
     assert resolved.selection.ids == ("a",)
-
-
-def test_an_invalid_source_url_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"SOURCE is not a valid URL.*\.$"):
-        resolve_with(source="http://[::1/stac")
 
 
 def test_a_command_uses_only_its_scopes() -> None:
@@ -461,11 +451,6 @@ def test_variables_without_effect_are_reported() -> None:
         ),
         "The environment variable STACPULL_XYZ matches no option.",
     )
-
-
-def test_other_keys_take_precedence_over_the_built_in_one() -> None:
-    assert resolve_with({}, MLHUB, MLHUB_API_KEY="k").options.query == {"key": Secret("k")}
-    assert resolve_with({"header": ("Authorization: x",)}, MLHUB, MLHUB_API_KEY="k").options.query == {}
 
 
 def test_an_authorization_takes_precedence_over_the_keys_of_a_config_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ FIELD = """\
         converter=arguments.texts,
         metadata=declaration(
             "Fetch only assets with this title. May be repeated.",
-            flag="title", metavar="TEXT", narrows=True, of_assets=True,
+            name="title", metavar="TEXT", narrows=True, of_assets=True,
         ),
     )
 """

@@ -18,7 +18,7 @@ FIELD = """\
         default=(),
         converter=arguments.texts,
         metadata=declaration(
-            "Keep items of this platform. May be repeated.", flag="platform", metavar="NAME", narrows=True
+            "Keep items of this platform.", name="platform", metavar="NAME", narrows=True
         ),
     )
 """

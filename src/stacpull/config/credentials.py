@@ -56,12 +56,7 @@ def replaced(text: str, environ: Mapping[str, str]) -> str:
 
 
 def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Replace each `${NAME}` with the variable's value. Return the text and the names.
-
-    Args:
-        text: The text.
-        where: The place of the text, for messages.
-        environ: The environment.
+    """Replace each `${NAME}` in the text at `where` with the variable's value. Return the text and the names.
 
     Raises:
         CredentialsError: A variable is not set or empty.
@@ -80,33 +75,22 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
         UsageError: It is not a header field, or the file cannot be read.
         CredentialsError: A variable is not set.
     """
-    return [_field(line, environ, of=setting) for setting in given for line in _lines(setting)]
+    found = []
+    for setting in given:
+        text, lines = str(setting.value), [setting]
+        if text.startswith("@"):
+            path = expanded(text[1:])
+            try:
+                content = path.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as problem:
+                raise UsageError(f"{setting.where}: the header file {path} cannot be read.") from problem
+            numbered = [Setting(line.strip(), f"{path}, line {n}") for n, line in enumerate(content, 1)]
+            lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
+        found += [_field(line, environ, is_spelled_out=line is setting) for line in lines]
+    return found
 
 
-def _lines(setting: Setting) -> list[Setting]:
-    text, where = str(setting.value), setting.where
-    if not text.startswith("@"):
-        return [setting]
-    path = expanded(text[1:])
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{where}: the header file {path} cannot be read.") from problem
-    return [
-        Setting(line, f"{path}, line {number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-
-
-def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Credential:
-    """Read one field.
-
-    Args:
-        setting: The field: an option's value, or a line of a file.
-        environ: The environment.
-        of: The option's value, which may be a file.
-    """
+def _field(setting: Setting, environ: Mapping[str, str], *, is_spelled_out: bool) -> Credential:
     name, colon, rest = str(setting.value).partition(":")
     if not colon or not FIELD_NAME.fullmatch(name.strip()):  # `field_name` would quote it: it may be a secret
         raise UsageError(f"{setting.where}: write a header field as 'Name: value'.")
@@ -117,8 +101,7 @@ def _field(setting: Setting, environ: Mapping[str, str], *, of: Setting) -> Cred
         raise UsageError(
             f"{setting.where}: the value of the {label} contains a line break or control character."
         )
-    secret = Secret(value, spelled_out=of is setting and not names)
-    return Credential(name, secret, names or (label,))
+    return Credential(name, Secret(value, spelled_out=is_spelled_out and not names), names or (label,))
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:

@@ -37,11 +37,7 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
 
 
 def dest_path(dest: str | PathLike[str], name: str = "DEST") -> Path:
-    """Return DEST as a path, with `~` expanded.
-
-    Args:
-        dest: DEST, or another mirror.
-        name: Its name in messages.
+    """Return DEST (`name` in messages) as a path, with `~` expanded.
 
     Raises:
         UsageError: It is not a path, empty, a URL, `-`, or below a home directory that does not exist.
@@ -81,10 +77,8 @@ def output_path(out: str | PathLike[str]) -> Path:
 
 
 def _path_text(what: str, path: str | PathLike[str]) -> str:
-    try:
-        text = fspath(path)
-    except TypeError:
-        text = None
+    given: object = path
+    text = fspath(given) if isinstance(given, str | PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
     if "\0" in text:

@@ -15,7 +15,7 @@ import attrs
 
 from stacpull.aws_settings import with_active_endpoints
 from stacpull.config.credentials import builtin_query
-from stacpull.config.options import OPTIONS, Options, S3Options
+from stacpull.config.options import OPTIONS, Options
 from stacpull.config.toml import Setting
 from stacpull.schemes import SCHEMES
 from stacpull.urls import parts_of
@@ -24,13 +24,16 @@ from stacpull.urls import parts_of
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
     """Return `options` with unset fields taken from the environment. Complete options do not change.
 
-    Args:
-        options: The caller's options.
-        source: SOURCE. A key in it takes precedence over one in the environment.
-        environ: The environment; None for the environment of the process.
+    A key in `source` takes precedence over one in the environment, which is that of the process if None.
     """
     variables = with_active_endpoints(os.environ if environ is None else environ)
-    options = attrs.evolve(options, s3=_s3(options.s3, variables))
+    unset: dict[str, Any] = {}
+    for option in OPTIONS:
+        part, _, name = option.target.rpartition(".")
+        if part == "s3" and option.environment and getattr(options.s3, name) is None:
+            known = (Setting(variables[v], v) for v in option.environment if variables.get(v))
+            unset[name] = next((setting.read(option.read) for setting in known), None)
+    options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
     has_login = any(name.lower() == "authorization" for name in options.headers)
     if has_login or options.query or "key" in parse_qs(parts.query, keep_blank_values=True):
@@ -42,16 +45,6 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
         query={credential.name: credential.value for credential in found},
         credential_names=(*options.credential_names, *names),
     )
-
-
-def _s3(options: S3Options, variables: Mapping[str, str]) -> S3Options:
-    unset: dict[str, Any] = {}
-    for option in OPTIONS:
-        part, _, name = option.target.rpartition(".")
-        if part == "s3" and option.environment and getattr(options, name) is None:
-            found = (Setting(variables[v], v) for v in option.environment if variables.get(v))
-            unset[name] = next((setting.read(option.read) for setting in found), None)
-    return attrs.evolve(options, **unset)
 
 
 def all_variables() -> dict[str, str]:

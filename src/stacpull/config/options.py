@@ -8,77 +8,74 @@ line, the readers of TOML and the environment, and the reference pages are gener
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
-from msgspec.structs import asdict
+import msgspec
+from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import Declaration, Held, ReadArgument, declaration, option
+from stacpull.arguments import Held, ReadArgument, declaration, option
 from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
-_DEST = "Destination"
-_NETWORK = "Credentials and network"
-_OUTPUT = "Output"
+_dest = partial(option, group="Destination")
+_network = partial(option, group="Credentials and network")
+_dest_declaration = partial(declaration, group="Destination")
+_network_declaration = partial(declaration, group="Credentials and network")
+_output_declaration = partial(declaration, group="Output")
 
 
 @attrs.frozen(field_transformer=arguments.named)
 class S3Options:
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile."""
 
-    no_sign_request: bool = option(False, "Send S3 requests without credentials.", group=_NETWORK)
-    request_payer: bool = option(
-        False, "Agree to pay for requests to requester-pays buckets.", group=_NETWORK
-    )
-    endpoint_url: str | None = option(
+    no_sign_request: bool = _network(False, "Send S3 requests without credentials.")
+    request_payer: bool = _network(False, "Agree to pay for requests to requester-pays buckets.")
+    endpoint_url: str | None = _network(
         None,
         "Use this S3 endpoint instead of Amazon's.",
         metavar="URL",
         read=arguments.web_address,
         environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-        group=_NETWORK,
     )
-    region: str | None = option(
-        None, "S3 region.", metavar="NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"), group=_NETWORK
+    region: str | None = _network(
+        None, "S3 region.", metavar="NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION")
     )
-    profile: str | None = option(
+    profile: str | None = _network(
         None,
         "Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.",
-        flag="credentials",
+        name="credentials",
         metavar="NAME",
         environment=("AWS_PROFILE",),
-        group=_NETWORK,
     )
     buckets: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=declaration(
-            "Also sign requests for this S3 bucket when a redirect leads to it. May be repeated.",
-            flag="sign-bucket",
+        metadata=_network_declaration(
+            "Also sign requests for this S3 bucket when a redirect leads to it.",
+            name="sign-bucket",
             metavar="NAME",
-            group=_NETWORK,
         ),
     )
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
-    aws_metadata: bool = option(
-        False,
-        "Let roles of EC2, ECS and EKS (and identities of other clouds' machines) give credentials.",
-        group=_NETWORK,
+    aws_metadata: bool = _network(
+        False, "Let roles of EC2, ECS and EKS (and identities of other clouds' machines) give credentials."
     )
 
 
-@arguments.hinting
+@arguments.documented
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
-    """How to transfer. The fields correspond to the options of the same name (`stacpull mirror --help`).
+    """How to transfer.
 
     Times are in seconds, sizes in bytes, rates per second; a rate or a `stop_after` of 0 means no limit. Text
     is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
@@ -95,11 +92,9 @@ class Options:
         UsageError: An argument has a type that cannot be converted; the message names it.
     """
 
-    layout: str = option(
-        DEFAULT_LAYOUT, "Path of assets in DEST.", metavar="TEMPLATE", fixed=True, group=_DEST
-    )
-    metadata: Literal["item", "ndjson", "none"] = option(
-        "item", "Write item documents as one file each, as NDJSON, or not at all.", fixed=True, group=_DEST
+    layout: str = _dest(DEFAULT_LAYOUT, "Path of assets in DEST.", metavar="TEMPLATE", fixed=True)
+    metadata: Literal["item", "ndjson", "none"] = _dest(
+        "item", "Write item documents as one file each, as NDJSON, or not at all.", fixed=True
     )
     concurrency: int | None = option(
         None,
@@ -108,18 +103,21 @@ class Options:
         read=arguments.whole(1, arguments.MOST_AT_ONCE, auto=True),
         shown="auto",
     )
-    per_host: arguments.Positive = option(64, "Simultaneous requests per host.", metavar="N")
+    per_host: int = option(64, "Simultaneous requests per host.", metavar="N", read=arguments.whole(1))
     dask: str | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.cluster),
+        converter=optional(arguments.cluster),
         metadata=declaration(
             "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
             metavar="ADDRESS|FILE|N",
             load=arguments.cluster,
         ),
     )
-    retries: arguments.NotNegative = option(
-        5, "Retries of each asset, and of each request for a document, before it fails.", metavar="N"
+    retries: int = option(
+        5,
+        "Retries of each asset, and of each request for a document, before it fails.",
+        metavar="N",
+        read=arguments.whole(0),
     )
     stall_timeout: float = option(
         30.0,
@@ -132,7 +130,7 @@ class Options:
         "Abort an attempt that stays slower than this for --stall-timeout.",
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
-        unit="bytes per second",
+        shown="100 bytes per second",
     )
     limit_rate: float = option(
         0.0,
@@ -145,7 +143,7 @@ class Options:
         0.0,
         "Send each host at most this many requests per second.",
         metavar="N",
-        read=arguments.from_zero("number"),
+        read=arguments.rate,
         shown="no limit",
     )
     stop_after: float = option(
@@ -155,8 +153,11 @@ class Options:
         read=arguments.duration,
         shown="no limit",
     )
-    max_failures: arguments.NotNegative | None = option(
-        None, "Stop when more assets than this have failed; the rest stays pending.", metavar="N"
+    max_failures: int | None = option(
+        None,
+        "Stop when more assets than this have failed; the rest stays pending.",
+        metavar="N",
+        read=arguments.whole(0),
     )
     page_size: int | None = option(
         None,
@@ -175,11 +176,10 @@ class Options:
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.header_fields,
-        metadata=declaration(
-            "Send this header to SOURCE's host only; ${NAME} is an environment variable. May be repeated.",
-            flag="header",
+        metadata=_network_declaration(
+            "Send this header to SOURCE's host only; ${NAME} is an environment variable.",
+            name="header",
             metavar="'K: V'|@FILE",
-            group=_NETWORK,
         ),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
@@ -188,105 +188,82 @@ class Options:
     s3: S3Options = attrs.field(factory=S3Options)
     ca_bundle: Path | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.file_path),
-        metadata=declaration(
+        converter=optional(arguments.file_path),
+        metadata=_network_declaration(
             "Trust the certificate authorities in this PEM file.",
             metavar="FILE",
             load=arguments.existing_file,
-            group=_NETWORK,
         ),
     )
-    checksum: Literal["sha256", "crc64nvme", "none"] = option(
-        "sha256",
-        "Checksum to record for every asset; crc64nvme is faster for large files.",
-        kept=True,
-        group=_DEST,
+    checksum: Literal["sha256", "crc64nvme", "none"] = _dest(
+        "sha256", "Checksum to record for every asset; crc64nvme is faster for large files.", kept=True
     )
-    missing: Literal["fail", "known", "ok"] = option(
+    missing: Literal["fail", "known", "ok"] = _dest(
         "fail",
         "Exit with 1 if the source lists assets that it does not have; known: only for those that are newly "
         "gone; ok: never.",
-        group=_DEST,
     )
-    revalidate: bool = option(
-        False,
-        "Re-check every local asset with the server, not only those whose item was updated.",
-        kept=True,
-        group=_DEST,
+    revalidate: bool = _dest(
+        False, "Re-check every local asset with the server, not only those whose item was updated.", kept=True
     )
-    items_parquet: bool | None = option(
-        None,
-        "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
-        group=_DEST,
+    items_parquet: bool | None = _dest(
+        None, "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet)."
     )
-    prune: Literal["list", "remove"] | None = option(
+    prune: Literal["list", "remove"] | None = _dest(
         None,
         "List the items in DEST that the source no longer has; with =remove, remove them.",
         metavar="[=remove]",
         read=arguments.prune,
         bare="list",
         kept=True,
-        group=_DEST,
     )
     work: Path | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.file_path),
-        metadata=declaration(
+        converter=optional(arguments.file_path),
+        metadata=_dest_declaration(
             "With a bucket as DEST: the directory for the ledger and unfinished files.",
             metavar="DIR",
             load=arguments.directory,
-            group=_DEST,
         ),
     )
-    break_lock: bool = option(
-        False, "Take over a bucket from a run that cannot end its lease. No other may be active.", group=_DEST
+    break_lock: bool = _dest(
+        False, "Take over a bucket from a run that cannot end its lease. No other may be active."
     )
-    dest_endpoint_url: str | None = option(
+    dest_endpoint_url: str | None = _dest(
         None,
         "With a bucket as DEST: use this endpoint for it.",
         metavar="URL",
         read=arguments.web_address,
-        group=_DEST,
     )
-    dest_profile: str | None = option(
-        None,
-        "With a bucket as DEST: use the credentials of this AWS profile for it.",
-        metavar="NAME",
-        group=_DEST,
+    dest_profile: str | None = _dest(
+        None, "With a bucket as DEST: use the credentials of this AWS profile for it.", metavar="NAME"
     )
-    dest_region: str | None = option(None, "With a bucket as DEST: its region.", metavar="NAME", group=_DEST)
-    adopt: bool = option(
-        False, "Reuse existing files if size and checksum (or date) match.", kept=True, group=_DEST
-    )
-    allow_private_hosts: bool = option(
-        False, "Follow links and redirects to private and loopback addresses.", group=_NETWORK
+    dest_region: str | None = _dest(None, "With a bucket as DEST: its region.", metavar="NAME")
+    adopt: bool = _dest(False, "Reuse existing files if size and checksum (or date) match.", kept=True)
+    allow_private_hosts: bool = _network(
+        False, "Follow links and redirects to private and loopback addresses."
     )
     allow_local: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=declaration(
-            "With a SOURCE on disk: also copy assets from this directory. May be repeated.",
-            metavar="DIR",
-            group=_NETWORK,
+        metadata=_network_declaration(
+            "With a SOURCE on disk: also copy assets from this directory.", metavar="DIR"
         ),
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.listen_address),
-        metadata=declaration(
-            "Serve a web page that shows the run; port 0 selects a free port.",
-            metavar="[HOST:]PORT",
-            group=_OUTPUT,
+        converter=optional(arguments.listen_address),
+        metadata=_output_declaration(
+            "Serve a web page that shows the run; port 0 selects a free port.", metavar="[HOST:]PORT"
         ),
     )
     dashboard_token: Secret | None = attrs.field(
         default=None,
-        converter=attrs.converters.optional(arguments.token),
-        metadata=declaration(
+        converter=optional(arguments.token),
+        metadata=_output_declaration(
             "Ask browsers for this token; required if HOST is not a loopback address.",
             metavar="TOKEN|@FILE",
             load=arguments.content,
-            group=_OUTPUT,
         ),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
@@ -295,17 +272,17 @@ class Options:
     @property
     def fixed(self) -> dict[str, Any]:
         """The values that a run keeps from its start to its end."""
-        return {field.name: getattr(self, field.name) for field in _declared(lambda given: given.fixed)}
+        return {name: getattr(self, name) for name, _ in _declared_as("fixed")}
 
     @property
     def kept(self) -> dict[str, Any]:
         """The values other than defaults that `resume` uses again."""
-        values = ((field, getattr(self, field.name)) for field in _declared(lambda given: given.kept))
-        return {field.name: value for field, value in values if value != field.default}
+        values = ((name, getattr(self, name), default) for name, default in _declared_as("kept"))
+        return {name: value for name, value, default in values if value != default}
 
     def of_run(self, stored: Mapping[str, Any]) -> Options:
         """Return these options with the values that a run has stored. Other values are ignored."""
-        names = {field.name for field in _declared(lambda given: given.fixed or given.kept)}
+        names = dict([*_declared_as("fixed"), *_declared_as("kept")])
         return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
 
     @property
@@ -319,10 +296,11 @@ class Options:
         return None if self.checksum == "none" else self.checksum
 
 
-def _declared(is_wanted: Callable[[Declaration], bool]) -> list[attrs.Attribute[Any]]:
-    """Return the fields of `Options` with a certain declaration."""
-    fields = attrs.fields(Options)
-    return [field for field in fields if "option" in field.metadata and is_wanted(field.metadata["option"])]
+def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
+    """Yield the names and defaults of the fields of `Options` that are declared `fixed` or `kept`."""
+    for field in attrs.fields(Options):
+        if field.metadata.get("option", {}).get(what):
+            yield field.name, field.default
 
 
 def without_secret_fields(held: Held) -> Held:
@@ -355,9 +333,11 @@ class Output:
     verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True)
 
 
-class Option(Declaration, frozen=True, kw_only=True):
-    """One option, as its field declares it, with what follows from the field."""
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """One option, as its field declares it (`arguments.declaration`), with what follows from the field."""
 
+    help: str
+    """One or two sentences for help pages and the reference."""
     holder: type
     """The class of values that it belongs to: `Selection`, `Options`, `Output`, or that of a neighbour."""
     name: str
@@ -366,15 +346,42 @@ class Option(Declaration, frozen=True, kw_only=True):
     """The field that declares it (`s3.region`)."""
     read: ReadArgument
     """Reads the value."""
+    group: str
+    """The group on help pages."""
+    default: str
+    """The default for help pages and the reference."""
+    short: str = ""
+    """One letter."""
+    metavar: str = ""
+    """What help pages show for the value."""
+    choices: tuple[str, ...] = ()
+    load: Callable[[str], object] | None = None
+    """Returns what text means on this machine: the content of a file, or the task of a job array. Then the
+    field's reader reads it. Not used for values of Python."""
+    environment: tuple[str, ...] = ()
+    """Variables of other programs that set it, after its own STACPULL_ variable."""
     many: bool = False
     """True if it may be repeated: the field is a tuple, and a single '' means an empty one."""
+    single: bool = False
+    """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
     switch: bool = False
     """True if it takes no value on the command line."""
     opposite: bool = False
     """True if there is also a switch --no-NAME."""
-    choices: tuple[str, ...] = ()
-    default: str = ""
-    """The default for help pages and the reference."""
+    counted: bool = False
+    """True if the flag takes no value: how often it is given is counted (-vv)."""
+    bare: str = ""
+    """The value of the flag alone. Another one is given as `--NAME=VALUE`."""
+    narrows: bool = False
+    """True if an empty list means no filter. So `''` is an error, unless a config file sets the option."""
+    of_assets: bool = False
+    """True if it decides which assets of an item are fetched (`Selection.asset_filters`)."""
+    fixed: bool = False
+    """True if a run keeps the value from its start to its end: the commands that continue it, or fetch again
+    what it has planned, use the value and refuse another. JSON has such a value."""
+    kept: bool = False
+    """True if `resume` uses the value again, unless another one than the default is given. JSON has such a
+    value."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -392,36 +399,39 @@ def declared(holder: type, title: str, part: type | None = None) -> Iterator[Opt
         title: The group on help pages, for options that name none.
         part: The class of a field of `holder`, whose options are wanted.
     """
-    for field in attrs.fields(part or holder):
+    kind = part or holder
+    for field in attrs.fields(kind):
         if field.name == "s3":
             yield from declared(holder, title, S3Options)
-        elif "option" in field.metadata:
-            given: Declaration = field.metadata["option"]
-            hint = arguments.hints(part or holder)[field.name]
-            kinds = [kind for kind in get_args(hint) if kind is not NoneType]
-            plain = kinds[0] if NoneType in get_args(hint) else hint
-            name = given.flag or field.name.replace("_", "-")
+        elif given := dict(field.metadata.get("option", {})):
+            hint = arguments.hints(kind)[field.name]
+            plain = next((one for one in get_args(hint) if NoneType in get_args(hint)), hint)
+            many = plain is hint and get_origin(hint) in (tuple, Mapping) and not given.get("single")
+            name = given.pop("name", field.name.replace("_", "-"))
+            help_ = given.pop("help") + (" May be repeated." if many else "")
+            default = given.pop("shown", "" if given.get("counted") else _shown(name, field.default))
+            group = given.pop("group", title)
             yield Option(
-                **asdict(given) | {"group": given.group or title},
-                read=arguments.readers(part or holder)[field.name],
+                **given,
+                help=help_,
+                group=group,
+                default=default,
                 holder=holder,
                 name=name,
                 target=f"s3.{field.name}" if part else field.name,
-                many=get_origin(hint) in (tuple, Mapping) and not given.single,
+                read=arguments.readers(kind)[field.name],
+                many=many,
                 switch=plain is bool,
                 opposite=plain is bool and field.default is not False,
                 choices=get_args(plain) if get_origin(plain) is Literal else (),
-                default="" if given.counted else given.shown or _shown(name, field.default, given.unit),
             )
 
 
-def _shown(name: str, default: object, unit: str) -> str:
+def _shown(name: str, default: object) -> str:
     """Return a default as written on the command line; empty for one that means "not set"."""
     if isinstance(default, bool):
         return name if default else ""
-    if isinstance(default, int | float):
-        return f"{default:g} {unit}".rstrip()
-    return default if isinstance(default, str) else ""
+    return f"{default:g}" if isinstance(default, int | float) else default if isinstance(default, str) else ""
 
 
 OPTIONS: tuple[Option, ...] = (

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import attrs
 import msgspec
@@ -25,6 +25,7 @@ from stacpull.errors import UsageError
 from stacpull.selection import Selection
 from stacpull.spelling import similar
 from stacpull.system import PORTABLE
+from stacpull.urls import parts_of
 
 _PREFIX = "STACPULL_"
 _AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}|aws-global")
@@ -56,7 +57,7 @@ def resolve(
         flags: Raw values by kebab name, and `config`, the path of a config file. None and () mean that an
             option is not set.
         source: The SOURCE: a key in it replaces one of the config file.
-        environ: The environment; None for the environment of the process.
+        environ: The environment; None for that of the process.
         options: The options of the command. A config file may have more: `mirror` uses the selection in it,
             and `resume` ignores it.
         config: The content of the config file, if it was read already.
@@ -92,7 +93,8 @@ def _setting(
 ) -> Setting | None:
     """Return the raw value of an option with the highest precedence; None if it is not set.
 
-    A value of the config file is also checked if another one replaces it.
+    A value of the config file is also checked if another one replaces it. '' is rejected if it would keep
+    everything.
     """
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
@@ -100,36 +102,30 @@ def _setting(
         in_file,
     )
     first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
-    if first is not None:
-        is_replaced = in_file not in (None, first)
-        if is_replaced and in_file is not None and option.load is None:
-            _read(option, in_file)
-        _refuse_empty(option, first, undoes=is_replaced)
+    if first is None:
+        return None
+    is_replaced = in_file not in (None, first)
+    if is_replaced and in_file is not None and option.load is None:
+        _read(option, in_file)
+    given = list(first.value) if isinstance(first.value, list | tuple) else [first.value]
+    if option.narrows and "" in given and not (is_replaced and not any(given)):
+        raise UsageError(f"{first.where} must not be empty: leave it out to keep everything.")
     return first
 
 
-def _refuse_empty(option: Option, setting: Setting, *, undoes: bool) -> None:
-    """Reject '' if it would keep everything."""
-    value = setting.value
-    given = list(value) if isinstance(value, list | tuple) else [value]
-    if option.narrows and "" in given and not (undoes and not any(given)):
-        raise UsageError(f"{setting.where} must not be empty: leave it out to keep everything.")
-
-
 def _read(option: Option, setting: Setting) -> object:
-    return setting.read(lambda value: option.read(_loaded(option, value)))
-
-
-def _loaded(option: Option, value: object) -> object:
-    """Return what a value means on this machine; a list of these if the option may be repeated."""
+    """Return the value of an option, with what it means on this machine (`Option.load`)."""
 
     def load(one: object) -> object:
         return option.load(one) if option.load is not None and isinstance(one, str) else one
 
-    if not option.many:
-        return load(value)
-    loaded = map(load, _elements(value))
-    return [one for some in loaded for one in (some if isinstance(some, tuple) else (some,))]
+    def read(value: object) -> object:
+        if not option.many:
+            return option.read(load(value))
+        loaded = map(load, _elements(value))
+        return option.read([one for some in loaded for one in (some if isinstance(some, tuple) else (some,))])
+
+    return setting.read(read)
 
 
 def _elements(value: object) -> list[object]:
@@ -144,7 +140,7 @@ def _credentials(
 
     Parameters in SOURCE, and an Authorization that the config file does not contain, take precedence over it.
     """
-    carried = parse_qs(_split(source).query, keep_blank_values=True)
+    carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
     given = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
     headers = credentials.header_fields(given, variables)
     is_replaced = header is not config.options.get("header") and any(
@@ -158,13 +154,6 @@ def _credentials(
         "query": {credential.name: credential.value for credential in query},
         "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
     }
-
-
-def _split(source: str | None) -> SplitResult:
-    try:
-        return urlsplit(source or "")
-    except ValueError as problem:
-        raise UsageError(f"SOURCE is not a valid URL: {problem}.") from problem
 
 
 def _with_profile(options: Options, setting: Setting | None, variables: Mapping[str, str]) -> Options:
