@@ -39,7 +39,7 @@ from stacpull.ledger.database import open_writer
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import FileState
-from stacpull.upkeep.mirror_check import Findings, Inspection
+from stacpull.upkeep.mirror_check import MirrorCheck
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 Change = Callable[[Path], None]
@@ -505,16 +505,16 @@ def test_verify_is_refused_while_a_run_is_active(mirrored: Mirrored) -> None:
 
 
 def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch) -> None:
-    inspect = Inspection.run
+    check = MirrorCheck.check
     seen = []
 
-    def watched(inspection: Inspection) -> Findings:
+    def watched(*arguments: Any) -> None:
         seen.append(status(mirrored.dest).live)
         with pytest.raises(DestinationError, match="verified"):
             MirrorLock(mirrored.dest)
-        return inspect(inspection)
+        check(*arguments)
 
-    monkeypatch.setattr(Inspection, "run", watched)
+    monkeypatch.setattr(MirrorCheck, "check", watched)
     assert mirrored.verify().exit_code == 0
     assert seen == [False]
 

@@ -43,4 +43,4 @@ def expected(kind: FileKind = FileKind.ASSET, **known: Any) -> Expected:
 )
 def test_a_file_is_judged_by_what_the_ledger_has(wanted: Expected, look: FileState, what: str | None) -> None:
     fault = judge(wanted, look)
-    assert (None if fault is None else fault.what) == what
+    assert (None if fault is None else fault[0]) == what

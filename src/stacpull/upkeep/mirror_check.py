@@ -14,59 +14,39 @@ size is recorded either, the file must not be empty. Files without a digest are 
 
 from __future__ import annotations
 
+import asyncio
+import time
+from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeVar
-
-import msgspec
+from typing import TypeVar
 
 from stacpull.digests import recorded
-from stacpull.events import Checked, Damage, DamageKind
-from stacpull.ledger.expected import Expectations, Expected
+from stacpull.events import Checked, Damage, DamageKind, Event, Listener
+from stacpull.ledger.database import Connection
+from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.store.part_files import is_part_name
-from stacpull.store.protocol import Entry, FileState, StoredFiles
+from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.store.staging import PARTS
 from stacpull.system import available_processors
-from stacpull.upkeep.reporting import Reporter
+from stacpull.threads import StoppableThread
 
 T = TypeVar("T")
-OWN = frozenset({".stacpull"})
+_OWN = frozenset({".stacpull"})
 _UNIT = 256
-"""Files per unit of work of a thread."""
+"""Files per unit of work of a thread, and the most events that wait for the listener."""
 _THREADS = min(16, 2 * available_processors())
 """Two per core, because threads wait for the disk or network file system."""
 _NOTHING = "nothing"
+_TICK = 0.25
+"""Seconds between two progress events."""
 
 
-class FileDamage(NamedTuple):
-    """What is wrong with one file."""
-
-    what: DamageKind
-    expected: str
-    found: str
-
-
-class Findings(msgspec.Struct):
-    """What an inspection has found so far."""
-
-    files: int = 0
-    bytes: int = 0
-    without_digest: int = 0
-    leftovers: int = 0
-    damaged: Counter[DamageKind] = msgspec.field(default_factory=Counter)
-    complete: bool = False
-
-    @property
-    def total(self) -> int:
-        """The number of damaged files; unknown files do not count."""
-        return self.damaged.total() - self.damaged["unknown"]
-
-
-def judge(expected: Expected, state: FileState) -> FileDamage | None:
-    """Return what is wrong with a file, None if nothing or if the ledger does not check it.
+def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
+    """Return what is wrong with a file, and what was found; None if nothing is wrong or it is not checked.
 
     The digest of `state` has the algorithm of the expected one; None if the file was not read. An empty file
     of unknown size is short, unless its digest matches.
@@ -74,178 +54,182 @@ def judge(expected: Expected, state: FileState) -> FileDamage | None:
     size, is_same = expected.size, None
     if None not in (expected.digest, state.digest):
         is_same = expected.digest == state.digest
-    what: DamageKind
     if not expected.checked or (is_same and state.obstacle is None):
         return None
     if state.obstacle is not None:
-        what, found = "obstructed" if state.readable else "unreadable", state.obstacle
-    elif state.size is None:
-        what, found = "missing", _NOTHING
-    elif state.size < (1 if size is None else size):
-        what, found = "short", described(state.size, None)
-    elif is_same is False or (size is not None and state.size > size):
-        what, found = "altered", described(state.size, state.digest)
-    else:
-        return None
-    return FileDamage(what, described(size, expected.digest), found)
+        return "obstructed" if state.readable else "unreadable", state.obstacle
+    if state.size is None:
+        return "missing", _NOTHING
+    if state.size < (1 if size is None else size):
+        return "short", _described(state.size, None)
+    if is_same is False or (size is not None and state.size > size):
+        return "altered", _described(state.size, state.digest)
+    return None
 
 
-def described(size: int | None, digest: bytes | None) -> str:
-    """Describe the size and digest of a file in a message."""
+def _described(size: int | None, digest: bytes | None) -> str:
     parts = [] if size is None else [f"{size} bytes"]
     if digest is not None:
         parts.append(f"{recorded(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"
 
 
-class Inspection:
-    """One inspection of a mirror, on the thread that owns the ledger's connection.
+class MirrorCheck(StoppableThread):
+    """One check of a mirror, and what it has found. `check` runs on a thread, created on the event loop.
 
     Args:
-        files: The files of the mirror.
-        expectations: What its ledger expects.
-        reporter: Receives the progress, and stops the inspection.
+        listener: Receives `Damage` and `Checked`, on the loop. The thread waits for it.
+        stop: Set it to stop the check.
         quick: Check only sizes, and read no file.
-        on_damage: Called with each damage and the expected file (None if the ledger does not know the file).
     """
 
-    def __init__(
-        self,
-        files: StoredFiles,
-        expectations: Expectations,
-        reporter: Reporter,
-        *,
-        quick: bool,
-        on_damage: Callable[[Damage, Expected | None], None],
-    ) -> None:
-        self.findings = Findings()
-        self._files = files
-        self._expectations = expectations
-        self._reporter = reporter
-        self._is_stopped = reporter.is_stopped
+    def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
+        super().__init__(stop)
+        self.files = self.bytes = self.without_digest = self.leftovers = 0
+        self.damaged: Counter[DamageKind] = Counter()
+        self.assets = array("q")  # rows of damaged assets, 8 bytes each
+        self.items = array("q")  # rows of items with damaged JSON
+        self.catalogs = 0
+        self.complete = False
         self._quick = quick
-        self._on_damage = on_damage
-        self._totals = expectations.totals
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Event] = []
+        self._totals = (0, 0)
+        self._started = time.monotonic()
+        self._reported_at = 0.0
 
-    def run(self) -> Findings:
-        """Check all files. `complete` of the findings is False if the inspection was stopped.
+    @property
+    def total(self) -> int:
+        """The number of damaged files; unknown files do not count."""
+        return self.damaged.total() - self.damaged["unknown"]
+
+    @property
+    def seconds(self) -> float:
+        """The seconds since the start."""
+        return round(time.monotonic() - self._started, 3)
+
+    def check(self, files: StoredFiles, db: Connection) -> None:
+        """Check all files. `complete` remains False if it was stopped.
 
         Raises:
             OSError: DEST itself cannot be read.
             sqlite3.DatabaseError: The ledger is damaged.
         """
-        self._check_existing()
-        if not self._is_stopped():
-            self._check_missing()
-            self._check_parts()
-        self.findings.complete = not self._is_stopped()
-        self._reporter.report_progress(self._checked, now=True)
-        return self.findings
-
-    def _check_existing(self) -> None:
-        known = self._known(self._files.walk(OWN))
+        expectations = Expectations(db)
+        self._totals = expectations.totals
+        known = self._known(files, expectations)
         units = iter(lambda: list(islice(known, _UNIT)), [])
-        for looked in in_threads((partial(self._look, unit) for unit in units), self._is_stopped):
-            self._take(looked)
+        for looked in _in_threads((partial(self._look, files, unit) for unit in units), self.is_stopped):
+            for expected, state in looked:
+                self.files += 1
+                self.bytes += state.size or 0
+                by_size = state.size is not None and state.digest is None
+                self.without_digest += expected.checked and by_size
+                self._judge(expectations, expected, state)
+            self._report_progress()
+        for expected in expectations.missing_files():
+            if self.is_stopped():
+                break
+            state = files.state_of(expected.path, algorithm=None)
+            self._judge(expectations, expected, state if state.obstacle is not None else FileState())
+            self._report_progress()
+        if not self.is_stopped():
+            self._check_parts(files)
+        self.complete = not self.is_stopped()
+        self._report_progress(now=True)
 
-    def _known(self, entries: Iterator[Sequence[Entry]]) -> Iterator[Expected]:
-        """Yield what the ledger expects of the entries, and report those that it does not know."""
-        for batch in entries:
-            known = self._expectations.of([entry.path for entry in batch])
-            for entry, expected in zip(batch, known, strict=True):
-                if expected is None and entry.is_file and self._expectations.is_leaving(entry.path):
-                    self.findings.leftovers += 1
-                elif expected is None:
-                    state = self._files.state_of(entry.path, algorithm=None)
-                    found = "a file" if entry.is_file else state.obstacle or _NOTHING
-                    self._damage(entry.path, FileDamage("unknown", _NOTHING, found), None)
-                else:
+    def _known(self, files: StoredFiles, expectations: Expectations) -> Iterator[Expected]:
+        """Yield what the ledger expects of the entries of DEST, and report those that it does not know."""
+        for batch in files.walk(_OWN):
+            for entry, expected in zip(batch, expectations.of([one.path for one in batch]), strict=True):
+                if expected is not None:
                     yield expected
+                elif entry.is_file and expectations.is_leaving(entry.path):
+                    self.leftovers += 1
+                else:
+                    obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
+                    self._unknown(entry.path, "a file" if entry.is_file else obstacle or _NOTHING)
 
-    def _look(self, unit: Sequence[Expected]) -> list[tuple[Expected, FileState]]:
-        """Look at a unit of files (on a thread)."""
+    def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
+        """Look at files, and hash them with the algorithm of the recorded digest (on a thread)."""
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
-            state = self._state_of(expected)
-            if self._is_stopped():  # a long file may have been read in part
+            is_read = expected.digest is not None and expected.checked and not self._quick
+            algorithm = (
+                recorded(expected.digest).algorithm if expected.digest is not None and is_read else None
+            )
+            state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.is_stopped)
+            if self.is_stopped():  # a long file may have been read in part
                 break
             states.append((expected, state))
         return states
 
-    def _state_of(self, expected: Expected) -> FileState:
-        """Look at a file, and hash it with the algorithm of the recorded digest."""
-        if expected.digest is None or not expected.checked or self._quick:
-            return self._files.state_of(expected.path, algorithm=None)
-        algorithm, stopped = recorded(expected.digest).algorithm, self._is_stopped
-        return self._files.state_of(expected.path, algorithm=algorithm, is_stopped=stopped)
-
-    def _take(self, unit: Sequence[tuple[Expected, FileState]]) -> None:
-        for expected, state in unit:
-            self.findings.files += 1
-            self.findings.bytes += state.size or 0
-            by_size = state.size is not None and state.digest is None
-            self.findings.without_digest += expected.checked and by_size
-            fault = judge(expected, state)
-            if fault is not None:
-                self._damage(expected.path, fault, expected)
-        self._reporter.report_progress(self._checked)
-
-    def _check_missing(self) -> None:
-        for expected in self._expectations.missing_files():
-            fault = judge(expected, self._look_for(expected.path))
-            if fault is not None:
-                self._damage(expected.path, fault, expected)
-            if self._is_stopped():
-                return
-            self._reporter.report_progress(self._checked)
-
-    def _look_for(self, path: str) -> FileState:
-        """Return the obstacle, if any, at the path of a file that the walk did not find."""
-        state = self._files.state_of(path, algorithm=None)
-        return state if state.obstacle is not None else FileState()
-
-    def _check_parts(self) -> None:
+    def _check_parts(self, files: StoredFiles) -> None:
         """Count unfinished downloads, which the next run resumes or removes, and report other files."""
         try:
-            names = self._files.names(PARTS)
+            names = files.names(PARTS)
         except OSError:
             return
         for path in (f"{PARTS}/{name}" for name in names):
-            if is_part_name(path) and self._files.state_of(path, algorithm=None).size is not None:
-                self.findings.leftovers += 1
+            if is_part_name(path) and files.state_of(path, algorithm=None).size is not None:
+                self.leftovers += 1
             else:
-                self._damage(path, FileDamage("unknown", _NOTHING, "a file"), None)
+                self._unknown(path, "a file")
 
-    def _damage(self, path: str, fault: FileDamage, expected: Expected | None) -> None:
-        self.findings.damaged[fault.what] += 1
-        owner = self._expectations.owner_of(expected) if expected is not None else None
-        item, key = owner if owner is not None else (None, None)
-        self._on_damage(
-            Damage(
-                path=_as_text(path),
-                what=fault.what,
-                expected=fault.expected,
-                found=fault.found,
-                collection=item.collection if item is not None else None,
-                item=item.item if item is not None else None,
-                key=key,
-            ),
-            expected,
+    def _judge(self, expectations: Expectations, expected: Expected, state: FileState) -> None:
+        fault = judge(expected, state)
+        if fault is None:
+            return
+        if expected.kind is FileKind.ASSET:
+            self.assets.append(expected.row)
+        elif expected.kind is FileKind.DOCUMENT:
+            self.items.append(expected.row)
+        else:
+            self.catalogs += 1
+        owner = expectations.owner_of(expected)
+        names = (
+            {}
+            if owner is None
+            else {"collection": owner[0].collection, "item": owner[0].item, "key": owner[1]}
         )
+        what, found = fault
+        self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, **names))
 
-    def _checked(self, seconds: float) -> Checked:
-        files, size = self._totals
-        found = self.findings
-        return Checked(found.files, found.bytes, found.total, seconds, max(files, found.files), size)
+    def _unknown(self, path: str, found: str) -> None:
+        self._report(Damage(_as_text(path), "unknown", _NOTHING, found))
+
+    # --- events -------------------------------------------------------------------------------------------
+
+    def _report(self, damage: Damage) -> None:
+        self.damaged[damage.what] += 1
+        self._waiting.append(damage)
+        if len(self._waiting) >= _UNIT:
+            self._flush()
+
+    def _report_progress(self, *, now: bool = False) -> None:
+        seconds = self.seconds
+        if now or seconds - self._reported_at >= _TICK:
+            self._reported_at = seconds
+            files, size = self._totals
+            files = max(files, self.files)
+            self._waiting.append(Checked(self.files, self.bytes, self.total, seconds, files, size))
+            self._flush()
+
+    def _flush(self) -> None:
+        """Wait until the listener has received all events."""
+        events, self._waiting = self._waiting, []
+
+        async def deliver(listener: Listener) -> None:
+            for event in events:
+                listener(event)
+
+        if self._listener is not None:
+            asyncio.run_coroutine_threadsafe(deliver(self._listener), self._loop).result()
 
 
-def in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool]) -> Iterator[T]:
-    """Run the work on threads, and yield the results in order.
-
-    Args:
-        work: Functions to call, taken as threads become free.
-        is_stopped: If it returns True, no more work is taken.
-    """
+def _in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool]) -> Iterator[T]:
+    """Run the work on threads, and yield the results in order. Work is taken as threads become free."""
     threads = ThreadPoolExecutor(_THREADS, "stacpull-files")
     under_way: deque[Future[T]] = deque()
     try:

@@ -8,9 +8,9 @@ run of kind `repair`, which can be killed and resumed like any other.
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,13 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_writer import sent_document
 from stacpull.engine.run_opening import (
-    Invocation,
     on_ledger,
     opened_invocation,
     opened_workspace,
     run_from_ledger,
 )
-from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, UsageError
-from stacpull.events import Damage, Listener
+from stacpull.events import Listener
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import (
@@ -42,16 +40,14 @@ from stacpull.ledger.database import (
     open_reader,
     translated,
 )
-from stacpull.ledger.expected import Expectations, Expected, FileKind
 from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.reports import MirrorReport, RunState, VerifyReport
+from stacpull.reports import RunState, VerifyReport
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.store_choice import open_files
-from stacpull.upkeep.mirror_check import Findings, Inspection
-from stacpull.upkeep.reporting import Reporter
+from stacpull.upkeep.mirror_check import MirrorCheck
 from stacpull.urls import is_local
 
 _CLAIMED_AT_ONCE = 256
@@ -88,176 +84,122 @@ async def verify(
     if quick and repair:
         raise UsageError("--quick cannot be combined with --repair, which reads every file.")
     stop = instance("stop", asyncio.Event, stop)
-    reporter = Reporter(on_event, stop)
     options = instance("options", Options, options)
-    dest_address = await asyncio.to_thread(parse_dest, dest, options)
-    check = _Verification(dest_address, reporter, quick=quick, strict=strict)
+    address = await asyncio.to_thread(parse_dest, dest, options)
+    check = MirrorCheck(on_event, stop, quick=quick)
     if not repair:
-        totals = await reporter.run(check.alone)
-        return check.report(totals)
+
+        def alone() -> tuple[RunState | None, Mapping[str, int]]:
+            with closing(open_reader(address.work)) as db, kept_still(address.work):
+                _check(check, address, db, quick=quick)
+                return _state_and_totals(db)
+
+        mirror_state, totals = await check.run(alone)
+        return _report(check, address, totals, mirror_state, quick=quick, strict=strict)
     async with (
         opened_invocation(dest, options, on_event, stop, exists=True) as call,
         opened_workspace(call) as workspace,
     ):
-        await reporter.run(lambda: check.inspect(workspace.db))
-        fixed = await _repair(check, call, workspace)
-        totals = await on_ledger(workspace, check.conclude)
-        remaining = await on_ledger(workspace, lambda db: check.remaining(db, fixed))
-        return check.report(totals, fixed, remaining)
-
-
-async def _repair(check: _Verification, call: Invocation, workspace: Workspace) -> MirrorReport | None:
-    """Fetch what the check found damaged. Return None if it found nothing that can be fetched."""
-    if not await on_ledger(workspace, check.is_repairable):
-        return None
-    spec = await on_ledger(workspace, check.repair_spec)
-
-    def begin(spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
-        return check.begin(db, workspace.destination, spec, kept)
-
-    return await run_from_ledger(call, workspace, spec, begin)
-
-
-class _Verification:
-    """One check of a mirror and its findings."""
-
-    def __init__(self, dest_address: DestAddress, reporter: Reporter, *, quick: bool, strict: bool) -> None:
-        self.quick = quick
-        self._dest_address = dest_address
-        self._dest = dest_address.work
-        self._reporter = reporter
-        self._strict = strict
-        self._findings = Findings()
-        self._assets = array("q")  # rows of damaged assets, 8 bytes each
-        self._items = array("q")  # rows of items with damaged JSON
-        self._catalogs = 0
-        self._mirror_state: RunState | None = None
-
-    def alone(self) -> Mapping[str, int]:
-        """Check without changes, and return the totals of the ledger (on a thread).
-
-        Raises:
-            NotAMirrorError, DestinationError: As for `verify`.
-        """
-        with closing(open_reader(self._dest)) as db, kept_still(self._dest):
-            self.inspect(db)
-            return self.conclude(db)
-
-    def inspect(self, db: Connection) -> None:
-        """Check all files (on a thread).
-
-        Raises:
-            DestinationError: The ledger is damaged, or DEST cannot be read.
-        """
-        path = ledger_path(self._dest)
-        with translated(path):
-            complaint = integrity(db, quick=self.quick)
-            if complaint is not None:
-                raise DestinationError(damaged_sentence(path, complaint))
-            try:
-                with open_files(self._dest, self._dest_address.bucket) as files:
-                    self._findings = Inspection(
-                        files, Expectations(db), self._reporter, quick=self.quick, on_damage=self._note
-                    ).run()
-            except OSError as error:
-                raise DestinationError(
-                    f"{self._dest_address.name} cannot be read: {error.strerror}."
-                ) from error
-        self._reporter.flush()
-
-    def conclude(self, db: Connection) -> Mapping[str, int]:
-        """Keep the state of the mirror, and return the totals of the ledger. No run may be active."""
-        run = views.current_run(db)
-        self._mirror_state = None if run is None else views.state_now(run["state"], live=False)
-        return runs.asset_counters(db)
-
-    def _note(self, found: Damage, expected: Expected | None) -> None:
-        self._reporter.report(found)
-        if expected is None:
-            return
-        if expected.kind is FileKind.ASSET:
-            self._assets.append(expected.row)
-        elif expected.kind is FileKind.DOCUMENT:
-            self._items.append(expected.row)
-        else:
-            self._catalogs += 1
-
-    def is_repairable(self, db: Connection) -> bool:
-        """Return True if the check is complete and found damage that a run can repair."""
-        found = self._assets or self._items or self._catalogs
-        return self._findings.complete and (bool(found) or jobs.is_left_open(db))
-
-    def repair_spec(self, db: Connection) -> RunSpec:
-        """Return the task of the run that repairs the mirror.
-
-        Raises:
-            UsageError: The source is unknown.
-        """
-        last = runs.last_spec(db)
-        if last is None or not last.source:
-            raise UsageError(
-                f"The ledger does not name the source of {self._dest_address.name}: "
-                "`stacpull mirror SOURCE DEST` fetches what is missing."
+        await check.run(lambda: _check(check, address, workspace.db, quick=False))
+        spec = await on_ledger(workspace, lambda db: _repair_spec(check, address, db))
+        fixed = None
+        left = check.total
+        if spec is not None:
+            fixed = await run_from_ledger(
+                call, workspace, spec, partial(_begin, check, workspace.destination)
             )
-        return replace(last, kind="repair")
+            damaged_items = await on_ledger(workspace, jobs.damaged_items)
+            left = fixed.assets_failed + fixed.assets_pending + damaged_items
+        mirror_state, totals = await on_ledger(workspace, _state_and_totals)
+        report = _report(check, address, totals, mirror_state, quick=False, strict=strict)
+        unknown = check.damaged["unknown"] if strict else 0
+        is_complete = report.state == "complete" and (fixed is None or fixed.state == "complete")
+        state = "complete" if is_complete else "interrupted"
+        return replace(report, state=state, remaining=left + unknown, repair=fixed)
 
-    def begin(self, db: Connection, files: StoredFiles, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-        """Record in the ledger what to repair, and return the run that repairs it."""
-        run = runs.begin(db, spec, SystemClock().time(), kept)
-        jobs.mark_documents(db, self._items)
-        for start in range(0, len(self._assets), _CLAIMED_AT_ONCE):
-            rows = self._assets[start : start + _CLAIMED_AT_ONCE]
-            jobs.requeue_damaged(db, run.id, _source_hrefs(db, files, rows))
-        jobs.take_over_pending(db, run.id)
-        return replace(run, counters=runs.counters(db, run.id))
 
-    def remaining(self, db: Connection, fixed: MirrorReport | None) -> int:
-        """Return the number of files that are still damaged after a repair."""
-        if fixed is None:
-            return self._findings.total
-        return fixed.assets_failed + fixed.assets_pending + jobs.damaged_items(db)
+def _check(check: MirrorCheck, address: DestAddress, db: Connection, *, quick: bool) -> None:
+    """Check the ledger, then all files (on a thread)."""
+    path = ledger_path(address.work)
+    with translated(path):
+        complaint = integrity(db, quick=quick)
+        if complaint is not None:
+            raise DestinationError(damaged_sentence(path, complaint))
+        try:
+            with open_files(address.work, address.bucket) as files:
+                check.check(files, db)
+        except OSError as error:
+            raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
 
-    def report(
-        self,
-        totals: Mapping[str, int],
-        fixed: MirrorReport | None = None,
-        remaining: int | None = None,
-    ) -> VerifyReport:
-        """Return the report.
 
-        Args:
-            totals: The totals of the ledger; empty if it was not read.
-            fixed: The run of the repair.
-            remaining: The number of files that are still damaged after a repair.
-        """
-        findings, dest_address = self._findings, self._dest_address
-        damaged = findings.damaged
-        is_complete = findings.complete and (fixed is None or fixed.state == "complete")
-        left = findings.total if remaining is None else remaining
-        unknown = damaged["unknown"] if self._strict else 0
-        return VerifyReport(
-            dest=dest_address.name,
-            work=None if dest_address.bucket is None else str(dest_address.work),
-            state="complete" if is_complete else "interrupted",
-            files=findings.files,
-            bytes=findings.bytes,
-            missing=damaged["missing"],
-            short=damaged["short"],
-            altered=damaged["altered"],
-            obstructed=damaged["obstructed"],
-            unreadable=damaged["unreadable"],
-            unknown=damaged["unknown"],
-            unproven=findings.without_digest,
-            leftovers=findings.leftovers,
-            assets_pending=totals.get("assets_pending", 0),
-            assets_failed=totals.get("assets_failed", 0),
-            quick=self.quick,
-            seconds=round(self._reporter.seconds(), 3),
-            remaining=left + unknown,
-            strict=self._strict,
-            repair=fixed,
-            mirror_state=self._mirror_state,
+def _state_and_totals(db: Connection) -> tuple[RunState | None, Mapping[str, int]]:
+    """Return the state of the mirror and the totals of the ledger. No run may be active."""
+    run = views.current_run(db)
+    return None if run is None else views.state_now(run["state"], live=False), runs.asset_counters(db)
+
+
+def _report(
+    check: MirrorCheck,
+    address: DestAddress,
+    totals: Mapping[str, int],
+    mirror_state: RunState | None,
+    *,
+    quick: bool,
+    strict: bool,
+) -> VerifyReport:
+    damaged = check.damaged
+    return VerifyReport(
+        dest=address.name,
+        work=None if address.bucket is None else str(address.work),
+        state="complete" if check.complete else "interrupted",
+        files=check.files,
+        bytes=check.bytes,
+        missing=damaged["missing"],
+        short=damaged["short"],
+        altered=damaged["altered"],
+        obstructed=damaged["obstructed"],
+        unreadable=damaged["unreadable"],
+        unknown=damaged["unknown"],
+        unproven=check.without_digest,
+        leftovers=check.leftovers,
+        assets_pending=totals["assets_pending"],
+        assets_failed=totals["assets_failed"],
+        quick=quick,
+        seconds=check.seconds,
+        remaining=check.total + (damaged["unknown"] if strict else 0),
+        strict=strict,
+        mirror_state=mirror_state,
+    )
+
+
+# --- repair -----------------------------------------------------------------------------------------------
+
+
+def _repair_spec(check: MirrorCheck, address: DestAddress, db: Connection) -> RunSpec | None:
+    """Return the task of the run that repairs the mirror; None if there is nothing that a run can repair."""
+    is_damaged = bool(check.assets or check.items or check.catalogs) or jobs.is_left_open(db)
+    if not check.complete or not is_damaged:
+        return None
+    last = runs.last_spec(db)
+    if last is None or not last.source:
+        raise UsageError(
+            f"The ledger does not name the source of {address.name}: "
+            "`stacpull mirror SOURCE DEST` fetches what is missing."
         )
+    return replace(last, kind="repair")
+
+
+def _begin(
+    check: MirrorCheck, files: StoredFiles, spec: RunSpec, db: Connection, kept: Mapping[str, Any]
+) -> Run:
+    """Record in the ledger what to repair, and return the run that repairs it."""
+    run = runs.begin(db, spec, SystemClock().time(), kept)
+    jobs.mark_documents(db, check.items)
+    for start in range(0, len(check.assets), _CLAIMED_AT_ONCE):
+        rows = check.assets[start : start + _CLAIMED_AT_ONCE]
+        jobs.requeue_damaged(db, run.id, _source_hrefs(db, files, rows))
+    jobs.take_over_pending(db, run.id)
+    return replace(run, counters=runs.counters(db, run.id))
 
 
 def _source_hrefs(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
