@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import stacpull
-from stacpull.engine import api
+from stacpull.engine import api, estimate, source_contents
 from stacpull.engine.mirror_status import failures, status
 from stacpull.errors import UsageError
 from stacpull.upkeep import verify as verifying
@@ -61,10 +61,10 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     return call
 
 
-classes = _blocking(api.classes)
-collections = _blocking(api.collections)
+classes = _blocking(source_contents.classes)
+collections = _blocking(source_contents.collections)
 mirror = _blocking(api.mirror)
-plan = _blocking(api.plan)
+plan = _blocking(estimate.plan)
 resume = _blocking(api.resume)
 retry = _blocking(api.retry)
 verify = _blocking(verifying.verify)

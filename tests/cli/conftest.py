@@ -67,7 +67,7 @@ class ClassInfo(NamedTuple):
 
 @dataclass
 class Library:
-    """Stands for `engine.api` and `engine.mirror_status`: keeps calls, returns or raises what a test set."""
+    """Stands for public functions: keeps calls, returns or raises what a test set."""
 
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +94,6 @@ def no_variables_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     library = Library()
-    module = types.ModuleType("stacpull.engine.api")
 
     def asynchronous(name: str) -> Callable[..., Any]:
         async def call(*given: Any, **named: Any) -> Any:
@@ -103,14 +102,21 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 
         return call
 
-    for name in ("mirror", "plan", "resume", "retry", "collections", "classes"):
-        setattr(module, name, asynchronous(name))
-    states = types.ModuleType("stacpull.engine.mirror_status")
-    for name in ("status", "failures"):
-        setattr(states, name, lambda *given, _name=name: library.answer(_name, *given))
-    for one in (module, states):
-        monkeypatch.setitem(sys.modules, one.__name__, one)
-        monkeypatch.setattr(stacpull.engine, one.__name__.rpartition(".")[2], one, raising=False)
+    def blocking(name: str) -> Callable[..., Any]:
+        return lambda *given: library.answer(name, *given)
+
+    replaced = {
+        "api": ("mirror", "resume", "retry"),
+        "estimate": ("plan",),
+        "source_contents": ("collections", "classes"),
+        "mirror_status": ("status", "failures"),
+    }
+    for module_name, names in replaced.items():
+        module = types.ModuleType(f"stacpull.engine.{module_name}")
+        for name in names:
+            setattr(module, name, blocking(name) if module_name == "mirror_status" else asynchronous(name))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(stacpull.engine, module_name, module, raising=False)
     return library
 
 

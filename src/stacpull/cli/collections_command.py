@@ -15,7 +15,7 @@ from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
 
 if TYPE_CHECKING:
-    from stacpull.engine.api import ClassInfo
+    from stacpull.engine.source_contents import ClassInfo
 
 _NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
 
@@ -31,9 +31,9 @@ def collections(session: CommandSession, source: str) -> None:
 
     Prints id, title, licence, citation, extent and, where the API reports it, the number of items.
     """
-    from stacpull.engine import api
+    from stacpull.engine import source_contents
 
-    documents = session.run_cancelled(api.collections(source, options=session.options))
+    documents = session.run_cancelled(source_contents.collections(source, options=session.options))
     found = [describe(document) for document in documents]
     session.print({"collections": found}, (line for collection in found for line in _lines(collection)))
 
@@ -93,10 +93,12 @@ def classes(session: CommandSession, source: str, count: bool) -> None:
 
     Read from label:classes of its items, or from its summaries.
     """
-    from stacpull.engine import api
+    from stacpull.engine import source_contents
 
     collection = _only_collection(session.selection.collections, source)
-    found = session.run_cancelled(api.classes(source, collection, count=count, options=session.options))
+    found = session.run_cancelled(
+        source_contents.classes(source, collection, count=count, options=session.options)
+    )
     session.print(
         {"collection": collection, "classes": [_json(info) for info in found]},
         (line for info in found for line in _class_lines(info)),

@@ -49,7 +49,7 @@ def plan(session: CommandSession, source: str, dest: Path | str | None, urls: bo
     Estimates items, assets, bytes, requests and time for the same options as mirror. With DEST, also shows
     the part that is still missing.
     """
-    from stacpull.engine import api
+    from stacpull.engine import estimate
 
     if out is not None and not urls:
         raise UsageError("-o needs --urls.")
@@ -57,7 +57,7 @@ def plan(session: CommandSession, source: str, dest: Path | str | None, urls: bo
     if is_list_printed and session.output.json:
         raise UsageError("--json and --urls both print to standard output: give -o FILE for the list.")
     printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if is_list_printed else None
-    work = api.plan(
+    work = estimate.plan(
         source, dest, selection=session.selection, options=session.options, urls=out or printed,
         on_event=session.show,
     )  # fmt: skip

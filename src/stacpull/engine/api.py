@@ -1,13 +1,11 @@
-"""The public functions that mirror, plan and describe a source. The commands call the same functions."""
+"""The public functions that mirror. The commands call the same functions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,7 +15,6 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, source_text, store_input
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_opening import (
     Begin,
     on_ledger,
@@ -27,32 +24,17 @@ from stacpull.engine.run_opening import (
     run_from_source,
 )
 from stacpull.engine.selection_checks import check_syntax
-from stacpull.errors import ForgottenCursorError, UsageError
+from stacpull.errors import UsageError
 from stacpull.events import Event, Listener
-from stacpull.filters.labels import class_list, item_labels
-from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import Connection
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.models import Json
-from stacpull.public_value import PublicValue
 from stacpull.pyarrow_import import require_pyarrow
-from stacpull.reports import Counts, MirrorReport, PlanReport
+from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
-from stacpull.sources.opening import open_source
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import Restarts, Source, class_documents
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.urls import is_local
-
-
-class ClassInfo(PublicValue, frozen=True):
-    """One list of label classes. `counts` is the number of items with each class, if they were counted."""
-
-    name: str
-    classes: tuple[str, ...]
-    counts: Mapping[str, int] | None = None
 
 
 async def mirror(
@@ -284,99 +266,3 @@ def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
         nothing_to_resume=True,
         assets_accepted=there.assets_missing if options.missing != "fail" else 0,
     )
-
-
-async def plan(
-    source: SourceLike,
-    dest: str | Path | None = None,
-    *,
-    selection: Selection | None = None,
-    options: Options | None = None,
-    on_event: Listener | None = None,
-    urls: str | Path | TextIO | None = None,
-) -> PlanReport:
-    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
-
-    Args:
-        source: As for `mirror`.
-        dest: A mirror as for `resume`, or None.
-        selection: As for `mirror`.
-        options: As for `mirror`.
-        on_event: As for `mirror`.
-        urls: A file or text stream for a list of what `mirror` would fetch: on each line a URL without
-            credentials, a tab, and its path in DEST (empty if that depends on redirects). All source items
-            are then read. A file is replaced when the list is complete.
-
-    Raises:
-        UsageError, CredentialsError, SourceError: As for `mirror`.
-        DestinationError: `urls` cannot be written.
-    """
-    from stacpull.engine.estimate import estimate  # noqa: PLC0415 -- for `plan` only
-
-    selection = instance("selection", Selection, selection)
-    options = instance("options", Options, options)
-    return await estimate(source, dest, selection, options, on_event=on_event, urls=urls)
-
-
-async def collections(source: str, *, options: Options | None = None) -> list[Json]:
-    """Return the collection documents of `source`.
-
-    Raises:
-        CredentialsError, SourceError: The source cannot be read.
-    """
-    options, address = options_and_address(source, instance("options", Options, options))
-    async with open_network(address, options) as network:
-        return await (await open_source(address.url, network.reader)).collections()
-
-
-async def classes(
-    source: str, collection: str, *, count: bool = False, options: Options | None = None
-) -> list[ClassInfo]:
-    """Return the label classes of a collection; with `count`, also the number of items with each.
-
-    Counting reads all items of the collection.
-
-    Raises:
-        UsageError: The collection does not exist, or does not state its classes.
-        CredentialsError, SourceError: The source cannot be read.
-    """
-    options, address = options_and_address(source, instance("options", Options, options))
-    async with open_network(address, options) as network:
-        opened = await open_source(address.url, network.reader)
-        documents = await class_documents(opened, collection)
-        lists = class_list(documents.items, documents.collection)
-        counts = await _counted(opened, collection, options) if count else None
-    if not lists and not counts:
-        raise UsageError(f"{collection} states no label classes: try --count.")
-    if counts is None:
-        return [ClassInfo(name, names) for name, names in lists.items()]
-    infos = [
-        ClassInfo(name, names, {n: counts.get(n, 0) for n in names})
-        for name, names in lists.items()
-        if any(n in counts for n in names)
-    ]
-    if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
-        infos.append(ClassInfo("labels not in any list", unlisted, {n: counts[n] for n in unlisted}))
-    return infos
-
-
-async def _counted(source: Source, collection: str, options: Options) -> Counter[str]:
-    """Return the number of items of a collection with each label."""
-    total: Counter[str] = Counter()
-    size = PageSize.requested(options.page_size)
-    for start in await source.starts(Selection(collections=(collection,))):
-        restarts, counts = Restarts(from_start=True), None
-        while counts is None:  # if the source forgets its cursor, count again from the start
-            counts, items = Counter[str](), 0
-            try:
-                async with aclosing(source.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
-                    async for page in pages:
-                        items += len(page.items)
-                        for item in page.items:
-                            counts.update(set(item_labels(object_or_empty(item.get("properties")))))
-            except ForgottenCursorError:
-                counts = None
-                if not restarts.may_restart(items):
-                    raise
-        total += counts
-    return total

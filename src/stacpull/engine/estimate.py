@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, TextIO
 
 from msgspec.structs import replace
 
+from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
@@ -63,16 +64,33 @@ _OTHERS = "others"
 """Stands for all further keys or hosts, and for those with too long names."""
 
 
-async def estimate(
+async def plan(
     source: SourceLike,
-    dest: str | Path | None,
-    selection: Selection,
-    options: Options,
+    dest: str | Path | None = None,
     *,
-    on_event: Listener | None,
-    urls: str | Path | TextIO | None,
+    selection: Selection | None = None,
+    options: Options | None = None,
+    on_event: Listener | None = None,
+    urls: str | Path | TextIO | None = None,
 ) -> PlanReport:
-    """Return the report of `plan` (`engine.api.plan`)."""
+    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
+
+    Args:
+        source: As for `mirror`.
+        dest: A mirror as for `resume`, or None.
+        selection: As for `mirror`.
+        options: As for `mirror`.
+        on_event: As for `mirror`.
+        urls: A file or text stream for a list of what `mirror` would fetch: on each line a URL without
+            credentials, a tab, and its path in DEST (empty if that depends on redirects). All source items
+            are then read. A file is replaced when the list is complete.
+
+    Raises:
+        UsageError, CredentialsError, SourceError: As for `mirror`.
+        DestinationError: `urls` cannot be written.
+    """
+    selection = instance("selection", Selection, selection)
+    options = instance("options", Options, options)
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     layout = check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
