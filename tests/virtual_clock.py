@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -42,6 +42,14 @@ class VirtualClock:
         else:
             self.now += seconds
             await asyncio.sleep(0)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, _VirtualLoop) and loop.clock is self:
+            loop.call_later(seconds, callback)
+        else:
+            self.now += seconds
+            loop.call_soon(callback)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` to its end in an event loop of this clock's time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -25,6 +26,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the task for `seconds`."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Have the event loop call `callback` after `seconds`."""
         ...
 
 
@@ -71,3 +76,9 @@ class SystemClock:
         import asyncio  # noqa: PLC0415 - 6 MB, which the store process has no use for
 
         await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Have the event loop call `callback` after `seconds`."""
+        import asyncio  # noqa: PLC0415 - see above
+
+        asyncio.get_running_loop().call_later(seconds, callback)

@@ -51,6 +51,10 @@ class HurriedClock(SystemClock):
         await asyncio.sleep(seconds / self.hurry)
         self.sleeps.append(seconds)
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        super().call_later(seconds / self.hurry, callback)
+        self.sleeps.append(seconds)
+
 
 NO_SEARCH = '[[fault]]\nserver = "api"\npath = "*/search"\nwhat = "status"\ncode = 404\n'
 """Faults with which source items are read one by one."""

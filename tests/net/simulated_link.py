@@ -106,6 +106,9 @@ class Simulation:
     async def sleep(self, seconds: float) -> None:
         raise NotImplementedError
 
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        raise NotImplementedError
+
     # The run.
 
     def run(self, until: float) -> Simulation:

@@ -113,6 +113,7 @@ class Gate:
         self.now = clock.monotonic
         """The clock of `sent_at`: seconds, never going back."""
         self._maximum = max(1, maximum)
+        self._call_later = clock.call_later
         self._is_fixed = is_fixed
         self._patience = patience
         self._notify = notify
@@ -122,7 +123,7 @@ class Gate:
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self._queue: deque[WaitingRequest] = deque()
-        self._opening: asyncio.TimerHandle | None = None
+        self._is_opening = False
         self._received = self._refusals = 0
         self._is_long_wait_reported = False
         # Failures.
@@ -215,8 +216,9 @@ class Gate:
     def _admit(self) -> None:
         """Grant free permits to waiting requests. If the gate is closed, do so when it opens."""
         if self.closed_until and (seconds := self.closed_for()):
-            if self._queue and self._opening is None:
-                self._opening = asyncio.get_running_loop().call_later(seconds, self._opened)
+            if self._queue and not self._is_opening:
+                self._is_opening = True
+                self._call_later(seconds, self._opened)
             return
         while self._queue and self.in_use < self.limit:
             turn = self._queue.popleft()
@@ -225,7 +227,7 @@ class Gate:
                 turn.admitted()
 
     def _opened(self) -> None:
-        self._opening = None
+        self._is_opening = False
         self._admit()
 
     # Answers.
