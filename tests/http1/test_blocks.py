@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -31,26 +30,6 @@ def test_a_block_is_reused_once_its_last_view_is_gone() -> None:
     again = pool.take()
     assert repr(pool) == "<BlockPool 1 lent, 1 free>"
     assert bytes(again[:3]) in {b"abc", b"xyz"}
-
-
-def test_views_may_be_released_in_any_thread() -> None:
-    pool = BlockPool()
-    for _ in range(50):
-        views = [pool.take()[:1] for _ in range(4)]
-        threads = [threading.Thread(target=views.pop) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert repr(pool).startswith("<BlockPool 0 lent")
-
-
-def test_blocks_are_shorter_while_many_are_lent_and_free_ones_limited() -> None:
-    pool = BlockPool()
-    blocks = [pool.take() for _ in range(40)]
-    assert [len(block) for block in blocks] == [MIB] * 16 + [MIB // 4] * 24
-    del blocks
-    assert repr(pool) == "<BlockPool 0 lent, 32 free>"  # 8 MiB of each size at most
 
 
 def test_received_bytes_fill_one_block_after_the_other_and_are_never_overwritten() -> None:

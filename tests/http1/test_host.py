@@ -15,9 +15,9 @@ from tests.http1.fast_transport import HELLO, fast, fetch, run, serving
 from tests.net.test_http import closed_port, watched_connections
 
 from stacpull.hosts import host_of
-from stacpull.http1.host import plain_host
-from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressInfo, AddressPolicy
+from stacpull.http1.host import is_plain, plain_host, request_tail, split_url
+from stacpull.models import FailureKind
+from stacpull.net.addresses import AddressInfo
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: 
     assert host is not None
     assert (host.scheme, host.hostname, host.port) == key
     assert host.name == name == host_of(f"{origin}/x")
-    assert host.authority == host.default_fields["host"] == authority
+    assert host.default_fields["host"] == authority
     assert host.is_tls is (host.scheme == "https")
 
 
@@ -52,15 +52,6 @@ def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: 
 )  # fmt: skip
 def test_invalid_origins_are_left_to_the_general_path(origin: str) -> None:
     assert plain_host(origin) is None
-
-
-@given(st.text(max_size=30))
-def test_any_text_is_a_plain_origin_or_none(text: str) -> None:
-    host = plain_host(f"http://{text}")
-    if host is not None:
-        assert host.hostname
-        assert host.hostname.isascii()
-        assert 0 < host.port < 65536
 
 
 def info(address: str, port: int) -> AddressInfo:
@@ -144,19 +135,13 @@ def test_a_refused_address_is_skipped(refused: str) -> None:
     assert len(tried) == 1
 
 
-def test_no_refused_address_is_tried() -> None:
-    policy = AddressPolicy(allow_private=False)
-    (failure,), tried, _ = reached([info("10.0.0.1", 80), info("fe80::1", 80)], policy=policy)
-    assert isinstance(failure, Failure)
-    assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
-
-
 def test_tasks_waiting_for_a_lookup_share_its_failure() -> None:
     async def main() -> tuple[list[Any], int, Any, int]:
         names = Names([])
         http = fast()
         failures = await asyncio.gather(*(fetch(http, "http://name.example/") for _ in range(20)))
         lookups = names.lookups
+        await asyncio.sleep(1.1)
         later = await fetch(http, "http://name.example/")
         await http.close()
         return failures, lookups, later, names.lookups
@@ -165,24 +150,6 @@ def test_tasks_waiting_for_a_lookup_share_its_failure() -> None:
     message = "The name name.example could not be looked up."
     assert [(one.kind, one.message) for one in [*failures, later]] == [(FailureKind.NETWORK, message)] * 21
     assert (lookups, lookups_later) == (1, 2)
-
-
-def test_lookups_are_cached() -> None:
-    _, _, lookups = reached([], times=5)
-    assert lookups == 1
-
-
-def test_many_tasks_share_one_lookup() -> None:
-    async def main() -> tuple[list[Any], int]:
-        async with serving(answer) as origin:
-            port = int(origin.rpartition(":")[2])
-            names = Names([info("127.0.0.1", port)])
-            http = fast()
-            answers = await asyncio.gather(*(fetch(http, f"http://name.example:{port}/") for _ in range(20)))
-            await http.close()
-            return answers, names.lookups
-
-    assert run(main()) == ([b"hello"] * 20, 1)
 
 
 def test_each_new_connection_begins_with_another_address() -> None:
@@ -200,27 +167,54 @@ def test_each_new_connection_begins_with_another_address() -> None:
     assert run(main()) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] * 2
 
 
-def test_an_unknown_name_is_a_network_failure() -> None:
-    async def main() -> bytes | Failure:
-        Names([])
-        http = fast()
-        failure = await fetch(http, "http://name.example/")
-        await http.close()
-        return failure
+@pytest.mark.parametrize(
+    ("url", "origin", "target"),
+    [
+        ("http://h/a/b?c=d", "http://h", "/a/b?c=d"),
+        ("http://h/a%2Fb?x=%2f&y=a+b", "http://h", "/a%2Fb?x=%2f&y=a+b"),
+        ("http://h", "http://h", "/"),
+        ("http://h:80/", "http://h:80", "/"),
+        ("http://h?a=/b", "http://h", "/?a=/b"),
+        ("http://h/a?b=c/d?e", "http://h", "/a?b=c/d?e"),
+        ("http://h/a#b/c?d", "http://h", "/a"),
+        ("http://h#b", "http://h", "/"),
+        ("http://h/a b/é", "http://h", "/a%20b/%C3%A9"),
+        ("http://h/x\r\nEvil: 1", "http://h", "/x%0D%0AEvil:%201"),
+        ("https://[::1]:8/x", "https://[::1]:8", "/x"),
+        ("http:///x", "http://", "/x"),
+        ("nonsense", "nonsense", "/"),
+    ],
+)
+def test_a_url_is_split_into_origin_and_target(url: str, origin: str, target: str) -> None:
+    assert split_url(url) == (origin, target)
 
-    failure = run(main())
-    assert isinstance(failure, Failure)
-    assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, True)
-    assert "looked up" in failure.message
+
+@given(st.text(max_size=60))
+def test_a_target_is_always_valid_in_a_request_line(text: str) -> None:
+    origin, target = split_url(f"http://h/{text}")
+    assert origin == "http://h"
+    assert target.startswith("/")
+    assert target.isascii()
+    assert target.isprintable()
+    assert " " not in target
 
 
-def test_an_overlong_label_is_a_network_failure() -> None:
-    async def main() -> bytes | Failure:
-        http = fast()
-        failure = await fetch(http, f"http://{'a' * 70}.example/")
-        await http.close()
-        return failure
+@pytest.mark.parametrize(
+    ("headers", "plain"),
+    [
+        ({}, True),
+        ({"Range": "bytes=0-"}, True),
+        ({"Connection": "close"}, False),
+        ({"transfer-encoding": "chunked"}, False),
+        ({"X": "a\nb"}, False),
+        ({"X\r\nY": "a"}, False),
+        ({"X": "a\0"}, False),
+    ],
+)
+def test_plain_requests_are_recognised(headers: dict[str, str], plain: bool) -> None:
+    assert is_plain(headers) is plain
 
-    failure = run(main())
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.NETWORK
+
+def test_fields_of_a_request_replace_our_own() -> None:
+    tail = request_tail({"HOST": "b", "Range": "bytes=1-"}, {"host": "a", "accept": "*/*"})
+    assert tail == b"accept: */*\r\nHOST: b\r\nRange: bytes=1-\r\n\r\n"

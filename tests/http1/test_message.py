@@ -44,12 +44,6 @@ def test_responses_split_in_two_parse_equally(raw: bytes) -> None:
             assert seen == whole, at
 
 
-@pytest.mark.parametrize("raw", SHORT, ids=lambda raw: repr(raw[:40]))
-def test_responses_received_byte_by_byte_parse_equally(raw: bytes) -> None:
-    seen, whole = received([raw[at : at + 1] for at in range(len(raw))]), received([raw])
-    assert seen == whole or whole[3] is FailureKind.OVERLONG
-
-
 @given(st.lists(st.integers(1, 2_000_100), max_size=6))
 def test_a_long_body_however_it_is_split(cuts: list[int]) -> None:
     raw = OK + b"Content-Length: 2000000\r\n\r\n" + bytes(range(250)) * 8000
@@ -139,11 +133,3 @@ def test_a_short_body_is_announced_when_complete() -> None:
     assert not message.is_answered
     message.feed(b"o")
     assert message.is_answered
-
-
-def test_a_body_of_unknown_length_wakes_the_reader_as_requested() -> None:
-    message = ParsedMessage("h")
-    message.feed(OK + b"\r\nhello")
-    assert message.is_answered
-    assert message.has_enough(5)
-    assert not message.has_enough(6)

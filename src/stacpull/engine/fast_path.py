@@ -24,8 +24,7 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.engine.shared_downloads import Download, SharedDownloads
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import FastConnection
-from stacpull.http1.host import FastHost
-from stacpull.http1.requests import is_plain, request_tail, split_url
+from stacpull.http1.host import FastHost, is_plain, request_tail, split_url
 from stacpull.http1.response import FailedResponse, StreamedResponse
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job

@@ -3,11 +3,10 @@
 Callbacks of a connection read each response, and its user sends the next request. For the fast path
 (`engine.fast_path`), everything unusual is handed over with the response so far: nothing is requested twice.
 
-    host.py           one host: its addresses and its idle connections
+    host.py           one host: its addresses and its idle connections; the bytes of a request
     connection.py     a connection
     message.py        the parser for responses
     blocks.py         memory into which long bodies are received
     response.py       responses that a task reads
     web_transport.py  opens connections, and closes idle and stalled ones; requests documents and ranges
-    requests.py       the bytes of a request
 """

@@ -49,12 +49,9 @@ class BlockPool:
 
 
 class BlockReceiver(asyncio.BufferedProtocol):
-    """The protocol of a connection while a long body is received into blocks.
+    """The protocol of a connection while a long body is received into blocks of `pool`.
 
-    Args:
-        pool: Where blocks come from.
-        receive: Called with each piece.
-        lost: Called when the connection is closed.
+    `receive` is called with each piece, and `lost` when the connection is closed.
     """
 
     def __init__(

@@ -8,14 +8,14 @@
     too much held ▼     │ take
                   PAUSED
 
-`_State` describes the states. A connection whose response does not end well is closed in any of them.
+A connection whose response does not end well is closed in any state. So are those on which bytes arrive
+without a request.
 
 - The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
   have the rest of a long body received into blocks of memory, without a copy (`http1.blocks`). Reading
   is *paused* while more than `_MOST_HELD` bytes wait to be taken.
 - Time is counted in ticks of the owner's timer, and only while the connection waits for the server. So a
   slow writer is not a stall, and does not make a server look slow (`net.bodies`).
-- Any error closes the connection, and so do bytes that arrive without a request.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from stacpull.http1.blocks import BlockReceiver
 from stacpull.http1.message import MAX_BODY_IN_MEMORY, ParsedMessage
 from stacpull.models import Failure
-from stacpull.net import connection_errors
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import too_slow
+from stacpull.net.connection_errors import stalled, too_slow
 from stacpull.net.redirects import REDIRECTS
 
 if TYPE_CHECKING:
@@ -44,12 +43,9 @@ _TAKEN = frozenset({200}) | REDIRECTS
 
 
 class _State(enum.Enum):
-    """What a connection does. The diagram of the module shows the legal transitions."""
-
     NEW = enum.auto()
     """No exchange yet. It does not read, so that early bytes count as the first response."""
     IDLE = enum.auto()
-    """No exchange now. It may be closed."""
     PARSED = enum.auto()
     """It has an exchange, and the parser reads the response."""
     STREAMED = enum.auto()
@@ -59,20 +55,13 @@ class _State(enum.Enum):
 
 
 _NEW, _IDLE, _PARSED, _STREAMED, _PAUSED = _State
-_WITHOUT_RESPONSE = (_NEW, _IDLE)
-_TAKEN_OVER = (_STREAMED, _PAUSED)
 
 
 class FastExchange(Protocol):
     """The user of a connection: the request of an asset or a document."""
 
     def answered(
-        self,
-        connection: FastConnection,
-        is_ok: bool,
-        fields: Mapping[bytes, bytes],
-        body: bytes,
-        /,
+        self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
         ...
@@ -95,19 +84,13 @@ class FastExchange(Protocol):
 
 
 class FastConnection(asyncio.Protocol):
-    """A connection to one host. It carries one exchange at a time.
-
-    Args:
-        owner: The transport that has opened the connection.
-        host: The host that it is connected to.
-    """
+    """A connection to `host`, opened by `owner`. It carries one exchange at a time."""
 
     def __init__(self, owner: WebTransport, host: FastHost) -> None:
         self._owner = owner
         self.host = host
         self.message = ParsedMessage(host.name)
         self.exchange: FastExchange | None = None
-        self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
         self._state = _NEW
@@ -135,6 +118,17 @@ class FastConnection(asyncio.Protocol):
             transport.resume_reading()
         transport.write(request)
 
+    def release(self) -> None:
+        """End an exchange whose response was taken. The connection becomes idle or is closed."""
+        self.exchange = None
+        self._state = _IDLE
+        self._quiet = 0
+        if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
+            self.message.reset()
+            self.host.idle.append(self)
+        else:
+            self.abort()
+
     def abort(self) -> None:
         """Close the connection at once. It sends no more requests."""
         if self.transport is not None:
@@ -149,19 +143,22 @@ class FastConnection(asyncio.Protocol):
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
         """Count one tick of the owner's timer, and close the connection after too many ticks without data."""
-        exchange = self.exchange
-        is_awaited = exchange is not None or (self._waiter is not None and not self._waiter.done())
-        is_idle = self._state in _WITHOUT_RESPONSE
+        is_awaited = self.exchange is not None or (self._waiter is not None and not self._waiter.done())
+        is_idle = self._state is _NEW or self._state is _IDLE
         if is_idle or is_awaited:
             self._quiet += 1
         if is_idle and self._quiet > idle_ticks:
             self.abort()
         elif is_awaited and self._quiet > stall_ticks:
-            self._fail(connection_errors.stalled(self.host.name), exchange)
-        elif is_awaited and self._is_too_slow(seconds):
-            self._fail(too_slow(self.host.name), exchange)
+            self._fail(stalled(self.host.name))
+        elif is_awaited and (self._came or self._pace is not None):  # since the first byte
+            if self._pace is None:
+                self._pace = self._owner.pace()
+            came, self._came = self._came, 0
+            if self._pace.is_too_slow(seconds, came):
+                self._fail(too_slow(self.host.name))
 
-    # Called by the event loop.
+    # Called by the event loop. A bug there would only be logged, so it is passed to the run.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request. Bytes that the server sends before it count as its response."""
@@ -173,22 +170,24 @@ class FastConnection(asyncio.Protocol):
         """Read a response, or a part of it; a view is a piece of the rest of a long body."""
         self._quiet = 0
         self._came += len(data)
-        exchange, message = self.exchange, self.message
-        if self._state in _WITHOUT_RESPONSE or message.is_ended:
+        exchange, message, state = self.exchange, self.message, self._state
+        if state is _IDLE or state is _NEW or message.is_ended:
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         try:
             message.feed(data)
-            if self._state is _PARSED:
+            if state is _PARSED:
                 self._look()
                 return
             if message.failure is not None:
                 self.abort()
             if message.has_enough(self._wanted):
                 self._wake()
-            if message.held > _MOST_HELD and not message.is_short and self._state is _STREAMED:
-                self._pause()
-        except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
+            is_full = message.held > _MOST_HELD and not message.is_short and not message.is_ended
+            if is_full and state is _STREAMED and self.transport is not None:
+                self._state = _PAUSED
+                self.transport.pause_reading()
+        except Exception as error:  # noqa: BLE001 -- see above
             _fail_run(exchange, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -197,40 +196,32 @@ class FastConnection(asyncio.Protocol):
         self._lost = exc
         exchange = self.exchange
         try:
-            if self._state in _TAKEN_OVER:
+            if self._state is _STREAMED or self._state is _PAUSED:
                 self.message.end(exc)
                 self._wake()
             elif exchange is not None:
                 self._conclude(exc)
             self._owner.lost(self)
-        except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
+        except Exception as error:  # noqa: BLE001 -- see above
             _fail_run(exchange, error)
-
-    # Responses that are not plain.
 
     def _look(self) -> None:
         """Take a complete response if it is correct; hand over any other as soon as that is known."""
-        message = self.message
-        exchange = cast("FastExchange", self.exchange)
+        message, exchange = self.message, cast("FastExchange", self.exchange)
         if message.failure is None and message.held <= MAX_BODY_IN_MEMORY:
-            if message.is_gathering and message.status == HTTPStatus.OK:
+            is_ok = message.status == HTTPStatus.OK
+            if message.is_gathering and is_ok:
                 return  # there may be only a few chunks
-            if message.is_ended and message.status in _TAKEN:  # so its end was announced
-                is_ok = message.status == HTTPStatus.OK
-                if exchange.answered(self, is_ok, message.fields, message.body()):
-                    return
-        if message.is_answered:
-            self._stream(exchange)
-
-    def _stream(self, exchange: FastExchange) -> None:
-        """Hand the response over, which has started, failed or was not accepted."""
-        if self.message.failure is not None:
-            self.abort()
-        self._end(_STREAMED)
-        exchange.stream(self)
+            is_complete = message.is_ended and message.status in _TAKEN  # so its end was announced
+            if is_complete and exchange.answered(self, is_ok, message.fields, message.body()):
+                return
+        if message.is_answered:  # it has started, failed or was not accepted
+            if message.failure is not None:
+                self.abort()
+            self._end(_STREAMED)
+            exchange.stream(self)
 
     def _end(self, state: _State) -> None:
-        """End the exchange; the connection is then in `state`."""
         self.exchange = None
         self._state = state
 
@@ -244,42 +235,23 @@ class FastConnection(asyncio.Protocol):
             self.message.end(error)
             self._look()
 
-    def _fail(self, failure: Failure, exchange: FastExchange | None) -> None:
+    def _fail(self, failure: Failure) -> None:
+        exchange = self.exchange
         try:
             self.message.fail(failure)
-            if self._state in _TAKEN_OVER:
+            if exchange is None:
                 self._wake()
             else:
                 self._look()
-        except Exception as error:  # noqa: BLE001 -- a bug, which the loop would only log
+        except Exception as error:  # noqa: BLE001 -- see above
             _fail_run(exchange, error)
-
-    def _is_too_slow(self, seconds: float) -> bool:
-        """Return True, after a tick of the timer, if the response arrives too slowly since its first byte."""
-        if self._pace is None:
-            if not self._came:
-                return False
-            self._pace = self._owner.pace()
-        came, self._came = self._came, 0
-        return self._pace.is_too_slow(seconds, came)
-
-    def release(self) -> None:
-        """End an exchange whose response was taken. The connection becomes idle or is closed."""
-        self.exchange = None
-        self._state = _IDLE
-        self._quiet = 0
-        if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
-            self.message.reset()
-            self.host.idle.append(self)
-        else:
-            self.abort()
 
     # Called by the general path while it reads the response.
 
     def wait_for_bytes(self, count: int) -> asyncio.Future[None]:
         """Return a future that ends on an error, or when about `count` bytes or the whole body arrived."""
         self._wanted = min(count, _MOST_AWAITED)
-        self._waiter = waiter = self._loop.create_future()
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
         return waiter
 
     def receive_blocks(self) -> None:
@@ -310,11 +282,6 @@ class FastConnection(asyncio.Protocol):
         transport.set_protocol(protocol)
         if self._state is not _PAUSED:
             transport.resume_reading()
-
-    def _pause(self) -> None:
-        if self.transport is not None and not self.message.is_ended:
-            self._state = _PAUSED
-            self.transport.pause_reading()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1,6 +1,7 @@
-"""One host: its name, its addresses and its idle connections.
+"""One host (its name, its addresses and its idle connections), and the bytes of requests to it.
 
-Unusual hosts (IDNA, userinfo, short IPv4 forms, zones) are left to aiohttp.
+aiohttp sends all requests but GETs, those to unusual hosts (IDNA, userinfo, short IPv4 forms, zones), and
+those with fields that control the connection or contain line breaks.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import asyncio
 import ipaddress
 import re
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stacpull.hosts import HIGHEST_PORT, default_port
 from stacpull.net.addresses import AddressInfo
 from stacpull.net.transport import USER_AGENT
+from stacpull.urls import wire_url
 
 if TYPE_CHECKING:
     from stacpull.http1.connection import FastConnection
@@ -21,21 +24,22 @@ if TYPE_CHECKING:
 _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
-_REMEMBERED = 10.0
-"""Seconds until the addresses of a host are looked up again."""
+_REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
+"""Seconds until the addresses of a host are looked up again, also after a failure: many may wait for it."""
+_STEERING = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 
 
 class FastHost:
     """A host, its addresses and its idle connections.
 
-    Args:
-        scheme: http or https.
-        hostname: Its name or address, an IPv6 address without brackets.
-        port: Its port.
-        name: Host and port as written in the URL, for messages.
+    `hostname` is its name or address, an IPv6 address without brackets; `name` is host and port as written in
+    the URL, for messages.
     """
 
     def __init__(self, scheme: str, hostname: str, port: int, name: str) -> None:
+        self.is_tls = scheme == "https"
         self.scheme = scheme
         self.hostname = hostname
         self.port = port
@@ -44,40 +48,26 @@ class FastHost:
         """The most recently used one is the last."""
         self.failed: set[AddressInfo] = set()
         """The addresses at which the last attempt failed."""
-        self._addresses: list[AddressInfo] = []
-        self._looked_up_until = 0.0
+        self._found: list[AddressInfo] | OSError = []
+        self._found_until = 0.0
         self._lookup = asyncio.Lock()
-        """Held during a lookup: there is one at a time."""
-        self._error: OSError | None = None
-        """The error of the last failed lookup, at `_failed_at`."""
-        self._failed_at = 0.0
         self._turn = -1
+        host = f"[{hostname}]" if ":" in hostname else hostname
+        self.default_fields = {
+            "host": host if port == default_port(scheme) else f"{host}:{port}",  # RFC 9110, 7.2
+            "user-agent": USER_AGENT,
+            "accept": "*/*",
+            "accept-encoding": "identity",
+        }
+        """The header fields of every request to it that does not set them itself."""
 
     def __repr__(self) -> str:
         return f"<FastHost {self.name}, {len(self.idle)} idle>"
 
     @property
-    def is_tls(self) -> bool:
-        """True for https."""
-        return self.scheme == "https"
-
-    @property
     def is_needed(self) -> bool:
         """True if it has an idle connection, or a lookup that others wait for."""
         return bool(self.idle) or self._lookup.locked()
-
-    @property
-    def authority(self) -> str:
-        """The Host field: without the port if it is the scheme's own (RFC 9110, 7.2)."""
-        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
-        return host if self.port == default_port(self.scheme) else f"{host}:{self.port}"
-
-    @property
-    def default_fields(self) -> dict[str, str]:
-        """The header fields of every request to it that does not set them itself."""
-        return {
-            "host": self.authority, "user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"
-        }  # fmt: skip
 
     def pop(self) -> FastConnection | None:
         """Return an idle connection that is not known to be closed, or None."""
@@ -90,31 +80,29 @@ class FastHost:
         return None
 
     async def addresses(self) -> list[AddressInfo]:
-        """Return its addresses in the order to try them, each time starting with another one.
+        """Return its addresses in the order to try them: each time another one of the first family first.
 
         Raises:
-            OSError: The lookup failed. All callers that waited for it get this error.
+            OSError: The lookup failed.
         """
         loop = asyncio.get_running_loop()
-        since = loop.time()
         async with self._lookup:
-            if self._error is not None and self._failed_at >= since:
-                raise type(self._error)(*self._error.args)
-            if loop.time() >= self._looked_up_until:
+            if loop.time() >= self._found_until:
+                seconds = _REMEMBERED
                 try:
                     found = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
+                    self._found = list(found)
                 except OSError as error:
-                    self._error, self._failed_at = error, loop.time()
-                    raise
-                self._addresses = list(found)
-                self._looked_up_until = loop.time() + _REMEMBERED
-        good = [info for info in self._addresses if info not in self.failed]
-        bad = [info for info in self._addresses if info in self.failed]
+                    self._found, seconds = error, _FAILURE_REMEMBERED
+                self._found_until = loop.time() + seconds
+        if isinstance(self._found, OSError):
+            raise type(self._found)(*self._found.args)
+        good = [info for info in self._found if info not in self.failed]
         alike = [info for info in good if info[0] == good[0][0]]
         others = [info for info in good if info[0] != good[0][0]]
         self._turn += 1
         start = self._turn % len(alike) if alike else 0
-        return [*alike[start:], *alike[:start], *others, *bad]
+        return [*alike[start:], *alike[:start], *others, *(one for one in self._found if one in self.failed)]
 
 
 def plain_host(origin: str) -> FastHost | None:
@@ -125,17 +113,46 @@ def plain_host(origin: str) -> FastHost | None:
         return None
     scheme, hostname = match["scheme"], match["host"].strip("[]")
     port = int(match["port"] or default_port(scheme) or 0)
-    if not 0 < port <= HIGHEST_PORT or not _is_plain(hostname):
+    if not 0 < port <= HIGHEST_PORT:
         return None
+    if ":" in hostname or hostname.replace(".", "").isdigit():
+        try:
+            ipaddress.ip_address(hostname)
+        except ValueError:  # a short form (`inet_aton`)
+            return None
     return FastHost(scheme, hostname, port, origin.partition("://")[2])
 
 
-def _is_plain(hostname: str) -> bool:
-    """Return True for names and full addresses, False for short forms of addresses (`inet_aton`)."""
-    if ":" not in hostname and not hostname.replace(".", "").isdigit():
+def split_url(url: str) -> tuple[str, str]:
+    """Split `url` into origin (`http://host:port`) and request target.
+
+    Characters that are invalid in a request line are percent-encoded, and the fragment is removed. Nothing
+    else is changed.
+    """
+    url = wire_url(url).partition("#")[0]
+    start = url.find("://") + 3
+    slash = url.find("/", start)
+    question = url.find("?", start, slash if slash >= 0 else len(url))
+    if question >= 0:
+        return url[:question], "/" + url[question:]
+    return (url, "/") if slash < 0 else (url[:slash], url[slash:])
+
+
+def is_plain(headers: Mapping[str, str]) -> bool:
+    """Return True if these fields can be sent by this package."""
+    if not headers:
         return True
-    try:
-        ipaddress.ip_address(hostname)
-    except ValueError:
-        return False
-    return True
+    text = "".join((*headers, *headers.values()))
+    breaks_out = "\r" in text or "\n" in text or "\0" in text
+    return not breaks_out and _STEERING.isdisjoint(map(str.lower, headers))
+
+
+def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
+    """Return the part of a request after the request line: the fields and the empty line.
+
+    The fields in `headers` replace `defaults` with the same name (in lower case).
+    """
+    given = {name.lower() for name in headers}
+    fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"{lines}\r\n".encode("utf-8", "surrogateescape")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from stacpull.http1.connection import FastConnection
-from stacpull.http1.requests import request_tail
+from stacpull.http1.host import request_tail
 from stacpull.net.bodies import coding_to_undo, decoded_body, regrouped
 from stacpull.net.connection_errors import closed
 from stacpull.net.fields import HeaderFields
@@ -43,12 +44,9 @@ class FailedResponse:
 class StreamedResponse:
     """A response whose body is read from a connection, released when the context ends.
 
-    Args:
-        connection: It has read the head of the response, or has failed.
-        url: The URL of the response.
-        decode: True to decode a known content coding.
-        in_blocks: True to receive a long body into blocks of memory (`http1.blocks`): `chunks` then yields
-            views of them, which serve as bytes where they are written, hashed, cut or joined.
+    The connection has read the head of the response, or has failed. With `decode`, a known content coding is
+    decoded. With `in_blocks`, a long body is received into blocks of memory (`http1.blocks`): `chunks` then
+    yields views of them, which serve as bytes where they are written, hashed, cut or joined.
     """
 
     def __init__(
@@ -61,9 +59,12 @@ class StreamedResponse:
         self._coding = coding_to_undo(self.headers) if decode else None
         self._in_blocks = in_blocks
 
+    def __repr__(self) -> str:
+        return f"<StreamedResponse {self.status} of {self._connection.message.name}>"
+
     async def __aenter__(self) -> Self:
         message = self._connection.message
-        if not message.status and message.failure is not None:
+        if message.failure is not None and not message.status:
             self._connection.end_exchange()
             raise TransferError(message.failure)
         return self
@@ -112,46 +113,35 @@ class StreamedResponse:
             raise TransferError(message.failure)
 
 
-class DocumentExchange:
-    """A GET on a connection: a context manager that yields the response."""
+def _joined(pieces: list[bytes | memoryview]) -> bytes:
+    """Return pieces as one, which is not copied if it is alone."""
+    return cast("bytes", pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    def __init__(self, web: WebTransport, host: FastHost, request: Request, target: str) -> None:
-        self._web = web
+
+@asynccontextmanager
+async def get(web: WebTransport, host: FastHost, request: Request, target: str) -> AsyncIterator[Response]:
+    """Send a GET, which a task waits for."""
+    coding = {"accept-encoding": "gzip"} if request.decode else {}
+    tail = request_tail(request.headers, host.default_fields | coding)
+    sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
+    connection = host.pop()
+    if connection is None or not await _Awaited(host).is_answered(connection, sent):
+        connection = await web.connect(host)
+        await _Awaited(host).is_answered(connection, sent)
+    decode = request.decode
+    async with StreamedResponse(connection, request.url, decode=decode, in_blocks=not decode) as response:
+        yield response
+
+
+class _Awaited:
+    """An exchange whose response is streamed to a task (`connection.FastExchange`)."""
+
+    def __init__(self, host: FastHost) -> None:
         self._host = host
-        self._request = request
-        self._target = target
-        self._answer: asyncio.Future[FastConnection | None]
-        self._response: StreamedResponse
+        self._answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def __aenter__(self) -> Response:
-        connection = await self._sent()
-        url = self._request.url
-        decode = self._request.decode
-        self._response = StreamedResponse(connection, url, decode=decode, in_blocks=not decode)
-        return await self._response.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._response.__aexit__(kind, error, trace)
-
-    async def _sent(self) -> FastConnection:
-        """Send the request, and return the connection, whose response has started or failed."""
-        coding = {"accept-encoding": "gzip"} if self._request.decode else {}
-        tail = request_tail(self._request.headers, self._host.default_fields | coding)
-        request = b"GET %b HTTP/1.1\r\n%b" % (self._target.encode("ascii"), tail)
-        connection = self._host.pop()
-        if connection is not None and (answered := await self._response_on(connection, request)) is not None:
-            return answered
-        connection = await self._web.connect(self._host)
-        answered = await self._response_on(connection, request)
-        if answered is None:
-            raise RuntimeError("a new connection was used before")
-        return answered
-
-    async def _response_on(self, connection: FastConnection, request: bytes) -> FastConnection | None:
-        """Send the request on `connection`; return None if the server had closed it."""
-        self._answer = asyncio.get_running_loop().create_future()
+    async def is_answered(self, connection: FastConnection, request: bytes) -> bool:
+        """Send the request; return False if the server had closed the connection."""
         connection.begin(self, request)
         try:
             return await self._answer
@@ -159,47 +149,24 @@ class DocumentExchange:
             connection.close()
             raise
 
-    # Called by the connection.
-
     def answered(
-        self,
-        _connection: FastConnection,
-        _is_ok: bool,
-        _fields: Mapping[bytes, bytes],
-        _body: bytes,
-        /,
+        self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
     ) -> bool:
-        """Return False, so that every response is streamed."""
         return False
 
     def stream(self, connection: FastConnection, /) -> None:
-        """Take the connection with a response."""
         if self._answer.done():
             connection.abort()
         else:
-            self._answer.set_result(connection)
+            self._answer.set_result(True)
 
     def send_again(self) -> None:
-        """Send the request on a new connection."""
-        self._end(None)
+        if not self._answer.done():
+            self._answer.set_result(False)
 
     def abandon(self) -> None:
-        """Handle the end of the run."""
-        self._end(TransferError(closed(self._host.name, None)))
+        self.fail_run(TransferError(closed(self._host.name, None)))
 
     def fail_run(self, error: Exception, /) -> None:
-        """Raise the error of a bug where the response is awaited."""
-        self._end(error)
-
-    def _end(self, error: Exception | None) -> None:
-        if self._answer.done():
-            return
-        if error is None:
-            self._answer.set_result(None)
-        else:
+        if not self._answer.done():
             self._answer.set_exception(error)
-
-
-def _joined(pieces: list[bytes | memoryview]) -> bytes:
-    """Return pieces as one, which is not copied if it is alone."""
-    return cast("bytes", pieces[0]) if len(pieces) == 1 else b"".join(pieces)

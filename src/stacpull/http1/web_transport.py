@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING
 from stacpull.hosts import forget_hosts
 from stacpull.http1.blocks import BlockPool
 from stacpull.http1.connection import FastConnection
-from stacpull.http1.host import FastHost, plain_host
-from stacpull.http1.requests import is_plain, split_url
-from stacpull.http1.response import DocumentExchange
+from stacpull.http1.host import FastHost, is_plain, plain_host, split_url
+from stacpull.http1.response import get
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import no_connection
@@ -44,9 +43,7 @@ _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for m
 class WebTransport:
     """A `stacpull.net.transport.Transport` for http and https; made and used in one event loop.
 
-    Args:
-        settings: The settings. A stalled exchange fails at most a second after `stall_timeout`. The fast path
-            does not connect to hosts with a proxy.
+    A stalled exchange fails at most a second after `stall_timeout`.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -77,8 +74,12 @@ class WebTransport:
             head, target = split_url(request.url)
             host = self.host(head)
             if host is not None:
-                return DocumentExchange(self, host, request, target)
-        return self.general().open(request)
+                return get(self, host, request, target)
+        if self._general is None:
+            from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
+
+            self._general = HttpTransport(self._settings)
+        return self._general.open(request)
 
     async def close(self) -> None:
         """Close all connections and wait until they are closed."""
@@ -93,21 +94,12 @@ class WebTransport:
         if self._general is not None:
             await self._general.close()
 
-    def general(self) -> HttpTransport:
-        """Return the transport over aiohttp."""
-        if self._general is None:
-            from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
-
-            self._general = HttpTransport(self._settings)
-        return self._general
-
     # Connections, also for the fast path.
 
     def host(self, origin: str) -> FastHost | None:
         """Return the host of the URLs that start with `origin` (`http://host:port`).
 
-        Returns:
-            None if this package cannot connect to it: its name has an unusual form, or it has a proxy.
+        None if this package cannot connect to it: its name has an unusual form, or it has a proxy.
         """
         origin = origin.lower()
         host = self._hosts.get(origin)
@@ -162,8 +154,8 @@ class WebTransport:
     async def _connect_to(self, info: AddressInfo, host: FastHost) -> FastConnection:
         """Connect to one address.
 
-        The loop gets the address, not a socket. uvloop takes over a socket only after `connection_made`, and
-        if the connection is closed by then, it closes the same descriptor twice.
+        The loop gets the address, not a socket: uvloop takes over a socket only after `connection_made`, and
+        would close the descriptor twice if the connection is closed by then.
         """
         address, port = str(info[4][0]), int(info[4][1])
         tls, server_name = (self._tls, host.hostname) if host.is_tls else (None, None)
@@ -198,7 +190,7 @@ class WebTransport:
         if self._emptied is not None:
             connection.abort()
         elif self._timer is None:
-            self._start_timer()
+            self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
     def lost(self, connection: FastConnection) -> None:
         """Remove a closed connection."""
@@ -212,13 +204,10 @@ class WebTransport:
         """Return a new `Pace` for a response."""
         return Pace(self._settings.min_rate, self._settings.stall_timeout)
 
-    def _start_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
-
     def _on_tick(self) -> None:
         """Check all connections. The timer ends with the last one."""
         self._timer = None
         for connection in list(self.connections):
             connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
         if self.connections:
-            self._start_timer()
+            self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
