@@ -45,7 +45,7 @@ def update_items_parquet(
     documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
-    if known is not None and meta.items_parquet_state(db) == state:
+    if known is not None and meta.get(db, meta.ITEMS_PARQUET_STATE) == state:
         found = store.state_of(ITEMS_PARQUET)
         if found.obstacle is None and found.digest == known:
             return ()
@@ -73,7 +73,7 @@ def update_items_parquet(
     if found.digest is None:
         raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")
     publisher.place_file(ITEMS_PARQUET, _PART, found.digest)
-    meta.set_items_parquet_state(db, state)
+    meta.put(db, meta.ITEMS_PARQUET_STATE, state)
     return notes
 
 

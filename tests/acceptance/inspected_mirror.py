@@ -22,15 +22,13 @@ from typing import NamedTuple
 from tests.acceptance.command import STORE_SECONDS, wait_until
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
-from stacpull.ledger.paths import UNOWNED, asset_directory_of
-from stacpull.models import path_in_dest
+from stacpull.ledger.paths import ASSET_PATH
 from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
 _ROWS = f"""
-SELECT a.state, {asset_directory_of()}, a.name, a.key, a.sha256, a.generation FROM assets a
-WHERE a.state IN (1, 2)
+SELECT a.state, {ASSET_PATH}, a.sha256, a.generation FROM assets a WHERE a.state IN (1, 2)
 """  # noqa: S608 -- constants
 
 
@@ -87,10 +85,7 @@ def known_files(dest: Path) -> KnownFiles:
                 shutil.copyfile(own / name, Path(copies, name))
         with closing(sqlite3.connect(Path(copies, "ledger.sqlite"))) as db:
             try:
-                rows = [
-                    (state, path_in_dest(directory, name.removeprefix(UNOWNED)), sha, number)
-                    for state, directory, name, key, sha, number in db.execute(_ROWS)
-                ]
+                rows = db.execute(_ROWS).fetchall()
             except sqlite3.DatabaseError:  # killed before its tables were made, or damaged on purpose
                 return KnownFiles()
     return KnownFiles(

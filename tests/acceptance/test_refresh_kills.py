@@ -19,7 +19,7 @@ import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
-from stacpull.ledger.paths import UNOWNED, asset_directory_of
+from stacpull.ledger.paths import ASSET_PATH
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))
@@ -34,10 +34,10 @@ def recorded(dest: Path) -> dict[str, str | None]:
     """SHA-256 by path of the files that are done in the ledger."""
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
         rows = db.execute(
-            f"SELECT {asset_directory_of()}, a.name, a.key, hex(a.sha256) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
+            f"SELECT {ASSET_PATH}, hex(a.sha256) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
             (DONE,),
         ).fetchall()
-    return {f"{path}/{name.removeprefix(UNOWNED)}": sha256.lower() for path, name, key, sha256 in rows}
+    return {path: sha256.lower() for path, sha256 in rows}
 
 
 def content(dest: Path) -> dict[str, bytes]:

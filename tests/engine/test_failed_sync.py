@@ -39,7 +39,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     bench.publisher.add_recovered([second])
     with pytest.raises(DestinationError):
         bench.publisher.publish_all()
-    assert meta.had_sync_error(bench.db) == recorded
+    assert bool(meta.get(bench.db, meta.SYNC_ERROR)) == recorded
     bench.close()
 
 
@@ -72,7 +72,7 @@ def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> 
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     bench.take_up()
-    assert not meta.had_sync_error(bench.db)
+    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
     bench.publisher.add_recovered([bench.arrive(job, b"new") for job in bench.pending()])
     bench.publisher.publish_all()
     assert set(bench.states().values()) == {outcomes.STATE_DONE}
@@ -89,14 +89,18 @@ def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
 ) -> None:
     """The disk that failed holds the ledger too; what can still be done is to take the mark of trust away."""
 
-    def fails(*_: object) -> None:
-        raise DestinationError("The ledger cannot be written.")
+    put = meta.put
+
+    def fails(db: Connection, key: str, value: str | None) -> None:
+        if key == meta.SYNC_ERROR and value is not None:
+            raise DestinationError("The ledger cannot be written.")
+        put(db, key, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(meta, "set_sync_error", fails)
+        patch.setattr(meta, "put", fails)
         left_by_a_failed_sync(tmp_path, recorded=False)
     bench = Bench(tmp_path)
-    assert not meta.had_sync_error(bench.db)
+    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
     left = recovery.recover(bench.db, bench.destination, checksum=checksum)
     assert (list(left.complete), list(left.in_place)) == ([], [])
     assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
@@ -182,5 +186,5 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
         asyncio.run(broken_off())
     assert (tmp_path / ".stacpull/boot").exists() is is_believed
     bench = Bench(tmp_path)
-    assert meta.had_sync_error(bench.db) is not is_believed
+    assert bool(meta.get(bench.db, meta.SYNC_ERROR)) is not is_believed
     bench.close()

@@ -111,7 +111,7 @@ def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
     steps.clear()
     bench.publisher._sync_all(())
     assert sum(int(step.split()[3]) for step in steps) == synced
-    assert not meta.had_sync_error(bench.db)
+    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
     bench.close()
     bench = Bench(tmp_path)
     left = recovery.recover(bench.db, bench.destination, checksum="sha256")

@@ -202,7 +202,7 @@ def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) ->
         with pytest.raises(DestinationError, match="failed to store"):
             bench.publisher.publish()
     assert sync.calls == 2  # the second was not tried again
-    assert meta.had_sync_error(bench.db)
+    assert bool(meta.get(bench.db, meta.SYNC_ERROR))
     assert bench.states() == {"a": 1, "b": 1, "c": 0}
     bench.arrive(jobs["c"], BODIES["c"])
     bench.close()
@@ -210,7 +210,7 @@ def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) ->
     bench.take_up()
     assert "c" in {job.key for job in bench.pending()}
     assert set(tree(tmp_path)) <= {"c/i/a.tif", "c/i/b.tif"}
-    assert not meta.had_sync_error(bench.db)  # what is there now is in order
+    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))  # what is there now is in order
     assert parts(tmp_path) == []
     bench.close()
 
@@ -516,7 +516,7 @@ def test_a_file_that_was_adopted_is_never_removed(
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
-        meta.set_sync_error(bench.db, "it failed")
+        meta.put(bench.db, meta.SYNC_ERROR, "it failed")
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"

@@ -257,6 +257,6 @@ def test_forgotten_items_leave_no_pending_checks(tmp_path: Path) -> None:
         runs.end(db, 1, "complete", None, NOW)
         run, planner = started(db)
         commit(planner, item("i", updated="2"))
-        assert db.execute("SELECT count(*) FROM unchecked").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM assets WHERE unchecked").fetchone() == (1,)
         pruning.forget(db, run.id, [1])
-        assert db.execute("SELECT count(*) FROM unchecked").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM assets WHERE unchecked").fetchone() == (0,)

@@ -10,21 +10,23 @@ from stacpull.ledger.known_assets import (
     KnownAsset,
     Replanned,
     encoded_checksum,
+    encoded_clip,
     replan,
     version_to_confirm,
 )
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING, STATE_RESERVED
-from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.models import Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
 
 _HREF = "https://h.example/a"
 _OLD, _NEW = Checksum("sha256", b"o" * 32), Checksum("sha256", b"n" * 32)
 _MD5 = Checksum("md5", b"m" * 16)
 _PART = b"c" * 32
-_DONE = KnownAsset(1, STATE_DONE, 3, 1, None, "n", 5, _OLD.digest, '"e"', href_hash(_HREF), None)
+_DONE = KnownAsset(1, 1, "k", STATE_DONE, 3, 1, None, "n", _OLD.digest, '"e"', href_hash(_HREF), None, size=5)
 _OPEN = _DONE._replace(state=STATE_PENDING, sha256=None, previous_digest=b"p" * 32)
 _FAILED = _OPEN._replace(state=STATE_FAILED)
-_CLIPPED = _DONE._replace(sha256=_PART, area=7, source_size=9, stated=encoded_checksum(_OLD))
+_CLIP, _OUTSIDE = encoded_clip(Clip(7, 9, {})), encoded_clip((7, 0, None))
+_CLIPPED = _DONE._replace(sha256=_PART, clip=_CLIP, stated=encoded_checksum(_OLD))
 _UNSTATED = _CLIPPED._replace(stated=None)
 _FETCHED = Replanned(STATE_PENDING, 4, None, _OLD.digest, has_changed=True)
 _ASKED = Replanned(STATE_PENDING, 4, '"e"', _OLD.digest)
@@ -52,8 +54,8 @@ def _replanned(
         (_DONE, {"is_lost": True, "size": 6}, Replanned(STATE_PENDING, has_changed=True)),
         (_DONE, {"size": 6}, _FETCHED),
         (_DONE, {"checksum": _NEW}, _FETCHED),
-        (_DONE._replace(area=7, source_size=9), {"area": 8}, _FETCHED),
-        (_DONE._replace(area=7, source_size=9), {"area": None}, _FETCHED),
+        (_DONE._replace(clip=_CLIP), {"area": 8}, _FETCHED),
+        (_DONE._replace(clip=_CLIP), {"area": None}, _FETCHED),
         (_CLIPPED, {"area": 7, "size": 5}, _FETCHED._replace(previous_digest=_PART)),
         (_CLIPPED, {"area": 7, "checksum": _NEW}, _FETCHED._replace(previous_digest=_PART)),
         (_UNSTATED, {"area": 7, "checksum": _NEW}, _ASKED._replace(previous_digest=_PART)),
@@ -69,8 +71,8 @@ def _replanned(
         (_DONE, {"area": 8}, _STAYS),
         (_CLIPPED, {"area": 7, "size": 9, "checksum": _OLD, "may_have_changed": True}, _STAYS),
         (_FAILED, {"may_have_changed": True}, Replanned(STATE_FAILED)),
-        (_FAILED._replace(area=7, source_size=0), {"area": 7}, Replanned(STATE_FAILED)),
-        (_FAILED._replace(area=7, source_size=0), {"area": 8}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
+        (_FAILED._replace(clip=_OUTSIDE), {"area": 7}, Replanned(STATE_FAILED)),
+        (_FAILED._replace(clip=_OUTSIDE), {"area": 8}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
         (_OPEN._replace(state=STATE_MISSING), {"size": 6}, Replanned(STATE_MISSING)),
         (_FAILED, {"item_updated": True}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),
         (_OPEN._replace(state=STATE_RESERVED), {}, Replanned(STATE_PENDING, 3, None, b"p" * 32)),

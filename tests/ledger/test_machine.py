@@ -32,7 +32,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, outcomes, pruning, runs, views
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
-from stacpull.ledger.paths import UNOWNED, asset_directory_of
+from stacpull.ledger.paths import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
 from stacpull.ledger.pruning import forget_unwanted
 from stacpull.models import Arrival, Asset
@@ -109,8 +109,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
-            f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, i.name, a.key, a.state "  # noqa: S608 - a constant
-            "FROM assets a JOIN items i ON i.id = a.item ORDER BY a.id"
+            f"SELECT a.id, a.item, a.generation, rtrim({ASSET_DIRECTORY}, '/'), "  # noqa: S608 - a constant
+            "coalesce(a.name, nullif(o.name, '{filename}')), i.name, a.key, a.state FROM assets a "
+            "JOIN items i ON i.id = a.item LEFT JOIN open_assets o ON o.asset = a.id ORDER BY a.id"
         )
         return [row[:-1] for row in rows if min(row[-1], FAILED) in states]
 
@@ -362,8 +363,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_left_out_is_known(self) -> None:
         rows = self.db.execute(
-            "SELECT i.name, a.key FROM unchecked u LEFT JOIN assets a ON a.id = u.asset "
-            "LEFT JOIN items i ON i.id = a.item"
+            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.unchecked"
         )
         assert set(rows) == self.unchecked
 
@@ -421,10 +421,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def no_two_assets_own_one_name(self) -> None:
         rows = self.db.execute(
-            f"SELECT {asset_directory_of()}, a.name, a.key FROM assets a "  # noqa: S608 - a constant
-            "WHERE a.name IS NOT NULL AND substr(a.name, 1, 1) <> char(3)"
+            f"SELECT {ASSET_PATH} FROM assets a WHERE a.name IS NOT NULL"  # noqa: S608 - a constant
         )
-        paths = [fold(f"{path}/{kept.removeprefix(UNOWNED)}") for path, kept, key in rows]
+        paths = [fold(path) for (path,) in rows]
         assert len(paths) == len(set(paths))
         owned = {path_hash(path) for path in paths}
         assert {row[0] for row in self.db.execute("SELECT hash FROM paths")} == owned
@@ -435,7 +434,8 @@ class LedgerMachine(RuleBasedStateMachine):
             "SELECT count(*) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE "
             "(a.state = 2 AND (o.asset IS NOT NULL OR a.size IS NULL OR a.sha256 IS NULL "
             "OR a.name IS NULL)) OR (a.state <> 2 AND o.asset IS NULL) "
-            "OR (a.state = 1 AND o.identity IS NULL)"
+            "OR (a.state = 1 AND (o.identity IS NULL OR a.name IS NULL)) "
+            "OR (a.name IS NULL AND o.name IS NULL)"
         )
         assert odd.fetchone() == (0,)
 

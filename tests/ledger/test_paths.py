@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import jobs, outcomes, paths, runs, views
+from stacpull.ledger import jobs, outcomes, paths, views
 from stacpull.models import FailureKind
 from stacpull.planning.names import fold
 
@@ -66,24 +66,6 @@ def test_the_second_asset_with_an_identical_name_fails(db: sqlite3.Connection) -
     assert [(of.item, failure.kind) for of, _, failure in committed.failures] == [("j", FailureKind.NAME)]
 
 
-@pytest.mark.parametrize("below", ["d/y", "d/y/deep/er", "d/Y"])
-def test_a_directory_is_kept_apart_from_a_file_that_has_its_name(db: sqlite3.Connection, below: str) -> None:
-    file, other = asset("y", directory="d", name="y"), asset("y/z", directory=below, name="z")
-    run, planner = started(db)
-    first = commit(planner, item("i", [file])).jobs
-    runs.end(db, run.id, "complete", None, NOW)
-    (job,) = commit(started(db)[1], item("i", [file, other])).jobs[1:]
-    top, name, *rest = job.directory.split("/")
-    assert (first[0].directory, first[0].name) == ("d", "y")
-    assert (top, rest) == ("d", below.split("/")[2:])
-    assert name.startswith(f"{below.split('/')[1]}~")
-    reserved, failures = outcomes.reserve(db, [arrival(first[0]), arrival(job)])
-    assert [one.path for one in reserved] == ["d/y", f"{job.directory}/z"]
-    assert failures == []
-    again = paths.Directories(db)
-    assert again.get(below)[1] == again.get(job.directory)[1] == job.directory
-
-
 def test_late_names_are_made_distinct_or_fail(db: sqlite3.Connection) -> None:
     late = asset("late", directory="d", name=None, template="{filename}")
     planned = commit(
@@ -129,16 +111,6 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
 
 
-def test_directories_that_differ_only_in_case_are_made_distinct(db: sqlite3.Connection) -> None:
-    directories = paths.Directories(db)
-    first, second, third = (directories.get(path) for path in ("c/Item", "c/item", "c/Item"))
-    assert first == third
-    assert first[1] == "c/Item"
-    assert second[1].startswith("c/item~")
-    assert paths.Directories(db).get("c/item") == second
-    assert directories.get("") == (directories.get("")[0], "")
-
-
 @given(
     wanted=st.lists(
         st.tuples(
@@ -160,20 +132,16 @@ def test_no_two_assets_own_paths_that_collide(
         assert len(committed.failures) == len(wanted) - len(requested)
 
 
-def test_item_directories_are_distinct_and_mostly_need_no_row(db: sqlite3.Connection) -> None:
-    run, planner = started(db)
+def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
+    _, planner = started(db)
     commit(planner, item("i", [asset("a")]), item("I", [asset("a")]))
-    runs.end(db, run.id, "complete", None, NOW)
     first, second = (paths.find_item(db, id_of(name)) for name in ("i", "I"))
     assert first is not None
     assert second is not None
     assert first.directory == "c/i"
     assert second.directory.startswith("c/I~")
-    assert db.execute("SELECT path FROM directories").fetchall() == [(second.directory,)]
-    assert db.execute("SELECT directory FROM items").fetchone() == (0,)
-    assert paths.path_of(db, 1) == "c/i/a.tif"
-    below = commit(started(db)[1], item("k", [asset("b", directory="c/I"), asset("c", directory="c/i")])).jobs
-    assert [job.directory for job in below] == [second.directory, "c/i"]
+    assert db.execute("SELECT directory FROM items").fetchall() == [(None,), (second.directory,)]
+    assert [paths.path_of(db, row) for row in (1, 2)] == ["c/i/a.tif", f"{second.directory}/a.tif"]
 
 
 def test_items_with_the_same_hash_are_distinguished(
@@ -186,7 +154,7 @@ def test_items_with_the_same_hash_are_distinguished(
     assert [views.done_keys(db, [id_of("k")]), paths.find_item(db, id_of("x"))] == [{}, None]
     found = paths.find_item(db, id_of("k"))
     assert found is not None
-    assert (found.row, found.directory) == (2, "c/k")
+    assert found.row == 2
 
 
 def test_an_item_is_found_by_its_hash_and_not_among_all_of_its_collection(db: sqlite3.Connection) -> None:

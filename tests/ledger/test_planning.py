@@ -27,9 +27,9 @@ from tests.ledger.plans import (
 
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger.outcomes import AssetFailure, drop_open
 from stacpull.ledger.paths import path_of
-from stacpull.ledger.planner import PlanBatch, Planner, drop_open
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkUpdate
 

@@ -27,7 +27,7 @@ from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import RunSpec, selection_json
-from stacpull.models import AssetProblem, Clip, Failure, FailureKind, Unread
+from stacpull.models import AssetProblem, Failure, FailureKind, Unread
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -109,21 +109,6 @@ def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -
         assert pruning.removals(db) == ["c/a/a.tif", "c/a/b.tif"]
         mirrored(db, "a")  # it came back
         assert runs.asset_counters(db) == all_counts(db)
-
-
-def test_forgotten_assets_leave_nothing_to_the_next_row_with_their_number(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db, "ab")
-        last = mirrored(db, "a")
-        rows = [row for (row,) in db.execute("SELECT id FROM assets")]
-        for row in rows:
-            outcomes.put_clip(db, row, Clip(7, 1000, {}))
-        db.executemany("INSERT INTO unproven VALUES (?)", ((row,) for row in rows))
-        pruning.forget(db, last, [one.row for one in pruning.items_not_found(db, last, 0, 99)])
-        left = db.execute("SELECT id FROM assets").fetchall()
-        assert len(left) == len(rows) / 2
-        assert db.execute("SELECT asset FROM clips").fetchall() == left
-        assert db.execute("SELECT asset FROM unproven").fetchall() == left
 
 
 @pytest.mark.parametrize(("failure", "missing"), [(BROKEN, 0), (GONE, 1)])

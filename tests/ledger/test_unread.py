@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, asset, commit, id_of, item, ledger, started, unread
 
-from stacpull.ledger import pruning, runs, views, walk_state
+from stacpull.ledger import pruning, runs, views
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunKind, RunSpec
 from stacpull.models import Failure, FailureKind, Unread, WalkUpdate
@@ -34,13 +34,13 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
 
 
 def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
-    return [one.href for one in walk_state.unread_links(db, run)]
+    return [one.href for one in runs.unread_links(db, run)]
 
 
 def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run = run_of(db, found=("a", "b"))
-        assert walk_state.unread_links(db, run) == [link("a"), link("b")]
+        assert runs.unread_links(db, run) == [link("a"), link("b")]
         assert [
             (one.collection, one.item, one.key, one.kind, one.status, one.href) for one in views.failures(db)
         ] == [
@@ -76,10 +76,10 @@ def test_a_repeated_failure_counts_its_attempts_and_keeps_the_newest_reason(tmp_
     with ledger(tmp_path) as db:
         first = run_of(db, found=("a",))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
-        walk_state.note_unread(db, retry.id, [link("a", "refused", 403)], NOW + 1)
+        runs.note_unread(db, retry.id, [link("a", "refused", 403)], NOW + 1)
         (one,) = views.failures(db)
         assert (one.message, one.status, one.attempts, one.when) == ("refused", 403, 2, NOW + 1)
-        walk_state.forget_links(db, retry.id, {"a"})
+        runs.forget_links(db, retry.id, {"a"})
         assert hrefs(db, first) == []
 
 
@@ -87,7 +87,7 @@ def test_links_are_recorded_per_source(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         first = run_of(db, found=("a",))
         other = run_of(db, replace(SPEC, source="https://other.test"), found=("a", "b"))
-        walk_state.forget_links(db, other, ["a"])
+        runs.forget_links(db, other, ["a"])
         assert (hrefs(db, first), hrefs(db, other)) == (["a"], ["b"])
 
 
@@ -121,8 +121,8 @@ def test_equal_names_in_several_collections_are_several_failures(tmp_path: Path)
 def test_a_link_is_forgotten_whatever_collections_it_was_found_in(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run = run_of(db, found=("a",))
-        walk_state.note_unread(db, run, [link("a")._replace(collection="other"), entry("a")], NOW)
-        walk_state.forget_links(db, run, ["a"])
+        runs.note_unread(db, run, [link("a")._replace(collection="other"), entry("a")], NOW)
+        runs.forget_links(db, run, ["a"])
         assert [(one.collection, one.href) for one in views.failures(db)] == [("", None)]
 
 
@@ -146,7 +146,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
             run, planner = started(db, replace(SPEC, kind="retry"))
-            walk_state.count_failures(db, run.id)
+            runs.count_failures(db, run.id)
             commit(planner, failed=[unread("S", "L")])
             planner.save_batch(PlanBatch(unread=[link("a")]), NOW)
             assert runs.counters(db, run.id)["items_failed"] == 4
@@ -202,6 +202,6 @@ def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> 
     with ledger(tmp_path) as db:
         again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
         for links, failed in ((["a", "new"], 4), (["a", "new"], 4)):
-            walk_state.count_failures(db, again)
+            runs.count_failures(db, again)
             Planner(db, again).save_batch(PlanBatch(unread=list(map(link, links))), NOW)
             assert runs.counters(db, again)["items_failed"] == failed

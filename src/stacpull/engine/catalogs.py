@@ -90,7 +90,7 @@ def write_mirror_catalogs(
         store.remove(directory, name)
         meta.disown_file(db, path)
 
-    keeps_parquet = meta.keeps_items_parquet(db)
+    keeps_parquet = meta.get(db, meta.KEEPS_ITEMS_PARQUET)
     has_parquet = meta.owns_file(db, meta.ITEMS_PARQUET)
     if entries or meta.owns_file(db, "catalog.json"):
         if has_parquet and keeps_parquet:

@@ -20,7 +20,7 @@ from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSummary, unseen_text
 from stacpull.events import AssetFailed, Listener, Notice
-from stacpull.ledger import jobs, meta, runs, walk_state
+from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, ItemId, Job, PlannedItem, WalkUpdate
 from stacpull.redact import is_signed
@@ -167,7 +167,7 @@ class Producer:
                     await self._call(meta.set_complete_walk, run.id)
             return
         if kind == "retry":
-            await self._call(walk_state.count_failures, run.id)
+            await self._call(runs.count_failures, run.id)
             await self._retry_items()
             await self._retry_links()
         elif kind == "repair":
@@ -221,14 +221,14 @@ class Producer:
         Skipped with `--sample`. With `--max-items`, stops at the limit.
         """
         selection, run = self._run.spec.selection, self._run.id
-        links = await self._call(walk_state.unread_links, run)
+        links = await self._call(runs.unread_links, run)
         if not links or selection.sample is not None or not isinstance(self._source, TreeSource):
             return
         again = LinksAgain(self._source, links)
         self._record.unread = unread = set[str]()
         await self._walk_of(again, await self._call(runs.matched_by_walk, run)).run()
         read = again.finished.intersection(link.href for link in links) - unread
-        await self._call(walk_state.forget_links, run, list(read))
+        await self._call(runs.forget_links, run, list(read))
 
     async def _read_damaged_items(self) -> None:
         """Read each item whose JSON in DEST is damaged. The JSON is written at the end of the run.

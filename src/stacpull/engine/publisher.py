@@ -104,7 +104,7 @@ class Publisher:
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
         self._deadline: float | None = None
-        self._adopting = run.kept.get("adopt", False) or meta.is_adopting(db)
+        self._adopting = run.kept.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""
         self.counters: Mapping[str, int | None] = run.counters
         """The run's counters after the last transaction."""
@@ -287,7 +287,7 @@ class Publisher:
         self._failed_sync = error
         self._store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
         with suppress(DestinationError), translated(ledger_path(self._store.staged.work)):
-            meta.set_sync_error(self._db, str(error))
+            meta.put(self._db, meta.SYNC_ERROR, str(error))
 
     def _record(
         self, renamed: _Renamed, failures: Sequence[AssetFailure], unchanged: Sequence[UnchangedAsset]

@@ -36,7 +36,7 @@ from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
-from stacpull.ledger.meta import boot_of_last_run, had_sync_error, set_boot
+from stacpull.ledger.meta import SYNC_ERROR, boot_of_last_run, get, set_boot
 from stacpull.models import Arrival
 from stacpull.store.atomic import sync_file
 from stacpull.store.complete_parts import CompletePartName, parse_complete_part
@@ -76,7 +76,7 @@ def recover(
         InterruptedRunError: It was stopped. Files that were not examined are unchanged.
     """
     boot, last = boot_id(), boot_of_last_run(db)
-    sync_failed = had_sync_error(db) or last == boot != store.staged.trusted_boot()
+    sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
     evidence = _Evidence(
         db,
         store,

@@ -18,7 +18,7 @@ from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, meta, pruning, runs, walk_state
+from stacpull.ledger import jobs, meta, pruning, runs
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.models import BucketLocation
@@ -99,7 +99,7 @@ _BY_OWNER: dict[str, tuple[Callable[..., Any], ...]] = {
         pruning.items_not_found, pruning.label_items, pruning.of_more_credentials, pruning.of_several,
         pruning.seen_examples, pruning.unlisted_assets, pruning.unread,
         runs.layout_before, runs.matched_by_walk, runs.restart_walk, runs.set_finding, runs.walked,
-        walk_state.count_failures, walk_state.forget_links, walk_state.unread_links,
+        runs.count_failures, runs.forget_links, runs.unread_links,
     ),
     "planner": (Planner.find_planned, Planner.save_batch),
     "publisher": (Publisher.publish_all, Publisher.finish),

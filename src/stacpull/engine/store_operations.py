@@ -211,7 +211,7 @@ class StoreOperations:
         """Record how the run ended."""
         runs.end(self.db, self._run.id, state, reason, self._clock.time())
         if state == "complete" and self._run.kind == "mirror":
-            meta.set_adopting(self.db, adopting=False)
+            meta.put(self.db, meta.ADOPTING, None)
 
     # --- catalogs ----------------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class StoreOperations:
         """
         if kept:
             self.publisher.refuse_foreign(meta.ITEMS_PARQUET)
-        meta.keep_items_parquet(self.db, kept=kept)
+        meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
 
     def write_catalogs(self) -> None:
         """Update the catalogs and items.parquet.
@@ -255,7 +255,7 @@ class StoreOperations:
             catalogs.write_lines(db, store, publisher, secrets=self._secrets, is_stopped=is_stopped)
         entries = catalogs.collection_entries(db, metadata=metadata)
         interrupted: InterruptedRunError | None = None
-        if meta.keeps_items_parquet(db) and (entries or meta.owns_file(db, "catalog.json")):
+        if meta.get(db, meta.KEEPS_ITEMS_PARQUET) and (entries or meta.owns_file(db, "catalog.json")):
             try:
                 for note in self._update_items_parquet(entries):
                     self._warn(note)

@@ -76,7 +76,7 @@ def open_workspace(
                 endpoint = location.endpoint_url or ""
                 meta.set_bucket(db, location.url, endpoint, lease.mirror, lease.generation)
                 if lease.continues:
-                    meta.set_adopting(db, adopting=True)
+                    meta.put(db, meta.ADOPTING, "1")
         with backed_up(db, dest):
             yield Workspace(destination, db, lock.fileno(), lease, location)
 

@@ -22,7 +22,7 @@ from stacpull.ledger.database import (
     open_reader,
     translated,
 )
-from stacpull.ledger.meta import forget_boot, set_adopting
+from stacpull.ledger.meta import ADOPTING, forget_boot, put
 
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space.",
@@ -89,7 +89,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
         with closing(sqlite3.connect(to)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
-            set_adopting(copy, adopting=True)
+            put(copy, ADOPTING, "1")
             forget_boot(copy)
             copy.commit()
             copy.execute("PRAGMA journal_mode = DELETE")

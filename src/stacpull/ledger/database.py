@@ -389,13 +389,16 @@ def insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> 
     return db.execute(into, tuple(values.values())).lastrowid or 0
 
 
-def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> int:
+def insert_rows(
+    db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = ""
+) -> int:
     """Insert rows, many with one statement: `executemany` takes two to three times as long for short rows.
 
     Args:
         db: The ledger.
         into: The part of the statement before the values, with `VALUES`.
         rows: The values of each row, at most 15 per row.
+        on_conflict: The part after the values.
 
     Returns:
         How many rows were inserted. With `INSERT OR IGNORE` these may be fewer.
@@ -404,7 +407,7 @@ def insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, 
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
         values = list(chain.from_iterable(some))
-        inserted += db.execute(into + _values(len(some), len(some[0])), values).rowcount
+        inserted += db.execute(into + _values(len(some), len(some[0])) + on_conflict, values).rowcount
     return inserted
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from stacpull.ledger import paths
 from stacpull.ledger.database import number, rows_with
 from stacpull.ledger.meta import file_digests, files_not_yet_there
-from stacpull.ledger.paths import UNOWNED, asset_directory_of, item_directory_of
+from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY
 from stacpull.ledger.pruning import removals
 from stacpull.ledger.runs import asset_counters
 from stacpull.ledger.schema import (
@@ -29,7 +29,7 @@ from stacpull.models import ItemId, path_in_dest
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
 
-_AssetRow = tuple[int, str, str, str, int, int, int | None, bytes | None, bytes | None, int]
+_AssetRow = tuple[int, str, int, int, int | None, bytes | None, bytes | None, int]
 """A row of `_ASSETS_AT`."""
 
 
@@ -87,7 +87,7 @@ class Expectations:
         return path in self._leaving
 
     def _one(self, path: str, row: _AssetRow | None) -> Expected | None:
-        if row is not None and path_in_dest(row[1], row[2].removeprefix(UNOWNED)) == path:
+        if row is not None and row[1] == path:
             return self._asset(row, path)
         for found in self._db.execute(_DOCUMENTS_IN, paths.directory_values(path.rpartition("/")[0])):
             document = _document(found)
@@ -97,7 +97,7 @@ class Expectations:
         return self._file(path)
 
     def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        asset, _, _, _, state, generation, size, digest, previous, _ = row
+        asset, _, state, generation, size, digest, previous, _ = row
         is_open = state not in (STATE_RESERVED, STATE_DONE)
         if is_open and generation == 0:
             return None  # the mirror never wrote it: the file is not its own
@@ -124,8 +124,8 @@ class Expectations:
             yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
 
     def _missing_asset(self, row: int) -> Expected:
-        directory, name, size, sha256 = self._db.execute(
-            f"SELECT {asset_directory_of()}, a.name, a.size, "
+        path, size, sha256 = self._db.execute(
+            f"SELECT {ASSET_PATH}, a.size, "
             "coalesce(a.sha256, nullif(o.previous_digest, x'')) "
             "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
             (row,),
@@ -133,7 +133,7 @@ class Expectations:
         return Expected(
             FileKind.ASSET,
             row,
-            path_in_dest(directory, name.removeprefix(UNOWNED)),
+            path,
             size,
             sha256,
             checked=True,
@@ -175,13 +175,13 @@ _MUST_BE_THERE = (
     "AND a.id IN (SELECT asset FROM open_assets WHERE previous_digest IS NOT NULL)) ORDER BY a.id"
 )
 _ASSETS_AT = (
-    f"SELECT a.id, {asset_directory_of()}, a.name, a.key, a.state, a.generation, a.size, a.sha256, "
+    f"SELECT a.id, {ASSET_PATH}, a.state, a.generation, a.size, a.sha256, "
     "o.previous_digest, "
     "p.hash FROM paths p JOIN assets a ON a.id = p.asset LEFT JOIN open_assets o ON o.asset = a.id "
     "WHERE p.hash IN ({marks})"
 )
 _DOCUMENTS = (
-    f"SELECT i.id, c.name, i.name, {item_directory_of()}, i.written, i.sha256 FROM items i "
+    f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.written, i.sha256 FROM items i "
     f"JOIN collections c ON c.id = i.collection WHERE i.written <> {UNWRITTEN}"
 )
 _DOCUMENTS_IN = f"{_DOCUMENTS} AND {paths.IS_IN_DIRECTORY}"

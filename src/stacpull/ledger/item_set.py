@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from stacpull.ledger.database import rows_with
-from stacpull.ledger.walk_state import seen_hash
+from stacpull.ledger.runs import seen_hash
 from stacpull.models import ItemId
 
 

@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, number, transaction
-from stacpull.ledger.known_assets import true_etag, version_of
+from stacpull.ledger.known_assets import stored_clip, true_etag, version_of
 from stacpull.ledger.outcomes import FAILED_IN_PASSING, update_item_states
-from stacpull.ledger.paths import UNOWNED, asset_directory_of
+from stacpull.ledger.paths import ASSET_DIRECTORY
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -46,11 +45,11 @@ _STATED = (
 )
 """Searching for a few bytes is much cheaper than parsing the document. The item is read again anyway."""
 _COLUMNS = (
-    f"a.id, a.item, a.generation, a.key, o.href, i.href, {asset_directory_of()}, a.name, "
-    "o.name_template, o.size, a.stated, o.media_type, o.stale, "
+    f"a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
+    "o.size, a.stated, o.media_type, o.stale, "
     "iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
     f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.previous_digest, "
-    f"coalesce(({_ORDERED}), ({_STATED}), '')"
+    f"coalesce(({_ORDERED}), ({_STATED}), ''), o.wanted IS NULL OR a.clip IS NOT NULL"
 )
 _FROM = "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item"
 
@@ -58,13 +57,12 @@ _FROM = "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
     """Return up to `limit` pending jobs of `run` with rows past `after`, in row order."""
     rows = db.execute(
-        f"SELECT {_COLUMNS}, o.wanted IS NULL OR EXISTS (SELECT 1 FROM clips c WHERE c.asset = a.id) {_FROM} "
-        f"WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} "
+        f"SELECT {_COLUMNS} {_FROM} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} "
         "ORDER BY o.asset LIMIT ?",
         (after, run, limit),
     )
     has_area = runs.area_of(db, run) is not None
-    return [replace(_job(row[:-1]), clip=has_area and bool(row[-1])) for row in rows]
+    return [_job(row, has_area=has_area) for row in rows]
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
@@ -88,15 +86,13 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     """Yield the reservations that were left open by a kill."""
     rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {asset_directory_of()}, a.name, a.size, o.identity, a.sha256, "
-        "a.etag, a.id IN (SELECT asset FROM unproven) "
-        "FROM open_assets o JOIN assets a ON a.id = o.asset "
-        f"WHERE a.state = {STATE_RESERVED}"
+        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, o.identity, a.sha256, "
+        "a.etag, a.unproven "
+        f"FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
-    for row in rows:
-        arrival = Arrival(*row)
-        arrival.etag = true_etag(arrival.etag)
-        yield arrival
+    for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
+        values = (directory.removesuffix("/"), name, size, identity, sha256, true_etag(etag))
+        yield Arrival(row, item, generation, *values, bool(unproven))
 
 
 def requeue_passing(db: sqlite3.Connection, run: int) -> None:
@@ -199,10 +195,15 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
     return [row[0] for row in rows]
 
 
-def _job(row: tuple[Any, ...]) -> Job:
+def _job(row: tuple[Any, ...], *, has_area: bool = False) -> Job:
     """Return the job of a row of `_COLUMNS`."""
-    asset, item, generation, key, href, item_href, directory, name, template, size, *rest = row
-    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready = rest
+    asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
+    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready, clip = rest
+    template = None
+    if name is None and "{" in unclaimed:  # names have no braces
+        template = unclaimed
+    elif name is None:
+        name = unclaimed
     checksum = _checksum(stated)
     held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
     return Job(
@@ -212,8 +213,8 @@ def _job(row: tuple[Any, ...]) -> Job:
         key=key,
         href=href,
         item_href=item_href,
-        directory=directory or "",
-        name=None if name is None else name.removeprefix(UNOWNED),
+        directory=directory.removesuffix("/"),
+        name=name,
         name_template=template,
         size=size,
         checksum=checksum,
@@ -223,6 +224,7 @@ def _job(row: tuple[Any, ...]) -> Job:
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
         version_in_dest=version_of(validator, size_before, checksum_unverified=not held),
         unready=unready,
+        clip=has_area and bool(clip),
     )
 
 
@@ -271,16 +273,15 @@ def _requeue(db: sqlite3.Connection, run: int, row: int, href: str | None, area:
         area: The area to which the run clips rasters (`runs.area_of`).
     """
     found = db.execute(
-        "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x'') FROM assets a "
-        f"LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ? AND a.state >= {STATE_DONE}",
+        "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip "
+        f"FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ? AND a.state >= {STATE_DONE}",
         (row,),
     ).fetchone()
     if found is None:
         return None
-    item, size, digest = found
+    item, size, digest, clip = found[0], found[1], found[2], stored_clip(found[3])
     # a raster that was clipped to another area cannot be fetched with its earlier digest
-    other = "SELECT 1 FROM clips WHERE asset = ? AND area IS NOT ?"
-    is_wanted = db.execute(other, (row, area)).fetchone() is None
+    is_wanted = clip is None or clip.area == area
     db.execute(
         f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, "
         "sha256 = NULL, etag = NULL WHERE id = ?",

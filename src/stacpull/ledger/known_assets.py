@@ -28,9 +28,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import orjson
+
 from stacpull.digests import recorded
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
-from stacpull.models import Asset, Checksum, VersionInDest
+from stacpull.models import Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
 
 _MD5_BYTES = 16
@@ -39,31 +41,28 @@ _MD5 = re.compile(r'"([0-9a-f]{32})((?:-[0-9]{1,5})?)"', re.ASCII)
 
 
 class KnownAsset(NamedTuple):
-    """The row of a known asset."""
+    """The row of a known asset; the first `PLANNED` fields are the ones that a plan sets."""
 
     row: int
+    item: int
+    key: str
     state: int
     generation: int
     run: int
-    directory: str | None
-    """None: the directory of its item, if the asset has a name."""
+    directory: int | None
     name: str | None
-    """It begins with `paths.UNOWNED` if another asset owns it."""
-    size: int | None
     sha256: bytes | None
     etag: str | bytes | None
-    """The stored form of its ETag."""
     origin: int | None
     stated: bytes | None
+    unchecked: int = 0
+    size: int | None = None
+    clip: str | None = None
     previous_digest: bytes | None = None
     """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
-    unchecked: bool = False
-    """True if it must be revalidated at the source."""
-    area: int | None = None
-    """Digest of the area it was clipped to; None if it is not clipped."""
-    source_size: int | None = None
-    """Size of the complete asset, if it is clipped."""
-    failed_in_passing: bool = False
+    elsewhere: str | None = None
+    """Its directory with a slash at the end, if that is not the one of its item."""
+    failed_in_passing: int = 0
     """True if it failed for a reason that may have passed."""
 
     @property
@@ -75,6 +74,9 @@ class KnownAsset(NamedTuple):
     def digest(self) -> bytes | None:
         """Return the digest of the version that is in place, or will be put there next."""
         return self.sha256 if self.sha256 is not None else self.previous_digest or None
+
+
+PLANNED = 13
 
 
 class Replanned(NamedTuple):
@@ -113,9 +115,10 @@ def replan(
         revalidate: True to revalidate every asset that is done.
         area: The digest of the area that this run clips to; None if it clips nothing.
     """
-    is_done = known.state == STATE_DONE
-    is_of_other_area = known.area not in (None, area)
-    is_restated = is_changed(known, asset)
+    is_done, clip = known.state == STATE_DONE, stored_clip(known.clip)
+    is_of_other_area = clip is not None and clip.area != area
+    size = known.size if clip is None else clip.source_size
+    is_restated = asset.size not in (None, size) or agrees(known, asset.checksum) is False
     if is_lost:
         return Replanned(STATE_PENDING, has_changed=is_restated)
     has_changed = is_restated or is_of_other_area
@@ -142,12 +145,6 @@ def version_to_confirm(known: KnownAsset, asset: Asset, etag: str | bytes | None
     return version_of(etag, known.size, checksum_unverified=is_unverified)
 
 
-def is_changed(known: KnownAsset, asset: Asset) -> bool:
-    """Return True if a done asset must be fetched again: the source now states another size or checksum."""
-    size = known.size if known.area is None else known.source_size
-    return asset.size not in (None, size) or agrees(known, asset.checksum) is False
-
-
 def agrees(known: KnownAsset, checksum: Checksum | None) -> bool | None:
     """Return whether a done asset has a checksum that is now stated; None if that is unknown.
 
@@ -155,10 +152,20 @@ def agrees(known: KnownAsset, checksum: Checksum | None) -> bool | None:
     """
     if checksum is None:
         return None
-    digest = None if known.area is not None or known.digest is None else recorded(known.digest)
+    digest = None if known.clip is not None or known.digest is None else recorded(known.digest)
     if digest is not None and digest.algorithm == checksum.algorithm:
         return digest == checksum
     return None if known.stated is None else known.stated == encoded_checksum(checksum)
+
+
+def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:
+    """Return the stored form of the clip of a raster; its fields are None if nothing is in the area."""
+    return None if clip is None else orjson.dumps(tuple(clip)).decode()
+
+
+def stored_clip(text: str | None) -> Clip | None:
+    """Return the clip of a raster from its stored form (`encoded_clip`)."""
+    return None if text is None else Clip(*orjson.loads(text))
 
 
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:

@@ -1,31 +1,82 @@
-"""Single values in the ledger: the last boot, a failed sync, the catalog files that belong to the mirror."""
+"""Single values in the ledger, and sets of names: finished collections, files to remove, catalog files."""
 
 from __future__ import annotations
 
 import json
 import os
 import sqlite3
+from collections.abc import Iterable
 from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
 """The index that `mirror --items-parquet` keeps, relative to DEST."""
-_FILE = "file:"
+
+ADOPTING = "adopting"
+"""Key: DEST may have files of the mirror that its ledger, an older copy, does not have. A complete mirror has
+found them all."""
+KEEPS_ITEMS_PARQUET = "items_parquet"
+"""Key: runs keep items.parquet up to date."""
+ITEMS_PARQUET_STATE = "items_parquet_state"
+"""Key: the digest of the items that items.parquet was written from."""
+SYNC_ERROR = "sync_error"
+"""Key: why a sync of the last run failed: files that it did not record may be lost."""
+_BOOT = "boot"
+_BUCKET = "bucket"
 _NAMED_SOURCE = "named source"
-_UNKNOWN = "1"
+_WALKED_WHOLE = "walked_whole"
+
+WALKED = "walked:"
+"""Prefix of the collections that the current walk has finished."""
+REMOVALS = "remove:"
+"""Prefix of the files of the mirror to remove, relative to DEST."""
+_FILES = "file:"
+_UNKNOWN = "?"
 """Stored instead of a digest: the file belongs to the mirror; its content is unknown or will change."""
-_NOT_YET = "0"
+_NOT_YET = "-"
 """Stored instead of a digest: the file will be put in place for the first time, so it may not exist."""
+
+
+def get(db: sqlite3.Connection, key: str) -> str | None:
+    """Return a value, None if there is none."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def put(db: sqlite3.Connection, key: str, value: str | None) -> None:
+    """Set a value; None removes it."""
+    if value is None:
+        db.execute("DELETE FROM meta WHERE key = ?", (key,))
+    else:
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def names(db: sqlite3.Connection, prefix: str) -> dict[str, str]:
+    """Return the names with this prefix in order, without it, and their values."""
+    query = "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ? ORDER BY key"
+    return dict(
+        db.execute(query, (len(prefix) + 1, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))).fetchall()
+    )
+
+
+def add_names(db: sqlite3.Connection, prefix: str, added: Iterable[str]) -> None:
+    """Add names without values."""
+    db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", ((prefix + name,) for name in added))
+
+
+def remove_names(db: sqlite3.Connection, prefix: str, removed: Iterable[str]) -> None:
+    """Remove names."""
+    db.executemany("DELETE FROM meta WHERE key = ?", ((prefix + name,) for name in removed))
 
 
 def boot_of_last_run(db: sqlite3.Connection) -> str | None:
     """Return the boot ID of the machine during the last run."""
-    return _get(db, "boot")
+    return get(db, _BOOT)
 
 
 def set_boot(db: sqlite3.Connection, boot: str) -> None:
     """Record the boot ID of a run that starts, once the files of earlier runs have been checked."""
-    _set(db, "boot", boot)
-    _set(db, "sync_error", "")
+    put(db, _BOOT, boot)
+    put(db, SYNC_ERROR, None)
 
 
 def forget_boot(db: sqlite3.Connection) -> None:
@@ -33,110 +84,58 @@ def forget_boot(db: sqlite3.Connection) -> None:
 
     That has no mark of the boot, which would count as a failed sync.
     """
-    db.execute("DELETE FROM meta WHERE key IN ('boot', 'sync_error')")
-
-
-def had_sync_error(db: sqlite3.Connection) -> bool:
-    """Return True if a sync of the last run failed: files that it did not record may be lost."""
-    return bool(_get(db, "sync_error"))
-
-
-def set_sync_error(db: sqlite3.Connection, reason: str) -> None:
-    """Record that a sync failed."""
-    _set(db, "sync_error", reason)
-
-
-def is_adopting(db: sqlite3.Connection) -> bool:
-    """Return True if DEST may have files of the mirror that its ledger, an older copy, does not have."""
-    return bool(_get(db, "adopting"))
-
-
-def set_adopting(db: sqlite3.Connection, *, adopting: bool) -> None:
-    """Record whether DEST may have such files. A complete mirror has found them all."""
-    _set(db, "adopting", "1" if adopting else "")
+    put(db, _BOOT, None)
+    put(db, SYNC_ERROR, None)
 
 
 def complete_walk(db: sqlite3.Connection) -> int | None:
     """Return the last run whose walk is known to have found everything in the source."""
-    found = _get(db, "walked_whole")
+    found = get(db, _WALKED_WHOLE)
     return None if found is None else int(found)
 
 
 def set_complete_walk(db: sqlite3.Connection, run: int) -> None:
     """Record that the walk of `run` has found everything in the source."""
-    _set(db, "walked_whole", str(run))
-
-
-def keeps_items_parquet(db: sqlite3.Connection) -> bool:
-    """Return True if runs keep items.parquet up to date."""
-    return bool(_get(db, "items_parquet"))
-
-
-def keep_items_parquet(db: sqlite3.Connection, *, kept: bool) -> None:
-    """Record whether runs keep items.parquet up to date."""
-    _set(db, "items_parquet", "yes" if kept else "")
-
-
-def items_parquet_state(db: sqlite3.Connection) -> str | None:
-    """Return the digest of the items that items.parquet was written from."""
-    return _get(db, "items_parquet_state")
-
-
-def set_items_parquet_state(db: sqlite3.Connection, state: str) -> None:
-    """Record the digest of the items that items.parquet was written from."""
-    _set(db, "items_parquet_state", state)
+    put(db, _WALKED_WHOLE, str(run))
 
 
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
     """Return True if the catalog file `path`, relative to DEST, belongs to this mirror."""
-    return _get(db, _FILE + path) is not None
+    return get(db, _FILES + path) is not None
 
 
-def is_recorded(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> bool:
+def is_recorded(db: sqlite3.Connection, path: str, sha256: bytes) -> bool:
     """Return True if a catalog file belongs to this mirror and has been put in place, with that digest."""
-    found = str(_get(db, _FILE + path) or _NOT_YET)
-    return found != _NOT_YET if sha256 is None else found == sha256.hex()
+    return get(db, _FILES + path) == sha256.hex()
 
 
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
-    """Record that a catalog file belongs to this mirror.
-
-    Args:
-        db: the ledger.
-        path: the path of the file, relative to DEST.
-        sha256: its digest; None before the file is put in place.
-    """
-    before = _UNKNOWN if is_recorded(db, path) else _NOT_YET
-    _set(db, _FILE + path, before if sha256 is None else sha256.hex())
+    """Record that a catalog file belongs to this mirror, with its digest; None before it is put in place."""
+    before = _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN
+    put(db, _FILES + path, before if sha256 is None else sha256.hex())
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
     """Forget a catalog file that was removed."""
-    db.execute("DELETE FROM meta WHERE key = ?", (_FILE + path,))
-
-
-def files_not_yet_there(db: sqlite3.Connection) -> frozenset[str]:
-    """Return the catalog files that a run started to put in place for the first time."""
-    return frozenset(path for path in file_digests(db) if not is_recorded(db, path))
+    put(db, _FILES + path, None)
 
 
 def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
     """Return the catalog files of this mirror, by path, with their SHA-256 if it is known."""
-    rows = db.execute(
-        "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ?",
-        (len(_FILE) + 1, _FILE, _FILE[:-1] + chr(ord(_FILE[-1]) + 1)),
-    )
-    return {path: _digest(value) for path, value in rows}
+    files = names(db, _FILES)
+    return {
+        path: None if value in (_UNKNOWN, _NOT_YET) else bytes.fromhex(value) for path, value in files.items()
+    }
 
 
-def _digest(value: str | float) -> bytes | None:
-    """Return the stored digest. SQLite stores a text that looks like a number, as `_UNKNOWN`, as a number."""
-    return bytes.fromhex(value) if isinstance(value, str) and value != _UNKNOWN else None
+def files_not_yet_there(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the catalog files that a run started to put in place for the first time."""
+    return frozenset(path for path, value in names(db, _FILES).items() if value == _NOT_YET)
 
 
 def note_named_source(db: sqlite3.Connection, source: str) -> None:
     """Record that this user named `source`, a path on this disk, for this very ledger."""
-    _set(db, _NAMED_SOURCE, f"{_inode(db)} {source}")
+    put(db, _NAMED_SOURCE, f"{_inode(db)} {source}")
 
 
 def is_named_source(db: sqlite3.Connection, source: str) -> bool:
@@ -146,7 +145,7 @@ def is_named_source(db: sqlite3.Connection, source: str) -> bool:
     it.
     """
     inode = _inode(db)
-    return inode >= 0 and _get(db, _NAMED_SOURCE) == f"{inode} {source}"
+    return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"
 
 
 def _inode(db: sqlite3.Connection) -> int:
@@ -158,19 +157,10 @@ def _inode(db: sqlite3.Connection) -> int:
 
 def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str, int] | None:
     """Return the URL, endpoint (empty for the usual one), mirror id and last generation of a bucket."""
-    stored = _get(db, "bucket")
+    stored = get(db, _BUCKET)
     return None if stored is None else cast("tuple[str, str, str, int]", tuple(json.loads(stored)))
 
 
 def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str, generation: int) -> None:
     """Record the bucket of a mirror, so that another one is refused, and the generation of a run."""
-    _set(db, "bucket", json.dumps([url, endpoint, mirror, generation]))
-
-
-def _get(db: sqlite3.Connection, key: str) -> str | None:
-    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else row[0]
-
-
-def _set(db: sqlite3.Connection, key: str, value: str) -> None:
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+    put(db, _BUCKET, json.dumps([url, endpoint, mirror, generation]))

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
-import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
-from stacpull.ledger.known_assets import stored_etag
+from stacpull.ledger.known_assets import encoded_clip, stored_etag
+from stacpull.ledger.paths import ASSET_PATH
 from stacpull.ledger.schema import (
     STATE_DONE,
     STATE_FAILED,
@@ -31,7 +31,6 @@ from stacpull.ledger.schema import (
     WRITTEN,
 )
 from stacpull.models import PASSING, Arrival, Clip, Failure, FailureKind
-from stacpull.planning.names import path_hash
 
 
 class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
@@ -72,23 +71,12 @@ def reserve(
         generation are in neither list. If all arrivals keep their planned names, the list is `arrivals`
         itself.
     """
-    failures: list[AssetFailure] = []
     with transaction(db):
-        directories = _ArrivalDirectories(db, arrivals)
-        reserved = arrivals
-        others = _reserve_planned(db, arrivals, directories)
-        if others:
-            reserved, odd = [], _reserve_late(db, others, directories)
-            for arrival in arrivals:
-                found = _reserved(db, arrival, directories) if arrival.row in odd else arrival
-                if isinstance(found, Arrival):
-                    reserved.append(found)
-                elif found is not None:
-                    failures.append(AssetFailure(arrival.row, arrival.item_row, arrival.generation, found))
+        reserved, failures = arrivals, list[AssetFailure]()
+        if arrivals:
+            reserved, failures = _reserve(db, arrivals, clips)
         identities = [(arrival.identity, arrival.row) for arrival in reserved]
         db.executemany("UPDATE open_assets SET identity = ? WHERE asset = ?", identities)
-        _note_unproven(db, reserved)
-        _note_clips(db, reserved, clips)
         db.executemany(
             f"UPDATE items SET written = iif(written = {UNWRITTEN}, {TO_WRITE}, written), sha256 = NULL "
             "WHERE id = ?",
@@ -97,118 +85,51 @@ def reserve(
     return reserved, failures
 
 
-def _note_unproven(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-    """Record which arrivals have a length that nothing proved, and remove the mark from the others."""
-    unproven = [(arrival.row,) for arrival in arrivals if arrival.unproven]
-    if exists(db, "SELECT 1 FROM unproven"):
-        db.executemany("DELETE FROM unproven WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
-    db.executemany("INSERT INTO unproven VALUES (?)", unproven)
-
-
-def _note_clips(db: sqlite3.Connection, arrivals: Sequence[Arrival], clips: Mapping[int, Clip]) -> None:
-    """Record which arrivals are clipped rasters, and remove the mark from complete assets."""
-    if not clips and not exists(db, "SELECT 1 FROM clips"):
-        return
-    db.executemany("DELETE FROM clips WHERE asset = ?", [(arrival.row,) for arrival in arrivals])
-    for arrival in arrivals:
-        if (clip := clips.get(arrival.row)) is not None:
-            put_clip(db, arrival.row, clip)
-
-
-def put_clip(db: sqlite3.Connection, row: int, clip: Clip) -> None:
-    """Record which part of a raster an asset is."""
-    db.execute(
-        "INSERT INTO clips VALUES (?, ?, ?, ?)",
-        (row, clip.area, clip.source_size, orjson.dumps(clip.fields).decode()),
-    )
-
-
-class _ArrivalDirectories:
-    """The directories of arrivals."""
-
-    def __init__(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> None:
-        items = list({arrival.item_row for arrival in arrivals})
-        self._own: dict[int, str] = dict(rows_with(db, _ITEM_DIRECTORIES, items))
-        self._others = paths.Directories(db)
-        others = (other.directory for other in arrivals if other.directory != self._own.get(other.item_row))
-        self._others.prepare(set(others))
-
-    def of(self, arrival: Arrival) -> tuple[int, str]:
-        """Return (ID, path on disk) of the directory of an arrival."""
-        return self._others.of_asset(arrival.directory, self._own.get(arrival.item_row))
-
-
-_ITEM_DIRECTORIES = (
-    f"SELECT i.id, {paths.item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
-    "WHERE i.id IN ({marks})"
-)
-
-
-def _reserve_planned(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _ArrivalDirectories
-) -> list[Arrival]:
-    """Reserve the planned names of these assets; return those that have another name, or are outdated."""
-    values: list[tuple[object, ...]] = []
-    item, wanted = 0, ""
-    for arrival in arrivals:
-        if arrival.item_row != item or arrival.directory != wanted:
-            item, wanted = arrival.item_row, arrival.directory
-            directory_id, directory = directories.of(arrival)
-        name = arrival.name if directory == wanted else None
-        values.append((*_proof(arrival), arrival.row, arrival.generation, directory_id, name))
-    if not arrivals or db.executemany(_RESERVE_PLANNED, values).rowcount == len(arrivals):
-        return []
-    planned = set(rows_with(db, _PLANNED, [arrival.row for arrival in arrivals]))
-    return [arrival for arrival, one in zip(arrivals, values, strict=True) if one[-4:] not in planned]
-
-
-def _reserve_late(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], directories: _ArrivalDirectories
-) -> set[int]:
-    """Reserve names that became known with the response; return the rows that must be handled one by one.
-
-    These are arrivals of an older generation, and those whose name is taken or differs from the planned one.
-    """
-    nameless = dict(rows_with(db, _NAMELESS, [arrival.row for arrival in arrivals]))
-    late = {
-        arrival.row: arrival
-        for arrival in arrivals
-        if nameless.get(arrival.row) == arrival.generation and directories.of(arrival)[1] == arrival.directory
-    }
-    taken = paths.own_all(db, [(path_hash(arrival.path), row) for row, arrival in late.items()])
-    values = [
-        (
-            *_proof(arrival),
-            directories.of(arrival)[0],
-            arrival.name,
-            row,
-        )
-        for row, arrival in late.items()
-        if row not in taken
+def _reserve(
+    db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
+) -> tuple[list[Arrival], list[AssetFailure]]:
+    """Reserve the names of arrivals; see `reserve`."""
+    set_reserved = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
+    values: list[tuple[object, ...]]
+    values = [(arrival.size, arrival.digest, stored_etag(arrival.etag)) for arrival in arrivals]
+    if clips or any(arrival.unproven for arrival in arrivals) or exists(db, _MARKED):
+        set_reserved += ", unproven = ?, clip = ?"
+        marked = [(one.unproven, encoded_clip(clips.get(one.row))) for one in arrivals]
+        values = [(*received, *mark) for received, mark in zip(values, marked, strict=True)]
+    planned = [
+        (*received, arrival.row, arrival.generation, arrival.name)
+        for received, arrival in zip(values, arrivals, strict=True)
     ]
-    db.executemany(f"{_SET_RESERVED}, directory = ?, name = ? WHERE id = ?", values)
-    return {arrival.row for arrival in arrivals if arrival.row not in late or arrival.row in taken}
+    if db.executemany(f"{set_reserved} {_IF_OPEN} AND name = ?", planned).rowcount == len(arrivals):
+        return arrivals, []
+    # the others have names that were not known before the response or not free, or an older generation
+    found = {row: path for row, *path in rows_with(db, _OPEN_PATHS, [arrival.row for arrival in arrivals])}
+    late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
+    db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
+    claimed = paths.claim(db, [(one.row, one.directory, one.name) for one in late])
+    reserved, failures = list[Arrival](), list[AssetFailure]()
+    for arrival, received in zip(arrivals, values, strict=True):
+        generation, path = found.get(arrival.row, (None, None))
+        if generation != arrival.generation:
+            continue
+        directory, name = arrival.directory, claimed.get(arrival.row, arrival.name)
+        if isinstance(name, Failure):
+            failures.append(AssetFailure(arrival.row, arrival.item_row, arrival.generation, name))
+            continue
+        if path is not None:  # that of an earlier response
+            directory, _, name = path.rpartition("/")
+        db.execute(f"{set_reserved} WHERE id = ?", (*received, arrival.row))
+        is_same = (directory, name) == (arrival.directory, arrival.name)
+        reserved.append(arrival if is_same else replace(arrival, directory=directory, name=name))
+    return reserved, failures
 
 
-def _reserved(
-    db: sqlite3.Connection, arrival: Arrival, directories: _ArrivalDirectories
-) -> Arrival | Failure | None:
-    """Reserve a name for one arrival; return it with that name, or the failure, or None if it is outdated."""
-    directory_id, directory = directories.of(arrival)
-    claim = paths.claim(db, arrival.row, directory, arrival.name)
-    if claim.failure is not None:
-        return claim.failure
-    before = paths.path_of(db, arrival.row)
-    values = (*_proof(arrival), directory_id, claim.name, arrival.row, arrival.generation)
-    if not db.execute(f"{_SET_RESERVED}, directory = ?, name = ? {_IF_OPEN}", values).rowcount:
-        return None
-    paths.own(db, arrival.row, claim, before)
-    return replace(arrival, directory=directory, name=claim.name)
-
-
-def _proof(arrival: Arrival) -> tuple[object, ...]:
-    """Return the properties of the file that a reservation records."""
-    return arrival.size, arrival.digest, stored_etag(arrival.etag)
+_MARKED = "SELECT 1 FROM assets WHERE unproven UNION ALL SELECT 1 FROM assets WHERE clip IS NOT NULL"
+_IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
+_OPEN_PATHS = (
+    f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a "
+    f"WHERE a.id IN ({{marks}}) AND a.state < {STATE_DONE}"
+)
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
@@ -258,34 +179,39 @@ def record(
     Returns:
         The rows of the items that are final now: their JSON can be written.
     """
-    found: defaultdict[int, _Compared] = defaultdict(_Compared)
+    compared: defaultdict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COMPARED_NAMES, 0))
     with transaction(db):
-        _record_done(db, done, found)
-        _record_unchanged(db, unchanged, found)
-        recorded = _record_failed(db, failed, now)
-        outside = [(failure.row, area) for failure in recorded if failure.failure.kind is FailureKind.OUTSIDE]
-        db.executemany("INSERT OR REPLACE INTO clips VALUES (?, ?, 0, NULL)", outside)
+        _record_done(db, done, compared)
+        for asset in unchanged:  # except those that were planned again in the meantime
+            found = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
+            if found is not None:
+                run, key = found
+                compared[run]["assets_revalidated"] += 1
+                db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
+                db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
+        for row, item, generation, failure, attempts in map(msgspec.structs.astuple, failed):
+            found = db.execute(_FAILED, (failed_state(failure), row, generation)).fetchone()
+            if found is not None:
+                put_failure(db, item, found[0], failure, attempts, now)
+                if failure.kind is FailureKind.OUTSIDE:
+                    clip = encoded_clip((area, 0, None))
+                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
         final = update_item_states(
             db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
         )
         db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
         db.executemany(_DROP_DOCUMENT, [(item,) for item in written_items])
-        for run, one in found.items():
-            runs.count_findings(db, run, {"assets_changed": one.changed, "assets_revalidated": one.same})
+        for run, counts in compared.items():
+            runs.count_findings(db, run, counts)
     return final
 
 
-class _Compared(msgspec.Struct):
-    """How many assets with an earlier version changed in a run, and how many did not."""
-
-    changed: int = 0
-    """Assets with different content."""
-    same: int = 0
-    """Assets with the same content."""
+_COMPARED_NAMES = ("assets_changed", "assets_revalidated")
+"""Assets with an earlier version that have other content, or the same."""
 
 
 def _record_done(
-    db: sqlite3.Connection, done: Sequence[Arrival], by_run: defaultdict[int, _Compared]
+    db: sqlite3.Connection, done: Sequence[Arrival], compared: defaultdict[int, dict[str, int]]
 ) -> None:
     """Record arrivals as done if their generation is still reserved."""
     generations = {arrival.row: arrival.generation for arrival in done}
@@ -295,50 +221,13 @@ def _record_done(
         rows = [row for row, generation in found if generation == generations[row]]
         at = marks(len(rows))
         for run, is_same in db.execute(_COMPARED.format(rows=at), rows):
-            by_run[run].same += is_same
-            by_run[run].changed += not is_same
+            compared[run][_COMPARED_NAMES[is_same]] += 1
         db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
         if has_failures:
             db.execute(_HEALED.format(rows=at), rows)
         db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
 
 
-def _record_unchanged(
-    db: sqlite3.Connection, unchanged: Sequence[UnchangedAsset], by_run: defaultdict[int, _Compared]
-) -> None:
-    """Mark unchanged assets as done, except those that were planned again in the meantime."""
-    for asset in unchanged:
-        found = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
-        if found is not None:
-            run, key = found
-            by_run[run].same += 1
-            db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
-            db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
-
-
-def _record_failed(db: sqlite3.Connection, failed: Sequence[AssetFailure], now: float) -> list[AssetFailure]:
-    """Record failures, and return them without those of assets that were planned again in the meantime."""
-    recorded = []
-    for failure in failed:
-        found = db.execute(
-            _FAILED, (failed_state(failure.failure), failure.row, failure.generation)
-        ).fetchone()
-        if found is not None:
-            put_failure(db, failure.item_row, found[0], failure.failure, failure.attempts, now)
-            recorded.append(failure)
-    return recorded
-
-
-_SET_RESERVED = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
-_IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_RESERVE_PLANNED = f"{_SET_RESERVED} {_IF_OPEN} AND directory = ? AND name = ?"
-"""For names that were claimed when the assets were planned, which are nearly all."""
-_PLANNED = (
-    f"SELECT id, generation, directory, name FROM assets WHERE id IN ({{marks}}) AND state = {STATE_RESERVED}"
-)
-_NAMELESS = (
-    f"SELECT id, generation FROM assets WHERE id IN ({{marks}}) AND name IS NULL AND state < {STATE_DONE}"
-)
 _RESERVED = f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND state = {STATE_RESERVED}"
 """Few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches."""
 _COMPARED = (
@@ -359,13 +248,11 @@ _DROP_DOCUMENT = (
 )
 _FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key"
 
-
 FAILED_IN_PASSING = (
     "SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind IN "
     f"({', '.join(repr(kind.value) for kind in sorted(PASSING))})"
 )
 """SQL: asset `a` failed for a reason that may have passed."""
-
 ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
 """Selects from `failures` those of items, without those of assets whose key is empty."""
 
@@ -408,13 +295,6 @@ UPDATE items SET (remaining, failed) = (
 """
 
 
-_PUT_FAILURE = """
-INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.message,
-    status = excluded.status, attempts = attempts + excluded.attempts, at = excluded.at
-"""
-
-
 def renew_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
     """Schedule the JSON of an item to be written again. If it was written, a file there is the mirror's."""
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
@@ -429,6 +309,34 @@ def put_failure(
     db.execute(_PUT_FAILURE, (item, key, failure.kind, message, failure.status, attempts, now))
 
 
+_PUT_FAILURE = """
+INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.message,
+    status = excluded.status, attempts = attempts + excluded.attempts, at = excluded.at
+"""
+
+
 def failed_state(failure: Failure) -> int:
     """Return the state of an asset with this failure."""
     return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED
+
+
+def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
+    """Delete an open asset. An earlier version that is in place stays, as done.
+
+    Args:
+        db: The ledger.
+        row: The asset.
+        previous: The digest of the version in place, empty if it is unknown; None if there is none,
+            also because its file was lost. Its ETag is unknown.
+        run: The run that the version in place counts for.
+    """
+    if previous is None:
+        paths.delete_asset(db, row)
+        return
+    db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+    db.execute(
+        f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
+        "WHERE id = ?",
+        (run, previous or None, row),
+    )

@@ -4,15 +4,14 @@
 After a kill between two batches, the next start reads the page again: its first items are already planned,
 and none is counted twice.
 
-Nearly all items are new. They and their assets are inserted together, with one statement per table. A known
-item is planned by itself, based on its rows in the ledger: `ledger.known_assets` decides what becomes of its
-assets. A failed asset whose name was taken gets a path of the current layout when it is fetched again.
+New and known items take the same way: each planned item and asset becomes one row, which is inserted, or
+updates the row that the ledger has. `ledger.known_assets` decides what becomes of known assets.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,33 +21,28 @@ from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import StacpullError
-from stacpull.ledger import paths, runs, walk_state
+from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with, transaction
-from stacpull.ledger.known_assets import (
-    KnownAsset,
-    Replanned,
-    encoded_checksum,
-    replan,
-    version_to_confirm,
-)
+from stacpull.ledger.known_assets import PLANNED, KnownAsset, encoded_checksum, replan, version_to_confirm
 from stacpull.ledger.outcomes import (
     FAILED_IN_PASSING,
     ITEM_FAILURE,
+    drop_open,
     failed_state,
     put_failure,
-    renew_document,
     update_item_states,
 )
-from stacpull.ledger.paths import OTHER_DIRECTORY, UNOWNED, item_directory_of
+from stacpull.ledger.paths import ITEM_DIRECTORY, OTHER_DIRECTORY
 from stacpull.ledger.runs import LEFT_OUT, asset_counters, selection_of
 from stacpull.ledger.schema import (
     DAMAGED,
     OF_SEVERAL,
-    OWN_DIRECTORY,
     STATE_DONE,
     STATE_FAILED,
     STATE_PENDING,
     STATE_RESERVED,
+    TO_WRITE,
+    UNWRITTEN,
     WRITTEN,
 )
 from stacpull.models import (
@@ -60,11 +54,11 @@ from stacpull.models import (
     Job,
     PlannedItem,
     Unread,
+    VersionInDest,
     WalkUpdate,
     path_in_dest,
 )
-from stacpull.planning.item_plan import is_newer, item_document_name
-from stacpull.planning.names import hashes_in, path_hash
+from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
 from stacpull.redact import Secrets, href_hash, is_signed
 
 
@@ -113,22 +107,19 @@ class PlanResult(msgspec.Struct):
 
 
 class _EarlierItem(NamedTuple):
-    """An item that was in the ledger before the batch."""
+    """An item that was in the ledger before the batch, or that the batch has planned."""
 
     row: int
     run: int
     """The last run that planned it."""
-    updated: str | None
-    parent: int | None
-    written: int
-    walk: int | None
-    """The last walk that found it (`ledger.schema`)."""
-    listed: int
-    """1 if it has a label item and is on a page as well."""
-    href: str | None
-    directory: str
-    """The directory of its JSON."""
-    is_unread: bool = False
+    updated: str | None = None
+    parent: int | None = None
+    written: int = UNWRITTEN
+    walk: int | None = None
+    listed: int = 0
+    href: str | None = None
+    directory: str = ""
+    is_unread: int = 0
     """True if it is a source item that could not be read."""
 
     @property
@@ -139,11 +130,11 @@ class _EarlierItem(NamedTuple):
     @property
     def is_new(self) -> bool:
         """True if it could never be read."""
-        return self.is_unread and self.updated is None and not self.written
+        return bool(self.is_unread) and self.updated is None and not self.written
 
 
-class _BatchItem(msgspec.Struct):
-    """An item of the current batch, and what planning has found about it."""
+class _Plan(msgspec.Struct):
+    """An item of the batch."""
 
     item: PlannedItem
     row: int
@@ -152,21 +143,25 @@ class _BatchItem(msgspec.Struct):
     """None if it is new."""
     directory: str = ""
     """The directory of its JSON."""
-    directory_row: int = OWN_DIRECTORY
-    """Its row, if the item is new."""
     is_renewed: bool = False
-    """True if an asset is new, an asset is open that was final, or its JSON may be incomplete."""
+    """True if its JSON must be written again."""
     has_changed: bool = False
     """True if an asset is new, or has another size or checksum."""
 
 
-_Fresh = Sequence[tuple[_BatchItem, Sequence[Asset]]]
-"""New assets by item."""
+class _Rows(NamedTuple):
+    """What a batch writes at once."""
 
-
-def always_present(_path: str) -> bool:
-    """Return True for every file, for a planner that does not look into DEST."""
-    return True
+    items: list[tuple[object, ...]]
+    documents: list[tuple[int, bytes]]
+    assets: list[tuple[object, ...]]
+    open_assets: list[tuple[object, ...]]
+    claims: list[tuple[int, str, str]]
+    """Assets that need the path that they have in `assets`: row, directory and name."""
+    failures: list[tuple[int, str, Failure]]
+    unchanged: list[int]
+    """Assets that are done, and now belong to this run."""
+    unchecked: list[tuple[int]]
 
 
 class Planner:
@@ -178,7 +173,7 @@ class Planner:
         run: int,
         *,
         revalidate: bool = False,
-        is_there: Callable[[str], bool] = always_present,
+        is_there: Callable[[str], bool] = lambda _path: True,
         secrets: Secrets | None = None,
     ) -> None:
         """Create a planner.
@@ -197,19 +192,20 @@ class Planner:
         self._revalidate = revalidate
         self._area = runs.area_of(db, run)
         self._same_assets: dict[int, bool] = {}
-        self._directories = paths.Directories(db)
         self._collections = Recent[str, int]()
-        self._result = PlanResult()
-        """Of the current batch, like the following."""
-        self._now = 0.0
-        self._has_secrets = True
-        self._unchanged: list[tuple[KnownAsset, bytes | None]] = []
-        """Assets that are done and unchanged, each with the checksum now stated."""
-        self._earlier: dict[ItemId, _EarlierItem] = {}
-        """Items that are in the ledger."""
-        self._last_item = 0
+        self._directories = Recent[str, int]()
+        walks = db.execute(
+            "SELECT id, kind, source = (SELECT source FROM runs WHERE id = ?) FROM runs", (run,)
+        ).fetchall()
+        self._is_walk = any(row == run and kind == "mirror" for row, kind, _ in walks)
+        self._other_walks = frozenset(row for row, _, is_own in walks if not is_own)
         self._last_asset = number(db, "SELECT max(id) FROM assets")
-        self._is_walk, self._others = _walks(db, run)
+        self._last_item = 0
+        # of the current batch:
+        self._result = PlanResult()
+        self._rows = _Rows(*([] for _ in _Rows._fields))
+        self._has_secrets = True
+        self._known: dict[ItemId, _EarlierItem] = {}
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that this run has already planned, with their `updated`.
@@ -218,224 +214,241 @@ class Planner:
         Without `linked`, the IDs come from a page of the walk: an item that was planned, or could not be
         read, only because another item links to it does not count as planned.
         """
-        found = [(item, one) for item, one in self._load(ids).items() if one.run == self._run]
+        known = self._load(ids)
+        found = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
         return {item: one.updated for item, one in found if linked or (one.is_primary and not one.is_unread)}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
-        """Save a batch in one transaction.
-
-        Args:
-            batch: The batch.
-            now: Seconds since 1970.
+        """Save a batch in one transaction, at `now` (seconds since 1970).
 
         Returns:
             The jobs that it opened, and the failures while planning.
         """
-        self._result, self._now, self._unchanged = PlanResult(), now, []
+        self._result, self._rows = PlanResult(), _Rows(*([] for _ in _Rows._fields))
         self._has_secrets = bool(self._secrets)
         try:
             with transaction(self._db):
                 self._save(batch, now)
-        except BaseException:
-            self._forget()
+        except BaseException:  # the state of rows that were rolled back
+            self._collections.clear()
+            self._directories.clear()
+            self._last_asset = number(self._db, "SELECT max(id) FROM assets")
             raise
         return self._result
 
     def _save(self, batch: PlanBatch, now: float) -> None:
-        result = self._result
-        done = asset_counters(self._db, self._run)["assets_done"]
-        result.new_seen = self._see(batch.seen) + self._leave_out(batch)
-        rows = self._items(batch)
-        rows += [row for item in batch.failed_items for row in self._failed_item(item, now)]
-        update_item_states(self._db, rows)
-        result.items_failed += walk_state.note_unread(self._db, self._run, batch.unread, now)
-        self._count(batch, asset_counters(self._db, self._run)["assets_done"] - done)
-        if batch.reached.walk_ended:
-            self._db.execute(walk_state.END_WALK, {"run": self._run})
-
-    def _forget(self) -> None:
-        """Clear the state of rows that were rolled back."""
-        self._directories.forget()
-        self._collections.clear()
-        self._last_asset = number(self._db, "SELECT max(id) FROM assets")
-
-    # --- items of the walk -------------------------------------------------------------------------------
+        result, done = self._result, asset_counters(self._db, self._run)["assets_done"]
+        left_out = {LEFT_OUT + reason: self._see(ids) for reason, ids in batch.left_out.items()}
+        result.new_seen = self._see(batch.seen) + sum(left_out.values())
+        if batch.items or batch.failed_items:
+            self._plan(batch, now)
+        result.items_failed += runs.note_unread(self._db, self._run, batch.unread, now)
+        skipped = asset_counters(self._db, self._run)["assets_done"] - done
+        runs.count_walk(
+            self._db,
+            self._run,
+            batch.reached,
+            seen=result.new_seen,
+            matched=result.matched,
+            items_failed=result.items_failed,
+            skipped=skipped,
+        )
+        runs.count_findings(self._db, self._run, {**left_out, **result.findings})
 
     def _see(self, ids: Sequence[ItemId]) -> int:
         """Record the items of a page; return how many are new to this walk."""
-        hashes = ((walk_state.seen_hash(item),) for item in ids)
+        hashes = ((runs.seen_hash(item),) for item in ids)
         return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
-    def _leave_out(self, batch: PlanBatch) -> int:
-        """Count the rejected items that are new to this walk by reason; return their number."""
-        counts = {LEFT_OUT + reason: self._see(ids) for reason, ids in batch.left_out.items()}
-        runs.count_findings(self._db, self._run, counts)
-        return sum(counts.values())
+    def _plan(self, batch: PlanBatch, now: float) -> None:
+        db, rows = self._db, self._rows
+        named = {item.id for item in batch.items}
+        named |= {item.parent for item in batch.items if item.parent is not None}
+        before = self._load(named.union(*((one.id, one.parent) for one in batch.failed_items)))
+        self._known = dict(before)
+        self._last_item = number(db, "SELECT max(id) FROM items")
+        plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
+        new = [plan for plan in plans if plan.before is None]
+        failed = [one for one in batch.failed_items if self._is_newly_failed(one)]
+        new_failed = [one for one in failed if one.id not in before]
+        directories = paths.new_directories(
+            [*(plan.item.id for plan in new), *(one.id for one in new_failed)],
+            set(map(paths.item_hash, before)),
+        )
+        for plan, directory in zip(new, directories, strict=False):
+            plan.directory = directory
+        self._drop_stand_ins(plans)
+        linking = {plan.parent for plan in new}
+        linking |= {self._known[one.parent].row for one in new_failed if one.parent in self._known}
+        linking |= {
+            plan.parent for plan in plans if plan.before and plan.before.parent not in (None, plan.parent)
+        }
+        existing = self._assets_of([plan.row for plan in plans if plan.before is not None])
+        for plan in plans:
+            self._plan_assets(plan, existing.get(plan.row, {}))
+            self._plan_document(plan, existing.get(plan.row, {}), links_more=plan.row in linking)
+        changed = {
+            row for plan in plans for row in (plan.row, plan.parent, plan.before and plan.before.parent)
+        }
+        other_directories = dict(zip((one.id for one in new_failed), directories[len(new) :], strict=True))
+        for one in failed:
+            changed |= self._fail_item(one, before.get(one.id), other_directories.get(one.id, ""))
+        insert_rows(db, _INTO_ITEMS, rows.items, _KNOWN_ITEM)
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
+        insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
+        insert_rows(db, _INTO_OPEN, rows.open_assets)
+        for some in pieces(rows.unchanged):
+            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})", (self._run, *some))
+        db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", rows.unchecked)
+        self._claim_paths()
+        for row, key, failure in rows.failures:
+            put_failure(db, row, key, failure.scrubbed(self._secrets), 1, now)
+        update_item_states(db, [row for row in changed if row is not None])
 
     # --- items -------------------------------------------------------------------------------------------
 
-    def _items(self, batch: PlanBatch) -> list[int]:
-        """Plan the items of a batch; return the rows of all items whose state must be updated."""
-        if not batch.items and not batch.failed_items:
-            return []
-        self._earlier = self._load(_ids_in(batch))
-        self._last_item = number(self._db, "SELECT max(id) FROM items")
-        for item in batch.items:
-            self._list(item)
-        planned = [found for item in batch.items if (found := self._planned(item)) is not None]
-        new = [plan for plan in planned if plan.before is None]
-        again = [(plan, plan.before) for plan in planned if plan.before is not None]
-        fresh = [(one, one.item.assets) for one in new]
-        hashes = _path_hashes(fresh)
-        directories = self._directories.of_items([one.item.id for one in new], hashes)
-        for one, (row, path) in zip(new, directories, strict=True):
-            one.directory_row, one.directory = row, path
-        self._prepare_directories(fresh, hashes)
-        self._insert_items(new)
-        if self._has_unread():
-            self._drop_stand_ins(planned)
-            read = [(one.row,) for _, one in again if one.is_unread]
-            self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
-        existing = self._existing([one.row for one, _ in again])
-        linking = {plan.parent for plan in new}.union(self._labels_of_new(batch.failed_items))
-        linking |= {one.parent for one, before in again if before.parent not in (None, one.parent)}
-        updates = [
-            self._plan_again(one, before, existing[one.row], links_more=one.row in linking)
-            for one, before in again
-        ]
-        self._db.executemany(_UPDATE_ITEM, updates)
-        self._keep_unchanged()
-        self._insert_assets(fresh, hashes)
-        for one in new:
-            self._fail_assets(one, {})
-        return [row for one in planned for row in _with_parents(one.row, one.parent, one.before)]
-
-    def _list(self, item: PlannedItem) -> None:
-        """Count a source item that this run has planned as a primary item, if a page contains it."""
-        before = self._earlier.get(item.id)
-        if before is None or before.run != self._run or before.is_unread or before.is_primary:
-            return
-        if item.parent is None:
-            self._result.matched += 1
-            self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
-            self._earlier[item.id] = before._replace(listed=1)
-
-    def _labels_of_new(self, failed: Sequence[ItemFailure]) -> set[int]:
-        """Return the rows of the label items that link to unknown source items that could not be read."""
-        new = (failed_item.parent for failed_item in failed if failed_item.id not in self._earlier)
-        return {self._earlier[parent].row for parent in new if parent in self._earlier}
-
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _EarlierItem]:
-        """Return the `ids` that are in the ledger."""
-        wanted = set(ids)
-        found: dict[ItemId, _EarlierItem] = {}
-        for collection, name, *rest in rows_with(self._db, _FIND, list(map(paths.item_hash, wanted))):
-            found[ItemId(collection, name)] = _EarlierItem(*rest)
-        found = {item: known for item, known in found.items() if item in wanted}
-        if self._has_unread():
-            rows = [known.row for known in found.values()]
-            unread = {row for (row,) in rows_with(self._db, _UNREAD, rows)}
-            found = {item: known._replace(is_unread=known.row in unread) for item, known in found.items()}
-        return found
+        """Return those of the items that are in the ledger, and items with the same hash."""
+        found = rows_with(self._db, _FIND, list(map(paths.item_hash, set(ids))))
+        return {ItemId(collection, name): _EarlierItem(*rest) for collection, name, *rest in found}
 
-    def _has_unread(self) -> bool:
-        return exists(self._db, "SELECT 1 FROM failures WHERE key = ''")
-
-    def _planned(self, item: PlannedItem) -> _BatchItem | None:
+    def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
-        before = self._earlier.get(item.id)
-        result = self._result
-        again = before is not None and before.run == self._run and not before.is_unread
-        if before is not None and before.run == self._run:
-            if again and not (
-                item.parent is None and before.parent is None and is_newer(item.updated, before.updated)
-            ):
-                return None
-            result.items_failed -= not again
-        reject_duplicates(item.id, item.assets)
-        result.matched += item.parent is None and not item.of_collection and not again
-        result.count("assets_excluded", 0 if again else len(item.excluded))
-        result.count("assets_pages", 0 if again else len(item.pages))
+        before, result = self._known.get(item.id), self._result
+        again = before is not None and before.run == self._run
+        if again and before is not None:
+            if not before.is_unread:
+                if item.parent is None and not before.is_primary:  # so far, only a link led to it
+                    result.matched += 1
+                    self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
+                    self._known[item.id] = before._replace(listed=1)
+                    return None
+                if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
+                    return None
+            again = not before.is_unread
+            result.items_failed -= bool(before.is_unread)
+        if len({asset.key for asset in item.assets}) != len(item.assets):
+            keys = Counter(asset.key for asset in item.assets)
+            raise StacpullError(
+                f"Asset {keys.most_common(1)[0][0]!r} of item {item.id.item} of {item.id.collection} was "
+                "planned twice: this is a bug in stacpull, please report it. --exclude-asset leaves such "
+                "assets out."
+            )
+        if not again:
+            result.matched += item.parent is None and not item.of_collection
+            result.count("assets_excluded", len(item.excluded))
+            result.count("assets_pages", len(item.pages))
         result.count("items_new", (before is None or before.is_new) and not item.of_collection)
-        parent = None if item.parent is None else self._earlier.get(item.parent)
-        row = before.row if before is not None else self._new_row()
-        self._remember(item.id, row, before, is_unread=False)
-        directory = "" if before is None else before.directory
-        return _BatchItem(item, row, None if parent is None else parent.row, before, directory)
+        parent = None if item.parent is None else self._known.get(item.parent)
+        known = self._remember(item.id, is_unread=False)
+        return _Plan(item, known.row, None if parent is None else parent.row, before, known.directory)
 
-    def _remember(self, item: ItemId, row: int, before: _EarlierItem | None, *, is_unread: bool) -> None:
+    def _is_newly_failed(self, failed: ItemFailure) -> bool:
+        """Return True for a source item that this run has neither planned nor failed to read before."""
+        before = self._known.get(failed.id)
+        if before is not None and before.run == self._run:
+            return False
+        self._remember(failed.id, is_unread=True)
+        return True
+
+    def _remember(self, item: ItemId, *, is_unread: bool) -> _EarlierItem:
         """Record that this run has planned an item, or could not read it."""
-        known = before or _EarlierItem(row, self._run, *_NOTHING)
-        self._earlier[item] = known._replace(run=self._run, is_unread=is_unread)
+        before = self._known.get(item)
+        if before is None:
+            self._last_item += 1
+            before = _EarlierItem(self._last_item, self._run)
+        self._known[item] = before._replace(run=self._run, updated=None, is_unread=is_unread)
+        return before
 
-    def _new_row(self) -> int:
-        """Return the row of the next new item."""
-        self._last_item += 1
-        return self._last_item
-
-    def _insert_items(self, new: Sequence[_BatchItem]) -> None:
-        """Insert items. They are open until their states are updated."""
-        self._db.executemany(_INSERT_ITEM, map(self._item_values, new))
-        documents = [(one.row, one.item.cleaned) for one in new if not one.item.of_collection]
-        self._db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", documents)
-
-    def _item_values(self, one: _BatchItem) -> tuple[object, ...]:
-        item = one.item
-        return (
-            one.row,
-            paths.item_hash(item.id),
-            self._collection(item.id.collection),
-            item.id.item,
-            one.parent,
-            self._run,
-            one.directory_row,
-            self._cut(item.href),
-            item.updated,
-            self._run if self._is_walk else None,
+    def _drop_stand_ins(self, plans: Sequence[_Plan]) -> None:
+        """Delete the failures of items that can be read now, and the rows that stood for items without ID."""
+        db = self._db
+        if not exists(db, "SELECT 1 FROM failures WHERE key = ''"):
+            return
+        db.executemany(
+            "DELETE FROM failures WHERE item = ? AND key = ''",
+            [(plan.row,) for plan in plans if plan.before is not None and plan.before.is_unread],
         )
+        for plan in (plan for plan in plans if plan.parent is not None):
+            for row, run in db.execute(
+                "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
+                "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
+                (plan.parent, self._cut(plan.item.href), plan.row),
+            ).fetchall():
+                self._result.items_failed -= run == self._run
+                db.execute("DELETE FROM failures WHERE item = ?", (row,))
+                db.execute("DELETE FROM items WHERE id = ?", (row,))
 
-    def _plan_again(
-        self, one: _BatchItem, before: _EarlierItem, existing: Mapping[str, KnownAsset], *, links_more: bool
-    ) -> tuple[object, ...]:
-        """Plan a known item, and schedule its JSON to be written again if it may be outdated.
+    def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
+        """Plan the row of an item and its JSON, which is written again if it may be outdated.
 
         Args:
-            one: The item.
-            before: The item as it is in the ledger.
-            existing: Its asset rows in the ledger.
+            plan: The item. Its assets are planned.
+            known: Its asset rows in the ledger.
             links_more: True if it links to a source item that was not in the ledger, or that another label
                 item led to.
-
-        Returns:
-            The new values of its row.
         """
-        item, row = one.item, one.row
-        result = self._result
+        item, before, result = plan.item, plan.before, self._result
+        if before is None:
+            walk = self._run if self._is_walk else None
+            self._add_item(item.id, plan.row, plan.parent, plan.directory, item.href, item.updated, walk)
+            if not item.of_collection:
+                self._rows.documents.append((plan.row, item.cleaned))
+            return
         item_updated = item.updated != before.updated
-        self._plan_known_assets(
-            one, existing, item_updated=item_updated, fresh_is_change=self._chose_same_assets(before.run)
-        )
-        lost = before.written == WRITTEN and not self._is_there(
-            path_in_dest(before.directory, item_document_name(item.id))
-        )
+        json_path = path_in_dest(before.directory, item_document_name(item.id))
+        lost = before.written == WRITTEN and not self._is_there(json_path)
         result.count("files_lost", lost)
-        renewed = (
-            one.is_renewed or item_updated or lost or links_more or before.is_new or before.written == DAMAGED
-        )
-        if renewed:
-            self._note_unchecked(item, existing, item_updated=item_updated)
-        if not item.of_collection:
-            changed = (item_updated or one.has_changed) and not before.is_new
-            result.count("items_changed", changed and before.run != self._run)
-            if renewed:
-                renew_document(self._db, row, one.item.cleaned)
-        walk = self._walk_of(before, item.href)
+        has_changed = (item_updated or plan.has_changed) and before.run != self._run
+        result.count("items_changed", has_changed and not before.is_new and not item.of_collection)
         # the earlier document may be about to be recorded as written: then the next run writes this one
-        updated = item.updated if before.run != self._run or one.is_renewed else before.updated
-        return self._run, one.parent, updated, self._cut(item.href), walk, row
+        updated = item.updated if before.run != self._run or plan.is_renewed else before.updated
+        if (
+            plan.is_renewed
+            or item_updated
+            or lost
+            or links_more
+            or before.is_new
+            or before.written == DAMAGED
+        ):
+            self._note_unchecked(item, known, item_updated=item_updated)
+            if not item.of_collection:
+                self._rows.documents.append((plan.row, item.cleaned))
+                before = before._replace(written=TO_WRITE if before.written == WRITTEN else before.written)
+        walk = before.walk
+        if self._is_walk and walk != OF_SEVERAL:
+            # if several sources have the item under different URLs, no single one may declare it gone
+            is_other = walk in self._other_walks and before.href != self._cut(item.href)
+            walk = OF_SEVERAL if is_other else self._run
+        self._add_item(
+            item.id, plan.row, plan.parent, before.directory, item.href, updated, walk, before.written
+        )
+
+    def _add_item(
+        self,
+        item: ItemId,
+        row: int,
+        parent: int | None,
+        directory: str,
+        href: str | None,
+        updated: str | None,
+        walk: int | None,
+        written: int = UNWRITTEN,
+    ) -> None:
+        collection = self._collections.get(item.collection)
+        if collection is None:
+            collection = self._db.execute(
+                "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id",
+                (item.collection,),
+            ).fetchone()[0]
+            if len(item.collection) <= LONGEST_KEY:
+                self._collections[item.collection] = collection
+        stored = None if directory == f"{item.collection}/{item.item}" else directory
+        values = (paths.item_hash(item), collection, item.item, parent, self._run, stored, self._cut(href))
+        self._rows.items.append((row, *values, updated, walk, written))
 
     def _note_unchecked(
-        self, item: PlannedItem, existing: Mapping[str, KnownAsset], *, item_updated: bool
+        self, item: PlannedItem, known: Mapping[str, KnownAsset], *, item_updated: bool
     ) -> None:
         """Record the assets of an item that this run leaves out although they may have changed.
 
@@ -446,342 +459,229 @@ class Planner:
         planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
         assets = orjson.loads(item.cleaned).get("assets")
         listed = assets if isinstance(assets, dict) else {}
-        left = [
+        self._rows.unchecked.extend(
             (old.row,)
-            for key, old in existing.items()
+            for key, old in known.items()
             if key not in planned and (item_updated or key not in listed)
-        ]
-        self._db.executemany("INSERT OR IGNORE INTO unchecked VALUES (?)", left)
+        )
 
-    def _drop_stand_ins(self, planned: Sequence[_BatchItem]) -> None:
-        """Delete the placeholders of source items that could not be read and whose IDs were unknown."""
-        for plan in (plan for plan in planned if plan.parent is not None):
-            found = self._db.execute(
-                "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
-                "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
-                (plan.parent, self._cut(plan.item.href), plan.row),
-            ).fetchall()
-            self._result.items_failed -= sum(run == self._run for _, run in found)
-            rows = [(row,) for row, _ in found]
-            self._db.executemany("DELETE FROM failures WHERE item = ?", rows)
-            self._db.executemany("DELETE FROM items WHERE id = ?", rows)
-
-    def _failed_item(self, failed: ItemFailure, now: float) -> list[int]:
+    def _fail_item(self, failed: ItemFailure, before: _EarlierItem | None, directory: str) -> set[int | None]:
         """Record a source item that could not be read; return its row and the rows of its label items."""
-        parent, before = self._earlier.get(failed.parent), self._earlier.get(failed.id)
-        if before is not None and before.run == self._run:
-            return []
+        row, parent = self._known[failed.id].row, self._known.get(failed.parent)
         above = parent.row if parent is not None else None
         if before is None:
-            row = self._new_row()
-            collection, hashed = self._collection(failed.id.collection), paths.item_hash(failed.id)
-            ((directory, _),) = self._directories.of_items([failed.id])
-            href = self._cut(failed.href)
-            values = (row, hashed, collection, failed.id.item, above, self._run, directory, href, None, None)
-            self._db.execute(_INSERT_ITEM, values)
+            self._add_item(failed.id, row, above, directory, failed.href, None, None)
         else:
-            row = before.row
-            self._db.execute(
-                "UPDATE items SET run = ?, parent = ?, listed = 0 WHERE id = ?", (self._run, above, row)
-            )
-        self._remember(failed.id, row, before, is_unread=True)
-        put_failure(self._db, row, "", failed.failure.scrubbed(self._secrets), 1, now)
-        result = self._result
-        result.items_failed += 1
-        result.failures.append((failed.id, "", failed.failure))
-        return _with_parents(row, above, before)
+            kept = (before.directory, before.href, before.updated, before.walk, before.written)
+            self._add_item(failed.id, row, above, *kept)
+        self._rows.failures.append((row, "", failed.failure))
+        self._result.items_failed += 1
+        self._result.failures.append((failed.id, "", failed.failure))
+        return {row, above, before.parent if before is not None else None}
 
-    # --- known assets ------------------------------------------------------------------------------------
+    # --- assets ------------------------------------------------------------------------------------------
 
-    def _existing(self, items: Sequence[int]) -> dict[int, dict[str, KnownAsset]]:
+    def _assets_of(self, items: Sequence[int]) -> dict[int, dict[str, KnownAsset]]:
         """Return the asset rows of these items, by item and key."""
-        found: dict[int, dict[str, KnownAsset]] = {item: {} for item in items}
+        found: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
         for row in rows_with(self._db, _EXISTING, items):
-            found[row[0]][row[1]] = KnownAsset._make(row[2:])
+            known = KnownAsset._make(row)
+            found[known.item][known.key] = known
         return found
 
-    def _plan_known_assets(
-        self,
-        one: _BatchItem,
-        known: Mapping[str, KnownAsset],
-        *,
-        item_updated: bool,
-        fresh_is_change: bool,
-    ) -> None:
-        """Plan the assets of a known item; `_keep_unchanged` completes the planning for a batch.
-
-        Args:
-            one: The item.
-            known: Its asset rows in the ledger.
-            item_updated: True if its `updated` changed: assets that no checksum proves are revalidated.
-            fresh_is_change: True if an unknown asset is new at the source; False if the previous run did not
-                select it.
-        """
-        item = one.item
-        # a collection without `updated` may have changed
-        item_may_have_changed = item_updated or (item.of_collection and item.updated is None)
+    def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        """Plan the assets of an item, given its asset rows in the ledger."""
+        item, own, rows = plan.item, plan.directory, self._rows
+        usual = item_directory(item.id)  # differs from `own` if that is another item's on some file system
         for key in item.expanded_prefixes:
-            self._drop_unfetched(one, key, known.get(key))
-        fresh: list[Asset] = []
+            self._drop_unfetched(plan, key, known.get(key))
         for asset in item.assets:
-            old = known.get(asset.key)
-            if old is None:
-                fresh.append(asset)
+            old, name = known.get(asset.key), asset.name
+            directory = own if asset.directory == usual else asset.directory
+            if old is not None:
+                self._plan_known(plan, asset, old, directory)
                 continue
-            if old.state < STATE_DONE and one.before is not None and one.before.run == self._run:
-                # it is being fetched, perhaps from before the change
-                self._db.execute("INSERT OR IGNORE INTO unchecked VALUES (?)", (old.row,))
-                continue
-            is_lost = self._is_lost(one, old)
-            self._result.count("files_lost", is_lost)
-            replanned = replan(
-                old,
-                asset,
-                is_lost=is_lost,
-                item_updated=item_updated or old.unchecked,
-                may_have_changed=item_may_have_changed or old.unchecked,
-                revalidate=self._revalidate,
-                area=self._area,
-            )
-            one.is_renewed |= old.unchecked
-            if replanned.state == STATE_DONE:
-                self._unchanged.append((old, encoded_checksum(asset.checksum)))
-            elif replanned.state >= STATE_FAILED:
-                self._leave_failed(one, asset, old)
-            else:
-                self._reopen(one, asset, old, replanned)
-        if fresh:
-            hashes = _path_hashes([(one, fresh)])
-            self._prepare_directories([(one, fresh)], hashes)
-            self._insert_assets([(one, fresh)], hashes)
-            one.is_renewed, one.has_changed = True, one.has_changed or fresh_is_change
-        added = (problem for problem in item.problems if problem.key not in known)
-        # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-        one.is_renewed |= any(problem.failure.kind is not FailureKind.ITEM for problem in added)
-        self._fail_assets(one, known)
+            row = self._last_asset = self._last_asset + 1
+            if name is not None:
+                rows.claims.append((row, directory, name))
+            origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
+            other = None if directory == own else self._directory(directory)
+            planned = (STATE_PENDING, 0, self._run, other, name, None, None, origin, stated, 0)
+            rows.assets.append((row, plan.row, asset.key, *planned))
+            self._open(row, asset, None, name)
+            self._result.jobs.append(self._job(row, plan, 0, asset, directory, name, None))
+        if plan.before is not None and any(asset.key not in known for asset in item.assets):
+            plan.is_renewed = True
+            plan.has_changed |= self._chose_same_assets(plan.before.run)
+        self._fail_assets(plan, known)
 
-    def _is_lost(self, one: _BatchItem, old: KnownAsset) -> bool:
-        """Return True if an asset is done and its file is missing in DEST."""
-        if old.state != STATE_DONE or old.name is None:
-            return False
-        directory = one.directory if old.directory is None else old.directory
-        return not self._is_there(path_in_dest(directory, old.name.removeprefix(UNOWNED)))
-
-    def _keep_unchanged(self) -> None:
-        """Assign the assets of the batch that are done and unchanged to this run."""
-        for some in pieces([old.row for old, _ in self._unchanged if old.run != self._run]):
-            taken_over = f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})"
-            self._db.execute(taken_over, (self._run, *some))
-        newly = [(now, old.row) for old, now in self._unchanged if now is not None and now != old.stated]
-        self._db.executemany("UPDATE assets SET stated = ? WHERE id = ?", newly)
-        self._db.executemany(_CHECKED, [(old.row,) for old, _ in self._unchanged if old.unchecked])
-
-    def _leave_failed(self, one: _BatchItem, asset: Asset, old: KnownAsset) -> None:
-        """Leave an asset failed, for `retry` with its newest href."""
-        self._locate(one, asset, old)
-        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, old.previous_digest))
-        self._db.execute("UPDATE assets SET run = ? WHERE id = ?", (self._run, old.row))
-
-    def _reopen(self, one: _BatchItem, asset: Asset, old: KnownAsset, new: Replanned) -> None:
-        """Make a known asset pending."""
-        directory, name = self._locate(one, asset, old)
-        self._db.execute(_INSERT_OPEN, self._open_row(old.row, asset, new.previous_digest))
-        self._db.execute(
-            f"UPDATE assets SET run = ?, state = {STATE_PENDING}, generation = ?, stated = ?, origin = ?, "
-            "sha256 = NULL, etag = ? WHERE id = ?",
-            (
-                self._run,
-                new.generation,
-                encoded_checksum(asset.checksum),
-                href_hash(asset.href),
-                new.etag,
-                old.row,
-            ),
+    def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
+        """Plan a known asset of a known item; it would be stored in `directory` now."""
+        item, before, rows, own = plan.item, plan.before, self._rows, plan.directory
+        if old.state < STATE_DONE and before is not None and before.run == self._run:
+            # it is being fetched, perhaps from before the change
+            rows.assets.append(old._replace(unchecked=1)[:PLANNED])
+            return
+        item_updated = before is not None and item.updated != before.updated
+        # a collection without `updated` may have changed
+        may_have_changed = item_updated or (item.of_collection and item.updated is None)
+        path = f"{own}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
+        is_done, is_failed = old.state == STATE_DONE, old.state >= STATE_FAILED
+        is_lost = is_done and old.name is not None and not self._is_there(path)
+        self._result.count("files_lost", is_lost)
+        new = replan(
+            old,
+            asset,
+            is_lost=is_lost,
+            item_updated=item_updated or bool(old.unchecked),
+            may_have_changed=may_have_changed or bool(old.unchecked),
+            revalidate=self._revalidate,
+            area=self._area,
         )
-        if old.unchecked:
-            self._db.execute(_CHECKED, (old.row,))
-        job = self._job(old.row, one, new.generation, asset, directory, name)
-        self._result.jobs.append(replace(job, version_in_dest=version_to_confirm(old, asset, new.etag)))
-        one.is_renewed |= old.state >= STATE_DONE
-        one.has_changed |= new.has_changed
-
-    def _locate(self, one: _BatchItem, asset: Asset, old: KnownAsset) -> tuple[str, str | None]:
-        """Return the directory and name of a known asset. One that never had a name gets the planned one."""
-        if old.name is not None and not old.name.startswith(UNOWNED):
-            directory = one.directory if old.directory is None else old.directory
-            return directory, old.name
-        directory_id, directory = self._directories.of_asset(asset.directory, one.directory)
-        name = None if asset.name is None else UNOWNED + asset.name
-        self._db.execute(
-            "UPDATE assets SET directory = ?, name = ? WHERE id = ?", (directory_id, name, old.row)
+        plan.is_renewed |= bool(old.unchecked)
+        stated = encoded_checksum(asset.checksum)
+        if new.state == STATE_DONE:
+            if old.unchecked or stated not in (None, old.stated):
+                kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
+                rows.assets.append(kept[:PLANNED])
+            elif old.run != self._run:
+                rows.unchanged.append(old.row)
+            return
+        name = asset.name
+        if old.name is not None:
+            directory, _, name = path.rpartition("/")
+        else:
+            old = old._replace(directory=None if directory == own else self._directory(directory))
+        if new.state >= STATE_FAILED:  # for `retry`, with its newest href
+            rows.assets.append(old._replace(run=self._run)[:PLANNED])
+            self._open(old.row, asset, old.previous_digest, old.name)
+            return
+        reopened = old._replace(
+            state=STATE_PENDING,
+            generation=new.generation,
+            run=self._run,
+            sha256=None,
+            etag=new.etag,
+            origin=href_hash(asset.href),
+            stated=stated,
+            unchecked=0,
         )
-        return directory, asset.name
+        rows.assets.append(reopened[:PLANNED])
+        self._open(old.row, asset, new.previous_digest, old.name)
+        version = version_to_confirm(old, asset, new.etag)
+        self._result.jobs.append(self._job(old.row, plan, new.generation, asset, directory, name, version))
+        plan.is_renewed |= is_done or is_failed
+        plan.has_changed |= new.has_changed
 
-    def _drop_unfetched(self, one: _BatchItem, key: str, old: KnownAsset | None) -> None:
+    def _drop_unfetched(self, plan: _Plan, key: str, old: KnownAsset | None) -> None:
         """Delete an asset that was not fetched and that its item no longer lists.
 
         An earlier version that is in place stays. Fetched assets stay even if they are no longer listed.
         """
         if old is None or old.state in (STATE_RESERVED, STATE_DONE):
             return
-        self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (one.row, key))
+        self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (plan.row, key))
         drop_open(self._db, old.row, old.previous_digest, self._run)
-        one.is_renewed = True
+        plan.is_renewed = True
 
-    # --- new assets --------------------------------------------------------------------------------------
-
-    def _prepare_directories(self, fresh: _Fresh, hashes: Sequence[int | None]) -> None:
-        """Look up or create the directories of new assets whose paths have these hashes."""
-        others = {
-            asset.directory for one, assets in fresh for asset in assets if asset.directory != one.directory
-        }
-        self._directories.prepare(others, hashes)
-
-    def _insert_assets(self, fresh: _Fresh, hashes: Sequence[int | None]) -> None:
-        """Insert rows for new assets, and add jobs for those whose name is free."""
-        rows: list[tuple[object, ...]] = []
-        opens: list[tuple[object, ...]] = []
-        claims: list[tuple[int, int]] = []
-        jobs: list[Job] = []
-        row, next_hash = self._last_asset, iter(hashes)
-        for one, assets in fresh:
-            last = None
-            for asset in assets:
-                name, wanted, name_hash = asset.name, asset.directory, next(next_hash)
-                if wanted != last:
-                    directory_row, directory = self._directories.of_asset(wanted, one.directory)
-                    last = wanted
-                row += 1
-                stored = None
-                if name is not None and name_hash is not None:
-                    stored = name
-                    own = name_hash if directory == wanted else path_hash(path_in_dest(directory, name))
-                    claims.append((own, row))
-                rows.append(self._asset_row(row, one, asset, STATE_PENDING, directory_row, stored))
-                opens.append(self._open_row(row, asset, None))
-                jobs.append(self._job(row, one, 0, asset, directory, name))
-        self._last_asset = row
-        taken = paths.own_all(self._db, claims)
-        if taken:
-            rows = [one for one in rows if one[0] not in taken]
-            opens = [one for one in opens if one[0] not in taken]
-        insert_rows(self._db, _INTO_ASSETS, rows)
-        insert_rows(self._db, _INTO_OPEN, opens)
-        if not taken:
-            self._result.jobs += jobs
-            return
-        planned = [(one, asset) for one, assets in fresh for asset in assets]
-        for (one, asset), job in zip(planned, jobs, strict=True):
-            if job.row in taken:
-                self._insert_renamed(one, asset, job)
+    def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
+        for key, failure in plan.item.problems:
+            old, state = known.get(key), failed_state(failure)
+            if old is None:
+                self._last_asset += 1
+                values = (state, 0, self._run, None, None, None, None, None, None, 0)
+                self._rows.assets.append((self._last_asset, plan.row, key, *values))
+                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+                plan.is_renewed |= failure.kind is not FailureKind.ITEM
             else:
-                self._result.jobs.append(job)
+                state = STATE_DONE if old.state == STATE_DONE else state
+                self._rows.assets.append(old._replace(run=self._run, state=state)[:PLANNED])
+            if state != STATE_DONE:
+                self._rows.failures.append((plan.row, key, failure))
+                if old is None or old.state < STATE_FAILED:
+                    self._result.failures.append((plan.item.id, key, failure))
 
-    def _insert_renamed(self, one: _BatchItem, asset: Asset, job: Job) -> None:
-        """Insert a new asset whose folded name is taken. It gets another name, or fails."""
-        name = job.name or ""
-        claim = paths.claim(self._db, job.row, job.directory, name)
-        directory_id, _ = self._directories.of_asset(asset.directory, one.directory)
-        stored = UNOWNED + name if claim.failure else claim.name
-        state = STATE_FAILED if claim.failure else STATE_PENDING
-        self._db.execute(_INSERT_ASSET, self._asset_row(job.row, one, asset, state, directory_id, stored))
-        self._db.execute(_INSERT_OPEN, self._open_row(job.row, asset, None))
-        if claim.failure is not None:
-            self._failed_now(one, asset.key, claim.failure)
+    def _claim_paths(self) -> None:
+        """Claim the paths of the new assets. One whose path is taken gets another name, or fails."""
+        taken = paths.claim(self._db, self._rows.claims)
+        if not taken:
             return
-        paths.own(self._db, job.row, claim)
-        self._result.jobs.append(replace(job, name=claim.name))
+        items = {known.row: item for item, known in self._known.items()}
+        jobs, self._result.jobs = self._result.jobs, []
+        for job in jobs:
+            found = taken.get(job.row)
+            if isinstance(found, Failure):
+                self._db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
+                self._db.execute(f"UPDATE assets SET state = {STATE_FAILED} WHERE id = ?", (job.row,))
+                self._rows.failures.append((job.item_row, job.key, found))
+                self._result.failures.append((items[job.item_row], job.key, found))
+            else:
+                self._result.jobs.append(job if found is None else replace(job, name=found))
 
-    def _asset_row(
-        self, row: int, one: _BatchItem, asset: Asset, state: int, directory: int, name: str | None
-    ) -> tuple[object, ...]:
-        origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
-        return row, one.row, asset.key, state, 0, self._run, directory, name, origin, stated
+    # --- values of rows ----------------------------------------------------------------------------------
 
-    def _open_row(self, row: int, asset: Asset, previous_digest: bytes | None) -> tuple[object, ...]:
+    def _open(
+        self,
+        row: int,
+        asset: Asset,
+        previous_digest: bytes | None,
+        owned: str | None,
+    ) -> None:
+        """Add the row of an open asset; `owned` is its name if it owns one."""
         href, stale, alternates = asset.href, 0, None
+        name = None if owned is not None else asset.name or asset.name_template or "{filename}"
         if "?" in href or "@" in href or asset.alternates or self._has_secrets:
             cut = self._secrets.cut
             if asset.alternates:
                 alternates = orjson.dumps([cut(href) for href in asset.alternates]).decode()
             stale = int(is_signed(href) or any(map(is_signed, asset.alternates)))
             href = cut(href)
-        template, media_type = asset.name_template, asset.media_type
-        return row, href, stale, template, asset.size, media_type, alternates, previous_digest
+        stated = (asset.size, asset.media_type, alternates, previous_digest)
+        self._rows.open_assets.append((row, href, stale, name, *stated))
 
     def _job(
-        self, row: int, one: _BatchItem, generation: int, asset: Asset, directory: str, name: str | None
+        self,
+        row: int,
+        plan: _Plan,
+        generation: int,
+        asset: Asset,
+        directory: str,
+        name: str | None,
+        version: VersionInDest | None,
     ) -> Job:
         return Job(
             row,
-            one.row,
+            plan.row,
             generation,
             asset.key,
             asset.href,
-            one.item.href,
+            plan.item.href,
             directory,
             name,
-            asset.name_template,
+            None if name is not None else asset.name_template or "{filename}",
             asset.size,
             asset.checksum,
             asset.media_type,
             alternates=asset.alternates,
+            version_in_dest=version,
             unready=asset.unready,
             clip=self._area is not None,
         )
 
-    # --- assets that cannot be fetched -------------------------------------------------------------------
-
-    def _fail_assets(self, one: _BatchItem, existing: Mapping[str, KnownAsset]) -> None:
-        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
-        for problem in one.item.problems:
-            old, state = existing.get(problem.key), failed_state(problem.failure)
-            if old is None:
-                self._last_asset += 1
-                values = (self._last_asset, one.row, problem.key, state, 0, self._run, *(None,) * 4)
-                self._db.execute(_INSERT_ASSET, values)
-                self._failed_now(one, problem.key, problem.failure)
-                continue
-            state = STATE_DONE if old.state == STATE_DONE else state
-            self._db.execute("UPDATE assets SET run = ?, state = ? WHERE id = ?", (self._run, state, old.row))
-            if old.state >= STATE_FAILED:
-                self._note_failure(one, problem.key, problem.failure)
-            elif old.state != STATE_DONE:
-                self._failed_now(one, problem.key, problem.failure)
-
-    def _failed_now(self, one: _BatchItem, key: str, failure: Failure) -> None:
-        self._note_failure(one, key, failure)
-        self._result.failures.append((one.item.id, key, failure))
-
-    def _note_failure(self, one: _BatchItem, key: str, failure: Failure) -> None:
-        put_failure(self._db, one.row, key, failure.scrubbed(self._secrets), 1, self._now)
-
-    # --- values of rows ----------------------------------------------------------------------------------
-
-    def _collection(self, name: str) -> int:
-        found = self._collections.get(name)
-        if found is None:
-            found = paths.collection_row(self._db, name)
-            if len(name) <= LONGEST_KEY:
-                self._collections[name] = found
-        return found
+    def _directory(self, path: str) -> int:
+        row = self._directories.get(path)
+        if row is None:
+            row = paths.directory_row(self._db, path)
+            if len(path) <= LONGEST_KEY:
+                self._directories[path] = row
+        return row
 
     def _cut(self, href: str | None) -> str | None:
         return None if href is None else self._secrets.cut(href)
 
-    def _walk_of(self, before: _EarlierItem, href: str | None) -> int | None:
-        """Return the last walk that found an item; a retry does not change it.
-
-        If several sources have the item under different URLs, no single source may declare it gone.
-        """
-        if not self._is_walk or before.walk == OF_SEVERAL:
-            return before.walk
-        if before.walk in self._others and before.href != self._cut(href):
-            return OF_SEVERAL
-        return self._run
-
     def _chose_same_assets(self, run: int) -> bool:
-        """Return True if `run` selected the same assets as this run."""
+        """Return True if `run` selected the same assets as this run: another one is new at the source."""
         found = self._same_assets.get(run)
         if found is None:
             (then, state), (now, _) = (
@@ -793,135 +693,37 @@ class Planner:
             self._same_assets[run] = found
         return found
 
-    def _count(self, batch: PlanBatch, skipped: int) -> None:
-        result = self._result
-        self._db.execute(
-            _COUNT_RUN,
-            {
-                "seen": result.new_seen,
-                "matched": result.matched,
-                "items_failed": result.items_failed,
-                "skipped": skipped,
-                **batch.reached._asdict(),
-                "run": self._run,
-            },
-        )
-        if batch.reached.walked is not None:
-            self._db.execute("INSERT OR IGNORE INTO walked VALUES (?)", (batch.reached.walked,))
-        runs.count_findings(self._db, self._run, result.findings)
 
-
-_NOTHING = (None, None, 0, None, 0, None, "")
-"""The values of an unknown item."""
 _FIND = (
     "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, i.listed, i.href, "
-    f"{item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
-    "WHERE i.hash IN ({marks})"
+    f"{ITEM_DIRECTORY}, EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {ITEM_FAILURE}) "
+    "FROM items i JOIN collections c ON c.id = i.collection WHERE i.hash IN ({marks})"
 )
-_UNREAD = f"SELECT item FROM failures WHERE item IN ({{marks}}) AND {ITEM_FAILURE}"
-_UPDATE_ITEM = (
-    "UPDATE items SET run = ?, parent = ?, updated = ?, href = ?, walk = ?, "
-    "listed = 0, remaining = 1 WHERE id = ?"
+_INTO_ITEMS = (
+    "INSERT INTO items"
+    "(id, hash, collection, name, parent, run, directory, href, updated, walk, written) VALUES "
 )
-_INSERT_ITEM = (
-    "INSERT INTO items(id, hash, collection, name, parent, run, directory, href, updated, walk, "
-    "remaining) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+_KNOWN_ITEM = (
+    " ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, run = excluded.run, href = excluded.href, "
+    "updated = excluded.updated, walk = excluded.walk, written = excluded.written, listed = 0, remaining = 1"
 )
-_COUNT_RUN = (
-    "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
-    "items_failed = items_failed + :items_failed, "
-    "assets_skipped = assets_skipped + :skipped, position = coalesce(:position, position), "
-    "walk_ended = walk_ended OR :walk_ended, "
-    "items_announced = coalesce(:announced, items_announced), "
-    "cut_short = coalesce(:cut_short, cut_short), "
-    "items_unseen = coalesce(iif(:counts_unseen, max(0, :announced - items_seen - :seen), NULL), "
-    "items_unseen) WHERE id = :run"
-)
-
 _EXISTING = (
-    f"SELECT a.item, a.key, a.id, a.state, a.generation, a.run, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, "
-    "a.etag, a.origin, a.stated, o.previous_digest, u.asset IS NOT NULL, c.area, c.source_size, "
+    "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
+    f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
     f"a.state = {STATE_FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} "
-    "LEFT JOIN unchecked u ON u.asset = a.id LEFT JOIN clips c ON c.asset = a.id WHERE a.item IN ({marks})"
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} WHERE a.item IN ({{marks}})"
 )
-_CHECKED = "DELETE FROM unchecked WHERE asset = ?"
 _INTO_ASSETS = (
-    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, origin, stated) VALUES "
+    "INSERT INTO assets(id, item, key, state, generation, run, directory, name, sha256, etag, origin, "
+    "stated, unchecked) VALUES "
 )
-_INSERT_ASSET = f"{_INTO_ASSETS} (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KNOWN_ASSET = (
+    " ON CONFLICT (id) DO UPDATE SET state = excluded.state, generation = excluded.generation, "
+    "run = excluded.run, directory = excluded.directory, name = excluded.name, sha256 = excluded.sha256, "
+    "etag = excluded.etag, origin = excluded.origin, stated = excluded.stated, "
+    "unchecked = excluded.unchecked"
+)
 _INTO_OPEN = (
-    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name_template, size, media_type, alternates, "
+    "INSERT OR REPLACE INTO open_assets(asset, href, stale, name, size, media_type, alternates, "
     "previous_digest) VALUES "
 )
-_INSERT_OPEN = f"{_INTO_OPEN} (?, ?, ?, ?, ?, ?, ?, ?)"
-
-
-def _path_hashes(fresh: _Fresh) -> list[int | None]:
-    """Return the hash of the path of each new asset, None where the path is not known yet."""
-    hashes: list[int | None] = []
-    for _, assets in fresh:
-        directory = None
-        for asset in assets:
-            if asset.directory != directory:
-                directory, hash_of = asset.directory, hashes_in(asset.directory)
-            hashes.append(None if asset.name is None else hash_of(asset.name))
-    return hashes
-
-
-def _ids_in(batch: PlanBatch) -> set[ItemId]:
-    """Return the IDs of all items in a batch."""
-    named = {item.id for item in batch.items}
-    named |= {item.parent for item in batch.items if item.parent is not None}
-    return named.union(*((one.id, one.parent) for one in batch.failed_items))
-
-
-def _with_parents(row: int, parent: int | None, before: _EarlierItem | None) -> list[int]:
-    """Return an item and the label items to update with it: its current one and its earlier one."""
-    parents = (parent, before.parent if before is not None else None)
-    return [row, *(one for one in parents if one is not None)]
-
-
-def _walks(db: sqlite3.Connection, run: int) -> tuple[bool, frozenset[int]]:
-    """Return True if `run` walks its source, and the walks of other sources."""
-    rows = db.execute(
-        "SELECT id, kind, source = (SELECT source FROM runs WHERE id = ?) FROM runs", (run,)
-    ).fetchall()
-    is_walk = any(row == run and kind == "mirror" for row, kind, _ in rows)
-    return is_walk, frozenset(row for row, _, is_own in rows if not is_own)
-
-
-def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
-    """Delete an open asset. An earlier version that is in place stays, as done.
-
-    Args:
-        db: The ledger.
-        row: The asset.
-        previous: The digest of the version in place, empty if it is unknown; None if there is none,
-            also because its file was lost. Its ETag is unknown.
-        run: The run that the version in place counts for.
-    """
-    if previous is not None:
-        db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
-        db.execute(
-            f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
-            "WHERE id = ?",
-            (run, previous or None, row),
-        )
-        return
-    paths.disown(db, row)
-    db.execute("DELETE FROM assets WHERE id = ?", (row,))
-
-
-def reject_duplicates(item: ItemId, assets: Sequence[Asset]) -> None:
-    """Reject two assets with the same key: the key identifies the row.
-
-    Raises:
-        StacpullError: Two assets have the same key.
-    """
-    if len({asset.key for asset in assets}) != len(assets):
-        twice = next(key for key, count in Counter(asset.key for asset in assets).items() if count > 1)
-        raise StacpullError(
-            f"Asset {twice!r} of item {item.item} of {item.collection} was planned twice: this is a "
-            "bug in stacpull, please report it. --exclude-asset leaves such assets out."
-        )

@@ -21,11 +21,10 @@ import orjson
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, marks, number, rows_with, transaction
-from stacpull.ledger.meta import disown_file, file_digests
-from stacpull.ledger.outcomes import renew_document, update_item_states
-from stacpull.ledger.paths import asset_directory_of, item_directory_of
-from stacpull.ledger.planner import drop_open
-from stacpull.ledger.runs import selection_of
+from stacpull.ledger.meta import REMOVALS, add_names, disown_file, file_digests, names, remove_names
+from stacpull.ledger.outcomes import drop_open, renew_document, update_item_states
+from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY
+from stacpull.ledger.runs import seen_hash, selection_of
 from stacpull.ledger.schema import (
     OF_SEVERAL,
     STATE_DONE,
@@ -34,8 +33,7 @@ from stacpull.ledger.schema import (
     STATE_RESERVED,
     UNWRITTEN,
 )
-from stacpull.ledger.walk_state import seen_hash
-from stacpull.models import OF_COLLECTION, ItemId, path_in_dest
+from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
 from stacpull.urls import server_of
@@ -196,7 +194,7 @@ def forget(
         for item in items:
             _delete(db, item)
         paths += _catalogs_of_nothing(db)
-        db.executemany(_ADD_REMOVAL, ((path,) for path in paths))
+        add_names(db, REMOVALS, paths)
         update_item_states(db, parents)
         runs.count_findings(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
@@ -204,7 +202,7 @@ def forget(
 def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
     """Return the paths of an item's files that belong to the mirror."""
     collection, name, directory, written = db.execute(
-        f"SELECT c.name, i.name, {item_directory_of()}, i.written FROM items i "
+        f"SELECT c.name, i.name, {ITEM_DIRECTORY}, i.written FROM items i "
         "JOIN collections c ON c.id = i.collection WHERE i.id = ?",
         (item,),
     ).fetchone()
@@ -215,18 +213,18 @@ def _paths_of(db: sqlite3.Connection, item: int) -> list[str]:
 def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
     """Return the paths of an item's assets that were done: other files are not the mirror's own."""
     rows = db.execute(
-        f"SELECT {asset_directory_of()}, a.name FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
+        f"SELECT {ASSET_PATH} FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
         f"AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
         (item,),
     )
-    return [path_in_dest(directory, name.removeprefix(paths.UNOWNED)) for directory, name in rows]
+    return [path for (path,) in rows]
 
 
 def _delete(db: sqlite3.Connection, item: int) -> None:
     """Delete an item and everything that belongs to it. Its remaining source items lose their parent."""
     for (row,) in db.execute("SELECT id FROM assets WHERE item = ?", (item,)).fetchall():
-        paths.disown(db, row)
-    for table in ("assets", "failures", "documents"):
+        paths.delete_asset(db, row)
+    for table in ("failures", "documents"):
         db.execute(f"DELETE FROM {table} WHERE item = ?", (item,))
     db.execute("UPDATE items SET parent = NULL WHERE parent = ?", (item,))
     db.execute("DELETE FROM items WHERE id = ?", (item,))
@@ -248,16 +246,13 @@ def _catalogs_of_nothing(db: sqlite3.Connection) -> list[str]:
 
 def removals(db: sqlite3.Connection) -> list[str]:
     """Return the paths of the files to remove, relative to DEST."""
-    return [row[0] for row in db.execute("SELECT path FROM removals ORDER BY path")]
-
-
-_ADD_REMOVAL = "INSERT OR IGNORE INTO removals VALUES (?)"
+    return list(names(db, REMOVALS))
 
 
 def clear(db: sqlite3.Connection, paths: Iterable[str]) -> None:
     """Take files from the list once their removal is durable."""
     with transaction(db):
-        db.executemany("DELETE FROM removals WHERE path = ?", ((path,) for path in paths))
+        remove_names(db, REMOVALS, paths)
 
 
 class _Open(msgspec.Struct, frozen=True):
@@ -267,8 +262,7 @@ class _Open(msgspec.Struct, frozen=True):
     state: int
     item: int
     key: str
-    directory: str | None
-    name: str | None
+    path: str | None
     run: int
     previous_digest: bytes | None
     """The digest of the version in the mirror (b"" if it is unknown); None if there is none."""
@@ -357,7 +351,7 @@ def _replaced(
 def _open_assets(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> list[_Open]:
     """Return the assets that these runs left open or could not plan, except of items `run` could not read."""
     rows = db.execute(
-        f"SELECT a.id, a.state, a.item, a.key, {asset_directory_of()}, a.name, a.run, o.previous_digest "
+        f"SELECT a.id, a.state, a.item, a.key, {ASSET_PATH}, a.run, o.previous_digest "
         "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id JOIN items i ON i.id = a.item "
         f"WHERE a.id IN ({_OPEN_OR_FAILED}) AND a.run IN ({marks(len(replaced))}) "
         f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
@@ -380,13 +374,11 @@ def _forget_asset(db: sqlite3.Connection, asset: _Open, is_there: Callable[[str]
     db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item, asset.key))
     drop_open(db, asset.row, previous, asset.run)
     if previous is not None:
-        db.execute("INSERT OR IGNORE INTO unchecked VALUES (?)", (asset.row,))
+        db.execute("UPDATE assets SET unchecked = 1 WHERE id = ?", (asset.row,))
 
 
 def _has_file(asset: _Open, is_there: Callable[[str], bool]) -> bool:
-    if asset.previous_digest is None or asset.name is None or asset.directory is None:
-        return False
-    return is_there(path_in_dest(asset.directory, asset.name.removeprefix(paths.UNOWNED)))
+    return asset.previous_digest is not None and asset.path is not None and is_there(asset.path)
 
 
 def _forget_unread_items(db: sqlite3.Connection, run: int, replaced: Sequence[int]) -> set[int]:

@@ -3,12 +3,16 @@
 If the last run did not complete, the next run with the same `RunSpec`, except for credentials, continues it.
 The position of a walk is only valid until another run starts: a later run may have taken over assets that
 this one planned. So an older run starts its walk again, and skips the assets that are done.
+
+What a walk cannot read or plan (`models.Unread`) is recorded with its run, and `failures` lists it. `retry`
+reads links again; the rest has no URL of its own. A later complete walk of the same source and selection
+finds everything itself: what it does not record again is readable, or no longer there.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,8 +22,9 @@ from msgspec.structs import replace
 
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
-from stacpull.ledger import walk_state
-from stacpull.ledger.database import give_back, number, transaction
+from stacpull.ledger import meta
+from stacpull.ledger.database import exists, give_back, number, transaction
+from stacpull.models import Failure, FailureKind, ItemId, Unread, WalkUpdate
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
@@ -220,24 +225,6 @@ def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) ->
     )
 
 
-def restart_walk(db: sqlite3.Connection, run: int) -> None:
-    """Delete the position of the walk: it starts again and skips planned items."""
-    with transaction(db):
-        _forget_walk(db)
-        db.execute("DELETE FROM findings WHERE run = ? AND name LIKE ?", (run, f"{LEFT_OUT}%"))
-        walk_state.forget_walk(db, run)
-        db.execute(
-            "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
-            "WHERE id = ?",
-            (run,),
-        )
-
-
-def _forget_walk(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM seen")
-    db.execute("DELETE FROM walked")
-
-
 def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
     """Return the number of matches in the last walk up to `run`, plus those of the later retries."""
     return number(
@@ -246,11 +233,6 @@ def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
         "WHERE id >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
         (run,),
     )
-
-
-def walked(db: sqlite3.Connection) -> frozenset[str]:
-    """Return the collections that the current walk has finished."""
-    return frozenset(row[0] for row in db.execute("SELECT collection FROM walked"))
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
@@ -411,3 +393,145 @@ def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
 _ADD_FINDINGS = (
     "INSERT INTO findings VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
 )
+
+
+def seen_hash(item: ItemId) -> int:
+    """Return the key of an item in the table of items seen by the current walk, matched or not."""
+    return text_digest(f"{item.collection}\0{item.item}")
+
+
+def walked(db: sqlite3.Connection) -> frozenset[str]:
+    """Return the collections that the current walk has finished."""
+    return frozenset(meta.names(db, meta.WALKED))
+
+
+def count_walk(
+    db: sqlite3.Connection,
+    run: int,
+    reached: WalkUpdate,
+    *,
+    seen: int,
+    matched: int,
+    items_failed: int,
+    skipped: int,
+) -> None:
+    """Add the counts of a batch to the run, and save what the walk has reached, within a transaction."""
+    db.execute(
+        "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
+        "items_failed = items_failed + :items_failed, assets_skipped = assets_skipped + :skipped, "
+        "position = coalesce(:position, position), walk_ended = walk_ended OR :walk_ended, "
+        "items_announced = coalesce(:announced, items_announced), "
+        "cut_short = coalesce(:cut_short, cut_short), "
+        "items_unseen = coalesce(iif(:counts_unseen, max(0, :announced - items_seen - :seen), NULL), "
+        "items_unseen) WHERE id = :run",
+        {
+            **reached._asdict(),
+            "seen": seen,
+            "matched": matched,
+            "items_failed": items_failed,
+            "skipped": skipped,
+            "run": run,
+        },
+    )
+    if reached.walked is not None:
+        meta.add_names(db, meta.WALKED, [reached.walked])
+    if reached.walk_ended:  # forget what only earlier walks of the same source and selection recorded
+        db.execute(
+            "DELETE FROM unread WHERE run < :run AND run IN (SELECT one.id FROM runs one JOIN runs this "
+            "ON one.source = this.source AND one.selection = this.selection "
+            "WHERE this.id = :run AND this.kind = 'mirror')",
+            {"run": run},
+        )
+
+
+def restart_walk(db: sqlite3.Connection, run: int) -> None:
+    """Delete the position of the walk: it starts again and skips planned items."""
+    with transaction(db):
+        _forget_walk(db)
+        db.execute("DELETE FROM findings WHERE run = ? AND name LIKE ?", (run, f"{LEFT_OUT}%"))
+        db.execute("DELETE FROM unread WHERE run = ?", (run,))
+        count_failures(db, run)
+        db.execute(
+            "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
+            "WHERE id = ?",
+            (run,),
+        )
+
+
+def _forget_walk(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM seen")
+    meta.remove_names(db, meta.WALKED, walked(db))
+
+
+def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> int:
+    """Record what `run` could not read or plan, without credentials. `now` is in seconds since 1970.
+
+    Returns:
+        How many of `found` the run has not recorded before. A retry counts all, because `count_failures` has
+        not counted its links.
+    """
+    new = 0
+    for unread in found:
+        values = {
+            "run": run,
+            "name": unread.href or unread.name,
+            "is_link": bool(unread.href),
+            "collection": unread.collection,
+            "kind": unread.failure.kind,
+            "message": unread.failure.message,
+            "status": unread.failure.status,
+            "at": now,
+        }
+        new += not exists(db, _IS_NOTED, values)
+        db.execute(_NOTE_UNREAD, values)
+    return new
+
+
+_NOTE_UNREAD = """
+INSERT INTO unread VALUES
+    ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, :collection, :kind, :message, :status,
+     1, :at)
+ON CONFLICT (source, is_link, name, collection) DO UPDATE SET
+    run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind,
+    message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at
+"""
+_IS_NOTED = (
+    "SELECT 1 FROM unread JOIN runs r ON r.id = run AND r.kind = 'mirror' AND r.source = unread.source "
+    "WHERE run = :run AND is_link = :is_link AND name = :name AND collection = :collection"
+)
+
+
+def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
+    """Return the unreadable links of the source of `run`, in the order of discovery."""
+    rows = db.execute(
+        "SELECT collection, name, kind, message, status FROM unread "
+        "WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link ORDER BY at, name",
+        (run,),
+    )
+    return [
+        Unread(name, href, Failure(FailureKind(kind), text, status), href)
+        for name, href, kind, text, status in rows
+    ]
+
+
+def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:
+    """Delete links of the source of `run` that have been read."""
+    db.executemany(
+        "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link AND name = ?",
+        [(run, href) for href in hrefs],
+    )
+
+
+def count_failures(db: sqlite3.Connection, run: int) -> None:
+    """Reset the count of failed items before the walk restarts.
+
+    Keep only failures that the walk will not find again: the source items that failed before, and in a retry
+    also what has no URL, because it is not tried.
+    """
+    db.execute(
+        "UPDATE runs SET items_failed = "
+        "(SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
+        "WHERE f.key = '' AND i.run = runs.id) + (SELECT count(*) FROM unread u "
+        "WHERE runs.kind = 'retry' AND u.source = runs.source AND NOT u.is_link) WHERE id = ?",
+        (run,),
+    )

@@ -1,8 +1,7 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version.
 
-The row of an asset that is done stays small, because there may be eight million of them. Text that is only
-needed while an asset is open (its href, a template of its name) is in `open_assets`. It is deleted when the
-asset is done.
+The row of an asset that is done stays small, because there may be eight million of them. What is only needed
+while an asset is open (its href, a template of its name) is in `open_assets`, and deleted when it is done.
 
 The counters of runs, items and assets are derived: triggers keep `counts` equal to the counts of the rows.
 Nothing else changes that table.
@@ -40,22 +39,12 @@ TO_WRITE = 2
 DAMAGED = 3
 """An item's JSON is lost or altered. It belongs to the mirror. The item is read and written again."""
 
-OWN_DIRECTORY = 0
-"""In `items.directory`: `<collection>/<name>`. In `assets.directory`: the directory of its item's JSON."""
-
 OF_SEVERAL = 0
 """Stored instead of the walk that found an item: walks of several sources did, under different URLs."""
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """The tables of one kind of database.
-
-    Attributes:
-        text: The SQL that creates them.
-        version: Their version.
-        name: The name of the database in messages.
-        remedy: The advice to the user if it cannot be used.
-    """
+    """The tables of one kind of database: the SQL, its version, and the name and advice in messages."""
 
     text: str
     version: int
@@ -64,7 +53,7 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 _TABLES = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- values, and sets of names
 
 CREATE TABLE runs(
     id INTEGER PRIMARY KEY,
@@ -101,8 +90,6 @@ CREATE TABLE findings(                     -- what else a run counts: fields of 
 
 CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, document BLOB);
 
-CREATE TABLE directories(id INTEGER PRIMARY KEY, hash INTEGER NOT NULL UNIQUE, path TEXT NOT NULL);
-
 CREATE TABLE items(
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,                 -- of collection and name (`paths.item_hash`)
@@ -113,20 +100,22 @@ CREATE TABLE items(
     run INTEGER NOT NULL,                  -- the last run that planned it
     walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown;
                                            -- 0: walks of several sources did, under different URLs
-    directory INTEGER NOT NULL,            -- of its JSON; 0: <collection>/<name>
+    directory TEXT,                        -- of its JSON; NULL: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     updated TEXT,
-    remaining INTEGER NOT NULL DEFAULT 0,  -- own assets not final, and source items not final
+    remaining INTEGER NOT NULL DEFAULT 1,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
     written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 up to date, 2 outdated, 3 damaged
     sha256 BLOB                            -- of its JSON as it was written; NULL: not known
 );
 CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);
-CREATE INDEX items_directory ON items(directory) WHERE directory <> 0;
+CREATE INDEX items_directory ON items(directory) WHERE directory IS NOT NULL;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
 CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
+
+CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 
 CREATE TABLE documents(                    -- JSON of items as read, until it is written: a separate table,
     item INTEGER PRIMARY KEY,              -- so that its pages are free again afterwards
@@ -140,15 +129,22 @@ CREATE TABLE assets(
     state INTEGER NOT NULL,
     generation INTEGER NOT NULL,
     run INTEGER NOT NULL,                  -- the last run that planned it
-    directory INTEGER,                     -- 0: that of its item
-    name TEXT,                             -- another asset may own it: see `paths.UNOWNED`
+    directory INTEGER,                     -- NULL: that of its item's JSON
+    name TEXT,                             -- NULL: it owns no path
     size INTEGER,
     sha256 BLOB,
     etag,                                  -- see below
     origin INTEGER,                        -- hash of the URL that it was planned to come from
-    stated BLOB                            -- checksum stated by the source: algorithm, NUL, digest
+    stated BLOB,                           -- checksum stated by the source: algorithm, NUL, digest
+    unchecked INTEGER NOT NULL DEFAULT 0,  -- 1: a run left it out although its item had changed, so the next
+                                           -- run that plans it revalidates it
+    unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved its length or completeness
+    clip TEXT                              -- of a clipped raster: `models.Clip` as JSON; its size is 0 if it
+                                           -- failed because nothing is in the area
 );
 CREATE INDEX assets_item ON assets(item);
+CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
+CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
 -- assets.etag is the validator of conditional requests (`Validator.etag_or_date`): an ETag, else a date.
 --     done      of the bytes in place, at `origin`
 --     pending   of the earlier version, which is in place and is revalidated.
@@ -160,7 +156,8 @@ CREATE TABLE open_assets(                  -- more columns of assets that are no
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- signature removed
     stale INTEGER NOT NULL,                -- 1: the signature was removed, so the item is read again first
-    name_template TEXT,
+    name TEXT,                             -- to claim; with {filename} if it depends on the response.
+                                           -- NULL: the asset owns its path
     size INTEGER,                          -- as stated by the source
     media_type TEXT,
     alternates TEXT,                       -- JSON: other hrefs, in their order, signatures removed
@@ -170,31 +167,10 @@ CREATE TABLE open_assets(                  -- more columns of assets that are no
                                            -- NULL if a file of the user is adopted
 );
 
-CREATE TABLE clips(                        -- clipped assets (`--clip`); those that have nothing in the
-    asset INTEGER PRIMARY KEY,             -- area have failed
-    area INTEGER NOT NULL,                 -- digest of the area
-    source_size INTEGER NOT NULL,          -- of the complete asset; 0 if it has nothing in the area
-    fields TEXT                            -- JSON: `models.Clip.fields`; NULL: nothing in the area
-);
-
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
     hash INTEGER PRIMARY KEY,
     asset INTEGER NOT NULL
 );
-
-CREATE TABLE unproven(                     -- assets whose length or completeness nothing proved
-    asset INTEGER PRIMARY KEY
-);
-
-CREATE TABLE unchecked(                    -- assets that a run left out, whose item had changed:
-    asset INTEGER PRIMARY KEY              -- the next run that plans one revalidates it
-);
-CREATE TRIGGER forget_asset AFTER DELETE ON assets BEGIN
-    DELETE FROM open_assets WHERE asset = old.id;
-    DELETE FROM clips WHERE asset = old.id;
-    DELETE FROM unchecked WHERE asset = old.id;
-    DELETE FROM unproven WHERE asset = old.id;
-END;
 
 CREATE TABLE failures(
     item INTEGER NOT NULL,
@@ -207,7 +183,7 @@ CREATE INDEX failures_newest ON failures(at);
 CREATE INDEX failures_items ON failures(item) WHERE key = '';
 
 CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen in the current walk
-CREATE TABLE walked(collection TEXT PRIMARY KEY) WITHOUT ROWID;  -- collections finished in the current walk
+
 CREATE TABLE unread(                       -- what could not be read or planned
     source TEXT NOT NULL,                  -- credentials removed
     name TEXT NOT NULL,                    -- URL of a link, place of an entry, or id of an item
@@ -219,8 +195,6 @@ CREATE TABLE unread(                       -- what could not be read or planned
     PRIMARY KEY (source, is_link, name, collection)
 ) WITHOUT ROWID;
 
-CREATE TABLE removals(path TEXT PRIMARY KEY) WITHOUT ROWID;      -- files of the mirror to remove
-
 CREATE TABLE counts(                       -- of each run
     run INTEGER PRIMARY KEY,
     items INTEGER NOT NULL DEFAULT 0, items_done INTEGER NOT NULL DEFAULT 0,    -- primary items
@@ -229,81 +203,46 @@ CREATE TABLE counts(                       -- of each run
     failed INTEGER NOT NULL DEFAULT 0,     -- those missing included
     missing INTEGER NOT NULL DEFAULT 0
 );
-"""
-
-
-def _count_asset(row: str, sign: str) -> str:
-    """Return the SQL that adds an asset to the counts of its run, or subtracts it.
-
-    Args:
-        row: "new" or "old".
-        sign: "+" or "-".
-    """
-    return (
-        f"UPDATE counts SET pending = pending {sign} ({row}.state < 2), "
-        f"done = done {sign} ({row}.state = 2), "
-        f"bytes = bytes {sign} iif({row}.state = 2, coalesce({row}.size, 0), 0), "
-        f"failed = failed {sign} ({row}.state > 2), missing = missing {sign} ({row}.state = 4) "
-        f"WHERE run = {row}.run"
-    )
-
-
-def _count_item(row: str, sign: str) -> str:
-    """Return the SQL that adds an item to the counts of its run, or subtracts it."""
-    return (
-        f"UPDATE counts SET items = items {sign} 1, items_done = items_done {sign} {_is_done(row)} "
-        f"WHERE run = {row}.run AND {is_primary(row)}"
-    )
-
-
-def is_primary(row: str) -> str:
-    """Return the condition that a row of `items` is a primary item."""
-    return f"({row}.parent IS NULL OR {row}.listed)"
-
-
-def _is_done(row: str) -> str:
-    return f"({row}.remaining = 0 AND {row}.failed = 0)"
-
-
-_COUNTERS = f"""
 CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO counts(run) VALUES (new.id); END;
-CREATE TRIGGER asset_inserted AFTER INSERT ON assets BEGIN
-    {_count_asset("new", "+")};
-END;
-CREATE TRIGGER asset_updated AFTER UPDATE OF state ON assets
-WHEN new.state <> old.state AND new.run = old.run AND (new.state > 1 OR old.state > 1) BEGIN
-    UPDATE counts SET pending = pending + (new.state < 2) - (old.state < 2),
-        done = done + (new.state = 2) - (old.state = 2),
-        bytes = bytes + iif(new.state = 2, coalesce(new.size, 0), 0)
-            - iif(old.state = 2, coalesce(old.size, 0), 0),
-        failed = failed + (new.state > 2) - (old.state > 2),
-        missing = missing + (new.state = 4) - (old.state = 4)
-        WHERE run = new.run;
-END;
-CREATE TRIGGER asset_moved AFTER UPDATE OF run ON assets WHEN new.run <> old.run BEGIN
-    {_count_asset("old", "-")};
-    {_count_asset("new", "+")};
-END;
-CREATE TRIGGER asset_deleted AFTER DELETE ON assets BEGIN
-    {_count_asset("old", "-")};
-END;
-CREATE TRIGGER item_inserted AFTER INSERT ON items WHEN new.name <> '' BEGIN
-    {_count_item("new", "+")};
-END;
-CREATE TRIGGER item_updated AFTER UPDATE OF parent, listed, run, remaining, failed ON items
-WHEN new.name <> '' AND (new.run <> old.run OR {is_primary("new")} <> {is_primary("old")}
-    OR {_is_done("new")} <> {_is_done("old")}) BEGIN
-    {_count_item("old", "-")};
-    {_count_item("new", "+")};
-END;
-CREATE TRIGGER item_deleted AFTER DELETE ON items WHEN old.name <> '' BEGIN
-    {_count_item("old", "-")};
-END;
 """
+
+_ASSETS = (
+    "pending = pending {sign} ({row}.state < 2), done = done {sign} ({row}.state = 2), "
+    "bytes = bytes {sign} iif({row}.state = 2, coalesce({row}.size, 0), 0), "
+    "failed = failed {sign} ({row}.state > 2), missing = missing {sign} ({row}.state = 4) "
+    "WHERE run = {row}.run"
+)
+_ITEMS = (
+    "items = items {sign} 1, items_done = items_done {sign} ({row}.remaining = 0 AND {row}.failed = 0) "
+    "WHERE run = {row}.run AND {row}.name <> '' AND ({row}.parent IS NULL OR {row}.listed)"
+)
+
+
+def _triggers(table: str, values: str, columns: str, is_same: str) -> str:
+    """Return the triggers that keep `counts`; `is_same` is true for changes that do not concern it."""
+    add = f"UPDATE counts SET {values.format(sign='+', row='new')};"
+    subtract = f"UPDATE counts SET {values.format(sign='-', row='old')};"
+    return f"""
+CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {add} END;
+CREATE TRIGGER {table}_updated AFTER UPDATE OF {columns} ON {table} WHEN NOT ({is_same})
+BEGIN {subtract} {add} END;
+CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {subtract} END;
+"""
+
+
+_COUNTERS = _triggers(
+    "assets", _ASSETS, "state, run", "new.run = old.run AND max(new.state, 1) = max(old.state, 1)"
+) + _triggers(
+    "items",
+    _ITEMS,
+    "parent, listed, run, remaining, failed",
+    "new.run = old.run AND (new.parent IS NULL OR new.listed) = (old.parent IS NULL OR old.listed) "
+    "AND (new.remaining = 0 AND new.failed = 0) = (old.remaining = 0 AND old.failed = 0)",
+)
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=25,  # those up to 24 were never released
+    version=26,  # those up to 25 were never released
     name="This mirror's ledger",
     remedy=(
         "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
@@ -325,25 +264,24 @@ def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     """Return the version of a database: 0 if it has no tables yet, else the version of `schema`.
 
-    Nothing else is read from a database before this check, because another person may have made it.
+    Nothing else is read from a database before it, because another person may have made it. SQLite would run
+    the code of a trigger, view or virtual table that is not in the schema; unsafe functions are disabled in
+    the rest (defaults, checks, indexes).
 
     Raises:
         DestinationError: It has another version, or something else was put into it.
     """
-    if (code := foreign_code(db, schema)) is not None:
-        raise DestinationError(f"{schema.name} contains {code}, so it is not used. {schema.remedy}")
-    if (other := other_version(db, schema)) is not None:
-        raise DestinationError(f"{schema.name} {other}. {schema.remedy}")
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def other_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None:
-    """Return the version of a database as the end of a sentence, if it is another one; else None.
-
-    Raises:
-        DestinationError: A newer stacpull made it.
-    """
+    db.execute("PRAGMA trusted_schema = OFF")
+    ours = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))
+    for kind, name, sql in db.execute(
+        "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
+        " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
+    ):
+        if sql not in ours:
+            raise DestinationError(
+                f"{schema.name} contains a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is "
+                f"not used. {schema.remedy}"
+            )
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > schema.version:
         raise DestinationError(
@@ -351,29 +289,8 @@ def other_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None
             f"reads version {schema.version}). Install a newer stacpull."
         )
     if 0 < version < schema.version:
-        return f"has version {version} of its schema, and this stacpull reads only version {schema.version}"
-    return None
-
-
-def foreign_code(db: sqlite3.Connection, schema: Schema = LEDGER) -> str | None:
-    """Return a trigger, view or virtual table that is not in the schema: SQLite would run its code.
-
-    Unsafe functions are disabled in the rest of the schema (defaults, checks, indexes).
-    """
-    db.execute("PRAGMA trusted_schema = OFF")
-    found = db.execute(
-        "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
-        " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
-    )
-    ours = _triggers(schema)
-    foreign = (
-        f"a {kind} that stacpull did not make ({str(name)[:40]!r})"
-        for kind, name, sql in found
-        if sql not in ours
-    )
-    return next(foreign, None)
-
-
-def _triggers(schema: Schema) -> frozenset[str]:
-    """Return the text of the triggers of a schema, as SQLite stores it."""
-    return frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))
+        raise DestinationError(
+            f"{schema.name} has version {version} of its schema, and this stacpull reads only version "
+            f"{schema.version}. {schema.remedy}"
+        )
+    return version

@@ -12,7 +12,8 @@ import orjson
 
 from stacpull.ledger import paths
 from stacpull.ledger.database import exists, marks, number, rows_with
-from stacpull.ledger.paths import OTHER_DIRECTORY, item_directory_of
+from stacpull.ledger.known_assets import stored_clip
+from stacpull.ledger.paths import ITEM_DIRECTORY, OTHER_DIRECTORY
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -20,7 +21,7 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
     WRITTEN,
 )
-from stacpull.models import OF_COLLECTION, Clip, FailureKind, ItemId, MirroredFile, path_in_dest
+from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.planning.item_plan import item_document_name
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
     """Return the number of clipped rasters (of `run`) in the mirror."""
     return number(
         db,
-        "SELECT count(*) FROM clips c CROSS JOIN assets a ON a.id = c.asset "  # in this order
-        f"WHERE a.state = {STATE_DONE} AND a.run = coalesce(?, a.run)",
+        f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {STATE_DONE} "
+        "AND run = coalesce(?, run)",
         (run,),
     )
 
@@ -102,7 +103,7 @@ def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
 
 def unproven(db: sqlite3.Connection) -> int:
     """Return the number of assets whose length nothing proved."""
-    return number(db, "SELECT count(*) FROM unproven")
+    return number(db, "SELECT count(*) FROM assets WHERE unproven")
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
@@ -190,7 +191,7 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
     Each is a tuple of its collection, ID, directory and URL, and the time of the last run.
     """
     return db.execute(
-        f"SELECT c.name, i.name, {item_directory_of()}, i.href, r.updated "
+        f"SELECT c.name, i.name, {ITEM_DIRECTORY}, i.href, r.updated "
         'FROM (SELECT instr(fixed, \'"metadata":"item"\') > 0 AS is_written, '
         "coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
@@ -202,7 +203,7 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
     """Return ID and files (by asset key) of the item whose JSON belongs into a directory, if there is one."""
     rows = db.execute(
-        f"SELECT i.id, i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE {paths.IS_IN_DIRECTORY}",
         paths.directory_values(directory),
     ).fetchall()
@@ -245,7 +246,7 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
 
 
 _RECORDS = (
-    f"SELECT i.id, c.name, i.name, {item_directory_of()}, i.href, o.document, i.written, i.sha256 "
+    f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
     "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
     "WHERE i.id IN ({items}) ORDER BY i.id"
 )
@@ -312,7 +313,7 @@ def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
     """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
     return db.execute(
-        f"SELECT i.name, {item_directory_of()} FROM items i JOIN collections c ON c.id = i.collection "
+        f"SELECT i.name, {ITEM_DIRECTORY} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
         (collection,),
     )
@@ -333,7 +334,7 @@ class ItemName(NamedTuple):
 def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
     """Yield the items of a collection, sorted by ID. The row of the collection's own assets is omitted."""
     rows = db.execute(
-        f"SELECT i.name, {item_directory_of()}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM items i "
+        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM items i "
         "JOIN collections c ON c.id = i.collection WHERE i.collection = ? AND i.name <> ? ORDER BY i.name",
         (collection, OF_COLLECTION),
     )
@@ -373,31 +374,16 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
         directories: The directories of their JSON, by row.
     """
     items = list(directories)
-    at = marks(len(items))
-    clips: dict[int, Clip | None] = {}
-    if exists(db, "SELECT 1 FROM clips"):
-        rows = db.execute(_CLIPS.format(items=at), items)
-        clips = {asset: _clip(*clip) for asset, *clip in rows}
     found: dict[int, dict[str, MirroredFile]] = {}
-    last, files = None, {}
-    for item, row, key, elsewhere, name, size, digest in db.execute(_FILES.format(items=at), items):
-        if item != last:
-            last, files = item, found.setdefault(item, {})
-        path = directories[item] if elsewhere is None else elsewhere
+    for item, key, elsewhere, name, size, digest, clip in rows_with(db, _FILES, items):
+        path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        files[key] = MirroredFile(path_in_dest(path, name), size, sha256, clips.get(row))
+        file = MirroredFile(path, size, sha256, stored_clip(clip))
+        found.setdefault(item, {})[key] = file
     return found
 
 
 _FILES = (
-    f"SELECT a.item, a.id, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256 FROM assets a "
-    f"WHERE a.item IN ({{items}}) AND a.state = {STATE_DONE}"
+    f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
+    f"WHERE a.item IN ({{marks}}) AND a.state = {STATE_DONE}"
 )
-_CLIPS = (
-    "SELECT c.asset, c.area, c.source_size, c.fields FROM assets a JOIN clips c ON c.asset = a.id "
-    "WHERE a.item IN ({items})"
-)
-
-
-def _clip(area: int, source_size: int, fields: str | None) -> Clip | None:
-    return None if fields is None else Clip(area, source_size, orjson.loads(fields))
