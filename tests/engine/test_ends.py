@@ -18,7 +18,7 @@ from stacpull.engine.run_control import FailureLimit, timed_stop
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 from stacpull.models import Page
-from stacpull.sources.items_file import FeaturesSource
+from stacpull.sources.files import FeaturesSource
 
 
 def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:

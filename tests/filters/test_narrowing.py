@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.item_filter import compile_items
-from stacpull.filters.narrowing import Narrowing, filter_names, narrowing
+from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
@@ -145,7 +145,6 @@ def test_parts_of_a_filter_that_are_pushed_down(text: str, expected: dict[str, A
 def test_cloud_cover_and_filter_are_combined() -> None:
     found = narrowing(Selection(filter="a = 1", max_cloud_cover=5.0)).condition
     assert found == {"op": "and", "args": [property_is("eo:cloud_cover", 5.0, "<="), property_is("a", 1)]}
-    assert filter_names(found) == ["eo:cloud_cover", "a"]
 
 
 values = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from(["x", "y", "1"]), st.booleans())

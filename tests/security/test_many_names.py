@@ -20,9 +20,9 @@ from stacpull.events import Event
 from stacpull.ledger.planner import PlanBatch
 from stacpull.models import ItemId, PageRequest
 from stacpull.sources import tree
+from stacpull.sources.files import FeaturesSource
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.page_requests import PageSize
+from stacpull.sources.source import PageSize
 
 HREF = "https://h.example/x.tif"
 MANY = 20_000

@@ -22,7 +22,7 @@ from tests.servers.stac_api import StacApi
 import stacpull
 from stacpull.digests import digest_of
 from stacpull.models import Checksum, Page
-from stacpull.sources.items_file import LinesSource
+from stacpull.sources.files import LinesSource
 
 DATA = random.Random(12).randbytes(2_000_000)
 

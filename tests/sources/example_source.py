@@ -8,8 +8,7 @@ from stacpull.errors import UsageError
 from stacpull.models import Json, Page, PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.documents import static_item
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, PageSize, WalkStart
 from stacpull.urls import parameter
 
 
@@ -61,8 +60,3 @@ class ItemListSource:
     async def items(self, _hrefs: Sequence[str]) -> Mapping[str, Json]:
         """Return nothing: each item has a document of its own."""
         return {}
-
-
-def item_list(url: str, reader: JsonReader) -> Source | None:
-    """Return the source if `url` has the file name of a list."""
-    return ItemListSource(url, reader) if url.endswith(".itemlist") else None

@@ -22,7 +22,7 @@ PATH = "/stac/v1/search"
 SEARCH = HOST + PATH
 
 BY_POST = ("post whole", "post merge", "post no merge", "post bare", "headers", "context")
-BY_GET = ("token", "whole", "relative", "page", "offset", "startIndex", "hal", "no filter", "get, then post")
+BY_GET = ("token", "whole", "relative", "page", "offset", "startIndex", "hal")
 STYLES = (*BY_GET, *BY_POST)
 LASTS = ("none", "null", "empty href", "empty page", "self", "first")
 COUNTED = ("page", "offset", "startIndex")
@@ -137,7 +137,7 @@ class Model:
         position, _, turn = str(text).partition(".")
         return int(position), int(turn or 0)
 
-    def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:  # noqa: C901, PLR0911 - one per form
+    def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:  # noqa: PLR0911 - one per form
         url, token = self.host + PATH, f"{there}.{turn}"
         whole = {"collections": ["x"], "bbox": [1, 2, 3, 4], "limit": limit, "token": token}
         query = f"collections=x&bbox={quote('1,2,3,4')}"
@@ -151,11 +151,9 @@ class Model:
             case "offset" | "startIndex":
                 first = 1 if self.style == "startIndex" else 0
                 return {"href": f"{url}?{query}&{self.style}={there + first}&limit={limit}"}
-            case "no filter":
-                return {"href": f"{url}?bbox=%5Bobject%20Object%5D&token={token}"}
             case "post whole":
                 return {"href": url, "method": "POST", "body": whole}
-            case "post merge" | "get, then post":
+            case "post merge":
                 return {"href": url, "method": "POST", "body": {"token": token}, "merge": True}
             case "post no merge":
                 return {"href": url, "method": "POST", "body": {"token": token}, "merge": False}

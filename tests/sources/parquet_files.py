@@ -20,8 +20,8 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.parquet_source import ParquetSource
+from stacpull.sources.parquet import ParquetSource
+from stacpull.sources.source import PageSize
 from stacpull_export.geoparquet import ItemIndex
 from stacpull_export.mirrored_items import MirroredItem
 

@@ -25,8 +25,8 @@ from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.documents import is_api_root
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.page_walk import read_pages
+from stacpull.sources.paging import read_pages
+from stacpull.sources.source import PageSize
 from stacpull.sources.stac_api import ApiSource
 
 COLUMNS = (

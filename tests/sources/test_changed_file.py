@@ -18,7 +18,7 @@ from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing,
 from stacpull.errors import ForgottenCursorError
 from stacpull.models import Page
 from stacpull.selection import Selection
-from stacpull.sources.page_requests import PageSize
+from stacpull.sources.source import PageSize
 
 OLD = lines("old0", "old1", "old2", "old3")
 LONGER = lines("new0", "new1", "new2", "new3", "new4", "new5")

@@ -16,8 +16,8 @@ from stacpull.net.json_reader import Document
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources.documents import read_root
-from stacpull.sources.items_file import FeaturesSource
-from stacpull.sources.page_requests import PageSize
+from stacpull.sources.files import FeaturesSource
+from stacpull.sources.source import PageSize
 
 URL = "https://static.test/data/items.json"
 

@@ -10,9 +10,10 @@ from tests.sources.memory import API, MemoryReader, failed, missing
 
 from stacpull.clock import SystemClock
 from stacpull.models import Failure, FailureKind, Json, PageRequest
-from stacpull.sources.item_reader import MOST_TOGETHER, ItemReader
+from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.stac_api import ApiSource
 
+MOST_TOGETHER = 100
 SEARCHES = {"conformsTo": ["https://api.stacspec.org/v1.0.0/item-search"]}
 
 
@@ -131,28 +132,12 @@ def test_a_service_that_does_not_search_by_id_is_searched_once(
     assert sorted(service.single) == sorted(wanted)
 
 
-def test_a_service_with_smaller_pages_gets_smaller_batches() -> None:
-    def capped(collection: str, ids: list[str]) -> Json:
-        features = [stored(name, collection) for name in ids[:10]]
-        links = [{"rel": "next", "href": f"{API}/search?token=2"}] if len(ids) > len(features) else []
-        return {"type": "FeatureCollection", "features": features, "links": links}
-
-    service = Service(capped)
+def test_a_service_with_smaller_pages_is_asked_for_the_others_one_by_one() -> None:
+    service = Service(lambda collection, ids: [stored(name, collection) for name in ids[:10]])
     wanted = [f"i{number}" for number in range(MOST_TOGETHER + 20)]
     assert names(service.read(*map(href, wanted))) == wanted
-    assert [len(ids) for _, ids in service.searches] == [MOST_TOGETHER, 10, 10]
-    assert len(service.single) == MOST_TOGETHER - 10
-
-
-def test_a_complete_result_with_a_next_link_keeps_the_size_of_batches() -> None:
-    def with_next(collection: str, ids: list[str]) -> Json:
-        links = [{"rel": "next", "href": f"{API}/search?token=2"}]
-        return {"features": [stored(name, collection) for name in ids], "links": links}
-
-    service = Service(with_next)
-    hrefs = [href("a"), href("b"), *(href(f"i{number}", "d") for number in range(9))]
-    service.read(*hrefs)
-    assert [len(ids) for _, ids in service.searches] == [2, 9]
+    assert [len(ids) for _, ids in service.searches] == [MOST_TOGETHER, 20]
+    assert len(service.single) == MOST_TOGETHER
 
 
 def test_items_without_a_url_of_their_own_are_read_by_themselves() -> None:

@@ -19,8 +19,8 @@ from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.items_file import LinesSource
-from stacpull.sources.page_requests import PageSize
+from stacpull.sources.files import LinesSource
+from stacpull.sources.source import PageSize
 
 URL = "https://files.test/items.ndjson"
 

@@ -1,11 +1,10 @@
-"""A new kind of source is one module and one line in `sources/opening.py`."""
+"""A walk only needs the interface `Source`."""
 
 from __future__ import annotations
 
 import asyncio
 
-import pytest
-from tests.sources.example_source import ItemListSource, item_list
+from tests.sources.example_source import ItemListSource
 from tests.sources.memory import MemoryReader, item
 
 from stacpull.clock import SystemClock
@@ -16,7 +15,6 @@ from stacpull.events import Event
 from stacpull.ledger.planner import PlanBatch
 from stacpull.models import ItemId
 from stacpull.selection import Selection
-from stacpull.sources import opening
 from stacpull.sources.item_reader import ItemReader
 
 URL = "https://data.test/some.itemlist"
@@ -50,9 +48,7 @@ class Taken:
 
 async def walked(position: Position, before: int = 0) -> Taken:
     reader = MemoryReader({URL: {"items": list(ITEMS)}, **ITEMS})
-    source = await opening.open_source(URL, reader)
-    assert isinstance(source, ItemListSource)
-
+    source = ItemListSource(URL, reader)
     selection, events = Selection(), list[Event]()
     items = ItemReader(source.item, SystemClock())
     taken = Taken(before)
@@ -65,8 +61,7 @@ async def walked(position: Position, before: int = 0) -> Taken:
     return taken
 
 
-def test_a_walk_of_a_new_source_is_complete_and_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "BY_URL", [item_list, *opening.BY_URL])
+def test_a_walk_of_a_new_source_is_complete_and_resumes() -> None:
     whole = asyncio.run(walked(Position()))
     assert whole.names == ["a", "b", "c", "d", "e"]
     for count, position in enumerate(whole.positions[:-1], 1):

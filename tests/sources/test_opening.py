@@ -10,7 +10,7 @@ from tests.sources.memory import API, MemoryReader, failed, page
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
-from stacpull.sources.items_file import FeaturesSource, LinesSource
+from stacpull.sources.files import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.tree import TreeSource

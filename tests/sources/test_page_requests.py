@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from stacpull.errors import SourceError
 from stacpull.models import PageRequest
-from stacpull.sources.page_requests import (
+from stacpull.sources.paging import (
     announced_total,
     limit_of,
     next_request,
     page_number,
     with_limit,
-    with_true_limit,
 )
 
 KENYA = "https://staging.api.radiant.earth/mlhub/v1/collections/ref_african_crops_kenya_02_source/items"
@@ -243,7 +242,7 @@ SEARCH = "https://h/search"
         (post(SEARCH, {"a": 1}), {"body": {"a": 2, "token": "t"}}, {"a": 2, "token": "t"}),
         (post(SEARCH, {"a": 1}), {}, {"a": 1}),
         (post(SEARCH, {"a": 1}), {"body": "t"}, {"a": 1}),
-        (get(SEARCH), {"body": {"token": "t"}}, {"token": "t"}),
+        (get(f"{SEARCH}?a=1"), {"body": {"token": "t"}}, {"token": "t"}),
     ],
 )
 def test_a_next_link_by_post_is_followed(
@@ -315,9 +314,7 @@ def test_the_total_of_a_page_is_read(document: dict[str, Any], expected: int | N
     [
         (get(HERE), 5, get(f"{HERE}?limit=5")),
         (get(f"{HERE}?token=next:a&limit=9"), 5, get(f"{HERE}?token=next:a&limit=5")),
-        (get(f"{HERE}?limit=9&a=1"), None, get(f"{HERE}?a=1")),
         (post(SEARCH, {"a": 1, "limit": 9}), 5, post(SEARCH, {"a": 1, "limit": 5})),
-        (post(SEARCH, {"limit": 9}), None, post(SEARCH, {})),
         # positions counted in pages
         (get(f"{HERE}?page=3&limit=10"), 5, get(f"{HERE}?page=5&limit=5")),
         (get(f"{HERE}?page=3&limit=10"), 3, get(f"{HERE}?page=7&limit=3")),
@@ -327,25 +324,8 @@ def test_the_total_of_a_page_is_read(document: dict[str, Any], expected: int | N
         (post(SEARCH, {"page": 3, "limit": 10}), 5, post(SEARCH, {"page": 5, "limit": 5})),
     ],
 )
-def test_a_limit_is_set_in_a_request(request_: PageRequest, limit: int | None, expected: PageRequest) -> None:
+def test_a_limit_is_set_in_a_request(request_: PageRequest, limit: int, expected: PageRequest) -> None:
     assert with_limit(request_, limit) == expected
-
-
-@pytest.mark.parametrize(
-    ("request_", "given_items", "expected"),
-    [
-        (get(f"{HERE}?page=2&limit=1000"), 100, get(f"{HERE}?page=2&limit=100")),
-        (get(f"{HERE}?page=2&limit=1000"), 1000, get(f"{HERE}?page=2&limit=1000")),
-        (get(f"{HERE}?page=2&limit=1000"), 0, get(f"{HERE}?page=2&limit=1000")),
-        (get(f"{HERE}?page=2"), 100, get(f"{HERE}?page=2")),
-        (get(f"{HERE}?token=next:a&limit=1000"), 100, get(f"{HERE}?token=next:a&limit=1000")),
-        (post(SEARCH, {"page": 2, "limit": 1000}), 100, post(SEARCH, {"page": 2, "limit": 100})),
-    ],
-)
-def test_the_limit_is_set_to_what_the_service_returns(
-    request_: PageRequest, given_items: int, expected: PageRequest
-) -> None:
-    assert with_true_limit(request_, given_items) == expected
 
 
 @given(
@@ -365,38 +345,3 @@ def test_an_invalid_limit_is_none(value: str) -> None:
     assert limit_of(get(f"{HERE}?limit={value}")) is None
     assert limit_of(post(SEARCH, {"limit": value})) is None
     assert limit_of(post(SEARCH, {"limit": True})) is None
-
-
-AREA = {"type": "Point", "coordinates": [1, 2]}
-SPELLED = {
-    "bbox=1,2,3.5,4": {"bbox": [1.0, 2.0, 3.5, 4.0]},
-    "collections=a,b&ids=x": {"collections": ["a", "b"], "ids": ["x"]},
-    "datetime=2020-01-01/..&limit=7": {"datetime": "2020-01-01/..", "limit": 7},
-    "intersects=%7B%22type%22:%22Point%22,%22coordinates%22:[1,2]%7D": {"intersects": AREA},
-    "filter=a%3D1&filter-lang=cql2-text": {"filter": "a=1", "filter-lang": "cql2-text"},
-    "filter=%7B%22op%22:%22t%22%7D": {"filter": {"op": "t"}},
-    "query=%7B%22a%22:%7B%22lt%22:1%7D%7D": {"query": {"a": {"lt": 1}}},
-    "sortby=-properties.datetime,%2Bid": {
-        "sortby": [{"field": "properties.datetime", "direction": "desc"}, {"field": "id", "direction": "asc"}]
-    },
-    "fields=id,-geometry": {"fields": {"include": ["id"], "exclude": ["geometry"]}},
-    "own=1&own=2": {"own": "1"},
-    "bbox=a,b&intersects=%7B&limit=x": {"bbox": "a,b", "intersects": "{", "limit": "x"},
-}
-
-
-@pytest.mark.parametrize("query", SPELLED)
-def test_the_parameters_of_a_get_become_the_members_of_a_post(query: str) -> None:
-    """A GET page whose `next` is POST with `merge` (STAC API, item search: paging)."""
-    link = linked(href=SEARCH, method="POST", body={"token": "t"}, merge=True)
-    assert next_request(link, get(f"{SEARCH}?{query}")) == post(SEARCH, {**SPELLED[query], "token": "t"})
-    unsaid = linked(href=SEARCH, method="POST", body={"token": "t"})
-    kept = {name: value for name, value in SPELLED[query].items() if name != "own"}
-    kept.pop("fields", None)
-    assert next_request(unsaid, get(f"{SEARCH}?{query}")) == post(SEARCH, {**kept, "token": "t"})
-
-
-def test_a_post_after_items_of_a_collection_contains_the_collection() -> None:
-    link = linked(href=SEARCH, method="POST", body={"token": "t"}, merge=True)
-    items = "https://h/stac/collections/a%20b/items?limit=3"
-    assert next_request(link, get(items)) == post(SEARCH, {"collections": ["a b"], "limit": 3, "token": "t"})

@@ -13,7 +13,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.page_requests import PageSize
+from stacpull.sources.source import PageSize
 from stacpull.sources.tree import TreeSource
 
 BASE = "https://static.test/root"

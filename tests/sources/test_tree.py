@@ -16,7 +16,7 @@ from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.selection import Selection
-from stacpull.sources.page_requests import PageSize
+from stacpull.sources.source import PageSize
 from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeSource
 
 

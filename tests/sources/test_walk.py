@@ -11,15 +11,15 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, broken_json, failed, item, page
+from tests.sources.memory import MemoryReader, broken_json, failed, page
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.sources.page_requests import PAGE_BYTES, PageSize, limit_of, page_number
-from stacpull.sources.page_walk import read_pages
+from stacpull.sources.paging import PAGE_BYTES, limit_of, page_number, read_pages
+from stacpull.sources.source import PageSize
 from stacpull.urls import parameter
 
 ITEMS = "https://api.test/v1/collections/x/items"
@@ -189,15 +189,13 @@ def test_complete_walks_bring_every_item_without_a_notice(table: dict[str, objec
     assert "SECRET" not in repr(found.pages)
 
 
-def test_items_without_id_are_left_out_and_counted() -> None:
+def test_entries_that_are_not_items_are_reported_by_number() -> None:
     odd = page(["a", 7, None, "", True, {}], at("t"))
     odd["features"] += ["text", None, {"type": "Feature"}]
     found, _ = walked({at(): odd, at("t"): page(["b", None])})
     assert found.names == ["a", "7", "b"]
-    assert found.warnings == [
-        f"7 entries of {at()} are not items with an id and are left out.",
-        "8 entries of this walk are not items with an id and are left out.",
-    ]
+    assert [one.name for one in found.pages[1].unread] == [f"feature 2 of {at('t')}"]
+    assert len(found.pages[0].unread) == 7
 
 
 def test_the_same_id_in_two_collections_is_not_a_repetition() -> None:
@@ -228,28 +226,6 @@ def test_relative_links_are_relative_to_the_redirected_url() -> None:
     assert found.names == ["a", "b"]
 
 
-def test_assets_of_a_redirected_page_are_relative_to_the_redirected_url() -> None:
-    assets = {
-        "a": {"href": "../a.tif", "alternate": {"s3": {"href": "s3://b/a"}, "near": {"href": "n"}}},
-        "b": 1,
-    }
-    links = [{"rel": "source", "href": "s.json"}, {"rel": "self", "href": "x"}, None]
-    one = {**item("a"), "assets": assets, "links": links}
-    own = {**one, "id": "b", "links": [{"rel": "self", "href": "https://own.test/b"}]}
-    body = {"type": "FeatureCollection", "features": [one, own, 5], "links": []}
-    found, _ = walked({at(): Document(body, 9, "https://files.test/v2/items?limit=10", {})})
-    first, second = found.pages[0].items
-    assert first["assets"] == {
-        "a": {
-            "href": "https://files.test/a.tif",
-            "alternate": {"s3": {"href": "s3://b/a"}, "near": {"href": "https://files.test/v2/n"}},
-        },
-        "b": 1,
-    }
-    assert first["links"] == [{"rel": "source", "href": "https://files.test/v2/s.json"}, *links[1:]]
-    assert second == own
-
-
 @pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])
 def test_documents_that_are_not_pages_are_reported(body: object) -> None:
     found, _ = walked({at(): body})
@@ -276,7 +252,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
     [
         (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, 10, 50, 25, 25, 25, 25]),
         (PageSize(100), 50, failed(FailureKind.STALLED), [100, 10, 50, 50]),
-        (PageSize(100), 50, broken_json(), [100, 50, 50]),
+        (PageSize(100), 50, broken_json(), [100, 10, 50, 50]),
         (PageSize(100), 50, failed(FailureKind.REFUSED, 400), [100, 10, 50, 50]),
         (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 10, 20, 20, 20, 20, 20]),
     ],
@@ -368,11 +344,10 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(
     assert found.warnings == []
 
 
-def test_invalid_json_is_requested_twice_again_with_fewer_items() -> None:
+def test_a_page_that_is_never_json_is_tried_with_two_sizes() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
-    assert isinstance(found.error, SourceError)
     assert str(found.error) == f"The page {ITEMS} could not be read: The response of api.test is not JSON."
-    assert [limit_of(request) for request in reader.requests] == [1000, 500, 250]
+    assert [limit_of(request) for request in reader.requests] == [1000, 10]
 
 
 def test_a_long_retry_after_stops_the_walk() -> None:

@@ -28,9 +28,7 @@ from stacpull.net.transport import HttpSettings, TransferError
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.page_walk import prefetch
-from stacpull.sources.source import Source, class_documents
+from stacpull.sources.source import PageSize, Source, class_documents, prefetch
 from stacpull.sources.source_url import split_credentials
 from stacpull_replicas import MlhubReplica
 

@@ -24,10 +24,9 @@ from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, ItemId, Job, PlannedItem, WalkUpdate
 from stacpull.redact import is_signed
+from stacpull.sources.files import ItemsFile
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.items_file import ItemsFile
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import Source
+from stacpull.sources.source import PageSize, Source
 from stacpull.sources.tree import LinksAgain, TreeSource
 
 _STREAMED = 1000

@@ -67,9 +67,8 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.page_requests import FRUITLESS_PAGES, PageSize, allowed_headers
-from stacpull.sources.page_walk import index_of, prefetch
-from stacpull.sources.source import Restarts, Source, WalkStart, unsortable
+from stacpull.sources.paging import FRUITLESS_PAGES, allowed_headers
+from stacpull.sources.source import PageSize, Restarts, Source, WalkStart, prefetch, unsortable
 
 ITEMS_AT_ONCE = 100
 """Items that are filtered together, and planned in one transaction."""
@@ -613,7 +612,7 @@ def _ahead(
     """
     if position.collection is None:
         return starts
-    first = index_of(position.collection, starts)
+    first = next((n for n, start in enumerate(starts) if start.collection == position.collection), None)
     if first is None:
         raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
     done = {start.collection for start in starts[:first]} if walked is None else walked

@@ -76,14 +76,6 @@ def narrowing(selection: Selection) -> Narrowing:
     )
 
 
-def filter_names(condition: Json) -> list[str]:
-    """Return the properties in a condition of `narrowing`, in order."""
-    if "property" in condition:
-        return [condition["property"]]
-    arguments = [argument for argument in condition.get("args", ()) if isinstance(argument, dict)]
-    return list(dict.fromkeys(name for argument in arguments for name in filter_names(argument)))
-
-
 def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
     """Return the box and the geometry. Services accept one of them, and the geometry is more precise."""
     if selection.intersects is not None:

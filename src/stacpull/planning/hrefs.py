@@ -74,20 +74,6 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
                 yield rel, href
 
 
-def with_absolute_href(entry: Any, base: str) -> Any:
-    """Return an asset, an alternate or a link with an absolute href."""
-    if not isinstance(entry, dict):
-        return entry
-    found = dict(entry)
-    href, alternates = entry.get("href"), entry.get("alternate")
-    url = join(base, href) if isinstance(href, str) and href.strip() else None
-    if url is not None:
-        found["href"] = url
-    if isinstance(alternates, dict):
-        found["alternate"] = {name: with_absolute_href(one, base) for name, one in alternates.items()}
-    return found
-
-
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
     """Return the URL of an item at its API, derived from the URL of its page, or None.
 

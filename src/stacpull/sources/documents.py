@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -19,10 +20,10 @@ import msgspec
 from stacpull.caches import LONGEST_KEY
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.json_values import list_or_empty, parsed_object
-from stacpull.models import Failure, FailureKind, Json, PageRequest
+from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import links_of, self_href, with_absolute_href
+from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.source import JsonReader
 from stacpull.sources.source_url import parse_api_url, probable_url
@@ -34,25 +35,26 @@ MOST_COLLECTIONS: Final = 16_384
 _LONGEST_URL = 4096
 _MOST_NAMED = 40
 """The most collections in a message."""
+_API_LINKS: Final = frozenset({"data", "search", "conformance"})
+"""Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
+_NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
+_GONE_HINT: Final = (
+    " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, a collection or a catalog."
+)
 
 
 class DocumentKind(enum.Enum):
     """The kind of a document."""
 
-    CATALOG = "catalog"
-    COLLECTION = "collection"
-    ITEM = "item"
-    ITEMS = "items"
-    """A GeoJSON FeatureCollection, which STAC calls an ItemCollection."""
-    OTHER = "other"
+    CATALOG = "Catalog"
+    COLLECTION = "Collection"
+    ITEM = "Feature"
+    ITEMS = "FeatureCollection"
+    """STAC calls it an ItemCollection."""
+    OTHER = ""
 
 
-_TYPES = {
-    "Catalog": DocumentKind.CATALOG,
-    "Collection": DocumentKind.COLLECTION,
-    "Feature": DocumentKind.ITEM,
-    "FeatureCollection": DocumentKind.ITEMS,
-}
+_KINDS: Final = {kind.value: kind for kind in DocumentKind}
 
 
 def kind_of(document: object) -> DocumentKind:
@@ -60,8 +62,8 @@ def kind_of(document: object) -> DocumentKind:
     if not isinstance(document, dict):
         return DocumentKind.OTHER
     stated = document.get("type")
-    if isinstance(stated, str) and stated in _TYPES:
-        return _TYPES[stated]
+    if isinstance(stated, str) and stated and stated in _KINDS:
+        return _KINDS[stated]
     if isinstance(document.get("features"), list):
         return DocumentKind.ITEMS
     if "extent" in document and "license" in document:
@@ -92,9 +94,24 @@ def valid_item(feature: object) -> Json | None:
     return {**feature, "id": str(name)} if is_number else None
 
 
+def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[Unread, ...]]:
+    """Return the items of `features`: items or failures, with names for messages; and what is neither."""
+    items, unread = list[Json](), list[Unread]()
+    for name, feature in features:
+        item = valid_item(feature)
+        if item is not None:
+            items.append(item)
+        else:
+            unread.append(Unread("", name, feature if isinstance(feature, Failure) else _NO_ITEM))
+    return items, tuple(unread)
+
+
 def may_be_kept(collection_id: str, url: str) -> bool:
     """Return whether the id and the URL of a collection are short enough to be kept for the whole run."""
     return len(collection_id) <= LONGEST_KEY and len(url) <= _LONGEST_URL
+
+
+# --- links -----------------------------------------------------------------------------------------------
 
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
@@ -130,26 +147,6 @@ def located(document: Json, url: str) -> Json:
     return {**others, "links": [{"rel": "self", "href": url}, *others["links"]]}
 
 
-def redirected_item(item: Json, url: str) -> Json:
-    """Return an item with absolute hrefs, because a redirect led to `url`, which they are relative to.
-
-    This is for items of APIs: their own URL stays the one that redirects. Hrefs of an item with an absolute
-    `self` link are relative to that link, and unchanged.
-    """
-    if self_href(item) is not None:
-        return item
-    assets, links = item.get("assets"), item.get("links")
-    found = dict(item)
-    if isinstance(assets, dict):
-        found["assets"] = {key: with_absolute_href(asset, url) for key, asset in assets.items()}
-    if isinstance(links, list):
-        found["links"] = [
-            link if isinstance(link, dict) and link.get("rel") == "self" else with_absolute_href(link, url)
-            for link in links
-        ]
-    return found
-
-
 def without_links(document: Json, *unwanted: str) -> Json:
     """Return a document without its links of these relations (there may be 600,000 `item` links)."""
     links = list_or_empty(document.get("links"))
@@ -157,8 +154,9 @@ def without_links(document: Json, *unwanted: str) -> Json:
     return {**document, "links": kept}
 
 
-_API_LINKS: Final = frozenset({"data", "search", "conformance"})
-"""Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
+def has_next(body: Json) -> bool:
+    """Return whether a page has a `next` link."""
+    return any(rel == "next" for rel, _ in links_of(body))
 
 
 def is_api_root(document: Json) -> bool:
@@ -181,49 +179,21 @@ def belongs_to_api(document: Document) -> bool:
 
 
 def is_collection_of_api(document: Json, named: str | None) -> bool:
-    """Return whether a document is the collection with the id `named`, from a URL `…/collections/X`."""
-    is_named = named is not None and document.get("id") == named
-    return is_named and kind_of(document) is DocumentKind.COLLECTION and not _is_tree(document)
+    """Return whether a document is the collection with the id `named`, from a URL `…/collections/X`.
 
-
-def items_elsewhere(body: Json, base: str) -> str | None:
-    """Return the URL at an API of the items of a collection without a tree, or None.
-
-    Planetary Computer's collections link to the pages of their items with `item`.
+    A collection that links to single items or catalogs, and not to pages, is the root of a tree.
     """
-    hrefs = {href for rel, href in links_of(body) if rel in {"items", "item", "child"}}
-    match [absolute(base, href) for href in hrefs]:
-        case [str(url)] if parse_api_url(url).items:
-            return url
-    return None
+    if named is None or document.get("id") != named or kind_of(document) is not DocumentKind.COLLECTION:
+        return False
+    has_pages = any(rel == "items" for rel, _ in links_of(document))
+    return has_pages or all(parse_api_url(href).items for href in tree_hrefs(document))
 
 
-def has_next(body: Json) -> bool:
-    """Return whether a page has a `next` link."""
-    return any(rel == "next" for rel, _ in links_of(body))
-
-
-def _is_tree(document: Json) -> bool:
-    """Return whether a document links to single items or catalogs and not to pages."""
-    pages = any(rel == "items" for rel, _ in links_of(document))
-    return not pages and any(not parse_api_url(href).items for href in tree_hrefs(document))
-
-
-_HINTS = {
-    FailureKind.GONE: " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, "
-    "a collection or a catalog.",
-    FailureKind.NETWORK: " Check SOURCE and the network.",
-}
-"""Advice for a SOURCE that cannot be read."""
+# --- reading ---------------------------------------------------------------------------------------------
 
 
 async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
-    """Return the document at `url`, or the failure if it could not be read.
-
-    Args:
-        reader: Reads it.
-        url: Its URL.
-        limit: The maximum size in bytes, if smaller than the reader's limit.
+    """Return the document at `url`, of at most `limit` bytes, or the failure if it could not be read.
 
     Raises:
         SourceError: The host asks to wait for too long.
@@ -252,34 +222,27 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     try:
         document = _items(await reader.read(PageRequest(url)))
     except TransferError as error:
-        if is_in_object_store(url) and error.failure.kind is FailureKind.REFUSED:
+        kind, hint = error.failure.kind, ""
+        if is_in_object_store(url) and kind is FailureKind.REFUSED:
             text = f"{error} Configure AWS credentials, or use --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
-        is_missing = error.failure.kind is FailureKind.GONE
-        meant = await asyncio.to_thread(probable_url, url) if is_missing else None
-        if meant is not None:
-            raise UsageError(
-                f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
-            ) from error
-        failure = error.failure
-        is_specific = (
-            failure.kind is FailureKind.NETWORK and not failure.retryable
-        )  # a certificate, for example
-        hint = _HINTS.get(failure.kind, "") if is_web(url) and not is_specific else ""
-        raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
-    if isinstance(document.body, list):
-        raise SourceError(f"{url} is not STAC: it is a JSON list without items.")
+        if kind is FailureKind.GONE:
+            if (meant := await asyncio.to_thread(probable_url, url)) is not None:
+                text = f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
+                raise UsageError(text) from error
+            hint = _GONE_HINT
+        elif kind is FailureKind.NETWORK and error.failure.retryable:
+            hint = " Check SOURCE and the network."
+        text = f"The source {url} could not be read: {error}{hint if is_web(url) else ''}"
+        raise SourceError(text) from error
     if not isinstance(document.body, dict):
-        raise SourceError(f"{url} is not STAC: it is not a JSON object.")
+        what = "is a JSON list without items" if isinstance(document.body, list) else "is not a JSON object"
+        raise SourceError(f"{url} is not STAC: it {what}.")
     return document
 
 
 async def static_item(reader: JsonReader, href: str) -> Json:
-    """Return the item at `href`, with the URL it was read from as its `self` link.
-
-    Raises:
-        TransferError, SourceError, CredentialsError: As for `read_item`.
-    """
+    """Return the item at `href`, with the URL it was read from as its `self` link."""
     return located(*await read_item(reader, href))
 
 
@@ -288,8 +251,7 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
 
     Raises:
         TransferError: It could not be read; GONE if it does not exist, ITEM if it is not an item.
-        SourceError: The host asks to wait for too long.
-        CredentialsError: The host refuses all requests.
+        SourceError, CredentialsError: As for `outcome_of`.
     """
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
@@ -307,11 +269,12 @@ def _items(document: Document) -> Document:
     An empty list is the result of a search that found nothing.
     """
     body = document.body
-    if not isinstance(body, list) or (
-        body and all(kind_of(member) is not DocumentKind.ITEM for member in body)
-    ):
-        return document
-    return document._replace(body={"type": "FeatureCollection", "features": body})
+    if isinstance(body, list) and (not body or any(kind_of(one) is DocumentKind.ITEM for one in body)):
+        return document._replace(body={"type": "FeatureCollection", "features": body})
+    return document
+
+
+# --- messages --------------------------------------------------------------------------------------------
 
 
 def no_collection(source: str, name: str, names: list[str]) -> str:

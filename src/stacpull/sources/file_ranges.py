@@ -28,34 +28,23 @@ _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 
 
 class FileRanges:
-    """The bytes of one version of a file.
-
-    Args:
-        url: The URL of the file.
-        reader: Sends the requests.
-        accept: The media types to request.
-    """
+    """The bytes of one version of a file."""
 
     def __init__(self, url: str, reader: JsonReader, accept: str = "*/*") -> None:
         self.is_whole = False
         """True if the server sent the whole file instead of its end."""
+        self.size: int | None = None
+        """Bytes of the file; None if the server has not stated it."""
         self._url = url
         self._reader = reader
         self._accept = accept
         self._known: Version | None = None
 
-    @property
-    def size(self) -> int | None:
-        """Size of the file in bytes; None if the server has not stated it."""
-        return None if self._known is None else self._known.total
-
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, with as many requests as needed.
 
-        Args:
-            start: The offset of the first byte. If it is negative, the last `-start` bytes are requested; a
-                server without ranges then sends the whole file.
-            stop: The offset after the last byte; None for the end of the file.
+        If `start` is negative, the last `-start` bytes are requested; a server without ranges then sends the
+        whole file. Without `stop`, the bytes to the end of the file are read.
 
         Raises:
             ForgottenCursorError: A response is not proven to be of the same version.
@@ -64,9 +53,14 @@ class FileRanges:
         """
         at, end, breaks = start, stop, 0
         while end is None or at < end:
+            headers = {"Accept": self._accept}
+            if at < 0:
+                headers["Range"] = f"bytes={at}"
+            elif at or end is not None:
+                headers["Range"] = f"bytes={at}-{'' if end is None else end - 1}"
             cause: TransferError | None = None
             try:
-                async with self._reader.stream(self._url, self._headers(at, end)) as response:
+                async with self._reader.stream(self._url, headers) as response:
                     offset = self._offset_of(response, at)
                     at = offset if at < 0 else at
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
@@ -88,35 +82,24 @@ class FileRanges:
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
 
-    def _headers(self, at: int, stop: int | None) -> dict[str, str]:
-        if at < 0:
-            return {"Accept": self._accept, "Range": f"bytes={at}"}
-        if not at and stop is None:
-            return {"Accept": self._accept}
-        return {"Accept": self._accept, "Range": f"bytes={at}-{'' if stop is None else stop - 1}"}
-
     def _offset_of(self, response: Response, requested: int) -> int:
         """Return the offset of the first byte of a response, which must be of the same version."""
+        found = stated_version(response.status, response.headers)
         if response.status == _OK:
-            self.is_whole = self.is_whole or requested < 0
-            self._compare(stated_version(_OK, response.headers))
-            return 0
-        offset, _, size = content_range(response.headers)
-        if requested < 0 and response.status == _UNSATISFIABLE:
-            raise SourceError(f"{self._url} cannot be read: it is empty.")
-        if requested < 0 and size is None:
-            raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
-        if size is None or offset != (requested if requested >= 0 else max(0, size + requested)):
-            raise self._changed()
-        self._compare(stated_version(_PARTIAL, response.headers))
-        return offset
-
-    def _compare(self, found: Version) -> None:
-        """Compare the version of a response with the known one.
-
-        Only a strong ETag is enough without a size (RFC 9110, 8.8.1). An equal size is enough if the server
-        states nothing else.
-        """
+            self.is_whole, offset = self.is_whole or requested < 0, 0
+        else:
+            first, _, size = content_range(response.headers)
+            if requested < 0 and response.status == _UNSATISFIABLE:
+                raise SourceError(f"{self._url} cannot be read: it is empty.")
+            if requested < 0 and size is None:
+                raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
+            if size is None or first is None:
+                raise self._changed()
+            offset = first
+            if offset != (requested if requested >= 0 else max(0, size + requested)):
+                raise self._changed()
+        # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
+        # server states nothing else
         known = self._known
         if known is not None and (
             not known.is_same_as(found)
@@ -124,7 +107,8 @@ class FileRanges:
         ):
             raise self._changed()
         if known is None or known.total is None:
-            self._known = found
+            self._known, self.size = found, found.total
+        return offset
 
     def _changed(self) -> ForgottenCursorError:
         return ForgottenCursorError(f"{self._url} may have changed while it was read")

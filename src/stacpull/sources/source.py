@@ -8,20 +8,49 @@ source also works with a reader in memory.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from typing import NamedTuple, Protocol
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import NamedTuple, Protocol, TypeVar
 
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, ungrouped
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import Response
 from stacpull.selection import Selection
-from stacpull.sources.page_requests import PageSize
 
+T = TypeVar("T")
 OnNotice = Callable[[Notice], None]
 """Called with a message for the user. Must return immediately and never raise."""
+
+AUTO_ITEMS = 1000
+LEAST_ITEMS = 10
+FILE_ITEMS = 100
+"""Items per page of a file or a tree, where larger pages save no requests. At most these are read again after
+a kill."""
+
+
+class PageSize(NamedTuple):
+    """The number of items per page to request. `fixed` is True if the user set it."""
+
+    items: int = AUTO_ITEMS
+    fixed: bool = False
+
+    @classmethod
+    def requested(cls, option: int | None) -> PageSize:
+        """Return the page size for `--page-size`: a number of items, or None for `auto`."""
+        return cls() if option is None else cls(option, fixed=True)
+
+    @property
+    def for_file(self) -> int:
+        """The number of items per page of a file or a tree."""
+        return self.items if self.fixed else min(FILE_ITEMS, self.items)
+
+    def smaller(self) -> PageSize | None:
+        """Return half this size, at least 10 items, or None if it is not larger than that."""
+        half = max(LEAST_ITEMS, self.items // 2)
+        return self._replace(items=half) if half < self.items else None
 
 
 class JsonReader(Protocol):
@@ -30,12 +59,9 @@ class JsonReader(Protocol):
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
-        """Return the document that answers `request`.
+        """Return the document that answers `request`, of at most `limit` bytes.
 
-        Args:
-            request: The request.
-            one_of_many: True if a refusal may concern only this document. It is then a `TransferError`.
-            limit: The maximum size in bytes, if not the reader's limit.
+        With `one_of_many`, a refusal may concern only this document, and is a `TransferError`.
 
         Raises:
             TransferError: It could not be read, after retries.
@@ -59,14 +85,10 @@ class Restarts:
 
     Each walk from the start must get further than the one before. Otherwise cursors expire faster than the
     source can be walked, and the walk would never end.
-
-    Args:
-        from_start: False if the first walk resumes from a saved position.
     """
 
     def __init__(self, *, from_start: bool) -> None:
         self.count = 0
-        """The number of restarts."""
         self._from_start = from_start
         self._furthest = -1
 
@@ -81,8 +103,7 @@ class Restarts:
         return True
 
 
-PageWalk = Callable[[PageRequest | None, PageSize, OnNotice], AsyncGenerator[Page]]
-"""Returns the pages from `WalkStart.resumed` on."""
+PageWalk = Callable[[PageSize, OnNotice], AsyncGenerator[Page]]
 
 
 class WalkStart(NamedTuple):
@@ -95,9 +116,7 @@ class WalkStart(NamedTuple):
     resumed: PageRequest | None = None
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
     walk: PageWalk | None = None
-    """Walks the pages of a query to an API; None to follow the next links."""
-    notice: Notice | None = None
-    """A message for the user when the walk begins."""
+    """Walks from the start the pages of a query to an API; None to follow the next links."""
 
     @property
     def first(self) -> PageRequest:
@@ -121,20 +140,11 @@ class Source(Protocol):
     """True if the walk has the order of `Selection.sortby`, or `starts` raises `unsortable`."""
 
     async def collections(self) -> list[Json]:
-        """Return the collection documents of the source.
-
-        Raises:
-            SourceError: The source does not list its collections.
-        """
+        """Return the collection documents of the source, or raise SourceError if it does not list them."""
         ...
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection.
-
-        Raises:
-            UsageError: The source has no collection of that id.
-            SourceError: It could not be read.
-        """
+        """Return the document of one collection, or raise UsageError if there is none of that id."""
         ...
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -150,15 +160,9 @@ class Source(Protocol):
 
         The last page has no `next`. It has `cut_short` if the walk could not be continued.
 
-        Args:
-            start: The start of its walk, or the page to resume at.
-            page_size: The number of items per page to request.
-            on_notice: Called with messages for the user.
-
         Raises:
             ForgottenCursorError: The source no longer knows a page that it linked to.
             SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
-            CredentialsError: Credentials are missing or refused.
         """
         ...
 
@@ -171,13 +175,7 @@ class Source(Protocol):
         ...
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
-        """Return those of the items at `hrefs` that can be read with fewer requests, by href.
-
-        The caller reads each of the others with `item`. By default, none can.
-
-        Raises:
-            CredentialsError: Credentials are missing or refused.
-        """
+        """Return by href those items that can be read with fewer requests. The others are for `item`."""
         return {}
 
 
@@ -185,9 +183,6 @@ def unsortable(url: str) -> UsageError:
     """Return the error for `--sortby` with a source that cannot sort."""
     needed = "one collection of an API with the sort extension, or an ItemCollection"
     return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
-
-
-_FIRST_ITEMS = 10
 
 
 class ClassDocuments(NamedTuple):
@@ -207,8 +202,40 @@ async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
     """
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
-    pages = source.pages(start, page_size=PageSize(_FIRST_ITEMS), on_notice=lambda _: None)
+    pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
     async with aclosing(pages):
         async for page in pages:
             return ClassDocuments(collection, page.items)
     return ClassDocuments(collection, [])
+
+
+@asynccontextmanager
+async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[T]]:
+    """Read `upstream` one element ahead of the consumer, in a task that the context owns."""
+    ready = asyncio.Queue[T | Exception | None]()
+
+    async def fill() -> None:
+        end: Exception | None = None
+        try:
+            async with aclosing(upstream):
+                async for element in upstream:
+                    ready.put_nowait(element)
+                    await ready.join()
+        except Exception as error:  # noqa: BLE001 - raised again in place of the next element
+            end = error
+        ready.put_nowait(end)
+
+    async def elements() -> AsyncGenerator[T]:
+        while (found := await ready.get()) is not None:
+            ready.task_done()
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+    with ungrouped():
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(fill())
+            try:
+                yield elements()
+            finally:
+                task.cancel()

@@ -11,6 +11,7 @@ cannot be read, nothing is pushed down, and the walk itself reports the problem.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -21,29 +22,28 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.narrowing import Narrowing, narrowing
+from stacpull.json_values import list_or_empty
 from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import item_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.documents import listing, no_collection, read_item, redirected_item
-from stacpull.sources.items_by_id import ItemsById
-from stacpull.sources.page_requests import PageSize, WalkGuard, limit_of, next_request
-from stacpull.sources.page_walk import failure_of, linked_pages, read_pages, without_others
-from stacpull.sources.search_query import (
-    NO_CAPABILITIES,
+from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
+from stacpull.sources.paging import WalkGuard, failure_of, limit_of, next_request, read_pages, with_limit
+from stacpull.sources.search import (
     Capabilities,
     SearchEndpoint,
-    SearchQuery,
     capabilities_of,
     ids_members,
     items_endpoint,
     members,
     search_endpoint,
-    walk_verified,
+    walk_query,
+    without_others,
 )
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart, unsortable
+from stacpull.sources.source import JsonReader, OnNotice, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
@@ -56,7 +56,7 @@ _MOST_CACHED = 256
 _HEAVIEST_CACHED = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
 _MOST_PAGES_OF_IDS = 100
-"""The most pages of a search that finds out which collections have the selected ids."""
+"""The most pages of a search for ids."""
 
 
 class StacApi(Source):
@@ -76,9 +76,8 @@ class StacApi(Source):
         self._reader = reader
         self._landing = landing
         self._capabilities: Capabilities | None = None
-        self._items_by_id = ItemsById(self._api.root, reader, self._known_capabilities)
-        has_limit = self._api.items or self._api.search
-        self._most_items = limit_of(PageRequest(url)) if has_limit else None
+        self._searches_ids = True
+        """False once a search for ids has found nothing that was requested."""
         self._read_before = Recent[str, Json](_MOST_CACHED)
 
     async def collection(self, collection_id: str) -> Json:
@@ -106,14 +105,18 @@ class StacApi(Source):
 
         A page of a search has only items of the selected collections, even if the service ignores them.
         """
-        size, has_others = page_size.at_most(self._most_items), False
-        if start.notice is not None and start.resumed is None:
-            on_notice(start.notice)
-        if start.walk is None:
-            walked = self._follow(start.first, size, on_notice)
+        most = limit_of(PageRequest(self.url)) if self._api.items or self._api.search else None
+        if most is not None and not page_size.fixed:
+            page_size = page_size._replace(items=max(1, min(most, page_size.items)))
+        if start.walk is None or start.resumed is not None:
+            walked = read_pages(
+                self._reader, start.first, page_size, on_notice,
+                home=self.url, resumed=start.resumed is not None,
+            )  # fmt: skip
         else:
-            walked = start.walk(start.resumed, size, on_notice)
-        async with aclosing(linked_pages(walked, resumed=start.resumed is not None)) as pages:
+            walked = start.walk(page_size, on_notice)
+        has_others = False
+        async with aclosing(walked) as pages:
             async for page in pages:
                 own = page.items
                 if start.selected and parse_api_url(page.request.url).search:
@@ -124,51 +127,105 @@ class StacApi(Source):
                     on_notice(Notice("warning", text))
                 yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
 
-    def _follow(self, first: PageRequest, size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        return read_pages(self._reader, first, size, on_notice, home=self.url)
-
     async def item(self, href: str) -> Json:
-        """Return the item at `href`, of this API or another."""
+        """Return the item at `href`, of this API or another.
+
+        Its own URL is the one that redirects, unless relative hrefs refer to the other one.
+        """
         item, url = await read_item(self._reader, href)
-        return item if url == cut_cursor(href) else redirected_item(item, url)
+        return item if url == cut_cursor(href) or self_href(item) is not None else located(item, url)
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
-        """Return those of the items of this API that its item search returns, by href."""
-        return await self._items_by_id.read(hrefs)
+        """Return by href those items of this API that searches for their ids find.
+
+        A search proves only what it returns: an item that it does not return may be there nevertheless.
+        """
+        by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for href in hrefs:
+            named = item_of(href) if "?" not in href and "#" not in href else None
+            is_own = named is not None and href.startswith(f"{self._api.root}/collections/")
+            if named is not None and is_own and "," not in named.item:  # a comma separates ids
+                by_collection[named.collection][named.item] = href
+        found: dict[str, Json] = {}
+        for collection, wanted in by_collection.items():
+            known = await self._known_capabilities() if len(wanted) > 1 else Capabilities()
+            endpoint, ids = search_endpoint(self._api.root, (collection,), known), list(wanted)
+            while known.search and self._searches_ids and len(ids) > 1:
+                some = ids
+                while not endpoint.fits({"ids": some}):
+                    some = some[: len(some) // 2]
+                ids = ids[len(some) :]
+                request = with_limit(endpoint.request({"ids": some}), len(some))
+                try:
+                    listed = (await self._reader.read(request, one_of_many=True)).members.get("features")
+                except (TransferError, SourceError):
+                    listed = None  # reading single items reports a problem that also concerns them
+                here = {
+                    wanted[item["id"]]: item
+                    for feature in list_or_empty(listed)
+                    if (item := valid_item(feature)) is not None
+                    and item["id"] in wanted
+                    and item.get("collection") == collection
+                    # without its own URL, an item does not tell what its relative hrefs are relative to
+                    and self_href(item) is not None
+                }
+                self._searches_ids = bool(here)
+                found |= here
+        return found
+
+    async def _find(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> list[Json] | None:
+        """Return the items of these ids that a search finds; None if the service does not search by id."""
+        query = ids_members(ids, endpoint)
+        if query is None:
+            return None
+        found, wanted, count = list[Json](), frozenset(ids), 0
+        walked = read_pages(self._reader, endpoint.request(query), PageSize(len(ids)), lambda _: None)
+        try:
+            async with aclosing(walked) as pages:
+                async for page in pages:
+                    count += 1
+                    is_wrong = any(item["id"] not in wanted for item in page.items)
+                    if is_wrong or endpoint.has_others(page.items) or count > _MOST_PAGES_OF_IDS:
+                        return None
+                    found += page.items
+        except (SourceError, CredentialsError):
+            return None
+        return found
 
     async def _all_collections(self) -> list[Json]:
-        found, weight = dict[str, Json](), 0
-        async for listed, document in self._pages_of_collections():
-            weight += document.weight
-            if weight > _HEAVIEST_LIST:
-                raise self._too_many()
+        found: dict[str, Json] = {}
+        async for listed in self._pages_of_collections():
             found |= listed
         return list(found.values())
 
     async def _all_names(self) -> list[str]:
         names: dict[str, None] = {}
-        async for listed, _ in self._pages_of_collections():
+        async for listed in self._pages_of_collections():
             names |= dict.fromkeys(listed)
         return list(names)
 
-    async def _pages_of_collections(self) -> AsyncGenerator[tuple[dict[str, Json], Document]]:
-        """Yield the collections of each page of the list by id, and the page."""
-        guard, count = WalkGuard(), 0
+    async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
+        """Yield the collections of each page of the list by id.
+
+        Those without an id, or with one that is too long for a path, cannot be requested.
+        """
+        guard, count, weight = WalkGuard(), 0, 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
-            listed = _listed_collections(document)
-            guard.brings_new(list(listed))
-            count += len(listed)
-            if count > _MOST_COLLECTIONS:
-                raise self._too_many()
-            yield listed, document
+            listed = document.members.get("collections")
+            if not isinstance(listed, list):
+                raise SourceError(f"{document.url} lists no collections: use the URL of a collection.")
+            named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
+            found = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
+            guard.brings_new(tuple(found))
+            count, weight = count + len(found), weight + document.weight
+            if count > _MOST_COLLECTIONS or weight > _HEAVIEST_LIST:
+                raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
+            yield found
             following = next_request(document.members, request, document.url)
             circle = following is None or guard.reason_to_end(request, following) is not None
             request = None if circle else following
-
-    def _too_many(self) -> SourceError:
-        return SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:
@@ -217,16 +274,9 @@ class StacApi(Source):
             start, members = start._replace(request=endpoint.request(order)), {**(members or {}), **order}
         if not members:
             return start
-        query = SearchQuery(endpoint, members, narrow, start.request)
-        return start._replace(request=query.request, walk=partial(self._walk_query, query))
-
-    def _walk_query(
-        self, query: SearchQuery, resumed: PageRequest | None, size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
-        """Walk a query. An empty result is verified; a later page proves that it is not empty."""
-        if resumed is not None:
-            return self._follow(resumed, size, on_notice)
-        return walk_verified(self._reader, query, size, on_notice, home=self.url)
+        query = endpoint.request(members)
+        walk = partial(walk_query, self._reader, endpoint, query, start.request)
+        return start._replace(request=query, walk=walk)
 
 
 class ApiSource(StacApi):
@@ -240,8 +290,15 @@ class ApiSource(StacApi):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         if self._api.collection is not None:
-            self._check_only(self._api.collection, selection)
-            return await self._starts([self._api.collection], selection)
+            name = self._api.collection
+            others = [c for c in selection.collections if c != name]
+            if others or selection.all_collections:
+                option = f"-C {others[0]}" if others else "--all-collections"
+                raise UsageError(
+                    f"The source is the collection {name} itself: leave {option} out, or use "
+                    f"{self._api.root}."
+                )
+            return await self._starts([name], selection)
         if selection.collections:
             wanted = list(dict.fromkeys(selection.collections))
             for name in wanted:
@@ -255,81 +312,41 @@ class ApiSource(StacApi):
         return await self._starts(names, selection)
 
     async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
-        """Return one start per collection. If possible, leave out collections without the selected ids."""
+        """Return one start per collection.
+
+        Collections without the selected ids are left out, if a search finds an item for each id. If it does
+        not, some are only endings of ids, which no service searches.
+        """
         selected = frozenset(() if selection.all_collections else names)
-        starts = [WalkStart(name, self._plain(name), selected) for name in names]
         narrow = narrowing(selection)
         if narrow.order is not None and len(names) != 1:
             raise unsortable(self.url)
-        known = await self._known_capabilities() if narrow else NO_CAPABILITIES
-        if known.search and narrow.ids and not self._api.items:
-            everywhere = () if selection.all_collections else tuple(names)
-            having = await self._with_ids(narrow.ids, frozenset(names), self._search(everywhere, known))
-            if having is not None:
-                return [self._by_ids(start, narrow, known) for start in starts if start.collection in having]
-        return [self._narrowed(start, narrow, known) for start in starts]
-
-    async def _with_ids(
-        self, ids: tuple[str, ...], names: frozenset[str], endpoint: SearchEndpoint
-    ) -> set[str] | None:
-        """Return those of the collections `names` with items of these ids, if each is the id of an item.
-
-        Return None if some are only endings of ids, which no service searches, or there are too many.
-        """
-        members = ids_members(ids, endpoint)
-        if members is None:
-            return None
-        found: set[str] = set()
-        missing, wanted = set(ids), frozenset(ids)
-        request, count = endpoint.request(members), 0
-        try:
-            async for page in read_pages(self._reader, request, PageSize(len(ids)), lambda _: None):
-                count += 1
-                if count > _MOST_PAGES_OF_IDS or any(item["id"] not in wanted for item in page.items):
-                    return None  # the service does not search by id
-                for item in page.items:
-                    if not isinstance(named := item.get("collection"), str):
-                        return None
-                    if endpoint.collections and named not in endpoint.collections:
-                        return None  # the service does not search only these
-                    if named in names:
-                        found.add(named)
-                    missing.discard(item["id"])
-        except (SourceError, CredentialsError):
-            return None
-        return None if missing else found
-
-    def _by_ids(self, start: WalkStart, narrow: Narrowing, known: Capabilities) -> WalkStart:
-        endpoint = self._search((start.collection,), known)
-        return self._start_of(start, endpoint, ids_members(narrow.ids, endpoint), narrow)
-
-    def _narrowed(self, start: WalkStart, narrow: Narrowing, known: Capabilities) -> WalkStart:
-        endpoint = self._endpoint(start.collection, known)
-        if endpoint is None:
-            if narrow.order is not None:
-                raise unsortable(self.url)
-            return start
-        return self._start_of(start, endpoint, members(narrow, endpoint), narrow)
-
-    def _endpoint(self, name: str, known: Capabilities) -> SearchEndpoint | None:
-        """Return where a collection can be queried; None if the API does not support that."""
-        if known.search and not self._api.items:
-            return self._search((name,), known)
-        return items_endpoint(self._plain(name).url, known) if known.items else None
-
-    def _plain(self, name: str) -> PageRequest:
-        return PageRequest(self.url if self._api.items else f"{self._api.collection_url(name)}/items")
-
-    def _search(self, names: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
-        return search_endpoint(self._api.root, names, capabilities)
-
-    def _check_only(self, name: str, selection: Selection) -> None:
-        others = [c for c in selection.collections if c != name]
-        if others or selection.all_collections:
-            option = f"-C {others[0]}" if others else "--all-collections"
-            raise UsageError(
-                f"The source is the collection {name} itself: leave {option} out, or use {self._api.root}."
+        known = await self._known_capabilities() if narrow else Capabilities()
+        searches = known.search and not self._api.items
+        having: set[object] | None = None
+        if searches and narrow.ids:
+            everywhere = search_endpoint(
+                self._api.root, () if selection.all_collections else tuple(names), known
             )
+            items = await self._find(narrow.ids, everywhere) or ()
+            if {item["id"] for item in items} == set(narrow.ids):
+                having = {item.get("collection") for item in items}
+                having = None if None in having else having
+        starts = []
+        for name in names:
+            plain = PageRequest(self.url if self._api.items else f"{self._api.collection_url(name)}/items")
+            start = WalkStart(name, plain, selected)
+            if searches:
+                endpoint = search_endpoint(self._api.root, (name,), known)
+            else:
+                endpoint = items_endpoint(plain.url, known)
+                if not known.items:
+                    endpoint = endpoint._replace(takes=frozenset())
+            if having is None:
+                starts.append(self._start_of(start, endpoint, members(narrow, endpoint), narrow))
+            elif name in having:
+                starts.append(self._start_of(start, endpoint, ids_members(narrow.ids, endpoint), narrow))
+        return starts
 
 
 class SearchSource(StacApi):
@@ -355,36 +372,20 @@ class SearchSource(StacApi):
         for name in wanted:
             if self._named and name not in self._named:
                 raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
-        if not wanted:
-            only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
-            return [await self._start(only, self.url, selection)]
-        return [
-            await self._start(name, set_parameter(self.url, "collections", name), selection)
-            for name in wanted
-        ]
-
-    async def _start(self, collection: str, url: str, selection: Selection) -> WalkStart:
-        narrow = narrowing(selection)
-        known = await self._known_capabilities() if narrow else NO_CAPABILITIES
-        selected = frozenset(selection.collections)
-        start = WalkStart(collection, PageRequest(url), selected)
-        if narrow.order is not None and (not known.search or len(selected) > 1):
+        narrow, selected = narrowing(selection), frozenset(wanted)
+        known = await self._known_capabilities() if narrow else Capabilities()
+        if narrow.order is not None and (not known.search or len(wanted) > 1):
             raise unsortable(self.url)
-        if not known.search:
-            return start
-        endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False).less(url)
-        if not known.cql2_text:  # the query of SOURCE is sent with GET, where a filter is text
-            endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
-        return self._start_of(start, endpoint, members(narrow, endpoint), narrow)
-
-
-def _listed_collections(document: Document) -> dict[str, Json]:
-    """Return the collections of one page of the list by id.
-
-    Those without an id, or with one that is too long for a path, cannot be requested.
-    """
-    listed = document.members.get("collections")
-    if not isinstance(listed, list):
-        raise SourceError(f"{document.url} lists no collections: use the URL of a collection.")
-    named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
-    return {name: c for name, c in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
+        only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
+        urls = {name: set_parameter(self.url, "collections", name) for name in wanted} or {only: self.url}
+        starts = []
+        for name, url in urls.items():
+            start = WalkStart(name, PageRequest(url), selected)
+            if known.search:  # the query of SOURCE is sent with GET, where a filter is text
+                endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False)
+                endpoint = endpoint.less(url)
+                if not known.cql2_text:
+                    endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
+                start = self._start_of(start, endpoint, members(narrow, endpoint), narrow)
+            starts.append(start)
+        return starts

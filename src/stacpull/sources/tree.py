@@ -9,10 +9,9 @@ tree is walked. With `-C` the collections are searched level by level, and their
 Documents are read ahead, in the order of the walk. A stopped walk has no position: it begins again, and the
 ledger knows the items that are planned.
 
-The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. Memory has a limit: only
-small documents are read ahead, and the links of open catalogs have a maximum size. What cannot be read is
-reported and skipped, also a link to an API. Ten servers' failures in a row mean that a server is down, and
-end the walk.
+The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. Only small documents are
+read ahead. What cannot be read is reported and skipped, also a link to an API. Ten servers' failures in a row
+mean that a server is down, and end the walk.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ from stacpull.sources.documents import (
     valid_item,
     without_links,
 )
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart
+from stacpull.sources.source import JsonReader, OnNotice, PageSize, Source, WalkStart
 
 AT_ONCE = 64
 """The most documents read at once. The client's gates limit the requests."""
@@ -63,17 +61,13 @@ _AHEAD = 2 * AT_ONCE
 """The most documents read ahead."""
 _HELD = 64 * 1024 * 1024
 """The most memory of documents that were read ahead, and of a page, in estimated bytes."""
-_LINKS_HELD = 128 * 1024 * 1024
-"""The most memory of the links of open catalogs, without those of the root, in estimated bytes."""
-_HREF_WEIGHT = 60
-"""Bytes of memory that an href takes in addition to its characters."""
 _SHOWN = 300
 """The most characters of a URL in a message."""
 _UNANSWERED = 10
 """Documents in a row with temporary failures after which the walk stops."""
 
 
-class _CatalogLinks(NamedTuple):
+class _Links(NamedTuple):
     """What the walk keeps of a catalog. Its decoded links take several times this memory."""
 
     url: str
@@ -91,19 +85,9 @@ class _Branch(msgspec.Struct, eq=False):
     """The collection of its items that state none."""
     next: int = 0
 
-    def weight(self) -> int:
-        """Return the estimated bytes of memory of its links."""
-        return sum(map(len, self.hrefs)) + _HREF_WEIGHT * len(self.hrefs)
-
 
 class _TreeWalk:
-    """One walk of a tree, or of one link of it. Between two pages there are no requests in flight.
-
-    Args:
-        reader: Reads documents.
-        on_collection: Called with the id and URL of each collection.
-        on_notice: Called with messages for the user.
-    """
+    """One walk of a tree, or of one link of it. Between two pages there are no requests in flight."""
 
     def __init__(
         self, reader: JsonReader, on_collection: Callable[[str, str], None], on_notice: OnNotice
@@ -117,7 +101,7 @@ class _TreeWalk:
         """Hashes of the URLs of walked catalogs."""
         self._skipped = 0
         """Links to catalogs that were walked before."""
-        self._ahead: dict[str, asyncio.Task[_CatalogLinks | Document | Failure]] = {}
+        self._ahead: dict[str, asyncio.Task[_Links | Document | Failure]] = {}
         self._unanswered = 0
         self._items: list[Json] = []
         self._unread: list[Unread] = []
@@ -138,33 +122,28 @@ class _TreeWalk:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
                     while len(self._items) + len(self._unread) < size and self._weight < _HELD:
-                        if (link := self._next_link()) is None:
+                        if not self._leave_finished():
                             break
-                        await self._follow(*link, group)
-            following = request if self._skip_ended() else None
+                        branch = self._branches[-1]
+                        branch.next += 1
+                        await self._follow(branch, branch.hrefs[branch.next - 1], group)
+            following = request if self._leave_finished() else None
             yield Page(request, self._items, following, None, self._bytes, unread=tuple(self._unread))
         if self._skipped:
             text = f"{self._skipped} links lead to catalogs that were already walked; each is walked once."
             self._on_notice(Notice("info", text))
 
-    def _skip_ended(self) -> bool:
+    def _leave_finished(self) -> bool:
         """Leave catalogs without unread links. Return whether there are other ones."""
         while self._branches and self._branches[-1].next == len(self._branches[-1].hrefs):
             self._branches.pop()
         return bool(self._branches)
 
-    def _next_link(self) -> tuple[_Branch, str] | None:
-        if not self._skip_ended():
-            return None
-        branch = self._branches[-1]
-        branch.next += 1
-        return branch, branch.hrefs[branch.next - 1]
-
     async def _follow(self, branch: _Branch, href: str, group: asyncio.TaskGroup) -> None:
         """Add the items behind a link to the page, or its failure; enter it if it is a catalog."""
         url = absolute(branch.url, href)
         if isinstance(url, Failure):
-            self._note(branch, href, url)
+            self._note(branch, href, "", url)
             return
         if hash(url) in self._walked:
             self._skipped += 1
@@ -175,35 +154,24 @@ class _TreeWalk:
         if task is not None and isinstance(found, Failure) and found.kind is FailureKind.OVERLONG:
             found = await self._read(url, None)  # alone, because of its size
         if isinstance(found, Failure):
-            self._note(branch, url, found)
-        elif isinstance(found, _CatalogLinks):
-            self._enter(branch, url, found)
-        else:
-            self._add(branch, url, found)
-
-    def _enter(self, above: _Branch, url: str, catalog: _CatalogLinks) -> None:
-        """Continue the walk with the links of a catalog, unless it exceeds a limit."""
-        if hash(catalog.url) in self._walked:
-            self._skipped += 1
+            self._note(branch, url, url, found)
             return
-        if len(self._branches) >= DEEPEST:
-            text = f"{cut_url(catalog.url)} is more than {DEEPEST} catalogs deep."
-            self._note(above, url, Failure(FailureKind.ITEM, text))
-            return
-        branch = _Branch(catalog.url, catalog.hrefs, catalog.collection or above.collection)
-        if sum(one.weight() for one in (*self._branches[1:], branch)) > _LINKS_HELD:
-            text = f"{cut_url(catalog.url)} and the catalogs above it have too many links to keep in memory."
-            self._note(above, url, Failure(FailureKind.OVERLONG, text))
-            return
-        self._walked.add(hash(catalog.url))
-        self._branches.append(branch)
-        if catalog.collection is not None:
-            self._on_collection(catalog.collection, catalog.url)
         self._unanswered = 0
+        if isinstance(found, Document):
+            self._add(branch, url, found)
+        elif hash(found.url) in self._walked:
+            self._skipped += 1
+        elif len(self._branches) >= DEEPEST:
+            text = f"{cut_url(found.url)} is more than {DEEPEST} catalogs deep."
+            self._note(branch, url, url, Failure(FailureKind.ITEM, text))
+        else:
+            self._walked.add(hash(found.url))
+            self._branches.append(_Branch(found.url, found.hrefs, found.collection or branch.collection))
+            if found.collection is not None:
+                self._on_collection(found.collection, found.url)
 
     def _add(self, branch: _Branch, url: str, document: Document) -> None:
         """Add the items of a document to the page."""
-        self._unanswered = 0
         self._bytes += document.bytes
         self._weight += document.weight
         body = document.members
@@ -212,26 +180,22 @@ class _TreeWalk:
             item = valid_item(feature)
             if item is None:
                 text = f"{cut_url(document.url)} contains no item with an id."
-                self._note(branch, url, Failure(FailureKind.ITEM, text))
+                self._note(branch, url, url, Failure(FailureKind.ITEM, text))
                 continue
             own = located(item, document.url) if is_alone else item
             self._items.append({**own, "collection": item.get("collection") or branch.collection})
         if has_next(body):
             text = f"{cut_url(document.url)} is a page of an API. Its next page is not followed."
-            self._note(branch, url, Failure(FailureKind.ITEM, text))
+            self._note(branch, url, url, Failure(FailureKind.ITEM, text))
 
-    def _note(self, branch: _Branch, href: str, failure: Failure) -> None:
+    def _note(self, branch: _Branch, name: str, url: str, failure: Failure) -> None:
         """Report a link without items. Stop the walk after too many temporary failures in a row."""
-        url = absolute(branch.url, href)
-        known = url if isinstance(url, str) else ""
-        name = cut_url(known or href)[:_SHOWN]
-        self._unread.append(Unread(branch.collection, name, failure, known))
+        name = cut_url(name)[:_SHOWN]
+        self._unread.append(Unread(branch.collection, name, failure, url))
         self._unanswered = self._unanswered + 1 if failure.retryable else 0
         if self._unanswered >= _UNANSWERED:
             text = f"{self._unanswered} documents in a row could not be read, the last one {name}: "
             raise SourceError(text + failure.message) from TransferError(failure)
-
-    # --- reading ahead ------------------------------------------------------------------------------------
 
     def _read_ahead(self, group: asyncio.TaskGroup) -> None:
         """Read the next documents, once fewer than half of the possible requests are in flight."""
@@ -261,10 +225,10 @@ class _TreeWalk:
             yield url
             task = self._ahead.get(url)
             found = task.result() if task is not None and task.done() else None
-            if isinstance(found, _CatalogLinks) and depth < DEEPEST and hash(found.url) not in self._walked:
+            if isinstance(found, _Links) and depth < DEEPEST and hash(found.url) not in self._walked:
                 yield from self._below(found.url, found.hrefs, 0, depth + 1)
 
-    async def _read(self, url: str, limit: int | None) -> _CatalogLinks | Document | Failure:
+    async def _read(self, url: str, limit: int | None) -> _Links | Document | Failure:
         document = await outcome_of(self._reader, url, limit=limit)
         if isinstance(document, Failure):
             return document
@@ -276,24 +240,18 @@ class _TreeWalk:
                 return document
             case DocumentKind.OTHER:
                 return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
-        return _catalog_of(document)
+        return _links_of(document)
 
 
-def _catalog_of(document: Document) -> _CatalogLinks:
+def _links_of(document: Document) -> _Links:
     body = document.members
     name = body.get("id")
     is_collection = kind_of(body) is DocumentKind.COLLECTION and isinstance(name, str)
-    return _CatalogLinks(document.url, name if is_collection else None, tree_hrefs(body))
+    return _Links(document.url, name if is_collection else None, tree_hrefs(body))
 
 
 class TreeSource(Source):
-    """The tree below one catalog or collection.
-
-    Args:
-        url: SOURCE.
-        root: The document at `url`.
-        reader: Reads the other documents.
-    """
+    """The tree below one catalog or collection; `root` is the document at `url`."""
 
     has_cursors = False
 
@@ -320,13 +278,8 @@ class TreeSource(Source):
 
         The root serves as the collection of items that have none above them.
         """
-        if collection_id not in self._urls and collection_id != self._id and not self._searched_all:
-            async with aclosing(self._found()) as found:
-                async for _ in found:
-                    if collection_id in self._urls:
-                        break
-                else:
-                    self._searched_all = True
+        if collection_id != self._id:
+            await self._search({collection_id})
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
@@ -338,15 +291,12 @@ class TreeSource(Source):
         wanted = list(dict.fromkeys(selection.collections))
         if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
-        found = []
-        if not set(wanted) <= self._urls.keys():
-            async with aclosing(self._found()) as documents:
-                async for document in documents:
-                    found.append(str(document["id"]))
-                    if set(wanted) <= self._urls.keys():
-                        break
+        names = await self._search(set(wanted))
         if missing := set(wanted) - self._urls.keys():
-            raise UsageError(self._unknown(min(missing), found))
+            if self._is_collection and names == [self._id]:
+                text = f"leave -C {min(missing)} out, or use its catalog."
+                raise UsageError(f"The source is the collection {self._id} itself: {text}")
+            raise UsageError(no_collection(self.url, min(missing), names))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
     async def pages(
@@ -356,26 +306,23 @@ class TreeSource(Source):
         root, self._root = self._root, None
         if root is None or start.request.url != self.url:
             root = await read_root(self._reader, start.request.url)
-        catalog = _catalog_of(root)
+        links = _links_of(root)
         del root
-        if catalog.collection is not None:
-            self._add(catalog.collection, catalog.url)
-        top = _Branch(catalog.url, catalog.hrefs, catalog.collection or self._id)
-        del catalog
-        async with aclosing(self._walk(start.request, top, page_size, on_notice)) as pages:
+        if links.collection is not None:
+            self._add(links.collection, links.url)
+        top = _Branch(links.url, links.hrefs, links.collection or self._id)
+        del links
+        walk = _TreeWalk(self._reader, self._add, on_notice)
+        async with aclosing(walk.pages(start.request, page_size.for_file, top)) as pages:
             async for page in pages:
                 yield page
-
-    def _walk(
-        self, request: PageRequest, top: _Branch, size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
-        return _TreeWalk(self._reader, self._add, on_notice).pages(request, size.for_file, top)
 
     def below(
         self, link: Unread, request: PageRequest, size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Return the pages of one link, which was not readable before."""
-        return self._walk(request, _Branch(self.url, [link.href], link.collection), size, on_notice)
+        top = _Branch(self.url, [link.href], link.collection)
+        return _TreeWalk(self._reader, self._add, on_notice).pages(request, size.for_file, top)
 
     async def item(self, href: str) -> Json:
         return await static_item(self._reader, href)
@@ -383,6 +330,18 @@ class TreeSource(Source):
     def _add(self, collection_id: str, url: str) -> None:
         if may_be_kept(collection_id, url) and len(self._urls) < MOST_COLLECTIONS:
             self._urls.setdefault(collection_id, url)
+
+    async def _search(self, wanted: set[str]) -> list[str]:
+        """Search the tree until the URLs of these collections are known. Return the ids that were found."""
+        names: list[str] = []
+        if not (wanted <= self._urls.keys() or self._searched_all):
+            async with aclosing(self._found()) as found:
+                async for document in found:
+                    names.append(str(document["id"]))
+                    if wanted <= self._urls.keys():
+                        return names
+            self._searched_all = True
+        return names or list(self._urls)
 
     async def _found(self) -> AsyncGenerator[Json]:
         """Read the catalogs level by level, without items. Yield each collection once, without its links."""
@@ -393,21 +352,16 @@ class TreeSource(Source):
             for first in range(0, len(level), AT_ONCE):
                 urls = level[first : first + AT_ONCE]
                 for document in [root] if depth == 0 else await _read_catalogs(self._reader, urls):
-                    catalog = _catalog_of(document)
-                    if catalog.collection is not None and catalog.collection not in known:
-                        known.add(catalog.collection)
-                        self._add(catalog.collection, document.url)
+                    name = _links_of(document).collection
+                    if name is not None and name not in known:
+                        known.add(name)
+                        self._add(name, document.url)
                         yield located(without_links(document.members, "item", "child"), document.url)
                     children = tree_hrefs(document.members, items=False)
                     found = (absolute(document.url, href) for href in children)
                     below |= dict.fromkeys(url for url in found if isinstance(url, str))
             level = [url for url in below if hash(url) not in walked]
             walked.update(map(hash, level))
-
-    def _unknown(self, name: str, names: list[str]) -> str:
-        if self._is_collection and names == [self._id]:
-            return f"The source is the collection {self._id} itself: leave -C {name} out, or use its catalog."
-        return no_collection(self.url, name, names)
 
 
 async def _read_catalogs(reader: JsonReader, urls: Sequence[str]) -> list[Document]:
@@ -424,12 +378,7 @@ async def _read_catalogs(reader: JsonReader, urls: Sequence[str]) -> list[Docume
 
 
 class LinksAgain(Source):
-    """A `Source` that reads some links of a tree again.
-
-    Args:
-        source: The tree.
-        links: The links to read.
-    """
+    """A `Source` that reads some links of a tree again."""
 
     def __init__(self, source: TreeSource, links: Sequence[Unread]) -> None:
         self.url = source.url
@@ -444,6 +393,9 @@ class LinksAgain(Source):
     async def collection(self, collection_id: str) -> Json:
         return await self._source.collection(collection_id)
 
+    async def item(self, href: str) -> Json:
+        return await self._source.item(href)
+
     async def starts(self, selection: Selection) -> list[WalkStart]:  # noqa: ARG002 -- of the interface
         return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
 
@@ -455,6 +407,3 @@ class LinksAgain(Source):
             async for page in pages:
                 yield page
         self.finished.add(link.href)
-
-    async def item(self, href: str) -> Json:
-        return await self._source.item(href)

@@ -15,8 +15,9 @@ NDJSON is read as it arrives, without a limit on its size. All of it is of one v
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -27,7 +28,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.bodies import CodingError, decoded
 from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode, lenient_warning
 from stacpull.net.json_reader import Document
@@ -39,30 +40,28 @@ from stacpull.sources.documents import (
     MOST_COLLECTIONS,
     DocumentKind,
     absolute,
+    has_next,
     kind_of,
     located,
     may_be_kept,
     read_root,
     static_item,
     valid_item,
+    valid_items,
     without_links,
 )
 from stacpull.sources.file_ranges import FileRanges
-from stacpull.sources.page_requests import PAGE_BYTES, PageSize, next_request
-from stacpull.sources.page_walk import linked_pages, read_pages
-from stacpull.sources.source import JsonReader, OnNotice, Source, WalkStart, unsortable
+from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
+from stacpull.sources.source import JsonReader, OnNotice, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local
 
-_NO_ITEM = Failure(FailureKind.ITEM, "not an item with an id.")
+_NAMES: Final = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
+_GZIP: Final = b"\x1f\x8b"
+_ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
 
 
 class ItemsFile(Source):
-    """The base class of sources that are one file of items.
-
-    Args:
-        url: The URL of the file.
-        reader: Reads it, and the collections of its items.
-    """
+    """The base class of sources that are one file of items."""
 
     has_cursors = False
 
@@ -75,16 +74,10 @@ class ItemsFile(Source):
         """The URLs of collections, from the links of items."""
 
     async def collections(self) -> list[Json]:
-        """Raise SourceError: a file of items contains no collections."""
         raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection that an item links to, with its URL as `self` link.
-
-        Raises:
-            UsageError: No item links to it.
-            SourceError: It could not be read.
-        """
+        """Return the document of a collection that an item links to, with its URL as `self` link."""
         url = self._links.get(collection_id)
         if url is None:
             raise UsageError(f"No item of {self.url} links to the collection {collection_id}.")
@@ -101,21 +94,23 @@ class ItemsFile(Source):
     async def item(self, href: str) -> Json:
         return await static_item(self._reader, href)
 
-    def _wants(self, item: Json) -> bool:
-        name = item.get("collection")
-        return not self._wanted or (isinstance(name, str) and name in self._wanted)
-
-    def _note_links(self, items: Sequence[Json]) -> None:
-        """Store the URLs of the items' collections."""
+    def _selected(self, items: Iterable[Json]) -> list[Json]:
+        """Return the selected items, and note the URLs of their collections."""
+        selected = []
         for item in items:
             name = item.get("collection")
+            if self._wanted and name not in self._wanted:
+                continue
+            selected.append(item)
             if not isinstance(name, str) or name in self._links:
                 continue
-            own = next((href for rel, href in links_of(item) if rel == "self"), self.url)
-            href = next((href for rel, href in links_of(item) if rel == "collection"), None)
+            own, href = self.url, None
+            for rel, target in reversed(list(links_of(item))):
+                own, href = (target if rel == "self" else own), (target if rel == "collection" else href)
             url = None if href is None else absolute(own, href)
             if isinstance(url, str) and may_be_kept(name, url):
                 self._links[name] = url
+        return selected
 
     def _page_of(
         self,
@@ -124,33 +119,15 @@ class ItemsFile(Source):
         following: PageRequest | None,
         size: int = 0,
     ) -> Page:
-        """Return a page of the selected items.
-
-        Args:
-            request: The request for the page.
-            features: Features or failures, with names to report those that are not items.
-            following: The request for the next page.
-            size: The size of the page in bytes.
-        """
-        items, unread = [], []
-        for name, feature in features:
-            item = valid_item(feature)
-            if item is None:
-                failure = feature if isinstance(feature, Failure) else _NO_ITEM
-                unread.append(Unread("", name, failure))
-            elif self._wants(item):
-                items.append(item)
-        self._note_links(items)
-        return Page(request, items, following, None, size, unread=tuple(unread))
+        """Return a page of the selected items of `features`: items or failures, with names for messages."""
+        items, unread = valid_items(features)
+        return Page(request, self._selected(items), following, None, size, unread=unread)
 
 
 class FeaturesSource(ItemsFile):
-    """The items of one document.
+    """The items of one document: an item or a FeatureCollection.
 
-    Args:
-        document: An item or a FeatureCollection.
-        reader: Reads their collections and source items.
-        requested_url: The URL that was requested, if it redirected to the document's URL.
+    `requested_url` is the URL that was requested, if it redirected to the document's URL.
     """
 
     sorts = True
@@ -175,9 +152,18 @@ class FeaturesSource(ItemsFile):
         """Yield the pages: parts of the document, then the pages after it."""
         request, was_walked, self._was_walked = start.request, self._was_walked, True
         if was_walked and not is_local(self.url):
-            await self._read_again()
+            document = await read_root(self._reader, self._requested_url)
+            if kind_of(document.body) is not kind_of(self._document.body):
+                raise SourceError(f"{self.url} has changed: it no longer contains items.")
+            self._document = document
+        body = self._document.members
         following = self._page_after(on_notice)
-        features, size = _in_order(self._features(), self._order), page_size.for_file
+        if kind_of(body) is DocumentKind.ITEM:
+            own = self_href(body, local=is_local(self.url))
+            features: list[object] = [body if own is not None else located(body, self.url)]
+        else:
+            features = _in_order(list_or_empty(body.get("features")), self._order)
+        size = page_size.for_file
         for begin in range(0, max(len(features), 1), size):
             named = [
                 (f"feature {number} of {self.url}", one)
@@ -185,33 +171,15 @@ class FeaturesSource(ItemsFile):
             ]
             more = request if begin + size < len(features) or following is not None else None
             yield self._page_of(request, named, more, self._document.bytes)
+        del features, body
         if following is None:
             return
-        del features
-        later = read_pages(self._reader, following, page_size, on_notice, home=self.url)
-        async with aclosing(linked_pages(later, resumed=True)) as pages:
+        later = read_pages(self._reader, following, page_size, on_notice, home=self.url, resumed=True)
+        async with aclosing(later) as pages:
             async for page in pages:
-                items = [item for item in page.items if self._wants(item)]
-                self._note_links(items)
-                yield replace(
-                    page,
-                    items=items,
-                    next=page.next and page.request,
-                    matched=page.matched if len(items) == len(page.items) else None,
-                )
-
-    async def _read_again(self) -> None:
-        document = await read_root(self._reader, self._requested_url)
-        if kind_of(document.body) is not kind_of(self._document.body):
-            raise SourceError(f"{self.url} has changed: it no longer contains items.")
-        self._document = document
-
-    def _features(self) -> list[object]:
-        body = self._document.members
-        if kind_of(body) is DocumentKind.ITEM:
-            own = self_href(body, local=is_local(self.url))
-            return [body if own is not None else located(body, self.url)]
-        return list_or_empty(body.get("features"))
+                items = self._selected(page.items)
+                matched = page.matched if len(items) == len(page.items) else None
+                yield replace(page, items=items, next=page.next and page.request, matched=matched)
 
     def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
         """Return the request for the page after the document, if the document is a page of an API."""
@@ -219,16 +187,15 @@ class FeaturesSource(ItemsFile):
         if kind_of(body) is not DocumentKind.ITEMS:
             return None
         if is_local(self.url):
-            if any(rel == "next" for rel, _ in links_of(body)):
+            if has_next(body):
                 text = "The file is a page of an API. Its next page is not followed."
                 on_notice(Notice("warning", text))
             return None
         try:
-            following = next_request(body, PageRequest(cut_cursor(self.url)))
+            return next_request(body, PageRequest(cut_cursor(self.url)))
         except SourceError as error:
             on_notice(Notice("warning", f"The walk ends after the document: {error}"))
             return None
-        return following
 
 
 def _in_order(features: list[object], order: str | None) -> list[object]:
@@ -252,15 +219,6 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
     return [feature for _, feature in keyed] + others
 
 
-_NAMES = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
-_LONGEST = PAGE_LIMIT
-"""The most bytes of one line."""
-_GZIP = b"\x1f\x8b"
-_OPENINGS = frozenset({b"{", b"["})
-"""The first line of a document that spans several lines."""
-_ACCEPT = "application/x-ndjson, application/geo+json-seq, */*"
-
-
 def is_lines(url: str) -> bool:
     """Return whether `url` is NDJSON: by its file name, or because it is standard input."""
     return url.startswith("stdin:") or _NAMES.search(urlsplit(url).path) is not None
@@ -272,98 +230,84 @@ class LinesSource(ItemsFile):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        request, size = start.request, 0
+        request, size, is_strict = start.request, 0, True
+        where = "stdin line {}" if self.url.startswith("stdin:") else f"line {{}} of {self.url}"
         features: list[tuple[str, object]] = []
-        lenient: list[str] = []
-        number = 0
-        async with aclosing(self._lines()) as lines:
+        async with aclosing(_split(_plain(FileRanges(self.url, self._reader, _ACCEPT)))) as lines:
+            number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
                     yield self._page_of(request, features, request, size)
                     features, size = [], 0
                 number, size = number + 1, size + len(line)
-                features += self._features_of(line, number, lenient)
-                if len(lenient) == 1:
-                    on_notice(Notice("warning", lenient_warning(lenient[0])))
-                    lenient.append("")
+                name = where.format(number)
+                text = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
+                if not text:
+                    continue
+                try:
+                    value, strict = decode(text)
+                except ValueError as error:
+                    if number == 1 and text in {b"{", b"["}:
+                        raise SourceError(
+                            f"{self.url} is not NDJSON, which has one item per line. A JSON document needs a "
+                            "file name that ends with .json."
+                        ) from None
+                    why = f"{error}." if isinstance(error, TooManyValuesError) else "not valid JSON."
+                    features.append((name, Failure(FailureKind.ITEM, why)))
+                    continue
+                if is_strict and not strict:
+                    is_strict = False
+                    on_notice(Notice("warning", lenient_warning(name)))
+                found = _items_of(value)
+                features += [
+                    (name if len(found) == 1 else f"item {count} of {name}", item)
+                    for count, item in enumerate(found, 1)
+                ]
         yield self._page_of(request, features, None, size)
 
-    def _features_of(
-        self, line: bytes, number: int, lenient: list[str]
-    ) -> list[tuple[str, Json | Failure | None]]:
-        """Return the selected items of a line, and its unreadable entries, with their names."""
-        line = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
-        if not line:
-            return []
-        is_stdin = self.url.startswith("stdin:")
-        name = f"stdin line {number}" if is_stdin else f"line {number} of {self.url}"
-        try:
-            decoded = decode(line)
-        except TooManyValuesError as error:
-            return [(name, Failure(FailureKind.ITEM, f"{error}."))]
-        except ValueError:
-            if number == 1 and line in _OPENINGS:
-                raise SourceError(
-                    f"{self.url} is not NDJSON, which has one item per line. A JSON document needs a file "
-                    "name that ends with .json."
-                ) from None
-            return [(name, Failure(FailureKind.ITEM, "not valid JSON."))]
-        if not (decoded.is_strict or lenient):
-            lenient.append(f"line {number} of {self.url}")
-        found = _items_of(decoded.value)
-        return [
-            (name if len(found) == 1 else f"item {count} of {name}", item)
-            for count, item in enumerate(found, 1)
-            if item is None or self._wants(item)
-        ]
 
-    async def _lines(self) -> AsyncGenerator[bytes]:
-        async with aclosing(FileRanges(self.url, self._reader, _ACCEPT).chunks()) as chunks:
-            head = b""
+def _items_of(document: object) -> list[object]:
+    """Return the item of a line, or the items of a list or ItemCollection."""
+    features = document.get("features") if isinstance(document, dict) else document
+    kind = kind_of(document)
+    if isinstance(features, list) and (features or kind is not DocumentKind.ITEM):
+        return features
+    return [None if kind in {DocumentKind.ITEMS, DocumentKind.CATALOG} else document]
+
+
+async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
+    """Yield the content of a file, decompressed if it is gzip (with any number of members)."""
+    async with aclosing(ranges.chunks()) as chunks:
+        head = b""
+        async for chunk in chunks:
+            head += chunk
+            if len(head) >= len(_GZIP):
+                break
+
+        async def whole() -> AsyncGenerator[bytes]:
+            yield head
             async for chunk in chunks:
-                head += chunk
-                if len(head) >= len(_GZIP):
-                    break
+                yield chunk
 
-            async def again() -> AsyncGenerator[bytes]:
-                yield head
-                async for chunk in chunks:
-                    yield chunk
-
-            plain = _gunzipped(again()) if head.startswith(_GZIP) else again()
-            async with aclosing(_split(plain)) as lines:
-                async for line in lines:
-                    yield line
+        try:
+            async for piece in decoded(whole(), "gzip") if head.startswith(_GZIP) else whole():
+                yield piece
+        except CodingError as error:
+            raise SourceError(f"The gzipped lines cannot be read. {error}") from error
 
 
-async def _gunzipped(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield the content of a gzip file with any number of members."""
-    try:
-        async for piece in decoded(chunks, "gzip"):
-            yield piece
-    except CodingError as error:
-        raise SourceError(f"The gzipped lines cannot be read. {error}") from error
-
-
-async def _split(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     begun: list[bytes] = []  # the line so far, in pieces: to join it with each chunk would copy it as often
     size = 0
-    async for chunk in chunks:
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            yield b"".join((*begun, line, b"\n"))
-            begun, size = [], 0
-        begun.append(rest)
-        size += len(rest)
-        if size > _LONGEST:
-            raise SourceError(f"A line has more than {_LONGEST} bytes: this is not NDJSON.")
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            *lines, rest = chunk.split(b"\n")
+            for line in lines:
+                yield b"".join((*begun, line, b"\n"))
+                begun, size = [], 0
+            begun.append(rest)
+            size += len(rest)
+            if size > PAGE_LIMIT:
+                raise SourceError(f"A line has more than {PAGE_LIMIT} bytes: this is not NDJSON.")
     if size:
         yield b"".join(begun)
-
-
-def _items_of(document: object) -> list[Json | None]:
-    """Return the item of a line, or the items of a list or ItemCollection; None for each invalid one."""
-    features = document.get("features") if isinstance(document, dict) else document
-    if isinstance(features, list) and (features or kind_of(document) is not DocumentKind.ITEM):
-        return [valid_item(feature) for feature in features]
-    return [None if kind_of(document) in {DocumentKind.ITEMS, DocumentKind.CATALOG} else valid_item(document)]

@@ -33,9 +33,8 @@ from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
 from stacpull.sources.file_ranges import FileRanges
-from stacpull.sources.items_file import ItemsFile
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import JsonReader, OnNotice, WalkStart
+from stacpull.sources.files import ItemsFile
+from stacpull.sources.source import JsonReader, OnNotice, PageSize, WalkStart
 
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first, usually the whole footer."""
@@ -44,11 +43,7 @@ _WHOLE_LIMIT: Final = 2 << 30
 
 
 class ParquetSource(ItemsFile):
-    """The items of a Parquet file.
-
-    Raises:
-        UsageError: pyarrow is not installed.
-    """
+    """The items of a Parquet file."""
 
     def __init__(self, url: str, reader: JsonReader) -> None:
         require_pyarrow("A Parquet file as SOURCE")
@@ -67,12 +62,20 @@ class ParquetSource(ItemsFile):
         return known[collection_id] if collection_id in known else await super().collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the only start.
-
-        Raises:
-            SourceError: The file cannot be read, or is not Parquet with items.
-        """
-        self._limits = _limits_of(selection) if selection.push_down else {}
+        """Return the only start, after the metadata of the file were read."""
+        self._limits = {}
+        if selection.push_down:
+            wanted = narrowing(selection)
+            boxes = [] if wanted.bbox is None else [wanted.bbox]
+            if not boxes and wanted.area is not None and selection.bbox is not None:
+                boxes = list(split(selection.bbox))  # across the antimeridian
+            interval = parse_interval(selection.datetime) if selection.datetime else None
+            self._limits = {
+                "collections": selection.collections,
+                "boxes": [list(sides) for sides in boxes],
+                "condition": wanted.condition,
+                "interval": None if interval is None else [interval.start, interval.end],
+            }
         await self._known_collections()
         return await super().starts(selection)
 
@@ -107,8 +110,11 @@ class ParquetSource(ItemsFile):
             with temporary_errors():
                 part = await asyncio.to_thread(tempfile.TemporaryFile)
             opened.push_async_callback(asyncio.to_thread, part.close)
-            file = _RemoteFile(self.url, FileRanges(self.url, self._reader), part)
-            size = await file.open()
+            file = _RemoteFile(FileRanges(self.url, self._reader), part)
+            if (size := await file.open()) is None:
+                raise self._unreadable("its server does not support ranges, and it is too large")
+            if [chunk async for chunk in file.read(max(0, size - 4), 4)] != [b"PAR1"]:
+                raise self._unreadable("it is not a Parquet file")
             process = await asyncio.create_subprocess_exec(
                 *python_command("-m", "stacpull.sources.parquet_process"),
                 stdin=asyncio.subprocess.PIPE,
@@ -123,9 +129,10 @@ class ParquetSource(ItemsFile):
             while "end" not in (answer := await self._answer(process)):
                 if "read" in answer:
                     start, length = answer["read"]
-                    process.stdin.write(await file.read(start, length))
-                    with suppress(ConnectionError):
-                        await process.stdin.drain()
+                    async for chunk in file.read(start, length):
+                        process.stdin.write(chunk)
+                        with suppress(ConnectionError):
+                            await process.stdin.drain()
                 elif "collections" in answer:
                     self._collections = answer["collections"]
                 else:
@@ -135,72 +142,53 @@ class ParquetSource(ItemsFile):
         assert process.stdout is not None  # noqa: S101 -- it is a pipe
         try:
             size = int.from_bytes(await process.stdout.readexactly(4), "big")
-            found = decode(await process.stdout.readexactly(size)).value
+            answer = object_or_empty(decode(await process.stdout.readexactly(size)).value)
         except asyncio.IncompleteReadError as error:
-            raise _unreadable(self.url, "decoding it fails or needs too much memory") from error
+            raise self._unreadable("decoding it fails or needs too much memory") from error
         except TooManyValuesError as error:
-            raise _unreadable(self.url, f"its items have {error}") from error
-        answer: Json = object_or_empty(found)
+            raise self._unreadable(f"its items have {error}") from error
         if "error" in answer:
-            raise _unreadable(self.url, str(answer["error"]))
+            raise self._unreadable(str(answer["error"]))
         return answer
 
-
-def _limits_of(selection: Selection) -> Json:
-    """Return what rows must fulfil to match a selection, as far as a file can be asked for that."""
-    wanted = narrowing(selection)
-    boxes = [] if wanted.bbox is None else [wanted.bbox]
-    if not boxes and wanted.area is not None and selection.bbox is not None:  # across the antimeridian
-        boxes = list(split(selection.bbox))
-    interval = parse_interval(selection.datetime) if selection.datetime else None
-    return {
-        "collections": list(selection.collections),
-        "boxes": [list(sides) for sides in boxes],
-        "condition": wanted.condition,
-        "interval": None if interval is None else [interval.start, interval.end],
-    }
+    def _unreadable(self, why: str) -> SourceError:
+        return SourceError(f"{self.url} cannot be read: {why}.")
 
 
 class _RemoteFile:
     """The bytes of a file for a decoder: its end is kept, or the whole file if the server sends it."""
 
-    def __init__(self, url: str, ranges: FileRanges, part: BinaryIO) -> None:
-        self._url = url
+    def __init__(self, ranges: FileRanges, part: BinaryIO) -> None:
         self._ranges = ranges
         self._part = part
         self._kept_from = 0
         """The offset of the first byte in `part`."""
 
-    async def open(self) -> int:
-        """Read the end of the file. Return the size of the file in bytes."""
+    async def open(self) -> int | None:
+        """Read the end of the file. Return the size of the file in bytes, None if too much would be kept."""
         received = 0
         async with aclosing(self._ranges.chunks(-TAIL)) as chunks:
             async for chunk in chunks:
                 received += len(chunk)
-                if self._ranges.is_whole and received > _WHOLE_LIMIT:
-                    raise _unreadable(self._url, "its server does not support ranges, and it is too large")
+                if received > _WHOLE_LIMIT:
+                    return None
                 await asyncio.to_thread(self._part.write, chunk)
         size = received if self._ranges.size is None else self._ranges.size
         self._kept_from = size - received
         return size
 
-    async def read(self, start: int, size: int) -> bytes:
-        """Return bytes of the file."""
+    async def read(self, start: int, size: int) -> AsyncGenerator[bytes]:
+        """Yield bytes of the file."""
         if start >= self._kept_from:
-            return await asyncio.to_thread(self._read_kept, start - self._kept_from, size)
+            await asyncio.to_thread(self._part.seek, start - self._kept_from)
+            yield await asyncio.to_thread(self._part.read, size)
+            return
         async with aclosing(self._ranges.chunks(start, start + size)) as chunks:
-            return b"".join([chunk async for chunk in chunks])
-
-    def _read_kept(self, start: int, size: int) -> bytes:
-        self._part.seek(start)
-        return self._part.read(size)
+            async for chunk in chunks:
+                yield chunk
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
     await process.wait()
-
-
-def _unreadable(url: str, why: str) -> SourceError:
-    return SourceError(f"{url} cannot be read: {why}.")

@@ -1,0 +1,433 @@
+"""Pages of an API: requests for the next ones, and the walk of the pages by their next links.
+
+    request ─▶ page, checked ─▶ next link (GET, POST) or another way to name the next page ─▶ request
+
+If a service fails, the page is requested again with fewer items. If that does not help, the walk ends with a
+SourceError. The caller has saved the pages before, and a later walk resumes there: a `PageRequest` contains
+the whole position.
+
+The walk always ends: cursors and pages are remembered as 64-bit hashes, about 100 bytes per page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, Literal
+from urllib.parse import urlunsplit
+
+import orjson
+from msgspec.structs import replace
+
+from stacpull.errors import ForgottenCursorError, SourceError
+from stacpull.events import Notice
+from stacpull.hosts import origin_text
+from stacpull.json_values import object_or_empty, objects_in
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
+from stacpull.net.json_reader import Document
+from stacpull.net.transport import TransferError
+from stacpull.redact import cut_cursor, cut_url
+from stacpull.sources.documents import valid_items
+from stacpull.sources.source import LEAST_ITEMS, JsonReader, OnNotice, PageSize
+from stacpull.urls import (
+    add_parameters,
+    authority,
+    drop_parameters,
+    join_web,
+    kept_encrypted,
+    parameter,
+    parameters,
+    parts_of,
+    same_site,
+    set_parameter,
+)
+
+PAGE_BYTES: Final = 8_000_000
+"""The intended maximum size of a page in bytes of decoded JSON."""
+FRUITLESS_PAGES: Final = 3
+"""Pages in a row without new items that are tolerated."""
+_CARRIED: Final = frozenset(
+    {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
+    | {"limit", "query", "sortby"}
+)
+"""Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
+_LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
+"""The header fields that a next link may set: content negotiation, and the position of the next page (the
+example of the STAC API specification). Any other field might be a credential, or a command to a service that
+the page cannot reach itself."""
+_OFFSETS: Final = ("offset", "startIndex", "startindex", "skip")
+"""Parameters for a position counted in items: OGC drafts, OpenSearch, rustac."""
+_MOST_DIGITS: Final = 11
+_MOST_ITEMS: Final = 1 << 63
+"""Totals from this number on are ignored: the ledger stores numbers of 63 bits."""
+_TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
+_TOO_MUCH: Final = frozenset(
+    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
+)
+"""Failures that a smaller page may avoid."""
+_NOT_THERE: Final = frozenset(
+    {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.STALLED, FailureKind.GONE, FailureKind.REFUSED}
+)
+"""Failures that suggest that a link contains an internal host."""
+_FORGOTTEN: Final = frozenset({400, 404, 410, 422})
+"""Statuses that services return for an expired cursor."""
+
+
+# --- members of a query ----------------------------------------------------------------------------------
+
+
+def _member(request: PageRequest, name: str) -> Any:
+    """Return a member of a query: of its body, or the text of a parameter; None if it has none."""
+    return (request.body or {}).get(name) if request.method == "POST" else parameter(request.url, name)
+
+
+def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
+    if request.method == "POST":
+        return replace(request, body={**(request.body or {}), name: value})
+    return replace(request, url=set_parameter(request.url, name, str(value)))
+
+
+def _number(request: PageRequest, name: str) -> int | None:
+    text = str(_member(request, name))
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+def limit_of(request: PageRequest) -> int | None:
+    """Return the page size in `request`, or None."""
+    return _number(request, "limit")
+
+
+def page_number(request: PageRequest) -> int | None:
+    """Return the page number in `request`, or None if its position is not one (GEODES and CMR use them)."""
+    return _number(request, "page")
+
+
+def with_limit(request: PageRequest, limit: int) -> PageRequest:
+    """Return `request` for pages of `limit` items, at the same position.
+
+    A page number is converted and rounded down: some items are returned twice, and none is lost. That is only
+    true for smaller pages, so such a request never gets a larger limit.
+    """
+    page, held = page_number(request), limit_of(request)
+    if page and held:
+        limit = min(limit, held)
+        request = _with(request, "page", (page - 1) * held // limit + 1)
+    return _with(request, "limit", limit)
+
+
+def with_true_position(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
+    """Return the next request, after a page of `given` items, at the position where that page really ended.
+
+    A service may return fewer items than requested, and still advance its position by the requested number.
+    Then the items between would be lost.
+    """
+    limit = limit_of(current)
+    if limit is None or not 0 < given < limit:
+        return following
+    for name in _OFFSETS:
+        there = _number(following, name)
+        if there is not None and there - (_number(current, name) or 0) in {limit, limit + 1}:
+            return _with(following, name, there - limit + given)
+    return following
+
+
+# --- the next page ---------------------------------------------------------------------------------------
+
+
+def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
+    """Return the request for the page after `page`, or None at the end.
+
+    Of links for GET and POST, the one with the method of `current` is followed. A POST is sent only to the
+    host and port of the page itself, even if the link contains another host, like those of services behind a
+    proxy.
+
+    Args:
+        page: The decoded page.
+        current: The request for `page`.
+        base: The URL of the response after redirects, the base of relative links.
+
+    Raises:
+        SourceError: The link cannot be followed (not a URL, not http, neither GET nor POST).
+    """
+    links = [
+        link
+        for link in objects_in(page.get("links"))
+        if link.get("rel") == "next" and isinstance(link.get("href"), str) and link["href"].strip()
+    ]
+    same = [link for link in links if _method(link) == current.method]
+    named = object_or_empty(page.get("_links")).get("_next")  # Planet's Data API
+    if not links and isinstance(named, str) and named.strip():
+        links = [{"href": named}]
+    if not links:  # Sentinel Hub's catalog
+        cursor = object_or_empty(page.get("context")).get("next")
+        if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
+            return None
+        return _with(current, "next", cursor)
+    link, here = (same or links)[0], base or current.url
+    url = kept_encrypted(here, cut_cursor(join_web(here, link["href"])))
+    fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
+    headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
+    if _method(link) == "GET":
+        return PageRequest(_carry_parameters(current, url), headers=headers)
+    body = {**(current.body or {}), **object_or_empty(link.get("body"))}
+    following = PageRequest(url, "POST", body, headers)
+    return following if same_site(here, url) else at_home(following, here)
+
+
+def _method(link: Json) -> Literal["GET", "POST"]:
+    match str(link.get("method") or "GET").upper():
+        case "GET":
+            return "GET"
+        case "POST":
+            return "POST"
+        case other:
+            raise SourceError(f"The method of the next page is {other[:20]}, which is neither GET nor POST.")
+
+
+def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the `headers` that a next link may set; None if there are none."""
+    return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
+
+
+def _carry_parameters(current: PageRequest, url: str) -> str:
+    """Add the selection's parameters to the next URL if it has the same path and lacks them."""
+    if current.method == "POST" or parts_of(current.url).path != parts_of(url).path:
+        return url
+    present = {p.name for p in parameters(url)}
+    carried = [p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present]
+    return add_parameters(url, carried)
+
+
+def at_home(following: PageRequest, home: str) -> PageRequest | None:
+    """Return `following` at the origin of `home`, whose page linked to it; None if it is already there.
+
+    If the last segments of both paths are equal, the path of `home` is used: it may have a proxy's prefix,
+    which internal URLs lack.
+    """
+    here, there = parts_of(home), parts_of(following.url)
+    if origin_text(home) == origin_text(following.url):
+        return None
+    same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
+    moved = there._replace(scheme=here.scheme, netloc=here.netloc, path=here.path if same_end else there.path)
+    return replace(following, url=urlunsplit(moved))
+
+
+def announced_total(page: Json) -> int | None:
+    """Return the total number of items that the service announces, or None. Three API versions have one."""
+    context, metadata = (object_or_empty(page.get(name)) for name in ("context", "search:metadata"))
+    for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
+        if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < _MOST_ITEMS:
+            return total
+    return None
+
+
+class WalkGuard:
+    """Remembers the cursors and pages of one walk."""
+
+    def __init__(self) -> None:
+        self._cursors: set[int] = set()
+        self._pages: set[int] = set()
+        self._fruitless = 0
+
+    def brings_new(self, names: tuple[object, ...], *, is_corrected: bool = False) -> bool:
+        """Record a page by the ids of its items. Return whether it is neither empty nor a repetition.
+
+        A page at a corrected position may be a repetition, which is not fruitless.
+        """
+        new = bool(names) and hash(names) not in self._pages
+        self._pages.add(hash(names))
+        self._fruitless = 0 if new else self._fruitless + (not is_corrected)
+        return new
+
+    def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
+        """Return why the walk must not continue from `current` to `following`, or None if it may."""
+        here, there = _signature(current), _signature(following)
+        self._cursors.add(here)
+        if there == here:
+            return "the page links to itself as the next one"
+        if there in self._cursors:
+            return "its next page was read before"
+        if self._fruitless > FRUITLESS_PAGES:
+            return f"{self._fruitless} pages in a row had no new items"
+        return None
+
+
+def _signature(request: PageRequest) -> int:
+    """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
+    url, members = request.url, dict(request.body or {})
+    if page_number(request) is None:
+        url = drop_parameters(url, "limit".__eq__)
+        members.pop("limit", None)
+    body = orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
+    return hash((request.method, url, body, frozenset((request.headers or {}).items())))
+
+
+# --- the walk --------------------------------------------------------------------------------------------
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Return the failure of the request that caused an error, if there was one."""
+    cause = error.__cause__
+    return cause.failure if isinstance(cause, TransferError) else None
+
+
+async def read_pages(
+    reader: JsonReader,
+    start: PageRequest,
+    size: PageSize,
+    on_notice: OnNotice,
+    *,
+    home: str | None = None,
+    resumed: bool = False,
+) -> AsyncGenerator[Page]:
+    """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
+
+    Args:
+        reader: Reads the pages.
+        start: The first page, or the `next` of any page of an earlier walk.
+        size: The number of items per page to request.
+        on_notice: Called with messages for the user.
+        home: SOURCE's URL. A page that the host in a link does not have is requested there.
+        resumed: True if `start` is the `next` of a page of an earlier walk.
+
+    Raises:
+        ForgottenCursorError: The source no longer knows a page that it linked to.
+        SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
+        CredentialsError: Credentials are missing or refused.
+    """
+    walk = _PageReader(reader, size, on_notice, home or start.url)
+    request: PageRequest | None = start
+    while request is not None:
+        try:
+            sent, document = await walk.read(request)
+        except SourceError as error:
+            failure = failure_of(error)
+            if resumed and failure is not None and failure.status in _FORGOTTEN:
+                raise ForgottenCursorError(str(error)) from error.__cause__
+            raise
+        page = walk.page_of(sent, document)
+        if page.items or not walk.was_corrected or page.next is None:
+            yield page
+        request, resumed = page.next, True
+
+
+class _PageReader:
+    """The state of one walk of pages.
+
+    A service may return fewer items than requested for two reasons. If it has a limit of its own, its next
+    link may skip items, and the next page begins where this one ended. If it filters after paging, its next
+    link is right. Then the corrected page brings nothing new, and its link is followed.
+    """
+
+    def __init__(self, reader: JsonReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
+        self._reader = reader
+        self._size = size
+        self._on_notice = on_notice
+        self._home = home
+        self._hosts = [authority(home)]
+        self._without_pages: set[str] = set()
+        """Origins in links that do not have the pages."""
+        self._guard = WalkGuard()
+        self._items = 0
+        self.was_corrected = self._is_corrected = False
+        """True if the position of the last page, or of the next one, was corrected."""
+
+    async def read(self, request: PageRequest) -> tuple[PageRequest, Document]:
+        """Read one page, from SOURCE's own host if the host in the link does not have it."""
+        try:
+            return await self._read(request)
+        except SourceError as error:
+            failure, there = failure_of(error), at_home(request, self._home)
+            if there is None or failure is None or failure.kind not in _NOT_THERE:
+                raise
+            try:
+                found = await self._read(there)
+            except SourceError:
+                raise error from error.__cause__
+        elsewhere, home = origin_text(request.url), origin_text(there.url)
+        self._without_pages.add(elsewhere)
+        self._say("info", f"The next link points to {elsewhere}, which does not have the page: using {home}.")
+        return found
+
+    async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
+        """Read one page, with fewer items if the service fails.
+
+        After the first failure the smallest page is requested. If that fails, too, the size is not the cause,
+        and no other size is tried (each would take all its retries).
+        """
+        first: TransferError | SourceError | None = None
+        while True:
+            sent = with_limit(request, self._size.items)
+            self._size = self._size._replace(items=limit_of(sent) or self._size.items)
+            smaller = self._size.smaller()
+            try:
+                return sent, await self._reader.read(sent)
+            except TransferError as error:
+                if error.failure.status not in _TOO_MUCH_STATUS and error.failure.kind not in _TOO_MUCH:
+                    smaller = None
+                cause: TransferError | SourceError = error
+            except SourceError as error:
+                if not isinstance(error.__cause__, ValueError):
+                    raise
+                cause = error  # the JSON may be truncated
+            if first is None and smaller is not None and smaller.items > LEAST_ITEMS:
+                try:
+                    await self._reader.read(with_limit(sent, LEAST_ITEMS))
+                except (TransferError, SourceError):
+                    smaller = None
+            first = first or cause
+            if smaller is None:
+                raise SourceError(f"The page {cut_url(request.url)} could not be read: {first}") from first
+            text = f"A page of {self._size.items} items failed; requesting {smaller.items} instead."
+            self._say("info", text)
+            self._size = smaller
+
+    def page_of(self, sent: PageRequest, document: Document) -> Page:
+        """Return the page of a document, and note its size."""
+        features = document.members.get("features")
+        if not isinstance(features, list):
+            raise SourceError(f"{cut_url(sent.url)} is not a page of items: it has no list of features.")
+        items, unread = valid_items((f"feature {n} of {sent.url}", one) for n, one in enumerate(features, 1))
+        if not self._size.fixed and document.bytes > PAGE_BYTES and features:
+            fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
+            self._size = self._size._replace(items=min(self._size.items, fitting))
+        self.was_corrected, self._is_corrected = self._is_corrected, False
+        names = tuple((item.get("collection"), item["id"]) for item in items)
+        is_new = self._guard.brings_new(names, is_corrected=self.was_corrected)
+        self._home, self._items = sent.url, self._items + len(items) * is_new
+        total = announced_total(document.members)
+        following, why = self._following(sent, document, len(features), total, is_new=is_new)
+        cut_short = f"The walk ends at {sent.url}{why}" if why else None
+        if cut_short is not None:
+            self._say("warning", cut_short)
+        return Page(sent, items if is_new else [], following, total, document.bytes, cut_short, unread)
+
+    def _following(
+        self, sent: PageRequest, document: Document, given: int, total: int | None, *, is_new: bool
+    ) -> tuple[PageRequest | None, str]:
+        """Return the request for the next page, or None and why the walk ends early."""
+        try:
+            following = next_request(document.members, sent, document.url)
+        except SourceError as error:
+            return None, f", because its next page cannot be requested: {error}"
+        if following is None:
+            return None, ""
+        if origin_text(following.url) in self._without_pages:
+            following = at_home(following, sent.url) or following
+        held = limit_of(following)
+        if page_number(sent) is None and page_number(following) is not None and held and 0 < given < held:
+            following = _with(following, "limit", given)  # the service counts pages of this size
+        if is_new:
+            link, following = following, with_true_position(following, sent, given)
+            self._is_corrected = following != link
+        if (host := authority(following.url)) not in self._hosts:
+            text = f"The pages continue at {host}, which does not get the credentials of {self._hosts[0]}."
+            self._say("warning", text)
+            self._hosts[1:] = [host]
+        reason = self._guard.reason_to_end(sent, following)
+        if reason is not None and total is not None and self._items >= total:
+            self._say("info", f"The walk ends at {sent.url}: {reason}; all announced items were seen.")
+            return None, ""
+        return (following, "") if reason is None else (None, f": {reason}; later items cannot be reached.")
+
+    def _say(self, level: Literal["info", "warning"], text: str) -> None:
+        self._on_notice(Notice(level, text))

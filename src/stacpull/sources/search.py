@@ -1,0 +1,233 @@
+"""Pushes filters down to an API: its capabilities, a query that it supports, and the walk of the result.
+
+Capabilities are the conformance classes of the landing page (STAC API 1.0.0 and its release candidates: core,
+item search, filter extension; OGC API Features, part 1, 7.4, and part 3). Versions in their URIs are ignored.
+
+A query is sent with GET, or with POST if the API supports it and the URL would be long or a filter is sent as
+JSON. Members that an endpoint does not support are not sent. All items are filtered locally anyway, so an API
+may return too many. If the first page of a result is an error, or has items of other collections than those
+searched, the walk continues without filters: the collection may have another name in its items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from stacpull.errors import SourceError
+from stacpull.events import Notice
+from stacpull.filters.cql2 import filter_text
+from stacpull.filters.narrowing import Narrowing
+from stacpull.json_values import list_or_empty, objects_in
+from stacpull.models import Json, Page, PageRequest
+from stacpull.sources.paging import failure_of, read_pages
+from stacpull.sources.source import JsonReader, OnNotice, PageSize
+from stacpull.urls import Parameter, add_parameters, parameters
+
+MOST_IDS: Final = 500
+"""The most ids that are requested; for more, all items are walked."""
+_LONG_URL: Final = 2000
+"""The most characters of a query with GET: many servers and proxies accept only some thousands."""
+_LARGE_AREA: Final = 100_000
+"""The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
+_PLACES: Final = frozenset({"bbox", "intersects"})
+_WIDENED: Final = 1e-4
+"""Degrees by which a box without width or height is widened, because services convert boxes to polygons."""
+_NORTH, _EAST = 90.0, 180.0
+_PLAIN: Final = "/:,.-_~'()*"
+"""Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
+
+
+class Capabilities(NamedTuple):
+    """The filters of an API: `items` supports bbox and datetime, `search` more; `post` means by POST."""
+
+    items: bool = False
+    search: bool = False
+    post: bool = False
+    cql2_json: bool = False
+    cql2_text: bool = False
+    sort: bool = False
+    sort_items: bool = False
+    """True if `…/items` can be sorted, `sort` if the search can."""
+
+
+def capabilities_of(landing: Json) -> Capabilities:
+    """Return the capabilities that a landing page states in `conformsTo`."""
+    stated = list_or_empty(landing.get("conformsTo"))
+    classes = [uri.rstrip("/") for uri in stated if isinstance(uri, str)]
+
+    def conforms(*endings: str) -> bool:
+        return any(uri.endswith(endings) for uri in classes)
+
+    search = conforms("/item-search")
+    filters = search and conforms("/item-search#filter", "/item-search/#filter")
+    links = [link for link in objects_in(landing.get("links")) if link.get("rel") == "search"]
+    return Capabilities(
+        items=conforms("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"),
+        search=search,
+        post=search and any(str(link.get("method")).upper() == "POST" for link in links),
+        cql2_json=filters and conforms("/conf/cql2-json"),
+        cql2_text=filters and conforms("/conf/cql2-text"),
+        sort=search and conforms("/item-search#sort", "/item-search/#sort"),
+        sort_items=conforms("/ogcapi-features#sort"),
+    )
+
+
+class SearchEndpoint(NamedTuple):
+    """The URL of a search, and the members that it supports."""
+
+    url: str
+    """The URL for GET, without the parameters of the query."""
+    takes: frozenset[str]
+    body: Json | None = None
+    """The query of `url` as a body; None if only GET is supported."""
+    json_filter: bool = False
+    """True if a filter is sent as JSON in a body, False if as text."""
+    collections: frozenset[str] = frozenset()
+    """The collections that are searched; empty for all."""
+
+    def request(self, members: Json) -> PageRequest:
+        """Return the request for a query with these members."""
+        url = add_parameters(self.url, parameters_of(members))
+        if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
+            return PageRequest(url)
+        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
+
+    def fits(self, members: Json) -> bool:
+        """Return whether these members can be sent: with POST, or in a URL that is not too long."""
+        return self.body is not None or len(self.request(members).url) <= _LONG_URL
+
+    def less(self, url: str) -> SearchEndpoint:
+        """Return this endpoint without the members in the query of `url`: services accept each only once."""
+        names = {p.name for p in parameters(url)}
+        taken = names | (_PLACES if names & _PLACES else set())
+        return self._replace(takes=self.takes - taken if "ids" not in names else frozenset())
+
+    def has_others(self, items: list[Json]) -> bool:
+        """Return whether some items state that they are of collections that were not searched."""
+        return len(without_others(items, self.collections)) < len(items)
+
+
+def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
+    """Return the item search of the API at `root` in `collections` (empty: in all)."""
+    url, body = f"{root}/search", Json()
+    if collections:
+        url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
+        body = {"collections": list(collections)}
+    takes = {"bbox", "datetime", "intersects", "ids"}
+    as_json = capabilities.post and capabilities.cql2_json
+    if as_json or capabilities.cql2_text:
+        takes.add("filter")
+    if capabilities.sort:
+        takes.add("sortby")
+    post_body = body if capabilities.post else None
+    return SearchEndpoint(url, frozenset(takes), post_body, as_json, frozenset(collections))
+
+
+def items_endpoint(url: str, capabilities: Capabilities) -> SearchEndpoint:
+    """Return the endpoint of a collection's items (OGC API Features, 7.15), less the query of `url`."""
+    takes = {"bbox", "datetime"} | ({"sortby"} if capabilities.sort_items else set())
+    return SearchEndpoint(url, frozenset(takes)).less(url)
+
+
+def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
+    """Return the parts of `narrowing` that the endpoint supports as members of a query, without ids."""
+    found: Json = {}
+    area = {"intersects": narrowing.area}
+    fits = "intersects" in endpoint.takes and len(orjson.dumps(area)) <= _LARGE_AREA
+    if narrowing.area is not None and fits and endpoint.fits(area):
+        found |= area
+    elif narrowing.bbox is not None and "bbox" in endpoint.takes:
+        west, south, east, north = narrowing.bbox
+        if west == east:
+            west, east = max(-_EAST, west - _WIDENED), min(_EAST, east + _WIDENED)
+        if south == north:
+            south, north = max(-_NORTH, south - _WIDENED), min(_NORTH, north + _WIDENED)
+        found["bbox"] = [west, south, east, north]
+    if narrowing.datetime is not None and "datetime" in endpoint.takes:
+        found["datetime"] = narrowing.datetime
+    if narrowing.condition is not None and "filter" in endpoint.takes:
+        if endpoint.json_filter:
+            filtered = {**found, "filter": narrowing.condition, "filter-lang": "cql2-json"}
+        else:
+            text = filter_text(narrowing.condition)
+            filtered = {**found, "filter": text, "filter-lang": "cql2-text"}
+        if endpoint.fits(filtered):
+            return filtered
+    return found
+
+
+def ids_members(ids: tuple[str, ...], endpoint: SearchEndpoint) -> Json | None:
+    """Return the query for `ids`, or None if there are too many or the endpoint does not support them."""
+    members: Json = {"ids": list(ids)}
+    can_send = "ids" in endpoint.takes and 0 < len(ids) <= MOST_IDS and endpoint.fits(members)
+    return members if can_send else None
+
+
+def parameters_of(members: Mapping[str, Any]) -> list[Parameter]:
+    """Return the members of a query as parameters of a URL: lists joined by commas, objects as JSON."""
+    found = []
+    for name, value in members.items():
+        if name == "sortby":
+            text = ",".join(("-" if one["direction"] == "desc" else "") + one["field"] for one in value)
+        elif isinstance(value, list):
+            text = ",".join(map(str, value))
+        else:
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        found.append(Parameter(name, text, f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"))
+    return found
+
+
+def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:
+    """Return the items that state no collection, or one of `collections` (empty: any)."""
+    if not collections:
+        return items
+    return [
+        item
+        for item in items
+        if not isinstance(item.get("collection"), str) or item["collection"] in collections
+    ]
+
+
+async def walk_query(
+    reader: JsonReader,
+    endpoint: SearchEndpoint,
+    query: PageRequest,
+    plain: PageRequest,
+    size: PageSize,
+    on_notice: OnNotice,
+) -> AsyncGenerator[Page]:
+    """Yield the pages of the result of `query`, or those of `plain` if the first one shows a wrong filter.
+
+    Raises:
+        SourceError: As for `read_pages`; also if a page after the first fails.
+        CredentialsError: Credentials are missing or refused.
+    """
+    doubt, is_first = "", True
+    async with aclosing(read_pages(reader, query, size, on_notice)) as pages:
+        try:
+            async for page in pages:
+                if is_first and endpoint.has_others(page.items):
+                    doubt = "it returns items of other collections"
+                    break
+                if is_first and not page.items and page.next is None:
+                    text = "The source finds nothing with its own filters; --no-push-down reads everything."
+                    on_notice(Notice("info", text))
+                is_first = False
+                yield page
+        except SourceError as error:
+            failure = failure_of(error)
+            has_answered = isinstance(error.__cause__, ValueError) if failure is None else failure.status
+            if not (is_first and has_answered):
+                raise
+            doubt = f"its filter fails ({error})"
+    if doubt:
+        text = f"The source states that it can filter, but {doubt}: walking everything and filtering here."
+        on_notice(Notice("warning", text))
+        async with aclosing(read_pages(reader, plain, size, on_notice)) as pages:
+            async for page in pages:
+                yield page
