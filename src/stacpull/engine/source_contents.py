@@ -16,8 +16,7 @@ from stacpull.models import Json
 from stacpull.public_value import PublicValue
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.page_requests import PageSize
-from stacpull.sources.source import Restarts, Source, class_documents
+from stacpull.sources.source import PageSize, Restarts, Source, class_documents
 
 
 class ClassInfo(PublicValue, frozen=True):
