@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +106,36 @@ def test_shards_are_filled_to_their_size(tmp_path: Path) -> None:
         with tarfile.open(tmp_path / "s" / name) as tar:
             found += len(tar.getnames())
     assert found == 400
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_killed_export_leaves_nothing_incomplete_and_can_be_repeated(tmp_path: Path, form: str) -> None:
+    dest = mirrored(tmp_path, [item(f"i{number}") for number in range(300)])
+    arguments = [str(Path(sys.executable).with_name("stacpull")), "export", str(dest)]
+    outs = {name: tmp_path / name / FORMS[form] for name in ("undisturbed", "killed")}
+    began, quiet = time.monotonic(), subprocess.DEVNULL
+    subprocess.run([*arguments, str(outs["undisturbed"]), "-f", form], check=True, capture_output=True)
+    took, expected = time.monotonic() - began, files_of(outs["undisturbed"])
+    for share in (0.5, 0.7, 0.9):
+        process = subprocess.Popen(
+            [*arguments, str(outs["killed"]), "-f", form],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(took * share)
+        process.kill()
+        process.wait()
+        found = {name: data for name, data in files_of(outs["killed"]).items() if not is_part(name)}
+        assert found.items() <= expected.items()
+    subprocess.run([*arguments, str(outs["killed"]), "-f", form], check=True, capture_output=True)
+    assert files_of(outs["killed"]) == expected
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """Return the files of an output by path."""
+    found = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
+    return {str(path.relative_to(out.parent)): path.read_bytes() for path in found}
+
+
+def is_part(name: str) -> bool:
+    return any(part.startswith(".") for part in Path(name).parts)

@@ -1,6 +1,6 @@
 """The trees of TorchGeo's BigEarthNet datasets, read by TorchGeo's own classes.
 
-TorchGeo is large, so it is not installed with the tests: STACPULL_TORCHGEO_PYTHON names a Python that has it.
+TorchGeo takes 5 GB, so it is only installed if it is named: bash scripts/install-test-tools torchgeo
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from tests.export.conftest import item
+from tests.servers.process import found
 
 import stacpull
 from stacpull.cli.main import execute
 
-PYTHON = os.environ.get("STACPULL_TORCHGEO_PYTHON")
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 PATCHES = (
     "S2A_MSIL2A_20170617T113321_4_55",
@@ -68,10 +67,9 @@ def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.Export
 
 def by_torchgeo(program: str, root: Path) -> Any:
     """Run a program in the Python that has TorchGeo; return what it prints as JSON."""
-    if not PYTHON:
-        pytest.skip("STACPULL_TORCHGEO_PYTHON names no Python with torchgeo")
+    python = found("python", venv="torchgeo")
     ran = subprocess.run(
-        [PYTHON, "-c", program, str(root)], capture_output=True, text=True, check=False, timeout=110
+        [python, "-c", program, str(root)], capture_output=True, text=True, check=False, timeout=110
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
