@@ -19,7 +19,7 @@ from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import FailureLimit, nothing_to_fetch, walk_and_transfer
-from stacpull.engine.walk import Position, Walk, WalkSummary
+from stacpull.engine.walk import Position, Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.ledger.item_set import ItemSet
@@ -110,17 +110,9 @@ class HeadersRun:
             seen,
         )
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
-        walk = Walk(
-            self._source,
-            reader,
-            plans,
-            self._selection,
-            attrs.evolve(self._options, layout=DEFAULT_LAYOUT),
-            network=self._network,
-            on_event=self._emit,
-            assets=assets,
-            matched=plans.tally.items_matched,
-        )
+        options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
+        task = WalkTask(self._source, reader, self._network, self._selection, options, self._emit)
+        walk = Walk(task, plans, assets=assets, matched=plans.tally.items_matched)
         self._summary = walk.summary
         position = Position.from_json(before["walk"] if before else None)
         fetcher = _HeaderFetcher(RangedReader(self._network.client))

@@ -15,7 +15,7 @@ from tests.sources.memory import MemoryReader
 from stacpull import Options, Selection, UsageError, plan
 from stacpull.caches import LONGEST_KEY
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import Walk
+from stacpull.engine.walk import Walk, WalkTask
 from stacpull.events import Event
 from stacpull.ledger.planner import PlanBatch
 from stacpull.models import ItemId, PageRequest
@@ -55,10 +55,8 @@ def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> str:
         source = FeaturesSource(await reader.read(PageRequest(url)), reader)
         options, address = options_and_address(url, Options())
         async with open_network(address, options) as network:
-            await Walk(
-                source, ItemReader(source.item, network.clock), Nothing(), selection, options,
-                network=network, on_event=on_event,
-            ).run()  # fmt: skip
+            items_of = ItemReader(source.item, network.clock)
+            await Walk(WalkTask(source, items_of, network, selection, options, on_event), Nothing()).run()
 
     asyncio.run(course())
     return "\n".join(texts)

@@ -10,7 +10,7 @@ from tests.sources.memory import MemoryReader, item
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import Position, Walk
+from stacpull.engine.walk import Position, Walk, WalkTask
 from stacpull.events import Event
 from stacpull.ledger.planner import PlanBatch
 from stacpull.models import ItemId
@@ -54,7 +54,7 @@ async def walked(position: Position, before: int = 0) -> Taken:
     taken = Taken(before)
     options, address = options_and_address(URL, Options(page_size=2))
     async with open_network(address, options) as network:
-        walk = Walk(source, items, taken, selection, options, network=network, on_event=events.append)
+        walk = Walk(WalkTask(source, items, network, selection, options, events.append), taken)
         await walk.run(position)
     assert not events
     assert walk.summary.whole

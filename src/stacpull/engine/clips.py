@@ -28,8 +28,7 @@ class PartialFetching(Protocol):
     async def size(self, client: Client, href: str, media_type: str | None) -> tuple[int, int] | None:
         """Return the bytes and requests of the part of an asset, None if it would be fetched whole.
 
-        Raises:
-            TransferError: Its header cannot be read.
+        Raises `TransferError` if its header cannot be read.
         """
         ...
 
@@ -42,11 +41,8 @@ class PartialFetching(Protocol):
     ) -> AssetFetcher[Job, Arrival | None]:
         """Return what makes an attempt at the part of an asset.
 
-        Args:
-            fetcher: The client, checks and limits of an attempt.
-            whole: Fetches an asset that cannot be clipped, and one whose `Job.clip` is False.
-            parts: Keeps long parts, which may be written in any order.
-            warn: Called with a sentence for the user.
+        `whole` fetches an asset that cannot be clipped, and one whose `Job.clip` is False. `warn` is called
+        with a sentence for the user.
         """
         ...
 

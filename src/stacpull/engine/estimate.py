@@ -25,10 +25,10 @@ from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
 from stacpull.engine.clips import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.network import Network, login_advice, open_network, options_and_address
+from stacpull.engine.network import login_advice, open_network, options_and_address
 from stacpull.engine.run_control import nothing_to_fetch
 from stacpull.engine.selection_checks import check_syntax, validate
-from stacpull.engine.walk import Walk
+from stacpull.engine.walk import Walk, WalkTask
 from stacpull.errors import NotAMirrorError, ungrouped
 from stacpull.events import Listener, Notice, Progress, without_secrets
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
@@ -45,7 +45,6 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
-from stacpull.sources.source import Source
 from stacpull.store.atomic import whole_file
 from stacpull.store.inspection import disk_of
 from stacpull.threads import in_thread, to_its_end
@@ -101,9 +100,10 @@ async def plan(
             opened = await open_source(place.url, network.reader)
             await validate(opened, selection, layout)
             files = _opened_files(None if address is None else address.work, urls)
+            reader = ItemReader(opened.item, network.clock, read_batch=opened.items)
+            task = WalkTask(opened, reader, network, selection, options, listener)
             async with in_thread(files) as records:
-                counted = _Estimate(opened, network, selection, options, records, on_event=listener)
-                report = await counted.report()
+                report = await _Estimate(task, records).report()
             if address is not None and address.bucket is None:
                 return replace(report, disk=await asyncio.to_thread(disk_of, address.work))
             return report
@@ -149,22 +149,10 @@ def _opened_files(dest: Path | None, urls: str | Path | TextIO | None) -> Iterat
 class _Estimate:
     """The record of the walk of one `plan` (an `engine.walk.WalkRecord`): counts what the walk selects."""
 
-    def __init__(
-        self,
-        source: Source,
-        network: Network,
-        selection: Selection,
-        options: Options,
-        files: _Files,
-        *,
-        on_event: Listener,
-    ) -> None:
-        self._source = source
-        self._network = network
-        self._selection = selection
-        self._options = options
+    def __init__(self, task: WalkTask, files: _Files) -> None:
+        self._task = task
+        self._network, self._emit = task.network, task.on_event
         self._files = files
-        self._emit = on_event
         self._counts: Counter[tuple[str, str]] = Counter()
         """By what is counted, and the name of the key or host."""
         self._samples: dict[str, list[Asset]] = {}
@@ -177,18 +165,17 @@ class _Estimate:
         self._matched = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
-        self._clipping = clipping(selection.clip)
+        self._clipping = clipping(task.selection.clip)
         self._tile_requests = 0
-        reader = ItemReader(source.item, network.clock, read_batch=source.items)
-        self._walk = Walk(source, reader, self, selection, options, network=network, on_event=on_event)
 
     async def report(self) -> PlanReport:
         """Walk and count, and estimate the rest."""
         clock, counters = self._network.clock, self._network.counters
         started, before = clock.monotonic(), counters.requests
-        if advice := login_advice(self._network.address.url, self._options):
+        options = self._task.options
+        if advice := login_advice(self._network.address.url, options):
             self._emit(Notice("warning", advice))
-        await self._walk.run()
+        await Walk(self._task, self).run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
         hosts, unstated = self._counted("host"), self._counted("unstated")
@@ -200,7 +187,7 @@ class _Estimate:
         if unknown and not total:
             total, basis = None, "unknown"
         requests = walk_requests + round(assets * hops)
-        made, at_once = walk_requests - before, self._options.concurrency or self._options.per_host
+        made, at_once = walk_requests - before, options.concurrency or options.per_host
         seconds = None
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
@@ -240,7 +227,7 @@ class _Estimate:
             items_without_label=self._left_out[NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
             seconds=round(clock.monotonic() - started, 3),
-            source=self._source.url,
+            source=self._task.source.url,
         )
 
     # --- the record of the walk --------------------------------------------------------------------------
@@ -262,7 +249,7 @@ class _Estimate:
                 items_seen=self.items_seen,
                 items_matched=self._matched,
                 items_announced=self._announced,
-                items_wanted=self._selection.most_items,
+                items_wanted=self._task.selection.most_items,
                 hosts=self._network.client.gates.progress(),
                 requests=counters.requests,
                 retries=counters.retries,

@@ -35,7 +35,7 @@ from stacpull.engine.run_control import (
 )
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
-from stacpull.engine.walk import WalkSummary
+from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.engine.workers import JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import require
@@ -226,9 +226,8 @@ class MirrorRun:
         more = _QUEUED_FOR_WORKERS if options.uses_dask else 0
         queue = JobQueue[Job](2 * network.share.slots + more)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
-        producer = Producer(
-            self._source, reader, network, store, queue, options, run=self._run, on_event=self._emit
-        )
+        task = WalkTask(self._source, reader, network, selection, options, self._emit)
+        producer = Producer(task, self._run, store, queue)
         self._summary = producer.summary
         own_queue = JobQueue[Job](2 * network.share.slots) if options.uses_dask else queue
         pool = open_pool(
@@ -270,7 +269,7 @@ class MirrorRun:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
             await store.call(Publisher.publish_all)
-            gone = Pruning(store, self._run, self._source, network, self._emit, self._stop)
+            gone = Pruning(task, self._run, store, self._stop)
             await gone.run(self._summary, remove=options.prune == "remove")
 
     async def _tick(self) -> None:

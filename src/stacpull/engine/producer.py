@@ -14,19 +14,16 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from stacpull.catalog.item import clean_item
-from stacpull.config.options import Options
-from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkSummary, unseen_text
-from stacpull.events import AssetFailed, Listener, Notice
+from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk, WalkTask, unseen_text
+from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Failure, ItemId, Job, PlannedItem, WalkUpdate
 from stacpull.redact import is_signed
 from stacpull.sources.files import ItemsFile
-from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source import PageSize, Source
+from stacpull.sources.source import PageSize
 from stacpull.sources.tree import LinksAgain, TreeSource
 
 _STREAMED = 1000
@@ -39,15 +36,13 @@ class LedgerRecord:
     The queue is bounded: while it is full, `add_batch` waits, and the walk with it.
     """
 
-    def __init__(
-        self, run: int, store: StoreClient, queue: JobQueue[Job], network: Network, on_event: Listener
-    ) -> None:
+    def __init__(self, task: WalkTask, run: int, store: StoreClient, queue: JobQueue[Job]) -> None:
         self._run = run
         self._store = store
         self._queue = queue
-        self._secrets = network.secrets
-        self._now = network.clock.time
-        self._on_event = on_event
+        self._secrets = task.network.secrets
+        self._now = task.network.clock.time
+        self._on_event = task.on_event
         self.unread: set[str] | None = None
         """The links that could not be read, if a caller wants them."""
 
@@ -107,45 +102,16 @@ class LedgerRecord:
 class Producer:
     """Adds jobs to `queue` until the walk has ended."""
 
-    def __init__(
-        self,
-        source: Source,
-        reader: ItemReader,
-        network: Network,
-        store: StoreClient,
-        queue: JobQueue[Job],
-        options: Options,
-        *,
-        run: runs.Run,
-        on_event: Listener,
-    ) -> None:
-        self._source = source
-        self._reader = reader
-        self._network = network
+    def __init__(self, task: WalkTask, run: runs.Run, store: StoreClient, queue: JobQueue[Job]) -> None:
+        self._task = task
+        self._source, self._reader, self._on_event = task.source, task.reader, task.on_event
+        self._secrets = task.network.secrets
         self._call = store.call
         self._queue = queue
-        self._options = options
         self._run = run
-        self._on_event = on_event
-        self._record = LedgerRecord(run.id, store, queue, network, on_event)
-        self._walk = self._walk_of(source, store.counters["items_matched"] or 0)
-
-    @property
-    def summary(self) -> WalkSummary:
-        """Return the result of the walk."""
-        return self._walk.summary
-
-    def _walk_of(self, source: Source, matched: int) -> Walk:
-        return Walk(
-            source,
-            self._reader,
-            self._record,
-            self._run.spec.selection,
-            self._options,
-            network=self._network,
-            on_event=self._on_event,
-            matched=matched,
-        )
+        self._record = LedgerRecord(task, run.id, store, queue)
+        self._walk = Walk(task, self._record, matched=store.counters["items_matched"] or 0)
+        self.summary = self._walk.summary
 
     async def run(self) -> None:
         """Add the pending jobs, then the others."""
@@ -186,8 +152,8 @@ class Producer:
 
     async def _restore_hrefs(self, lost: int) -> None:
         """Read hrefs that a mirror does not keep, such as paths on this disk, from the file of items."""
-        size = PageSize.requested(self._options.page_size)
-        for start in await self._source.starts(self._run.spec.selection):
+        size = PageSize.requested(self._task.options.page_size)
+        for start in await self._source.starts(self._task.selection):
             async with aclosing(self._source.pages(start, page_size=size, on_notice=self._on_event)) as pages:
                 async for page in pages:
                     found = [
@@ -198,7 +164,7 @@ class Producer:
                             PlannedItem,
                         )
                         for asset in planned.assets
-                        if self._network.secrets.cut(asset.href) == asset.href and not is_signed(asset.href)
+                        if self._secrets.cut(asset.href) == asset.href and not is_signed(asset.href)
                     ]
                     lost -= await self._call(jobs.restore_hrefs, self._run.id, found)
                     if lost <= 0:
@@ -219,13 +185,13 @@ class Producer:
 
         Skipped with `--sample`. With `--max-items`, stops at the limit.
         """
-        selection, run = self._run.spec.selection, self._run.id
-        links = await self._call(runs.unread_links, run)
-        if not links or selection.sample is not None or not isinstance(self._source, TreeSource):
+        run, links = self._run.id, await self._call(runs.unread_links, self._run.id)
+        if not links or self._task.selection.sample is not None or not isinstance(self._source, TreeSource):
             return
         again = LinksAgain(self._source, links)
         self._record.unread = unread = set[str]()
-        await self._walk_of(again, await self._call(runs.matched_by_walk, run)).run()
+        matched = await self._call(runs.matched_by_walk, run)
+        await Walk(self._task._replace(source=again), self._record, matched=matched).run()
         read = again.finished.intersection(link.href for link in links) - unread
         await self._call(runs.forget_links, run, list(read))
 
@@ -241,7 +207,7 @@ class Producer:
             for item in items:
                 document = documents.get(item.href or "")
                 if isinstance(document, dict) and document.get("id") == item.name:
-                    cleaned = clean_item(document, self._network.secrets)
+                    cleaned = clean_item(document, self._secrets)
                     await self._call(jobs.keep_document, item.row, cleaned)
                     continue
                 why = document.message if isinstance(document, Failure) else "Its URL is unknown."

@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stacpull.catalog.item import clean_item
-from stacpull.engine.network import Network
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
-from stacpull.engine.walk import WalkSummary
+from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.events import ItemGone, Listener, Notice
+from stacpull.events import ItemGone, Notice
 from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import NotFoundItem
 from stacpull.ledger.runs import Run
@@ -29,7 +28,6 @@ from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.plurals import count
 from stacpull.redact import cut_url
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
 from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.urls import server_of
@@ -47,26 +45,17 @@ _HIDDEN = "that the source did not list: a run with other credentials has listed
 class Pruning:
     """Finds the items that are gone, after the walk of a run."""
 
-    def __init__(
-        self,
-        store: StoreClient,
-        run: Run,
-        source: Source,
-        network: Network,
-        on_event: Listener,
-        stop: asyncio.Event,
-    ) -> None:
+    def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
+        self._source, _, network, _, _, self._on_event = task
         self._store = store
         self._call = store.call
         self._run = run.id
         self._spec = run.spec
-        is_api = isinstance(source, ApiSource | SearchSource)
-        self._service = parse_api_url(source.url).root if is_api else None
-        self._reader = ItemReader(source.item, network.clock)
+        is_api = isinstance(self._source, ApiSource | SearchSource)
+        self._service = parse_api_url(self._source.url).root if is_api else None
+        self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._secrets = network.secrets
-        self._on_event = on_event
         self._stop = stop
-        self._source = source
         self._doubts: dict[tuple[str, str], str | None] = {}
         """Results of `_doubt` by collection and host."""
         self._kept: Counter[str] = Counter()

@@ -18,12 +18,10 @@ _FEWEST_DIRECTORIES = 2
 
 
 class Share(NamedTuple):
-    """The limits of one process."""
+    """The limits of one process: simultaneous transfers, and simultaneous requests per host."""
 
     slots: int
-    """Simultaneous transfers."""
     per_host: int
-    """Simultaneous requests per host."""
 
 
 class DescriptorShares(NamedTuple):

@@ -22,7 +22,7 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -121,6 +121,17 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(found, request=replace(found.request, headers=allowed))
 
 
+class WalkTask(NamedTuple):
+    """What is walked, for what, and what a walk uses."""
+
+    source: Source
+    reader: ItemReader
+    network: Network
+    selection: Selection
+    options: Options
+    on_event: Listener
+
+
 class WalkRecord(Protocol):
     """Keeps what a walk has planned."""
 
@@ -190,37 +201,25 @@ class Sample:
 class Walk:
     """One walk of a source with one selection.
 
-    `assets` replaces the asset filter of `selection`. `matched` is the number of matches before a resume.
+    `assets` replaces the asset filter of the selection. `matched` is the number of matches before a resume.
     """
 
     def __init__(
-        self,
-        source: Source,
-        reader: ItemReader,
-        record: WalkRecord,
-        selection: Selection,
-        options: Options,
-        *,
-        network: Network,
-        on_event: Listener,
-        assets: KeepsAssets | None = None,
-        matched: int = 0,
+        self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None, matched: int = 0
     ) -> None:
         self.summary = WalkSummary()
-        self._matched = matched
-        self._source = source
-        self._reader = reader
+        self._source, self._reader, network, selection, options, self._on_event = task
         self._record = record
         self._selection = selection
         self._secrets = network.secrets
-        self._on_event = on_event
+        self._matched = matched
         self._page_size = PageSize.requested(options.page_size)
         self._layout = Layout.parse(options.layout)
         self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
         self._named = AssetFilter(Selection(assets=selection.assets))
-        self._lookups = Lookups(source, network, selection, self._assets)
+        self._lookups = Lookups(self._source, network, selection, self._assets)
         self._sample: Sample | None = None
         """With `--sample`, until the last page was read."""
         self._left_out: Counter[str] = Counter()
