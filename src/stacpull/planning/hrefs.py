@@ -28,7 +28,16 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         return _unusable("it has no href" if href in (None, "") else "its href is not a string")
     if is_remote(href):
         return href
-    return _joined(base, href)
+    absolute = join(base, href)
+    if absolute is None:
+        return _unusable("its href is relative, and the URL of the item is unknown")
+    name = scheme_of(absolute)
+    if not name:
+        return _unusable("its href is a local path")
+    absolute = name + absolute[len(name) :]
+    if not may_lead(base, absolute):
+        return _unusable(f"its href is a {name}: URL, and only {', '.join(remote_schemes())} are fetched")
+    return absolute
 
 
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
@@ -41,19 +50,15 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> t
     own = asset_href(asset, base)
     if not prefer:
         return own if isinstance(own, Failure) else (own,)
-    entries = _alternates(asset.get("alternate")) if isinstance(asset, dict) else []
+    alternates = asset.get("alternate") if isinstance(asset, dict) else None
+    if isinstance(alternates, dict):  # an object of them, or a single one
+        alternates = [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
+    entries = list_or_empty(alternates)
     found = [own, *(asset_href(entry, base) for entry in entries)]
     usable = dict.fromkeys(href for href in found if isinstance(href, str))
     rank = {scheme: number for number, scheme in enumerate(prefer)}
     wanted = sorted(usable, key=lambda href: rank.get(href.partition(":")[0], len(rank)))
     return own if isinstance(own, Failure) and not wanted else tuple(wanted)
-
-
-def _alternates(alternates: Any) -> list[Any]:
-    """Return the entries of `alternate`, which may be an object, a list, or a single entry."""
-    if isinstance(alternates, dict):
-        return [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
-    return list_or_empty(alternates)
 
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
@@ -126,23 +131,6 @@ def _item_url(page_url: str) -> str | None:
     else:
         return None
     return page._replace(path=path, query="", fragment="").geturl()
-
-
-def _joined(base: str | None, href: str) -> str | Failure:
-    absolute = join(base, href)
-    if absolute is None:
-        return _unusable("its href is relative, and the URL of the item is unknown")
-    name = scheme_of(absolute)
-    if not name:
-        return _unusable("its href is a local path")
-    absolute = name + absolute[len(name) :]
-    if not may_lead(base, absolute):
-        return _unusable(f"its href is a {name}: URL, and only {_named(remote_schemes())} are fetched")
-    return absolute
-
-
-def _named(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _unusable(why: str) -> Failure:

@@ -2,10 +2,7 @@
 
 Nothing here raises, even for invalid items: an item that cannot be planned is `Unread`, and an asset that
 cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key); its
-href may change.
-
-Nearly all assets are plain: an absolute href of a file with a suffix. Everything else (relative hrefs,
-`--prefer`, pages, prefixes, ...) goes through `_ItemPlan._add_unusual`.
+href may change. Between items the ledger detects equal paths, by `names.path_hash`.
 """
 
 from __future__ import annotations
@@ -23,7 +20,6 @@ from stacpull.models import (
     OF_COLLECTION,
     Asset,
     AssetProblem,
-    Checksum,
     Failure,
     FailureKind,
     ItemId,
@@ -36,14 +32,11 @@ from stacpull.planning.kinds import AssetKind, asset_kind, asset_kind_of_type, p
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import COLLECTION_FILE, document_name, fold, safe_segment, with_salted_hash
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
-from stacpull.planning.statements import parse_multihash, statements_of, why_not_ready
+from stacpull.planning.statements import stated_of, statements_of, why_not_ready
 from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items without one whose source has none either."""
-
-_LARGEST: Final = 1 << 63
-"""Sizes from here on are ignored: the ledger stores signed 64-bit numbers."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
 _NO_LISTINGS: Final[Mapping[str, Listing | Failure]] = MappingProxyType({})
 
@@ -75,7 +68,7 @@ def plan_item(
     options: AssetOptions = AssetOptions(),  # noqa: B008 - immutable
     listings: Mapping[str, Listing | Failure] = _NO_LISTINGS,
 ) -> PlannedItem | Unread:
-    """Plan one item.
+    """Return an item with its planned assets, or the problem that prevents planning it.
 
     Args:
         item: The item as read.
@@ -87,17 +80,13 @@ def plan_item(
         parent: The label item that links to this source item.
         options: Options for the hrefs and kinds of assets.
         listings: The listed objects of assets that are prefixes, by key.
-
-    Returns:
-        The item with its planned assets, or the problem that prevents planning it.
     """
     item_id = _identity(item, collection_hint)
     if isinstance(item_id, Unread):
         return item_id
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
-    plan = _ItemPlan(
-        layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, listings
-    )
+    filled = layout.for_item(item_id, item, parent)
+    plan = _ItemPlan(filled, asset_filter, href or page_url, options, listings)
     plan.add_all(item, distinguishes=layout.distinguishes_assets)
     if plan.may_state_readiness or statements_of(item.get("properties")):
         plan.assets = [replace(asset, unready=why_not_ready(item, asset.key)) for asset in plan.assets]
@@ -119,17 +108,8 @@ def plan_item(
 def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
     """Plan the assets of a collection itself, as `<collection>/<key><ext>` next to its items.
 
-    Asset filters are for assets of items and do not apply here. `updated` is at the top level of a collection
-    (STAC 1.1, common metadata), in older ones in `properties`.
-
-    Args:
-        name: The id under which the collection is stored.
-        document: The collection as read.
-        base: Its own URL, if known.
-        options: Options for the hrefs and kinds of assets.
-
-    Returns:
-        The collection's assets as those of an item without an id.
+    They become those of an item without an id. Asset filters are for assets of items and do not apply here.
+    `updated` is at the top level of a collection (STAC 1.1, common metadata), in older ones in `properties`.
     """
     item_id = ItemId(name, OF_COLLECTION)
     plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
@@ -204,59 +184,48 @@ class _ItemPlan:
         if self.listings:
             self.keys = keys_of(assets.keys(), self.listings)
         self._add_each(assets)
-        keys = (
-            assets.keys() if not self.prefixes else {**assets, **{asset.key: None for asset in self.assets}}
-        )
-        if not (
-            _are_distinct(keys)
-            and _are_distinct([asset.name for asset in self.assets if asset.name is not None])
-        ):
-            self.assets, clashes = _with_distinct_names(
-                self.assets, _near_duplicates(keys) if distinguishes else set()
-            )
+        keys = [*assets, *(asset.key for asset in self.assets)] if self.prefixes else assets
+        names = [asset.name for asset in self.assets if asset.name is not None]
+        if not (_are_distinct(names) and _are_distinct(dict.fromkeys(keys))):
+            near = _near_duplicates(keys) if distinguishes else set()
+            self.assets, clashes = _with_distinct_names(self.assets, near)
             self.problems += [AssetProblem(key, failure) for key, failure in clashes.items()]
 
     def _add_each(self, assets: Json) -> None:
         """Plan each asset: a plain one, which nearly all are, needs no look at its href beyond the suffix."""
         keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
-        is_usual = not (listings or self.options.prefer)
+        prefer = self.options.prefer
         for key, asset in assets.items():
             if keeps is not None and key not in listings and not keeps(key, asset):
                 self.excluded.append(key)
                 continue
-            suffix = _suffix_if_plain(asset) if is_usual else None
-            if suffix is None:
-                self._add_unusual(key, asset)
-                continue
+            suffix = None if prefer or listings else _suffix_if_plain(asset)
+            if suffix is not None:
+                others: tuple[str, ...] = ()
+                href, media_type = asset["href"], asset.get("type")
+            else:
+                self.may_state_readiness = True
+                hrefs = asset_hrefs(asset, self.base, prefer)
+                if isinstance(hrefs, Failure):
+                    self.problems.append(AssetProblem(key, hrefs))
+                    continue
+                (href, *rest), media_type = hrefs, asset.get("type")
+                media_type = media_type if isinstance(media_type, str) else None
+                kind = asset_kind(href, media_type)
+                if kind is AssetKind.PREFIX:
+                    self._add_prefix(key, href)
+                    continue
+                if kind is AssetKind.PAGE and not self.options.include_pages:
+                    self.pages.append(key)
+                    continue
+                own = asset_href(asset, self.base)  # --prefer does not change names
+                suffix, others = suffix_of(own if isinstance(own, str) else href, media_type), tuple(rest)
             size, checksum = None, None
             if "file:size" in asset or "file:checksum" in asset:
                 size, checksum = stated_of(asset)
                 self.unverifiable += checksum is None and "file:checksum" in asset
             directory, name, template = path_of(key, suffix)
-            planned.append(
-                Asset(key, asset["href"], directory, name, template, size, checksum, asset.get("type"))
-            )
-
-    def _add_unusual(self, key: str, asset: Any) -> None:
-        self.may_state_readiness = True
-        own = asset_href(asset, self.base)
-        hrefs = asset_hrefs(asset, self.base, self.options.prefer)
-        if isinstance(hrefs, Failure):
-            self.problems.append(AssetProblem(key, hrefs))
-            return
-        naming = own if isinstance(own, str) else hrefs[0]  # --prefer does not change names
-        media_type = asset.get("type")
-        media_type = media_type if isinstance(media_type, str) else None
-        kind = asset_kind(hrefs[0], media_type)
-        if kind is AssetKind.PREFIX:
-            self._add_prefix(key, hrefs[0])
-        elif kind is AssetKind.PAGE and not self.options.include_pages:
-            self.pages.append(key)
-        else:
-            size, checksum = stated_of(asset)
-            path = self.layout.path(key, suffix_of(naming, media_type))
-            self.assets.append(Asset(key, hrefs[0], *path, size, checksum, media_type, hrefs[1:]))
-            self.unverifiable += checksum is None and "file:checksum" in asset
+            planned.append(Asset(key, href, directory, name, template, size, checksum, media_type, others))
 
     def _add_prefix(self, key: str, href: str) -> None:
         listing = self.listings.get(key)
@@ -265,7 +234,7 @@ class _ItemPlan:
         else:
             self.prefixes.append(key)
             self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            self.assets += objects(key, href, listing, self.layout, self.keys[key])
+            self.assets += objects(key, href, listing, self.layout, self.keys.get(key, ()))
 
 
 def _suffix_if_plain(asset: Any) -> str | None:
@@ -278,15 +247,6 @@ def _suffix_if_plain(asset: Any) -> str | None:
     ):
         return None
     return plain_suffix(href) if isinstance(href, str) else None
-
-
-def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
-    """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
-    size, checksum = asset.get("file:size"), asset.get("file:checksum")
-    return (
-        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
-        parse_multihash(checksum) if isinstance(checksum, str) else None,
-    )
 
 
 def updated_in(properties: Any) -> str | None:
@@ -303,24 +263,17 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 
 def _identity(item: Any, hint: str | None) -> ItemId | Unread:
     """Return the id of an item, or the problem if it has none."""
-    if not isinstance(item, dict):
-        return _not_an_item(hint, None, "it is not an object")
-    collection, name = item.get("collection"), item.get("id")
+    members = object_or_empty(item)
+    collection, name = members.get("collection"), members.get("id")
     if not isinstance(collection, str) or not collection:
         collection = hint or NO_COLLECTION
-    if not isinstance(name, str):
-        return _not_an_item(collection, name, "it has no id" if name is None else "its id is not a string")
-    if not name:
-        return _not_an_item(collection, name, "its id is empty")
-    return ItemId(collection, name)
-
-
-def _not_an_item(collection: str | None, name: object, why: str) -> Unread:
+    if isinstance(name, str) and name:
+        return ItemId(collection, name)
+    why = "its id is empty" if name == "" else "its id is not a string"
+    if not isinstance(item, dict) or name is None:
+        why = "it has no id" if isinstance(item, dict) else "it is not an object"
     failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
-    return Unread(collection or NO_COLLECTION, str(name or "an item without an id")[:80], failure)
-
-
-# Assets of one item whose names collide. Between items the ledger detects collisions, by `names.path_hash`.
+    return Unread(collection, str(name or "an item without an id")[:80], failure)
 
 
 def _are_distinct(names: Collection[str]) -> bool:
@@ -367,12 +320,11 @@ def _near_duplicates(keys: Collection[str]) -> set[str]:
     return {key for key in sorted(keys) if first.setdefault(fold(key), key) != key}
 
 
-# Assets without type or roles: a collection may describe the assets of its items in `item_assets`
-# (STAC 1.1; before that an extension).
-
-
 class DescribedAssets:
-    """Applies an asset filter to assets with the members from their collection's `item_assets`."""
+    """Applies an asset filter to assets with the members from their collection's `item_assets`.
+
+    A collection may describe the assets of its items there (STAC 1.1; before that an extension).
+    """
 
     def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
         self._filter = asset_filter

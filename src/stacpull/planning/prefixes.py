@@ -52,27 +52,18 @@ def refused(href: str) -> Failure:
 def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
     """Return for each prefix the keys of its objects in order: `<key>/<name>`, unique in the item.
 
-    The item's own assets keep their keys, and the objects of longer prefixes take precedence.
-
-    Args:
-        own: The keys of all assets of the item.
-        listings: The objects below those that are prefixes.
+    The item's own keys stay, and the objects of longer prefixes take precedence.
     """
-    taken = set(own)
-    found = [(key, listing) for key, listing in listings.items() if isinstance(listing, Listing)]
-    return {
-        key: [_unused_key(f"{key}/{listed.name}", taken) for listed in listing.objects]
-        for key, listing in sorted(found, key=lambda one: -len(one[0]))
-    }
-
-
-def _unused_key(key: str, taken: set[str]) -> str:
-    """Return an unused key, and add it to `taken`."""
-    while key in taken:
-        above, slash, last = key.rpartition("/")
-        key = above + slash + with_salted_hash(last, above)
-    taken.add(key)
-    return key
+    taken, found = set(own), dict[str, list[str]]()
+    for prefix, listing in sorted(listings.items(), key=lambda one: -len(one[0])):
+        for listed in listing.objects if isinstance(listing, Listing) else ():
+            key = f"{prefix}/{listed.name}"
+            while key in taken:
+                above, slash, last = key.rpartition("/")
+                key = above + slash + with_salted_hash(last, above)
+            taken.add(key)
+            found.setdefault(prefix, []).append(key)
+    return found
 
 
 def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
@@ -83,11 +74,16 @@ def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Seq
     if own is None:
         own = complete(path.name_template or "", prefix[:-1].rpartition("/")[2], path.directory)
     root = path_in_dest(path.directory, own)
-    above = {fold(name) for listed in listing.objects for name in _parents(listed.name)}
-    return [
-        _asset(key, own_key, prefix, listed, root, shadowed=fold(listed.name) in above)
-        for own_key, listed in zip(keys, listing.objects, strict=True)
-    ]
+    steps = [listed.name.split("/") for listed in listing.objects]
+    above = {fold("/".join(step[: count + 1])) for step in steps for count in range(len(step) - 1)}
+    assets = []
+    for own_key, listed, step in zip(keys, listing.objects, steps, strict=True):
+        *directories, name = map(safe_segment, step)
+        if fold(listed.name) in above:  # an object may have the same name as a directory, but a file cannot
+            name = with_salted_hash(name, f"{key}/{listed.name}")
+        directory = "/".join([root, *directories])
+        assets.append(Asset(own_key, prefix + listed.name, directory, name, size=listed.size))
+    return assets
 
 
 def with_objects(
@@ -106,8 +102,10 @@ def with_objects(
         if not isinstance(found, Listing) or found.left_out:
             spread[key] = asset
         if isinstance(found, Listing):
-            described = (_described(asset, listed) for listed in found.objects)
-            spread |= zip(keys[key], described, strict=True)
+            kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
+            prefix = as_prefix(asset["href"])
+            for own_key, listed in zip(keys.get(key, ()), found.objects, strict=True):
+                spread[own_key] = {**kept, "href": prefix + listed.name, "file:size": listed.size}
     return {**item, "assets": spread}
 
 
@@ -129,24 +127,3 @@ def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | 
         return {"href": href}
     parent = max(parents, key=len, default=None)
     return None if parent is None else {"href": parents[parent] + key[len(parent) + 1 :]}
-
-
-def _asset(
-    prefix_key: str, key: str, prefix: str, listed: ListedObject, root: str, *, shadowed: bool
-) -> Asset:
-    *directories, name = [safe_segment(step) for step in listed.name.split("/")]
-    directory = "/".join([root, *directories])
-    if shadowed:  # an object may have the same name as a directory, but a file cannot
-        name = with_salted_hash(name, f"{prefix_key}/{listed.name}")
-    return Asset(key, prefix + listed.name, directory, name, size=listed.size)
-
-
-def _described(asset: Json, listed: ListedObject) -> Json:
-    kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
-    return {**kept, "href": as_prefix(asset["href"]) + listed.name, "file:size": listed.size}
-
-
-def _parents(name: str) -> list[str]:
-    """Return the directories of an object's name: `a` and `a/b` of `a/b/c`."""
-    steps = name.split("/")[:-1]
-    return ["/".join(steps[: count + 1]) for count in range(len(steps))]

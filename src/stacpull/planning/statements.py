@@ -1,4 +1,4 @@
-"""Reads statements about assets from STAC extensions: checksum and readiness.
+"""Reads statements about assets from STAC extensions: size, checksum and readiness.
 
 - File extension: `file:checksum` is a multihash in hex: an unsigned varint code, an unsigned varint length in
   bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
@@ -15,6 +15,12 @@ from typing import Final
 from stacpull.json_values import object_or_empty
 from stacpull.models import Checksum, Json
 
+STATEMENTS: Final = ("order:status", "storage:tier")
+"""Properties about the readiness of an asset."""
+_UNDER_WAY: Final = frozenset({"ordered", "pending", "shipping"})
+_ARCHIVED: Final = re.compile(r"archive|glacier", re.IGNORECASE)
+_LARGEST: Final = 1 << 63
+"""Sizes from here on are ignored: the ledger stores signed 64-bit numbers."""
 _KINDS: Final = {
     0x11: ("sha1", 20),
     0x12: ("sha256", 32),
@@ -25,42 +31,40 @@ _KINDS: Final = {
     0x17: ("sha3_224", 28),
     0x20: ("sha384", 48),
     0xD5: ("md5", 16),
+    **{0xB200 + size: ("blake2b", size) for size in range(1, 65)},
 }
 """By code, the algorithm as in `hashlib`, and the length of its digest in bytes."""
+
+
+def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
+    """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
+    size, checksum = asset.get("file:size"), asset.get("file:checksum")
+    return (
+        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
+        parse_multihash(checksum) if isinstance(checksum, str) else None,
+    )
 
 
 def parse_multihash(text: str) -> Checksum | None:
     """Return the checksum in a multihash, or None if it cannot be verified.
 
     None is not a failure: the code may be unknown, and some services write a length that contradicts the code
-    (`d50120…`: MD5 with 32 bytes).
+    (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
     """
     try:
         raw = bytes.fromhex(text)
     except ValueError:
         return None
-    code, start = _varint(raw, 0)
-    length, start = _varint(raw, start)
+    numbers, start = [], 0
+    for _ in range(2):  # unsigned LEB128
+        stop = next((n for n, byte in enumerate(raw[start : start + 9], start) if byte < 0x80), None)  # noqa: PLR2004
+        if stop is None:
+            return None
+        numbers.append(sum((byte & 0x7F) << (7 * n) for n, byte in enumerate(raw[start : stop + 1])))
+        start = stop + 1
+    code, length = numbers
     algorithm, size = _KINDS.get(code, ("", -1))
-    digest = raw[start:]
-    return Checksum(algorithm, digest) if length == size == len(digest) else None
-
-
-def _varint(raw: bytes, start: int) -> tuple[int, int]:
-    """Return the unsigned LEB128 number at `start` and the offset after it; -1 if it is not terminated."""
-    value = 0
-    for index, byte in enumerate(raw[start : start + 9]):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:  # noqa: PLR2004 - a set high bit means that more follows
-            return value, start + index + 1
-    return -1, len(raw)
-
-
-STATEMENTS = ("order:status", "storage:tier")
-"""Properties about the readiness of an asset."""
-
-_UNDER_WAY = frozenset({"ordered", "pending", "shipping"})
-_ARCHIVED = re.compile(r"archive|glacier", re.IGNORECASE)
+    return Checksum(algorithm, raw[start:]) if length == size == len(raw) - start else None
 
 
 def why_not_ready(item: Json, key: str) -> str:
