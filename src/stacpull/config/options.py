@@ -250,6 +250,14 @@ class Options:
             "With a SOURCE on disk: also copy assets from this directory.", metavar="DIR"
         ),
     )
+    log_file: Path | None = attrs.field(
+        default=None,
+        converter=optional(arguments.file_path),
+        metadata=_output_declaration(
+            "Append a line per request to this file: time, method, status, bytes, milliseconds, URL.",
+            metavar="FILE",
+        ),
+    )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
         converter=optional(arguments.listen_address),
@@ -456,8 +464,9 @@ _BRIEF = """
 BRIEF = frozenset(_BRIEF.split())
 """The options that `--help` shows; `--help all` shows the others."""
 _RARE = """
-    label-property media-type prefer follow collection-assets push-down seed min-rate max-failures page-size
-    max-page-size sign-bucket aws-metadata allow-local break-lock dest-region dashboard-token
+    label-property media-type prefer expand-prefix follow collection-assets push-down seed min-rate
+    max-failures page-size max-page-size sign-bucket aws-metadata allow-local break-lock dest-region
+    dashboard-token
 """
 """Options that no help page shows: the options page of the docs does."""
 _NETWORK_NAMES = "header credentials no-sign-request endpoint-url region ca-bundle allow-private-hosts "
@@ -482,7 +491,7 @@ _OF_FILES = (
     "checksum revalidate prune adopt items-parquet dask dashboard dashboard-token break-lock dest-region "
     + _DEST_NAMES
 )
-_UNLISTED = {"headers": "clip expand-prefix include-pages"}
+_UNLISTED = {"headers": "clip include-pages"}
 """The same for one command."""
 _WITHOUT = {
     "headers": _OF_FILES,

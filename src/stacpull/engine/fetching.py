@@ -66,7 +66,8 @@ def open_pool(
     if (clips := clipping(clip)) is not None:
         whole = clips.fetcher(fetcher, whole, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
-    if whole is shared and isinstance(web, WebTransport) and not (limits.on_bytes or limits.on_requests):
+    is_plain = not (limits.on_bytes or limits.on_requests or network.client.log)
+    if whole is shared and isinstance(web, WebTransport) and is_plain:
         fast = FastPath(network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)

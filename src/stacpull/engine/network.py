@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from stacpull.net.gate import Gates, Limits
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
 from stacpull.net.logins.registry import Logins
+from stacpull.net.request_log import RequestLog
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
@@ -136,6 +138,7 @@ async def open_network(
     if options.filled_profile is not None:
         logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
     patience = _PATIENCE * options.stall_timeout
+    log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     client = Client(
         web,
         Gates(share.per_host, options.concurrency, clock, patience=patience, notify=on_notice),
@@ -147,6 +150,7 @@ async def open_network(
         limits=Limits(clock, byte_rate=options.limit_rate, request_rate=options.requests_per_second),
         logged_in=(lambda _: None) if logins is None else logins.transport_for,
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
+        log=log,
     )
     reader = ApiReader(
         client,
@@ -165,6 +169,8 @@ async def open_network(
         raise
     finally:
         await client.close()
+        if log is not None:
+            await asyncio.to_thread(log.close)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

@@ -27,6 +27,7 @@ from stacpull.net.fields import content_length, is_whole
 from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.redirects import REDIRECTS, next_hop
+from stacpull.net.request_log import RequestLog
 from stacpull.net.status import PREFIX_BYTES, classify
 from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.redact import Secrets, cut_url
@@ -134,12 +135,14 @@ class Client:
         limits: Limits | None = None,
         logged_in: Callable[[str], Transport | None] = lambda _url: None,
         transport_of: Callable[[str], Transport | None] = lambda _scheme: None,
+        log: RequestLog | None = None,
     ) -> None:
         self.counters = counters or NetworkCounters()
         self.gates = gates
         self.limits = limits or Limits(clock)
         self.clock = clock
         self.secrets = Secrets() if secrets is None else secrets
+        self.log = log
         self.throttle_units = throttle_units or {}
         self._transports = dict(transports)
         self._transport_of = transport_of
@@ -267,6 +270,7 @@ class Exchange:
         self._wait = wait
         self._gate: Gate | None = None
         self._url = self._request.url
+        self._sent_at, self._received = 0.0, 0
         self.is_sent = False
         """True once it has a permit: from then on it waits for the host."""
 
@@ -291,6 +295,7 @@ class Exchange:
                 gate.reset_refusals()
             await self._context.__aexit__(kind, error, trace)
         finally:
+            self._log(self.status)
             gate.release()
             if isinstance(error, TransferError):  # of a response whose status was accepted
                 failure = error.failure
@@ -323,7 +328,7 @@ class Exchange:
         size = len(body)
         if self._request.decode:
             size = content_length(self._response.headers) or size  # on the wire, if it was encoded
-        self._client.counters.bytes_fetched += size
+        self._count(size)
         if self._gate is not None:
             self._gate.received(size)
         if self._client.limits.on_bytes:
@@ -336,9 +341,9 @@ class Exchange:
         Raises:
             TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
-        counters, gate, limits = self._client.counters, self._gate, self._client.limits
+        gate, limits = self._gate, self._client.limits
         async for chunk in self._response.chunks(min(size, limits.piece) if limits.on_bytes else size):
-            counters.bytes_fetched += len(chunk)
+            self._count(len(chunk))
             if gate is not None:
                 gate.received(len(chunk), is_piece=True)
             if limits.on_bytes:
@@ -370,11 +375,12 @@ class Exchange:
     async def _ask(self, request: Request, hops: list[str], sent: PendingResponse) -> Request | None:
         """Await one response. Return the next request; None if the response is the final one, still open."""
         gate, outgoing, sent_at, self._context = sent
-        self._url = request.url
+        self._url, self._sent_at, self._received = request.url, sent_at, 0
         self.is_sent = True
         try:
             response = self._response = await self._context.__aenter__()
         except TransferError as error:
+            self._log(error.failure.status)
             failure = self._client.clean(error.failure)
             if failure.kind in _UNANSWERED:
                 failure = gate.unanswered(sent_at, failure)
@@ -445,8 +451,17 @@ class Exchange:
             body = await read_whole(response, DRAINED)
         except TransferError:
             return b""  # the status matters more than a broken body
-        self._client.counters.bytes_fetched += len(body)
+        self._count(len(body))
         return body[:PREFIX_BYTES]
+
+    def _count(self, size: int) -> None:
+        self._client.counters.bytes_fetched += size
+        self._received += size
+
+    def _log(self, status: int | None) -> None:
+        if self._client.log is not None:
+            seconds = self._client.clock.monotonic() - self._sent_at
+            self._client.log.write(self._request.method, self._url, status, self._received, seconds)
 
 
 def _effective_status(request: Request, response: Response) -> int:
