@@ -4,9 +4,8 @@ Who gets credentials, which gate a request waits at, whether a redirect leaves t
 may be connected to: if two checks parsed one URL differently, an attacker could bypass one of them. A port is
 one to five digits, at most 65535; with any other port a URL has no host, and is not requested.
 
-An IPv4 address can be written inside an IPv6 one. It is judged as the IPv4 address: mapped (RFC 4291,
-2.5.5.2), compatible (2.5.5.1), translated (RFC 2765, 2.1), 6to4 (RFC 3056), NAT64 (RFC 6052, 2.1; RFC 8215)
-and Teredo (RFC 4380, 4), whose server and client are both judged.
+An IPv4 address inside an IPv6 one is judged as the IPv4 address if it is mapped (RFC 4291, 2.5.5.2) or of the
+well-known NAT64 prefix (RFC 6052, 2.1). Other forms are never connected to.
 """
 
 from __future__ import annotations
@@ -48,23 +47,37 @@ _METADATA = frozenset(
     )
 )
 """Metadata services that are not at a link-local address."""
-_BROADCAST = ipaddress.ip_address("255.255.255.255")
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_TUNNELS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "::/96",  # compatible
+            "::ffff:0:0:0/96",  # translated
+            "64:ff9b:1::/48",  # local NAT64
+            "2002::/16",  # 6to4
+            "2001::/32",  # Teredo
+        ),
+    )
+)
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24",  # RFC 6890; older versions of Python call most of it public
+            "fec0::/10",  # RFC 3879
+        ),
+    )
+)
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
-_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # RFC 6890; older versions of Python call most of it public
-_SITE_LOCAL = ipaddress.ip_network("fec0::/10")  # RFC 3879
-_IN_LOW_32_BITS = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
-_LOW_32_BITS = 0xFFFF_FFFF
 _NUMBERS = frozenset("0123456789abcdefx.")
 
 
 def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
     """Remove old hosts from `known` before another one is added, because a source can name millions.
 
-    Args:
-        known: State by host, the oldest first. Above `MOST_HOSTS` entries, the older half is removed.
-        is_needed: Returns True for state that is in use and must stay.
+    Above `MOST_HOSTS` entries, the older half is removed, except state that `is_needed`.
     """
     if len(known) < MOST_HOSTS:
         return
@@ -117,10 +130,11 @@ def origin_of(url: str) -> Origin:
 
 def _read(url: str) -> tuple[str, Origin]:
     server = origin_text(url)
-    return _read_server(server) if len(server) < _LONGEST else _parsed(server)
+    return _read_server(server) if len(server) < _LONGEST else _read_server.__wrapped__(server)
 
 
-def _parsed(server: str) -> tuple[str, Origin]:
+@lru_cache(maxsize=1024)
+def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
     _, found, rest = server.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower() if found else ""
@@ -129,9 +143,6 @@ def _parsed(server: str) -> tuple[str, Origin]:
         return "", Origin(scheme, "", None)
     port = int(match["port"]) if match["port"] else default_port(scheme)
     return authority, Origin(scheme, match["host"].rstrip("."), port)
-
-
-_read_server = lru_cache(maxsize=1024)(_parsed)
 
 
 def literal_address(host: str) -> str | None:
@@ -152,81 +163,49 @@ def literal_address(host: str) -> str | None:
         return None
 
 
+def _judged(address: str) -> _IPAddress:
+    """Return an address, or the IPv4 address inside it."""
+    whole = ipaddress.ip_address(address)
+    if isinstance(whole, ipaddress.IPv4Address):
+        return whole
+    if whole.ipv4_mapped is not None:
+        return whole.ipv4_mapped
+    return ipaddress.IPv4Address(int(whole) & 0xFFFF_FFFF) if whole in _NAT64 else whole
+
+
 def plain_address(address: str) -> str:
     """Return a literal address in its one usual spelling, an IPv4 address inside an IPv6 one as IPv4.
 
     Raises:
         ValueError: It is not an IP address.
     """
-    whole = ipaddress.ip_address(address)
-    forms = _unwrapped(whole)
-    return str(forms[0] if len(forms) == 1 else whole)
+    return str(_judged(address))
 
 
 def refused_always(address: str) -> str | None:
     """Return why a literal address is never connected to, or None."""
     try:
-        forms = _unwrapped(ipaddress.ip_address(address))
+        judged = _judged(address)
     except ValueError:
         return "not an IP address"
-    return next((reason for form in forms if (reason := _never(form)) is not None), None)
+    is_tunnel = not judged.is_loopback and any(judged in network for network in _TUNNELS)
+    reasons = {
+        "link-local": judged.is_link_local,
+        "a cloud metadata service": judged in _METADATA,
+        "unspecified": judged.is_unspecified or judged in _THIS_NETWORK,
+        "multicast": judged.is_multicast,
+        "broadcast": str(judged) == "255.255.255.255",
+        "a tunnel to an IPv4 address": is_tunnel,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def refused_outside(address: str) -> str | None:
     """Return why a literal address belongs to this machine or a private network; None if it is public."""
-    forms = _unwrapped(ipaddress.ip_address(address))
-    return next((reason for form in forms if (reason := _private(form)) is not None), None)
-
-
-def _unwrapped(address: _IPAddress) -> list[_IPAddress]:
-    """Return the IPv4 addresses inside an IPv6 one; the address itself if there are none."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return [address]
-    inner = address.ipv4_mapped or address.sixtofour
-    if inner is not None:
-        return [inner]
-    if address.teredo is not None:
-        return [*address.teredo]
-    is_own = int(address) <= 1  # `::` and `::1` hold no IPv4 address
-    if not is_own and any(address in network for network in _IN_LOW_32_BITS):
-        return [ipaddress.IPv4Address(int(address) & _LOW_32_BITS)]
-    if address in _LOCAL_NAT64:
-        return _translated_locally(int(address)) or [address]
-    return [address]
-
-
-def _translated_locally(bits: int) -> list[_IPAddress]:
-    """Return the IPv4 addresses that an address of the local NAT64 prefix may contain.
-
-    There are several, because the length of the prefix is not known. The octet after 64 bits is not part of
-    the IPv4 address (RFC 6052, 2.2). A result in 0.0.0.0/8 is left out: the prefix has another length then.
-    """
-    head, tail = bits >> 64, bits & 0x00FF_FFFF_FFFF_FFFF
-    shifted = head << 56 | tail  # without that octet
-    found = {bits & _LOW_32_BITS, *((shifted >> shift) & _LOW_32_BITS for shift in (40, 32, 24))}
-    return [address for address in map(ipaddress.IPv4Address, sorted(found)) if address not in _THIS_NETWORK]
-
-
-def _never(address: _IPAddress) -> str | None:
-    if address.is_link_local:
-        return "link-local"
-    if address in _METADATA:
-        return "a cloud metadata service"
-    if address.is_unspecified or address in _THIS_NETWORK:
-        return "unspecified"
-    if address.is_multicast:
-        return "multicast"
-    if address == _BROADCAST:
-        return "broadcast"
-    return None
-
-
-def _private(address: _IPAddress) -> str | None:
-    if address.is_loopback:
+    judged = _judged(address)
+    if judged.is_loopback:
         return "loopback"
-    if address in _SHARED:
+    if judged in _SHARED:
         return "shared (carrier-grade NAT)"
-    is_local = address.is_private or address in _PROTOCOLS or address in _SITE_LOCAL
-    if is_local or address.is_reserved or not address.is_global:
-        return "private"
-    return None
+    is_local = judged.is_private or judged.is_reserved or any(judged in network for network in _NOT_PUBLIC)
+    return "private" if is_local or not judged.is_global else None

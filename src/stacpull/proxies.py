@@ -14,7 +14,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from contextlib import suppress
 
 import msgspec
 
@@ -47,19 +47,16 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
-    """Return the proxies for http and https, by scheme.
-
-    Args:
-        environ: The environment; None for that of the process.
-    """
+    """Return the proxies for http and https, by scheme, of this environment or that of the process."""
     variables = os.environ if environ is None else environ
     found = {}
     for scheme in ("http", "https"):
-        names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
-        usable = [name for name in names if name != "HTTP_PROXY" or "REQUEST_METHOD" not in variables]
-        named = next((Proxy(_whole(variables[name]), name) for name in usable if variables.get(name)), None)
-        if named is not None:
-            found[scheme] = named
+        names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
+        if "REQUEST_METHOD" in variables and scheme == "http":
+            names.remove("HTTP_PROXY")
+        for name in names:
+            if (text := variables.get(name, "").strip()) and scheme not in found:
+                found[scheme] = Proxy(text if "://" in text else f"http://{text}", name)
     return found
 
 
@@ -75,57 +72,26 @@ def proxy_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() in _VARIABLES}
 
 
-def _whole(proxy: str) -> str:
-    """Return a proxy as a URL. Without a scheme it is http, as in curl."""
-    return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
-
-
 def is_bypassed(host: str, port: int) -> bool:
-    """Return True if connections to `host` bypass the proxy (`no_proxy`).
-
-    Args:
-        host: A name or a literal address, with or without brackets.
-        port: The port of the connection.
-    """
-    text = os.environ.get("no_proxy", os.environ.get("NO_PROXY"))
+    """Return True if connections to `host`, a name or a literal address, bypass the proxy (`no_proxy`)."""
+    text = os.environ.get("no_proxy", os.environ.get("NO_PROXY")) or ""
     name = host.strip("[]").rstrip(".").lower()
-    return any(entry.covers(name, port) for entry in _bypasses(text or ""))
-
-
-class _Bypass(msgspec.Struct, frozen=True):
-    """An entry of `no_proxy`."""
-
-    host: str
-    """A name in lower case without leading dots, an address, or `*`."""
-    port: int | None = None
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
-    """The entry as a network, or the address as a network of one."""
-
-    def covers(self, name: str, port: int) -> bool:
-        if self.host == "*":
+    address = None
+    with suppress(ValueError):
+        address = ipaddress.ip_address(name)
+    for entry in text.lower().replace(",", " ").split():
+        match = _WITH_PORT.fullmatch(entry)
+        wanted = (match["host"] if match else entry).strip("[]")
+        if entry == "*":
             return True
-        if self.port not in {None, port}:
-            return False
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return name == self.host or name.endswith(f".{self.host}")
-        return self.network is not None and address in self.network
-
-
-@lru_cache(maxsize=8)
-def _bypasses(text: str) -> tuple[_Bypass, ...]:
-    """Return the entries of `no_proxy`, which are separated by commas or blanks."""
-    return tuple(_bypass(entry) for entry in text.lower().replace(",", " ").split())
-
-
-def _bypass(entry: str) -> _Bypass:
-    if entry == "*":
-        return _Bypass(entry)
-    match = _WITH_PORT.fullmatch(entry)
-    host, port = (match["host"], int(match["port"])) if match else (entry, None)
-    host = host.strip("[]")
-    try:
-        return _Bypass(host, port, ipaddress.ip_network(host, strict=False))
-    except ValueError:
-        return _Bypass(host.removeprefix("*").strip("."), port)
+        if match and int(match["port"]) != port:
+            continue
+        if address is None:
+            parent = wanted.removeprefix("*").strip(".")
+            if name == parent or name.endswith(f".{parent}"):
+                return True
+        else:
+            with suppress(ValueError):
+                if address in ipaddress.ip_network(wanted, strict=False):
+                    return True
+    return False

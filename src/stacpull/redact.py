@@ -15,6 +15,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote_plus
 
 _KEYS = frozenset(
@@ -30,44 +31,20 @@ _SAS_FIELDS = frozenset(
 _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
 _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$)")
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
-_MIN_SECRET = 4
-_MIN_IN_DOCUMENT = 6
-"""Shorter secrets are not replaced in a document, because words such as `type` would be damaged."""
-_MIN_IN_URL = 8
-"""Shorter secrets are not replaced in the path of a URL, because that might invalidate the URL."""
-_MIN_LEARNED = 16
-_MOST_LEARNED = 256
-_ORDINARY_FIELDS = frozenset(
-    {
-        "cache-control",
-        "connection",
-        "dnt",
-        "expect",
-        "from",
-        "host",
-        "origin",
-        "pragma",
-        "prefer",
-        "priority",
-        "range",
-        "referer",
-        "te",
-        "upgrade-insecure-requests",
-        "user-agent",
-        "via",
-    }
-)  # RFC 9110 and what browsers send: never credentials, wherever their value comes from
-_ORDINARY_PREFIXES = ("accept", "content-", "if-", "sec-ch-", "sec-fetch-")
+_MIN_SECRET, _MIN_IN_DOCUMENT, _MIN_IN_URL = 4, 6, 8
+"""Shorter secrets are not replaced in any text, in a document (`type`), and in the path of a URL."""
+_MIN_LEARNED, _MOST_LEARNED = 16, 256
+_ORDINARY_FIELDS = frozenset({"from", "host", "origin", "range", "referer", "user-agent"})
+_ORDINARY_PREFIXES = ("accept", "content-", "if-")
+"""Fields of RFC 9110 that are never credentials, wherever their value comes from."""
 _CREDENTIAL_WORDS = ("auth", "cookie", "credential", "key", "pass", "secret", "session", "sign", "token")
 
 
 class Secret:
     """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value.
 
-    Args:
-        value: The string.
-        spelled_out: True if it was written literally on a command line or in a config file. In a header field
-            without the name of a credential, it then does not count as a credential (`credentials_in`).
+    It is `spelled_out` if it was written literally on a command line or in a config file. In a header field
+    without the name of a credential, it then does not count as a credential (`credentials_in`).
     """
 
     __slots__ = ("_value", "spelled_out")
@@ -101,7 +78,7 @@ class Secrets:
     ignored, and in documents those of fewer than 6, because they would damage every text.
     """
 
-    __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_learned", "_values", "are_known")
+    __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_learned", "values")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
@@ -109,13 +86,12 @@ class Secrets:
         self._forms: tuple[str, ...] = ()
         self._forms_bytes: tuple[bytes, ...] = ()
         self._forms_certain: tuple[str, ...] = ()
-        self._values: frozenset[str] = frozenset()
-        self.are_known = False
-        """True if there are any secrets."""
+        self.values: frozenset[str] = frozenset()
+        """The revealed secrets. The set is replaced whenever one is added."""
         self.add(*secrets)
 
     def __bool__(self) -> bool:
-        return self.are_known
+        return bool(self._forms)
 
     def __repr__(self) -> str:
         return f"<Secrets: {len(self._known)}>"
@@ -123,43 +99,30 @@ class Secrets:
     def add(self, *secrets: Secret) -> None:
         """Add secrets."""
         self._known.update(secrets)
-        self._find_forms()
-
-    def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
-        """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
-
-        Args:
-            secrets: What to add.
-            least: Shorter ones are left out: a service could choose an ordinary word, which would be removed
-                from everything that is written.
-        """
-        long = [secret for secret in secrets if len(secret.reveal()) >= least]
-        if not long:
-            return
-        for secret in long:
-            self._learned.pop(secret, None)
-            self._learned[secret] = None
-        while len(self._learned) > _MOST_LEARNED:
-            del self._learned[next(iter(self._learned))]
-        self._find_forms()
-
-    @property
-    def values(self) -> frozenset[str]:
-        """The revealed secrets. The set is replaced whenever one is added."""
-        return self._values
-
-    def revealed(self) -> tuple[list[str], list[str]]:
-        """Return the secrets that were added, and those that were learned."""
-        return [secret.reveal() for secret in self._known], [secret.reveal() for secret in self._learned]
-
-    def _find_forms(self) -> None:
         known = self._known | self._learned.keys()
         forms = {form for secret in known for form in _forms_of(secret.reveal())}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._forms_bytes = tuple(form.encode() for form in self._forms if len(form) >= _MIN_IN_DOCUMENT)
         self._forms_certain = tuple(form for form in self._forms if len(form) >= _MIN_IN_URL)
-        self._values = frozenset(secret.reveal() for secret in known)
-        self.are_known = bool(self._forms)
+        self.values = frozenset(secret.reveal() for secret in known)
+
+    def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
+        """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
+
+        Those of fewer than `least` characters are left out: a service could choose an ordinary word, which
+        would be removed from everything that is written.
+        """
+        for secret in secrets:
+            if len(secret.reveal()) >= least:
+                self._learned.pop(secret, None)
+                self._learned[secret] = None
+        while len(self._learned) > _MOST_LEARNED:
+            del self._learned[next(iter(self._learned))]
+        self.add()
+
+    def revealed(self) -> tuple[list[str], list[str]]:
+        """Return the secrets that were added, and those that were learned."""
+        return [secret.reveal() for secret in self._known], [secret.reveal() for secret in self._learned]
 
     def scrub(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""
@@ -186,22 +149,16 @@ class Secrets:
         head, mark, query = url.partition("?")
         if mark:
             query, hash_mark, fragment = query.partition("#")
-            kept = [pair for pair in query.split("&") if not self._is_in_parameter(pair)]
+            kept = []
+            for pair in query.split("&"):
+                name, _, value = map(unquote_plus, pair.partition("="))
+                is_secret = any(form in text for form in self._forms_certain for text in (name, value, pair))
+                if not is_secret and value not in self.values:
+                    kept.append(pair)
             head += ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
-        return self._scrub_certain(head)
-
-    def _is_in_parameter(self, pair: str) -> bool:
-        """Return True if a query parameter, as written in a URL, is or contains a secret."""
-        name, _, value = map(unquote_plus, pair.partition("="))
-        if value in self._values:
-            return True
-        return any(self._scrub_certain(text) != text for text in (name, value, pair))
-
-    def _scrub_certain(self, text: str) -> str:
         for form in self._forms_certain:
-            if form in text:
-                text = text.replace(form, "***")
-        return text
+            head = head.replace(form, "***")
+        return head
 
     def cut(self, url: str) -> str:
         """Return `url` without credentials, removed by name (`cut_url`) and by value (`strip_url`)."""
@@ -226,12 +183,7 @@ class Secrets:
 
 def is_credential_name(name: str) -> bool:
     """Return True if a header field of this name carries a credential: Authorization, Cookie, X-Api-Key."""
-    lowered = name.lower()
-    return not _is_ordinary(lowered) and any(word in lowered for word in _CREDENTIAL_WORDS)
-
-
-def _is_ordinary(lowered: str) -> bool:
-    return lowered in _ORDINARY_FIELDS or lowered.startswith(_ORDINARY_PREFIXES)
+    return any(word in name.lower() for word in _CREDENTIAL_WORDS)
 
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
@@ -239,11 +191,13 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 
     `Accept: application/json` never is one; `X-Tenant: abc` is not one if it was spelled out.
     """
-    return [
-        value
-        for name, value in headers.items()
-        if is_credential_name(name) or not (value.spelled_out or _is_ordinary(name.lower()))
-    ]
+    found = []
+    for name, value in headers.items():
+        lowered = name.lower()
+        is_ordinary = lowered in _ORDINARY_FIELDS or lowered.startswith(_ORDINARY_PREFIXES)
+        if not is_ordinary and (is_credential_name(name) or not value.spelled_out):
+            found.append(value)
+    return found
 
 
 def cut_url(url: str) -> str:
@@ -291,72 +245,44 @@ def is_signed(url: str) -> bool:
 def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
     """Return the URL without credentials, and whether a signature was removed."""
     head, mark, rest = url.partition("?")
-    head = _without_userinfo(head) if "@" in head else head
+    scheme, found, after = head.partition("://")
+    if found and "@" in head:
+        server, slash, path = after.partition("/")
+        head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
     if not mark:
         return head, False
     query, fragment_mark, fragment = rest.partition("#")
     pairs = query.split("&")
     names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
-    signed = _signature_names(names)
-    cut = _KEYS | signed
+    signed = {name for name in names if name in _SIGNATURES or name.startswith(_SIGNATURE_PREFIXES)}
+    if "sig" in signed:
+        signed |= _SAS_FIELDS
+    if signed & _SIGNED_BY:
+        signed.add("expires")
     kept, is_signed_url = [], False
     for pair, name in zip(pairs, names, strict=True):
-        if name not in cut or _is_paging(name, pair, keep_tokens=keep_tokens):
+        is_paging = name == "token" and (
+            keep_tokens or unquote_plus(pair.partition("=")[2]).startswith(_PAGING_TOKENS)
+        )
+        if is_paging or (name not in signed and name not in _KEYS):
             kept.append(pair)
         else:
             is_signed_url = is_signed_url or name in signed
     return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment, is_signed_url
 
 
-def _signature_names(names: list[str]) -> frozenset[str]:
-    """Return the names of parameters that belong to a signature."""
-    present = frozenset(names)
-    signed = {name for name in present if name in _SIGNATURES or name.startswith(_SIGNATURE_PREFIXES)}
-    if "sig" in present:
-        signed |= present & _SAS_FIELDS
-    if present & _SIGNED_BY:
-        signed |= present & {"expires"}
-    return frozenset(signed)
-
-
-def _is_paging(name: str, pair: str, *, keep_tokens: bool) -> bool:
-    if name != "token":
-        return False
-    return keep_tokens or unquote_plus(pair.partition("=")[2]).startswith(_PAGING_TOKENS)
-
-
-def _without_userinfo(head: str) -> str:
-    scheme, mark, rest = head.partition("://")
-    if not mark:
-        return head
-    authority, slash, path = rest.partition("/")
-    return scheme + mark + authority.rpartition("@")[2] + slash + path
-
-
 def _forms_of(value: str) -> set[str]:
     """Return the forms in which a secret may appear in a text."""
-    plain = {value, value.partition(" ")[2], *_in_basic(value)}
+    scheme, _, rest = value.partition(" ")
+    plain = {value, rest}
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            both = base64.b64decode(rest, validate=True).decode()
+            plain |= {both, both.partition(":")[2]}
     encoded = {form for text in plain for form in (quote(text, safe=""), quote(text), quote_plus(text))}
-    lowered = {_lower_escapes(form) for form in encoded}
+    # some servers write the hexadecimal digits in lower case
+    lowered = {re.sub("%..", lambda escape: escape[0].lower(), form) for form in encoded}
     in_json = {
         json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in plain for ascii_only in (True, False)
     }
     return {form for form in plain | encoded | lowered | in_json if len(form) >= _MIN_SECRET}
-
-
-def _in_basic(value: str) -> set[str]:
-    """Return the content of `Basic` credentials: user and password, and the password; else nothing."""
-    scheme, _, encoded = value.partition(" ")
-    if scheme.lower() != "basic":
-        return set()
-    try:
-        both = base64.b64decode(encoded, validate=True).decode()
-    except ValueError:
-        return set()
-    return {both, both.partition(":")[2]}
-
-
-def _lower_escapes(text: str) -> str:
-    """Return percent-encoded text with its hexadecimal digits in lower case, as some servers write them."""
-    first, *others = text.split("%")
-    return "%".join([first, *(other[:2].lower() + other[2:] for other in others)])

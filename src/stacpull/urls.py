@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
-
-import msgspec
 
 from stacpull.errors import SourceError
 from stacpull.hosts import default_port, host_of, origin_of, origin_text, scheme_of
@@ -31,17 +29,20 @@ def rules_of(url: str) -> Scheme | None:
     return SCHEMES.get(url.partition("://")[0]) or SCHEMES.get(scheme_of(url))
 
 
+def _exact(url: str) -> Scheme | None:
+    name, mark, _ = url.partition("://")
+    return SCHEMES.get(name) if mark else None
+
+
 def is_remote(url: str) -> bool:
     """Return True for the URL of a server (`http://`, `https://`, `s3://`), its scheme in lower case."""
-    name, mark, _ = url.partition("://")
-    scheme = SCHEMES.get(name) if mark else None
+    scheme = _exact(url)
     return scheme is not None and scheme.is_remote
 
 
 def is_web(url: str) -> bool:
     """Return True for an http or https URL, its scheme in lower case."""
-    name, mark, _ = url.partition("://")
-    scheme = SCHEMES.get(name) if mark else None
+    scheme = _exact(url)
     return scheme is not None and scheme.is_web
 
 
@@ -63,13 +64,13 @@ def may_lead(base: str | None, url: str) -> bool:
 
 def is_in_object_store(url: str) -> bool:
     """Return True if the storage of `url` can list the objects of a prefix."""
-    scheme = SCHEMES.get(url.partition("://")[0])
+    scheme = _exact(url)
     return scheme is not None and scheme.is_object_store
 
 
 def is_prefix(url: str) -> bool:
     """Return True if `url` stands for many objects of an object store."""
-    scheme = SCHEMES.get(url.partition("://")[0])
+    scheme = _exact(url)
     return scheme is not None and scheme.is_prefix(url)
 
 
@@ -110,10 +111,10 @@ def same_site(url: str, other: str) -> bool:
     of https counts as the same port.
     """
     mine, theirs = origin_of(url), origin_of(other)
-    if not mine.host or mine.host != theirs.host:
-        return False
     rules, other_rules = SCHEMES.get(mine.scheme), SCHEMES.get(theirs.scheme)
     if rules is None or other_rules is None or not (rules.is_web and other_rules.is_web):
+        return False
+    if not mine.host or mine.host != theirs.host:
         return False
     if theirs.scheme == mine.scheme:
         return theirs.port == mine.port
@@ -159,14 +160,9 @@ def without_blanks(href: str) -> str:
 
 
 def join(base: str | None, href: str) -> str | None:
-    """Return the absolute form of an href (RFC 3986, 5.2).
+    """Return the absolute form of an href (RFC 3986, 5.2), not necessarily of a known scheme.
 
-    Args:
-        base: The base URL of a relative href, None if it is unknown.
-        href: The href, possibly with surrounding blanks.
-
-    Returns:
-        An absolute URL, not necessarily of a known scheme; None if there is no valid one.
+    None if there is no valid one, or it is relative and `base` is unknown.
     """
     href = without_blanks(href)
     if scheme_of(href):
@@ -187,10 +183,11 @@ def join_web(base: str, href: str) -> str:
     """
     try:
         parts = urlsplit(urljoin(base, href.strip()))
-        if parts.netloc and not host_of(parts.geturl()):
-            raise ValueError  # noqa: TRY301 - as for what `urlsplit` refuses
+        is_valid = not parts.netloc or bool(host_of(parts.geturl()))
     except ValueError:
-        raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.") from None
+        is_valid = False
+    if not is_valid:
+        raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.")
     if not is_web(f"{parts.scheme}://") or not parts.netloc:
         raise SourceError(f"The source names a link that is not http or https: {parts.scheme}:.")
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
@@ -214,7 +211,7 @@ def wire_url(url: str) -> str:
 # --- query parameters ------------------------------------------------------------------------------------
 
 
-class Parameter(msgspec.Struct, frozen=True):
+class Parameter(NamedTuple):
     """One `name=value` of a query: decoded name and value, and the original text."""
 
     name: str
@@ -225,10 +222,9 @@ class Parameter(msgspec.Struct, frozen=True):
 def parameters(url: str) -> list[Parameter]:
     """Return the query parameters of `url` in order, including repeated ones."""
     found = []
-    for raw in parts_of(url).query.split("&"):
+    for raw in filter(None, parts_of(url).query.split("&")):
         name, _, value = raw.partition("=")
-        if raw:
-            found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
+        found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
     return found
 
 
@@ -245,13 +241,9 @@ def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
 def set_parameter(url: str, name: str, value: str) -> str:
     """Return `url` with exactly one query parameter `name`, at the position of its first occurrence."""
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
-    raws: list[str] = []
-    for old in parameters(url):
-        if old.name != name:
-            raws.append(old.raw)
-        elif new not in raws:
-            raws.append(new)
-    return _with_query(url, raws if new in raws else [*raws, new])
+    raws = [new if old.name == name else old.raw for old in (*parameters(url), Parameter(name, "", ""))]
+    first = raws.index(new)
+    return _with_query(url, [raw for at, raw in enumerate(raws) if raw != new or at == first])
 
 
 def add_parameters(url: str, added: Iterable[Parameter]) -> str:

@@ -181,7 +181,7 @@ class Fetcher:
         """
         if job.size is not None and job.size != len(content):
             return None
-        has_secrets = self.secrets.are_known
+        has_secrets = bool(self.secrets)
         shown = self.secrets.strip_url(url) if has_secrets else url
         if job.checksum is not None or may_state(fields):
             headers = HeaderFields(fields)

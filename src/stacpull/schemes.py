@@ -1,0 +1,216 @@
+"""The URL schemes that stacpull knows.
+
+A scheme is one subclass of `Scheme`, plus one line in `SCHEMES`. The class attributes and the rules (`join`,
+`filename`, `is_prefix`) are pure and cheap, and used by the whole program. The other methods import their
+modules when they are called, so that a run without `s3://` URLs imports nothing for S3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, uses_relative
+
+import msgspec
+
+if TYPE_CHECKING:
+    from stacpull.clock import Clock
+    from stacpull.config.options import Options
+    from stacpull.net.client import Client
+    from stacpull.net.transport import Transport
+    from stacpull.planning.prefixes import ListedObject
+    from stacpull.redact import Secrets
+
+
+class TransportSetup(msgspec.Struct, frozen=True):
+    """The objects that a scheme may use for its transport."""
+
+    http: Transport
+    """Sends requests over http and https. It is shared, and closed by its owner."""
+    source: str
+    """The URL of SOURCE."""
+    options: Options
+    clock: Clock
+    variables: Mapping[str, str]
+    """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
+    secrets: Secrets
+    """The secrets that are removed from all output."""
+    input_file: Path | None = None
+    """The file with the lines of standard input, if that is SOURCE."""
+
+
+class Scheme:
+    """The rules of one URL scheme. The defaults are those of a plain `name://host/path`.
+
+    Attributes:
+        name: The scheme in lower case.
+        default_port: The port of a URL without one; None if the scheme has no ports.
+        is_web: True for HTTP to the host in the URL. Only these URLs have a query and a fragment, get the
+            credentials of SOURCE or of a login, and can be a STAC API.
+        is_encrypted: True if transfers are encrypted. A redirect from an encrypted URL to an unencrypted one
+            is refused unless SOURCE itself is not encrypted.
+        is_remote: True if any document or redirect may use such a URL. False for local data: only SOURCE, and
+            documents read from the same scheme, may use it.
+        is_object_store: True if the URL is a bucket and a key, and `list_prefix` lists keys.
+        has_md5_etags: True if an ETag of 32 hexadecimal digits is the MD5 of the content.
+        key_variables: Names of environment variables with keys. They are sent to Dask workers, over private
+            connections only.
+    """
+
+    name: str
+    default_port: int | None = None
+    is_web: bool = False
+    is_encrypted: bool = False
+    is_remote: bool = True
+    is_object_store: bool = False
+    has_md5_etags: bool = False
+    key_variables: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Scheme {self.name}>"
+
+    def join(self, base: str, href: str) -> str:
+        """Return `href`, which has no scheme and is relative to `base`, as an absolute URL (RFC 3986, 5.2).
+
+        Raises:
+            ValueError: The result is not a valid URL.
+        """
+        if self.name in uses_relative:
+            return urljoin(base, href)
+        rest = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
+        return self.name + urljoin(f"http{rest}", href)[len("http") :]
+
+    def filename(self, url: str) -> str:
+        """Return the last segment of the path, percent-decoded once; empty if there is none."""
+        path = url.partition("://")[2].partition("?")[0].partition("#")[0].partition("/")[2]
+        name = path.rpartition("/")[2]
+        return unquote(name) if "%" in name else name
+
+    def is_prefix(self, url: str) -> bool:
+        """Return whether `url` is a bucket, or a key that ends with a slash."""
+        return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
+
+    def has_credentials(self, options: Options) -> bool:  # noqa: ARG002 - most schemes have none
+        """Return whether the options contain credentials for this scheme, not for a host."""
+        return False
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return the transport for URLs of this scheme, or None if this run does not need one."""
+        raise NotImplementedError
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
+        """Return the objects whose URLs begin with `prefix`, which ends with a slash, by the rest of the URL.
+
+        Raises:
+            TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
+            CredentialsError: Credentials are configured but cannot be obtained.
+        """
+        raise NotImplementedError
+
+
+class Http(Scheme):
+    """Plain HTTP."""
+
+    name = "http"
+    default_port = 80
+    is_web = True
+
+    def transport(self, setup: TransportSetup) -> Transport:
+        """Return the HTTP transport of the run."""
+        return setup.http
+
+
+class Https(Http):
+    """HTTP over TLS."""
+
+    name = "https"
+    default_port = 443
+    is_encrypted = True
+
+
+class File(Scheme):
+    """A file below the directory of SOURCE (RFC 8089)."""
+
+    name = "file"
+    is_remote = False
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return a transport that opens files, if SOURCE is a file."""
+        from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
+
+        if not setup.source.startswith("file:///"):
+            return None
+        return LocalTransport(setup.source, allowed=setup.options.allow_local)
+
+
+class Stdin(Scheme):
+    """The lines of standard input, which are saved to a file."""
+
+    name = "stdin"
+    is_remote = False
+
+    def join(self, base: str, href: str) -> str:
+        """Raise ValueError: lines have no URL that an href could be relative to."""
+        raise ValueError(base, href)
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return a transport that reads the saved file, if SOURCE is standard input."""
+        from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
+
+        file = setup.input_file
+        return None if file is None else LocalTransport(file.as_uri(), only_source=True)
+
+
+class S3(Scheme):
+    """`s3://bucket/key`: objects of Amazon S3 and compatible services, signed or anonymous.
+
+    A key is not the path of a URL: `%`, `?` and `#` are ordinary characters of a key.
+    """
+
+    name = "s3"
+    is_encrypted = True
+    is_object_store = True
+    has_md5_etags = True
+    key_variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+    def filename(self, url: str) -> str:
+        """Return the last segment of the key, without decoding."""
+        return url.rpartition("/")[2]
+
+    def has_credentials(self, options: Options) -> bool:
+        """Return whether keys, an endpoint, buckets or the consent to pay are configured."""
+        s3 = options.s3
+        return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
+
+    def transport(self, setup: TransportSetup) -> Transport:
+        """Return a transport that signs requests and sends them over HTTP."""
+        from stacpull.aws_credentials import AwsCredentials  # noqa: PLC0415 - only where S3 is used
+        from stacpull.aws_settings import AwsSettings  # noqa: PLC0415 - see above
+        from stacpull.sigv4 import Credentials  # noqa: PLC0415 - see above
+        from stacpull.transfer.s3_transport import S3Transport  # noqa: PLC0415 - see above
+
+        options = setup.options.s3
+        keys = options.keys
+        credentials = AwsCredentials(
+            AwsSettings(options.region, options.endpoint_url, options.profile),
+            keys=None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal()),
+            no_sign_request=options.no_sign_request,
+            allow_instance_metadata=options.aws_metadata,
+        )
+        return S3Transport(setup.http, credentials, options, clock=setup.clock)
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
+        """Return the objects below a prefix (ListObjectsV2)."""
+        from stacpull.transfer.s3_listing import list_prefix  # noqa: PLC0415 - only where S3 is used
+
+        return await list_prefix(client, prefix)
+
+
+SCHEMES: dict[str, Scheme] = {one.name: one for one in (Http(), Https(), S3(), File(), Stdin())}
+"""The schemes by name in lower case."""
+
+
+def remote_schemes() -> list[str]:
+    """Return the names of the schemes that documents and redirects may use."""
+    return [name for name, scheme in SCHEMES.items() if scheme.is_remote]
