@@ -3,6 +3,7 @@
 ```
 StacpullError                 1  a defect of stacpull, or another failure
 ├── UsageError                2  a bad option, config key or label
+│   ├── MissingExtraError     2  a library of an extra is not installed
 │   └── NotAMirrorError       2  DEST holds no mirror
 ├── CredentialsError          3  credentials missing or refused
 ├── SourceError               4  the source cannot be read
@@ -39,6 +40,21 @@ class UsageError(StacpullError):
     """The command line, a config file or a filter is wrong."""
 
     exit_code = 2
+
+
+class MissingExtraError(UsageError):
+    """A library is not installed, because it belongs to an extra of the package.
+
+    Args:
+        what: What needs it: the beginning of the message.
+        library: The library.
+        extra: The extra.
+        otherwise: What to do without it, such as ", or write .csv".
+    """
+
+    def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
+        where = "https://stacpull.github.io/stacpull/quickstart/#extras"
+        super().__init__(f"{what} needs {library}, of the extra {extra} ({where}){otherwise}.")
 
 
 class NotAMirrorError(UsageError):

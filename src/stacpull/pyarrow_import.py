@@ -5,22 +5,13 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-from stacpull.errors import UsageError
+from stacpull.errors import MissingExtraError
 
 
 def require_pyarrow(what: str, *, otherwise: str = "") -> None:
-    """Check that pyarrow, which `what` needs, is installed.
-
-    Args:
-        what: The beginning of the message, such as `Parquet`.
-        otherwise: What to do without it, such as `, or write .csv`.
-
-    Raises:
-        UsageError: It is not installed.
-    """
+    """Raise `MissingExtraError` if pyarrow, which `what` needs, is not installed."""
     if find_spec("pyarrow") is None:
-        install = "pip install 'stacpull[geoparquet]'"
-        raise UsageError(f"{what} needs pyarrow, which is not installed: {install}{otherwise}.")
+        raise MissingExtraError(what, "pyarrow", "geoparquet", otherwise)
 
 
 class _WithoutPandas:

@@ -42,7 +42,7 @@ import stacpull
 from stacpull.clock import Clock
 from stacpull.config.environment import key_variables
 from stacpull.config.options import Options, without_secret_fields
-from stacpull.errors import CredentialsError, StacpullError, UsageError, WorkerError
+from stacpull.errors import CredentialsError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull_dask import relay
 from stacpull_dask.worker_messages import CredentialNames, WorkerSettings
@@ -68,7 +68,7 @@ def import_early() -> None:
     if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
         del sys.modules["tornado"]
     if util.find_spec("distributed") is None:
-        raise UsageError("--dask needs distributed, which is not installed: pip install 'stacpull[dask]'")
+        raise MissingExtraError("--dask", "distributed", "dask")
 
     def work() -> None:
         with suppress(Exception):  # raised again when it is needed

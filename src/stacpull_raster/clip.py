@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import text_digest
-from stacpull.errors import UsageError
+from stacpull.errors import MissingExtraError
 from stacpull.models import Arrival, Clip, Job
 from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
@@ -41,7 +41,7 @@ class Clipping:
 
     def __init__(self, area: str) -> None:
         if find_spec("pyproj") is None:
-            raise UsageError("--clip needs pyproj, which is not installed: pip install 'stacpull[clip]'")
+            raise MissingExtraError("--clip", "pyproj", "clip")
         from stacpull_raster.clip_area import ClipArea, clip_geometry  # noqa: PLC0415
 
         self._area = ClipArea(clip_geometry(area), text_digest(area))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stacpull.errors import UsageError
+from stacpull.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from stacpull_replicas import Faults
@@ -226,7 +226,7 @@ def sentinelhub(
 ) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
     if find_spec("pyproj") is None:
-        raise UsageError("serve sentinelhub needs pyproj, which is not installed: install the extra 'trace'.")
+        raise MissingExtraError("serve sentinelhub", "pyproj", "trace")
     from stacpull_replicas import SentinelHubReplica
 
     _run(

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError, MissingExtraError, UsageError
 from stacpull.ledger.database import ledger_path
 from stacpull.store.atomic import whole_file
 from stacpull_export.tables import Column, Kind, check_table, write_table
@@ -113,9 +113,7 @@ def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
     if missing:
         packages = " and ".join(package for package, _ in missing)
         extras = ",".join(extra for _, extra in missing)
-        raise UsageError(
-            f"{path} needs {packages}: pip install 'stacpull[{extras}]', or name a .csv file for the series."
-        )
+        raise MissingExtraError(str(path), packages, extras, ", or name a .csv file for the series")
 
 
 def write_all(output: TraceOutput, report: TraceReport) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stacpull import UsageError
+from stacpull.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from pyproj import Transformer
@@ -62,7 +62,7 @@ def _from_degrees(epsg: int) -> Transformer:
     try:
         from pyproj import Transformer  # noqa: PLC0415 - an extra, and heavy
     except ImportError as error:
-        raise UsageError("trace needs pyproj, which is not installed: install the extra 'trace'.") from error
+        raise MissingExtraError("trace", "pyproj", "trace") from error
     return Transformer.from_crs(4326, epsg, always_xy=True)
 
 
