@@ -14,7 +14,9 @@ from tests.store_in_thread import store_on_thread
 from tests.virtual_clock import VirtualClock
 
 import stacpull
+from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.run_control import FailureLimit, timed_stop
+from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 from stacpull.models import Page
@@ -162,3 +164,23 @@ def test_an_end_that_cannot_be_recorded_is_not_announced_as_complete(
     lines = (tmp_path / "m" / ".stacpull" / "log.ndjson").read_text().splitlines()
     assert '"failed"' in lines[-1]
     assert '"complete"' not in lines[-1]
+
+
+def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = StoreClient.close
+
+    async def failing_close(self: StoreClient) -> None:
+        await close(self)
+        raise stacpull.CredentialsError("while closing")
+
+    async def fail(*_: object) -> None:
+        raise stacpull.UsageError("first")
+
+    monkeypatch.setattr(StoreClient, "close", failing_close)
+    monkeypatch.setattr(MirrorRun, "_transfer", fail)
+    with AssetHost() as host, store_on_thread():
+        source = local_items(tmp_path, [f"{host.url}/assets/1"])
+        with pytest.raises(stacpull.UsageError, match="first"):
+            asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=quick()))

@@ -18,45 +18,28 @@ SEARCH = PageRequest(
 
 
 @pytest.mark.parametrize(
-    "position",
-    [Position(None, None), Position("b", None), Position("b/é ☃", NEXT), Position("b", SEARCH)],
-    ids=[
-        "the beginning",
-        "a first page",
-        "a page by GET",
-        "a page by POST",
-    ],
+    "position", [Position(), Position("b"), Position("b/é ☃", NEXT), Position("b", SEARCH)]
 )
 def test_a_position_round_trips_through_json(position: Position) -> None:
     assert Position.from_json(position.to_json()) == position
-
-
-def test_no_stored_position_is_the_start_of_the_walk() -> None:
-    assert Position.from_json(None) == Position(None, None)
-
-
-def test_no_credentials_are_stored_but_the_paging_token_is() -> None:
-    url = "https://user:secret@api.example/v1/collections/b/items?key=secret&token=next:7"
-    text = Position("b", PageRequest(url)).to_json()
-    assert "secret" not in text
-    assert "token=next:7" in text
+    assert Position.from_json(None) == Position()
 
 
 @pytest.mark.parametrize(
-    "request_of_next",
+    ("request_of_next", "may_be_kept"),
     [
-        PageRequest("https://a.example/search?page=3&my_own=KEY-of-mine"),
-        PageRequest("https://a.example/search", "POST", {"page": 3, "filter": {"api": "KEY-of-mine"}}),
-        PageRequest("https://a.example/search", headers={"X-Foo": "t=KEY-of-mine"}),
+        (PageRequest("https://a.example/search?page=3&my_own=KEY-of-mine"), False),
+        (
+            PageRequest("https://a.example/search", "POST", {"page": 3, "filter": {"api": "KEY-of-mine"}}),
+            False,
+        ),
+        (PageRequest("https://a.example/search", headers={"X-Foo": "t=KEY-of-mine"}), False),
+        (PageRequest("https://user:KEY-of-mine@a.example/items?key=KEY-of-mine&token=next:7"), True),
     ],
-    ids=["in the URL", "in the body", "in a field"],
+    ids=["in the URL", "in the body", "in a field", "where it is removed"],
 )
-def test_a_page_that_echoes_a_secret_is_not_stored(request_of_next: PageRequest) -> None:
+def test_a_page_that_echoes_a_secret_is_not_stored(request_of_next: PageRequest, may_be_kept: bool) -> None:
     position = Position("b", request_of_next)
-    assert not position.may_be_kept(Secrets([Secret("KEY-of-mine"), Secret("KEY%2Dof-mine")]))
+    assert position.may_be_kept(Secrets([Secret("KEY-of-mine"), Secret("KEY%2Dof-mine")])) is may_be_kept
     assert position.may_be_kept(Secrets([Secret("another-key")]))
-
-
-def test_a_page_with_a_removable_key_may_be_stored() -> None:
-    position = Position("b", PageRequest("https://a.example/items?key=KEY-of-mine&token=next:7"))
-    assert position.may_be_kept(Secrets([Secret("KEY-of-mine")]))
+    assert "token=next:7" in position.to_json() or not may_be_kept

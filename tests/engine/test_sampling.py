@@ -42,34 +42,21 @@ def mirrored(api: SmallApi, dest: Path, **selection: object) -> MirrorReport:
     return asyncio.run(work())
 
 
-@pytest.mark.parametrize("order", [IDS, IDS[::-1], sorted(IDS, key=lambda name: name[::-1])])
-@pytest.mark.parametrize("seed", [0, 5])
-def test_the_sample_is_the_same_whatever_the_order(tmp_path, order, seed):
-    report = mirrored(SmallApi({"a": order}), tmp_path, sample=7, seed=seed)
-    assert items_in(tmp_path) == smallest(IDS, 7, seed)
-    assert (report.state, report.items_seen, report.items_matched, report.assets_done) == (
-        "complete",
-        23,
-        7,
-        7,
-    )
-
-
-def test_a_sample_is_drawn_over_all_collections(tmp_path):
-    api = SmallApi({"a": IDS[:12], "b": IDS[12:]})
-    mirrored(api, tmp_path, sample=6)
-    assert items_in(tmp_path) == smallest(IDS, 6)
-
-
-def test_a_sample_larger_than_the_collection_is_all_of_it(tmp_path):
-    report = mirrored(SmallApi({"a": IDS}), tmp_path, sample=100)
-    assert (report.items_matched, items_in(tmp_path)) == (23, set(IDS))
-
-
-def test_a_sample_is_drawn_from_matching_items(tmp_path):
-    wanted = IDS[::2]
-    mirrored(SmallApi({"a": IDS}), tmp_path, sample=4, ids=tuple(wanted))
-    assert items_in(tmp_path) == smallest(wanted, 4)
+@pytest.mark.parametrize(
+    ("collections", "chosen", "expected"),
+    [
+        *(({"a": order}, {"sample": 7}, smallest(IDS, 7)) for order in (IDS, IDS[::-1])),
+        ({"a": IDS}, {"sample": 7, "seed": 5}, smallest(IDS, 7, 5)),
+        ({"a": IDS[:12], "b": IDS[12:]}, {"sample": 6}, smallest(IDS, 6)),
+        ({"a": IDS}, {"sample": 100}, set(IDS)),
+        ({"a": IDS}, {"sample": 4, "ids": tuple(IDS[::2])}, smallest(IDS[::2], 4)),
+    ],
+    ids=["an order", "another order", "another seed", "two collections", "all", "only matches"],
+)
+def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen, expected):
+    report = mirrored(SmallApi(collections), tmp_path, **chosen)
+    assert items_in(tmp_path) == expected
+    assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, len(expected))
 
 
 def test_an_interrupted_walk_draws_the_sample_again(tmp_path):

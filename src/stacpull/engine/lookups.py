@@ -13,6 +13,7 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.concurrency import for_each
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.events import Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty, objects_in
@@ -45,20 +46,21 @@ Looked = tuple[KeepsAssets, Mapping[str, Listing | Failure]]
 class Lookups:
     """The lookups of one selection. A collection is read once."""
 
-    def __init__(self, source: Source, network: Network, selection: Selection, assets: KeepsAssets) -> None:
+    def __init__(
+        self, source: Source, network: Network, selection: Selection, assets: KeepsAssets, on_event: Listener
+    ) -> None:
         self._source = source
         self._network = network
-        self._prefer = selection.prefer
+        self._selection = selection
         self._chosen = AssetFilter(selection)
         self._assets = assets
-        self._expands = selection.expand_prefix
+        self._on_event = on_event
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
-        self._undescribed: dict[str, str] = {}
-        """Why a collection could not be read, for the first two, if assets of its items state too little."""
+        self._has_warned = False
 
     async def find(self, items: Sequence[FoundItem]) -> dict[ItemId, Looked]:
         """Look up what planning these items needs."""
-        if not (self._chosen.members or self._expands):
+        if not (self._chosen.members or self._selection.expand_prefix):
             return {}
         described_by: dict[str, KeepsAssets] = {}
         stated: dict[str, Json] = {}
@@ -67,7 +69,7 @@ class Lookups:
                 stated[name], described_by[name] = found, DescribedAssets(self._assets, found)
         prefixes = [
             (item_id, key, href)
-            for item_id, document, url in (items if self._expands else ())
+            for item_id, document, url in (items if self._selection.expand_prefix else ())
             for key, href in self._prefixes(document, url, stated.get(item_id.collection, {}))
         ]
         listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
@@ -98,7 +100,7 @@ class Lookups:
         document = await self.collection(name)
         if not isinstance(document, StacpullError):
             return object_or_empty(document.get("item_assets"))
-        if isinstance(document, SourceError | CredentialsError) and len(self._undescribed) <= 1:
+        if isinstance(document, SourceError | CredentialsError) and not self._has_warned:
             assets = (
                 asset
                 for item_id, item, _ in items
@@ -106,17 +108,13 @@ class Lookups:
                 for asset in objects_in(list(object_or_empty(item.get("assets")).values()))
             )
             if any(not asset.get(member) for asset in assets for member in self._chosen.members):
-                self._undescribed[name[:LONGEST_KEY]] = str(document)
+                self._has_warned = True
+                what = f"Assets of {name[:LONGEST_KEY]} without type or roles of their own were left out"
+                text = (
+                    f"{what}, because the collection, which may describe them, could not be read. {document}"
+                )
+                self._on_event(Notice("warning", text))
         return {}
-
-    def notes(self) -> list[str]:
-        """Return messages for the user after the walk."""
-        if not self._undescribed:
-            return []
-        name, why = next(iter(self._undescribed.items()))
-        more = " and other collections" if len(self._undescribed) > 1 else ""
-        what = f"Assets of {name}{more} without type or roles of their own were left out"
-        return [f"{what}, because the collection, which may describe them, could not be read. {why}"]
 
     async def collection(self, name: str) -> Json | StacpullError:
         """Return the document of a collection, or the error of reading it. Recent ones are cached."""
@@ -140,7 +138,7 @@ class Lookups:
                 continue
             if not self._chosen.may_hold(key, described(asset, item_assets.get(key))):
                 continue
-            hrefs, media_type = asset_hrefs(asset, base, self._prefer), asset.get("type")
+            hrefs, media_type = asset_hrefs(asset, base, self._selection.prefer), asset.get("type")
             if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
                 continue
             if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:

@@ -219,7 +219,7 @@ class Walk:
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
         self._named = AssetFilter(Selection(assets=selection.assets))
-        self._lookups = Lookups(self._source, network, selection, self._assets)
+        self._lookups = Lookups(self._source, network, selection, self._assets, self._on_event)
         self._sample: Sample | None = None
         """With `--sample`, until the last page was read."""
         self._left_out: Counter[str] = Counter()
@@ -346,11 +346,11 @@ class Walk:
         position, walked = Position(collection, request, self._before), None
         if request is None and following is not None:
             position, walked = Position(following, None, _sum(self._before, self._here)), collection
-        keeps = self._keeps_position and (request is not None or following is not None)
-        if not keeps:
-            return WalkUpdate(announced=self._announced())
+        reached = WalkUpdate(announced=self._announced())
+        if not self._keeps_position or (request is None and following is None):
+            return reached
         text = position.to_json() if position.may_be_kept(self._secrets) else None
-        return WalkUpdate(text, announced=self._announced(), walked=walked)
+        return reached._replace(position=text, walked=walked)
 
     def _end(self) -> WalkUpdate:
         """Return the end of the walk. If `--max-items` ended it, the items behind it are not missing."""
@@ -396,8 +396,7 @@ class Walk:
 
     def _report_left_out(self, batch: PlanBatch, page: Page) -> None:
         for one in batch.unread:
-            kind = "A link" if one.href else "An item"
-            what = f"{kind} of {one.collection} is left out ({one.name!r})"
+            what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
             if one.name == OF_COLLECTION:
                 what = f"The collection {one.collection} is mirrored without its own assets"
             elif one in page.unread and not one.href:
@@ -577,7 +576,7 @@ class Walk:
                 f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
                 "unknown, or their length is wrong for their kind."
             )
-        return notes + self._lookups.notes()
+        return notes
 
 
 def _updated(one: FoundItem) -> str | None:
