@@ -69,6 +69,7 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.paging import FRUITLESS_PAGES, allowed_headers
 from stacpull.sources.source import PageSize, Restarts, Source, WalkStart, prefetch, unsortable
+from stacpull.sources.stac_api import ApiSource
 
 ITEMS_AT_ONCE = 100
 """Items that are filtered together, and planned in one transaction."""
@@ -383,10 +384,11 @@ class Walk:
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
         reached = self._record.items_seen
         if not restarts.may_restart(reached):
+            is_api = isinstance(self._source, ApiSource)
+            narrower = "narrow the selection, for example with --datetime"
             raise SourceError(
                 "The source rejects its own next-page link again and again, the last time after "
-                f"{reached} items ({error}): narrow the selection, or "
-                "use a SOURCE with fewer items."
+                f"{reached} items ({error}): {narrower if is_api else 'use a SOURCE with fewer items'}."
             ) from error.__cause__
         text = f"The source no longer knows the saved position ({error}): walking again from the start."
         self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
