@@ -39,16 +39,10 @@ def test_this_process_has_at_least_one_slot():
     assert descriptors_here().slots >= 1
 
 
-def open_here() -> int:
-    """The number of descriptors of this process (0 if the system does not report it)."""
-    place = Path("/proc/self/fd")
-    return len(list(place.iterdir())) if place.exists() else 0
-
-
 def test_open_directories_are_limited(tmp_path: Path) -> None:
-    destination = LocalStore(tmp_path / "dest", most_held=3)
-    before = open_here()
+    destination, open_here = LocalStore(tmp_path / "dest", most_held=3), Path("/proc/self/fd")
+    before = len(list(open_here.iterdir()))
     for number in range(20):
         destination.directory(f"d/{number}")
-    assert open_here() - before <= 3
+    assert len(list(open_here.iterdir())) - before <= 3
     destination.close()

@@ -35,19 +35,14 @@ def ids(dest: Path) -> list[str]:
     return [orjson.loads(line)["id"] for line in (dest / PATH).read_bytes().splitlines()]
 
 
-def test_items_are_one_per_line_and_no_part_is_left(bench: Bench, tmp_path: Path) -> None:
-    bench.plan(planned("i1", ["a"]), planned("i2", ["a"]))
-    write(bench)
-    assert ids(tmp_path) == ["i1", "i2"]
-    assert parts(tmp_path) == []
-
-
-def test_a_second_run_replaces_and_never_appends(bench: Bench, tmp_path: Path) -> None:
+def test_items_are_one_per_line_and_a_second_run_replaces_them(bench: Bench, tmp_path: Path) -> None:
     bench.plan(planned("i1", ["a"]))
+    for number in (2, 3):
+        write(bench)
+        bench.plan(planned(f"i{number}", ["a"]))
     write(bench)
-    bench.plan(planned("i2", ["a"]))
-    write(bench)
-    assert ids(tmp_path) == ["i1", "i2"]
+    assert ids(tmp_path) == ["i1", "i2", "i3"]
+    assert parts(tmp_path) == []
 
 
 def test_the_file_is_synced_before_it_has_its_name(tmp_path: Path) -> None:
