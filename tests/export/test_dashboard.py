@@ -142,24 +142,6 @@ def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
     ]  # fmt: skip
 
 
-def test_a_run_that_never_began_is_shown_as_failed() -> None:
-    async def main() -> Dashboard:
-        async with served_dashboard(ANY, None, "d", None) as dashboard:
-            return dashboard
-
-    assert json.loads(asyncio.run(main()).state())["state"] == "failed"
-
-
-def test_an_event_takes_less_than_a_millisecond() -> None:
-    dashboard = Dashboard("d", None)
-    hosts = tuple(HostProgress(f"host{number}:443", number) for number in range(100))
-    started = time.process_time()
-    for step in range(10_000):
-        dashboard(progress(step / 4, hosts=hosts))
-    assert (time.process_time() - started) / 10_000 < 0.001  # of 0.25 s
-    assert len(dashboard.state()) < 100_000
-
-
 # --- to whom ----------------------------------------------------------------------------------------------
 
 
@@ -267,26 +249,6 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is looked at sets no event
             await asyncio.sleep(0.01)
-
-
-def test_a_client_that_reads_nothing_delays_nobody() -> None:
-    async def main() -> float:
-        readers = []
-        async with served_dashboard(ANY, None, "d", None) as dashboard:
-            fill(dashboard)
-            for _ in range(20):
-                readers.append(await asyncio.to_thread(opened, dashboard.url))
-                readers[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-                readers[-1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
-            async with client(dashboard) as session:
-                for _ in range(5):
-                    assert (await data_of(session))["run"] == 3
-            started = time.monotonic()
-        for reader in readers:
-            reader.close()
-        return time.monotonic() - started
-
-    assert asyncio.run(main()) < 2.0
 
 
 def test_a_thousand_connections_take_thirty_two_descriptors() -> None:
@@ -397,38 +359,6 @@ def test_a_run_with_failed_files_is_no_success() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
-def test_a_browser_gives_the_token_in_a_form() -> None:
-    async def main() -> None:
-        async with opened_page() as page, served_dashboard(ANY, TOKEN, "/data/rice", None) as dashboard:
-            fill(dashboard)
-            await page.look(360, "dark")
-            await page.open(dashboard.url)
-            page.errors.clear()  # that the answer was 401
-            await page.run(
-                f"document.querySelector('input').value = {json.dumps(TOKEN.reveal())}; "
-                "document.querySelector('form').submit()"
-            )
-            await page.wait_for("document.body?.innerText.includes('Mirror in /data/rice')")
-            assert page.errors == []
-
-    asyncio.run(main())
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
-def test_a_browser_that_is_closed_leaves_nothing_behind() -> None:
-    async def main() -> None:
-        async with served_dashboard(ANY, None, "d", None) as dashboard:
-            async with opened_page() as page:
-                await page.open(dashboard.url)
-            dashboard(progress(1.0))
-            await asyncio.sleep(1.5)  # the stream finds out when it writes
-            async with client(dashboard) as session:
-                assert (await data_of(session))["progress"]["seconds"] == 1.0
-
-    asyncio.run(main())
-
-
 # --- with a run -------------------------------------------------------------------------------------------
 
 
@@ -440,19 +370,6 @@ def test_a_taken_port_is_refused_before_dest_is_created(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"--dashboard 127.0.0.1:{port} cannot be used .Address already"):
             asyncio.run(work)
     assert not (tmp_path / "m").exists()
-
-
-def test_a_taken_port_leaves_recorded_failures_unchanged(tmp_path: Path) -> None:
-    lost = item("one", assets={"data": {"href": "./none.bin"}})
-    (tmp_path / "items.ndjson").write_text(json.dumps(lost) + "\n")
-    assert asyncio.run(stacpull.mirror(tmp_path / "items.ndjson", tmp_path / "m")).assets_failed == 1
-    before = stacpull.status(tmp_path / "m")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        options = Options(dashboard=other.getsockname()[1])
-        for work in (stacpull.retry, stacpull.resume):
-            with pytest.raises(UsageError, match="cannot be used"):
-                asyncio.run(work(tmp_path / "m", options=options))
-    assert stacpull.status(tmp_path / "m") == before
 
 
 def test_the_report_has_the_url_of_the_dashboard(tmp_path: Path) -> None:

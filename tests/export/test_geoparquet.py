@@ -14,7 +14,6 @@ import pytest
 from tests.export.conftest import item
 
 import stacpull
-from stacpull.cli.main import execute
 
 Mirror = Callable[..., Path]
 
@@ -71,27 +70,6 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in pq.read_table(path).to_pylist()}
 
 
-def test_an_index_gets_no_name_of_another_format(mirrored: Mirror, tmp_path: Path) -> None:
-    dest = mirrored([item("one")])
-    with pytest.raises(stacpull.UsageError, match="add --format csv, or"):
-        export(dest, tmp_path / "items.csv")
-    assert execute(["export", str(dest), str(tmp_path / "items.csv")]) == 2
-    assert not (tmp_path / "items.csv").exists()
-
-
-def test_a_table_of_labels_is_recognised_without_pyarrow(
-    mirrored: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A user was told to install pyarrow first, and then that the name was wrong."""
-
-    def missing(_what: str) -> None:
-        raise stacpull.UsageError("pyarrow is not installed")
-
-    monkeypatch.setattr("stacpull_export.export.require_pyarrow", missing)
-    with pytest.raises(stacpull.UsageError, match="add --format csv, or"):
-        export(mirrored([item("one")]), tmp_path / "items.csv")
-
-
 def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path: Path) -> None:
     out, report = unusual(mirrored, tmp_path)
     rows = rows_of(out)
@@ -120,27 +98,6 @@ def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path:
     assert any("seasonal_snow" in note and "boolean, text" in note for note in report.notes)
 
 
-def test_geometries_are_those_of_the_items(mirrored: Mirror, tmp_path: Path) -> None:
-    geopandas = pytest.importorskip("geopandas")
-    out, _ = unusual(mirrored, tmp_path)
-    frame = geopandas.read_parquet(out).set_index("id")
-    assert frame.crs is not None
-    assert frame.crs.to_authority() == ("OGC", "CRS84")
-    assert frame.geometry["geometry-collection"].geom_type == "GeometryCollection"
-    assert frame.geometry["height"].z == 300.0
-    assert frame.geometry["null-geometry"] is None
-    assert frame.geometry["polygon"].bounds == (10, 50, 11, 51)
-
-
-def test_duckdb_reads_it(mirrored: Mirror, tmp_path: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    out, _ = unusual(mirrored, tmp_path)
-    found = duckdb.sql(
-        f"SELECT id, bbox.xmin FROM '{out}' WHERE datetime > '2017-06-13T10:10:31Z'::TIMESTAMPTZ ORDER BY id"  # noqa: S608 - the path is this test's own
-    ).fetchall()
-    assert found == [("microseconds", 10.0)]
-
-
 def test_stac_geoparquet_reads_the_items(mirrored: Mirror, tmp_path: Path) -> None:
     """It cannot read boxes that are null, flat boxes beside those with heights, or geometry collections."""
     arrow = pytest.importorskip("stac_geoparquet.arrow")
@@ -152,21 +109,6 @@ def test_stac_geoparquet_reads_the_items(mirrored: Mirror, tmp_path: Path) -> No
     assert items["polygon"]["geometry"]["type"] == "Polygon"
     assert items["late-asset"]["assets"]["quicklook"]["href"] == "https://example.com/q.png"
     assert items["late-property"]["properties"]["gsd"] == 10
-
-
-def test_rustac_reads_the_items(mirrored: Mirror, tmp_path: Path) -> None:
-    rustac = pytest.importorskip("rustac")
-    """Version 0.9 ends in a panic where a geometry is null."""
-    out = tmp_path / "items.parquet"
-    located = {name: members for name, members in UNUSUAL.items() if name != "null-geometry"}
-    export(mirrored([item(name, **members) for name, members in located.items()]), out)
-
-    async def read() -> Any:
-        return await rustac.read(str(out))
-
-    items = {one["id"]: one for one in asyncio.run(read())["features"]}
-    assert items.keys() == located.keys()
-    assert items["late-asset"]["assets"]["quicklook"]["href"] == "https://example.com/q.png"
 
 
 def test_the_metadata_is_that_of_the_specifications(mirrored: Mirror, tmp_path: Path) -> None:
@@ -208,12 +150,6 @@ def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_pat
         export(dest, tmp_path / "items.parquet")
 
 
-def test_a_mirror_without_items_gives_a_file_without_rows(mirrored: Mirror, tmp_path: Path) -> None:
-    out = tmp_path / "items.parquet"
-    assert export(mirrored([]), out).items == 0
-    assert pq.read_table(out).num_rows == 0
-
-
 def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
     out, report = unusual(mirrored, tmp_path)
@@ -227,21 +163,6 @@ def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path,
     assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
     assert rows["empty-object"]["processing"] == "{}"
     assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
-
-
-@pytest.mark.parametrize("together", [1, 100])
-def test_times_outside_of_the_years_1_to_9999_stay_text(
-    together: int, mirrored: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stacpull_export.geoparquet._BATCH", together)
-    times = {
-        "first": "0001-01-01T00:00:00+01:00", "last": "9999-12-31T23:59:59-01:00",
-        "other": "2017-06-13T10:10:31Z",
-    }  # fmt: skip
-    items = [item(name, properties={"datetime": time}) for name, time in times.items()]
-    export(mirrored(items), tmp_path / "items.parquet")
-    rows = rows_of(tmp_path / "items.parquet")
-    assert {name: row["datetime"] for name, row in rows.items()} == times
 
 
 def test_a_stopped_export_keeps_the_existing_file(mirrored: Mirror, tmp_path: Path) -> None:
@@ -309,24 +230,6 @@ def test_a_mirror_without_any_document_yet_gives_an_empty_index(mirrored: Mirror
     )
 
 
-def test_members_of_other_types_are_not_an_error(mirrored: Mirror, tmp_path: Path) -> None:
-    dest = mirrored([item(f"i{n}") for n in range(8)])
-    changes: list[dict[str, Any]] = [
-        {"properties": None}, {"properties": [1]}, {"links": None}, {"links": {"rel": "self"}},
-        {"links": ["text", {"rel": "x", "href": 5}]}, {"assets": None}, {"assets": {"a": "text"}},
-        {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1]]]}, "bbox": [0, "x", 1, 1]},
-    ]  # fmt: skip
-    for n, change in enumerate(changes):
-        path = dest / "c" / f"i{n}" / f"i{n}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **change}, indent=2))
-    out = tmp_path / "items.parquet"
-    assert export(dest, out).items == 8
-    rows = rows_of(out)
-    assert [len(rows[f"i{n}"]["links"]) for n in (2, 3, 4)] == [0, 0, 1]
-    assert rows["i7"]["bbox"] is None
-    assert rows["i7"]["geometry"] is not None  # its ring was closed
-
-
 def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
     """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
     items = [
@@ -364,30 +267,6 @@ WIDE = {
     "in a list": {"wide": [{f"m{n}": [{f"k{k}": n for k in range(100)}]} for n in range(200)]},
     "null members": {"wide": {f"m{n}": dict.fromkeys(f"k{k}" for k in range(100)) for n in range(200)}},
 }
-
-
-@pytest.mark.parametrize("apart", [False, True], ids=["in one item", "over items"])
-@pytest.mark.parametrize("name", WIDE)
-def test_objects_in_objects_take_few_columns(
-    mirrored: Mirror, tmp_path: Path, monkeypatch: Any, name: str, apart: bool
-) -> None:
-    """A file of too many columns would be refused as SOURCE. What has no column is JSON text."""
-    properties = WIDE[name]
-    some = [properties]
-    if apart:
-        monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
-        some = [parts for n in range(6) if (parts := _sixth(properties, n))]
-    out = tmp_path / "items.parquet"
-    report = export(mirrored([item(f"i{n}", properties=one) for n, one in enumerate(some)]), out)
-    assert pq.ParquetFile(out).metadata.num_columns <= 5_000 + 1_008
-    assert any("objects that would need more than 5,000 columns" in note for note in report.notes)
-    found = asyncio.run(stacpull.mirror(str(out), tmp_path / "again", selection=stacpull.Selection()))
-    assert found.items_done == len(some)
-    for n, one in enumerate(some):
-        path = tmp_path / "again" / "c" / f"i{n}" / f"i{n}.json"
-        again = json.loads(path.read_bytes())["properties"]
-        for key, value in one.items():
-            assert again[key] == _without_nulls(value)
 
 
 def _sixth(properties: dict[str, Any], n: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import UsageError
 from stacpull_export.tables import Column, check_table, write_table
 
 COLUMNS = (
@@ -68,12 +68,6 @@ def test_every_value_is_read_back(path: Path) -> None:
     assert read_back(path) == ROWS
 
 
-def test_a_table_without_rows_has_its_columns(path: Path) -> None:
-    write_table(path, COLUMNS, [])
-    assert read_back(path) == []
-    assert path.exists()
-
-
 def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
     rows = [(f"row {number}", number, 0.0, True, [number]) for number in range(4500)]
     write_table(path, COLUMNS, iter(rows))
@@ -92,30 +86,6 @@ def test_a_table_is_replaced_completely_or_unchanged(path: Path) -> None:
         write_table(path, COLUMNS, breaking())
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_leftovers_of_a_kill_are_ignored(path: Path) -> None:
-    path.with_name(f".{path.name}.part").write_bytes(b"half")
-    write_table(path, COLUMNS, ROWS)
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_number_that_parquet_cannot_hold_is_left_out(tmp_path: Path) -> None:
-    pq = pytest.importorskip("pyarrow.parquet")
-    write_table(tmp_path / "t.parquet", COLUMNS[1:2], [(2**63,), (7,)])
-    assert pq.read_table(tmp_path / "t.parquet")["count"].to_pylist() == [None, 7]
-
-
-def test_a_removed_directory_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(DestinationError):
-        write_table(tmp_path / "gone" / "t.csv", COLUMNS, ROWS)
-
-
-@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.ndjson", "T.NDJSON"])
-def test_supported_names_are_accepted(tmp_path: Path, name: str) -> None:
-    if "parquet" in name:
-        pytest.importorskip("pyarrow")
-    check_table(tmp_path / name)
 
 
 def test_parquet_without_pyarrow_is_rejected_with_advice(

@@ -20,7 +20,6 @@ from tests.export.conftest import item
 from tests.servers.process import found
 
 import stacpull
-from stacpull.cli.main import execute
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 PATCHES = (
@@ -88,14 +87,6 @@ def test_version_1_has_a_folder_per_patch_and_a_list_per_split(dest: Path, tmp_p
     assert band.stat().st_nlink > 1
 
 
-@pytest.mark.parametrize("form", ["torchgeo-v1", "torchgeo-v2"])
-def test_the_summary_counts_samples(
-    form: str, dest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert execute(["export", str(dest), str(tmp_path / "out"), "-f", form]) == 0
-    assert "out: 3 samples in " in capsys.readouterr().out
-
-
 def test_version_2_has_metadata(dest: Path, tmp_path: Path) -> None:
     out = tmp_path / "v2"
     report = export(dest, out, "torchgeo-v2", splits=SPLITS)
@@ -148,25 +139,6 @@ def test_torchgeo_reads_version_2(dest: Path, tmp_path: Path) -> None:
     assert found["val"][3] == ["Arable land", "Mixed forest"]
 
 
-def test_radar_images_are_in_a_tree_of_their_own(mirrored: Any, tmp_path: Path) -> None:
-    files = {f"{band}.tif": raster(1) for band in (*BANDS, "VV", "VH")}
-    optical = {band: {"href": f"./{band}.tif"} for band in BANDS}
-    radar = {band: {"href": f"./{band}.tif"} for band in ("VV", "VH")}
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "s1.json").write_text(json.dumps(item(f"bigearthnet_v1_s1_{S1_NAME}", assets=radar)))
-    links = [{"rel": "source", "href": (folder / "s1.json").as_uri()}]
-    label = item(f"bigearthnet_v1_labels_{PATCHES[0]}", assets=optical, links=links)
-    label["properties"]["labels"] = ["Pastures"]
-    dest = mirrored([label], files)
-    export(dest, tmp_path / "v1", "torchgeo-v1")
-    export(dest, tmp_path / "v2", "torchgeo-v2")
-    assert (tmp_path / "v1" / "bigearthnet-train.csv").read_text() == f"{PATCHES[0]},{S1_NAME}\n"
-    assert (tmp_path / "v1" / "BigEarthNet-S1-v1.0" / S1_NAME / f"{S1_NAME}_VV.tif").is_file()
-    tile = "S1A_IW_GRDH_1SDV_20170613T165043"
-    assert (tmp_path / "v2" / "BigEarthNet-S1" / tile / S1_NAME / f"{S1_NAME}_VH.tif").is_file()
-
-
 def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
@@ -178,14 +150,6 @@ def test_several_files_for_a_band_are_refused(mirrored: Any, tmp_path: Path) -> 
     for version in ("v1", "v2"):
         with pytest.raises(stacpull.StacpullError, match=f"{PATCHES[0]} has several files for B01"):
             export(dest, tmp_path / version, f"torchgeo-{version}")
-
-
-def test_several_items_for_a_patch_are_refused(mirrored: Any, tmp_path: Path) -> None:
-    labels = item(f"bigearthnet_v1_labels_{PATCHES[0]}", properties={"labels": ["Pastures"]})
-    dest = mirrored([labels, item(f"bigearthnet_v1_source_{PATCHES[0]}", collection="d")])
-    with pytest.raises(stacpull.UsageError, match=f"Several items are the patch {PATCHES[0]}, .* in d: "):
-        export(dest, tmp_path / "v1", "torchgeo-v1")
-    assert export(dest, tmp_path / "v1", "torchgeo-v1", collections="c").items == 1
 
 
 def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_path: Path) -> None:
@@ -202,15 +166,6 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
     assert not list(out.rglob("*.part"))
 
 
-def test_missing_bands_and_maps_are_noted(mirrored: Any, tmp_path: Path) -> None:
-    dest = mirrored([item("one", properties={"labels": ["Pastures"]})])
-    report = export(dest, tmp_path / "v2", "torchgeo-v2")
-    assert report.notes == (
-        "Samples with fewer than the 12 bands of Sentinel-2: 1.",
-        "Samples without a reference map, which BigEarthNetV2 cannot load: 1.",
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -224,11 +179,3 @@ def test_options_that_torchgeo_does_not_know_are_refused(
 ) -> None:
     with pytest.raises(stacpull.UsageError, match=message):
         export(dest, tmp_path / "out", "torchgeo-v2", **settings)
-
-
-def test_a_directory_of_the_user_is_refused(dest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "mine").touch()
-    with pytest.raises(stacpull.UsageError, match="mine"):
-        export(dest, out, "torchgeo-v1")

@@ -12,12 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from tests.export.conftest import item
 
 import stacpull
-from stacpull_export import training_samples, webdataset
+from stacpull_export import webdataset
 
 LABELS = ("Mixed forest", "Pastures", "Rice fields")
 
@@ -52,27 +51,6 @@ def test_a_table_of_labels_has_a_column_per_class(dest: Path, tmp_path: Path) ->
     assert [row["seasonal_snow"] for row in rows] == ["false", *["true"] * 5]
     band = tmp_path / json.loads(rows[2]["paths"])["B01"]
     assert json.loads(rows[2]["sha256"])["B01"] == hashlib.sha256(band.read_bytes()).hexdigest()
-
-
-def test_a_class_with_the_name_of_another_column_is_marked(mirrored: Any, tmp_path: Path) -> None:
-    dest = mirrored([item("i", properties={"labels": ["id", "Paths", "red"]})])
-    export(dest, tmp_path / "labels.parquet", "parquet")
-    names = pq.read_table(tmp_path / "labels.parquet").column_names  # it refuses names that are there twice
-    assert {"label:id", "label:Paths", "red"} < set(names)
-
-
-def test_a_label_cannot_be_a_formula_in_the_header(mirrored: Any, tmp_path: Path) -> None:
-    dest = mirrored([item("i", properties={"labels": ['=HYPERLINK("http://h")', "a\x1b[2J"]})])
-    export(dest, tmp_path / "labels.csv", "csv")
-    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
-        assert next(csv.reader(file))[-2:] == ['\'=HYPERLINK("http://h")', "a\ufffd[2J"]
-
-
-def test_the_classes_of_a_nomenclature_are_the_columns(dest: Path, tmp_path: Path) -> None:
-    export(dest, tmp_path / "labels.parquet", "parquet", nomenclature="ben19")
-    table = pq.read_table(tmp_path / "labels.parquet")
-    assert table.column("Arable land").to_pylist() == [0, 0, 1, 0, 0, 1]
-    assert len(table.column_names) == 9 + 19
 
 
 def test_shards_are_the_same_bytes_each_time(dest: Path, tmp_path: Path) -> None:
@@ -135,13 +113,6 @@ def test_no_two_samples_and_no_two_files_of_a_sample_share_a_name(mirrored: Any,
         assert [sample["__key__"] for sample in samples_of(tmp_path / "out")] == keys
 
 
-def test_a_key_that_another_item_now_has_as_well_changes(mirrored: Any, tmp_path: Path) -> None:
-    for others in ([], [item("a.b", collection="d")]):
-        export(mirrored([item("a.b"), *others]), tmp_path / "out", "webdataset", shard_samples=1)
-    with tarfile.open(tmp_path / "out" / "samples-000000.tar") as tar:
-        assert tar.getnames() == ["c/a%2Eb.json"]
-
-
 def test_webdataset_reads_the_shards(dest: Path, tmp_path: Path) -> None:
     pytest.importorskip("webdataset.tariterators")
     export(dest, tmp_path / "out", "webdataset", shard_samples=4)
@@ -160,12 +131,6 @@ def samples_of(out: Path) -> list[dict[str, Any]]:
             for path in sorted(out.glob("*.tar"))
         ]
         return list(tariterators.group_by_keys(tariterators.tar_file_expander(shards)))
-
-
-def test_a_shard_is_closed_before_it_is_too_long(dest: Path, tmp_path: Path) -> None:
-    report = export(dest, tmp_path / "out", "webdataset", shard_bytes=30_000)
-    assert len(report.files) == 3
-    assert all(path.stat().st_size <= 30_720 for path in (tmp_path / "out").glob("*.tar"))
 
 
 def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
@@ -205,14 +170,6 @@ def test_an_interrupted_export_keeps_complete_shards(
         assert path.read_bytes() == (out / path.name).read_bytes()
 
 
-def test_shards_of_a_mirror_that_has_changed_are_written_again(dest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    export(dest, out, "webdataset", shard_samples=3)
-    export(dest, out, "webdataset", shard_samples=6)
-    assert sorted(path.name for path in out.glob("*.tar")) == ["samples-000000.tar"]
-    assert not (out / "samples-000001.tar.parquet").exists()
-
-
 @pytest.mark.skipif(not find_spec("webdataset"), reason="webdataset is not installed")
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
 def test_shards_of_files_that_have_changed_are_written_again(
@@ -242,25 +199,8 @@ def test_samples_have_the_files_of_source_items_without_json_of_their_own(
     assert json.loads(row["sha256"]) == {"B01": hashlib.sha256(b"pixels").hexdigest()}
 
 
-def test_a_damaged_file_ends_the_export(dest: Path, tmp_path: Path) -> None:
-    (dest / "c" / "patch.3" / "B01.tif").write_bytes(b"x" * 3000)
-    with pytest.raises(stacpull.StacpullError, match=r"patch\.3/B01\.tif differs from its checksum"):
-        export(dest, tmp_path / "out", "webdataset")
-    assert not list((tmp_path / "out").glob("*.tar"))
-
-
 def test_a_directory_with_other_files_is_refused(dest: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis-000001.tar").touch()
     with pytest.raises(stacpull.UsageError, match=r"thesis-000001\.tar, which is not part of an export"):
         export(dest, tmp_path / "out", "webdataset")
-
-
-def test_more_labels_than_the_limit_are_refused(mirrored: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """Each class is a number in every sample, so that a source could fill the memory."""
-    monkeypatch.setattr(training_samples, "MOST_CLASSES", 100)
-    dest = mirrored([item(f"i{n}", properties={"labels": [f"{n}-{m}" for m in range(60)]}) for n in range(2)])
-    for form, out in (("csv", "labels.csv"), ("webdataset", "shards")):
-        with pytest.raises(stacpull.StacpullError, match="more than 100 different labels"):
-            asyncio.run(stacpull.export(dest, tmp_path / out, form))
-    assert not (tmp_path / "labels.csv").exists()

@@ -39,48 +39,10 @@ def row(key: str, value: bytes = b"{}", *, ok: bool = True, place: int | None = 
     return Result(key, value, ok, place)
 
 
-def test_a_new_file_is_empty(results: Results) -> None:
-    assert results.position is None
-    assert results.get("a") is None
-    assert list(results.rows()) == []
-    assert (results.count(ok=True), results.count(ok=False)) == (0, 0)
-    assert results.known(["a"]) == set()
-
-
-def test_rows_without_a_place_are_read_in_insertion_order(results: Results, path: Path) -> None:
-    results.put([row("c"), row("a")])
-    results.close()
-    with Results(path, QUESTION) as again:
-        again.put([row("b")])
-        assert [found.key for found in again.rows()] == ["c", "a", "b"]
-
-
 def test_rows_are_read_in_order_of_place(results: Results) -> None:
     results.put([row("c", place=2), row("z", place=0)])
     results.put([row("b", place=1), row("last")])
     assert [found.key for found in results.rows()] == ["z", "b", "c", "last"]
-
-
-def test_a_failed_row_is_distinguished_from_an_answered_one(results: Results) -> None:
-    results.put([row("good", b'{"width":1}'), row("bad", b'{"error":"gone"}', ok=False)])
-    assert results.get("bad") == Result("bad", b'{"error":"gone"}', ok=False, place=1)
-    assert results.known(["good", "bad", "new"]) == {"good", "bad"}
-    assert (results.count(ok=True), results.count(ok=False)) == (1, 1)
-
-
-def test_a_row_is_replaced(results: Results) -> None:
-    results.put([row("a", b"1", ok=False, place=0), row("b", b"2", place=1)])
-    results.put([row("a", b"3", place=0)])
-    assert [(found.key, found.value, found.ok) for found in results.rows()] == [
-        ("a", b"3", True),
-        ("b", b"2", True),
-    ]
-
-
-def test_more_keys_than_one_statement_takes(results: Results) -> None:
-    keys = [f"key {n}" for n in range(2100)]
-    results.put(map(row, keys))
-    assert results.known([*keys, "other"]) == set(keys)
 
 
 def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path: Path) -> None:
@@ -97,13 +59,6 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
     with Results(path, QUESTION) as again:
         assert again.position == {"page": 1}
         assert [found.key for found in again.rows()] == ["a", "c"]
-
-
-def test_the_same_query_continues_in_any_key_order(results: Results, path: Path) -> None:
-    results.put([row("a")])
-    results.close()
-    with Results(path, dict(reversed(QUESTION.items()))) as again:
-        assert again.known(["a"]) == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -170,12 +125,6 @@ def test_after_a_kill_every_row_that_was_put_is_there(holder: subprocess.Popen[b
         assert results.count(ok=True) == 2 * (position["n"] + 1)
 
 
-def test_a_file_is_locked_within_a_process_too(results: Results, path: Path) -> None:
-    with pytest.raises(DestinationError, match="Another stacpull"):
-        Results(path, QUESTION)
-    assert results.count(ok=True) == 0
-
-
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])
 def test_a_file_without_results_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
@@ -198,48 +147,12 @@ def test_a_pipe_instead_of_the_file_is_refused(path: Path, end: str) -> None:
         Results(path, QUESTION)
 
 
-def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(DestinationError, match="cannot be opened"):
-        Results(tmp_path / "nowhere" / "x.stacpull", QUESTION)
-
-
 def test_a_file_of_a_newer_stacpull_is_refused(results: Results, path: Path) -> None:
     results.close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(DestinationError, match="Install a newer stacpull"):
         Results(path, QUESTION)
-
-
-def test_starting_over_deletes_rows_position_and_query(results: Results, path: Path) -> None:
-    results.put([row("a")], position={"page": 1})
-    results.close()
-    other = {"source": "another"}
-    with Results(path, other, start_over=True) as fresh:
-        assert (list(fresh.rows()), fresh.position) == ([], None)
-    with Results(path, other) as again:
-        assert again.count(ok=True) == 0
-
-
-def test_failed_rows_are_listed_and_can_be_forgotten(results: Results) -> None:
-    results.put(
-        [row("c", ok=False, place=2), row("b", place=1), row("a", ok=False, place=0)], position={"p": 9}
-    )
-    assert [one.key for one in results.failed()] == ["a", "c"]
-    results.forget_failed({"p": 0})
-    assert [one.key for one in results.rows()] == ["b"]
-    assert results.position == {"p": 0}
-
-
-def test_prefixes_with_rows_before_a_place_are_found(results: Results) -> None:
-    results.put(
-        [row("c/i/a", place=3), row("c/i/b", place=4), row("c/ii/a", place=9), row("c/\U0010fffe/a", place=1)]
-    )
-    requested = ["c/i/", "c/ii/", "c/", "d/", "c/\U0010fffe/"]
-    assert results.found_before(4, requested) == {"c/i/", "c/", "c/\U0010fffe/"}
-    assert results.found_before(3, requested) == {"c/", "c/\U0010fffe/"}
-    assert results.found_before(1, requested) == set()
-    assert results.found_before(10, requested) == {"c/i/", "c/ii/", "c/", "c/\U0010fffe/"}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5), st.booleans()), max_size=30))

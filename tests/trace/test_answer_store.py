@@ -12,7 +12,7 @@ import pytest
 
 from stacpull.errors import UsageError
 from stacpull_raster.results import Results
-from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers, tile_from_json, tile_to_json
+from stacpull_trace.answer_store import AnswerStore, FileAnswers, tile_from_json, tile_to_json
 from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 from stacpull_trace.indices import INDICES
 from stacpull_trace.period import days_between
@@ -53,14 +53,6 @@ async def _conversation(answers: AnswerStore) -> None:
     assert await answers.get_all(["k1", "nobody", "more"]) == {"k1": ({"n": 1}, False), "more": ([], True)}
 
 
-def test_memory_and_file_stores_behave_alike(tmp_path: Path) -> None:
-    asyncio.run(_conversation(MemoryAnswers()))
-    with closing(Results(tmp_path / "x", {})) as results:
-        asyncio.run(_conversation(FileAnswers(results)))
-    with closing(Results(tmp_path / "x", {})) as results:
-        assert asyncio.run(FileAnswers(results).get("k1")) == ({"n": 1}, False)
-
-
 def test_an_answer_that_json_cannot_hold_is_requested_again(tmp_path: Path) -> None:
     async def conversation(answers: AnswerStore) -> None:
         await answers.put("half", {"tag": "half \ud800 a character"})
@@ -99,16 +91,6 @@ def question_of(**changes: object) -> TraceQuestion:
 )
 def test_answers_are_used_for_the_same_question_only(change: dict[str, object], same: bool) -> None:
     assert (question_of(**change).identity() == question_of().identity()) is same
-
-
-def test_stored_answers_have_their_own_format() -> None:
-    assert question_of().identity()["format"] == 2
-
-
-@pytest.mark.parametrize("collection", ["", "byoc-", "a/b"])
-def test_a_collection_has_an_id(collection: str) -> None:
-    with pytest.raises(UsageError, match="COLLECTION"):
-        question_of(collection=collection)
 
 
 def test_a_median_over_too_large_an_area_is_refused() -> None:

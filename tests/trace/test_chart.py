@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from stacpull_trace.chart import bars, chart_bytes
+from stacpull_trace.chart import chart_bytes
 from stacpull_trace.counts import Count, Summary
 from stacpull_trace.days import TileDay, rows_of
 from stacpull_trace.report import TraceReport
@@ -84,51 +84,6 @@ def test_a_chart_of_any_number_of_days(days: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("odd", "warned"),
-    [
-        (tile_day(5, {202: 600, 10: 10}), True),
-        (tile_day(5, {}, error="TIMEOUT"), True),
-        (tile_day(5, {}), False),
-        (tile_day(5, {29: 600}), True),  # no scene: hollow, too
-    ],
-)
-def test_uncertain_days_have_their_own_colour(odd: TileDay, warned: bool) -> None:
-    image = drawn(*(tile_day(number, {10: 600}) for number in range(4)), odd)
-    assert has(image, WARNING) is warned
-
-
-def test_scenes_are_ranked_by_their_pixels_in_all_tiles() -> None:
-    day = [tile_day(0, {10: 40, 29: 1}, tile="a"), tile_day(0, {10: 40, 233: 50}, tile="b")]
-    rows = rows_of({day[0].day: day}, AREA)[1]
-    found = [(row.pixels, round(row.share or 0, 3), label) for row, label, _ in bars(rows)]
-    assert found == [
-        (80, 0.611, "largest scene"),
-        (50, 0.382, "second largest"),
-        (1, 0.008, "no scene (None)"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "days",
-    [
-        [],
-        [tile_day(10, {10: 300})],
-        [tile_day(0, {}), tile_day(10, {10: 300}), tile_day(30, {}, error="TIMEOUT")],
-    ],
-)
-def test_the_axis_is_the_requested_period(days: list[TileDay], figure: list[Figure]) -> None:
-    from matplotlib.dates import date2num  # noqa: PLC0415 - see above
-
-    chart_bytes(report(*days), "png")
-    ends = [date2num(datetime(2023, 1, 1, tzinfo=UTC)), date2num(datetime(2023, 2, 1, tzinfo=UTC))]
-    for axes in figure[0].axes:
-        assert list(axes.get_xlim()) == pytest.approx(ends)
-    upper = figure[0].axes[0]
-    marked = {int(x) for dots in upper.collections for x, _ in np.asarray(dots.get_offsets()).reshape(-1, 2)}
-    assert {int(date2num(day.day)) for day in days} <= marked
-
-
-@pytest.mark.parametrize(
     ("days", "stated"),
     [
         ([], "Nothing matched: no tile in this area and period"),
@@ -143,42 +98,6 @@ def test_an_empty_chart_shows_a_message_and_has_no_ticks(
     upper, _, lower = figure[0].axes
     assert stated in words(figure[0])
     assert [*upper.get_yticks(), *lower.get_yticks()] == []
-
-
-def test_the_clear_part_of_the_area_is_visible_and_days_with_little_of_it_are_pale(
-    figure: list[Figure],
-) -> None:
-    chart_bytes(report(tile_day(2, {10: 40, 233: 20}), tile_day(4, {10: 870})), "png")
-    upper, middle, _ = figure[0].axes
-    tops: dict[int, float] = {}
-    for bar in middle.patches:
-        day = int(bar.get_x() + bar.get_width() / 2)
-        tops[day] = max(tops.get(day, 0), bar.get_y() + bar.get_height())
-    assert sorted(tops.values()) == pytest.approx([6, 87])
-    (means,) = [dots for dots in upper.collections if dots.get_label().startswith("mean")]
-    pale, full = means.get_facecolors()[:, 3]
-    assert pale < 0.4
-    assert full == 1
-    assert "pale: little of the area is clear" in words(figure[0])
-
-
-def test_labels(figure: list[Figure]) -> None:
-    chart_bytes(report(tile_day(2, {10: 40, 233: 20}), tile_day(4, {10: 870})), "png")
-    message = words(figure[0])
-    for part in (
-        "± standard deviation over the area",
-        "second largest",
-        "(UTC)",
-        "a scene; size: its share of the day's valid pixels",
-        "NDWI = (green - nir) / (green + nir)",
-        "2023-01-01 to 2023-01-31",
-        "Collection c",
-        "-122.44, 37.75, -122.423, 37.7699",
-        "3 m per pixel",
-        "main scene by mode",
-        "stacpull ",
-    ):
-        assert part in message
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])

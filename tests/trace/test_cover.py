@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import mapping
@@ -51,27 +50,6 @@ def shares(tiles: list[Tile], *cells: Cells) -> dict[str, int]:
 def test_the_most_recent_cover_is_on_top(tiles: list[Tile], expected: dict[str, int]) -> None:
     assert shares(tiles) == expected
     assert shares(tiles[::-1]) == expected
-
-
-def test_four_tiles_meet_in_the_area() -> None:
-    quarters = [(0, 0, 6, 6), (6, 0, 12, 6), (0, 6, 6, 12), (6, 6, 12, 12)]
-    tiles = [tile(str(n), cells, hour=n) for n, cells in enumerate(quarters)]
-    assert shares(tiles) == {"0": 36, "1": 36, "2": 36, "3": 36}
-
-
-def test_a_tile_that_covers_the_area_is_not_divided() -> None:
-    (piece,) = split(area((1, 1, 5, 5), (3, 3, 8, 8)), [tile("a", ALL)])
-    assert piece.whole
-    assert piece.outline.equals(outline((1, 1, 5, 5), (3, 3, 8, 8)))
-
-
-def test_nearly_equal_edges_leave_no_slivers() -> None:
-    noise = 1e-13
-    left, right = tile("a", LEFT), tile("b", RIGHT)
-    moved = shapely.transform(right.rectangle, lambda points: points - noise)
-    pieces = split(area(), [left, Tile("b", right.time, right.created, moved, moved)])
-    assert [shapely.get_num_geometries(piece.outline) for piece in pieces] == [1, 1]
-    assert sum(int(holds(piece.outline).sum()) for piece in pieces) == 144
 
 
 cells = st.tuples(st.integers(-2, 9), st.integers(-2, 9), st.integers(1, 12), st.integers(1, 12)).map(

@@ -102,22 +102,6 @@ def test_the_mode_is_the_origin_with_most_pixels(tiles: list[TileDay], mode: str
         assert (row.unknown_share > 0.5) == (state is DayState.UNMAPPED)
 
 
-def test_a_foreign_scene_in_two_tiles_is_one_scene_with_its_solar_angle() -> None:
-    header = f"{AZIMUTH}\n170.5[7]"
-    row = day(tile({7: 3, 10: 1}, name="a", azimuth=header), tile({7: 4}, name="b", azimuth=header))
-    assert (row.scenes, row.mode_share, row.mode_tile, row.mode_index) == (2, 7 / 8, "b", 7)
-    assert row.solar_azimuth == 170.5
-
-
-def test_the_modes_index_and_solar_angles_are_those_of_its_largest_tile() -> None:
-    header = "PSScene/20231102_190001_45_2495[99]"
-    tiles = [tile({10: 3}, name="a"), tile({99: 4}, name="b", header=header, azimuth="170.9[99]")]
-    for order in (tiles, tiles[::-1]):
-        row = day(*order)
-        assert (row.mode, row.mode_share) == ("20231102_190001_45_2495", 1.0)
-        assert (row.mode_tile, row.mode_index, row.solar_azimuth) == ("b", 99, 170.9)
-
-
 def test_the_clear_share_is_of_the_area_and_not_of_overlapping_tiles() -> None:
     row = day(tile({10: 100}, name="a", no_data=AREA), tile({10: 200}, name="b", no_data=AREA))
     assert (row.samples, row.valid) == (AREA, 300)
@@ -137,33 +121,6 @@ def test_the_clear_share_is_of_the_area_and_not_of_overlapping_tiles() -> None:
 def test_a_day_names_its_problem(some: TileDay, state: DayState, problem: str | None) -> None:
     row = day(some)
     assert (row.state, row.problem) == (state, problem)
-
-
-def test_a_day_without_header_keeps_index_and_counts() -> None:
-    (row,) = scene_rows([tile({10: 5}, header=None, problem="the tile has no QA file")])
-    assert (row.kind, row.name, row.pixels) == (OriginKind.NO_HEADER, "index 10: the tile has no QA file", 5)
-    assert day(tile({10: 5}, header=None, problem="x")).mean == 0.25
-
-
-def test_pixels_without_a_tile_are_reported() -> None:
-    (row,) = scene_rows([tile({10: 5}, name="", header=None)])
-    assert "no tile" in row.name
-
-
-def test_a_header_without_scene_ids_counts_as_missing() -> None:
-    bare = TileDay(
-        DAY, "t", tile({10: 5}).count, read_scene_map({"SCENE_SOLAR_AZIMUTH[LAYER_2_VALUE]": "1[10]"})
-    )
-    (row,) = scene_rows([bare])
-    assert row.kind is OriginKind.NO_HEADER
-    assert row.name == "index 10: the header of its QA file has no scene ids"
-    assert day(bare).state is DayState.UNMAPPED
-
-
-def test_tiles_without_pixels_are_not_counted() -> None:
-    given = [tile({10: 5}, name="a"), tile({}, name="b", no_data=9), tile({10: 5}, name="", header=None)]
-    assert day(*given).tiles == 1
-    assert day(tile({}, no_data=9)).tiles == 0
 
 
 def test_every_kind_of_pixel_has_its_own_row() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull_trace.indices import EDGES, INDICES, index_of_name, index_of_script
+from stacpull_trace.indices import INDICES, index_of_name, index_of_script
 
 NOTEBOOK = """//VERSION=3
 function setup() {
@@ -31,19 +29,6 @@ def test_each_index_has_the_three_outputs(name: str) -> None:
     read_again = index_of_script(index.evalscript, name)
     assert read_again.bands == index.bands
     assert all(f"sample.{band}" in index.evalscript for band in ("scene_mask", "cloud_mask", "dataMask"))
-
-
-def test_the_histogram_separates_all_indices() -> None:
-    assert EDGES[0] == 0
-    assert EDGES[-1] == 601
-    assert len(EDGES) == 602
-    assert {type(edge) for edge in EDGES} == {int}
-    assert {b - a for a, b in itertools.pairwise(EDGES)} == {1}
-
-
-def test_an_evalscript_is_used_unchanged() -> None:
-    index = index_of_script(NOTEBOOK, "mine")
-    assert (index.name, index.evalscript, index.bands) == ("mine", NOTEBOOK, 4)
 
 
 @pytest.mark.parametrize(

@@ -58,15 +58,6 @@ def test_one_tile_over_the_area_takes_one_request_per_year() -> None:
     assert found[0].tiles[day(5)] == "t1"
 
 
-def test_two_adjacent_tiles_take_two_requests() -> None:
-    tiles = [tile(f"a{n}", LEFT, day=n) for n in (0, 2, 4)] + [tile(f"b{n}", RIGHT, day=n) for n in (0, 1, 4)]
-    found = sorted(planned(tiles), key=lambda request: request.tiles[day(0)])
-    assert [dict(request.tiles) for request in found] == [
-        {day(0): "a0", day(2): "a2", day(4): "a4"},
-        {day(0): "b0", day(1): "b1", day(4): "b4"},
-    ]
-
-
 def test_a_request_ends_before_a_day_with_another_tile() -> None:
     tiles = [tile("a", LEFT, day=0), tile("b", ALL, day=1), tile("c", LEFT, day=2)]
     assert [dict(request.tiles) for request in planned(tiles)] == [
@@ -131,13 +122,6 @@ def test_every_pixel_of_every_day_is_requested_once(
         assert (got.get(some, 0) == whole).all()
 
 
-def test_days_outside_the_period_are_not_requested() -> None:
-    tiles = [tile(f"t{n}", ALL, day=n) for n in range(10)]
-    wanted = area()
-    (request,) = planned_requests(wanted, Days(day(3), day(5)), pieces_by_day(wanted, tiles))
-    assert set(request.tiles) == {day(3), day(4), day(5)}
-
-
 def test_keys_differ_if_the_pixels_may_differ() -> None:
     one = planned([tile("a", ALL, day=0)])[0].keys({})
     others = [
@@ -149,21 +133,6 @@ def test_keys_differ_if_the_pixels_may_differ() -> None:
     keys = [key for some in (one, *others) for key in some.values()]
     assert len(keys) == len(set(keys)) == 5
     assert one == planned([tile("a", ALL, day=0)])[0].keys({"z": "x"})
-
-
-def test_the_key_of_a_day_does_not_depend_on_its_request() -> None:
-    days = [tile("a", LEFT, day=0), tile("b", LEFT, day=3), tile("c", LEFT, day=4)]
-    wide, narrow = planned(days)[0].keys({}), planned(days[1:])[0].keys({})
-    assert list(wide) == [day(n) for n in range(5)]
-    assert wide.items() > narrow.items()
-
-
-def test_missing_days_are_requested_in_consecutive_runs() -> None:
-    (one,) = planned([tile("a", ALL, day=n) for n in (0, 2, 3, 7, 8)])
-    found = [(request.days, list(request.tiles)) for request in one.missing({day(3)})]
-    assert found == [(Days(day(0), day(2)), [day(0), day(2)]), (Days(day(7), day(8)), [day(7), day(8)])]
-    assert list(one.missing(dict.fromkeys(one.tiles))) == []
-    assert list(one.missing({})) == [one]
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,6 @@ def rows(found: TraceResult) -> tuple[TraceDay, ...]:
     return rows_of(found.days, 144)[0]
 
 
-def test_a_run_without_failures() -> None:
-    service = Scripted()
-    found = traced(service)
-    assert states(found) == [DayState.OK] * 6
-    assert service.requests == [Days(day(0), day(5))]
-    assert service.headers == [(f"t{n}", "analysis_ready_ps_qa") for n in range(6)]
-
-
 def test_a_day_that_fails_once_is_requested_again() -> None:
     service = Scripted(wrong={2: 1})
     assert states(traced(service)) == [DayState.OK] * 6
@@ -168,12 +160,6 @@ def test_a_request_that_is_too_large_is_halved() -> None:
     assert sorted(len(days) for days in service.requests) == [1, 1, 2, 2, 3, 3, 6]
 
 
-def test_a_request_that_times_out_is_halved() -> None:
-    service = Scripted(too_slow=2)
-    assert states(traced(service)) == [DayState.OK] * 6
-    assert sorted(len(days) for days in service.requests) == [1, 1, 2, 2, 3, 3, 6]
-
-
 @pytest.mark.parametrize("away", [FailureKind.SERVER, FailureKind.STALLED])
 def test_a_service_that_always_fails_is_not_queried_for_each_day(away: FailureKind) -> None:
     service = Scripted(days=31, unreachable=True, away=away)
@@ -191,14 +177,6 @@ def test_a_longer_period_requests_only_missing_days(method: Method) -> None:
     assert found.days == traced(Scripted(days=6), method=method).days
 
 
-def test_a_received_half_is_kept_if_the_other_fails() -> None:
-    service, answers = Scripted(too_slow=3, wrong={5: 9}), MemoryAnswers()
-    traced(service, answers)
-    service.requests.clear()
-    traced(service, answers)
-    assert service.requests == [Days(day(5), day(5))]
-
-
 def test_an_unreachable_service_is_not_queried_for_each_day() -> None:
     service = Scripted(unreachable=True)
     found = traced(service)
@@ -206,14 +184,6 @@ def test_an_unreachable_service_is_not_queried_for_each_day() -> None:
     assert len(service.requests) == 1
     assert rows(found)[0].problem == "the network is down"
     assert service.headers == []
-
-
-def test_a_service_that_recovers_is_queried_for_all_days_at_once() -> None:
-    service, answers = Scripted(unreachable=True), MemoryAnswers()
-    traced(service, answers)
-    service.unreachable = False
-    assert states(traced(service, answers)) == [DayState.OK] * 6
-    assert service.requests == [Days(day(0), day(5))] * 2
 
 
 def test_a_deleted_tile_keeps_its_counts() -> None:
@@ -224,17 +194,6 @@ def test_a_deleted_tile_keeps_its_counts() -> None:
     problems = [row.problem for row in rows(found) if row.problem]
     assert "could not be found: no tile t1" in problems[0]
     assert "no file" in problems[1]
-
-
-def test_a_tile_without_a_list_of_files_has_the_usual_name() -> None:
-    service = Scripted(files=None)
-    assert states(traced(service)) == [DayState.OK] * 6
-    assert service.headers[0] == ("t0", "analysis_ready_ps_qa")
-
-
-def test_a_tile_without_a_qa_file_is_reported() -> None:
-    found = traced(Scripted(files=("analysis_ready_ps_sr",)))
-    assert rows(found)[0].problem == "t0: the tile has no QA file"
 
 
 def test_a_qa_file_of_another_name_is_found() -> None:

@@ -33,18 +33,6 @@ def test_reads_the_recorded_header(shared_data: Path) -> None:
     assert f"{main.scene.acquired:%H:%M:%S.%f}".startswith("19:00:03.53")
 
 
-@pytest.mark.parametrize("tags", [{}, {"AREA_OR_POINT": "TracedArea"}, {AZIMUTH: "1.0[1]"}])
-def test_a_header_without_scene_ids_is_refused(tags: dict[str, str]) -> None:
-    found = read_scene_map(tags)
-    assert found.origin(10).kind is OriginKind.NO_HEADER
-    assert found.problems == ("the header of its QA file has no scene ids",)
-
-
-@pytest.mark.parametrize("tag", ["ids", "ps_ids"])
-def test_the_prefix_is_ignored(tag: str) -> None:
-    assert scene_map(**{tag: f"{ONE}[10]"}).origin(10).kind is OriginKind.SCENE
-
-
 @pytest.mark.parametrize(
     ("line", "index", "kind", "name"),
     [
@@ -59,11 +47,6 @@ def test_the_scene_of_an_index(line: str, index: int, kind: OriginKind, name: st
     origin = scene_map(ids=f"None[0]\n{line}\n{TWO}[10]").origin(index)
     assert origin.kind is kind
     assert name in origin.name
-
-
-def test_a_missing_index_has_a_name() -> None:
-    origin = scene_map(ids=f"{ONE}[10]").origin(202)
-    assert (origin.kind, origin.name) == (OriginKind.UNMAPPED, "scene index 202 is not in the header")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +66,6 @@ def test_unreadable_lines_are_reported_and_skipped(tags: dict[str, str], problem
     assert len(found.problems) == 1
     assert problem in found.problems[0]
     assert found.origin(10).name == "20231102_190001_45_2495"
-
-
-def test_solar_angles_may_be_missing_or_null() -> None:
-    found = scene_map(ids=f"{ONE}[1]\n{TWO}[2]", azimuth="165.3[1]\nNone[2]")
-    assert [found.origin(index).solar_azimuth for index in (1, 2)] == [165.3, None]
-    assert found.origin(1).solar_elevation is None
-    assert found.problems == ()
 
 
 @given(st.text(), st.text(), st.text())

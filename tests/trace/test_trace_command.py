@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import re
 from collections.abc import Callable
@@ -15,15 +14,12 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ran
 
-from stacpull.cli.progress import Display
-from stacpull.config.options import Output, declared
 from stacpull.errors import SourceError
 from stacpull.events import Stage
 from stacpull_trace import trace as tracing
 from stacpull_trace.indices import INDICES
-from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceDay, TraceEstimate, TraceReport
+from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceEstimate, TraceReport
 from stacpull_trace.scene_map import OriginKind
-from stacpull_trace.trace_options import TraceOptions
 
 Command = Callable[..., Ran]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -178,29 +174,6 @@ def test_options_reach_the_library(stacpull_command: Command, library: FakeLibra
     assert named["options"].concurrency == 2
 
 
-def test_a_config_file_may_set_options(
-    stacpull_command: Command, library: FakeLibrary, tmp_path: Path
-) -> None:
-    file = tmp_path / "trace.toml"
-    file.write_text(
-        'datetime = "2023-11-01/2023-11-03"\nindex = "ndvi"\nresolution = 30\nlabel = ["of mirror"]\n'
-    )
-    assert stacpull_command("trace", "c", WHERE[0], "--config", str(file)).code == 1
-    ((_, named),) = library.calls
-    assert (named["datetime"], named["index"], named["resolution"]) == ("2023-11-01/2023-11-03", "ndvi", 30.0)
-
-
-def test_a_period_is_needed(stacpull_command: Command, library: FakeLibrary) -> None:
-    ran = stacpull_command("trace", "c", WHERE[0])
-    assert (ran.code, library.calls) == (2, [])
-    assert "--datetime" in ran.err
-
-
-def test_mirror_refuses_options_of_trace(stacpull_command: Command) -> None:
-    assert "--evalscript" not in stacpull_command("mirror", "--help").out
-    assert "--evalscript" in stacpull_command("trace", "--help").out
-
-
 def test_an_estimate_is_printed(stacpull_command: Command, library: FakeLibrary) -> None:
     ran = stacpull_command("trace", "c", *WHERE, "--dry-run")
     assert ran.code == 0
@@ -209,15 +182,6 @@ def test_an_estimate_is_printed(stacpull_command: Command, library: FakeLibrary)
     assert "28.33 processing units" in ran.out
     ran = stacpull_command("trace", "c", *WHERE, "--dry-run", "--json")
     assert json.loads(ran.out) == ESTIMATE.to_json()
-
-
-def test_the_medians_table(stacpull_command: Command, library: FakeLibrary) -> None:
-    row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.3058)
-    library.report = replace(REPORT, method="median", table=(row,), days_failed=0)
-    ran = stacpull_command("trace", "c", *WHERE, "--method", "median")
-    assert "2023-11-02 19:00:03    -0.305800" in ran.out
-    assert "scene of the median" in ran.out
-    assert ran.out.splitlines()[6].split() == ["2023-11-05", "-", "0", "-", "no", "valid", "pixel"]
 
 
 def test_json_is_one_line_and_documented(stacpull_command: Command, library: FakeLibrary) -> None:
@@ -238,21 +202,3 @@ def test_the_page_names_every_column_index_and_kind() -> None:
     rows = page.replace(" | ", ", ")
     assert all(f"| `{index.name}`, {index.formula} |" in rows for index in INDICES.values())
     assert {*map(str, OriginKind), *map(str, DayState)} <= words
-
-
-def test_the_help_and_the_page_list_the_indices() -> None:
-    first, *others = INDICES
-    (option,) = (option for option in declared(TraceOptions, "") if option.name == "index")
-    assert f": {', '.join([first, *others[:-1]])} or {others[-1]}." in option.help
-    assert option.default == first
-    listed = ", ".join([f"`--index {others[0]}`", *(f"`{name}`" for name in others[1:])])
-    assert f"| {listed} (default `{first}`) |" in (DOCS / "trace.md").read_text()
-
-
-def test_stages_are_printed() -> None:
-    stream = io.StringIO()
-    display = Display(Output(), stream)
-    for done in range(3):
-        display(Stage("tiles", done, 2))
-    display.close()
-    assert "tiles: 2 of 2" in stream.getvalue()

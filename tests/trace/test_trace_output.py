@@ -11,7 +11,7 @@ from stacpull import pyarrow_import
 from stacpull.errors import DestinationError, UsageError
 from stacpull_trace import trace_output
 from stacpull_trace.question import Method
-from stacpull_trace.report import MedianRow, TraceReport
+from stacpull_trace.report import TraceReport
 from stacpull_trace.trace_output import output_at, write_all
 
 PARQUET, PLOT = "pyarrow", "matplotlib"
@@ -58,11 +58,6 @@ def test_out_is_a_directory_or_a_file(name: str, method: str, files: set[str], t
     assert {Path(path).name for path in written} == files
 
 
-def test_an_existing_directory_may_have_any_name(tmp_path: Path) -> None:
-    (tmp_path / "run.1").mkdir()
-    assert output_at(tmp_path / "run.1", "mode").folder
-
-
 @pytest.mark.parametrize(
     ("name", "there", "method"),
     [
@@ -86,23 +81,6 @@ def test_files_of_other_programs_are_not_overwritten(
     answers.parent.mkdir(exist_ok=True)
     answers.touch()
     assert output_at(tmp_path / name, method).path == tmp_path / name
-
-
-def test_a_directory_with_other_files_is_accepted(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    assert output_at(tmp_path, "mode").folder
-
-
-def test_a_mirror_is_refused_as_output(tmp_path: Path) -> None:
-    (tmp_path / ".stacpull").mkdir()
-    (tmp_path / ".stacpull" / "ledger.sqlite").touch()
-    with pytest.raises(UsageError, match="is a mirror"):
-        output_at(tmp_path, "mode")
-
-
-def test_answers_are_stored_next_to_the_output(tmp_path: Path) -> None:
-    assert output_at(tmp_path / "out", "mode").answers == tmp_path / "out" / ".stacpull" / "trace.sqlite"
-    assert output_at(tmp_path / "x.csv", "mode").answers == tmp_path / "x.csv.stacpull"
 
 
 @pytest.mark.parametrize(
@@ -146,14 +124,6 @@ def test_a_missing_package_is_reported_with_its_extra(
     with pytest.raises(UsageError, match=extras):
         output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     assert not output_at(tmp_path / "x.csv", "mode").folder  # this needs no package
-
-
-def test_a_medians_columns_are_those_of_the_notebook(tmp_path: Path) -> None:
-    from datetime import UTC, datetime  # noqa: PLC0415 - for one row
-
-    row = MedianRow(datetime(2023, 11, 2, 19, 0, 3, tzinfo=UTC), -0.25)
-    write_all(output_at(tmp_path, "median"), TraceReport(**{**_fields(report("median")), "table": (row,)}))
-    assert (tmp_path / "median.csv").read_text().splitlines() == ["date,ndwi", "2023-11-02T19:00:03Z,-0.25"]
 
 
 def _fields(some: TraceReport) -> dict[str, object]:

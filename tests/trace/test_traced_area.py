@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.errors import UsageError
-from stacpull_trace.traced_area import PixelGrid, PixelWindow, area_of_bbox, area_of_geometry
+from stacpull_trace.traced_area import PixelGrid, area_of_bbox, area_of_geometry
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
 SQUARE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10.02, 50.01], [10, 50.01], [10, 50]]]}
@@ -73,10 +73,6 @@ def test_polygons_in_any_geojson_wrapper_are_accepted(document: object, tmp_path
         assert area.outline.area == pytest.approx(0.0001)
 
 
-def test_a_rectangular_polygon_needs_no_mask() -> None:
-    assert area_of_geometry(json.dumps(SQUARE), 3).is_box
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -116,28 +112,6 @@ def _joined(stretches: list[tuple[int, int]]) -> tuple[int, int]:
     for before, after in itertools.pairwise(stretches):
         assert before[1] == after[0]
     return stretches[0][0], stretches[-1][1]
-
-
-@given(st.integers(1, 500), st.integers(1, 500), st.data())
-def test_windows_have_the_pixels_of_the_whole(width: int, height: int, data: st.DataObject) -> None:
-    grid = PixelGrid(BOX, width, height)
-    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    window = PixelWindow(
-        left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height))
-    )
-    west, south, east, north = grid.box(window)
-    across, down = grid.pixel
-    assert (east - west) / window.width == pytest.approx(across)
-    assert (north - south) / window.height == pytest.approx(down)
-    assert west == pytest.approx(BOX[0] + left * across)
-    assert north == pytest.approx(BOX[3] - top * down)
-    inner = (west + across / 3, south + down / 3, east - across / 3, north - down / 3)
-    assert grid.around(inner) == window
-    assert grid.box(grid.whole) == BOX
-
-
-def test_a_box_has_the_pixels_of_its_grid() -> None:
-    assert area_of_bbox(BOX, 3).count_pixels() == 497 * 739
 
 
 @given(

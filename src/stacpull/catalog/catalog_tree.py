@@ -83,16 +83,9 @@ def write_catalogs(
 ) -> int:
     """Update the catalog files of a mirror. Return the number of written files.
 
-    Args:
-        files: The files of the mirror.
-        entries: The collections, in the order for `catalog.json`.
-        source: The source, for the catalog's id, title and description.
-        write: Writes one file.
-        secrets: Removed from all files.
-        remove: Removes one file: a sub-catalog that is no longer needed.
-        is_recorded: Returns whether a file is recorded with this content. One that is not is written even if
-            its content is right, so that `write` records it.
-        is_stopped: Called before each item and each file.
+    `remove` removes one file: a sub-catalog that is no longer needed. `is_recorded` returns whether a file is
+    recorded with this content: one that is not is written even if its content is right. `is_stopped` is
+    called before each item and each file.
 
     Raises:
         DestinationError: DEST cannot be read or written, or a directory's path is taken.

@@ -55,26 +55,23 @@ def item_document(
     local_items: Callable[[str], str | None],
     base: str | None = None,
 ) -> Json:
-    """Return the item as it is stored at `item_path`.
+    """Return the item as it is stored at `item_path`: valid, if the source's item was valid.
+
+    Assets are as from `stored_assets`; those that are not in the mirror and whose remote hrefs do not last
+    are listed separately (`remote_assets`). The links `root`, `parent` and `collection` lead into the mirror,
+    links to mirrored items are relative, and all others remote. `self` is removed, because a mirror can be
+    moved; `via` and `canonical` link to the origin. An item without a time spans all time. A missing bbox is
+    computed from the geometry.
 
     Args:
         document: The item as the source sent it. It is not changed.
         collection: The id of the collection it is stored under.
         mirrored: The mirrored files of assets, by asset key.
-        item_path: The path of the document relative to DEST; hrefs are relative to its directory. For
-            `--metadata ndjson` this is the path of the NDJSON file.
+        item_path: The path of the document, or of the NDJSON file, relative to DEST.
         collection_path: The path of the collection's JSON, relative to DEST.
-        local_items: Called with the absolute href, including credentials, of each link that may lead to
-            another item. Returns the path of that item's JSON relative to DEST, or None if it is not in the
-            mirror.
+        local_items: Returns the path of an item's JSON, by the absolute href, including credentials, of a
+            link; None if it is not in the mirror.
         base: The item's own URL, the base of relative hrefs; None leaves them unchanged.
-
-    Returns:
-        A valid STAC item, if the source's item was valid. Assets are as from `stored_assets`; those that are
-        not in the mirror and whose remote hrefs do not last are listed separately (`remote_assets`). The
-        links `root`, `parent` and `collection` lead into the mirror, links to mirrored items are relative,
-        and all others remote. `self` is removed, because a mirror can be moved; `via` and `canonical` link to
-        the origin. An item without a time spans all time. A missing bbox is computed from the geometry.
     """
     directory = item_path.rpartition("/")[0]
 

@@ -6,7 +6,7 @@ and links; the source's document is never changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final
 
 from stacpull.catalog.references import reference
@@ -37,18 +37,11 @@ COLLECTION_MIRROR = "collection-mirror"
 def stored_assets(
     assets: object, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> Json:
-    """Return the assets of a document for the mirror.
+    """Return the assets of a document (of any type) for the mirror.
 
-    Args:
-        assets: The `assets` member of the source, of any type.
-        mirrored: The mirrored files of assets, by asset key.
-        directory: The directory of the stored document, relative to DEST.
-        base: The URL of the source's document, the base of its relative hrefs, if known.
-
-    Returns:
-        Assets by key. A mirrored asset has a relative href, the size and SHA-256 of its file, and the
-        source's statements in `alternate.origin`. Another asset has its remote href. Invalid entries are left
-        out: those that are not objects, and remote ones whose href is not a string.
+    A mirrored asset has an href relative to `directory`, the size and SHA-256 of its file, and the source's
+    statements in `alternate.origin`. Another asset has its remote href: relative ones are joined with `base`.
+    Invalid entries are left out: those that are not objects, and remote ones whose href is not a string.
     """
     if not isinstance(assets, dict):
         return {}
@@ -56,19 +49,19 @@ def stored_assets(
     for key, asset in assets.items():
         if not isinstance(asset, dict):
             continue
-        file = mirrored.get(key)
-        href = asset.get("href")
+        file, href = mirrored.get(key), asset.get("href")
         remote = remote_href(href, base) if isinstance(href, str) and href else None
         if file is not None:
             stored[key] = _local_asset(asset, file, directory, remote, base)
         elif remote is not None:
-            stored[key] = _remote_asset(asset, remote, base)
+            stored[key] = {**asset, "href": remote}
+            if "alternate" in asset:
+                stored[key]["alternate"] = _alternates(asset["alternate"], base)
     for key in mirrored.keys() - assets.keys():  # the item, read again, has prefixes instead of objects
         found = object_asset(assets, key)
         if found is not None:
-            stored[key] = _local_asset(
-                found, mirrored[key], directory, remote_href(found["href"], base), base
-            )
+            remote = remote_href(found["href"], base)
+            stored[key] = _local_asset(found, mirrored[key], directory, remote, base)
     return stored
 
 
@@ -77,11 +70,6 @@ def remote_assets(document: Json, mirrored: Container[str], base: str | None) ->
 
     These assets are not in the mirror, and their href does not last: it is signed, needs a credential,
     contains an expiring token (MLHub), or is not an http, https or s3 URL.
-
-    Args:
-        document: The item, from the source or from `note_cut_hrefs`.
-        mirrored: The keys of mirrored assets.
-        base: The item's own URL, the base of relative hrefs.
     """
     assets = object_or_empty(document.get("assets"))
     moved = {key for key, asset in assets.items() if key not in mirrored and not _is_lasting(asset, base)}
@@ -111,13 +99,7 @@ def note_cut_hrefs(document: Json) -> Json:
 
 
 def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) -> list[str]:
-    """Return `stac_extensions` as a list of distinct strings, including the extensions of stored assets.
-
-    Args:
-        extensions: The `stac_extensions` member of the source, of any type.
-        assets: The stored assets.
-        mirrored: The keys of mirrored assets.
-    """
+    """Return `stac_extensions` as a list of distinct strings, including the extensions of stored assets."""
     names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
     used = {
         EXTENSION: any("alternate" in asset for asset in assets.values()),
@@ -151,17 +133,12 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
 def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
     """Return links to the origin of a document, except those that are already stored.
 
-    Args:
-        links: The `links` member of the source, of any type.
-        base: The URL that the document was read from, if known.
-        stored: The stored links.
-
-    Returns:
-        `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has one.
-        Local paths are left out, because they mean nothing elsewhere.
+    They are `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has
+    one. Local paths are left out, because they mean nothing elsewhere.
     """
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
-    own = next((href for rel, href in _remote_links(links) if rel == "self"), None)
+    hrefs = [link.get("href") for link in objects_in(links) if link.get("rel") == "self"]
+    own = next((remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None)
     read = remote_href(base, None) if base is not None and is_remote(base) else own
     found = [("via", read, read), ("canonical", own or read, "")]
     return [
@@ -169,13 +146,6 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
         for rel, href, known_by in found
         if href is not None and (rel, known_by) not in known
     ]
-
-
-def _remote_links(links: object) -> Iterator[tuple[str, str]]:
-    for link in objects_in(links):
-        rel, href = link.get("rel"), link.get("href")
-        if isinstance(rel, str) and isinstance(href, str) and is_remote(href):
-            yield rel, remote_href(href, None)
 
 
 def remote_href(href: str, base: str | None) -> str:
@@ -195,45 +165,32 @@ def _local_asset(
     origin in the source, which is then also a mirror, becomes `earlier-origin`. A relative `remote` is not an
     origin, so that storing twice gives the same result.
     """
-    source, stored = asset, {**asset, "href": reference(file.path, directory)}
+    stored: Json = {**asset, "href": reference(file.path, directory)}
+    stated: Json = {}
     if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
+        stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
         stored = {key: value for key, value in stored.items() if key not in _REPLACED}
+    of_file = stated
     if file.clip is not None:
         described = {**stored, **file.clip.fields}
-        stored = {name: value for name, value in described.items() if value is not None}
-        asset = {name: value for name, value in asset.items() if name not in FILE_FIELDS}  # of the whole file
+        stored, of_file = {name: value for name, value in described.items() if value is not None}, {}
     if file.size is not None:
         stored[_SIZE] = file.size
-    elif _SIZE in asset:
-        stored[_SIZE] = asset[_SIZE]
+    elif _SIZE in of_file:
+        stored[_SIZE] = of_file[_SIZE]
     if file.sha256 is not None:
         stored[_CHECKSUM] = (_SHA256_MULTIHASH + file.sha256).hex()
-    elif _CHECKSUM in asset:
-        stored[_CHECKSUM] = asset[_CHECKSUM]
-    alternates = _with_origin(source, remote, base)
-    if alternates:
-        stored["alternate"] = alternates
-    return stored
-
-
-def _with_origin(asset: Json, remote: str | None, base: str | None) -> Json:
-    """Return the alternates of an asset, including its origin."""
+    elif _CHECKSUM in of_file:
+        stored[_CHECKSUM] = of_file[_CHECKSUM]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
-        origin, earlier = {"href": remote}, alternates.get("origin")
-        for name in FILE_FIELDS:
-            if name in asset:
-                origin[name] = asset[name]
+        earlier, origin = alternates.get("origin"), {"href": remote, **stated} if stated else {"href": remote}
         alternates["origin"] = origin
         if earlier is not None and earlier != origin:
             alternates["earlier-origin"] = earlier
-    return alternates
-
-
-def _remote_asset(asset: Json, remote: str, base: str | None) -> Json:
-    if "alternate" not in asset:
-        return {**asset, "href": remote}
-    return {**asset, "href": remote, "alternate": _alternates(asset["alternate"], base)}
+    if alternates:
+        stored["alternate"] = alternates
+    return stored
 
 
 def _alternates(alternates: object, base: str | None) -> dict[str, Any]:

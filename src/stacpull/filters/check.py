@@ -19,10 +19,12 @@ class ItemCheck:
     Attributes:
         fields: The fields of a selection from which it is compiled.
         may_take_long: True if one item can take a second.
+        explained: A reason that deserves a message after a walk, and its words.
     """
 
     fields: ClassVar[tuple[str, ...]]
     may_take_long = False
+    explained: tuple[str, str] | None = None
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""
@@ -42,7 +44,7 @@ class ItemCheck:
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
-        return []
+        return [] if self.explained is None else left_out(counts, *self.explained)
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:

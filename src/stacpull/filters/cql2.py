@@ -31,7 +31,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, LeftOut, left_out
+from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.filters.interval import TimeSpan, time_span
 from stacpull.filters.properties import Reference, unknown_names
 from stacpull.models import Json
@@ -487,24 +487,20 @@ class ExpressionCheck(ItemCheck):
 
     fields = ("filter",)
     may_take_long = True
+    explained = (
+        _UNKNOWN,
+        "--filter cannot be evaluated, because a property is absent or of another type.",
+    )
 
     def __init__(self, text: str) -> None:
-        """Compile a filter.
-
-        Raises:
-            UsageError: It is not a boolean expression of CQL2. The message shows the position.
-        """
         self._expression = compile_expression(parse_filter(text), text)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        """Return whether the expression is false or unknown."""
         truth = self._expression.evaluate(item, properties)
         if truth is True:
             return None
         return "filter" if truth is False else _UNKNOWN
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return notes about unknown items and unknown names."""
-        why = "--filter cannot be evaluated, because a property is absent or of another type."
-        notes = left_out(counts, _UNKNOWN, why)
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
+        notes = super().notes(counts, whole=whole)
         return notes + (unknown_names("--filter", self._expression.references) if notes else [])

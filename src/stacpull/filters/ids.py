@@ -31,13 +31,11 @@ class IdsCheck(ItemCheck):
     fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
-        """Compile the ids."""
         self._wanted = frozenset(text.strip() for text in ids)
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        """Return `ids` if neither the id of an item nor an ending of it is selected."""
         name = item.get("id")
         if not isinstance(name, str):
             return "ids"
@@ -58,7 +56,6 @@ class IdsCheck(ItemCheck):
         return sorted(self._wanted - self._found)
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a message about the ids that no item matched, after a walk over all items."""
         missing = self.missing() if whole else []
         if not missing:
             return []
@@ -70,7 +67,6 @@ class IdsCheck(ItemCheck):
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Compare the ids: they are alternatives."""
         return is_part(wide.ids, narrow.ids)
 
 
@@ -80,11 +76,9 @@ class ShardCheck(ItemCheck):
     fields = ("shard",)
 
     def __init__(self, shard: tuple[int, ...]) -> None:
-        """Compile `Selection.shard`."""
         self._number, self._count = shard[0] - 1, shard[1]
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        """Return `shard` for an item of another shard."""
         is_included = _hash(str(item.get("id")), b"shard") % self._count == self._number
         return None if is_included else "shard"
 

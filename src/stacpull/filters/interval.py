@@ -90,15 +90,9 @@ class DatetimeCheck(ItemCheck):
     fields = ("datetime",)
 
     def __init__(self, text: str) -> None:
-        """Parse the interval.
-
-        Raises:
-            UsageError: It is invalid.
-        """
         self._start, self._end = parse_interval(text)
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        """Return `datetime` for an item outside of the interval or without a valid time."""
         value = properties.get("datetime")
         if value is not None:
             start = end = parse_instant(value)
@@ -113,7 +107,6 @@ class DatetimeCheck(ItemCheck):
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Compare the intervals."""
         if wide.datetime is None or narrow.datetime is None:
             return wide.datetime is None
         outer, inner = parse_interval(wide.datetime), parse_interval(narrow.datetime)

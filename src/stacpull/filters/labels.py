@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, LeftOut, left_out
+from stacpull.filters.check import ItemCheck
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -150,6 +150,7 @@ class LabelCheck(ItemCheck):
     """`--label`, `--exclude-label` and `--nomenclature`."""
 
     fields = ("labels", "label_mode", "exclude_labels", "label_property", "nomenclature")
+    explained = (NO_LABEL_IN_NOMENCLATURE, "they have no label in ben19.")
 
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold, selection.labels))
@@ -160,12 +161,10 @@ class LabelCheck(ItemCheck):
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, or return None if it has none."""
         is_needed = selection.labels or selection.exclude_labels or selection.nomenclature == "ben19"
         return cls(selection) if is_needed else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        """Return why the labels of an item do not match."""
         labels = {fold(label) for label in item_labels(properties, self._property)}
         if self._nomenclature == "ben19":
             labels = {_FOLDED_TO_19[label] for label in labels if label in _FOLDED_TO_19}
@@ -178,10 +177,6 @@ class LabelCheck(ItemCheck):
         if not is_satisfied:
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
-
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a message about items without labels of the nomenclature."""
-        return left_out(counts, NO_LABEL_IN_NOMENCLATURE, f"they have no label in {self._nomenclature}.")
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from stacpull.boxes import Box, bounds_of, flat, split
-from stacpull.filters.check import ItemCheck, LeftOut, left_out
+from stacpull.filters.check import ItemCheck
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -20,10 +20,7 @@ _NO_LOCATION: Final = "no location"
 
 class _PlaceCheck(ItemCheck):
     may_take_long = True  # shapely needs a second for a geometry of 60,000 parts
-
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a message about items without a location."""
-        return left_out(counts, _NO_LOCATION, "neither geometry nor bbox is valid.")
+    explained = (_NO_LOCATION, "neither geometry nor bbox is valid.")
 
 
 class BboxCheck(_PlaceCheck):
@@ -32,12 +29,10 @@ class BboxCheck(_PlaceCheck):
     fields = ("bbox",)
 
     def __init__(self, bbox: Sequence[float]) -> None:
-        """Compile `Selection.bbox`. If W > E it crosses the antimeridian. Heights are ignored."""
         self._bbox, self._boxes = bbox, split(bbox)
         self._shape: Any = None
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        """Return `bbox` if the item is outside of the box, or that it has no location."""
         try:
             met = self._geometry_meets(item.get("geometry"))
             if met is None:
@@ -48,7 +43,6 @@ class BboxCheck(_PlaceCheck):
 
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Compare the boxes."""
         if wide.bbox is None or narrow.bbox is None or wide.bbox == narrow.bbox:
             return wide.bbox in (None, narrow.bbox)
         (west, south, east, north), inner = flat(wide.bbox), flat(narrow.bbox)
@@ -120,18 +114,12 @@ class AreaCheck(_PlaceCheck):
     fields = ("intersects",)
 
     def __init__(self, text: str) -> None:
-        """Read the area: a GeoJSON geometry, Feature or FeatureCollection.
-
-        Raises:
-            UsageError: It is not valid GeoJSON, has no geometry, or is not in degrees.
-        """
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
         self._shapes = shapes
         self._area = shapes.prepare(shapes.read_area(text, "--intersects"))
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        """Return `intersects` if the item is outside of the area, or that it has no location."""
         found = self._shapes.read_shape(item.get("geometry"))
         if found is None:
             found = self._shapes.read_box(item.get("bbox"))

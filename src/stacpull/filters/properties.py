@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from stacpull.arguments import finite_number
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, LeftOut, is_at_most, left_out
+from stacpull.filters.check import ItemCheck, LeftOut, is_at_most
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -71,20 +71,17 @@ class WhereCheck(ItemCheck):
     fields = ("where",)
 
     def __init__(self, conditions: Sequence[str]) -> None:
-        """Compile the conditions. Raises `UsageError` if one is not `property=value`."""
         wanted = _by_property(conditions)
         self._references = tuple(map(Reference, wanted))
         self._tests = [(reference, _has_any(wanted[reference.name])) for reference in self._references]
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        """Return `where` if a property has none of its values."""
         for reference, has_any in self._tests:
             if not has_any(reference.value(item, properties)):
                 return "where"
         return None
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a message about each property that no item had."""
         return unknown_names("--where", self._references) if counts.get("where") else []
 
     @classmethod
@@ -127,28 +124,22 @@ class FlagCheck(ItemCheck):
     """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items."""
 
     fields = ("cloud_and_shadow", "seasonal_snow")
+    explained = (_UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
     def __init__(self, wanted: Mapping[str, bool]) -> None:
-        """Compile the wanted values, by flag."""
         self._wanted = wanted
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, or return None if it has none."""
         wanted = {name: value for name in cls.fields if (value := getattr(selection, name)) is not None}
         return cls(wanted) if wanted else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        """Return that a flag is invalid, or the name of the first flag that has the other value."""
         flags = {name: read_flag(properties.get(name)) for name in self._wanted}
         if None in flags.values():
             return _UNREADABLE_FLAG
         other = (name.replace("_", " ") for name, wanted in self._wanted.items() if flags[name] is not wanted)
         return next(other, None)
-
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a message about invalid flags."""
-        return left_out(counts, _UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
 
 def read_flag(value: object) -> bool | None:
@@ -167,29 +158,22 @@ class CloudCoverCheck(ItemCheck):
     """`--max-cloud-cover`: keeps items with at most this `eo:cloud_cover` in per cent."""
 
     fields = ("max_cloud_cover",)
+    explained = (_UNKNOWN_COVER, "eo:cloud_cover is absent or not a number.")
 
     def __init__(self, most: float) -> None:
-        """Compile the highest percentage."""
         self._most = most
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        """Return whether it is too high or absent."""
         cover = finite_number(properties.get("eo:cloud_cover"))
         if cover is None:
             return _UNKNOWN_COVER
         return None if cover <= self._most else "cloud cover"
 
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        """Return a message about items without a cloud cover."""
-        return left_out(counts, _UNKNOWN_COVER, "eo:cloud_cover is absent or not a number.")
-
     @classmethod
     def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Compare the percentages."""
         return is_at_most(wide.max_cloud_cover, narrow.max_cloud_cover)
 
     @classmethod
     def conditions(cls, selection: Selection) -> Sequence[Json]:
-        """Return the comparison."""
         most = selection.max_cloud_cover
         return () if most is None else [{"op": "<=", "args": [{"property": "eo:cloud_cover"}, most]}]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,7 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
-from stacpull_raster.header_book import HeaderBook, RowBatch, key_of, key_prefix
+from stacpull_raster.header_book import HeaderBook, RowBatch
 from stacpull_raster.header_rows import COLUMNS, HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.ranged import HeaderRead
 from stacpull_raster.results import Result, Results
@@ -153,42 +151,6 @@ def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[s
     assert [event.message for event in events] == [row["error"]]
 
 
-def test_a_save_error_ends_the_recording(read: HeaderRead) -> None:
-    async def work() -> None:
-        book, batch = book_on(Kept(fails=True)), RowBatch(open=1)
-        book.begin(batch)
-        book.put(job(0, batch), read)
-        await book.record()
-
-    with pytest.raises(DestinationError):
-        asyncio.run(work())
-
-
-def test_a_failure_is_reported_and_counted(read: HeaderRead) -> None:
-    events: list[AssetFailed] = []
-
-    async def work() -> tuple[int, int]:
-        book, batch = book_on(Kept(), events), RowBatch(open=2)
-        book.begin(batch)
-        book.put(job(0, batch), read)
-        book.give_up(job(1, batch), GONE)
-        return book.done, book.failed
-
-    assert asyncio.run(work()) == (1, 1)
-    assert events == [AssetFailed(ItemId("c", "i1"), "a", FailureKind.GONE, "It is gone.")]
-
-
-@given(st.lists(st.tuples(st.text(), st.text(), st.text()), unique=True, max_size=6))
-def test_keys_of_different_assets_differ(
-    names: Sequence[tuple[str, str, str]],
-) -> None:
-    keys = {key_of(ItemId(c, i), a): (c, i, a) for c, i, a in names}
-    assert len(keys) == len(names)
-    for key, (c, i, _) in keys.items():
-        for other in names:
-            assert key.startswith(key_prefix(ItemId(*other[:2]))) == ((c, i) == other[:2])
-
-
 # Rows.
 
 
@@ -207,11 +169,6 @@ def test_a_row_has_the_values_of_the_header(read: HeaderRead) -> None:
     assert (row["reads"], row["bytes_read"], row["failure"], row["error"]) == (1, 74, None, None)
 
 
-def test_every_field_of_a_header_has_a_column() -> None:
-    named = {column.name for column in COLUMNS}
-    assert {field for field in Header.__dataclass_fields__ if field not in named} == set()
-
-
 @pytest.mark.parametrize("kind", ["header", "failure"])
 def test_a_row_has_no_credentials(read: HeaderRead, kind: str) -> None:
     secrets = Secrets([Secret("planted")])
@@ -221,36 +178,3 @@ def test_a_row_has_no_credentials(read: HeaderRead, kind: str) -> None:
     assert b"planted" not in row
     assert b"sig=" not in row
     assert as_mapping(row)["href"] == "http://h.test/a.tif?path=***"
-
-
-def test_a_failed_item_has_neither_asset_nor_href() -> None:
-    row = as_mapping(failed_row(job(0, RowBatch(), href="", key=""), GONE, Secrets()))
-    assert (row["asset"], row["href"], row["failure"], row["error"]) == (None, None, "gone", "It is gone.")
-
-
-@pytest.fixture
-def real_rows(shared_data: Path) -> Iterator[dict[str, Any]]:
-    def rows() -> Iterator[dict[str, Any]]:
-        for path in sorted((shared_data / "tiff").glob("*.tif*")):
-            header = parse_bytes(path.read_bytes())
-            assert isinstance(header, Header)
-            row = as_mapping(header_row(job(0, RowBatch()), HeaderRead(header, None, 1, 1), Secrets()))
-            yield {"header": header, **row}
-
-    return rows()
-
-
-def test_rows_of_real_files_have_all_values_of_their_headers(real_rows: Iterator[dict[str, Any]]) -> None:
-    count = 0
-    for row in real_rows:
-        count += 1
-        header = row["header"]
-        assert row["tags"] == dict(header.tags)
-        assert row["band_tags"] == [dict(tags) for tags in header.band_tags]
-        assert row["transform"] == (None if header.transform is None else list(header.transform))
-        bounds = header.bounds or (None,) * 4
-        assert (row["left"], row["bottom"], row["right"], row["top"]) == tuple(bounds)
-        assert row["images"] == [image._asdict() for image in header.images]
-        assert row["overviews"] == [list(size) for size in header.overviews]
-        assert row["nodata"] == header.nodata
-    assert count

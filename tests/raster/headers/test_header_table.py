@@ -26,7 +26,6 @@ from stacpull import (
     RunStarted,
     Selection,
     SourceError,
-    UsageError,
     headers,
 )
 from stacpull.net.transport import Request
@@ -159,25 +158,6 @@ FILES = {path: ranged(TIFF) for path in ("/b1", "/b2", "/odd")}
 FILES["/page"] = lambda _: Answer(body=b"<!doctype html>", headers={"Content-Type": "text/html"})
 
 
-@pytest.mark.parametrize(
-    ("selection", "kept", "excluded", "others"),
-    [
-        ({}, ["b1", "b2"], 0, 2),
-        ({"assets": ("b1",)}, ["b1"], 3, 0),
-        ({"assets": ("odd",)}, ["odd"], 3, 0),
-        ({"exclude_assets": ("b2",)}, ["b1"], 1, 2),
-        ({"roles": ("mask",)}, ["b2"], 3, 0),
-        ({"media_types": ("image/tiff",)}, ["b1", "b2"], 2, 0),
-    ],
-)
-def test_excluded_assets_are_counted(
-    selection: dict[str, Any], kept: list[str], excluded: int, others: int
-) -> None:
-    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), **selection)
-    assert [row["asset"] for row in rows] == kept
-    assert (report.assets_excluded, report.assets_not_tiff) == (excluded, others)
-
-
 def test_a_selected_asset_that_is_not_a_tiff_is_a_failed_row() -> None:
     report, rows, events = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
     assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
@@ -214,14 +194,6 @@ def test_the_header_size_of_an_item_is_requested() -> None:
     assert (row["bytes_read"], row["reads"], row["size"], row["width"]) == (300, 1, len(TIFF), 64)
 
 
-@pytest.mark.parametrize("stated", ["300", True, None, {}, -1])
-def test_an_implausible_header_size_is_ignored(stated: object) -> None:
-    asset = {"href": "/a", "type": "image/tiff", "file:header_size": stated}
-    api = AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)})
-    assert read(api)[0].headers_done == 1
-    assert api.requests_to("/a")[0].headers["range"] == "bytes=0-16383"
-
-
 def test_an_expired_href_is_read_again_from_its_item_once() -> None:
     expired = lambda _: Answer(403, b"expired")  # noqa: E731
     api = AssetApi(
@@ -240,29 +212,6 @@ def test_an_expired_href_is_read_again_from_its_item_once() -> None:
     assert (report.headers_done, report.headers_failed) == (2, 0)
     assert api.item_reads == 1
     assert all(row["href"].endswith(f"/new/{row['asset']}") for row in rows)
-
-
-def test_a_permanent_refusal_is_a_failed_row() -> None:
-    api = AssetApi({"1": {"a": {"href": "/a", "type": "image/tiff"}}}, {"/a": lambda _: Answer(403, b"no")})
-    report, (row,), _ = read(api)
-    assert (report.exit_code, row["failure"]) == (1, "refused")
-    assert len(api.requests_to("/a")) == 1
-
-
-def test_throttled_requests_are_retried() -> None:
-    replies = iter([Answer(429, b"", {"Retry-After": "0"})] * 2)
-    good = ranged(TIFF)
-    api = AssetApi(
-        {"1": {"a": {"href": "/a", "type": "image/tiff"}}},
-        {"/a": lambda request: next(replies, None) or good(request)},
-    )
-    report, _, events = read(api, options=Options(retries=2))
-    assert (report.headers_done, report.retries) == (1, 2)
-    notices = [event.text.partition(" ")[2] for event in events if isinstance(event, Notice)]
-    assert notices == [
-        "throttles: 8 requests at once, after a pause of 0 s.",
-        "throttles: 4 requests at once, after a pause of 0 s.",
-    ]
 
 
 def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:
@@ -300,11 +249,6 @@ def test_each_source_item_is_read_once() -> None:
     assert report.headers_missing == 0  # the item is missing, not the header
 
 
-def test_source_links_can_be_ignored() -> None:
-    report, rows, _ = read(labels_and_sources(), source_links=False)
-    assert (rows, report.items_matched, report.exit_code) == ([], 3, 0)
-
-
 def many(count: int, side: int = 64) -> AssetApi:
     tiff = {"data": {"href": "/a", "type": "image/tiff"}}
     return AssetApi({f"i{n:03}": tiff for n in range(count)}, {"/a": ranged(made(side))})
@@ -319,58 +263,6 @@ def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
     assert events[-1] == RunEnded(1, "complete")
     last = [event for event in events if isinstance(event, Progress)][-1]
     assert (last.assets_planned, last.assets_done, last.assets_pending, last.walk_ended) == (40, 40, 0, True)
-
-
-def test_max_items_ends_the_walk() -> None:
-    report, rows, _ = read(many(9), max_items=5)
-    assert (report.items_matched, len(rows), report.state) == (5, 5, "complete")
-
-
-def test_an_item_listed_twice_has_one_row() -> None:
-    api = many(3)
-    api.items = {"c": ["i000", "i001", "i000", "i002"]}
-    report, rows, _ = read(api)
-    assert [row["item"] for row in rows] == ["i000", "i001", "i002"]
-    assert len(api.requests_to("/a")) == report.headers_done == 3
-
-
-@pytest.mark.parametrize(
-    ("api", "selection", "message"),
-    [
-        (lambda: many(2), {"ids": ("other",)}, "the filters kept none of them"),
-        (lambda: AssetApi({}), {}, "the source listed no items"),
-        (lambda: AssetApi({"1": {"p": {"href": "/p"}}}), {}, "1 are not TIFFs"),
-    ],
-)
-def test_a_job_without_headers_reports_why(
-    api: Callable[[], AssetApi], selection: dict[str, Any], message: str
-) -> None:
-    report, rows, events = read(api(), **selection)
-    warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
-    assert len(warnings) == 1
-    assert message in warnings[0]
-    assert (report.exit_code, rows) == (0, [])
-
-
-def test_a_job_continues_after_a_source_error(tmp_path: Path) -> None:
-    out = tmp_path / "t.ndjson"
-
-    async def work() -> tuple[HeadersReport, list[str]]:
-        async with many(9) as api:
-            api.refused.add("c:3")
-            source = api.url("/collections/c")
-            with pytest.raises(SourceError):
-                await headers(source, out, options=Options(retries=0))
-            assert not out.exists()
-            before = len(api.requests_to("/a"))
-            assert before == 4
-            api.refused.clear()
-            report = await headers(source, out)
-            return report, [one.target for one in api.requests_to("/a")]
-
-    report, requests = asyncio.run(work())
-    assert (report.headers_done, report.headers_skipped) == (9, 4)
-    assert len(requests) == 9
 
 
 @pytest.mark.parametrize(("there", "most"), [(9, None), (12, 9), (12, 7)])
@@ -410,31 +302,6 @@ def test_a_rejected_position_restarts_the_walk_without_reading_twice(
     assert len(out.read_text().splitlines()) == kept
 
 
-def test_a_position_rejected_during_the_walk_restarts_it_without_reading_twice(
-    tmp_path: Path,
-) -> None:
-    events: list[object] = []
-
-    async def work() -> HeadersReport:
-        async with many(12) as api:
-            usual = api._routes["/collections/c/items"]
-            gone = iter([Answer(410, b"{}")])
-
-            def forgetful(request: Request) -> Any:
-                old = "page=4" in request.url and next(gone, None)
-                return old or usual(request)
-
-            api._routes["/collections/c/items"] = forgetful
-            source, options = api.url("/collections/c"), Options(retries=0)
-            report = await headers(source, tmp_path / "t.ndjson", options=options, on_event=events.append)
-            assert len(api.requests_to("/a")) == 12
-            return report
-
-    report = asyncio.run(work())
-    assert (report.headers_done, report.items_seen, report.items_matched) == (12, 12, 12)
-    assert any("no longer knows the saved position" in one.text for one in events if isinstance(one, Notice))
-
-
 def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
     out = tmp_path / "t.ndjson"
 
@@ -460,32 +327,6 @@ def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
     assert requests == 30
 
 
-def test_without_an_output_a_stopped_job_returns_its_rows() -> None:
-    rows: list[Mapping[str, Any]] = []
-
-    async def work() -> HeadersReport:
-        async with many(30) as api:
-            stop, good = asyncio.Event(), ranged(TIFF)
-
-            def stopping(request: Request) -> Answer:
-                stop.set()
-                return good(request)
-
-            api._routes["/a"] = stopping
-            return await headers(api.url("/collections/c"), stop=stop, on_row=rows.append)
-
-    report = asyncio.run(work())
-    assert report.state == "interrupted"
-    assert len(rows) == report.headers_done > 0
-
-
-def test_an_unknown_collection_is_refused(tmp_path: Path) -> None:
-    api = many(2)
-    with pytest.raises((UsageError, SourceError)):
-        read(api, tmp_path / "t.csv", collections=("other",))
-    assert not (tmp_path / "t.csv").exists()
-
-
 def test_a_full_disk_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise DestinationError("The disk is full.")
@@ -499,28 +340,6 @@ def test_the_href_of_a_row_has_no_signature() -> None:
     asset = {"href": "/a?sig=secret&se=1&x=kept", "type": "image/tiff"}
     _, (row,), _ = read(AssetApi({"1": {"data": asset}}, {"/a": ranged(TIFF)}))
     assert row["href"].endswith("/a?x=kept")
-
-
-def test_names_that_look_like_paths_do_not_collide(tmp_path: Path) -> None:
-    tiff = {"href": "/a", "type": "image/tiff"}
-    api = AssetApi({"x": {"b/c": tiff, "b%2Fc": tiff}, "x%2Fb": {"c": tiff}}, {"/a": ranged(TIFF)})
-    report, rows, _ = read(api, tmp_path / "t.ndjson")
-    assert [(row["item"], row["asset"]) for row in rows] == [("x", "b/c"), ("x", "b%2Fc"), ("x%2Fb", "c")]
-    assert report.headers_done == 3
-
-
-def test_a_walk_with_fewer_items_than_announced_is_reported() -> None:
-    api = many(3)
-    usual = api._routes["/collections/c/items"]
-
-    def announcing(request: Request) -> Answer:
-        answer = usual(request)
-        return Answer(body=orjson.dumps({**orjson.loads(answer.body), "numberMatched": 5}))
-
-    api._routes["/collections/c/items"] = announcing
-    report, _, events = read(api)
-    assert report.items_unseen == 2
-    assert any("were on no page" in event.text for event in events if isinstance(event, Notice))
 
 
 def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
@@ -543,12 +362,6 @@ def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
     assert [(one.exit_code, one.items_unseen, one.headers_done) for one in cut] == [(1, 3, 2)] * 2
     assert (whole.exit_code, whole.headers_done, whole.headers_skipped) == (0, 5, 2)
     assert len((tmp_path / "t.ndjson").read_text().splitlines()) == 5
-
-
-def test_a_selected_web_page_is_not_a_tiff() -> None:
-    report, rows, _ = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"))
-    assert [row["asset"] for row in rows] == ["b1"]
-    assert report.assets_not_tiff == 1
 
 
 def test_a_line_that_is_not_an_item_has_a_row(tmp_path: Path) -> None:

@@ -15,9 +15,6 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.config.options import Options
-from stacpull.errors import SourceError
-from stacpull.events import AssetFailed, Progress
-from stacpull.models import FailureKind, ItemId
 from stacpull.selection import Selection
 from stacpull_raster.header_rows import COLUMNS
 from stacpull_raster.headers_report import HeadersReport
@@ -84,21 +81,6 @@ def test_arguments_reach_the_library(stacpull_command: Command, library: FakeLib
     assert isinstance(how["stop"], asyncio.Event)
 
 
-def test_refresh_reaches_the_library(stacpull_command: Command, library: FakeLibrary) -> None:
-    stacpull_command("headers", "http://s", "-o", "t.csv", "--refresh")
-    assert library.calls[0][1]["refresh"] is True
-
-
-def test_the_config_file_of_a_mirror_is_accepted(
-    stacpull_command: Command, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLHUB_API_KEY", "k")
-    assert stacpull_command("headers", "http://s", "--config", BIGEARTHNET).code == 0
-    how = library.calls[0][1]
-    assert how["selection"].exclude_assets == ("B10",)
-    assert how["options"].layout == Options().layout
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -116,12 +98,6 @@ def test_the_exit_code_is_that_of_the_report(
 ) -> None:
     library.report = HeadersReport(**{**REPORT, "headers_failed": 0, **changes})
     assert stacpull_command("headers", "http://s", "-o", "t.csv").code == code
-
-
-def test_an_error_is_one_sentence(stacpull_command: Command, library: FakeLibrary) -> None:
-    library.error = SourceError("The source could not be read.")
-    ran = stacpull_command("headers", "http://s")
-    assert (ran.code, ran.err, ran.out) == (4, "stacpull: The source could not be read.\n", "")
 
 
 def test_the_json_is_the_last_line_and_replaces_the_table(
@@ -160,13 +136,6 @@ def test_control_characters_of_servers_do_not_reach_the_terminal(
     assert "\x07" not in ran.out
 
 
-def test_quiet_prints_nothing(stacpull_command: Command, library: FakeLibrary) -> None:
-    library.rows = [ROW]
-    ran = stacpull_command("-q", "headers", "http://s")
-    assert (ran.code, ran.out, ran.err) == (0, "", "")
-    assert library.calls[0][1]["on_row"] is None
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -185,24 +154,6 @@ def test_the_summary(
 ) -> None:
     library.report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
     assert message in stacpull_command("headers", "http://s", "-o", "t.csv").out
-
-
-def test_progress_counts_headers_and_failures(stacpull_command: Command, library: FakeLibrary) -> None:
-    library.events = [
-        Progress(items_seen=5, items_matched=5, assets_planned=9, assets_done=7, seconds=6.0),
-        AssetFailed(ItemId("c", "i"), "B10", FailureKind.GONE, "Not there."),
-    ]
-    ran = stacpull_command("headers", "http://s", "-o", "t.csv")
-    assert "7 of 9+ headers" in ran.err
-    assert "failed   1 gone at the source (B10)" in ran.out
-
-
-def test_the_summary_does_not_mix_with_a_table_or_json(
-    stacpull_command: Command, library: FakeLibrary
-) -> None:
-    library.rows = [ROW]
-    assert "24 of 24 headers" in stacpull_command("headers", "http://s").err
-    assert "24 of 24 headers" in stacpull_command("headers", "http://s", "-o", "t.csv", "--json").err
 
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +16,11 @@ from tests.raster.tiff.reads import parse_bytes
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
 
 from stacpull.aws_settings import AwsSettings
-from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sigv4 import Credentials
-from stacpull_raster.ranged import HeaderRead, RangedReader, read_header
+from stacpull_raster.ranged import HeaderRead, RangedReader
 from stacpull_raster.tiff import FIRST_READ, Header
 
 KIB = 1024
@@ -134,20 +131,6 @@ def test_exactly_the_header_size_of_the_item_is_read() -> None:
     assert span(requests[0]) == (0, size - 1)
 
 
-@pytest.mark.parametrize("stated", [1, 8, 100])
-def test_a_header_size_that_is_too_small_costs_one_more_request(stated: int) -> None:
-    found, requests = read(File(EARLY), header_size=stated)
-    assert found.header == header_of(EARLY)
-    assert len(requests) > 1
-    assert found.bytes_read <= stated + FIRST_READ
-
-
-@pytest.mark.parametrize("stated", [0, -5])
-def test_an_invalid_header_size_is_ignored(stated: int) -> None:
-    _, requests = read(File(EARLY), header_size=stated)
-    assert span(requests[0]) == (0, FIRST_READ - 1)
-
-
 def test_a_directory_at_the_end_costs_one_more_request() -> None:
     found, requests = read(File(LATE))
     assert found.header == header_of(LATE)
@@ -176,20 +159,6 @@ def test_the_second_request_sends_the_strongest_validator(
     assert requests[1].headers.get("if-range") == condition
 
 
-def test_a_file_shorter_than_the_first_read() -> None:
-    small = made(side=16)
-    found, _ = read(File(small))
-    assert found == HeaderRead(header_of(small), len(small), 1, len(small))
-
-
-def test_an_unknown_size_is_learnt_from_a_416() -> None:
-    found, _ = read(File(LATE, total="*"))
-    assert (found.header, found.size) == (header_of(LATE), None)
-    cut = LATE[:-10]
-    caught = failure(File(cut, total="*"))
-    assert caught.kind is FailureKind.FORMAT
-
-
 def test_a_redirect_is_followed_for_each_request() -> None:
     file = File(LATE)
 
@@ -216,23 +185,11 @@ def test_a_200_is_read_only_up_to_the_header(framing: str) -> None:
     assert found.bytes_read < 3 << 20  # what the transport had received by then, not all thirty
 
 
-def test_a_late_directory_is_read_from_the_same_200() -> None:
-    found, requests = read(lambda _: Reply(200, {}, LATE))
-    assert (found.header, found.size, len(requests)) == (header_of(LATE), len(LATE), 1)
-
-
 def test_a_200_with_a_header_beyond_the_limit_fails() -> None:
     late = moved_to_the_end(made(side=2500))
     caught = failure(lambda _: Reply(200, {}, late))
     assert caught.kind is FailureKind.FORMAT
     assert "1,048,576 bytes" in caught.message
-
-
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_200_with_content_encoding_is_decoded(coding: str) -> None:
-    coded = gzip.compress(EARLY) if coding == "gzip" else zlib.compress(EARLY)
-    found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded))
-    assert (found.header, found.size) == (header_of(EARLY), None)
 
 
 def test_ranges_with_content_encoding_are_refused() -> None:
@@ -292,106 +249,13 @@ def test_a_range_without_a_validator_is_not_combined_with_another(
     assert found.header == header_of(LATE)
 
 
-def test_a_different_size_is_a_different_version() -> None:
-    longer = File(OTHER, None, None)
-    found, _ = read(changing(File(LATE, None, None), longer))
-    assert found.header == header_of(OTHER)
-
-
 def test_a_file_that_keeps_changing_fails() -> None:
     third = File(LATE, '"v3"', "Wed, 03 Jan 2024 00:00:00 GMT")
     caught = failure(changing(File(LATE), NEW, NEW, third))
     assert (caught.kind, caught.retryable) == (FailureKind.CHANGED, False)
 
 
-def test_a_412_is_a_different_version() -> None:
-    found, _ = read(changing(File(LATE), lambda _: Reply(412), NEW))
-    assert found.header == header_of(OTHER)
-
-
 # Hostile and broken servers.
-
-
-def unframed(body: bytes) -> Answer:
-    """Serve a response that ends when the connection closes, so that a truncation looks complete."""
-    return lambda _: Reply(200, {}, body, "close")
-
-
-BROKEN = [
-    pytest.param(File(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF"),
-    pytest.param(File(b"II*\0"), FailureKind.FORMAT, False, id="cut in its first bytes"),
-    pytest.param(File(b""), FailureKind.FORMAT, False, id="empty, 416 at once"),
-    pytest.param(lambda _: Reply(200), FailureKind.FORMAT, False, id="empty 200"),
-    pytest.param(File(EARLY[:80]), FailureKind.FORMAT, False, id="cut in its directory"),
-    pytest.param(File(LATE[:-40]), FailureKind.FORMAT, False, id="cut in its late directory"),
-    pytest.param(unframed(b""), FailureKind.TRUNCATED, True, id="empty 200 of no length"),
-    pytest.param(unframed(EARLY[:80]), FailureKind.TRUNCATED, True, id="cut 200 of no length"),
-    pytest.param(unframed(LATE[:-40]), FailureKind.TRUNCATED, True, id="200 of no length, cut at its end"),
-    pytest.param(unframed(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF and no length"),
-    pytest.param(lambda _: Reply(416), FailureKind.HTTP, False, id="416 without a total"),
-    pytest.param(
-        lambda _: Reply(206, {"Content-Range": "bytes 100-200/9999"}, bytes(101)),
-        FailureKind.HTTP,
-        False,
-        id="another range",
-    ),
-    pytest.param(lambda _: Reply(206, {}, EARLY), FailureKind.HTTP, False, id="206 without its range"),
-    pytest.param(
-        lambda _: Reply(206, {"Content-Type": "multipart/byteranges; boundary=x"}, b"--x\r\n"),
-        FailureKind.HTTP,
-        False,
-        id="several parts",
-    ),
-    pytest.param(
-        lambda _: Reply(206, {"Content-Range": "bytes 0-16383/99999"}, EARLY[:99]),
-        FailureKind.TRUNCATED,
-        True,
-        id="fewer bytes than its range",
-    ),
-    pytest.param(lambda _: Reply(404), FailureKind.GONE, False, id="404"),
-    pytest.param(lambda _: Reply(403), FailureKind.REFUSED, False, id="403"),
-    pytest.param(lambda _: Reply(429), FailureKind.THROTTLED, True, id="429"),
-    pytest.param(lambda _: Reply(500), FailureKind.SERVER, True, id="500"),
-    pytest.param(lambda _: Reply(302, {"Location": "/a.tif"}), FailureKind.REDIRECT, False, id="a circle"),
-]
-
-
-@pytest.mark.parametrize(("answer", "kind", "retryable"), BROKEN)
-def test_unreadable_files_fail_with_a_reason(answer: Answer, kind: FailureKind, retryable: bool) -> None:
-    caught = failure(answer)
-    assert (caught.kind, caught.retryable) == (kind, retryable), caught.message
-    assert caught.message.endswith(".")
-    assert "127.0.0.1" in caught.message
-
-
-def test_a_truncated_response_without_a_length_is_retried() -> None:
-    async def act(reader: RangedReader, served: Origin) -> None:
-        served.cut(500)
-        policy = RetryPolicy(base=0)
-        found = await read_header(reader, f"{served.url}/a.tif", policy, SystemClock())
-        assert isinstance(found, HeaderRead)
-        assert (found.header, len(served.requests)) == (header_of(LATE), 2)
-
-    run(unframed(LATE), act)
-
-
-def test_a_web_page_instead_of_the_file_is_reported() -> None:
-    page = Reply(200, {"Content-Type": "text/html"}, b"<!doctype html><title>Log in</title>")
-    caught = failure(lambda _: page, media_type="image/tiff")
-    assert caught.kind is FailureKind.REFUSED
-    assert "web page" in caught.message
-
-
-def test_bytes_beyond_the_requested_range_are_ignored() -> None:
-    def generous(request: ReceivedRequest) -> Reply:
-        start, _ = span(request)
-        body = (LATE + bytes(8 << 20))[start:]
-        whole = len(LATE) + (8 << 20)
-        return Reply(206, {"Content-Range": f"bytes {start}-{whole - 1}/{whole}"}, body)
-
-    found, _ = read(generous)
-    assert found.header == header_of(LATE)
-    assert found.bytes_read < 5 << 20
 
 
 def test_a_shortened_range_is_requested_to_its_end() -> None:
@@ -423,15 +287,6 @@ def test_a_header_that_needs_too_many_reads_fails() -> None:
         data += bytes(8 + number * gap - len(data))
     caught = failure(File(bytes(data)))
     assert caught.kind is FailureKind.FORMAT
-
-
-def test_the_limit_applies_to_ranges() -> None:
-    huge = bytearray(EARLY)
-    huge += bytes(300 * KIB)
-    late = moved_to_the_end(bytes(huge))
-    caught = failure(File(late), most_bytes=FIRST_READ)
-    assert caught.kind is FailureKind.FORMAT
-    assert "16,384 bytes" in caught.message
 
 
 # S3, retries, real files.
@@ -480,37 +335,6 @@ def test_s3_is_read_with_if_match(redirected: bool) -> None:
             assert all("range" in one.headers["authorization"] for one in served.requests)
 
     asyncio.run(live())
-
-
-def test_transient_failures_are_retried() -> None:
-    replies = iter([Reply(500), Reply(503, {"Retry-After": "1"})])
-    file, retried = File(EARLY), []
-
-    async def live() -> None:
-        async with origin(lambda request: next(replies, None) or file(request)) as served, client() as opened:
-            found = await read_header(
-                RangedReader(opened),
-                f"{served.url}/a",
-                RetryPolicy(3, base=0.01),
-                SystemClock(),
-                retried.append,
-            )
-            assert isinstance(found, HeaderRead)
-
-    asyncio.run(live())
-    assert [one.status for one in retried] == [500, 503]
-
-
-@pytest.mark.parametrize("reply", [Reply(404), Reply(500)])
-def test_a_permanent_failure_is_returned(reply: Reply) -> None:
-    async def live() -> Failure | HeaderRead:
-        async with origin(lambda _: reply) as served, client() as opened:
-            policy = RetryPolicy(1, base=0.01)
-            return await read_header(RangedReader(opened), f"{served.url}/a", policy, SystemClock())
-
-    found = asyncio.run(live())
-    assert isinstance(found, Failure)
-    assert found.status == reply.status
 
 
 def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from typing import Any
 
 import rasterio
-import tifffile
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
@@ -17,23 +15,7 @@ from stacpull_raster.tiff import Header
 Differences = dict[str, tuple[Any, Any]]
 """By field: ours, theirs."""
 
-RENAMED = {  # names of GeoTIFF 1.0, which tifffile gives, to those of 1.1
-    "GeographicTypeGeoKey": "GeodeticCRSGeoKey",
-    "GeogCitationGeoKey": "GeodeticCitationGeoKey",
-    "GeogGeodeticDatumGeoKey": "GeodeticDatumGeoKey",
-    "GeogPrimeMeridianGeoKey": "PrimeMeridianGeoKey",
-    "GeogEllipsoidGeoKey": "EllipsoidGeoKey",
-    "GeogSemiMajorAxisGeoKey": "EllipsoidSemiMajorAxisGeoKey",
-    "GeogSemiMinorAxisGeoKey": "EllipsoidSemiMinorAxisGeoKey",
-    "GeogInvFlatteningGeoKey": "EllipsoidInvFlatteningGeoKey",
-    "GeogPrimeMeridianLongGeoKey": "PrimeMeridianLongitudeGeoKey",
-    "ProjectedCSTypeGeoKey": "ProjectedCRSGeoKey",
-    "PCSCitationGeoKey": "ProjectedCitationGeoKey",
-    "ProjCoordTransGeoKey": "ProjMethodGeoKey",
-    "VerticalCSTypeGeoKey": "VerticalGeoKey",
-}
-PHOTOMETRICS = {"SEPARATED": "cmyk"}  # tifffile's names, where they are not ours in capitals
-RASTERIO_PHOTOMETRICS = {"black": "minisblack", "white": "miniswhite"}
+PHOTOMETRICS = {"black": "minisblack", "white": "miniswhite"}
 
 
 def against_rasterio(header: Header, data: bytes) -> Differences:
@@ -87,67 +69,12 @@ def _of_rasterio(dataset: Any) -> dict[str, Any]:
         "offsets": dataset.offsets,
         "units": dataset.units,
         "descriptions": dataset.descriptions,
-        "photometric": RASTERIO_PHOTOMETRICS.get(photometric, photometric),
+        "photometric": PHOTOMETRICS.get(photometric, photometric),
         "predictor": int(structure.get("PREDICTOR", 1)),
         "layout": structure.get("LAYOUT") == "COG",
         "has_mask": rasterio.enums.MaskFlags.per_dataset in dataset.mask_flag_enums[0]
         and rasterio.enums.MaskFlags.alpha not in dataset.mask_flag_enums[0],
     }
-
-
-def against_tifffile(header: Header, data: bytes) -> Differences:
-    """Compare everything that tifffile returns."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        theirs = _of_tifffile(file)
-    first = header.images[0]
-    ours = {name: getattr(header, name) for name in theirs if hasattr(header, name)} | {
-        "blocks": first.blocks,
-        "sparse": first.sparse if first.sparse is not None else theirs["sparse"],
-        "geokeys": header.geokeys if theirs["geokeys"] else {},
-        "planar": 1 if header.interleave == "pixel" or header.bands == 1 else 2,
-        "pages": [(i.offset, i.subfile_type, i.width, i.height, i.blocks) for i in header.images],
-    }
-    ours["planar"] = theirs["planar"] if header.bands == 1 else ours["planar"]
-    return {name: (ours[name], theirs[name]) for name in theirs if not _same(ours[name], theirs[name])}
-
-
-def _of_tifffile(file: tifffile.TiffFile) -> dict[str, Any]:
-    page = file.pages[0]
-    bits = page.bitspersample
-    pages = [each for page in file.pages for each in (page, *(page.pages or ()))]
-    photometric = page.photometric.name
-    return {
-        "byte_order": file.byteorder,
-        "bigtiff": file.is_bigtiff,
-        "width": page.imagewidth,
-        "height": page.imagelength,
-        "bands": page.samplesperpixel,
-        "dtype": str(page.dtype),
-        "bits_per_sample": max(bits) if isinstance(bits, tuple) else bits,
-        "compression_code": int(page.compression),
-        "predictor": int(page.predictor),
-        "planar": int(page.planarconfig),
-        "photometric": PHOTOMETRICS.get(photometric, photometric.lower()),
-        "tiled": page.is_tiled,
-        "block_width": page.tilewidth if page.is_tiled else page.imagewidth,
-        "block_height": page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength),
-        "blocks": len(page.dataoffsets),
-        "sparse": sum(count == 0 for count in page.databytecounts),
-        "pages": [
-            (p.offset, int(p.subfiletype), p.imagewidth, p.imagelength, len(p.dataoffsets)) for p in pages
-        ],
-        "description": page.tags.valueof(270),
-        "software": page.tags.valueof(305),
-        "datetime": page.tags.valueof(306),
-        "nodata": page.tags.valueof(42113),
-        "geokeys": _geokeys(page),
-    }
-
-
-def _geokeys(page: tifffile.TiffPage) -> dict[str, Any]:
-    reported = page.geotiff_tags or {}
-    keys = {RENAMED.get(name, name): value for name, value in reported.items() if name.endswith("GeoKey")}
-    return {name: int(value) if isinstance(value, int) else value for name, value in keys.items()}
 
 
 def _factor(header: Header, size: tuple[int, int]) -> int:

@@ -127,14 +127,6 @@ def test_an_area_past_the_edges_is_cut_at_the_edges(
     assert check(tmp_path, data, area).plan.window == window
 
 
-def test_an_area_covering_the_raster_keeps_every_overview(tmp_path: Path) -> None:
-    data = raster(tmp_path, compress="deflate")
-    part = check(tmp_path, data, degrees(UTM, (500_000, 5_000_000, 700_000, 5_200_000)))
-    with rasterio.open(tmp_path / "whole.tif") as whole, rasterio.open(tmp_path / "part.tif") as file:
-        assert file.overviews(1) == whole.overviews(1) != []
-    assert part.plan.size == pytest.approx(len(data), rel=0.02)
-
-
 @pytest.mark.parametrize(
     "area",
     [
@@ -147,24 +139,6 @@ def test_an_area_covering_the_raster_keeps_every_overview(tmp_path: Path) -> Non
 )
 def test_an_area_outside_gives_nothing(tmp_path: Path, area: Any) -> None:
     assert clipped(raster(tmp_path, compress="deflate"), area) is None
-
-
-def test_an_area_that_only_touches_gives_nothing(tmp_path: Path) -> None:
-    data = raster(tmp_path, crs=WGS84, transform=from_origin(10, 50, 0.001, 0.001), compress="deflate")
-    assert clipped(data, box(9, 49, 10, 50)) is None
-    part = check(tmp_path, data, box(10.128, 49.744, 10.256, 49.872))
-    assert part.plan.window == (128, 128, 128, 128)
-
-
-def test_an_area_that_reaches_in_by_a_rounding_error_gives_nothing(tmp_path: Path) -> None:
-    where = from_origin(12.7, 50.3, 0.00027, 0.00027)
-    data = raster(tmp_path, crs=WGS84, transform=where, size=(1280, 1024), cog=False)
-    sides = tiles_of(data)[0].header.bounds
-    assert sides is not None
-    assert clipped(data, box(sides.right, 50.1, sides.right + 1, 50.2)) is None
-    assert clipped(data, box(12.8, sides.bottom - 1, 12.9, sides.bottom)) is None
-    at = 12.7 + 128.0007 * 0.00027  # beside the line between two tiles
-    assert part_of(data, box(at, 50.2, at + 1e-9, 50.25)).plan.window.width == 128
 
 
 @pytest.mark.parametrize("angle", [30, 90, -135])
@@ -189,20 +163,6 @@ def test_a_raster_in_degrees_across_the_antimeridian(tmp_path: Path, left: float
     part = part_of(data, ACROSS)
     assert compare(tmp_path, data, part, area) > 12
     assert part.plan.window == (128, 128, 640, 384)
-
-
-def test_a_projected_raster_across_the_antimeridian(tmp_path: Path) -> None:
-    zone = CRS.from_epsg(32701)
-    (x,), (y,) = rasterio.warp.transform(WGS84, zone, [180.0], [-17.25])
-    data = raster(tmp_path, crs=zone, transform=from_origin(x - 60_000, y + 50_000, 100, 100), cog=False)
-    part = part_of(data, ACROSS)
-    left, top, width, height = part.plan.window
-    assert (left, top, left + width, top + height) == (0, 128, 1152, 896)
-    west, east = (
-        compare(tmp_path, data, part_of(data, one), one) for one in (ACROSS.geoms[0], ACROSS.geoms[1])
-    )
-    assert west > 10
-    assert east > 10
 
 
 def test_a_global_raster_is_clipped_on_both_sides_of_the_antimeridian(tmp_path: Path) -> None:
@@ -236,15 +196,6 @@ def test_tiles_that_share_their_bytes_still_share_them(tmp_path: Path) -> None:
     part = part_of(bytes(shared), area)
     assert compare(tmp_path, bytes(shared), part, area) > 0
     assert part.tile_bytes == 128 * 128
-
-
-def test_a_clipped_file_can_be_clipped(tmp_path: Path) -> None:
-    data = raster(tmp_path, compress="deflate")
-    first = part_of(data, degrees(UTM, INSIDE))
-    inner = degrees(UTM, (604_000, 5_094_500, 605_000, 5_095_500))
-    again = part_of(first.data, inner)
-    assert compare(tmp_path, first.data, again, inner) > 0
-    assert again.plan.size < first.plan.size
 
 
 CANNOT: dict[str, tuple[dict[str, Any], str]] = {

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.raster.tiff import made
-from tests.raster.tiff.reads import parse_bytes, read, real_files
+from tests.raster.tiff.reads import read
 
-from stacpull_raster.tiff import FIRST_READ, Header, Needs, TiffError
+from stacpull_raster.tiff import Header, TiffError
 
 MOST_SECONDS = 2.0
 EXTREMES = [0, 1, 2, 7, 8, 16, 255, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1]
@@ -82,50 +80,6 @@ def test_damaged_files_are_read_or_refused(data: bytes) -> None:
     judge(data)
 
 
-@given(st.data())
-def test_damaged_real_headers_are_read_or_refused(shared_headers: list[bytes], data: st.DataObject) -> None:
-    judge(data.draw(damages(data.draw(st.sampled_from(shared_headers)))))
-
-
-@pytest.fixture(scope="module")
-def shared_headers(shared_data: Path) -> list[bytes]:
-    """The first bytes of real files, as far as their headers go."""
-    headers = []
-    for path in real_files(shared_data):
-        data = path.read_bytes()
-        found = parse_bytes(data)
-        assert isinstance(found, Header)
-        if found.header_size <= FIRST_READ:
-            headers.append(data[: found.header_size + 64])
-    return headers
-
-
-MARKS = [
-    b"",
-    b"II*\0\x08\0\0\0",
-    b"MM\0*\0\0\0\x08",
-    b"II+\0\x08\0\0\0\x10" + bytes(7),
-    b"MM\0+\0\x08\0\0" + bytes(7) + b"\x10",
-]
-
-
-@given(st.sampled_from(MARKS), st.binary(max_size=400))
-def test_any_bytes_after_a_valid_start_are_read_or_refused(mark: bytes, rest: bytes) -> None:
-    judge(mark + rest)
-
-
-@given(st.sampled_from(MADE).flatmap(damages))
-def test_a_prefix_of_a_broken_file_needs_later_bytes_or_is_refused(data: bytes) -> None:
-    """Without a known total, the same holds: progress, or a refusal."""
-    try:
-        found = parse_bytes(data)
-    except TiffError:
-        return
-    if isinstance(found, Needs):
-        assert found.start >= len(data)
-        assert found.start < found.stop < 2**63
-
-
 @given(
     st.lists(
         st.tuples(
@@ -143,11 +97,6 @@ def test_fields_of_any_type_and_count_are_read_or_refused(changes: list[tuple[in
         for tag, kind, count in changes
     }
     judge(made.tiff({**RICH, **lies}))
-
-
-@given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.integers(0, 900))
-def test_chains_of_arbitrary_offsets_end(offsets: list[int], end: int) -> None:
-    judge(made.tiff(made.image(t330=made.Value(4, offsets)), *[made.IMAGE] * 5, loop_to=end))
 
 
 @given(st.text(max_size=200))

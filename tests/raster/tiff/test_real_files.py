@@ -1,11 +1,11 @@
-"""Every real file: read as tifffile and rasterio read it, in few requests."""
+"""Every real file: read as rasterio reads it, in few requests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from tests.raster.tiff.others import against_rasterio, against_tifffile
+from tests.raster.tiff.others import against_rasterio
 from tests.raster.tiff.reads import read, real_files
 
 from stacpull_raster.tiff import FIRST_READ
@@ -28,31 +28,11 @@ def differences(reader: str, found: dict[str, object], path: Path) -> dict[str, 
     return {field: value for field, value in found.items() if (reader, path.name, field) not in DIFFERENCES}
 
 
-def test_there_are_real_files(shared_data: Path) -> None:
-    assert len(real_files(shared_data)) >= 43
-
-
 def test_every_real_file_is_read_as_rasterio_reads_it(shared_data: Path) -> None:
     for path in real_files(shared_data):
         data = path.read_bytes()
         found = against_rasterio(read(data).header, data)
         assert differences("rasterio", found, path) == {}, path.name
-
-
-def test_every_real_file_is_read_as_tifffile_reads_it(shared_data: Path) -> None:
-    for path in real_files(shared_data):
-        data = path.read_bytes()
-        found = against_tifffile(read(data).header, data)
-        assert differences("tifffile", found, path) == {}, path.name
-
-
-def test_the_listed_differences_still_exist(shared_data: Path) -> None:
-    """A line of the table that is not true any more goes."""
-    by_name = {path.name: path for path in real_files(shared_data)}
-    for reader, name, field in DIFFERENCES:
-        data = by_name[name].read_bytes()
-        compare = against_rasterio if reader == "rasterio" else against_tifffile
-        assert field in compare(read(data).header, data)
 
 
 LATE_DIRECTORY = "planet_psscene_all_nodata.tif"
@@ -64,14 +44,6 @@ def test_one_read_is_enough_and_a_late_directory_costs_one_more(shared_data: Pat
         assert asks[0].start == 0
         assert asks[0].stop <= FIRST_READ
         assert len(asks) == (2 if path.name == LATE_DIRECTORY else 1), (path.name, asks)
-
-
-def test_values_of_a_late_directory_come_with_it_however_long_the_file_is(shared_data: Path) -> None:
-    [path] = shared_data.rglob(LATE_DIRECTORY)
-    padded = path.read_bytes() + bytes(1_000_000)
-    header, asks = read(padded)
-    assert [tuple(span) for span in asks] == [(0, 16_384), (25_516, 25_516 + 2 + 4096)]
-    assert header == read(path.read_bytes()).header
 
 
 @pytest.mark.parametrize(

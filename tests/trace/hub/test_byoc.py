@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.trace.hub.desk import COLLECTION, TILE
+from tests.trace.hub.desk import TILE
 
 from stacpull.errors import SourceError
 from stacpull_trace.hub.replies import TileFile
-from stacpull_trace.hub.tiles import file_path, next_token, parse_files, parse_tile, tile_path, tiles_path
+from stacpull_trace.hub.tiles import next_token, parse_tile
 
 BARE: dict[str, Any] = {"id": TILE, "path": "a/b/(BAND).tif", "status": "INGESTED"}
 
@@ -55,26 +55,6 @@ def test_recorded_tiles(
     assert len(tile.files) == len(metadata)
 
 
-def test_the_recorded_files_of_an_arps_tile(shared_data: Path) -> None:
-    described = json.loads((shared_data / "sentinelhub" / "arps_byoc_filesMetadata.json").read_text())
-    tile = parse_tile(BARE | {"additionalData": {"filesMetadata": described}})
-    assert tile.files == {
-        "analysis_ready_ps_qa": TileFile(3521, '"9e4f9cbf89e7a024999cfb1af20cf52b"'),
-        "analysis_ready_ps_sr": TileFile(3433, '"9a33f9fd8defffc0e312a9efdc22f352-23"'),
-    }
-
-
-@pytest.mark.parametrize("additional", [None, {}, {"filesMetadata": None}, {"filesMetadata": {}}])
-def test_a_tile_may_have_no_files(additional: object) -> None:
-    tile = parse_tile(BARE | {"additionalData": additional, "sensingTime": None})
-    assert (tile.files, tile.sensing_time, tile.created, tile.cover_geometry) == ({}, None, None, None)
-
-
-def test_a_file_with_few_fields() -> None:
-    tile = parse_tile(BARE | {"additionalData": {"filesMetadata": {"qa": {}}}})
-    assert tile.files == {"qa": TileFile(None, None)}
-
-
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -106,17 +86,6 @@ def test_unreadable_replies_are_reported(changes: dict[str, Any], words: str) ->
         parse_tile(BARE | changes)
 
 
-@pytest.mark.parametrize("document", [["a.tif", "b c.tif"], {"data": ["a.tif", "b c.tif"]}])
-def test_the_list_of_files(document: object) -> None:
-    assert parse_files(document) == ("a.tif", "b c.tif")
-
-
-@pytest.mark.parametrize("document", [None, {}, {"data": [1]}, [None]])
-def test_an_invalid_list_of_files_is_reported(document: object) -> None:
-    with pytest.raises(SourceError, match="cannot be read"):
-        parse_files(document)
-
-
 @pytest.mark.parametrize(
     ("links", "token"),
     [
@@ -130,11 +99,3 @@ def test_an_invalid_list_of_files_is_reported(document: object) -> None:
 )
 def test_the_token_of_the_next_page(links: object, token: str | None) -> None:
     assert next_token({"data": [], "links": links}) == token
-
-
-def test_paths() -> None:
-    assert tiles_path(f"byoc-{COLLECTION}") == f"/collections/{COLLECTION}/tiles?count=100"
-    assert tiles_path(COLLECTION, "a+b").endswith("/tiles?count=100&viewtoken=a%2Bb")
-    assert tile_path(COLLECTION, "../x?y") == f"/collections/{COLLECTION}/tiles/..%2Fx%3Fy"
-    assert file_path(COLLECTION, TILE) == f"/collections/{COLLECTION}/tiles/{TILE}/files"
-    assert file_path(COLLECTION, TILE, "a b/c.tif").endswith("/files/a%20b/c.tif")

@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.trace.hub.desk import COLLECTION, TILE
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.models import FailureKind
-from stacpull.net.transport import TransferError
 from stacpull_trace.hub.hub_errors import RequestTarget, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_paths import HubService
 
@@ -43,13 +39,6 @@ def wrapped(**members: object) -> bytes:
 )  # fmt: skip
 def test_the_message_of_an_error(body: bytes, code: str, message: str) -> None:
     assert parse_error(400, body) == ServiceError(400, code, message)
-
-
-@given(st.binary(max_size=200) | st.from_type(str).map(lambda text: wrapped(message=text, errors=text)))
-def test_any_error_body_is_read(body: bytes) -> None:
-    message = parse_error(500, body).message
-    assert len(message) <= 400
-    assert message.isprintable()
 
 
 QUOTA = ServiceError(
@@ -93,14 +82,3 @@ def test_refusals_are_translated_to_exceptions(
     assert type(raised) is kind
     with pytest.raises(kind, match=words):
         raise raised
-
-
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [(TILE_TARGET, f"h has no tile {TILE}"), (FILE_TARGET, f"h has no file qa.tif of the tile {TILE}")],
-)
-def test_a_missing_tile_or_file_does_not_end_the_run(target: RequestTarget, words: str) -> None:
-    raised = refusal(ServiceError(404, "COMMON_NOT_FOUND", "Tile not found"), "h", target)
-    assert isinstance(raised, TransferError)
-    assert (raised.failure.kind, raised.failure.status) == (FailureKind.GONE, 404)
-    assert raised.failure.message == f"{words} (Tile not found)."

@@ -104,19 +104,6 @@ def test_the_base_url(
     assert (found.base_url, found.token_url) == expected
 
 
-def test_the_environment_is_enough_without_a_file(tmp_path: Path) -> None:
-    assert who(read(tmp_path, **GIVEN)) == ("env-id", "env-secret")
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_file_in_the_home_directory_is_read(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    (home / ".config").mkdir()
-    (home / "sentinelhub").rename(home / ".config" / "sentinelhub")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    assert who(hub_settings()) == ("kept-id", "kept-secret")
-
-
 @pytest.mark.parametrize(
     ("environ", "missing"),
     [
@@ -152,31 +139,6 @@ def test_an_invalid_file_is_reported(
         write(tmp_path, text)
     with pytest.raises(UsageError, match=words):
         read(tmp_path, profile=profile)
-
-
-def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "sentinelhub" / "config.toml").mkdir(parents=True)
-    with pytest.raises(UsageError, match="cannot be read"):
-        read(tmp_path, **GIVEN)
-    (tmp_path / "sentinelhub" / "config.toml").rmdir()
-    (tmp_path / "sentinelhub" / "config.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="not UTF-8"):
-        read(tmp_path, **GIVEN)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["services.sentinel-hub.com", "ftp://h.example", "https://", "https://h:x", "https://me:planted@h", "https://h?a=1"],
-)  # fmt: skip
-def test_an_invalid_base_url(home: Path, url: str) -> None:
-    with pytest.raises(UsageError, match=r"is written like https://services\.sentinel-hub\.com") as caught:
-        read(home, url)
-    assert "planted" not in str(caught.value)
-
-
-def test_the_environment_completes_a_profile(home: Path) -> None:
-    halved = read(home, profile="halved", SH_CLIENT_SECRET="env-secret")
-    assert who(halved) == ("only-id", "env-secret")
 
 
 def test_repr_shows_no_secret(home: Path) -> None:

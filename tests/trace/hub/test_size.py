@@ -1,12 +1,7 @@
 from __future__ import annotations
 
-import math
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stacpull.errors import UsageError
 from stacpull_trace.traced_area import bbox_size
 from stacpull_trace.utm_projection import project, utm_zone
 
@@ -34,12 +29,6 @@ def test_sizes_are_those_of_sentinelhub_py(bbox: Box, resolution: float, size: t
     assert bbox_size(bbox, resolution) == size
 
 
-@pytest.mark.parametrize("resolution", [0, -3, math.nan])
-def test_a_resolution_must_be_positive(resolution: float) -> None:
-    with pytest.raises(UsageError, match="greater than 0"):
-        bbox_size((0, 0, 1, 1), resolution)
-
-
 @pytest.mark.parametrize(
     ("longitude", "latitude", "zone"),
     [
@@ -64,19 +53,3 @@ def test_positions_are_those_of_proj(
     longitude: float, latitude: float, epsg: int, easting: float, northing: float
 ) -> None:
     assert project(longitude, latitude, epsg) == pytest.approx((easting, northing), abs=1e-3)
-
-
-@given(st.floats(-3, 3), st.floats(-80, 84))
-def test_a_zone_is_symmetric_about_its_meridian_and_the_equator(offset: float, latitude: float) -> None:
-    east, north = project(9 + offset, latitude, 32632)
-    west, same = project(9 - offset, latitude, 32632)
-    assert east - 500_000 == pytest.approx(500_000 - west, abs=1e-6)
-    assert north == pytest.approx(same, abs=1e-6)
-    assert project(9 + offset, -latitude, 32632)[1] == pytest.approx(-north, abs=1e-6)
-    assert project(9 + offset, latitude, 32732)[1] == pytest.approx(north + 10_000_000, abs=1e-6)
-
-
-@pytest.mark.parametrize("epsg", [4326, 32600, 32661, 32700, 3857])
-def test_only_utm_zones_are_supported(epsg: int) -> None:
-    with pytest.raises(ValueError, match="not a UTM zone"):
-        project(0, 0, epsg)

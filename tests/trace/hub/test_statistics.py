@@ -43,14 +43,6 @@ def test_an_interval_field_by_field() -> None:
     )
 
 
-def test_a_day_without_a_valid_sample() -> None:
-    none = dict.fromkeys(("min", "max", "mean", "stDev"), "NaN")
-    band = band_of(reply(STATS | none | {"percentiles": {"50.0": "NaN"}}))
-    assert (band.min, band.max, band.mean, band.st_dev) == (None, None, None, None)
-    assert band.percentiles == {50.0: None}
-    assert band.sample_count == 9
-
-
 @pytest.mark.parametrize(
     ("error", "meaning"),
     [
@@ -149,60 +141,9 @@ def recorded_replies(path: Path) -> list[dict[str, Any]]:
     return [entry.get("response", entry) for entry in found]
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_recorded_replies_are_read_completely(shared_data: Path, name: str) -> None:
-    replies = recorded_replies(shared_data / "sentinelhub" / name)
-    assert replies
-    for document in replies:
-        found = parse_statistics(document)
-        assert found.status == document.get("status", "FAILED")
-        intervals = document.get("data") or []
-        assert len(found.intervals) == len(intervals)
-        for parsed, raw in zip(found.intervals, intervals, strict=True):
-            assert again(parsed) == comparable(raw)
-
-
 def test_the_recorded_interval_of_the_notebook(shared_data: Path) -> None:
     raw = json.loads((shared_data / "sentinelhub" / "arps_stat_result_one_interval.json").read_text())
     day = parse_statistics({"data": [raw], "status": "OK"}).intervals[0]
-    assert again(day) == comparable(raw)
     scenes = day.outputs["scenes"]["B0"]
     assert scenes.sample_count - scenes.no_data_count == 138_989
     assert scenes.percentiles == {50.0: 233.0}
-
-
-def again(day: Any) -> dict[str, Any]:
-    """Write a parsed interval as `comparable` writes a raw one."""
-    if day.error is not None:
-        return {"from": day.interval.start, "to": day.interval.end, "error": day.error.kind}
-    bands = {}
-    for output, parsed in day.outputs.items():
-        for name, band in parsed.items():
-            figures = (band.min, band.max, band.mean, band.st_dev, band.sample_count, band.no_data_count)
-            histogram = band.histogram and (
-                [(one.low, one.high, one.count) for one in band.histogram.bins],
-                band.histogram.underflow,
-                band.histogram.overflow,
-            )
-            bands[output, name] = (figures, dict(band.percentiles), histogram)
-    return {"from": day.interval.start, "to": day.interval.end, "bands": bands}
-
-
-def comparable(raw: dict[str, Any]) -> dict[str, Any]:
-    span = {key: datetime.fromisoformat(time) for key, time in raw["interval"].items()}
-    if "error" in raw:
-        error = raw["error"]
-        return {**span, "error": error["type"] if isinstance(error, dict) else error}
-    bands = {}
-    for output, document in raw["outputs"].items():
-        for name, band in document["bands"].items():
-            stats = {key: None if value == "NaN" else value for key, value in band["stats"].items()}
-            figures = tuple(stats[k] for k in ("min", "max", "mean", "stDev", "sampleCount", "noDataCount"))
-            stated = stats.get("percentiles", {})
-            percentiles = {float(k): None if v == "NaN" else v for k, v in stated.items()}
-            histogram = band.get("histogram")
-            if histogram:
-                bins = [(one["lowEdge"], one["highEdge"], one["count"]) for one in histogram["bins"]]
-                histogram = (bins, histogram["underflowCount"], histogram["overflowCount"])
-            bands[output, name] = (figures, percentiles, histogram)
-    return {**span, "bands": bands}
