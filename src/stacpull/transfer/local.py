@@ -14,11 +14,11 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 from urllib.parse import unquote
 
 from stacpull.models import Failure, FailureKind
@@ -28,7 +28,7 @@ from stacpull.net.transport import Request, TransferError
 INDEX_NAMES: Final = ("catalog.json", "collection.json")
 """If SOURCE is a directory, the first of these documents in it is read."""
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 _SHOWN = 300
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Opening a pipe must not block."""
@@ -74,29 +74,28 @@ class LocalTransport:
         """
         if self._only_source:
             request = request._replace(url=self._url)
-        file = await asyncio.to_thread(self._opened, request.url)
+        path, stream, state = await asyncio.to_thread(self._opened, request.url)
         try:
-            yield _response(request, file)
+            yield LocalResponse(request, path, stream, state)
         finally:
-            await asyncio.to_thread(file.stream.close)
+            await asyncio.to_thread(stream.close)
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""
 
-    def _opened(self, url: str) -> _OpenFile:
+    def _opened(self, url: str) -> tuple[Path, BinaryIO, os.stat_result]:
         try:
             path, descriptor = self._open_allowed(url)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            state = os.fstat(descriptor)
+            if not stat.S_ISREG(state.st_mode):
                 os.close(descriptor)
                 raise _failed(FailureKind.HTTP, f"{_shown(url)} is not a file that can be read.")
-            stream = os.fdopen(descriptor, "rb", buffering=0)
+            return path, os.fdopen(descriptor, "rb", buffering=0), state
         except (FileNotFoundError, NotADirectoryError):
             raise _failed(FailureKind.GONE, f"There is no file {_shown(url)}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
             raise _failed(FailureKind.HTTP, f"{_shown(url)} cannot be read: {why}.") from None
-        return _OpenFile(path, stream, status)
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         """Open a file that may be read; return its path and descriptor."""
@@ -116,7 +115,7 @@ class LocalTransport:
         if url.startswith(self._above):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
             possible.insert(0, self._directory / url[len(self._above) :].lstrip("/"))
-        path = next((path for path in possible if _exists(path)), possible[-1])
+        path = next((path for path in possible if os.path.exists(path)), possible[-1])  # noqa: PTH110 -- never raises
         real = path.resolve(strict=True)
         if path == self._source:
             path = _index(path) if real.is_dir() else path
@@ -145,30 +144,37 @@ def _open_below(root: Path, real: Path) -> int:
         os.close(above)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name is too long: that of an encoded path, whose decoded form is not
-        return False
-
-
-class _OpenFile(NamedTuple):
-    path: Path
-    stream: BinaryIO
-    status: os.stat_result
-
-
 class LocalResponse:
-    """The content of a file. Usable only inside the context of `LocalTransport.open`."""
+    """The response to a request for a file: the whole file, a range of it, or a refusal.
 
-    def __init__(
-        self, url: str, status: int, headers: Mapping[str, str], stream: BinaryIO, length: int
-    ) -> None:
-        self.url = url
-        self.status = status
-        self.headers = headers
+    Usable only inside the context of `LocalTransport.open`.
+    """
+
+    def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
+        sent = {name.lower(): value for name, value in request.headers.items()}
+        size = state.st_size
+        fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
+        with suppress(ValueError, OverflowError):  # a year beyond 9999 has no HTTP date
+            fields["last-modified"] = formatdate(state.st_mtime, usegmt=True)
+        self.status, start, end = _OK, 0, size
+        wanted = _RANGE.fullmatch(sent.get("range", ""))
+        if sent.get("if-match", "*") not in {fields["etag"], "*"}:
+            self.status, end = _CHANGED, 0
+        elif wanted and sent.get("if-range") in {None, fields["etag"], fields.get("last-modified")}:
+            start = max(0, size - int(wanted[3])) if wanted[3] else int(wanted[1])
+            end = min(size, int(wanted[2]) + 1) if wanted[2] else size
+            self.status, place = _PARTIAL, f"{start}-{end - 1}"
+            if start >= end:
+                self.status, place, start, end = _UNSATISFIABLE, "*", 0, 0
+            fields["content-range"] = f"bytes {place}/{size}"
+        fields["content-length"] = str(end - start)
+        stream.seek(start)
         self._stream = stream
-        self._length = length
+        self._length = 0 if request.method == "HEAD" else end - start
+        self.headers = HeaderFields({name.encode(): value.encode() for name, value in fields.items()})
+        self.url, named = request.url, local_path(request.url)
+        if path != named and (path.parent == named or re.search("[?#]", self.url)):
+            self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of `size` bytes.
@@ -188,52 +194,6 @@ class LocalResponse:
                 raise _failed(FailureKind.TRUNCATED, message, retryable=True)
             left -= len(chunk)
             yield chunk
-
-
-def _response(request: Request, file: _OpenFile) -> LocalResponse:
-    """Return the response to a request for `file`: the whole file, a range of it, or a refusal."""
-    sent = {name.lower(): value for name, value in request.headers.items()}
-    size = file.status.st_size
-    headers = _fields(file.status)
-    start, end, status = 0, size, _OK
-    if "if-match" in sent and sent["if-match"] not in {headers["ETag"], "*"}:
-        status, end = _CHANGED, 0
-    elif sent.get("if-range") in {None, headers["ETag"], headers.get("Last-Modified")}:
-        start, end, status = _ranged(sent.get("range", ""), size)
-    if status == _PARTIAL:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    elif status == _UNSATISFIABLE:
-        headers["Content-Range"] = f"bytes */{size}"
-    headers["Content-Length"] = str(end - start)
-    file.stream.seek(start)
-    length = 0 if request.method == "HEAD" else end - start
-    url, named = request.url, local_path(request.url)
-    if file.path != named and (file.path.parent == named or re.search("[?#]", url)):
-        url = file.path.as_uri()  # of the document, for a directory: its links are relative to this URL
-    fields = HeaderFields({name.lower().encode(): value.encode() for name, value in headers.items()})
-    return LocalResponse(url, status, fields, file.stream, length)
-
-
-def _fields(status: os.stat_result) -> dict[str, str]:
-    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-    fields = {"Accept-Ranges": "bytes", "ETag": f'"{version}"'}
-    with suppress(ValueError, OverflowError):  # a year beyond 9999 has no HTTP date
-        fields["Last-Modified"] = formatdate(status.st_mtime, usegmt=True)
-    return fields
-
-
-def _ranged(field: str, size: int) -> tuple[int, int, int]:
-    """Return start, end (past the last byte) and status for a Range field; an invalid one is ignored."""
-    found = _RANGE.fullmatch(field.strip())
-    if found is None or not (found[1] or found[2]):
-        return 0, size, _OK
-    if not found[1]:
-        start, end = max(0, size - int(found[2])), size
-    else:
-        start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
-    if start >= end:
-        return 0, 0, _UNSATISFIABLE
-    return start, end, _PARTIAL
 
 
 def _index(directory: Path) -> Path:
