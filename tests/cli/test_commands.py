@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.cli.conftest import ClassInfo, Library, Ran, mirror_report, plan_report, status_report
@@ -34,23 +33,6 @@ def test_mirror_passes_on_the_given_options(stacpull_command: Command, library: 
     )
     assert how["options"] == Options(retries=2)
     assert isinstance(how["stop"], asyncio.Event)
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({}, 0),
-        ({"assets_failed": 2, "assets_done": 63}, 1),
-        ({"items_failed": 1}, 1),
-        ({"state": "failed"}, 1),
-        ({"state": "interrupted", "assets_pending": 3}, 130),
-    ],
-)
-def test_mirror_ends_with_the_code_of_its_report(
-    stacpull_command: Command, library: Library, changes: dict[str, Any], code: int
-) -> None:
-    library.answers["mirror"] = mirror_report(**changes)
-    assert stacpull_command("mirror", "s", "d").code == code
 
 
 def test_the_json_is_one_object_on_the_last_line_of_stdout(
@@ -106,20 +88,6 @@ STOPPING = "stacpull: Stopping... (Ctrl-C again to quit now)\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_mirror(stacpull_command: Command, library: Library, number: signal.Signals) -> None:
-    async def stopped(stop: asyncio.Event) -> object:
-        os.kill(os.getpid(), number)
-        await stop.wait()
-        return mirror_report(state="interrupted", assets_pending=3)
-
-    library.answers["mirror"] = lambda stop, **_: stopped(stop)
-    ran = stacpull_command("mirror", "s", "d")
-    assert ran.code == 130
-    assert STOPPING in ran.err
-    assert "to resume:   stacpull resume 'out dir'" in ran.out
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_cancels_commands_that_cannot_be_resumed(
     stacpull_command: Command, library: Library, number: signal.Signals
 ) -> None:
@@ -145,13 +113,6 @@ def test_plan(stacpull_command: Command, library: Library) -> None:
     (source, dest), how = library.only_call("plan")
     assert (source, dest, how["selection"].exclude_assets) == ("s?key=k", Path("out"), ("B10",))
     assert json.loads(ran.out)["excluded_keys"] == {"B10": 5}
-
-
-def test_plan_without_a_destination(stacpull_command: Command, library: Library) -> None:
-    library.answers["plan"] = plan_report()
-    ran = stacpull_command("plan", "s")
-    assert library.only_call("plan")[0] == ("s", None)
-    assert "assets   65; 5 left out (B10: 5)" in ran.out
 
 
 @pytest.mark.parametrize("name", ["resume", "retry"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,19 +13,9 @@ from tests.cli.conftest import Ran
 
 from stacpull.cli import main
 from stacpull.cli.command import Command as GroupedCommand
-from stacpull.config.options import GROUPS, OPTIONS
 
 Command = Callable[..., Ran]
 COMMAND = Path(sys.executable).with_name("stacpull")
-
-
-def sections(text: str) -> list[str]:
-    return re.findall(r"^([A-Z][a-z ]+):$", text, re.MULTILINE)
-
-
-def test_options_are_grouped_with_examples_at_the_end(stacpull_command: Command) -> None:
-    shown = sections(stacpull_command("mirror", "--help").out)
-    assert shown == ["Options", *GROUPS, "Examples"]
 
 
 @pytest.mark.parametrize(
@@ -44,39 +33,6 @@ def test_the_options_in_examples_exist(name: str) -> None:
     known = {option for one in command.params for option in one.opts}
     used = {word for example in command.examples for word in example.split() if word.startswith("-")}
     assert used <= known
-
-
-OF_FILES = {"prune", "adopt", "revalidate", "checksum"}
-
-
-@pytest.mark.parametrize(
-    ("name", "absent", "present"),
-    [
-        ("collections", {*OF_FILES, "missing", "page-size"}, {"header"}),
-        ("classes", {*OF_FILES, "missing"}, {"retries"}),
-        ("headers", {*OF_FILES, "expand-prefix", "collection-assets"}, {"asset"}),
-        ("plan", {"prune", "adopt", "checksum"}, {"layout", "label"}),
-        ("retry", {"prune", "revalidate", "label"}, {"retries"}),
-        ("verify", {"prune", "revalidate", "label"}, {"header"}),
-    ],
-)
-def test_a_command_lists_only_options_that_affect_it(
-    stacpull_command: Command, name: str, absent: set[str], present: set[str]
-) -> None:
-    words = set(stacpull_command(name, "--help", "all").out.replace(",", " ").split())
-    shown = {option.name for option in OPTIONS if f"--{option.name}" in words}
-    assert not shown & absent
-    assert present <= shown
-
-
-def test_optional_arguments_are_in_brackets(stacpull_command: Command) -> None:
-    assert "stacpull plan [OPTIONS] SOURCE [DEST]\n" in stacpull_command("plan", "--help").out
-    assert "stacpull demo [OPTIONS] [DEST]\n" in stacpull_command("demo", "--help").out
-    assert "stacpull mirror [OPTIONS] SOURCE DEST\n" in stacpull_command("mirror", "--help").out
-
-
-def test_defaults_are_in_one_style() -> None:
-    assert [option.name for option in OPTIONS if re.search(r"the default|\(\d", option.help)] == []
 
 
 @pytest.mark.parametrize("flag", ["-V", "--version"])
@@ -136,15 +92,6 @@ def test_a_value_without_quotes_gets_a_hint(stacpull_command: Command) -> None:
     ran = stacpull_command("mirror", "s", "d", "--label", "Rice", "fields")
     assert ran.code == 2
     assert "extra argument: 'fields'. A value with spaces needs quotes." in ran.err
-
-
-@pytest.mark.parametrize("command", ["resume", "status", "collections"])
-def test_a_command_whose_first_argument_is_dest_gets_no_hint_of_a_second(
-    stacpull_command: Command, command: str
-) -> None:
-    ran = stacpull_command(command, "m", "--output", "x")
-    assert ran.code == 2
-    assert "second argument" not in ran.err
 
 
 @pytest.mark.parametrize("typed", ["--prunee", "--prun-e", "--prone"])

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Library, Ran
 
-from stacpull import __version__
 from stacpull.cli import main
-from stacpull.config.options import BY_NAME, options_of
 from stacpull.errors import (
     CredentialsError,
     DestinationError,
@@ -32,10 +30,6 @@ def test_help_lists_every_command(stacpull_command: Command, flag: str) -> None:
     ran = stacpull_command(flag)
     assert ran.code == 0
     assert all(f"\n  {name} " in ran.out for name in main.COMMANDS)
-
-
-def test_version(stacpull_command: Command) -> None:
-    assert stacpull_command("--version").out == f"stacpull, version {__version__}\n"
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
@@ -66,27 +60,6 @@ def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(
     options = r"^  (?:-\w, )?--(?!help)[\w-]+"
     assert len(re.findall(options, brief, re.MULTILINE)) <= most_brief
     assert len(re.findall(options, every, re.MULTILINE)) <= most
-
-
-def test_mirror_has_every_option_of_the_table() -> None:
-    assert {option.name for option, _ in options_of("mirror")} == set(BY_NAME)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["mirror"],
-        ["mirror", "s", "d", "--no-such-option"],
-        ["mirror", "s", "d", "--label-mode", "some"],
-        ["no-such-command"],
-        ["mirror", "s", "d", "--max-items", "none"],
-        ["mirror", "s", "d", "--config", "/nonexistent.toml"],
-    ],
-)
-def test_wrong_usage_ends_with_2(stacpull_command: Command, library: Library, arguments: list[str]) -> None:
-    ran = stacpull_command(*arguments)
-    assert (ran.code, ran.out, library.calls) == (2, "", [])
-    assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -158,13 +131,6 @@ def test_interrupted_from_the_keyboard(stacpull_command: Command, library: Libra
 
     library.answers["status"] = interrupt
     assert stacpull_command("status", "d").code == 130
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(stacpull_command: Command, shell: str) -> None:
-    ran = stacpull_command("completion", shell)
-    assert ran.code == 0
-    assert "_STACPULL_COMPLETE" in ran.out
 
 
 def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:

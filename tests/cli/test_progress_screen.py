@@ -79,17 +79,6 @@ def test_the_screen_at_80_columns() -> None:
         assert "secret" not in terminal.text
 
 
-@pytest.mark.parametrize("columns", [40, 60, 100, 200])
-def test_every_width_keeps_each_line_on_its_own_row_and_leaves_nothing_behind(columns: int) -> None:
-    with Terminal(running(after="await asyncio.sleep(0.8)"), columns=columns) as terminal:
-        terminal.wait_for("762 of 1,560")
-        first = next(row for row, line in enumerate(terminal.lines) if "listing" in line)
-        assert len(terminal.lines[first:]) == 4
-        assert terminal.ended() == 0
-        assert terminal.lines[-2:] == ["example: 24 of 26 files", "[0]$"]
-        assert len(terminal.lines) == 3 if columns > 45 else 4
-
-
 def test_resizing_leaves_no_line_behind() -> None:
     with Terminal(running(100_000, "pass"), columns=120) as terminal:
         terminal.wait_for("listing")

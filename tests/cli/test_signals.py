@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -89,12 +88,6 @@ def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(
             process.kill()
 
 
-def test_signal_handlers_are_restored() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert run(lambda _: asyncio.sleep(0, "done")) == "done"
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
 def _interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -128,22 +121,3 @@ def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:
         return "done"
 
     assert run(work, Closing(Output(), io.StringIO())) == "done"
-
-
-def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
-    async def work(stop: asyncio.Event) -> bool:
-        return stop.is_set()
-
-    results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(run(work)))
-    thread.start()
-    thread.join()
-    assert results == [False]
-
-
-def test_a_cancellation_without_a_signal_is_passed_on() -> None:
-    async def cancelled(_stop: asyncio.Event) -> None:
-        raise asyncio.CancelledError
-
-    with pytest.raises(asyncio.CancelledError):
-        run(cancelled, cancels=True)

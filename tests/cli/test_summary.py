@@ -11,14 +11,10 @@ from tests.cli.conftest import mirror_report, plan_report, status_report
 
 from stacpull.cli.plan_command import plan_lines
 from stacpull.cli.status_command import selection_text, status_lines
-from stacpull.cli.summary import ADVICE, Failed, mirror_lines, resumed_nothing
+from stacpull.cli.summary import Failed, mirror_lines, resumed_nothing
 from stacpull.models import FailureKind
 from stacpull.reports import Disk, FailureRecord, HostPlan
 from stacpull.selection import Selection
-
-
-def test_every_kind_of_failure_has_advice() -> None:
-    assert set(ADVICE) == set(FailureKind)
 
 
 @pytest.mark.parametrize(
@@ -163,16 +159,6 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(
     assert next(iter(status_lines(status_report(**counts)))) == first
 
 
-def test_status_says_how_to_fetch_assets_that_were_not_ready() -> None:
-    lines = list(status_lines(status_report(assets_failed=2, assets_ordered=2)))
-    assert lines[-1] == "to fetch assets that were not ready yet: stacpull retry --ordered out"
-
-
-def test_status_names_the_process_that_is_running() -> None:
-    report = status_report(state="running", live=True, pid=10960)
-    assert next(iter(status_lines(report))) == "out: running (pid 10960)"
-
-
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -198,22 +184,6 @@ def test_status_names_the_process_that_is_running() -> None:
 def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(mirror_lines(mirror_report(**changes), Failed()))
     assert line not in "\n".join(mirror_lines(mirror_report(), Failed()))
-
-
-def test_failures_by_kind_the_most_frequent_first() -> None:
-    lines = list(mirror_lines(mirror_report(assets_failed=32), failures(gone=2, stalled=30)))
-    assert lines[0].endswith("; 32 failed: 30 stalled (B10), 2 gone at the source (B10)")
-    assert [line for line in lines if line.startswith("  failed ")] == [
-        "  failed   30 stalled (B10); no data for --stall-timeout; retry",
-        "  failed   2 gone at the source (B10); to accept that: --missing ok",
-    ]
-
-
-def test_only_the_first_of_many_failed_keys_are_named() -> None:
-    failed = Failed()
-    for number in range(1000):
-        failed.note(FailureKind.NETWORK, f"B{number}")
-    assert failed.headline() == ": with a network error (B0, B1, B2, B3, ...)"
 
 
 @pytest.mark.parametrize(
@@ -265,11 +235,3 @@ def test_status(changes: dict[str, Any], line: str) -> None:
 )
 def test_plan(changes: dict[str, Any], line: str) -> None:
     assert line in "\n".join(plan_lines(plan_report(**changes), Path("out")))
-
-
-def test_sufficient_disk_space_is_not_mentioned() -> None:
-    assert "warning" not in "\n".join(plan_lines(plan_report(disk=Disk(10**9, 10**6)), None))
-
-
-def test_a_plan_without_dest_does_not_mention_one() -> None:
-    assert "to do" not in "\n".join(plan_lines(plan_report(assets_pending=65), None))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ran, mirror_report
 
-from stacpull.cli.verify_command import damage_line, verify_lines
+from stacpull.cli.verify_command import verify_lines
 from stacpull.events import Damage
 from stacpull.reports import VerifyReport
 
@@ -71,19 +71,6 @@ def test_report_lines_and_exit_codes(changes: dict[str, Any], expected: list[str
     text = "\n".join(verify_lines(made))
     assert [part for part in expected if part not in text] == [], text
     assert made.exit_code == code
-
-
-def test_a_damage_is_one_line() -> None:
-    found = Damage("c/a.tif", "short", "12 bytes", "10 bytes")
-    assert damage_line(found) == "short: c/a.tif: expected 12 bytes, found 10 bytes"
-    stranger = Damage("x", "unknown", "nothing", "a link")
-    assert damage_line(stranger) == "unknown: x: a link that is not in the ledger"
-
-
-def test_fields_of_the_json_report() -> None:
-    reported = report(short=1, unknown=1, remaining=2, strict=True).to_json()
-    assert report(short=1, unknown=1, remaining=1).to_json()["damaged"] == 1
-    assert (reported["damaged"], reported["remaining"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,6 @@ def refused(tmp_path: Path):
     return load
 
 
-def test_keys_in_kebab_and_snake_case(tmp_path: Path) -> None:
-    config = toml.load(write(tmp_path, 'max-items = 3\nexclude_asset = ["B10"]\n'))
-    assert {name: setting.value for name, setting in config.options.items()} == {
-        "max-items": 3,
-        "exclude-asset": ["B10"],
-    }
-
-
 @pytest.mark.parametrize(
     ("written", "interval"),
     [
@@ -74,10 +66,6 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
 def test_mistakes_are_reported_with_their_line(refused, text: str, message: str) -> None:
     assert refused(text).startswith(message)
     assert refused(text)[-1] in ".?"
-
-
-def test_a_duplicate_key_is_not_valid_toml(refused) -> None:
-    assert "not TOML" in refused("retries = 1\nretries = 2")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
