@@ -6,19 +6,29 @@ Servers differ in what they state about the version of a file, and in what they 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from tests.sources.test_lines import ids, lines
-from tests.sources.test_wire import opened
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
 
+from stacpull.clock import SystemClock
 from stacpull.errors import ForgottenCursorError
 from stacpull.models import Page
+from stacpull.net.addresses import AddressPolicy
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.http import HttpTransport
+from stacpull.net.json_reader import ApiReader
+from stacpull.net.retry import RetryPolicy
+from stacpull.net.transport import HttpSettings
 from stacpull.selection import Selection
-from stacpull.sources.source import PageSize
+from stacpull.sources.opening import open_source
+from stacpull.sources.source import PageSize, Source
 
 OLD = lines("old0", "old1", "old2", "old3")
 LONGER = lines("new0", "new1", "new2", "new3", "new4", "new5")
@@ -97,9 +107,27 @@ UNVERSIONED = {
 }
 
 
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Source]:
+    """Open the source at `url` like a run, with retries without long waits."""
+    clock = SystemClock()
+    client = Client(
+        {"http": HttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0, trust_env=False))},
+        Gates(64, None, clock),
+        clock,
+        source=url,
+    )
+    policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
+    reader = ApiReader(client, policy, clock, source=url, jitter=random.Random(7))
+    try:
+        yield await open_source(url, reader)
+    finally:
+        await client.close()
+
+
 async def walked(server: Origin) -> list[Page]:
     """Read the pages of two lines."""
-    async with opened(f"{server.url}/items.ndjson", None) as source:
+    async with opened(f"{server.url}/items.ndjson") as source:
         (begin,) = await source.starts(Selection())
         size = PageSize(2, fixed=True)
         return [page async for page in source.pages(begin, page_size=size, on_notice=print)]

@@ -6,8 +6,6 @@ import asyncio
 import io
 import random
 import struct
-from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -30,7 +28,7 @@ from tests.sources.parquet_files import (
     recorded_items,
 )
 
-from stacpull.errors import ForgottenCursorError, SourceError, UsageError
+from stacpull.errors import ForgottenCursorError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.python_process import python_command
@@ -38,7 +36,6 @@ from stacpull.selection import Selection
 from stacpull.sources import parquet as parquet_module
 from stacpull.sources import parquet_process
 from stacpull.sources.parquet import ParquetSource
-from stacpull.sources.source_url import is_parquet
 
 
 def item(name: str, **members: Any) -> Json:
@@ -196,21 +193,6 @@ def test_relative_hrefs_are_relative_to_the_file() -> None:
     assert found["properties"] == {"datetime": None}
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://h/items.parquet", True),
-        ("https://h/items.GEOPARQUET?x=1", True),
-        ("file:///d/items.parquet", True),
-        ("s3://b/items.parquet", True),
-        ("https://h/parquet", False),
-        ("https://h/items?f=a.parquet", False),
-    ],
-)
-def test_parquet_is_recognised_by_its_name(url: str, expected: bool) -> None:
-    assert is_parquet(url) is expected
-
-
 # --- reading ----------------------------------------------------------------------------------------------
 
 
@@ -254,7 +236,7 @@ SELECTIONS = [
     ("writer", "given"),
     [
         *(("export", given) for given in SELECTIONS),
-        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[1:14:2]),
+        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[1:14:4]),
     ],
     ids=str,
 )
@@ -343,13 +325,6 @@ def test_interrupted_responses_are_resumed() -> None:
     assert len(items_of(server)) == 1500
     starts = [start for start, _ in server.requested_ranges]
     assert starts[5] == starts[4] + 7000
-
-
-def test_a_server_that_sends_nothing_is_given_up() -> None:
-    server = FileServer(by_export(many(1500), rows=1500), breaks=[None, None, *[0] * 20])
-    with pytest.raises(SourceError, match=r"could not be read at byte .*: broke off"):
-        pages_of(server)
-    assert len(server.requested_ranges) < 10
 
 
 def test_a_file_without_items_gives_an_empty_page() -> None:
@@ -451,28 +426,6 @@ def test_one_long_text_repeated_is_read_a_few_rows_at_a_time() -> None:
     pages = pages_of(FileServer(data))
     assert [len(page.items) for page in pages] == [12, 13] * 8 + [0]
     assert [one["id"] for page in pages for one in page.items] == [str(n) for n in range(200)]
-
-
-def test_an_item_that_is_too_large_is_refused() -> None:
-    texts = pa.array(["x" * 20_000_000])
-    data = parquet(table_of(1, note=texts), compression="zstd", use_dictionary=False)
-    assert "an item has 20,000," in failure_of(data)
-
-
-def damaged(data: bytes, count: int) -> Iterator[bytes]:
-    draws = random.Random(1)
-    for _ in range(count):
-        broken = bytearray(data)
-        for _ in range(draws.choice([1, 2, 8])):
-            broken[draws.randrange(len(broken))] = draws.randrange(256)
-        yield bytes(broken)
-
-
-def test_damage_is_an_error_or_harmless() -> None:
-    """A changed byte may change a value, or crash pyarrow."""
-    for broken in damaged(by_export(many(40), rows=20), 30):
-        with suppress(SourceError):
-            pages_of(FileServer(broken))
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,5 @@
+"""Pages are read one ahead of the walk."""
+
 from __future__ import annotations
 
 import asyncio
@@ -35,71 +37,47 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_it_reads_one_element_ahead() -> None:
-    async def scenario() -> None:
-        tape = Tape(8)
-        seen = []
-        async with prefetch(tape.run()) as ahead:
+async def consumed(
+    tape: Tape, seen: list[int], stop: int | None = None, failure: Exception | None = None
+) -> None:
+    async with prefetch(tape.run()) as ahead:
+        await settle()
+        assert tape.read == min(1, tape.length)
+        async for n in ahead:
+            seen.append(n)
             await settle()
-            assert tape.read == 1
-            async for n in ahead:
-                seen.append(n)
-                await settle()
-                assert tape.read == min(n + 2, 8)
-        assert seen == list(range(8))
-        assert tape.closed
-
-    asyncio.run(scenario())
+            assert tape.read == min(n + 2, tape.length)
+            if n == stop:
+                break
+            if failure is not None:
+                raise failure
 
 
-def test_an_error_is_raised_in_place_of_its_element() -> None:
+@pytest.mark.parametrize(("length", "stop", "expected"), [(8, None, 8), (0, None, 0), (100, 4, 5)])
+def test_it_reads_one_element_ahead(length: int, stop: int | None, expected: int) -> None:
     async def scenario() -> None:
-        tape = Tape(3, SourceError("The page could not be read."))
-        seen: list[int] = []
-
-        async def consume() -> None:
-            async with prefetch(tape.run()) as ahead:
-                await settle()
-                async for n in ahead:
-                    await settle()
-                    seen.append(n)
-
-        with pytest.raises(SourceError, match="could not be read"):
-            await consume()
-        assert seen == [0, 1, 2]
+        tape, seen = Tape(length), list[int]()
+        await consumed(tape, seen, stop)
+        assert seen == list(range(expected))
         assert tape.closed
-
-    asyncio.run(scenario())
-
-
-def test_leaving_early_closes_the_upstream() -> None:
-    async def scenario() -> None:
-        tape = Tape(100)
-        async with prefetch(tape.run()) as ahead:
-            async for n in ahead:
-                if n == 4:
-                    break
-        assert tape.closed
-        assert tape.read <= 6
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(scenario())
 
 
+def test_an_error_is_raised_in_place_of_its_element() -> None:
+    tape, seen = Tape(3, SourceError("The page could not be read.")), list[int]()
+    with pytest.raises(SourceError, match="could not be read"):
+        asyncio.run(consumed(tape, seen))
+    assert seen == [0, 1, 2]
+    assert tape.closed
+
+
 def test_an_error_in_the_block_is_raised_unchanged() -> None:
-    async def scenario() -> None:
-        tape = Tape(100)
-
-        async def consume() -> None:
-            async with prefetch(tape.run()) as ahead:
-                async for _ in ahead:
-                    raise LookupError("mine")
-
-        with pytest.raises(LookupError, match="mine"):
-            await consume()
-        assert tape.closed
-
-    asyncio.run(scenario())
+    tape = Tape(100)
+    with pytest.raises(LookupError, match="mine"):
+        asyncio.run(consumed(tape, [], failure=LookupError("mine")))
+    assert tape.closed
 
 
 @pytest.mark.parametrize("steps", range(6))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -371,83 +370,6 @@ def test_pages_shrink_to_fit_eight_megabytes() -> None:
     found, reader = walked(answer, size=PageSize(50))
     assert set(found.names) == {str(n) for n in range(100)}
     assert [limit_of(request) for request in reader.requests][:3] == [50, 20, 20]
-
-
-@dataclass
-class Service:
-    """A model of a service: pages of these lengths, and its faults."""
-
-    lengths: list[int]
-    style: str = "token"
-    """`token`: only the position · `whole`: also the limit · `relative` · `post`: by POST, only the body."""
-    last: str = "none"
-    """The last page: `none` has no link · `null` · `empty` links to an empty page · `self`."""
-    most: int = 10_000
-    """The largest accepted limit."""
-    broken: frozenset[int] = frozenset()
-    """Positions at which it fails if 20 or more items are requested."""
-
-    @property
-    def names(self) -> list[str]:
-        return [f"item {n}" for n in range(sum(self.lengths))]
-
-    def answer(self, request: PageRequest) -> object:
-        """Return the items from a position on: at most the limit and the length of its page."""
-        held = request.body or {}
-        token = held.get("token") if request.method == "POST" else parameter(request.url, "token")
-        position = int(str(token or 0))
-        page_size = limit_of(request)
-        if page_size is not None and page_size > self.most:
-            return failed(FailureKind.REFUSED, 400)
-        if position in self.broken and (page_size is None or page_size >= 20):
-            return failed(FailureKind.SERVER, 500)
-        names = self.names[position:][: min(self._length_at(position), page_size or 10)]
-        return page(names, self._next(position, position + len(names), page_size))
-
-    def _length_at(self, position: int) -> int:
-        for length in self.lengths:
-            if position < length:
-                return length - position
-            position -= length
-        return 0
-
-    def _next(self, here: int, there: int, limit: int | None) -> object:
-        if there >= len(self.names):
-            empty = self.last == "empty" and here < there
-            if not empty:
-                return {"none": None, "null": {"href": None}, "self": self._link(here, limit)}.get(self.last)
-        return self._link(there, limit)
-
-    def _link(self, token: int, limit: int | None) -> dict[str, Any]:
-        match self.style:
-            case "post":
-                return {"href": ITEMS, "method": "POST", "body": {"token": token}}
-            case "relative":
-                return {"href": f"?token={token}&key={quote('SECRET/')}"}
-            case "whole":
-                return {"href": f"{ITEMS}?limit={limit}&token={token}"}
-        return {"href": f"{ITEMS}?key=SECRET&token={token}&key=SECRET"}
-
-
-services = st.builds(
-    Service,
-    st.lists(st.integers(1, 60), max_size=12),
-    st.sampled_from(["token", "whole", "relative", "post"]),
-    st.sampled_from(["none", "null", "empty", "self"]),
-    st.sampled_from([10, 17, 1000, 10_000]),
-    st.frozensets(st.integers(0, 400), max_size=3),
-)
-
-
-@given(services, st.sampled_from([1, 7, 10, 100, 1000]), st.booleans())
-def test_every_item_is_read_exactly_once_in_order(service: Service, items: int, fixed: bool) -> None:
-    if fixed:
-        items = min(items, service.most)
-    found, _ = walked(service.answer, size=PageSize(items, fixed=fixed))
-    assert found.error is None
-    assert found.names == service.names
-    assert found.pages[-1].next is None
-    assert "SECRET" not in repr(found)
 
 
 @given(

@@ -24,7 +24,7 @@ from stacpull.models import Failure, ItemId, Job, PlannedItem, WalkUpdate
 from stacpull.redact import is_signed
 from stacpull.sources.files import ItemsFile
 from stacpull.sources.source import PageSize
-from stacpull.sources.tree import LinksAgain, TreeSource
+from stacpull.sources.tree import TreeSource
 
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
@@ -188,7 +188,7 @@ class Producer:
         run, links = self._run.id, await self._call(runs.unread_links, self._run.id)
         if not links or self._task.selection.sample is not None or not isinstance(self._source, TreeSource):
             return
-        again = LinksAgain(self._source, links)
+        again = self._source.again(links)
         self._record.unread = unread = set[str]()
         matched = await self._call(runs.matched_by_walk, run)
         await Walk(self._task._replace(source=again), self._record, matched=matched).run()

@@ -105,11 +105,6 @@ def source_links(
     """Return the distinct absolute hrefs of an item's links with these relations, in order.
 
     An invalid URL is returned unchanged, so that reading it is reported as a failure.
-
-    Args:
-        item: The item, for example a label item.
-        base_url: The URL it was read from, for relative links of an item without an absolute `self` link.
-        relations: The relations of the links; None for any relation.
     """
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]

@@ -70,16 +70,9 @@ def plan_item(
 ) -> PlannedItem | Unread:
     """Return an item with its planned assets, or the problem that prevents planning it.
 
-    Args:
-        item: The item as read.
-        collection_hint: The collection it was found in, for items without one.
-        item_href: The URL of the item, if it was read alone.
-        page_url: The URL of its page, if it was on one.
-        layout: The paths of assets.
-        asset_filter: Selects assets.
-        parent: The label item that links to this source item.
-        options: Options for the hrefs and kinds of assets.
-        listings: The listed objects of assets that are prefixes, by key.
+    `collection_hint` is the collection of an item that states none, `item_href` the URL of one that was read
+    alone, `page_url` that of its page, and `parent` the label item that links to it. `listings` are the
+    objects of assets that are prefixes, by key.
     """
     item_id = _identity(item, collection_hint)
     if isinstance(item_id, Unread):
@@ -288,10 +281,6 @@ def _with_distinct_names(
 
     If names differ only in case or Unicode form, all but the first get a hash, in the order of their keys. If
     names are equal, the first asset keeps the name and the others fail.
-
-    Args:
-        assets: The selected assets of one item. Assets without a name yet never collide.
-        near_duplicates: Keys that differ from an earlier key of the item only in case or Unicode form.
     """
     taken: dict[str, Asset] = {}
     placed: dict[str, Asset] = {}

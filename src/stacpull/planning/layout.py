@@ -79,11 +79,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def parse(cls, template: str) -> Layout:
-        """Parse a layout.
-
-        Raises:
-            UsageError: It is not a valid layout.
-        """
+        """Parse a layout."""
         segments = tuple(_parsed(template, separates=True))
         for segment in segments:
             text = segment[0] if len(segment) == 1 else None
@@ -103,11 +99,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         return tuple(dict.fromkeys(piece.name for piece in pieces if piece.name not in FIELDS))
 
     def check_properties(self, documents: Iterable[Json]) -> None:
-        """Check that each property in the layout exists in at least one of the first items of a source.
-
-        Raises:
-            UsageError: None of `documents` has a property.
-        """
+        """Check that each property in the layout exists in at least one of the first items of a source."""
         known = {name for document in documents for name in object_or_empty(document.get("properties"))}
         for name in self.properties:
             if name not in known:
@@ -197,10 +189,8 @@ def _fill(segment: str | Segment, key: str, ext: str) -> str:
 def complete(name_template: str, filename: str, directory: str) -> str:
     """Return the safe name of an asset whose name contains `{filename}`.
 
-    Args:
-        name_template: As in `AssetPath` and `stacpull.models.Asset`.
-        filename: The last path segment of the resolved URL, percent-decoded but not made safe.
-        directory: The directory of the asset. In an item's directory, its document's name is reserved.
+    `filename` is the last path segment of the resolved URL, percent-decoded but not made safe. In the
+    directory of an item, the name of its document is reserved.
     """
     pieces = _name_pieces(name_template)
     raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
@@ -234,11 +224,7 @@ def _may_be_document(name: str) -> bool:
 
 
 def _parsed(template: str, *, separates: bool) -> list[Segment]:
-    """Parse a template into segments; without `separates` into one, in which slashes are ordinary characters.
-
-    Raises:
-        UsageError: A field or brace is invalid, or a segment is empty. The message states the position.
-    """
+    """Parse a template into segments; without `separates`, slashes are ordinary characters."""
     segments: list[list[str | Field]] = [[]]
     for token in _TOKEN.finditer(template):
         here = segments[-1]

@@ -193,12 +193,7 @@ def is_collection_of_api(document: Json, named: str | None) -> bool:
 
 
 async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
-    """Return the document at `url`, of at most `limit` bytes, or the failure if it could not be read.
-
-    Raises:
-        SourceError: The host asks to wait for too long.
-        CredentialsError: The host refuses all requests.
-    """
+    """Return the document at `url`, of at most `limit` bytes, or the failure if it could not be read."""
     try:
         return _items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
     except TransferError as error:
@@ -211,14 +206,7 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:
-    """Return the document at `url`, without which there is no walk.
-
-    Raises:
-        SourceError: It could not be read (its `__cause__` is then the TransferError), or is not a JSON
-            object.
-        CredentialsError: Credentials are missing or refused.
-        UsageError: It is a path without a file that looks like a URL without a scheme.
-    """
+    """Return the document at `url`, without which there is no walk."""
     try:
         document = _items(await reader.read(PageRequest(url)))
     except TransferError as error:
@@ -247,12 +235,7 @@ async def static_item(reader: JsonReader, href: str) -> Json:
 
 
 async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
-    """Return the unchanged item at `href`, and the URL it was read from.
-
-    Raises:
-        TransferError: It could not be read; GONE if it does not exist, ITEM if it is not an item.
-        SourceError, CredentialsError: As for `outcome_of`.
-    """
+    """Return the unchanged item at `href`, and the URL it was read from."""
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
         raise TransferError(document)

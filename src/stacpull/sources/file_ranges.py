@@ -45,11 +45,6 @@ class FileRanges:
 
         If `start` is negative, the last `-start` bytes are requested; a server without ranges then sends the
         whole file. Without `stop`, the bytes to the end of the file are read.
-
-        Raises:
-            ForgottenCursorError: A response is not proven to be of the same version.
-            SourceError: The bytes cannot be read.
-            CredentialsError: Credentials are missing or refused.
         """
         at, end, breaks = start, stop, 0
         while end is None or at < end:

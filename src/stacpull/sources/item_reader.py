@@ -67,17 +67,10 @@ class ItemReader:
         """The last failures, each with the turn in which it ended: those who waited for it share it."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
-        """Return the item at `href`.
+        """Return the item at `href`, requested after `newer_than`.
 
-        Args:
-            href: The URL of the item.
-            newer_than: The earliest time of the request. A caller whose asset href was refused passes the
-                `read_at` of its document. So of all refused assets of an item, only the first one causes a
-                request.
-
-        Raises:
-            TransferError: It could not be read; GONE if it does not exist.
-            CredentialsError: Credentials are missing or refused.
+        A caller whose asset href was refused passes the `read_at` of its document. So of all refused assets
+        of an item, only the first one causes a request. Failures are TransferErrors.
         """
         turn = next(self._turns)
         lock = self._locks.setdefault(href, asyncio.Lock())
@@ -101,10 +94,6 @@ class ItemReader:
         """Return the items or failures for `hrefs`, in that order.
 
         If the items together are too large, the last ones become failures.
-
-        Raises:
-            CredentialsError: Credentials are missing or refused.
-            SourceError: The problem is not limited to a single item.
         """
         found: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))

@@ -27,13 +27,7 @@ from stacpull.urls import is_web
 
 
 async def open_source(url: str, reader: JsonReader) -> Source:  # noqa: PLR0911 - one return per kind
-    """Return the source at `url`, a URL without credentials (`split_credentials`).
-
-    Raises:
-        UsageError: This kind of source is not supported.
-        SourceError: It cannot be read, or has no items.
-        CredentialsError: Credentials are missing or refused.
-    """
+    """Return the source at `url`, a URL without credentials (`split_credentials`)."""
     if is_lines(url):
         return LinesSource(url, reader)
     if is_parquet(url):

@@ -134,19 +134,11 @@ def with_true_position(following: PageRequest, current: PageRequest, given: int)
 
 
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
-    """Return the request for the page after `page`, or None at the end.
+    """Return the request for the page after `page`, the answer to `current`; None at the end.
 
-    Of links for GET and POST, the one with the method of `current` is followed. A POST is sent only to the
-    host and port of the page itself, even if the link contains another host, like those of services behind a
-    proxy.
-
-    Args:
-        page: The decoded page.
-        current: The request for `page`.
-        base: The URL of the response after redirects, the base of relative links.
-
-    Raises:
-        SourceError: The link cannot be followed (not a URL, not http, neither GET nor POST).
+    Of links for GET and POST, the one with the method of `current` is followed. Relative links refer to
+    `base`, the URL after redirects. A POST is sent only to the host and port of the page itself, even if the
+    link contains another host, like those of services behind a proxy.
     """
     links = [
         link
@@ -281,18 +273,8 @@ async def read_pages(
 ) -> AsyncGenerator[Page]:
     """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
-    Args:
-        reader: Reads the pages.
-        start: The first page, or the `next` of any page of an earlier walk.
-        size: The number of items per page to request.
-        on_notice: Called with messages for the user.
-        home: SOURCE's URL. A page that the host in a link does not have is requested there.
-        resumed: True if `start` is the `next` of a page of an earlier walk.
-
-    Raises:
-        ForgottenCursorError: The source no longer knows a page that it linked to.
-        SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
-        CredentialsError: Credentials are missing or refused.
+    `start` is the first page, or, if the walk is `resumed`, the `next` of any page of an earlier walk: then
+    it may be forgotten. A page that the host in a link does not have is requested at `home`, SOURCE's URL.
     """
     walk = _PageReader(reader, size, on_notice, home or start.url)
     request: PageRequest | None = start

@@ -201,12 +201,7 @@ async def walk_query(
     size: PageSize,
     on_notice: OnNotice,
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of the result of `query`, or those of `plain` if the first one shows a wrong filter.
-
-    Raises:
-        SourceError: As for `read_pages`; also if a page after the first fails.
-        CredentialsError: Credentials are missing or refused.
-    """
+    """Yield the pages of the result of `query`, or those of `plain` if the first one shows a wrong filter."""
     doubt, is_first = "", True
     async with aclosing(read_pages(reader, query, size, on_notice)) as pages:
         try:

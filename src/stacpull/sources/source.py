@@ -193,13 +193,7 @@ class ClassDocuments(NamedTuple):
 
 
 async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
-    """Read the documents that may list the label classes of a collection.
-
-    Raises:
-        UsageError: There is no such collection.
-        SourceError: It could not be read.
-        CredentialsError: Credentials are missing or refused.
-    """
+    """Read the documents that may list the label classes of a collection."""
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
     pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)

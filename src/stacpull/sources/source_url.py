@@ -12,10 +12,8 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
-
-import msgspec
 
 from stacpull.errors import UsageError
 from stacpull.hosts import host_of
@@ -28,20 +26,12 @@ STANDARD_INPUT: Final = "-"
 _PARQUET: Final = (".parquet", ".geoparquet")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_HOST = re.compile(
-    r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)"
-    r"|(?P<domain>[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})/"
-)
+_HOST = re.compile(r"[A-Za-z0-9.-]+(\.[A-Za-z]{2,}/|:[0-9]{1,5}(/|$))")
 """A host with a port, or a domain with a path."""
-_PRIVATE = re.compile(r"localhost|\[.*\]|[0-9.]+", re.IGNORECASE)
 
 
 def source_url(source: str) -> str:
-    """Return the URL of SOURCE. A path is made absolute, so that a run can be resumed from any directory.
-
-    Raises:
-        UsageError: It is empty, or a URL with an unsupported scheme.
-    """
+    """Return the URL of SOURCE. A path is made absolute, so that a run can be resumed from any directory."""
     if not source.strip():
         raise UsageError("SOURCE is empty: use a URL, a file, or - for standard input.")
     if source == STANDARD_INPUT:
@@ -59,31 +49,16 @@ def source_url(source: str) -> str:
 
 
 def probable_url(url: str) -> str | None:
-    """Return the URL that the user probably meant if the file at `url` does not exist, or None.
-
-    A host with a port, or a domain with a path, is probably a URL without a scheme.
-
-    Args:
-        url: The `file:///` URL made from SOURCE.
-    """
-    if not is_local(url):
-        return None
+    """Return the URL that the user probably meant if the file at `url`, made from SOURCE, does not exist."""
     try:
-        given = os.path.relpath(unquote(urlsplit(url).path))
+        given = os.path.relpath(unquote(urlsplit(url).path)) if is_local(url) else ""
     except FileNotFoundError:  # the current directory was removed
         return None
-    host = _HOST.match(given)
-    if host is None:
-        return None
-    return f"{'http' if _PRIVATE.fullmatch(host['name'] or '') else 'https'}://{given}"
+    return f"https://{given}" if _HOST.match(given) else None
 
 
 def _file_url(path: str) -> str:
-    """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path.
-
-    Raises:
-        UsageError: The path is relative, and the current directory was removed.
-    """
+    """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path."""
     try:
         whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
     except FileNotFoundError as error:
@@ -92,7 +67,7 @@ def _file_url(path: str) -> str:
     return Path(os.path.normpath(whole)).as_uri()
 
 
-class ApiUrl(msgspec.Struct, frozen=True):
+class ApiUrl(NamedTuple):
     """The parts of an API's URL: the root of the API, and the collection if there is one."""
 
     root: str
@@ -125,7 +100,7 @@ def _root(parts: SplitResult, path: list[str]) -> str:
     return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
 
 
-class SourceUrl(msgspec.Struct, frozen=True):
+class SourceUrl(NamedTuple):
     """A SOURCE without its credentials, and these: query parameters, and a value for `Authorization`."""
 
     url: str
@@ -138,9 +113,6 @@ def split_credentials(source: str) -> SourceUrl:
 
     The last value of a repeated parameter counts. `token` is a credential, except in an `…/items` URL, where
     it is a paging token.
-
-    Raises:
-        UsageError: It is an invalid URL.
     """
     try:
         parts = urlsplit(source)
@@ -156,15 +128,9 @@ def split_credentials(source: str) -> SourceUrl:
     clean = cut_cursor(plain) if parse_api_url(plain).items else cut_url(plain)
     kept = {p.raw for p in parameters(clean)}
     query = {p.name: Secret(p.value) for p in parameters(plain) if p.raw not in kept and p.value}
-    return SourceUrl(clean, query, _basic(parts.username, parts.password))
-
-
-def _basic(user: str | None, password: str | None) -> Secret | None:
-    """Return the `Authorization` for `user:password@` in a URL (RFC 7617)."""
-    if not user and not password:
-        return None
-    pair = f"{unquote(user or '')}:{unquote(password or '')}"
-    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+    user, word = parts.username or "", parts.password or ""
+    basic = base64.b64encode(f"{unquote(user)}:{unquote(word)}".encode()).decode()  # RFC 7617
+    return SourceUrl(clean, query, Secret(f"Basic {basic}") if user or word else None)
 
 
 def is_parquet(url: str) -> bool:

@@ -60,13 +60,7 @@ _MOST_PAGES_OF_IDS = 100
 
 
 class StacApi(Source):
-    """The base class of sources in a STAC API: its collections, its queries, and their walks.
-
-    Args:
-        url: A URL without credentials.
-        reader: Reads the pages.
-        landing: The landing page, if known.
-    """
+    """The base class of sources in a STAC API: its collections, its queries, and their walks."""
 
     sorts = True
 
@@ -262,11 +256,7 @@ class StacApi(Source):
     def _start_of(
         self, start: WalkStart, endpoint: SearchEndpoint, members: Json | None, narrow: Narrowing
     ) -> WalkStart:
-        """Return the start of a query instead of `start`, if there is something to push down.
-
-        Raises:
-            UsageError: The API cannot sort.
-        """
+        """Return the start of a query instead of `start`, if there is something to push down."""
         if narrow.order is not None:
             if "sortby" not in endpoint.takes:
                 raise unsortable(self.url)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from copy import copy
 from itertools import islice
 from typing import NamedTuple
 
@@ -108,12 +109,7 @@ class _TreeWalk:
         self._bytes = self._weight = 0
 
     async def pages(self, request: PageRequest, size: int, top: _Branch) -> AsyncGenerator[Page]:
-        """Yield the pages of `top`. Each page but the last has `request` as its `next`.
-
-        Raises:
-            SourceError: Ten documents in a row could not be read; its `__cause__` is the last TransferError.
-            CredentialsError: Credentials are missing or refused.
-        """
+        """Yield the pages of `top`. Each page but the last has `request` as its `next`."""
         self._walked.add(hash(top.url))
         self._branches.append(top)
         del top
@@ -268,6 +264,18 @@ class TreeSource(Source):
         """The URLs of collections found so far."""
         self._searched_all = False
         """True after a search for all collections that ended normally."""
+        self._links: dict[str, Unread] = {}
+        """The links to walk instead of the whole tree, by href."""
+        self.finished: set[str] = set()
+        """Hrefs of those that were walked to the end, successfully or not."""
+
+    def again(self, links: Sequence[Unread]) -> TreeSource:
+        """Return a source that only walks these links, which were not readable before."""
+        found = copy(self)
+        found._links = {link.href: link for link in links}  # noqa: SLF001 -- of the copy
+        found.finished = set()
+        found.has_cursors = True  # the links are not those of the walk: its counts stay
+        return found
 
     async def collections(self) -> list[Json]:
         """Return the documents of all collections in the tree, without their `item` and `child` links."""
@@ -288,6 +296,8 @@ class TreeSource(Source):
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for the whole tree, or one for each selected collection."""
+        if self._links:
+            return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
         wanted = list(dict.fromkeys(selection.collections))
         if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
@@ -303,26 +313,24 @@ class TreeSource(Source):
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages of the tree below `start`, from its beginning."""
-        root, self._root = self._root, None
-        if root is None or start.request.url != self.url:
-            root = await read_root(self._reader, start.request.url)
-        links = _links_of(root)
-        del root
-        if links.collection is not None:
-            self._add(links.collection, links.url)
-        top = _Branch(links.url, links.hrefs, links.collection or self._id)
-        del links
+        top = await self._top(start.request.url)
         walk = _TreeWalk(self._reader, self._add, on_notice)
         async with aclosing(walk.pages(start.request, page_size.for_file, top)) as pages:
+            del top
             async for page in pages:
                 yield page
+        self.finished.add(start.request.url)
 
-    def below(
-        self, link: Unread, request: PageRequest, size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
-        """Return the pages of one link, which was not readable before."""
-        top = _Branch(self.url, [link.href], link.collection)
-        return _TreeWalk(self._reader, self._add, on_notice).pages(request, size.for_file, top)
+    async def _top(self, url: str) -> _Branch:
+        if (link := self._links.get(url)) is not None:
+            return _Branch(self.url, [link.href], link.collection)
+        root, self._root = self._root, None
+        if root is None or url != self.url:
+            root = await read_root(self._reader, url)
+        links = _links_of(root)
+        if links.collection is not None:
+            self._add(links.collection, links.url)
+        return _Branch(links.url, links.hrefs, links.collection or self._id)
 
     async def item(self, href: str) -> Json:
         return await static_item(self._reader, href)
@@ -375,35 +383,3 @@ async def _read_catalogs(reader: JsonReader, urls: Sequence[str]) -> list[Docume
 
     await for_each(urls, read, AT_ONCE)
     return [found[url] for url in urls if url in found]
-
-
-class LinksAgain(Source):
-    """A `Source` that reads some links of a tree again."""
-
-    def __init__(self, source: TreeSource, links: Sequence[Unread]) -> None:
-        self.url = source.url
-        self.finished: set[str] = set()
-        """Hrefs of the links that were walked to the end, successfully or not."""
-        self._source = source
-        self._links = {link.href: link for link in links}
-
-    async def collections(self) -> list[Json]:
-        return await self._source.collections()
-
-    async def collection(self, collection_id: str) -> Json:
-        return await self._source.collection(collection_id)
-
-    async def item(self, href: str) -> Json:
-        return await self._source.item(href)
-
-    async def starts(self, selection: Selection) -> list[WalkStart]:  # noqa: ARG002 -- of the interface
-        return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
-
-    async def pages(
-        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
-        link = self._links[start.request.url]
-        async with aclosing(self._source.below(link, start.request, page_size, on_notice)) as pages:
-            async for page in pages:
-                yield page
-        self.finished.add(link.href)
