@@ -21,13 +21,13 @@ from stacpull.catalog.stored import asset_origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.item_writer import sent_document
-from stacpull.engine.run_opening import (
+from stacpull.engine.api import (
     on_ledger,
     opened_invocation,
     opened_workspace,
     run_from_ledger,
 )
+from stacpull.engine.item_writer import sent_document
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener
 from stacpull.json_values import object_or_empty

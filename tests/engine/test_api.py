@@ -16,7 +16,7 @@ from tests.test_threads import cancelled_between
 import stacpull
 from stacpull import child_process
 from stacpull.engine import workspace as module
-from stacpull.engine.run_opening import opened_invocation, opened_workspace
+from stacpull.engine.api import opened_invocation, opened_workspace
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import ItemId
 
