@@ -354,30 +354,6 @@ def undocumented_errors(modules: list[Module]) -> Iterator[str]:
     )
 
 
-def undocumented_methods(modules: list[Module]) -> Iterator[str]:
-    """A public method is documented where it is, or in a protocol or base class: ruff cannot tell."""
-    classes = [
-        (module, node)
-        for module in modules
-        for node in nodes_of(module.tree)
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-    ]
-    bases = {name for _, node in classes for name in base_names(node)}
-    general = [node for _, node in classes if node.name in bases or "Protocol" in base_names(node)]
-    documented = {one.name for node in general for one in methods_of(node) if ast.get_docstring(one)}
-    for module, node in classes:
-        for method in methods_of(node):
-            if method.name not in documented and not ast.get_docstring(method):
-                yield f"{module.place}: {node.name}.{method.name} has no docstring anywhere"
-
-
-def methods_of(node: ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield the public methods that are defined in a class."""
-    for one in node.body:
-        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_"):
-            yield one
-
-
 def base_names(node: ast.ClassDef) -> set[str]:
     return {base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases}
 
@@ -385,7 +361,7 @@ def base_names(node: ast.ClassDef) -> set[str]:
 def violations(root: Path) -> list[str]:
     modules = read_package(root)
     packages = frozenset(m.package for m in modules) - {"__init__"}
-    found = [*undocumented_errors(modules), *undocumented_methods(modules)]
+    found = [*undocumented_errors(modules)]
     for module in modules:
         messages = [
             *import_violations(module, root.name, packages),
@@ -434,104 +410,6 @@ def test_the_error_tree_is_drawn_with_the_true_exit_codes() -> None:
     drawn = dict(re.findall(r"(\w+Error)\s+(\d+)", errors.__doc__ or ""))
     true = {name: str(getattr(errors, name).exit_code) for name in dir(errors) if name.endswith("Error")}
     assert drawn == true
-
-
-SOUND = {
-    "__init__.py": '"""A package."""',
-    "errors.py": '"""StacpullError 1"""\nclass StacpullError(Exception): ...',
-    "models.py": '"""Values."""',
-    "planning/__init__.py": '"""Pure."""',
-    "store/__init__.py": '"""Bytes at rest."""',
-    "ledger/__init__.py": '"""Truth."""\nimport sqlite3',
-    "catalog/__init__.py": '"""Catalogs."""',
-    "engine/__init__.py": '"""Puts together."""\nfrom made.ledger import x\nfrom .. import models',
-    "engine/pool.py": '"""Workers."""\nasync def f(group):\n    group.create_task(g())',
-    "cli/__init__.py": '"""Commands."""\nfrom made import engine\nimport click, os\nos.environ',
-}
-
-
-@pytest.mark.parametrize(
-    ("place", "text", "complaint"),
-    [
-        ("store/a.py", "from made.ledger import x", "store must not import ledger"),
-        ("store/a.py", "import made.engine.pool", "store must not import engine"),
-        ("store/a.py", "from made import engine", "store must not import engine"),
-        ("store/a.py", "from ..ledger import x", "store must not import ledger"),
-        ("store/a.py", "def f():\n    from made.cli import x", "store must not import cli"),
-        ("models.py", "from made.planning import x", "models must not import planning"),
-        ("planning/a.py", "from made.store import x", "planning must not import store"),
-        ("attic/a.py", "from made.planning import x", "attic is no package of the table"),
-        ("store/a.py", "import sqlite3", "store must not import sqlite3"),
-        ("store/a.py", "from aiohttp import web", "store must not import aiohttp"),
-        ("store/a.py", "import httptools", "store must not import httptools"),
-        ("engine/a.py", "import botocore.auth", "engine must not import botocore"),
-        ("engine/a.py", "import pystac", "engine must not import pystac"),
-        ("engine/a.py", "from tqdm import tqdm", "engine must not import tqdm"),
-        ("engine/a.py", "import click", "engine must not import click"),
-        ("planning/a.py", "import asyncio", "planning is pure and must not import asyncio"),
-        ("engine/a.py", "import os\nos.environ['X']", "engine must not read the environment"),
-        ("engine/a.py", "from os import getenv", "engine must not read the environment"),
-        ("engine/a.py", "asyncio.create_task(f())", "start tasks in task groups only"),
-        (
-            "engine/a.py",
-            "asyncio.get_running_loop().create_task(f())",
-            "start tasks in task groups only",
-        ),
-        ("engine/a.py", "self._loop.create_task(f())", "start tasks in task groups only"),
-        ("engine/a.py", "from asyncio import create_task", "start tasks in task groups only"),
-        ("engine/a.py", "asyncio.ensure_future(f())", "start tasks in task groups only"),
-        ("engine/a.py", "import os\nos.unlink('x')", "engine must use DEST through the store"),
-        ("catalog/a.py", "path.write_bytes(b'')", "catalog must use DEST through the store"),
-        ("upkeep/a.py", "import shutil\nshutil.copy(a, b)", "upkeep must use DEST through the store"),
-        ("engine/a.py", "path.open('rb')", "engine must use DEST through the store"),
-        ("engine/a.py", "path.replace(other)", "engine must use DEST through the store"),
-        ("engine/utils.py", "x = 1", "utils says nothing"),
-        ("engine/path_helpers.py", "x = 1", "helpers says nothing"),
-        ("misc/a.py", "x = 1", "misc says nothing"),
-        (
-            "store/a.py",
-            "class A(errors.StacpullError): ...",
-            "A is missing in the tree",
-        ),
-        ("store/a.py", "class B(StacpullError): ...\nclass C(B): ...", "C is missing in the tree"),
-    ],
-)
-def test_the_checker_reports_violations(tmp_path: Path, place: str, text: str, complaint: str) -> None:
-    root = tmp_path / "made"
-    write_tree(root, {**SOUND, place: f'"""A module."""\n{text}\n'})
-    found = violations(root)
-    assert found
-    assert all(complaint in message or "missing in the tree" in message for message in found)
-    assert any(complaint in message for message in found)
-
-
-def test_the_checker_requires_a_module_docstring(tmp_path: Path) -> None:
-    write_tree(tmp_path / "made", {**SOUND, "store/a.py": "x = 1\n"})
-    assert violations(tmp_path / "made") == ["store/a.py: a module opens with what it is for"]
-
-
-def test_the_checker_requires_that_a_method_is_documented_there_or_in_an_interface(tmp_path: Path) -> None:
-    text = (
-        '"""A module."""\n'
-        'class A(Protocol):\n    def f(self): "Do."\n'
-        "class B:\n    def f(self): ...\n    def g(self): ...\n    def _h(self): ...\n"
-        "class _C:\n    def g(self): ...\n"
-    )
-    write_tree(tmp_path / "made", {**SOUND, "store/a.py": text})
-    complaint = "store/a.py: B.g has no docstring anywhere"
-    assert violations(tmp_path / "made") == [complaint]
-
-
-def test_the_checker_accepts_a_sound_tree(tmp_path: Path) -> None:
-    write_tree(tmp_path / "made", SOUND)
-    assert violations(tmp_path / "made") == []
-
-
-def write_tree(root: Path, files: dict[str, str]) -> None:
-    for place, text in files.items():
-        path = root / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 # The packages beside `stacpull`.
@@ -611,20 +489,6 @@ def test_type_and_module_names_are_unique() -> None:
     types, modules = names_used_twice(SOURCE)
     assert types == set()
     assert modules == MODULE_NAMES_USED_TWICE
-
-
-def test_names_used_twice_are_found(tmp_path: Path) -> None:
-    write_tree(
-        tmp_path,
-        {
-            "a/__init__.py": "",
-            "a/one.py": "class Same: ...\nclass _Private: ...\nAlias = dict[str, int]\nLONG = 1",
-            "b/one.py": "def f():\n    class Same: ...",
-            "b/two.py": "class Own: ...\nclass Private: ...\n_Alias = int | str\nLONG = own = 2",
-            "b/a.py": "",
-        },
-    )
-    assert names_used_twice(tmp_path) == ({"Alias", "Private", "Same"}, {"one", "a"})
 
 
 REFERENCE = re.compile(r"`((?:\w+/)*\w+\.py)(?:: (\w+))?`")

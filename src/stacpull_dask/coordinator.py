@@ -289,7 +289,7 @@ class DaskWorkers:
         await self._run.own_queue.put(own)
         return True
 
-    def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:  # noqa: C901 -- one case each
+    def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         outcomes = self._run.outcomes
         match message:
             case Arrivals(arrivals):

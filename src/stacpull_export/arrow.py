@@ -92,9 +92,7 @@ def merged_type(
     return JSON_TEXT
 
 
-def _merged_type(  # noqa: PLR0911 - one return per rule
-    one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed
-) -> pa.DataType:
+def _merged_type(one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed) -> pa.DataType:
     if one.equals(other) or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
@@ -135,7 +133,7 @@ def storable_type(kind: pa.DataType) -> pa.DataType | None:
     return kind
 
 
-def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:  # noqa: PLR0911 - one return per rule
+def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if array.type.equals(kind):
         return array
     if pa.types.is_null(array.type):

@@ -265,7 +265,7 @@ def test_files_are_verified_without_item_json(
 KINDS = ["delete", "truncate", "flip", "append", "swap", "link", "unknown", "chmod", "touch"]
 
 
-def _strike(  # noqa: C901  # a case a kind of damage
+def _strike(  # a case a kind of damage
     mirrored: Mirrored, kind: str, name: str, other: str, at: int, expected: dict[str, str]
 ) -> None:
     path = mirrored.dest / name

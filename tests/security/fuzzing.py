@@ -315,7 +315,7 @@ async def _mirror(dest: Path, routes: Callable[[str], Routes], path: str, select
             return error
 
 
-def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes], str]:  # noqa: C901 - a table of answers
+def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes], str]:
     """An API whose items, or whose other documents, are hostile."""
 
     def routes(base: str) -> Routes:

@@ -60,7 +60,7 @@ class ModelApi:
         """The requests to `/search`."""
         return [request for request in self.requests if urlsplit(request.url).path == "/v1/search"]
 
-    def answer(self, request: PageRequest) -> object:  # noqa: PLR0911 - one per path
+    def answer(self, request: PageRequest) -> object:
         """Return the answer of the API."""
         self.requests.append(request)
         match urlsplit(request.url).path.split("/")[2:]:

@@ -137,7 +137,7 @@ class Model:
         position, _, turn = str(text).partition(".")
         return int(position), int(turn or 0)
 
-    def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:  # noqa: PLR0911 - one per form
+    def _link(self, there: int, turn: int, limit: int) -> dict[str, Any]:
         url, token = self.host + PATH, f"{there}.{turn}"
         whole = {"collections": ["x"], "bbox": [1, 2, 3, 4], "limit": limit, "token": token}
         query = f"collections=x&bbox={quote('1,2,3,4')}"

@@ -276,7 +276,7 @@ def failure_of(error: BaseException, host: str, *, proxy: Proxy | None = None) -
     return failure
 
 
-def _direct_failure(error: BaseException, host: str) -> Failure:  # noqa: PLR0911 -- a table
+def _direct_failure(error: BaseException, host: str) -> Failure:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return no_connection(error.certificate_error, host)

@@ -19,7 +19,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """Statuses that redirect to another URL (RFC 9110, 15.4)."""
 
 
-def next_hop(  # noqa: C901 -- a table
+def next_hop(
     current_url: str, location: str | None, hops: Sequence[str], *, allow_downgrade: bool
 ) -> str | Failure:
     """Return the absolute URL to which `current_url` redirects, or the failure that ends the chain.

@@ -88,9 +88,7 @@ def classify(
     )
 
 
-def _kind_of(  # noqa: PLR0911 -- one return per row of the table
-    status: int, body_prefix: bytes, *, has_wait: bool
-) -> FailureKind:
+def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
     if status == 202 or (status in {403, 409} and _ARCHIVED_BODY.search(body_prefix)):  # noqa: PLR2004
         return FailureKind.ORDERED
     if status in {404, 410, 451}:

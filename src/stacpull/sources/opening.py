@@ -26,7 +26,7 @@ from stacpull.sources.tree import TreeSource
 from stacpull.urls import is_web
 
 
-async def open_source(url: str, reader: JsonReader) -> Source:  # noqa: PLR0911 - one return per kind
+async def open_source(url: str, reader: JsonReader) -> Source:
     """Return the source at `url`, a URL without credentials (`split_credentials`)."""
     if is_lines(url):
         return LinesSource(url, reader)

@@ -167,7 +167,7 @@ def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Ha
     return {algorithm: new_hasher(Checksum(algorithm, b"")) for algorithm in algorithms}
 
 
-def contradiction(job: Job, body: Body) -> Failure | Check | None:  # noqa: PLR0911 -- one for each statement
+def contradiction(job: Job, body: Body) -> Failure | Check | None:
     """Compare the body with all statements of the item and the response.
 
     Returns:

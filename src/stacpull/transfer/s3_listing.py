@@ -29,7 +29,7 @@ _MOST_DIGITS: Final = 18
 """Digits of a size in bytes that SQLite and Parquet can store."""
 
 
-async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:  # noqa: C901 -- refusals
+async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
     """Return the objects whose URLs begin with `url`, with names relative to it.
 
     Placeholders for directories are left out: an object with exactly the name of the prefix, and empty

@@ -245,7 +245,7 @@ class S3Transport:
         return self._exchange(None, request, None)
 
     @asynccontextmanager
-    async def _exchange(  # noqa: C901 -- the order is the story
+    async def _exchange(
         self,
         prepared: _Prepared | None,
         request: Request,

@@ -444,7 +444,7 @@ class _FunctionCall:
         holder.values[name] = choose(active, value, holder.values.get(name, UNDEFINED))
         return value
 
-    def value(self, node: Node, scope: ScriptScope, active: Active) -> Any:  # noqa: C901, PLR0911 - a table of node types
+    def value(self, node: Node, scope: ScriptScope, active: Active) -> Any:
         def of(part: Node) -> Any:
             return self.value(part, scope, active)
 
