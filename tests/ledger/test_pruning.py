@@ -212,10 +212,18 @@ _NOW = ("mirror", "s", _SOME, "running")
     ],
 )
 def test_which_runs_a_complete_mirror_replaces(
-    tasks: list[tuple[str, str, str, str]], replaced: list[int]
+    tmp_path: Path, tasks: list[tuple[str, str, str, str]], replaced: list[int]
 ) -> None:
     def covers(wider: Selection, narrower: Selection) -> bool:
         return wider.labels in {(), narrower.labels}
 
-    numbered = [pruning._RunTask(run, *task) for run, task in enumerate(tasks, 1)]
-    assert pruning._replaced(numbered, len(tasks), covers) == replaced
+    into = (
+        "INSERT INTO runs(kind, source, selection, state, fixed, credential_names, kept, started) "
+        "VALUES (?, ?, ?, ?, '', '', '', 0)"
+    )
+    with ledger(tmp_path) as db:
+        db.executemany(into, tasks)
+        pruning.forget_unwanted(db, len(tasks), covers, lambda _path: True)
+        query = "SELECT id FROM runs WHERE state = 'superseded' AND id NOT IN (SELECT value FROM json_each(?))"
+        before = [run for run, task in enumerate(tasks, 1) if task[3] == "superseded"]
+        assert [row for (row,) in db.execute(query, (str(before),))] == replaced

@@ -35,31 +35,26 @@ def backed_up(db: Connection, dest: Path) -> Iterator[None]:
     """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it.
 
     Raises:
-        DestinationError: As `back_up`. An error of the block itself takes precedence.
+        DestinationError: The ledger is damaged, or the disk is full or fails. The earlier copy is unchanged.
+            An error of the block itself takes precedence.
     """
-    before = _version(db)
+
+    def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
+        return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
+
+    before = version()
     try:
         yield
     except BaseException:
         with suppress(StacpullError, sqlite3.Error):
-            if _version(db) != before:
-                back_up(dest)
+            if version() != before:
+                _back_up(dest)
         raise
-    if _version(db) != before:
-        back_up(dest)
+    if version() != before:
+        _back_up(dest)
 
 
-def _version(db: Connection) -> tuple[int, int]:
-    """Return a value that differs after this connection, or another one, has changed the ledger."""
-    return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
-
-
-def back_up(dest: Path) -> None:
-    """Replace `ledger.backup` with a copy of the ledger of `dest`, unless the ledger is damaged.
-
-    Raises:
-        DestinationError: The ledger is damaged, or the disk is full or fails. The earlier copy is unchanged.
-    """
+def _back_up(dest: Path) -> None:
     part = backup_path(dest).with_name("ledger.backup.part")
     try:
         copy_ledger(dest, part)

@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -65,10 +65,13 @@ def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterato
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if sentences is _SENTENCES and is_damage(error):
+        code = _code(error)
+        is_damaged = code in _DAMAGES or (
+            code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN)
+        )
+        if sentences is _SENTENCES and is_damaged:
             raise DestinationError(damaged_sentence(path, error)) from error
-        sentence = sentences.get(_code(error) & _PRIMARY, _UNUSABLE)
-        raise DestinationError(sentence.format(path=path, text=error)) from error
+        raise DestinationError(sentences.get(code, _UNUSABLE).format(path=path, text=error)) from error
 
 
 def damaged_sentence(path: Path, what: object) -> str:
@@ -90,24 +93,18 @@ def _remedy(dest: Path, remove: str = "") -> str:
     return f"There is a copy from {made}: run `{steps}`, then {again}: it keeps newer files that match."
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return True if an error means that the file is damaged: torn pages, a missing table, invalid text."""
-    code = _code(error) & _PRIMARY
-    return code in _DAMAGES or (code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN))
-
-
 def is_disk_error(error: BaseException) -> bool:
     """Return True if SQLite could not read, write or sync its files (`translated` or not).
 
     Data that was written and not synced may then be lost, although the page cache still shows it.
     """
     found = error if isinstance(error, sqlite3.Error) else error.__cause__
-    return isinstance(found, sqlite3.Error) and _code(found) & _PRIMARY == sqlite3.SQLITE_IOERR
+    return isinstance(found, sqlite3.Error) and _code(found) == sqlite3.SQLITE_IOERR
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's extended result code, or 0 if the error does not come from SQLite itself."""
-    return getattr(error, "sqlite_errorcode", 0) or 0
+    """Return SQLite's primary result code, or 0 if the error does not come from SQLite itself."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY
 
 
 def open_writer(
@@ -228,28 +225,24 @@ def checkpoint_log(db: sqlite3.Connection) -> None:
 def refuse_lost(dest: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown.
 
+    An empty ledger alone is no mark of a mirror: a run may have been killed right at its start, next to the
+    user's files.
+
     Raises:
         DestinationError: there are files, and a directory or a catalog that stacpull made.
     """
     path = ledger_path(dest)
     try:
-        if (path.is_file() and path.stat().st_size) or not _was_mirror(dest):
+        if path.is_file() and path.stat().st_size:
+            return
+        is_marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
+        if not is_marked or all(entry.name == ".stacpull" for entry in dest.iterdir()):
             return
     except OSError:  # missing, or opening it will report the error
         return
     raise DestinationError(
         f"The ledger of {dest} is missing, but files that were mirrored with it still exist. {_remedy(dest)}"
     )
-
-
-def _was_mirror(dest: Path) -> bool:
-    """Return True if `dest` contains files and marks of an earlier mirror.
-
-    An empty ledger alone is not a mark: a run may have been killed right at its start, next to the user's
-    files.
-    """
-    marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
-    return marked and any(entry.name != ".stacpull" for entry in dest.iterdir())
 
 
 def has_own_catalog(dest: Path) -> bool:
@@ -278,80 +271,60 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     if not size:
         refuse_lost(dest)
     if size is None:
-        if not dest.exists():
-            raise NotAMirrorError(f"{dest} is not a mirror: it does not exist.")
-        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
-    if size == 0:
-        _refuse_unfinished(path, 0)
+        what = "it has no .stacpull/ledger.sqlite" if dest.exists() else "it does not exist"
+        raise NotAMirrorError(f"{dest} is not a mirror: {what}.")
     with translated(path):
         try:
             return _connect_read_only(path, "mode=ro")
         except sqlite3.OperationalError as error:
-            if _code(error) & _PRIMARY == sqlite3.SQLITE_READONLY and _has_content(_journal_of(path)):
-                _roll_back(path)  # a run was killed within a commit
+            code, wal, journal = _code(error), _has_content(path, "-wal"), _has_content(path, "-journal")
+            if code == sqlite3.SQLITE_READONLY and journal:  # a run was killed within a commit
+                with closing(_connect(path, "mode=rw")) as db:
+                    db.execute("PRAGMA user_version").fetchone()  # SQLite undoes the commit
                 return _connect_read_only(path, "mode=ro")
-            if not _may_be_read_alone(path, error):
+            if code not in _WITHOUT_SHARED_MEMORY or wal or journal:
                 raise
             return _connect_read_only(path, "immutable=1")
 
 
-def _journal_of(path: Path) -> Path:
-    return path.with_name(path.name + "-journal")
+_WITHOUT_SHARED_MEMORY = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
+)
+"""The errors if the disk is too read-only or full for WAL's shared memory. While a process writes to the
+ledger, the shared memory exists."""
 
 
-def _roll_back(path: Path) -> None:
-    """Undo an unfinished commit, which a read-only connection cannot. SQLite does so when it reads."""
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_READER_TIMEOUT)
+def _has_content(path: Path, end: str) -> bool:
     try:
-        db.execute("PRAGMA user_version").fetchone()
-    finally:
-        db.close()
-
-
-def _may_be_read_alone(path: Path, error: sqlite3.OperationalError) -> bool:
-    """Return True if the disk is too read-only or full for WAL's shared memory, and there is no log to read.
-
-    While a process writes to the ledger, the shared memory exists.
-    """
-    refused = _code(error) & _PRIMARY in {
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-    }
-    return refused and not any(_has_content(path.with_name(path.name + end)) for end in ("-wal", "-journal"))
-
-
-def _has_content(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
+        return path.with_name(path.name + end).stat().st_size > 0
     except OSError:
         return False
 
 
-def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
-    db = sqlite3.connect(
+def _connect(path: Path, query: str) -> sqlite3.Connection:
+    return sqlite3.connect(
         f"{path.absolute().as_uri()}?{query}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         timeout=_READER_TIMEOUT,
     )
+
+
+def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
+    db = _connect(path, query)
+    version = 0
     try:
-        _refuse_unfinished(path, check_version(db))
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _refuse_unfinished(path: Path, version: int) -> None:
-    """Reject a ledger that has no tables yet."""
-    if version == 0:
-        dest = path.parent.parent
+        version = check_version(db)
+    finally:
+        if version == 0:
+            db.close()
+    if version == 0:  # it has no tables yet
         raise NotAMirrorError(
-            f"{dest} has no mirror yet: a run was killed right at its start. Run `stacpull mirror` again."
+            f"{path.parent.parent} has no mirror yet: a run was killed right at its start. "
+            "Run `stacpull mirror` again."
         )
+    return db
 
 
 def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
@@ -372,13 +345,7 @@ def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query for any number of bound values.
-
-    Args:
-        db: The ledger.
-        query: `{marks}` is replaced by placeholders for the values, as in `id IN ({marks})`.
-        values: They are bound in chunks, as many at once as one statement accepts.
-    """
+    """Yield the rows of a query for any number of values, which replace `{marks}` in chunks."""
     for some in pieces(values):
         yield from db.execute(query.format(marks=marks(len(some))), some)
 

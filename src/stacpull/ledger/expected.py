@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stacpull.ledger import paths
 from stacpull.ledger.database import number, rows_with
@@ -25,12 +25,9 @@ from stacpull.ledger.schema import (
     WRITTEN,
 )
 from stacpull.ledger.views import name_of_asset
-from stacpull.models import ItemId, path_in_dest
+from stacpull.models import ItemId
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import path_hash
-
-_AssetRow = tuple[int, str, int, int, int | None, bytes | None, bytes | None, int]
-"""A row of `_ASSETS_AT`."""
 
 
 class FileKind(enum.Enum):
@@ -60,9 +57,8 @@ class Expectations:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._files = file_digests(db)
-        self._files_not_yet = files_not_yet_there(db)
         self._leaving = frozenset(removals(db))
-        self._met_files: set[str] = set()
+        self._met_files = set(files_not_yet_there(db))
         self._met_assets = _Bits(number(db, "SELECT max(id) FROM assets"))
         self._met_items = _Bits(number(db, "SELECT max(id) FROM items"))
 
@@ -73,31 +69,24 @@ class Expectations:
         documents = number(self._db, f"SELECT count(*) FROM items WHERE written <> {UNWRITTEN}")
         return counted["assets_done"] + documents + len(self._files), counted["bytes_done"]
 
-    def of(self, paths: Sequence[str]) -> list[Expected | None]:
-        """Return the expected files at `paths` (relative to DEST), None for unknown ones.
+    def of(self, found: Sequence[str]) -> list[Expected | None]:
+        """Return the expected files at these paths (relative to DEST), None for unknown ones.
 
         They count as found from now on.
         """
-        hashes = [path_hash(path) for path in paths]
-        rows = {row[-1]: row for row in rows_with(self._db, _ASSETS_AT, hashes)}
-        return [self._one(path, rows.get(index)) for path, index in zip(paths, hashes, strict=True)]
+        hashes = [path_hash(path) for path in found]
+        by_path = {row[1]: row for row in rows_with(self._db, _ASSETS_AT, hashes)}
+        return [
+            self._asset(by_path[path]) if path in by_path else self._document_or_catalog(path)
+            for path in found
+        ]
 
     def is_leaving(self, path: str) -> bool:
         """Return True if an unknown file is on the list of files that a prune still has to remove."""
         return path in self._leaving
 
-    def _one(self, path: str, row: _AssetRow | None) -> Expected | None:
-        if row is not None and row[1] == path:
-            return self._asset(row, path)
-        for found in self._db.execute(_DOCUMENTS_IN, paths.directory_values(path.rpartition("/")[0])):
-            document = _document(found)
-            if document.path == path:
-                self._met_items.add(document.row)
-                return document
-        return self._file(path)
-
-    def _asset(self, row: _AssetRow, path: str) -> Expected | None:
-        asset, _, state, generation, size, digest, previous, _ = row
+    def _asset(self, row: tuple[Any, ...]) -> Expected | None:
+        asset, path, state, generation, size, digest, previous = row
         is_open = state not in (STATE_RESERVED, STATE_DONE)
         if is_open and generation == 0:
             return None  # the mirror never wrote it: the file is not its own
@@ -106,7 +95,13 @@ class Expectations:
             return Expected(FileKind.ASSET, asset, path, size, previous or None, checked=True)
         return Expected(FileKind.ASSET, asset, path, size, digest, checked=state == STATE_DONE)
 
-    def _file(self, path: str) -> Expected | None:
+    def _document_or_catalog(self, path: str) -> Expected | None:
+        in_directory = f"{_DOCUMENTS} AND {paths.IS_IN_DIRECTORY}"
+        for row in self._db.execute(in_directory, paths.directory_values(path.rpartition("/")[0])):
+            document = _document(row)
+            if document.path == path:
+                self._met_items.add(document.row)
+                return document
         if path not in self._files:
             return None
         self._met_files.add(path)
@@ -114,30 +109,15 @@ class Expectations:
 
     def missing_files(self) -> Iterator[Expected]:
         """Yield the expected files that were never looked up: assets, then documents, then catalogs."""
-        for (row,) in self._db.execute(_MUST_BE_THERE):
-            if row not in self._met_assets:
-                yield self._missing_asset(row)
+        for (asset,) in self._db.execute(_MUST_BE_THERE):
+            if asset not in self._met_assets:
+                row, path, _, _, size, digest, previous = self._db.execute(_ASSET, (asset,)).fetchone()
+                yield Expected(FileKind.ASSET, row, path, size, digest or previous or None, checked=True)
         for row in self._db.execute(f"{_DOCUMENTS} ORDER BY i.id"):
             if row[0] not in self._met_items and (document := _document(row)).checked:
                 yield document
-        for path in sorted(self._files.keys() - self._met_files - self._files_not_yet):
+        for path in sorted(self._files.keys() - self._met_files):
             yield Expected(FileKind.CATALOG, 0, path, None, self._files[path], checked=True)
-
-    def _missing_asset(self, row: int) -> Expected:
-        path, size, sha256 = self._db.execute(
-            f"SELECT {ASSET_PATH}, a.size, "
-            "coalesce(a.sha256, nullif(o.previous_digest, x'')) "
-            "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
-            (row,),
-        ).fetchone()
-        return Expected(
-            FileKind.ASSET,
-            row,
-            path,
-            size,
-            sha256,
-            checked=True,
-        )
 
     def owner_of(self, expected: Expected) -> tuple[ItemId, str] | None:
         """Return the item and asset key of a file ("" for the item's JSON); None for a catalog."""
@@ -165,7 +145,7 @@ class _Bits:
 def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
     """Return the expected JSON file of an item, from a row of `_DOCUMENTS`."""
     item_row, collection, item, directory, written, sha256 = row
-    path = path_in_dest(directory, item_document_name(ItemId(collection, item)))
+    path = f"{directory}/{item_document_name(ItemId(collection, item))}"
     checked = written in (WRITTEN, DAMAGED)
     return Expected(FileKind.DOCUMENT, item_row, path, None, sha256, checked=checked)
 
@@ -174,14 +154,13 @@ _MUST_BE_THERE = (
     f"SELECT a.id FROM assets a WHERE a.state = {STATE_DONE} OR (a.state <> {STATE_RESERVED} "
     "AND a.id IN (SELECT asset FROM open_assets WHERE previous_digest IS NOT NULL)) ORDER BY a.id"
 )
-_ASSETS_AT = (
-    f"SELECT a.id, {ASSET_PATH}, a.state, a.generation, a.size, a.sha256, "
-    "o.previous_digest, "
-    "p.hash FROM paths p JOIN assets a ON a.id = p.asset LEFT JOIN open_assets o ON o.asset = a.id "
-    "WHERE p.hash IN ({marks})"
+_ASSETS = (
+    f"SELECT a.id, {ASSET_PATH}, a.state, a.generation, a.size, a.sha256, o.previous_digest "
+    "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE"
 )
+_ASSET = f"{_ASSETS} a.id = ?"
+_ASSETS_AT = f"{_ASSETS} a.id IN (SELECT asset FROM paths WHERE hash IN ({{marks}}))"
 _DOCUMENTS = (
     f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.written, i.sha256 FROM items i "
     f"JOIN collections c ON c.id = i.collection WHERE i.written <> {UNWRITTEN}"
 )
-_DOCUMENTS_IN = f"{_DOCUMENTS} AND {paths.IS_IN_DIRECTORY}"

@@ -35,7 +35,7 @@ from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job, SourceL
 from stacpull.planning.statements import STATEMENTS
 
 _ORDERED = (
-    f"SELECT 'it was not ready before' FROM failures f "
+    "SELECT 'it was not ready before' FROM failures f "
     f"WHERE f.item = a.item AND f.key = a.key AND f.kind = '{FailureKind.ORDERED}'"
 )
 _STATED = (
@@ -44,21 +44,20 @@ _STATED = (
     + ")"
 )
 """Searching for a few bytes is much cheaper than parsing the document. The item is read again anyway."""
-_COLUMNS = (
-    f"a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
-    "o.size, a.stated, o.media_type, o.stale, "
-    "iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
+_OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
+_JOBS = (
+    f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
+    "o.size, a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
     f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.previous_digest, "
-    f"coalesce(({_ORDERED}), ({_STATED}), ''), o.wanted IS NULL OR a.clip IS NOT NULL"
+    f"coalesce(({_ORDERED}), ({_STATED}), ''), o.wanted IS NULL OR a.clip IS NOT NULL "
+    f"FROM {_OPEN} JOIN items i ON i.id = a.item"
 )
-_FROM = "FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item"
 
 
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
     """Return up to `limit` pending jobs of `run` with rows past `after`, in row order."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} "
-        "ORDER BY o.asset LIMIT ?",
+        f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} ORDER BY o.asset LIMIT ?",
         (after, run, limit),
     )
     has_area = runs.area_of(db, run) is not None
@@ -68,135 +67,13 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
     """Return the job of an open asset, if it still has that generation."""
     found = db.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE o.asset = ? AND a.generation = ? AND a.state < {STATE_DONE}",
-        (row, generation),
+        f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {STATE_DONE}", (row, generation)
     ).fetchone()
-    return _job(found) if found is not None else None
+    return _job(found, has_area=False) if found is not None else None
 
 
-def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
-    """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
-    return exists(
-        db,
-        "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset WHERE o.asset = ? AND a.generation = ?",
-        (row, generation),
-    )
-
-
-def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
-    """Yield the reservations that were left open by a kill."""
-    rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, o.identity, a.sha256, "
-        "a.etag, a.unproven "
-        f"FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.state = {STATE_RESERVED}"
-    ).fetchall()
-    for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
-        values = (directory.removesuffix("/"), name, size, identity, sha256, true_etag(etag))
-        yield Arrival(row, item, generation, *values, bool(unproven))
-
-
-def requeue_passing(db: sqlite3.Connection, run: int) -> None:
-    """Make the assets of `run` pending that failed for a reason that may have passed."""
-    with transaction(db):
-        failed = db.execute(
-            "SELECT a.id, a.item FROM open_assets o JOIN assets a ON a.id = o.asset "
-            f"WHERE a.state = {STATE_FAILED} AND a.run = ? AND EXISTS ({FAILED_IN_PASSING})",
-            (run,),
-        ).fetchall()
-        db.executemany(f"UPDATE assets SET state = {STATE_PENDING} WHERE id = ?", [row[:1] for row in failed])
-        update_item_states(db, {row[1] for row in failed})
-
-
-def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
-    """Make every failed asset that has an href pending in `run`, a retry; return their number.
-
-    Assets that an earlier retry or repair left pending are also taken over, because no other run would fetch
-    them. Assets without an href, which could not be planned, count as failed in `run`: a retry has no walk
-    that could plan them.
-
-    Args:
-        db: The ledger.
-        run: The retry.
-        ordered: True to claim only assets that were not ready yet.
-    """
-    with transaction(db):
-        failed = db.execute(_CLAIMABLE + (f" AND EXISTS ({_ORDERED})" if ordered else "")).fetchall()
-        db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?",
-            [(run, row[0]) for row in failed],
-        )
-        db.executemany(
-            "UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1",
-            [(row[0],) for row in failed],
-        )
-        if not ordered:
-            db.execute(_TAKE_OVER, {"run": run})
-            db.execute(_COUNT_UNPLANNED, (run,))
-        _take_over_items(db, run)
-        update_item_states(db, {row[1] for row in failed})
-    return len(failed)
-
-
-_CLAIMABLE = (
-    f"SELECT a.id, a.item FROM open_assets o JOIN assets a ON a.id = o.asset WHERE a.state >= {STATE_FAILED}"
-)
-_TAKE_OVER = (
-    f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
-    "AND run <> :run AND run IN (SELECT id FROM runs WHERE kind <> 'mirror')"
-)
-
-_COUNT_UNPLANNED = (
-    "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
-    f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {STATE_FAILED}) "
-    "AND id NOT IN (SELECT asset FROM open_assets)"
-)
-
-
-def _take_over_items(db: sqlite3.Connection, run: int) -> None:
-    """Assign the items of `run`'s assets and their label items to `run`; they are written again when final.
-
-    A source item that could not be read stays with its run. It is planned once it has been read.
-    """
-    unread = "(SELECT item FROM failures WHERE key = '')"
-    db.execute(
-        f"{_TAKE_OVER_ITEMS} IN (SELECT a.item FROM open_assets o JOIN assets a ON a.id = o.asset "
-        f"WHERE a.run = :run AND a.item NOT IN {unread})",
-        {"run": run},
-    )
-    db.execute(
-        f"{_TAKE_OVER_ITEMS} IN (SELECT parent FROM items "
-        f"WHERE parent IS NOT NULL AND (run = :run OR id IN {unread}))",
-        {"run": run},
-    )
-
-
-_TAKE_OVER_ITEMS = (
-    f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {TO_WRITE}, written) WHERE id"
-)
-
-
-def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
-    """Return links to the source items that could not be read."""
-    rows = db.execute(
-        "SELECT c.name, i.name, i.href, pc.name, p.name FROM failures f "
-        "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
-        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
-    )
-    return [SourceLink(r[2], ItemId(r[3], r[4]), ItemId(r[0], r[1])) for r in rows]
-
-
-def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
-    """Return final items past row `after` whose JSON is missing on disk or outdated."""
-    rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
-        f"AND (written = {TO_WRITE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
-        (after, limit),
-    )
-    return [row[0] for row in rows]
-
-
-def _job(row: tuple[Any, ...], *, has_area: bool = False) -> Job:
-    """Return the job of a row of `_COLUMNS`."""
+def _job(row: tuple[Any, ...], *, has_area: bool) -> Job:
+    """Return the job of a row of `_JOBS`."""
     asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready, clip = rest
     template = None
@@ -204,7 +81,10 @@ def _job(row: tuple[Any, ...], *, has_area: bool = False) -> Job:
         template = unclaimed
     elif name is None:
         name = unclaimed
-    checksum = _checksum(stated)
+    checksum = None
+    if stated is not None:
+        algorithm, _, digest = stated.partition(b"\0")
+        checksum = Checksum(algorithm.decode(), digest)
     held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
     return Job(
         row=asset,
@@ -228,11 +108,109 @@ def _job(row: tuple[Any, ...], *, has_area: bool = False) -> Job:
     )
 
 
-def _checksum(stated: bytes | None) -> Checksum | None:
-    if stated is None:
-        return None
-    algorithm, _, digest = stated.partition(b"\0")
-    return Checksum(algorithm.decode(), digest)
+def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
+    """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
+    return exists(db, f"SELECT 1 FROM {_OPEN} WHERE o.asset = ? AND a.generation = ?", (row, generation))
+
+
+def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
+    """Yield the reservations that were left open by a kill."""
+    rows = db.execute(
+        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, o.identity, a.sha256, "
+        f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {STATE_RESERVED}"
+    ).fetchall()
+    for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
+        values = (directory.removesuffix("/"), name, size, identity, sha256, true_etag(etag))
+        yield Arrival(row, item, generation, *values, bool(unproven))
+
+
+def requeue_passing(db: sqlite3.Connection, run: int) -> None:
+    """Make the assets of `run` pending that failed for a reason that may have passed."""
+    with transaction(db):
+        items = db.execute(
+            f"UPDATE assets AS a SET state = {STATE_PENDING} WHERE id IN (SELECT asset FROM open_assets) "
+            f"AND state = {STATE_FAILED} AND run = ? AND EXISTS ({FAILED_IN_PASSING}) RETURNING item",
+            (run,),
+        ).fetchall()
+        update_item_states(db, {row[0] for row in items})
+
+
+def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
+    """Make every failed asset that has an href pending in `run`, a retry; return their number.
+
+    Assets that an earlier retry or repair left pending are also taken over, because no other run would fetch
+    them. Assets without an href, which could not be planned, count as failed in `run`: a retry has no walk
+    that could plan them.
+
+    Args:
+        db: The ledger.
+        run: The retry.
+        ordered: True to claim only assets that were not ready yet.
+    """
+    with transaction(db):
+        failed = db.execute(
+            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {STATE_FAILED}"
+            + (f" AND EXISTS ({_ORDERED})" if ordered else "")
+        ).fetchall()
+        rows = [row[:1] for row in failed]
+        requeue = f"UPDATE assets SET state = {STATE_PENDING}, run = {run:d} WHERE id = ?"
+        db.executemany(requeue, rows)
+        db.executemany("UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1", rows)
+        if not ordered:
+            take_over_pending(db, run, of_repairs=False)
+            db.execute(
+                "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
+                f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {STATE_FAILED}) "
+                "AND id NOT IN (SELECT asset FROM open_assets)",
+                (run,),
+            )
+        # a source item that could not be read stays with its run: it is planned once it has been read
+        unread = "(SELECT item FROM failures WHERE key = '')"
+        _take_over_items(db, run, f"SELECT a.item FROM {_OPEN} WHERE a.run = :run AND a.item NOT IN {unread}")
+        _take_over_items(
+            db, run, f"SELECT parent FROM items WHERE parent IS NOT NULL AND (run = :run OR id IN {unread})"
+        )
+        update_item_states(db, {row[1] for row in failed})
+    return len(failed)
+
+
+def _take_over_items(db: sqlite3.Connection, run: int, items: str, item: int = 0) -> None:
+    """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
+    db.execute(
+        f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {TO_WRITE}, written) "
+        f"WHERE id IN ({items})",
+        {"run": run, "item": item},
+    )
+
+
+def take_over_pending(db: sqlite3.Connection, run: int, *, of_repairs: bool = True) -> None:
+    """Assign the assets that earlier repairs left open to `run`, or also those of retries."""
+    kinds = "kind = 'repair'" if of_repairs else "kind <> 'mirror'"
+    db.execute(
+        f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
+        f"AND run <> :run AND run IN (SELECT id FROM runs WHERE {kinds})",
+        {"run": run},
+    )
+
+
+def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
+    """Return links to the source items that could not be read."""
+    rows = db.execute(
+        "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
+        "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
+        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection WHERE f.key = ''"
+    )
+    return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
+
+
+def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
+    """Return final items past row `after` whose JSON is missing on disk or outdated."""
+    rows = db.execute(
+        f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
+        f"AND (written = {TO_WRITE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
+        (after, limit),
+    )
+    return [row[0] for row in rows]
 
 
 class DamagedItem(NamedTuple):
@@ -255,57 +233,47 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
     """
     with transaction(db):
         area = runs.area_of(db, run)
-        requeued = {_requeue(db, run, row, href, area) for row, href in assets.items()}
-        items = {item for item in requeued if item is not None}
+        items: set[int] = set()
+        for row, href in assets.items():
+            found = db.execute(
+                "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip "
+                "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
+                f"WHERE a.id = ? AND a.state >= {STATE_DONE}",
+                (row,),
+            ).fetchone()
+            if found is None:  # it is already open
+                continue
+            item, size, digest, clip_before = found
+            clip = stored_clip(clip_before)
+            # a raster that was clipped to another area cannot be fetched with its earlier digest
+            is_wanted = clip is None or clip.area == area
+            db.execute(
+                f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, "
+                "sha256 = NULL, etag = NULL WHERE id = ?",
+                (run, row),
+            )
+            db.execute(
+                "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, wanted) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    *(row, href or "", int(href is None), None if digest or not is_wanted else size, digest),
+                    1 if is_wanted else None,
+                ),
+            )
+            items.add(item)
         for item in items:
-            _take_over(db, run, item)
+            its = "SELECT :item UNION ALL SELECT parent FROM items WHERE id = :item"
+            _take_over_items(db, run, its, item)
         update_item_states(db, items)
 
 
-def _requeue(db: sqlite3.Connection, run: int, row: int, href: str | None, area: int | None) -> int | None:
-    """Make one asset pending and return its item; None if it is already open.
-
-    Args:
-        db: The ledger.
-        run: The run that fetches it.
-        row: The asset.
-        href: Its href at the source, if that is known.
-        area: The area to which the run clips rasters (`runs.area_of`).
-    """
-    found = db.execute(
-        "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip "
-        f"FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ? AND a.state >= {STATE_DONE}",
-        (row,),
-    ).fetchone()
-    if found is None:
-        return None
-    item, size, digest, clip = found[0], found[1], found[2], stored_clip(found[3])
-    # a raster that was clipped to another area cannot be fetched with its earlier digest
-    is_wanted = clip is None or clip.area == area
-    db.execute(
-        f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, "
-        "sha256 = NULL, etag = NULL WHERE id = ?",
-        (run, row),
-    )
-    db.execute(
-        "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, wanted) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            *(row, href or "", int(href is None), None if digest or not is_wanted else size, digest),
-            1 if is_wanted else None,
-        ),
-    )
-    return int(item)
-
-
-_LOST = f"""FROM open_assets o JOIN assets a ON a.id = o.asset JOIN items i ON i.id = a.item
+_LOST = f"""FROM {_OPEN} JOIN items i ON i.id = a.item
 WHERE a.run = ? AND a.state = {STATE_PENDING} AND o.stale AND i.href IS NULL"""
 
 
 def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
     """Return the number of pending assets of `run` whose href is in SOURCE only: their items have no URL."""
-    found: tuple[int] = db.execute(f"SELECT count(*) {_LOST}", (run,)).fetchone()
-    return found[0]
+    return number(db, f"SELECT count(*) {_LOST}", (run,))
 
 
 def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
@@ -328,14 +296,6 @@ def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId
     return restored
 
 
-def _take_over(db: sqlite3.Connection, run: int, item: int) -> None:
-    """Assign an item and its label item to `run`; their JSON is written again when they are final."""
-    db.execute(
-        f"{_TAKE_OVER_ITEMS} IN (SELECT :item UNION ALL SELECT parent FROM items WHERE id = :item)",
-        {"run": run, "item": item},
-    )
-
-
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     with transaction(db):
@@ -348,7 +308,7 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
     """Return items past row `after` whose JSON is damaged and was not read again yet, in row order."""
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
+        "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
         "ORDER BY i.id LIMIT ?",
         (after, limit),
@@ -361,23 +321,12 @@ def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
-def take_over_pending(db: sqlite3.Connection, run: int) -> None:
-    """Assign the assets that an earlier repair left pending to `run`."""
-    db.execute(
-        f"UPDATE assets SET run = ? WHERE state = {STATE_PENDING} "
-        "AND id IN (SELECT asset FROM open_assets) AND run <> ? "
-        "AND run IN (SELECT id FROM runs WHERE kind = 'repair')",
-        (run, run),
-    )
-
-
 def is_left_open(db: sqlite3.Connection) -> bool:
     """Return True if an earlier repair left damage to repair."""
-    return exists(
+    return damaged_items(db) > 0 or exists(
         db,
-        "SELECT 1 FROM open_assets o JOIN assets a ON a.id = o.asset JOIN runs r ON r.id = a.run "
-        f"WHERE a.state = {STATE_PENDING} AND r.kind = 'repair' "
-        f"UNION ALL SELECT 1 FROM items WHERE written = {DAMAGED}",
+        f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "
+        f"WHERE a.state = {STATE_PENDING} AND r.kind = 'repair'",
     )
 
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import exists, give_back, number, transaction
+from stacpull.ledger.database import exists, give_back, insert, number, transaction
 from stacpull.models import Failure, FailureKind, ItemId, Unread, WalkUpdate
 
 if TYPE_CHECKING:
@@ -111,25 +111,17 @@ def selection_of(text: str | bytes) -> Selection:
     from stacpull.selection import Selection  # noqa: PLC0415 -- see above
 
     known = {field.name for field in attrs.fields(Selection)}
-    values = {k: v for k, v in _decoded(text).items() if k in known}
     try:
-        return Selection(**values)
+        return Selection(**{name: value for name, value in _decoded(text).items() if name in known})
     except (ValueError, TypeError, UsageError) as error:
-        raise _not_decoded(error) from error
+        raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
 
 
 def _decoded(text: str | bytes) -> dict[str, Any]:
     try:
-        fields = orjson.loads(text)
-    except ValueError as error:
-        raise _not_decoded(error) from error
-    if not isinstance(fields, dict):
-        raise _not_decoded("it is not an object")
-    return fields
-
-
-def _not_decoded(reason: object) -> sqlite3.DatabaseError:
-    return sqlite3.DatabaseError(f"Could not decode the selection or the options of a run: {reason}")
+        return dict(orjson.loads(text))
+    except (ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"Could not decode the options of a run: {error}") from error
 
 
 def selection_json(selection: Selection) -> str:
@@ -165,34 +157,23 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
         spec: the task.
         now: seconds since 1970.
         kept: the options that `resume` uses again.
-
-    Returns:
-        The run.
     """
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None and last[1] != "complete":
         with suppress(UsageError):  # of another version: it is another selection
             run = load(db, last[0])
-            if _is_same_task(run.spec, spec):
+            # credentials may be given in another way, and JSON has no tuples
+            stored = replace(run.spec, credential_names=spec.credential_names, fixed=spec.fixed)
+            if stored == spec and as_json(run.spec.fixed) == as_json(spec.fixed):
                 return _continue(db, run, spec, kept)
     return _insert(db, spec, now, kept)
 
 
-def _is_same_task(stored: RunSpec, spec: RunSpec) -> bool:
-    """Return whether a run with `spec` continues the one that is stored.
-
-    Credentials may be given in another way. Options are compared as JSON, which has no tuples.
-    """
-    wanted = replace(stored, credential_names=spec.credential_names, fixed=spec.fixed)
-    return wanted == spec and as_json(stored.fixed) == as_json(spec.fixed)
-
-
-_UNFINISHED = "state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
-
-
 def last_unfinished(db: sqlite3.Connection) -> Run | None:
     """Return the last incomplete run, None if there is none."""
-    row = db.execute(f"SELECT id FROM runs WHERE {_UNFINISHED}").fetchone()
+    row = db.execute(
+        "SELECT id FROM runs WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
+    ).fetchone()
     return None if row is None else load(db, row[0])
 
 
@@ -205,6 +186,40 @@ def begin_again(db: sqlite3.Connection, run: Run, now: float, kept: Mapping[str,
     if run.id == number(db, "SELECT max(id) FROM runs"):
         return _continue(db, run, run.spec, kept)
     return _insert(db, run.spec, now, kept)
+
+
+def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]) -> Run:
+    with transaction(db):
+        _forget_walk(db)
+        # unfinished runs with the same task end; selections are compared decoded, because fields may be added
+        for row, selection in db.execute(
+            "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
+            "AND kind = ? AND source = ?",
+            (spec.kind, spec.source),
+        ).fetchall():
+            if selection_of(selection) == spec.selection:
+                db.execute("UPDATE runs SET state = 'superseded' WHERE id = ?", (row,))
+        values = {
+            "kind": spec.kind,
+            "source": spec.source,
+            "selection": selection_json(spec.selection),
+            "fixed": as_json(spec.fixed),
+            "credential_names": as_json(spec.credential_names),
+            "kept": as_json(kept),
+            "state": "running",
+            "started": now,
+        }
+        run = insert(db, "runs", values)
+    return replace(load(db, run), resumed=False)
+
+
+def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
+    with transaction(db):
+        db.execute(
+            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? WHERE id = ?",
+            (as_json(spec.credential_names), as_json(kept), run.id),
+        )
+    return replace(run, spec=spec, resumed=True, kept=kept)
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -236,7 +251,7 @@ def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
 
 
 def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
-    """Return the task of the last run (of that kind)."""
+    """Return the task of the last run, if there is one (of that kind)."""
     row = db.execute("SELECT max(id) FROM runs WHERE kind = coalesce(?, kind)", (kind,)).fetchone()
     return None if row[0] is None else _spec(db, row[0])
 
@@ -269,46 +284,6 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     ).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
-
-
-def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]) -> Run:
-    with transaction(db):
-        _forget_walk(db)
-        _supersede(db, spec)
-        cursor = db.execute(
-            "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
-            "VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
-            (
-                spec.kind,
-                spec.source,
-                selection_json(spec.selection),
-                as_json(spec.fixed),
-                as_json(spec.credential_names),
-                as_json(kept),
-                now,
-            ),
-        )
-    return replace(load(db, cursor.lastrowid or 0), resumed=False)
-
-
-def _supersede(db: sqlite3.Connection, spec: RunSpec) -> None:
-    """Close unfinished runs with the same task. Selections are compared decoded: fields may be added."""
-    rows = db.execute(
-        "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
-        "AND kind = ? AND source = ?",
-        (spec.kind, spec.source),
-    ).fetchall()
-    same = [(row[0],) for row in rows if selection_of(row[1]) == spec.selection]
-    db.executemany("UPDATE runs SET state = 'superseded' WHERE id = ?", same)
-
-
-def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-    with transaction(db):
-        db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? WHERE id = ?",
-            (as_json(spec.credential_names), as_json(kept), run.id),
-        )
-    return replace(run, spec=spec, resumed=True, kept=kept)
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
@@ -353,13 +328,7 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
             f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
             "does not know: use that version, or run `stacpull mirror` with the selection that you want."
         )
-    return RunSpec(
-        kind=kind,
-        source=source,
-        selection=known,
-        fixed=_decoded(fixed),
-        credential_names=tuple(orjson.loads(names)),
-    )
+    return RunSpec(source, known, _decoded(fixed), tuple(orjson.loads(names)), kind)
 
 
 def count_findings(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
