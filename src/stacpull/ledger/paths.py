@@ -9,7 +9,7 @@ path, the new asset fails. The directories of items are kept apart in the same w
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stacpull.caches import cached_if_short
@@ -60,17 +60,10 @@ def directory_values(path: str) -> tuple[int, str]:
     return _hash(path) & _OF_ITEM, path
 
 
-def new_directories(items: Iterable[ItemId], taken: set[int]) -> list[str]:
-    """Return the directories of new items; `taken` has the hashes of known items, and gets theirs."""
-    found = []
-    for item in items:
-        path, index = item_directory(item), item_hash(item)
-        if index in taken:
-            above, _, last = path.rpartition("/")
-            path = f"{above}/{with_salted_hash(last, above)}"
-        taken.add(index)
-        found.append(path)
-    return found
+def other_name(path: str) -> str:
+    """Return a directory with a hash in its name, because another item may have that directory."""
+    above, _, last = path.rpartition("/")
+    return f"{above}/{with_salted_hash(last, above)}"
 
 
 class KnownItem(NamedTuple):

@@ -32,7 +32,7 @@ from stacpull.ledger.outcomes import (
     put_failure,
     update_item_states,
 )
-from stacpull.ledger.paths import ITEM_DIRECTORY, OTHER_DIRECTORY
+from stacpull.ledger.paths import OTHER_DIRECTORY
 from stacpull.ledger.runs import LEFT_OUT, asset_counters, selection_of
 from stacpull.ledger.schema import (
     DAMAGED,
@@ -56,7 +56,6 @@ from stacpull.models import (
     Unread,
     VersionInDest,
     WalkUpdate,
-    path_in_dest,
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
 from stacpull.redact import Secrets, href_hash, is_signed
@@ -106,19 +105,21 @@ class PlanResult(msgspec.Struct):
             self.findings[name] = self.findings.get(name, 0) + number
 
 
-class _EarlierItem(NamedTuple):
-    """An item that was in the ledger before the batch, or that the batch has planned."""
+class _ItemRow(NamedTuple):
+    """A row of `items`; the first `_PLANNED` fields are the ones that a plan sets."""
 
     row: int
+    hash: int
+    collection: int
+    name: str
+    parent: int | None
     run: int
-    """The last run that planned it."""
-    updated: str | None = None
-    parent: int | None = None
-    written: int = UNWRITTEN
-    walk: int | None = None
-    listed: int = 0
+    directory: str | None
     href: str | None = None
-    directory: str = ""
+    updated: str | None = None
+    walk: int | None = None
+    written: int = UNWRITTEN
+    listed: int = 0
     is_unread: int = 0
     """True if it is a source item that could not be read."""
 
@@ -128,20 +129,20 @@ class _EarlierItem(NamedTuple):
         return self.parent is None or bool(self.listed)
 
     @property
-    def is_new(self) -> bool:
-        """True if it could never be read."""
+    def was_never_read(self) -> bool:
         return bool(self.is_unread) and self.updated is None and not self.written
 
 
+_PLANNED = 11
+
+
 class _Plan(msgspec.Struct):
-    """An item of the batch."""
+    """An item of the batch, with its row before the batch (None if it is new) and after it."""
 
     item: PlannedItem
-    row: int
-    parent: int | None
-    before: _EarlierItem | None
-    """None if it is new."""
-    directory: str = ""
+    before: _ItemRow | None
+    row: _ItemRow
+    directory: str
     """The directory of its JSON."""
     is_renewed: bool = False
     """True if its JSON must be written again."""
@@ -200,12 +201,13 @@ class Planner:
         self._is_walk = any(row == run and kind == "mirror" for row, kind, _ in walks)
         self._other_walks = frozenset(row for row, _, is_own in walks if not is_own)
         self._last_asset = number(db, "SELECT max(id) FROM assets")
-        self._last_item = 0
         # of the current batch:
         self._result = PlanResult()
         self._rows = _Rows(*([] for _ in _Rows._fields))
         self._has_secrets = True
-        self._known: dict[ItemId, _EarlierItem] = {}
+        self._known: dict[ItemId, _ItemRow] = {}
+        self._taken: set[int] = set()
+        self._last_item = 0
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that this run has already planned, with their `updated`.
@@ -224,36 +226,33 @@ class Planner:
         Returns:
             The jobs that it opened, and the failures while planning.
         """
-        self._result, self._rows = PlanResult(), _Rows(*([] for _ in _Rows._fields))
+        result = self._result = PlanResult()
+        self._rows = _Rows(*([] for _ in _Rows._fields))
         self._has_secrets = bool(self._secrets)
         try:
             with transaction(self._db):
-                self._save(batch, now)
-        except BaseException:  # the state of rows that were rolled back
+                done = asset_counters(self._db, self._run)["assets_done"]
+                left_out = {LEFT_OUT + reason: self._see(ids) for reason, ids in batch.left_out.items()}
+                result.new_seen = self._see(batch.seen) + sum(left_out.values())
+                if batch.items or batch.failed_items:
+                    self._plan(batch, now)
+                result.items_failed += runs.note_unread(self._db, self._run, batch.unread, now)
+                runs.count_walk(
+                    self._db,
+                    self._run,
+                    batch.reached,
+                    seen=result.new_seen,
+                    matched=result.matched,
+                    items_failed=result.items_failed,
+                    skipped=asset_counters(self._db, self._run)["assets_done"] - done,
+                )
+                runs.count_findings(self._db, self._run, {**left_out, **result.findings})
+        except BaseException:  # these rows were rolled back
             self._collections.clear()
             self._directories.clear()
             self._last_asset = number(self._db, "SELECT max(id) FROM assets")
             raise
-        return self._result
-
-    def _save(self, batch: PlanBatch, now: float) -> None:
-        result, done = self._result, asset_counters(self._db, self._run)["assets_done"]
-        left_out = {LEFT_OUT + reason: self._see(ids) for reason, ids in batch.left_out.items()}
-        result.new_seen = self._see(batch.seen) + sum(left_out.values())
-        if batch.items or batch.failed_items:
-            self._plan(batch, now)
-        result.items_failed += runs.note_unread(self._db, self._run, batch.unread, now)
-        skipped = asset_counters(self._db, self._run)["assets_done"] - done
-        runs.count_walk(
-            self._db,
-            self._run,
-            batch.reached,
-            seen=result.new_seen,
-            matched=result.matched,
-            items_failed=result.items_failed,
-            skipped=skipped,
-        )
-        runs.count_findings(self._db, self._run, {**left_out, **result.findings})
+        return result
 
     def _see(self, ids: Sequence[ItemId]) -> int:
         """Record the items of a page; return how many are new to this walk."""
@@ -261,38 +260,37 @@ class Planner:
         return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
-        db, rows = self._db, self._rows
-        named = {item.id for item in batch.items}
-        named |= {item.parent for item in batch.items if item.parent is not None}
-        before = self._load(named.union(*((one.id, one.parent) for one in batch.failed_items)))
-        self._known = dict(before)
-        self._last_item = number(db, "SELECT max(id) FROM items")
+        ids = {item.id for item in batch.items}
+        ids |= {item.parent for item in batch.items if item.parent is not None}
+        self._known = self._load(ids.union(*((one.id, one.parent) for one in batch.failed_items)))
+        self._taken = {known.hash for known in self._known.values()}
+        self._last_item = number(self._db, "SELECT max(id) FROM items")
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
-        new = [plan for plan in plans if plan.before is None]
-        failed = [one for one in batch.failed_items if self._is_newly_failed(one)]
-        new_failed = [one for one in failed if one.id not in before]
-        directories = paths.new_directories(
-            [*(plan.item.id for plan in new), *(one.id for one in new_failed)],
-            set(map(paths.item_hash, before)),
-        )
-        for plan, directory in zip(new, directories, strict=False):
-            plan.directory = directory
+        failed = [found for one in batch.failed_items if (found := self._fail_item(one)) is not None]
+        changed = {plan.row.row for plan in plans} | {after.row for _, after in failed}
+        linking = set()  # label items that link to another source item than before
+        for before, after in [*((plan.before, plan.row) for plan in plans), *failed]:
+            if before is None or (before.parent not in (None, after.parent) and not after.is_unread):
+                linking.add(after.parent)
+            changed.update(
+                one.parent for one in (before, after) if one is not None and one.parent is not None
+            )
         self._drop_stand_ins(plans)
-        linking = {plan.parent for plan in new}
-        linking |= {self._known[one.parent].row for one in new_failed if one.parent in self._known}
-        linking |= {
-            plan.parent for plan in plans if plan.before and plan.before.parent not in (None, plan.parent)
-        }
-        existing = self._assets_of([plan.row for plan in plans if plan.before is not None])
+        existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
+        for row in rows_with(
+            self._db, _EXISTING, [plan.row.row for plan in plans if plan.before is not None]
+        ):
+            known = KnownAsset._make(row)
+            existing[known.item][known.key] = known
         for plan in plans:
-            self._plan_assets(plan, existing.get(plan.row, {}))
-            self._plan_document(plan, existing.get(plan.row, {}), links_more=plan.row in linking)
-        changed = {
-            row for plan in plans for row in (plan.row, plan.parent, plan.before and plan.before.parent)
-        }
-        other_directories = dict(zip((one.id for one in new_failed), directories[len(new) :], strict=True))
-        for one in failed:
-            changed |= self._fail_item(one, before.get(one.id), other_directories.get(one.id, ""))
+            self._plan_assets(plan, existing[plan.row.row])
+            self._plan_document(plan, existing[plan.row.row], links_more=plan.row.row in linking)
+        self._write(now)
+        update_item_states(self._db, changed)
+
+    def _write(self, now: float) -> None:
+        """Write the rows of the batch. New assets whose path is taken get another name, or fail."""
+        db, rows = self._db, self._rows
         insert_rows(db, _INTO_ITEMS, rows.items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
         insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
@@ -300,33 +298,42 @@ class Planner:
         for some in pieces(rows.unchanged):
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})", (self._run, *some))
         db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", rows.unchecked)
-        self._claim_paths()
+        if taken := paths.claim(db, rows.claims):
+            items = {known.row: item for item, known in self._known.items()}
+            jobs, self._result.jobs = self._result.jobs, []
+            for job in jobs:
+                found = taken.get(job.row)
+                if isinstance(found, Failure):
+                    db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
+                    db.execute(f"UPDATE assets SET state = {STATE_FAILED} WHERE id = ?", (job.row,))
+                    rows.failures.append((job.item_row, job.key, found))
+                    self._result.failures.append((items[job.item_row], job.key, found))
+                else:
+                    self._result.jobs.append(job if found is None else replace(job, name=found))
         for row, key, failure in rows.failures:
             put_failure(db, row, key, failure.scrubbed(self._secrets), 1, now)
-        update_item_states(db, [row for row in changed if row is not None])
 
     # --- items -------------------------------------------------------------------------------------------
 
-    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _EarlierItem]:
+    def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         """Return those of the items that are in the ledger, and items with the same hash."""
         found = rows_with(self._db, _FIND, list(map(paths.item_hash, set(ids))))
-        return {ItemId(collection, name): _EarlierItem(*rest) for collection, name, *rest in found}
+        return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
         before, result = self._known.get(item.id), self._result
         again = before is not None and before.run == self._run
-        if again and before is not None:
-            if not before.is_unread:
-                if item.parent is None and not before.is_primary:  # so far, only a link led to it
-                    result.matched += 1
-                    self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
-                    self._known[item.id] = before._replace(listed=1)
-                    return None
-                if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
-                    return None
-            again = not before.is_unread
-            result.items_failed -= bool(before.is_unread)
+        if before is not None and again and not before.is_unread:
+            if item.parent is None and not before.is_primary:  # so far, only a link led to it
+                result.matched += 1
+                self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
+                self._known[item.id] = before._replace(listed=1)
+                return None
+            if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
+                return None
+        elif again:
+            result.items_failed -= 1
         if len({asset.key for asset in item.assets}) != len(item.assets):
             keys = Counter(asset.key for asset in item.assets)
             raise StacpullError(
@@ -334,31 +341,58 @@ class Planner:
                 "planned twice: this is a bug in stacpull, please report it. --exclude-asset leaves such "
                 "assets out."
             )
-        if not again:
+        if not again or (before is not None and before.is_unread):
             result.matched += item.parent is None and not item.of_collection
             result.count("assets_excluded", len(item.excluded))
             result.count("assets_pages", len(item.pages))
-        result.count("items_new", (before is None or before.is_new) and not item.of_collection)
+        result.count("items_new", (before is None or before.was_never_read) and not item.of_collection)
         parent = None if item.parent is None else self._known.get(item.parent)
-        known = self._remember(item.id, is_unread=False)
-        return _Plan(item, known.row, None if parent is None else parent.row, before, known.directory)
+        row = self._row_of(item.id, before, parent, is_unread=0)._replace(href=self._cut(item.href))
+        self._known[item.id] = row._replace(updated=None)  # a batch plans each item once
+        return _Plan(item, before, row, row.directory or f"{item.id.collection}/{item.id.item}")
 
-    def _is_newly_failed(self, failed: ItemFailure) -> bool:
-        """Return True for a source item that this run has neither planned nor failed to read before."""
+    def _row_of(
+        self, item: ItemId, before: _ItemRow | None, parent: _ItemRow | None, *, is_unread: int
+    ) -> _ItemRow:
+        """Return the row of an item that this run plans, or could not read."""
+        above = None if parent is None else parent.row
+        if before is not None:
+            return before._replace(run=self._run, parent=above, is_unread=is_unread)
+        self._last_item += 1
+        path, index = item_directory(item), paths.item_hash(item)
+        if index in self._taken:
+            path = paths.other_name(path)
+        self._taken.add(index)
+        stored = None if path == f"{item.collection}/{item.item}" else path
+        collection = self._collections.get(item.collection)
+        if collection is None:
+            collection = self._db.execute(
+                "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id",
+                (item.collection,),
+            ).fetchone()[0]
+            if len(item.collection) <= LONGEST_KEY:
+                self._collections[item.collection] = collection
+        values = (self._last_item, index, collection, item.item, above, self._run, stored)
+        return _ItemRow(*values, is_unread=is_unread)
+
+    def _fail_item(self, failed: ItemFailure) -> tuple[_ItemRow | None, _ItemRow] | None:
+        """Record a source item that could not be read, unless this run has planned or recorded it before.
+
+        Returns:
+            Its row before and after.
+        """
         before = self._known.get(failed.id)
         if before is not None and before.run == self._run:
-            return False
-        self._remember(failed.id, is_unread=True)
-        return True
-
-    def _remember(self, item: ItemId, *, is_unread: bool) -> _EarlierItem:
-        """Record that this run has planned an item, or could not read it."""
-        before = self._known.get(item)
+            return None
+        row = self._row_of(failed.id, before, self._known.get(failed.parent), is_unread=1)
         if before is None:
-            self._last_item += 1
-            before = _EarlierItem(self._last_item, self._run)
-        self._known[item] = before._replace(run=self._run, updated=None, is_unread=is_unread)
-        return before
+            row = row._replace(href=self._cut(failed.href))
+        self._known[failed.id] = row
+        self._rows.items.append(row[:_PLANNED])
+        self._rows.failures.append((row.row, "", failed.failure))
+        self._result.items_failed += 1
+        self._result.failures.append((failed.id, "", failed.failure))
+        return before, row
 
     def _drop_stand_ins(self, plans: Sequence[_Plan]) -> None:
         """Delete the failures of items that can be read now, and the rows that stood for items without ID."""
@@ -367,17 +401,17 @@ class Planner:
             return
         db.executemany(
             "DELETE FROM failures WHERE item = ? AND key = ''",
-            [(plan.row,) for plan in plans if plan.before is not None and plan.before.is_unread],
+            [(plan.row.row,) for plan in plans if plan.before is not None and plan.before.is_unread],
         )
-        for plan in (plan for plan in plans if plan.parent is not None):
-            for row, run in db.execute(
+        for row in (plan.row for plan in plans if plan.row.parent is not None):
+            for stand_in, run in db.execute(
                 "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
-                (plan.parent, self._cut(plan.item.href), plan.row),
+                (row.parent, row.href, row.row),
             ).fetchall():
                 self._result.items_failed -= run == self._run
-                db.execute("DELETE FROM failures WHERE item = ?", (row,))
-                db.execute("DELETE FROM items WHERE id = ?", (row,))
+                db.execute("DELETE FROM failures WHERE item = ?", (stand_in,))
+                db.execute("DELETE FROM items WHERE id = ?", (stand_in,))
 
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated.
@@ -389,63 +423,37 @@ class Planner:
                 item led to.
         """
         item, before, result = plan.item, plan.before, self._result
-        if before is None:
-            walk = self._run if self._is_walk else None
-            self._add_item(item.id, plan.row, plan.parent, plan.directory, item.href, item.updated, walk)
-            if not item.of_collection:
-                self._rows.documents.append((plan.row, item.cleaned))
-            return
-        item_updated = item.updated != before.updated
-        json_path = path_in_dest(before.directory, item_document_name(item.id))
-        lost = before.written == WRITTEN and not self._is_there(json_path)
-        result.count("files_lost", lost)
-        has_changed = (item_updated or plan.has_changed) and before.run != self._run
-        result.count("items_changed", has_changed and not before.is_new and not item.of_collection)
-        # the earlier document may be about to be recorded as written: then the next run writes this one
-        updated = item.updated if before.run != self._run or plan.is_renewed else before.updated
-        if (
-            plan.is_renewed
-            or item_updated
-            or lost
-            or links_more
-            or before.is_new
-            or before.written == DAMAGED
-        ):
-            self._note_unchecked(item, known, item_updated=item_updated)
-            if not item.of_collection:
-                self._rows.documents.append((plan.row, item.cleaned))
-                before = before._replace(written=TO_WRITE if before.written == WRITTEN else before.written)
-        walk = before.walk
-        if self._is_walk and walk != OF_SEVERAL:
-            # if several sources have the item under different URLs, no single one may declare it gone
-            is_other = walk in self._other_walks and before.href != self._cut(item.href)
-            walk = OF_SEVERAL if is_other else self._run
-        self._add_item(
-            item.id, plan.row, plan.parent, before.directory, item.href, updated, walk, before.written
-        )
-
-    def _add_item(
-        self,
-        item: ItemId,
-        row: int,
-        parent: int | None,
-        directory: str,
-        href: str | None,
-        updated: str | None,
-        walk: int | None,
-        written: int = UNWRITTEN,
-    ) -> None:
-        collection = self._collections.get(item.collection)
-        if collection is None:
-            collection = self._db.execute(
-                "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id",
-                (item.collection,),
-            ).fetchone()[0]
-            if len(item.collection) <= LONGEST_KEY:
-                self._collections[item.collection] = collection
-        stored = None if directory == f"{item.collection}/{item.item}" else directory
-        values = (paths.item_hash(item), collection, item.item, parent, self._run, stored, self._cut(href))
-        self._rows.items.append((row, *values, updated, walk, written))
+        is_renewed, walk = True, self._run if self._is_walk else None
+        updated, written = item.updated, UNWRITTEN
+        if before is not None:
+            item_updated, written = item.updated != before.updated, before.written
+            lost = written == WRITTEN and not self._is_there(
+                f"{plan.directory}/{item_document_name(item.id)}"
+            )
+            result.count("files_lost", lost)
+            has_changed = (item_updated or plan.has_changed) and before.run != self._run
+            result.count("items_changed", has_changed and not (before.was_never_read or item.of_collection))
+            if before.run == self._run and not plan.is_renewed:
+                updated = before.updated  # of the document that may be about to be recorded as written
+            is_renewed = (
+                plan.is_renewed
+                or item_updated
+                or lost
+                or links_more
+                or before.was_never_read
+                or written == DAMAGED
+            )
+            if is_renewed:
+                self._note_unchecked(item, known, item_updated=item_updated)
+            if walk is None or before.walk == OF_SEVERAL:
+                walk = before.walk
+            elif before.walk in self._other_walks and before.href != plan.row.href:
+                walk = OF_SEVERAL  # no single source may declare it gone
+        if is_renewed and not item.of_collection:
+            self._rows.documents.append((plan.row.row, item.cleaned))
+            written = TO_WRITE if written == WRITTEN else written
+        row = plan.row._replace(updated=updated, walk=walk, written=written)
+        self._rows.items.append(row[:_PLANNED])
 
     def _note_unchecked(
         self, item: PlannedItem, known: Mapping[str, KnownAsset], *, item_updated: bool
@@ -465,59 +473,61 @@ class Planner:
             if key not in planned and (item_updated or key not in listed)
         )
 
-    def _fail_item(self, failed: ItemFailure, before: _EarlierItem | None, directory: str) -> set[int | None]:
-        """Record a source item that could not be read; return its row and the rows of its label items."""
-        row, parent = self._known[failed.id].row, self._known.get(failed.parent)
-        above = parent.row if parent is not None else None
-        if before is None:
-            self._add_item(failed.id, row, above, directory, failed.href, None, None)
-        else:
-            kept = (before.directory, before.href, before.updated, before.walk, before.written)
-            self._add_item(failed.id, row, above, *kept)
-        self._rows.failures.append((row, "", failed.failure))
-        self._result.items_failed += 1
-        self._result.failures.append((failed.id, "", failed.failure))
-        return {row, above, before.parent if before is not None else None}
-
     # --- assets ------------------------------------------------------------------------------------------
-
-    def _assets_of(self, items: Sequence[int]) -> dict[int, dict[str, KnownAsset]]:
-        """Return the asset rows of these items, by item and key."""
-        found: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        for row in rows_with(self._db, _EXISTING, items):
-            known = KnownAsset._make(row)
-            found[known.item][known.key] = known
-        return found
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the assets of an item, given its asset rows in the ledger."""
-        item, own, rows = plan.item, plan.directory, self._rows
+        item, own, row = plan.item, plan.directory, plan.row.row
         usual = item_directory(item.id)  # differs from `own` if that is another item's on some file system
         for key in item.expanded_prefixes:
-            self._drop_unfetched(plan, key, known.get(key))
+            old = known.get(key)
+            if old is not None and old.state not in (STATE_RESERVED, STATE_DONE):
+                # not fetched, and no longer listed: only an earlier version in place stays
+                self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (row, key))
+                drop_open(self._db, old.row, old.previous_digest, self._run)
+                plan.is_renewed = True
         for asset in item.assets:
             old, name = known.get(asset.key), asset.name
             directory = own if asset.directory == usual else asset.directory
             if old is not None:
                 self._plan_known(plan, asset, old, directory)
                 continue
-            row = self._last_asset = self._last_asset + 1
-            if name is not None:
-                rows.claims.append((row, directory, name))
-            origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
-            other = None if directory == own else self._directory(directory)
-            planned = (STATE_PENDING, 0, self._run, other, name, None, None, origin, stated, 0)
-            rows.assets.append((row, plan.row, asset.key, *planned))
-            self._open(row, asset, None, name)
-            self._result.jobs.append(self._job(row, plan, 0, asset, directory, name, None))
-        if plan.before is not None and any(asset.key not in known for asset in item.assets):
             plan.is_renewed = True
+            self._last_asset += 1
+            if name is not None:
+                self._rows.claims.append((self._last_asset, directory, name))
+            other = None if directory == own else self._directory(directory)
+            origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
+            planned = (STATE_PENDING, 0, self._run, other, name, None, None, origin, stated, 0)
+            self._rows.assets.append((self._last_asset, row, asset.key, *planned))
+            self._open(self._last_asset, asset, None, name)
+            self._fetch(plan, asset, self._last_asset, 0, directory, name, None)
+        if plan.before is not None and any(asset.key not in known for asset in item.assets):
             plan.has_changed |= self._chose_same_assets(plan.before.run)
         self._fail_assets(plan, known)
 
+    def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
+        item, row = plan.item, plan.row.row
+        for key, failure in item.problems:
+            old, state = known.get(key), failed_state(failure)
+            if old is None:
+                self._last_asset += 1
+                nothing = (None, None, None, None, None, None, 0)
+                self._rows.assets.append((self._last_asset, row, key, state, 0, self._run, *nothing))
+                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+                plan.is_renewed |= failure.kind is not FailureKind.ITEM
+            else:
+                state = STATE_DONE if old.state == STATE_DONE else state
+                self._rows.assets.append(old._replace(run=self._run, state=state)[:PLANNED])
+            if state != STATE_DONE:
+                self._rows.failures.append((row, key, failure))
+                if old is None or old.state < STATE_FAILED:
+                    self._result.failures.append((item.id, key, failure))
+
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
         """Plan a known asset of a known item; it would be stored in `directory` now."""
-        item, before, rows, own = plan.item, plan.before, self._rows, plan.directory
+        item, before, rows = plan.item, plan.before, self._rows
         if old.state < STATE_DONE and before is not None and before.run == self._run:
             # it is being fetched, perhaps from before the change
             rows.assets.append(old._replace(unchecked=1)[:PLANNED])
@@ -525,9 +535,8 @@ class Planner:
         item_updated = before is not None and item.updated != before.updated
         # a collection without `updated` may have changed
         may_have_changed = item_updated or (item.of_collection and item.updated is None)
-        path = f"{own}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        is_done, is_failed = old.state == STATE_DONE, old.state >= STATE_FAILED
-        is_lost = is_done and old.name is not None and not self._is_there(path)
+        path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
+        is_lost = old.state == STATE_DONE and old.name is not None and not self._is_there(path)
         self._result.count("files_lost", is_lost)
         new = replan(
             old,
@@ -547,87 +556,31 @@ class Planner:
             elif old.run != self._run:
                 rows.unchanged.append(old.row)
             return
-        name = asset.name
+        name, row = asset.name, old._replace(run=self._run)
         if old.name is not None:
             directory, _, name = path.rpartition("/")
         else:
-            old = old._replace(directory=None if directory == own else self._directory(directory))
-        if new.state >= STATE_FAILED:  # for `retry`, with its newest href
-            rows.assets.append(old._replace(run=self._run)[:PLANNED])
-            self._open(old.row, asset, old.previous_digest, old.name)
-            return
-        reopened = old._replace(
-            state=STATE_PENDING,
-            generation=new.generation,
-            run=self._run,
-            sha256=None,
-            etag=new.etag,
-            origin=href_hash(asset.href),
-            stated=stated,
-            unchecked=0,
-        )
-        rows.assets.append(reopened[:PLANNED])
-        self._open(old.row, asset, new.previous_digest, old.name)
-        version = version_to_confirm(old, asset, new.etag)
-        self._result.jobs.append(self._job(old.row, plan, new.generation, asset, directory, name, version))
-        plan.is_renewed |= is_done or is_failed
-        plan.has_changed |= new.has_changed
+            other = None if directory == plan.directory else self._directory(directory)
+            row = row._replace(directory=other)
+        if new.state == STATE_PENDING:
+            row = row._replace(
+                state=STATE_PENDING,
+                generation=new.generation,
+                sha256=None,
+                etag=new.etag,
+                origin=href_hash(asset.href),
+                stated=stated,
+                unchecked=0,
+            )
+            version = version_to_confirm(old, asset, new.etag)
+            self._fetch(plan, asset, old.row, new.generation, directory, name, version)
+            plan.is_renewed |= old.state >= STATE_DONE
+            plan.has_changed |= new.has_changed
+        rows.assets.append(row[:PLANNED])  # one that stays failed waits for `retry`, with its newest href
+        previous = new.previous_digest if new.state == STATE_PENDING else old.previous_digest
+        self._open(old.row, asset, previous, old.name)
 
-    def _drop_unfetched(self, plan: _Plan, key: str, old: KnownAsset | None) -> None:
-        """Delete an asset that was not fetched and that its item no longer lists.
-
-        An earlier version that is in place stays. Fetched assets stay even if they are no longer listed.
-        """
-        if old is None or old.state in (STATE_RESERVED, STATE_DONE):
-            return
-        self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (plan.row, key))
-        drop_open(self._db, old.row, old.previous_digest, self._run)
-        plan.is_renewed = True
-
-    def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
-        for key, failure in plan.item.problems:
-            old, state = known.get(key), failed_state(failure)
-            if old is None:
-                self._last_asset += 1
-                values = (state, 0, self._run, None, None, None, None, None, None, 0)
-                self._rows.assets.append((self._last_asset, plan.row, key, *values))
-                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                plan.is_renewed |= failure.kind is not FailureKind.ITEM
-            else:
-                state = STATE_DONE if old.state == STATE_DONE else state
-                self._rows.assets.append(old._replace(run=self._run, state=state)[:PLANNED])
-            if state != STATE_DONE:
-                self._rows.failures.append((plan.row, key, failure))
-                if old is None or old.state < STATE_FAILED:
-                    self._result.failures.append((plan.item.id, key, failure))
-
-    def _claim_paths(self) -> None:
-        """Claim the paths of the new assets. One whose path is taken gets another name, or fails."""
-        taken = paths.claim(self._db, self._rows.claims)
-        if not taken:
-            return
-        items = {known.row: item for item, known in self._known.items()}
-        jobs, self._result.jobs = self._result.jobs, []
-        for job in jobs:
-            found = taken.get(job.row)
-            if isinstance(found, Failure):
-                self._db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
-                self._db.execute(f"UPDATE assets SET state = {STATE_FAILED} WHERE id = ?", (job.row,))
-                self._rows.failures.append((job.item_row, job.key, found))
-                self._result.failures.append((items[job.item_row], job.key, found))
-            else:
-                self._result.jobs.append(job if found is None else replace(job, name=found))
-
-    # --- values of rows ----------------------------------------------------------------------------------
-
-    def _open(
-        self,
-        row: int,
-        asset: Asset,
-        previous_digest: bytes | None,
-        owned: str | None,
-    ) -> None:
+    def _open(self, row: int, asset: Asset, previous_digest: bytes | None, owned: str | None) -> None:
         """Add the row of an open asset; `owned` is its name if it owns one."""
         href, stale, alternates = asset.href, 0, None
         name = None if owned is not None else asset.name or asset.name_template or "{filename}"
@@ -640,19 +593,20 @@ class Planner:
         stated = (asset.size, asset.media_type, alternates, previous_digest)
         self._rows.open_assets.append((row, href, stale, name, *stated))
 
-    def _job(
+    def _fetch(
         self,
-        row: int,
         plan: _Plan,
-        generation: int,
         asset: Asset,
+        row: int,
+        generation: int,
         directory: str,
         name: str | None,
         version: VersionInDest | None,
-    ) -> Job:
-        return Job(
+    ) -> None:
+        """Add the job of an asset."""
+        job = Job(
             row,
-            plan.row,
+            plan.row.row,
             generation,
             asset.key,
             asset.href,
@@ -668,6 +622,9 @@ class Planner:
             unready=asset.unready,
             clip=self._area is not None,
         )
+        self._result.jobs.append(job)
+
+    # --- values of rows ----------------------------------------------------------------------------------
 
     def _directory(self, path: str) -> int:
         row = self._directories.get(path)
@@ -695,8 +652,9 @@ class Planner:
 
 
 _FIND = (
-    "SELECT c.name, i.name, i.id, i.run, i.updated, i.parent, i.written, i.walk, i.listed, i.href, "
-    f"{ITEM_DIRECTORY}, EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {ITEM_FAILURE}) "
+    "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
+    "i.walk, i.written, i.listed, "
+    f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {ITEM_FAILURE}) "
     "FROM items i JOIN collections c ON c.id = i.collection WHERE i.hash IN ({marks})"
 )
 _INTO_ITEMS = (
