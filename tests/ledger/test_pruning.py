@@ -224,6 +224,8 @@ def test_which_runs_a_complete_mirror_replaces(
     with ledger(tmp_path) as db:
         db.executemany(into, tasks)
         pruning.forget_unwanted(db, len(tasks), covers, lambda _path: True)
-        query = "SELECT id FROM runs WHERE state = 'superseded' AND id NOT IN (SELECT value FROM json_each(?))"
+        query = (
+            "SELECT id FROM runs WHERE state = 'superseded' AND id NOT IN (SELECT value FROM json_each(?))"
+        )
         before = [run for run, task in enumerate(tasks, 1) if task[3] == "superseded"]
         assert [row for (row,) in db.execute(query, (str(before),))] == replaced

@@ -347,17 +347,24 @@ class Planner:
             result.count("assets_pages", len(item.pages))
         result.count("items_new", (before is None or before.was_never_read) and not item.of_collection)
         parent = None if item.parent is None else self._known.get(item.parent)
-        row = self._row_of(item.id, before, parent, is_unread=0)._replace(href=self._cut(item.href))
-        self._known[item.id] = row._replace(updated=None)  # a batch plans each item once
+        row = self._row_of(item.id, before, parent, item.href, is_unread=0)
+        # a batch plans each item once: nothing is newer than no time
+        self._known[item.id] = row if before is None else row._replace(updated=None)
         return _Plan(item, before, row, row.directory or f"{item.id.collection}/{item.id.item}")
 
     def _row_of(
-        self, item: ItemId, before: _ItemRow | None, parent: _ItemRow | None, *, is_unread: int
+        self,
+        item: ItemId,
+        before: _ItemRow | None,
+        parent: _ItemRow | None,
+        href: str | None,
+        *,
+        is_unread: int,
     ) -> _ItemRow:
         """Return the row of an item that this run plans, or could not read."""
-        above = None if parent is None else parent.row
+        above, href = None if parent is None else parent.row, self._cut(href)
         if before is not None:
-            return before._replace(run=self._run, parent=above, is_unread=is_unread)
+            return before._replace(run=self._run, parent=above, href=href, is_unread=is_unread)
         self._last_item += 1
         path, index = item_directory(item), paths.item_hash(item)
         if index in self._taken:
@@ -372,7 +379,7 @@ class Planner:
             ).fetchone()[0]
             if len(item.collection) <= LONGEST_KEY:
                 self._collections[item.collection] = collection
-        values = (self._last_item, index, collection, item.item, above, self._run, stored)
+        values = (self._last_item, index, collection, item.item, above, self._run, stored, href)
         return _ItemRow(*values, is_unread=is_unread)
 
     def _fail_item(self, failed: ItemFailure) -> tuple[_ItemRow | None, _ItemRow] | None:
@@ -384,9 +391,8 @@ class Planner:
         before = self._known.get(failed.id)
         if before is not None and before.run == self._run:
             return None
-        row = self._row_of(failed.id, before, self._known.get(failed.parent), is_unread=1)
-        if before is None:
-            row = row._replace(href=self._cut(failed.href))
+        href = failed.href if before is None else before.href
+        row = self._row_of(failed.id, before, self._known.get(failed.parent), href, is_unread=1)
         self._known[failed.id] = row
         self._rows.items.append(row[:_PLANNED])
         self._rows.failures.append((row.row, "", failed.failure))
@@ -477,7 +483,8 @@ class Planner:
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Plan the assets of an item, given its asset rows in the ledger."""
-        item, own, row = plan.item, plan.directory, plan.row.row
+        item, own, row, run = plan.item, plan.directory, plan.row.row, self._run
+        claims, added = self._rows.claims, self._rows.assets
         usual = item_directory(item.id)  # differs from `own` if that is another item's on some file system
         for key in item.expanded_prefixes:
             old = known.get(key)
@@ -493,15 +500,15 @@ class Planner:
                 self._plan_known(plan, asset, old, directory)
                 continue
             plan.is_renewed = True
-            self._last_asset += 1
+            new = self._last_asset = self._last_asset + 1
             if name is not None:
-                self._rows.claims.append((self._last_asset, directory, name))
+                claims.append((new, directory, name))
             other = None if directory == own else self._directory(directory)
             origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
-            planned = (STATE_PENDING, 0, self._run, other, name, None, None, origin, stated, 0)
-            self._rows.assets.append((self._last_asset, row, asset.key, *planned))
-            self._open(self._last_asset, asset, None, name)
-            self._fetch(plan, asset, self._last_asset, 0, directory, name, None)
+            planned = (new, row, asset.key, STATE_PENDING, 0, run, other, name)
+            added.append((*planned, None, None, origin, stated, 0))
+            self._open(new, asset, None, name)
+            self._fetch(plan, asset, new, 0, directory, name, None)
         if plan.before is not None and any(asset.key not in known for asset in item.assets):
             plan.has_changed |= self._chose_same_assets(plan.before.run)
         self._fail_assets(plan, known)
