@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.spans import Span, Spans, added, beginning, joined, length, missing
+from stacpull.spans import Span, Spans, beginning, joined, length, missing
 
 TOTAL = 40
 ANY = st.lists(st.builds(Span, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
@@ -35,7 +35,7 @@ def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
 def test_adding_spans_one_by_one_equals_joining_them(spans: list[Span]) -> None:
     found: Spans = ()
     for span in spans:
-        found = added(found, span)
+        found = joined((*found, span))
     assert found == joined(spans)
 
 

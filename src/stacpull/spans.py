@@ -33,13 +33,6 @@ def joined(spans: Iterable[Span]) -> Spans:
     return tuple(found)
 
 
-def added(spans: Spans, new: Span) -> Spans:
-    """Return `spans` with the bytes of `new`. The usual case, that they continue the first range, is fast."""
-    if len(spans) == 1 and spans[0].end == new.start < new.end:
-        return (Span(spans[0].start, new.end),)
-    return joined((*spans, new))
-
-
 def length(spans: Spans) -> int:
     """Return the number of bytes."""
     return sum(end - start for start, end in spans)

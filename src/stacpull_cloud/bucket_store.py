@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from stacpull.digests import recorded
-from stacpull.models import BucketLocation, Checksum, Failure, FailureKind, path_in_dest
+from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
 from stacpull.store.disk_errors import destination_errors, foreign_file
 from stacpull.store.inspection import LONGEST_DOCUMENT, digest_by
-from stacpull.store.protocol import Entry, FileState, IsStopped, StagedFile, never
+from stacpull.store.protocol import Entry, FileState, IsStopped, Placement, never
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
 from stacpull_cloud.objects import THREADS, Found, Objects
@@ -140,10 +140,10 @@ class BucketStore(BucketFiles):
     def sync(self, parts: Sequence[str]) -> None:
         """The work directory only has what can be fetched again."""
 
-    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+    def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         return list(self._threads.map(self._place, files))
 
-    def _place(self, file: StagedFile) -> Failure | None:
+    def _place(self, file: Arrival | Placement) -> Failure | None:
         path = path_in_dest(file.directory, file.name)
         key = self.objects.key(path)
         is_odd = not _NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path

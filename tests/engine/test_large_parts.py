@@ -12,7 +12,7 @@ from tests.store.opened_parts import opened_parts
 from stacpull.engine import recovery
 from stacpull.ledger import views
 from stacpull.models import Job, Validator
-from stacpull.store.complete_parts import complete_part_name
+from stacpull.store.part_files import complete_part_name
 
 
 def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:

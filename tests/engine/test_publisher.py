@@ -14,10 +14,10 @@ from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Arrival, Failure, FailureKind
 from stacpull.store.file_sync import FileSync, GroupSync
 from stacpull.store.local_store import LocalStore
-from stacpull.store.protocol import StagedFile
+from stacpull.store.protocol import Placement
 
 BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
 
@@ -125,7 +125,7 @@ def test_a_document_of_the_user_that_appears_before_the_rename_stays(
     """Its name is released, so that the next attempt does not take the file for the mirror's either."""
     place, theirs = bench.destination.place, tmp_path / "c/i/i.json"
 
-    def placed_late(files: Sequence[StagedFile]) -> list[Failure | None]:
+    def placed_late(files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         if any(one.name == theirs.name for one in files):
             theirs.write_bytes(b"mine")
         return place(files)

@@ -31,9 +31,9 @@ from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
 from stacpull.redact import Secret, Secrets
-from stacpull.store.complete_parts import part_name_of
 from stacpull.store.file_sync import GroupSync
 from stacpull.store.lock import MirrorLock, is_held
+from stacpull.store.part_files import part_name_of
 from stacpull.store.staging import StagedParts
 
 RUN = 1

@@ -18,7 +18,7 @@ from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
 from stacpull.reports import Disk
 from stacpull.store import local_store as directory
 from stacpull.store import staging
-from stacpull.store.file_sync import FileSync, FileSystem
+from stacpull.store.file_sync import FileSync
 from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
 
@@ -53,14 +53,14 @@ def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "journal"),
-    [(FileSystem.NETWORK, "delete"), (FileSystem.SINGLE, "wal"), (FileSystem.GROUP, "wal")],
+    ("is_network", "is_group", "journal"),
+    [(True, False, "delete"), (False, False, "wal"), (False, True, "wal")],
 )
 def test_the_ledger_is_as_durable_as_the_file_system_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: FileSystem, journal: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_network: bool, is_group: bool, journal: str
 ) -> None:
-    monkeypatch.setattr(staging, "file_system", lambda _fd: kind)
-    if kind is not FileSystem.GROUP:
+    monkeypatch.setattr(staging, "is_on_network", lambda _fd: is_network)
+    if not is_group:
         monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
     with open_workspace(tmp_path) as workspace:
         assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)

@@ -88,7 +88,7 @@ class StoreContract:
         assert failure.kind is FailureKind.EXISTS
         assert failure.message.startswith("c/a exists and is not part of this mirror")
         assert store.read("c/a") == b"first"
-        assert [entry.name for entry in store.staged.list_parts()] == ["1.0.1.whole"]
+        assert store.staged.list_parts() == ["1.0.1.whole"]
         assert put(store, "c/a", b"third", replace=True) is None
         assert store.read("c/a") == b"third"
 
@@ -102,7 +102,7 @@ class StoreContract:
             assert failure is not None
             assert failure.kind is FailureKind.NAME
         assert paths(store) == []
-        assert [entry.name for entry in store.staged.list_parts()] == ["1"]
+        assert store.staged.list_parts() == ["1"]
 
     def test_a_file_is_not_a_directory_and_no_directory_is_replaced(self, store: Store) -> None:
         if not self.has_directories:
@@ -125,7 +125,7 @@ class StoreContract:
         )
         assert [number for number, one in enumerate(failures) if one is not None] == [1]
         assert [store.read(f"c/{number}") for number in (0, 1, 39)] == [b"0", b"foreign", b"39"]
-        assert [entry.name for entry in store.staged.list_parts()] == ["1"]
+        assert store.staged.list_parts() == ["1"]
 
     def test_removed_files_are_gone_with_their_empty_directories(self, store: Store) -> None:
         for path in ("c/i/a", "c/j/a"):
@@ -194,10 +194,8 @@ class StoreContract:
         store.staged.write_part("2", b"long and old")
         second = store.staged.write_part("2", b"new")
         first = store.staged.write_part("1", b"")
-        assert [(e.name, e.identity, e.size) for e in store.staged.list_parts()] == [
-            ("1", first, 0),
-            ("2", second, 3),
-        ]
+        assert store.staged.list_parts() == ["1", "2"]
+        assert store.staged.part_identity("1") == (first, 0)
         assert store.staged.rename_part("2", "3") == second
         assert store.staged.part_identity("3") == (second, 3)
         assert store.staged.part_identity("2") is None
@@ -208,7 +206,7 @@ class StoreContract:
             store.staged.open_part("2")
         for _ in range(2):
             store.staged.drop_part("3")
-        assert [entry.name for entry in store.staged.list_parts()] == ["1"]
+        assert store.staged.list_parts() == ["1"]
 
     def test_a_part_is_written_piece_by_piece(self, store: Store) -> None:
         store.staged.write_part("p", b"left by a kill")
@@ -248,7 +246,7 @@ class StoreContract:
         for name in ("1.0.part", "2.0.3.whole", "foreign"):
             store.staged.write_part(name, b"abc")
         store.staged.sweep_parts(lambda _row, _generation: True)
-        assert [entry.name for entry in store.staged.list_parts()] == ["2.0.3.whole", "foreign"]
+        assert store.staged.list_parts() == ["2.0.3.whole", "foreign"]
 
     # --- trust -------------------------------------------------------------------------------------------
 

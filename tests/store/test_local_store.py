@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import FailureKind
 from stacpull.store import local_store as module
 from stacpull.store.disk_errors import destination_error, is_destination_failure
-from stacpull.store.local_store import LocalStore
+from stacpull.store.local_store import LocalStore, rename_new
 from stacpull.store.protocol import Placement
 
 
@@ -29,16 +30,6 @@ def opened(tmp_path: Path) -> Iterator[LocalStore]:
 
 def tree(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
-
-
-def test_a_part_left_by_a_kill_is_overwritten(opened: LocalStore) -> None:
-    opened.staged.write_part("1.whole", b"long and old")
-    opened.staged.write_part("1.whole", b"new")
-    assert tree(opened.staged.parts) == {"1.whole": b"new"}
-    assert opened.staged.rename_part("1.whole", "2.whole") == (opened.staged.parts / "2.whole").stat().st_ino
-    opened.staged.drop_part("2.whole")
-    opened.staged.drop_part("2.whole")
-    assert tree(opened.staged.parts) == {}
 
 
 def test_a_part_is_never_written_through_a_link(opened: LocalStore, tmp_path: Path) -> None:
@@ -136,10 +127,10 @@ def test_directories_that_a_killed_run_made_are_synced_by_the_next(
     opened: LocalStore, tmp_path: Path
 ) -> None:
     (tmp_path / "dest" / "c" / "i").mkdir(parents=True)
-    opened.take_changed()
+    opened.changed.clear()
     (tmp_path / "dest" / "c" / "i" / "a").touch()
     assert opened.identity("c/i", "a") is not None
-    assert opened.take_changed() == ["", "c", "c/i"]
+    assert sorted(opened.changed) == ["", "c", "c/i"]
 
 
 def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
@@ -148,8 +139,7 @@ def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
         opened.staged.write_part("p", b"x")
         assert opened.place([Placement("p", f"c/{number}/deep", "a", may_replace=False)])[0] is None
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= module.HELD_DIRECTORIES + 1
-    changed = opened.take_changed()
-    with opened.opened(changed[:50]) as fds:
+    with opened.opened(sorted(opened.changed)[:50]) as fds:
         assert len({os.fstat(fd).st_ino for fd in fds}) == 50
     assert len(tree(opened.path)) == 200
 
@@ -233,3 +223,52 @@ def test_every_error_message_names_the_path(code: int) -> None:
     assert str(error).endswith(".")
     assert "/some/dest" in str(error) or code == errno.EMFILE
     assert is_destination_failure(OSError(code, "")) == (code != errno.ENOTSUP)
+
+
+# A rename that never replaces, where the system has one; and the old way where it has not.
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """From here on the call fails with this error, as on another system."""
+
+    def call(*_arguments: object) -> int:
+        module.ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(module, "_renameat2", lambda: call)
+
+
+@pytest.mark.parametrize("code", [0, errno.EINVAL])
+@pytest.mark.parametrize(("there", "replace", "placed"), [
+    (False, False, True), (False, True, True), (True, False, False), (True, True, True),
+])  # fmt: skip
+def test_a_part_is_placed_with_and_without_renameat2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, there: bool, replace: bool, placed: bool
+) -> None:
+    if code:
+        refused(monkeypatch, code)
+    dest = LocalStore(tmp_path / "dest")
+    dest.staged.write_part("1.whole", b"new")
+    if there:
+        (dest.path / "a").write_bytes(b"old")
+    failure = dest.place([Placement("1.whole", "", "a", may_replace=replace)])[0]
+    assert failure is None if placed else failure.kind is FailureKind.EXISTS
+    assert (dest.path / "a").read_bytes() == (b"new" if placed else b"old")
+    dest.close()
+
+
+def test_a_file_created_just_before_the_rename_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = LocalStore(tmp_path / "dest")
+    dest.staged.write_part("1.whole", b"new")
+
+    def late(*names: Any) -> bool:
+        (dest.path / "a").write_bytes(b"precious")
+        return rename_new(*names)
+
+    monkeypatch.setattr(module, "rename_new", late)
+    failure = dest.place([Placement("1.whole", "", "a", may_replace=False)])[0]
+    assert failure is not None
+    assert (dest.path / "a").read_bytes() == b"precious"
+    dest.close()

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.store.disks import small_disk
 
 from stacpull.errors import DestinationError
 from stacpull.store import file_sync
-from stacpull.store.file_sync import FileSync, FileSystem, GroupSync, choose, file_system
+from stacpull.store.file_sync import FileSync, GroupSync, choose, is_on_network
 from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Placement
+
+HONEST, HIDING = "6.18.44-fc-v657", "5.7.19-generic"
 
 
 @pytest.fixture
@@ -26,28 +27,27 @@ def dest(tmp_path: Path) -> Iterator[LocalStore]:
     opened.close()
 
 
-def test_tmpfs_is_synced_in_groups(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "size=1m") as disk:
-        opened = LocalStore(disk)
-        assert file_system(opened.fd) is FileSystem.GROUP
-        assert isinstance(choose(opened.fd, opened.staged.parts_fd), GroupSync)
-        opened.close()
-
-
 @pytest.mark.parametrize(
-    ("magic", "expected"),
+    ("magic", "kernel", "is_group", "is_network"),
     [
-        (0xEF53, FileSystem.GROUP),
-        (0x58465342, FileSystem.GROUP),
-        (0x9123683E, FileSystem.GROUP),
-        (0x6969, FileSystem.NETWORK),
-        (0x0BD00BD0, FileSystem.NETWORK),
-        (0x794C7630, FileSystem.SINGLE),  # overlayfs
-        (0x65735546, FileSystem.SINGLE),  # fuse
+        (0xEF53, HONEST, True, False),
+        (0xEF53, "5.8.0", True, False),
+        (0xEF53, HIDING, False, False),
+        (0xEF53, "4.19.0+", False, False),
+        (0xEF53, "odd", False, False),
+        (0x9123683E, HONEST, True, False),
+        (0x6969, HONEST, False, True),
+        (0x0BD00BD0, HONEST, False, True),
+        (0x794C7630, HONEST, False, False),  # overlayfs
     ],
 )
-def test_the_sync_is_chosen_by_file_system(
-    dest: LocalStore, monkeypatch: pytest.MonkeyPatch, magic: int, expected: FileSystem
+def test_the_sync_is_chosen_by_file_system_and_kernel(
+    dest: LocalStore,
+    monkeypatch: pytest.MonkeyPatch,
+    magic: int,
+    kernel: str,
+    is_group: bool,
+    is_network: bool,
 ) -> None:
     class Libc:
         def fstatfs(self, _fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
@@ -60,30 +60,11 @@ def test_the_sync_is_chosen_by_file_system(
 
     monkeypatch.setattr(file_sync, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
-    assert file_system(dest.fd) is expected
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", kernel, "v", "m")))
     chosen = choose(dest.fd, dest.staged.parts_fd)
-    assert isinstance(chosen, GroupSync if expected is FileSystem.GROUP else FileSync)
-    assert chosen.covers_ledger == (expected is FileSystem.GROUP)
-
-
-@pytest.mark.parametrize(
-    ("release", "grouped"),
-    [
-        ("5.7.19-generic", False),
-        ("5.8.0", True),
-        ("6.18.44-fc-v657", True),
-        ("4.19.0+", False),
-        ("odd", False),
-    ],
-)
-def test_an_old_kernel_hides_errors_and_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, grouped: bool
-) -> None:
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", release, "v", "m")))
-    with small_disk(tmp_path / "disk", "size=1m") as disk:
-        opened = LocalStore(disk)
-        assert isinstance(choose(opened.fd, opened.staged.parts_fd), GroupSync) == grouped
-        opened.close()
+    assert isinstance(chosen, GroupSync if is_group else FileSync)
+    assert chosen.covers_ledger == is_group
+    assert is_on_network(dest.fd) == is_network
 
 
 def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,19 +83,21 @@ def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch:
     for n in range(20):
         dest.place([Placement(f"{n}.whole", f"c/{n}", "a", may_replace=False)])
     synced.clear()
-    changed = dest.take_changed()
-    with dest.opened(changed) as directories:
+    with dest.opened(sorted(dest.changed)) as directories:
         syncing.sync((), directories)
     wanted = [dest.path, dest.path / "c", *(dest.path / "c" / str(n) for n in range(20))]
     assert sorted(synced) == sorted(path.stat().st_ino for path in wanted)
 
 
 def test_a_part_that_cannot_be_synced_fails_the_group(
-    dest: LocalStore, monkeypatch: pytest.MonkeyPatch
+    dest: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest.staged.write_part("1.whole", b"x")
-    dest.staged.write_part("2.whole", b"x")
-    bad = (dest.staged.parts / "2.whole").stat().st_ino
+    bad = dest.staged.write_part("2.whole", b"x")
+    (dest.staged.parts / "link.whole").symlink_to(tmp_path)
+    for name in ("gone.whole", "link.whole"):
+        with pytest.raises(DestinationError):
+            FileSync(dest.staged.parts_fd).sync([name], ())
     real = os.fsync
 
     def fsync(fd: int) -> None:
@@ -125,14 +108,6 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DestinationError, match=r"failed to store data \(Input/output error\)"):
         FileSync(dest.staged.parts_fd).sync(["1.whole", "2.whole"], ())
-    with pytest.raises(DestinationError):
-        FileSync(dest.staged.parts_fd).sync(["gone.whole"], ())
-
-
-def test_a_link_among_the_parts_is_not_followed(dest: LocalStore, tmp_path: Path) -> None:
-    (dest.staged.parts / "1.whole").symlink_to(tmp_path)
-    with pytest.raises(DestinationError):
-        FileSync(dest.staged.parts_fd).sync(["1.whole"], ())
 
 
 def test_a_failed_group_sync_gives_the_reason(dest: LocalStore, tmp_path: Path) -> None:

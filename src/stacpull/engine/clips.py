@@ -1,7 +1,7 @@
 """`--clip` as the core sees it: an entry point of `stacpull.fetchers` that fetches a part of some assets.
 
 The ledger keeps a `models.Clip` for each of them. A file itself states whether it is clipped, so that only
-the file has to survive a kill (`store.complete_parts`).
+the file has to survive a kill (`store.part_files`).
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from stacpull.errors import InterruptedRunError, SourceError, UsageError, tempor
 from stacpull.redact import cut_url
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.disk_errors import destination_errors
+from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.protocol import IsStopped
-from stacpull.store.regular import CREATE, open_regular
 from stacpull.store.staging import OWN, open_or_make
 from stacpull.threads import StoppableThread
 

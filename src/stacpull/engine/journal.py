@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 from stacpull.clock import Clock, rfc3339
 from stacpull.events import Event, Listener, Progress, Stage, without_secrets
 from stacpull.redact import Secrets
-from stacpull.store.regular import open_regular
+from stacpull.store.inspection import open_regular
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 

@@ -34,7 +34,7 @@ from stacpull.engine.pool import OutcomeSink
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, PieceBuffer
 from stacpull.redact import Secrets
-from stacpull.store.complete_parts import part_name_of
+from stacpull.store.part_files import part_name_of
 from stacpull.store.protocol import Store
 from stacpull.threads import to_its_end
 

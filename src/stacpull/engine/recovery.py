@@ -28,7 +28,7 @@ kill, before the next start, is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -39,8 +39,8 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import SYNC_ERROR, boot_of_last_run, get, set_boot
 from stacpull.models import Arrival
 from stacpull.store.atomic import sync_file
-from stacpull.store.complete_parts import CompletePartName, parse_complete_part
-from stacpull.store.protocol import FileState, PartEntry, Store
+from stacpull.store.part_files import CompletePartName, parse_complete_part
+from stacpull.store.protocol import FileState, Store, never
 from stacpull.system import boot_id
 from stacpull.transfer.arrival import arrival_of
 
@@ -51,67 +51,52 @@ _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 class RecoveredAssets(NamedTuple):
     """Assets of an earlier run that this one publishes first."""
 
-    complete: Sequence[Arrival]
+    complete: list[Arrival]
     """Complete parts."""
-    in_place: Sequence[Arrival]
+    in_place: list[Arrival]
     """Files with their final names that are not recorded as done."""
 
 
 def recover(
-    db: Connection,
-    store: Store,
-    *,
-    checksum: str | None,
-    is_stopped: Callable[[], bool] = lambda: False,
+    db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
 ) -> RecoveredAssets:
-    """Recover DEST, and return the assets to publish.
-
-    Args:
-        db: the ledger.
-        store: The mirror.
-        checksum: Algorithm of the digest to compute for complete parts; None for none.
-        is_stopped: called while files are read.
+    """Recover DEST, and return the assets to publish. `checksum`: the digest that complete parts get.
 
     Raises:
         InterruptedRunError: It was stopped. Files that were not examined are unchanged.
     """
     boot, last = boot_id(), boot_of_last_run(db)
     sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
-    evidence = _Evidence(
-        db,
-        store,
-        checksum,
-        is_stopped,
-        is_trusted=boot != "" and last == boot and not sync_failed,
-        sync_failed=sync_failed,
-    )
+    is_trusted = boot != "" and last == boot and not sync_failed
+    evidence = _Evidence(db, store, checksum, is_stopped, is_trusted, sync_failed)
     if sync_failed:
         checkpoint(db)  # the log may have holes on the disk that the page cache hides
     parts = store.staged.list_parts()
-    named = [(entry, name) for entry in parts if (name := parse_complete_part(entry.name)) is not None]
-    staged = {(name.row, name.generation) for _, name in named}
-    in_place, lost, digests = list[Arrival](), list[int](), dict[int, bytes]()
+    named = {part: found for part in parts if (found := parse_complete_part(part)) is not None}
+    staged = {(name.row, name.generation) for name in named.values()}
+    in_place, lost, digests = dict[int, Arrival](), list[int](), dict[int, bytes]()
     for arrival in jobs.reservations(db):
         if arrival.digest is not None:
             digests[arrival.row] = arrival.digest
         if evidence.is_in_place(arrival, has_part=(arrival.row, arrival.generation) in staged):
-            in_place.append(arrival)
+            in_place[arrival.row] = arrival
         else:
             lost.append(arrival.row)
     complete: dict[int, Arrival] = {}
-    rows = {arrival.row for arrival in in_place}
-    for entry, name in named if not sync_failed else ():
-        if name.row not in rows and name.row not in complete:
-            found = evidence.complete_part(entry, name, digests.get(name.row))
-            if found is not None:
-                complete[name.row] = found
+    for part, found in named.items() if not sync_failed else ():
+        if found.row not in in_place and found.row not in complete:
+            proven = evidence.complete_part(part, found, digests.get(found.row))
+            if proven is not None:
+                complete[found.row] = proven
     outcomes.release(db, lost)
     kept = {arrival.part for arrival in complete.values()}
-    for entry in parts:
-        if entry.name.endswith(_NOT_RESUMED) and entry.name not in kept:
-            store.staged.drop_part(entry.name)
-    store.staged.sweep_parts(resumable(db, store) if evidence.is_trusted else lambda _row, _generation: False)
-    return RecoveredAssets(list(complete.values()), in_place)
+    for part in parts:
+        if part.endswith(_NOT_RESUMED) and part not in kept:
+            store.staged.drop_part(part)
+    store.staged.sweep_parts(
+        lambda row, generation: is_trusted and jobs.is_open(db, row, generation)  # `retry` continues those
+    )
+    return RecoveredAssets(list(complete.values()), list(in_place.values()))
 
 
 def mark_recovered(db: Connection, store: Store) -> None:
@@ -138,11 +123,7 @@ class _Evidence(NamedTuple):
     """True if a sync failed: a sha256 proves nothing then."""
 
     def digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
-        """Return the digest of a file or part, None if it cannot be read.
-
-        Raises:
-            InterruptedRunError: It was stopped, possibly in the middle of the file.
-        """
+        """Return the digest of a file or part, None if it cannot be read."""
         found = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
         if self.is_stopped():
             raise InterruptedRunError("Interrupted.")
@@ -172,45 +153,27 @@ class _Evidence(NamedTuple):
             store.remove(arrival.directory, arrival.name)
         return False
 
-    def complete_part(
-        self, entry: PartEntry, name: CompletePartName, reserved: bytes | None
-    ) -> Arrival | None:
+    def complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
         """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
-        job = jobs.job_of(self.db, name.row, name.generation)
-        if job is None or entry.size != name.size or (job.name is None and name.filename is None):
+        job, there = jobs.job_of(self.db, name.row, name.generation), self.store.staged.part_identity(part)
+        if job is None or there is None or there[1] != name.size:
+            return None
+        if job.name is None and name.filename is None:
             return None
         known = None
         if not self.is_trusted:
             known = job.checksum if reserved is None else recorded(reserved)
             if known is None or (reserved is None and known.algorithm != "sha256"):
                 return None
-        algorithm = self.checksum if known is None else known.algorithm
-        digest = None
+        algorithm, digest = self.checksum if known is None else known.algorithm, None
         if algorithm is not None:
-            digest = self.digest(self.store.staged.state_of_part, entry.name, algorithm)
+            digest = self.digest(self.store.staged.state_of_part, part, algorithm)
         if known is not None and digest != known.digest:
             return None
         arrival = arrival_of(
-            job,
-            name.size,
-            name.filename or "",
-            name.etag,
-            entry.name,
-            digest=digest,
-            verified=not name.unproven,
+            job, name.size, name.filename or "", name.etag, part, digest=digest, verified=not name.unproven
         )
-        arrival.identity = entry.identity
-        there = self.store.identity(arrival.directory, arrival.name) if self.store.is_local else None
-        if there == (arrival.identity, arrival.size):
+        arrival.identity = there[0]
+        if self.store.is_local and self.store.identity(arrival.directory, arrival.name) == there:
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival
-
-
-def resumable(db: Connection, store: Store) -> Callable[[int, int], bool]:
-    """Return a function that tells if the part of an asset, by row and generation, is kept for a later run.
-
-    On a disk that includes an asset that has failed, because `retry` continues it. In a bucket it does not:
-    an unfinished upload costs money.
-    """
-    wanted = jobs.is_open if store.is_local else jobs.job_of
-    return lambda row, generation: bool(wanted(db, row, generation))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stacpull import entry_points
 from stacpull.clock import Clock
 from stacpull.engine.publisher import Publisher
-from stacpull.engine.recovery import mark_recovered, recover, resumable
+from stacpull.engine.recovery import mark_recovered, recover
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -171,7 +171,7 @@ class StoreOperations:
         it should be.
         """
         self._write_final_items()
-        self.store.staged.sweep_parts(resumable(self.db, self.store))
+        self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
         if unproven := views.unproven(self.db):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         for sentence in self.publisher.items.unwritable.values():

@@ -46,22 +46,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def locked_file(part: Path, path: Path) -> int:
-    """Open or create the file `part`, and lock it. Closing it unlocks it.
+    """Open or create the hidden file `part` of a writer of `path`; return its descriptor.
 
-    Args:
-        part: The hidden file of a writer of `path`.
-        path: The path for messages.
-
-    Returns:
-        A descriptor for reading and writing. The file still has the content left by a kill.
+    It is locked until it is closed, and still has the content left by a kill. A link, or a file that also has
+    another name, is removed and not written to.
 
     Raises:
         DestinationError: Another process has locked it.
         OSError: It cannot be opened.
     """
     for _ in range(_ATTEMPTS):
-        if part.is_symlink():
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            found = part.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                part.unlink()
         fd = os.open(part, _FLAGS, 0o666)
         try:
             with contextlib.suppress(OSError):  # of a file system without locks
@@ -71,11 +69,8 @@ def locked_file(part: Path, path: Path) -> int:
                     text = f"Another process is writing {path}: wait for it, or stop it first."
                     raise DestinationError(text) from error
             status = os.fstat(fd)
-            is_ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-            if is_ours and os.path.samestat(status, part.lstat()):
+            if status.st_nlink == 1 and os.path.samestat(status, part.lstat()):
                 return fd
-            if not is_ours and status.st_nlink:
-                part.unlink(missing_ok=True)
         except FileNotFoundError:  # the previous writer has just renamed it
             pass
         except BaseException:

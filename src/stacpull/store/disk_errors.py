@@ -11,14 +11,14 @@ from pathlib import Path
 from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
 
-_AGAIN = "run the command again"
+_AGAIN = "then run the command again"
 _SENTENCES = {
-    errno.ENOSPC: "The disk of {dest} is full (bytes or inodes): free some space, then {again}.",
-    errno.EDQUOT: "Your quota on {dest} is used up: free some space, then {again}.",
+    errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, {_AGAIN}.",
+    errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, {_AGAIN}.",
     errno.EROFS: "{dest} is on a read-only file system.",
     errno.EACCES: "No permission to write {place}.",
     errno.EPERM: "No permission to write {place}.",
-    errno.EIO: "The disk of {dest} reports an error: check it, then {again}.",
+    errno.EIO: f"The disk of {{dest}} reports an error: check it, {_AGAIN}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
     errno.ENOENT: "{dest} cannot be written: no file can be created there, or DEST or a part was removed.",
@@ -32,27 +32,27 @@ def is_destination_failure(error: OSError) -> bool:
 
 
 def destination_error(error: OSError, dest: Path) -> DestinationError:
-    """Return the error with a message for the user.
+    """Return the error with a message for the user; `dest` is the mirror, or an output.
 
-    Args:
-        error: The error. If it names a path below `dest`, a permission is missing there.
-        dest: The mirror, or an output.
+    If the error names a path below `dest` that exists, a permission is missing there.
     """
-    sentence = _SENTENCES.get(
-        error.errno or 0, "{named} cannot be written: " + (error.strerror or str(error)) + "."
-    )
-    place = _refused(error, dest)
+    # of a rename, the permission may be missing for the new directory
+    named = error.filename if error.filename2 is None else Path(error.filename2).parent
+    place = Path(named) if isinstance(named, str | Path) else dest
+    while dest in place.parents and not os.path.lexists(place):
+        place = place.parent
+    if dest not in place.parents:
+        place = dest
     where = f"in {place}" if os.path.isdir(place) else str(place)  # noqa: PTH112 -- it never raises
-    return DestinationError(sentence.format(dest=dest, place=where, named=place, again=_AGAIN))
+    sentence = _SENTENCES.get(error.errno or 0)
+    if sentence is None:
+        return DestinationError(f"{place} cannot be written: {error.strerror or error}.")
+    return DestinationError(sentence.format(dest=dest, place=where))
 
 
 @contextmanager
 def destination_errors(dest: Path) -> Iterator[None]:
-    """Raise an error of the system in the block as `destination_error`; `dest` is a mirror, or an output.
-
-    Raises:
-        DestinationError: It cannot be written.
-    """
+    """Raise an error of the system in the block as `destination_error`."""
     try:
         yield
     except OSError as error:
@@ -60,27 +60,12 @@ def destination_errors(dest: Path) -> Iterator[None]:
 
 
 def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
-    """Return the failure of an asset whose name is taken by a file that is not part of the mirror.
+    """Return the failure of an asset whose name (relative to DEST) is taken by a file of others.
 
-    Args:
-        path: The name, relative to DEST.
-        why: Why the file could not be adopted.
-        hint: A sentence to end the message with.
+    `why` says why it could not be adopted; the sentence `hint` ends the message.
     """
     reason = f" ({why})" if why else ""
     message = (
         f"{path} exists and is not part of this mirror{reason}: move it away, then run `stacpull retry`."
     )
     return Failure(FailureKind.EXISTS, f"{message} {hint}".rstrip())
-
-
-def _refused(error: OSError, dest: Path) -> Path:
-    """Return the file or directory that an error names, or `dest` if it names none."""
-    moved_to = error.filename2  # of a rename: the permission may be missing for its directory
-    named = error.filename if moved_to is None else Path(moved_to).parent
-    place = Path(named) if isinstance(named, str | Path) else dest
-    while place != dest and dest in place.parents:
-        if os.path.lexists(place):
-            return place
-        place = place.parent
-    return dest

@@ -15,40 +15,31 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from enum import Enum
 from functools import cache
 from typing import Protocol
 
 from stacpull.errors import DestinationError
 from stacpull.system import is_linux
 
-
-class FileSystem(Enum):
-    """Which kind of sync a file system supports."""
-
-    GROUP = "syncfs syncs it and reports errors"
-    SINGLE = "files are synced one by one"
-    NETWORK = "as SINGLE, and SQLite's WAL does not work on it"
-
-
-_MAGIC = {
-    0xEF53: FileSystem.GROUP,  # ext2, ext3, ext4
-    0x58465342: FileSystem.GROUP,  # xfs
-    0x9123683E: FileSystem.GROUP,  # btrfs
-    0xF2F52010: FileSystem.GROUP,  # f2fs
-    0x2FC12FC1: FileSystem.GROUP,  # zfs
-    0x01021994: FileSystem.GROUP,  # tmpfs: nothing to sync
-    0x6969: FileSystem.NETWORK,  # nfs
-    0x517B: FileSystem.NETWORK,  # smb
-    0xFF534D42: FileSystem.NETWORK,  # cifs
-    0xFE534D42: FileSystem.NETWORK,  # smb2
-    0x0BD00BD0: FileSystem.NETWORK,  # lustre
-    0x47504653: FileSystem.NETWORK,  # gpfs
-    0x00C36400: FileSystem.NETWORK,  # ceph
-    0x01021997: FileSystem.NETWORK,  # 9p
+GROUP_SYNC = {
+    0xEF53: "ext2, ext3, ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0xF2F52010: "f2fs",
+    0x2FC12FC1: "zfs",
+    0x01021994: "tmpfs: nothing to sync",
 }
-"""`statfs(2)`'s f_type."""
-
+"""File systems that `syncfs` syncs, reporting errors, by `statfs(2)`'s f_type."""
+_NETWORK = {
+    0x6969: "nfs",
+    0x517B: "smb",
+    0xFF534D42: "cifs",
+    0xFE534D42: "smb2",
+    0x0BD00BD0: "lustre",
+    0x47504653: "gpfs",
+    0x00C36400: "ceph",
+    0x01021997: "9p",
+}
 _SYNCFS_HONEST = (5, 8)
 _REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
@@ -69,39 +60,39 @@ class Sync(Protocol):
         """
 
 
-def file_system(fd: int) -> FileSystem:
-    """Classify the file system behind the descriptor `fd`."""
-    if not is_linux():
-        return FileSystem.SINGLE
+def is_on_network(fd: int) -> bool:
+    """Return True on a network file system: SQLite's write-ahead log does not work there."""
+    return _file_system(fd) in _NETWORK
+
+
+def _file_system(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
-    if _libc().fstatfs(fd, buffer) != 0:
-        return FileSystem.SINGLE
-    kind = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
-    return _MAGIC.get(kind, FileSystem.SINGLE)
+    if not is_linux() or _libc().fstatfs(fd, buffer) != 0:
+        return 0
+    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
 
 
 def choose(dest_fd: int, parts_fd: int) -> Sync:
-    """Return the cheapest reliable sync for DEST.
-
-    Args:
-        dest_fd: a descriptor of DEST, opened before the first write.
-        parts_fd: a descriptor of the parts directory.
+    """Return the cheapest reliable sync for DEST, whose descriptor was opened before the first write.
 
     Raises:
         DestinationError: the disk fails.
     """
-    if file_system(dest_fd) is not FileSystem.GROUP or _kernel() < _SYNCFS_HONEST:
+    kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
+    if not is_honest or _file_system(dest_fd) not in GROUP_SYNC:
         return FileSync(parts_fd)
-    error = _syncfs(dest_fd)
-    if error is None:
-        return GroupSync(dest_fd)
-    if error.errno not in _REFUSED:
-        raise _failed(error)
-    return FileSync(
-        parts_fd,
-        f"The system does not allow syncing a whole file system ({error.strerror}): stacpull syncs each file "
-        "separately, which is slower.",
-    )
+    try:
+        _syncfs(dest_fd)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise _failed(error) from error
+        return FileSync(
+            parts_fd,
+            f"The system does not allow syncing a whole file system ({error.strerror}): stacpull syncs each "
+            "file separately, which is slower.",
+        )
+    return GroupSync(dest_fd)
 
 
 class GroupSync:
@@ -115,9 +106,10 @@ class GroupSync:
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
         """See `Sync.sync`."""
         del files, directories
-        error = _syncfs(self._fd)
-        if error is not None:
-            raise _failed(error)
+        try:
+            _syncfs(self._fd)
+        except OSError as error:
+            raise _failed(error) from error
 
 
 class FileSync:
@@ -126,12 +118,7 @@ class FileSync:
     covers_ledger = False
 
     def __init__(self, parts_fd: int, reason: str | None = None) -> None:
-        """Create the sync.
-
-        Args:
-            parts_fd: a descriptor of the parts directory.
-            reason: a message for the user why there is no group sync, if one was expected.
-        """
+        """Create the sync. `reason` tells the user why there is no group sync, if one was expected."""
         self.reason = reason
         self._parts_fd = parts_fd
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- it imports logging
@@ -154,23 +141,15 @@ class FileSync:
             os.close(fd)
 
 
-def _syncfs(fd: int) -> OSError | None:
-    """Sync the file system of a descriptor; return the error if that failed."""
-    if _libc().syncfs(fd) == 0:
-        return None
-    return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def _syncfs(fd: int) -> None:
+    if _libc().syncfs(fd) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _failed(error: OSError) -> DestinationError:
     return DestinationError(
         f"The destination's disk failed to store data ({error.strerror}): check it, then `stacpull resume`."
     )
-
-
-def _kernel() -> tuple[int, int]:
-    """Return the version of the kernel, (0, 0) if it cannot be parsed."""
-    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @cache

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from stacpull.models import Failure, FailureKind, path_in_dest
+from stacpull.models import Arrival, Failure, FailureKind, path_in_dest
 from stacpull.store.disk_errors import (
     destination_error,
     destination_errors,
@@ -26,9 +26,8 @@ from stacpull.store.disk_errors import (
     is_destination_failure,
 )
 from stacpull.store.file_sync import FileSync, Sync, choose
-from stacpull.store.inspection import DirectoryFiles, read_file
-from stacpull.store.protocol import HELD_DIRECTORIES, StagedFile
-from stacpull.store.regular import NO_NAMES
+from stacpull.store.inspection import NO_NAMES, DirectoryFiles
+from stacpull.store.protocol import HELD_DIRECTORIES, Placement
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
@@ -44,10 +43,10 @@ _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 class LocalStore(DirectoryFiles):
     """The directory tree of one mirror, open for writing (`Store`).
 
-    Several threads may use it at once: one writes and renames parts, others link files to parts (of shared
-    hrefs, and for `--adopt`). They only use the descriptors of DEST and of the parts directory, which stay
-    open. One thread does everything else, `read` included, because other directories are opened and closed as
-    needed. While a sync in another thread uses the held directories, this thread only writes parts.
+    Several threads may write, rename and link parts, and read files. They only use the descriptors of DEST
+    and of the parts directory, which stay open. One thread does everything else, because other directories
+    are opened and closed as needed. While a sync in another thread uses the held directories, this thread
+    only writes parts.
     """
 
     is_local = True
@@ -81,12 +80,8 @@ class LocalStore(DirectoryFiles):
             self.staged.close()
             raise destination_error(error, dest) from error
         self._held: OrderedDict[str, int] = OrderedDict()
-        self._changed = {""}
-
-    def take_changed(self) -> list[str]:
-        """Return the directories whose entries changed since the last call and must be synced."""
-        changed, self._changed = sorted(self._changed), set()
-        return changed
+        self.changed = {""}
+        """The directories whose entries changed since the last sync."""
 
     def close(self) -> None:
         """Release all descriptors."""
@@ -114,11 +109,17 @@ class LocalStore(DirectoryFiles):
         return self._sync.reason if isinstance(self._sync, FileSync) else None
 
     def sync(self, parts: Sequence[str]) -> None:
-        changed = self.take_changed()
+        changed, self.changed = sorted(self.changed), set()
         if self.covers_ledger:
             started = time.monotonic()
             self._sync.sync(parts, ())
-            self._judge_pace(time.monotonic() - started)
+            self._slow_syncs = self._slow_syncs + 1 if time.monotonic() - started > _SLOW_SYNC else 0
+            if self._slow_syncs >= _SLOW_IN_A_ROW:
+                self._chosen_sync = FileSync(
+                    self.staged.parts_fd,
+                    "Syncing the whole file system is slow because other programs write to it: from now on "
+                    "stacpull syncs each file separately.",
+                )
             return
         if parts:
             self._sync.sync(parts, ())
@@ -126,19 +127,9 @@ class LocalStore(DirectoryFiles):
             with self.opened(some) as directories:
                 self._sync.sync((), directories)
 
-    def _judge_pace(self, seconds: float) -> None:
-        """Sync file by file after several slow group syncs in a row, which wait for other programs."""
-        self._slow_syncs = self._slow_syncs + 1 if seconds > _SLOW_SYNC else 0
-        if self._slow_syncs >= _SLOW_IN_A_ROW:
-            text = (
-                "Syncing the whole file system is slow because other programs write to it: from now on "
-                "stacpull syncs each file separately."
-            )
-            self._chosen_sync = FileSync(self.staged.parts_fd, text)
-
     # --- publishing --------------------------------------------------------------------------------------
 
-    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+    def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         return [self._place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]
 
     def _place(self, part: str, directory: str, name: str, *, replace: bool) -> Failure | None:
@@ -149,13 +140,6 @@ class LocalStore(DirectoryFiles):
                 is_placed = self._rename(part, fd, name, replace=replace)
             except OSError as error:
                 raise self._named(error, directory) from error
-            if not is_placed:
-                return foreign_file(
-                    path_in_dest(directory, name),
-                    hint="If the ledger is older than the files (a restored copy), run "
-                    "`stacpull retry DEST --adopt`.",
-                )
-            self._changed.add(directory)
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(error, self.path) from error
@@ -164,7 +148,14 @@ class LocalStore(DirectoryFiles):
             return Failure(
                 FailureKind.NAME, f"{path_in_dest(directory, name)!r} cannot be written: {reason}."
             )
-        return None
+        if is_placed:
+            self.changed.add(directory)
+            return None
+        return foreign_file(
+            path_in_dest(directory, name),
+            hint="If the ledger is older than the files (a restored copy), run "
+            "`stacpull retry DEST --adopt`.",
+        )
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         """Rename a part into an open directory; return False if the name is taken."""
@@ -183,13 +174,7 @@ class LocalStore(DirectoryFiles):
 
     @contextmanager
     def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
-        """Open these directories of the mirror for the duration of the block.
-
-        A directory that was removed is left out: its files are lost, and there is nothing to sync.
-
-        Raises:
-            DestinationError: one of them cannot be opened.
-        """
+        """Open these directories. One that was removed is left out: its files are lost."""
         with ExitStack() as stack:
             fds: list[int] = []
             for path in directories:
@@ -203,7 +188,7 @@ class LocalStore(DirectoryFiles):
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
         except OSError:
             return None
-        self._changed.add(directory)
+        self.changed.add(directory)
         return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def remove(self, directory: str, name: str) -> None:
@@ -227,23 +212,13 @@ class LocalStore(DirectoryFiles):
             except FileNotFoundError:
                 pass
             except OSError as error:
-                self._changed.add(directory)
+                self.changed.add(directory)
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and is_destination_failure(error):
                     raise destination_error(error, self.path) from error
                 return
-            self._changed.discard(directory)
+            self.changed.discard(directory)
             directory = above
-        self._changed.add("")
-
-    def read(self, path: str) -> bytes | None:
-        """For the publishing thread. No directory of the path may be a link."""
-        directory, _, name = path.rpartition("/")
-        try:
-            return read_file(name, self.directory(directory, make=False))
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL):
-                return None
-            raise self._named(error, path) from error
+        self.changed.add("")
 
     def directory(self, path: str, *, make: bool = True) -> int:
         """Return a descriptor of a directory in DEST, valid until the next call.
@@ -264,7 +239,7 @@ class LocalStore(DirectoryFiles):
             fd = open_or_make(above, last) if make else os.open(last, OPEN_DIRECTORY, dir_fd=above)
         except OSError as error:
             raise self._named(error, path) from error
-        self._changed.add(parent)  # even if it existed: a killed run may have made it without a sync
+        self.changed.add(parent)  # even if it existed: a killed run may have made it without a sync
         self._held[path] = fd
         if len(self._held) > self.most_held:
             os.close(self._held.popitem(last=False)[1])
@@ -284,12 +259,6 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     another program creates in between cannot be overwritten. If the file system or the C library does not
     support it (NFS, old glibc, macOS), the caller checks first and then renames.
 
-    Args:
-        old: its name in `old_directory` (a descriptor).
-        old_directory: its current directory.
-        new: the new name, without a directory.
-        new_directory: its new directory, on the same file system.
-
     Raises:
         FileExistsError: a file, link or directory already has that name.
         OSError: it cannot be renamed.
@@ -308,7 +277,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
 
 @cache
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    """Return the function of the C library, None if it has none (glibc has it since 2.28)."""
+    """Return the function of the C library, which glibc has since 2.28."""
     if not is_linux():
         return None
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 
@@ -20,10 +21,6 @@ _INSTANT = 0.01
 """Seconds between two attempts."""
 _END_ATTEMPTS = 1000
 """Attempts to get the lock while the other processes of a killed run end."""
-
-
-def _lock_path(dest: Path) -> Path:
-    return dest / ".stacpull" / "lock"
 
 
 class MirrorLock:
@@ -36,9 +33,10 @@ class MirrorLock:
             DestinationError: another process holds it.
             OSError: the lock file cannot be created, or the file system does not support locks.
         """
-        self._fd = os.open(_lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        path, flags = _lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o600)
         try:
-            _take(self._fd, dest)
+            _take(self._fd, dest, fcntl.LOCK_EX)
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, str(os.getpid()).encode(), 0)
         except BaseException:
@@ -67,38 +65,59 @@ def kept_still(dest: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         with suppress(OSError):
-            _take(stack.enter_context(_opened(dest)), dest, fcntl.LOCK_SH)
+            _take(stack.enter_context(_opened(dest)).fileno(), dest, fcntl.LOCK_SH)
         yield
 
 
-@contextmanager
-def _opened(dest: Path) -> Iterator[int]:
-    """Open the lock file for reading, as a descriptor."""
-    fd = os.open(_lock_path(dest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+def holder(dest: Path) -> int | None:
+    """Return the ID of the live process named in the lock file of DEST, None if there is none."""
     try:
-        yield fd
-    finally:
-        os.close(fd)
+        with _opened(dest) as file:
+            process, is_alive = _named(file.fileno())
+    except OSError:
+        return None
+    return process if is_alive else None
 
 
-def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
+def is_held(dest: Path) -> bool:
+    """Return True if a process is using DEST."""
+    try:
+        with _opened(dest) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock file, or locks are not supported: none is held
+        return False
+    return False
+
+
+def _lock_path(dest: Path) -> Path:
+    return dest / ".stacpull" / "lock"
+
+
+def _opened(dest: Path) -> BinaryIO:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.fdopen(os.open(_lock_path(dest), flags), "rb")
+
+
+def _take(fd: int, dest: Path, kind: int) -> None:
     """Lock, with a few attempts: `is_held` takes the lock for a moment.
 
     If the process named in the file is gone, its store process is still publishing received files. This waits
     for it.
     """
-    attempt, is_gone, process = 0, False, None
-    while attempt < (_END_ATTEMPTS if is_gone else _ATTEMPTS):
+    process, is_alive = None, False
+    for attempt in range(max(_ATTEMPTS, _END_ATTEMPTS)):
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
+            process, is_alive = _named(fd)
+            if attempt >= _ATTEMPTS and (is_alive or process is None):
+                break
             time.sleep(_INSTANT)
         else:
             return
-        attempt += 1
-        process = _named(fd)
-        is_gone = process is not None and not _is_alive(process)
-    if is_gone:
+    if process is not None and not is_alive:
         raise DestinationError(
             f"Process {process} started a mirror on {dest} and is gone, but another process still uses DEST: "
             "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "
@@ -110,39 +129,15 @@ def _take(fd: int, dest: Path, kind: int = fcntl.LOCK_EX) -> None:
     )
 
 
-def holder(dest: Path) -> int | None:
-    """Return the ID of the live process named in the lock file of DEST, None if there is none."""
-    try:
-        with _opened(dest) as fd:
-            process = _named(fd)
-    except OSError:
-        return None
-    return process if process is not None and _is_alive(process) else None
-
-
-def _named(fd: int) -> int | None:
-    """Return the process ID in an open lock file."""
+def _named(fd: int) -> tuple[int | None, bool]:
+    """Return the ID of the process that an open lock file names, and whether it is alive."""
     text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _is_alive(process: int) -> bool:
+    if not (text.isascii() and text.isdigit()):
+        return None, False
     try:
-        os.kill(process, 0)
+        os.kill(int(text), 0)
     except ProcessLookupError:
-        return False
+        return int(text), False
     except (OSError, OverflowError):  # a process of another user
-        return True
-    return True
-
-
-def is_held(dest: Path) -> bool:
-    """Return True if a process is using DEST."""
-    try:
-        with _opened(dest) as fd:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is no lock file, or locks are not supported: none is held
-        return False
-    return False
+        pass
+    return int(text), True

@@ -1,14 +1,16 @@
-"""The files of unfinished parts: their names, their progress, and which of them can be removed.
+"""The files among the parts: their names, the progress of unfinished ones, and which can be removed.
 
     <row>.<generation>.part      the bytes so far
     <row>.<generation>.about     a line of JSON: ETag, Last-Modified, size, hash of the URL; then records
+    <row>.<generation>.<size>[~][;<etag>;<file name>].whole      a complete part: received and checked
     <16 hex digits>/             the parts of one Dask worker
 
-The description is written before the first byte, so a part without one is removed. The records are the ranges
-of a part with gaps. The first one is written before the first gap, the others after their bytes. If there are
-records, they determine the bytes of the part, and the size of the file does not. An incomplete record at the
-end is ignored. A kill loses no recorded byte. A loss of power may lose some, but then no part is trusted
-anyway (`engine.recovery`).
+The description is written before the first byte, so a part without one is removed. Each record is a range of
+bytes that are in the part, and is written after them. An incomplete record at the end is ignored. A kill
+loses no recorded byte. A loss of power may lose some, but then no part is trusted anyway (`engine.recovery`).
+
+The name of a complete part has everything that the next start needs to publish it without a request. So only
+the file itself has to survive a kill. `~` means that nothing proved its size.
 
 It is never certain that a Dask worker has ended: the connection may be lost while it still writes. So nothing
 else continues the files in its directory. It syncs its complete parts before it reports them. When it is
@@ -26,32 +28,39 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import orjson
 
-from stacpull.models import ResumePoint, Validator
+from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans, beginning, joined
 from stacpull.store.disk_errors import destination_errors
-from stacpull.store.regular import open_regular, read_regular
+from stacpull.store.inspection import open_regular, read_regular
 
 Pair = tuple[int, int]
 """Row and generation of an asset."""
+RECORD = struct.Struct("<QQ")
+"""Start and end of a range."""
 _UNFINISHED = frozenset({".part", ".about"})
 """Suffixes of the files of unfinished parts."""
-_PASSING = frozenset({".json", ".whole", ".tmp", ".ndjson"})
+_WHOLE = ".whole"
+_PASSING = frozenset({".json", _WHOLE, ".tmp", ".ndjson"})
 """Suffixes of files that the publisher and the catalog write."""
 _LIMIT = 1 << 28
-"""The most bytes of a description with its records: 16 million, a thousand times as many as the longest file
-has."""
-_RECORD = struct.Struct("<QQ")
-"""Start and end of a range."""
+"""The most bytes of a description with its records: 16 million, of 256 KiB or more each."""
 _PAIR = re.compile(r"([0-9]+)\.([0-9]+)\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
+_UNPROVEN = "~"
+_QUOTE = '"'
+_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
+"""An ETag and a file name."""
+_COMPLETE = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
+_LONGEST_NAME = 255
 
 
 def part_path(directory: Path, row: int, generation: int) -> Path:
-    """Return the path of a part."""
+    """Return the path of an unfinished part."""
     return directory / f"{row}.{generation}.part"
 
 
@@ -70,6 +79,71 @@ def is_worker(name: str) -> bool:
     return _WORKER.fullmatch(name) is not None
 
 
+# --- complete parts --------------------------------------------------------------------------------------
+
+
+class CompletePartName(NamedTuple):
+    """The parsed name of a complete part. `filename` is None if it did not fit."""
+
+    row: int
+    generation: int
+    size: int
+    etag: str | None
+    filename: str | None
+    unproven: bool = False
+    """True if nothing proved its length."""
+
+
+def complete_part_name(
+    row: int,
+    generation: int,
+    size: int,
+    etag: str | None,
+    filename: str | None,
+    *,
+    unproven: bool = False,
+) -> str:
+    """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
+    stem = f"{row}.{generation}.{size}{_UNPROVEN if unproven else ''}"
+    if filename is None:
+        return stem + _WHOLE
+    fields = f"{etag or ''};{filename}"
+    if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
+        name = f"{stem};{fields.replace(_QUOTE, '%22')}{_WHOLE}"
+    else:
+        quoted = (quote(field, safe="", errors="surrogatepass") for field in (etag or "", filename))
+        name = f"{stem};{';'.join(quoted)}{_WHOLE}"
+    return name if len(name) <= _LONGEST_NAME else stem + _WHOLE
+
+
+def part_name_of(arrival: Arrival) -> str:
+    """Return the name of the complete part of an asset."""
+    row, generation, size = arrival.row, arrival.generation, arrival.size
+    return complete_part_name(
+        row, generation, size, arrival.etag, arrival.filename, unproven=arrival.unproven
+    )
+
+
+def parse_complete_part(name: str) -> CompletePartName | None:
+    """Parse `name`; return None if it is not the name of a complete part."""
+    found = _COMPLETE.fullmatch(name)
+    if found is None:
+        return None
+    etag, filename = (None if field is None else _unquoted(field) for field in found.group(5, 6))
+    row, generation, size = map(int, found.group(1, 2, 3))
+    return CompletePartName(row, generation, size, etag or None, filename, bool(found[4]))
+
+
+def _unquoted(field: str) -> str:
+    try:
+        return unquote(field, errors="surrogatepass")
+    except UnicodeDecodeError:  # `complete_part_name` did not make this name
+        return unquote(field)
+
+
+# --- unfinished parts ------------------------------------------------------------------------------------
+
+
 def scan(directory: Path) -> set[Pair]:
     """Return the parts that have a description."""
     found = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
@@ -77,7 +151,7 @@ def scan(directory: Path) -> set[Pair]:
 
 
 def read_point(part: Path) -> ResumePoint | None:
-    """Read the resume point of a part; None if it is empty or its description is damaged."""
+    """Read the resume point of a part; None if its beginning is missing or its description is damaged."""
     try:
         description, have, _ = read_about(part)
         validator = Validator(description["etag"], description["last_modified"])
@@ -86,16 +160,14 @@ def read_point(part: Path) -> ResumePoint | None:
             size = os.fstat(fd).st_size
         finally:
             os.close(fd)
-        if have is not None:
-            size = beginning(have) if not have or have[-1].end <= size else 0
-        point = ResumePoint(size, validator, description["total"], description.get("origin"))
+        point = ResumePoint(beginning(have), validator, description["total"], description.get("origin"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return point if point.size and validator.resumable else None
+    return point if point.size and have[-1].end <= size and validator.resumable else None
 
 
-def read_about(part: Path) -> tuple[dict[str, Any], Spans | None, int]:
-    """Return the description of a part, its ranges (None if it has no gaps), and the bytes of both.
+def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
+    """Return the description of a part, its ranges, and the bytes of both.
 
     Raises:
         OSError: It cannot be read, or is not a regular file.
@@ -104,52 +176,16 @@ def read_about(part: Path) -> tuple[dict[str, Any], Spans | None, int]:
     data = read_regular(about(part), _LIMIT)
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
-    whole = len(records) - len(records) % _RECORD.size
-    have = joined(Span(*one) for one in _RECORD.iter_unpack(records[:whole])) if whole else None
+    whole = len(records) - len(records) % RECORD.size
+    have = joined(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
     return description, have, len(line) + 1 + whole
-
-
-class PartLog:
-    """The records of one part, open for more. It blocks: use it on a thread."""
-
-    def __init__(self, part: Path) -> None:
-        """Open the description of a part.
-
-        Raises:
-            OSError: It cannot be read or written.
-        """
-        _, self.have, self._at = read_about(part)
-        self._fd = open_regular(about(part), os.O_WRONLY)
-        self._last = Span(0, 0)
-
-    def note(self, span: Span) -> None:
-        """Record `span` as written. If it follows the last record, that one is extended.
-
-        Raises:
-            OSError: The disk is full, read-only or broken.
-        """
-        if span.start == self._last.end and self._last.end:
-            span = Span(self._last.start, span.end)
-            self._at -= _RECORD.size
-        os.pwrite(self._fd, _RECORD.pack(*span), self._at)
-        self._at += _RECORD.size
-        self._last = span
-
-    def close(self) -> None:
-        """Close the file. Closing it again does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
     """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
 
-    Complete parts (`store.complete_parts`) stay. No transfer may run at the same time.
-
-    Args:
-        directory: The parts of a mirror.
-        keep: Returns True if a part, given by row and generation, is still needed.
+    Complete parts stay. `keep(row, generation)` returns True if a part is still needed. No transfer may run
+    at the same time.
 
     Returns:
         The number of removed files.

@@ -18,9 +18,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -28,11 +26,19 @@ import orjson
 
 from stacpull.digests import Hasher
 from stacpull.models import ResumePoint, Validator
-from stacpull.spans import Span, Spans, added, beginning, length
-from stacpull.store.complete_parts import complete_part_name
+from stacpull.spans import Span, Spans, beginning, joined, length
 from stacpull.store.disk_errors import destination_error
-from stacpull.store.part_files import Pair, PartLog, about, part_path, read_point, scan
-from stacpull.store.regular import CREATE, open_regular
+from stacpull.store.inspection import CREATE, open_regular
+from stacpull.store.part_files import (
+    RECORD,
+    Pair,
+    about,
+    complete_part_name,
+    part_path,
+    read_about,
+    read_point,
+    scan,
+)
 from stacpull.threads import to_its_end
 
 P = ParamSpec("P")
@@ -41,8 +47,6 @@ T = TypeVar("T")
 _READ = 1 << 20
 _CAUGHT_UP = 8 << 20
 """The most bytes that one call of a thread reads and hashes, because other parts and a stop wait for it."""
-_hashing = ThreadPoolExecutor(os.cpu_count(), "stacpull-hash")
-"""Separate threads, because threads of the loop wait for them."""
 
 
 class FileParts:
@@ -69,12 +73,12 @@ class FileParts:
 
         This is called for every long asset, so it only reads the disk if there is such a part.
         """
-        if (row, generation) not in self._known:
+        if self.has_no_part(row, generation):
             return None
         return await asyncio.to_thread(self._read_point, row, generation)
 
     def _read_point(self, row: int, generation: int) -> ResumePoint | None:
-        path = self._path(row, generation)
+        path = part_path(self._directory, row, generation)
         if self._shared is not None:
             left = part_path(self._shared, row, generation)
             with suppress(FileNotFoundError):
@@ -95,36 +99,56 @@ class FileParts:
         origin: int | None = None,
     ) -> FilePart:
         """Start an empty part for `total` bytes, if known, of the URL with the hash `origin`."""
-        path = self._path(row, generation)
-        sink = await _opened(partial(_create, path, validator, total, origin), self._directory)
-        is_kept = validator.resumable
-        return FilePart(sink, self._known, (row, generation), resumable=is_kept, durable=self._durable)
+
+        def create() -> _PartFile:
+            path = part_path(self._directory, row, generation)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
+            about(path).unlink(missing_ok=True)
+            if validator.resumable:
+                text = {
+                    "etag": validator.etag,
+                    "last_modified": validator.last_modified,
+                    "total": total,
+                    "origin": origin,
+                }
+                with os.fdopen(open_regular(about(path), CREATE, mode=0o600), "wb") as file:
+                    file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
+            return _PartFile(path, "wb", resumable=validator.resumable)
+
+        return await self._opened(create, (row, generation))
 
     async def resume(self, row: int, generation: int) -> FilePart:
         """Open the part that `point` describes, to resume it."""
-        sink = await _opened(partial(_with_log, self._path(row, generation), "rb+"), self._directory)
-        return FilePart(sink, self._known, (row, generation), resumable=True, durable=self._durable)
+        path = part_path(self._directory, row, generation)
+        return await self._opened(lambda: _PartFile(path, "rb+", resumable=True), (row, generation))
 
-    def _path(self, row: int, generation: int) -> Path:
-        return part_path(self._directory, row, generation)
+    async def _opened(self, work: Callable[[], _PartFile], pair: Pair) -> FilePart:
+        """Open a file in a thread. Another attempt must not open the same part beside the thread."""
+        opened: list[_PartFile] = []
+        try:
+            await to_its_end(lambda: opened.append(work()))
+        except asyncio.CancelledError:
+            for file in opened:
+                file.close()
+            raise
+        except OSError as error:
+            raise await asyncio.to_thread(destination_error, error, self._directory) from error
+        return FilePart(opened[0], self._known, pair, durable=self._durable)
 
 
 class FilePart:
     """One part, open for writing. Exactly one call of `finish`, `park` or `discard` ends it."""
 
-    def __init__(
-        self, sink: _HashingFile, known: set[Pair], pair: Pair, *, resumable: bool, durable: bool
-    ) -> None:
-        self.have = sink.have
-        self._sink = sink
+    def __init__(self, file: _PartFile, known: set[Pair], pair: Pair, *, durable: bool) -> None:
+        self.have = file.have
+        self._file = file
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
 
-        self._file = wrap(sink, loop=asyncio.get_running_loop())
+        self._async_file = wrap(file, loop=asyncio.get_running_loop())
         self._known = known
         self._pair = pair
-        self._resumable = resumable
         self._durable = durable
-        self._hashers: Mapping[str, Hasher] = {}
 
     @property
     def size(self) -> int:
@@ -134,120 +158,116 @@ class FilePart:
     @property
     def hashed(self) -> int:
         """Number of bytes, from the start, that are hashed."""
-        return self._sink.hashed
+        return self._file.hashed
 
     async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
         """Hash the bytes of the part with `hashers`, and from now on all written bytes, in order."""
-        self._hashers = hashers
-        await _off_loop(self._sink.path.parent, self._sink.hash_with, tuple(hashers.values()))
+        await self._off_loop(self._file.hash_with, tuple(hashers.values()))
         await self.caught_up()
         return hashers
 
     async def caught_up(self) -> None:
-        """Wait until all bytes before the first gap are hashed. Digests are not valid before that."""
-        while self._hashers and self._sink.hashed < beginning(self._sink.have):
-            await _off_loop(self._sink.path.parent, self._sink.catch_up)
+        """Wait until all bytes before the first gap are hashed. Closing the part waits for only one step."""
+        while self._file.hashers and self._file.hashed < beginning(self.have):
+            await self._off_loop(self._file.catch_up)
 
     async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap."""
         try:
-            await self._file.write(pieces)
+            await self._async_file.write(pieces)
         except OSError as error:
-            raise await asyncio.to_thread(destination_error, error, self._sink.path.parent) from error
-        self.have = self._sink.have
+            raise await asyncio.to_thread(destination_error, error, self._file.path.parent) from error
+        self.have = self._file.have
 
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> str:
         """Close the part as complete, and return its new name, which has what the next start must know."""
         if self.size != beginning(self.have):
-            raise RuntimeError(f"a part with gaps is not complete: {self._sink.path.name}")
+            raise RuntimeError(f"a part with gaps is not complete: {self._file.path.name}")
         await self.caught_up()
-        row, generation = self._pair
-        name = complete_part_name(row, generation, self.size, etag, filename, unproven=unproven)
-        whole = self._sink.path.with_name(name)
-        await _off_loop(self._sink.path.parent, self._sink.finish, whole, durable=self._durable)
+        name = complete_part_name(*self._pair, self.size, etag, filename, unproven=unproven)
+        whole = self._file.path.with_name(name)
+        await self._off_loop(self._file.finish, whole, durable=self._durable)
         self._known.discard(self._pair)
         return name
 
     async def park(self) -> None:
         """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""
-        if not self._resumable:
+        if not self._file.resumable:
             await self.discard()
             return
         self._known.add(self._pair)
-        await _off_loop(self._sink.path.parent, self._sink.close)
+        await self._off_loop(self._file.close)
 
     async def discard(self) -> None:
         """Close the part and remove it."""
         self._known.discard(self._pair)
-        await _off_loop(self._sink.path.parent, self._sink.finish, None)
+        await self._off_loop(self._file.finish, None)
+
+    async def _off_loop(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+        """Do `work` in a thread, and translate its errors to `DestinationError`."""
+        try:
+            return await asyncio.to_thread(work, *values, **named)
+        except OSError as error:
+            raise await asyncio.to_thread(destination_error, error, self._file.path.parent) from error
 
 
-class _HashingFile(io.FileIO):
-    """A file that hashes the written bytes, so that one call of a thread does both.
+class _PartFile(io.FileIO):
+    """The file of a part, the records in its description, and its hashers.
 
     If a task is cancelled, its write continues in its thread. The lock makes `close` wait for it.
     """
 
-    def __init__(self, path: Path, mode: str, log: PartLog | None = None) -> None:
+    def __init__(self, path: Path, mode: str, *, resumable: bool) -> None:
         self._lock = threading.Lock()
-        self._hashers: tuple[Hasher, ...] = ()
-        self.hashed = 0
-        self._log = log
-        self._has_gaps = log is not None and log.have is not None
         self.path = path
-        super().__init__(path, mode, opener=open_regular)
-        size = os.fstat(self.fileno()).st_size
-        whole = (Span(0, size),) if size else ()
-        self.have: Spans = whole if log is None or log.have is None else log.have
+        self.resumable = resumable
+        self.hashers: tuple[Hasher, ...] = ()
+        self.hashed = 0
+        self.have: Spans = ()
+        self._log = -1
+        if resumable:
+            _, self.have, self._log_end = read_about(path)
+            self._log = open_regular(about(path), os.O_WRONLY)
+        try:
+            super().__init__(path, mode, opener=open_regular)
+            if self.have:
+                os.ftruncate(self.fileno(), self.have[-1].end)  # bytes without a record
+        except OSError:
+            self._close_log()
+            raise
 
     def hash_with(self, hashers: tuple[Hasher, ...]) -> None:
         """Hash all bytes from the start: existing ones in `catch_up`, the others when they are written."""
         with self._lock:
-            self._hashers, self.hashed = hashers, 0
+            self.hashers, self.hashed = hashers, 0
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its offset, while another thread hashes the pieces that are in order.
-
-        Ranges are logged after their bytes were written.
-        """
+        """Write each piece at its offset, then record them, and hash the pieces that are in order."""
         with self._lock:
-            hashing = _hashing.submit(self._hash, pieces) if self._hashers else None
-            try:
-                for offset, data in pieces:
-                    self._write_at(offset, data)
-            finally:
-                if hashing is not None:
-                    hashing.result()
+            new = joined(Span(offset, offset + len(data)) for offset, data in pieces)
+            for offset, data in pieces:
+                rest, at = memoryview(data), offset
+                while rest:
+                    written = os.pwrite(self.fileno(), rest, at)
+                    rest, at = rest[written:], at + written
+            if self._log >= 0:
+                records = b"".join(RECORD.pack(*span) for span in new)
+                if os.pwrite(self._log, records, self._log_end) < len(records):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._log_end += len(records)
+            self.have = joined((*self.have, *new))
+            for offset, data in pieces:
+                if self.hashers and offset == self.hashed:
+                    self._hash(data)
             self._catch_up()
-        return sum(len(data) for _, data in pieces)
+        return length(new)
 
-    def _hash(self, pieces: Sequence[tuple[int, bytes]]) -> None:
-        for offset, data in pieces:
-            if offset == self.hashed:
-                for hasher in self._hashers:
-                    hasher.update(data)
-                self.hashed += len(data)
-
-    def _write_at(self, offset: int, data: bytes) -> None:
-        if not self._has_gaps and offset != beginning(self.have):
-            self._has_gaps = True
-            for span in self.have or (Span(0, 0),):
-                self._note(span)
-        rest, at = memoryview(data), offset
-        while rest:
-            written = os.pwrite(self.fileno(), rest, at)
-            rest, at = rest[written:], at + written
-        span = Span(offset, at)
-        if self._has_gaps:
-            self._note(span)
-        self.have = added(self.have, span)
-
-    def _note(self, span: Span) -> None:
-        """Record a range of a part that can be resumed."""
-        if self._log is not None:
-            self._log.note(span)
+    def _hash(self, data: bytes) -> None:
+        for hasher in self.hashers:
+            hasher.update(data)
+        self.hashed += len(data)
 
     def catch_up(self) -> None:
         """Hash some of the bytes that were not hashed yet."""
@@ -257,7 +277,7 @@ class _HashingFile(io.FileIO):
     def _catch_up(self) -> None:
         """Read and hash the file from the last hashed byte: up to the first gap, or one step."""
         until = min(beginning(self.have), self.hashed + _CAUGHT_UP)
-        if not self._hashers or self.hashed >= until:
+        if not self.hashers or self.hashed >= until:
             return
         with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb", buffering=0) as file:
             file.seek(self.hashed)
@@ -265,24 +285,21 @@ class _HashingFile(io.FileIO):
                 chunk = file.read(min(_READ, until - self.hashed))
                 if not chunk:
                     raise OSError(errno.EIO, f"{self.path.name} has become shorter")
-                for hasher in self._hashers:
-                    hasher.update(chunk)
-                self.hashed += len(chunk)
+                self._hash(chunk)
 
     def close(self) -> None:
         """Close the file, after a write that is still running."""
         with self._lock:
             super().close()
-            if self._log is not None:
-                self._log.close()
+            self._close_log()
+
+    def _close_log(self) -> None:
+        log, self._log = self._log, -1
+        if log >= 0:
+            os.close(log)
 
     def finish(self, whole: Path | None, *, durable: bool = False) -> None:
-        """Close the file, give it its final name or remove it, then remove its description.
-
-        Args:
-            whole: Its final name; None to remove it.
-            durable: True to sync it first.
-        """
+        """Close the file, give it its final name or remove it (None), then remove its description."""
         try:
             if durable:
                 with self._lock:
@@ -293,54 +310,4 @@ class _HashingFile(io.FileIO):
             self.path.unlink(missing_ok=True)
         else:
             self.path.replace(whole)
-        about(self.path).unlink(missing_ok=True)  # last: without its records a part with gaps looks complete
-
-
-async def _off_loop(directory: Path, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """Do `work` in a thread, and translate its errors to `DestinationError`."""
-    try:
-        return await asyncio.to_thread(work, *values, **named)
-    except OSError as error:
-        raise await asyncio.to_thread(destination_error, error, directory) from error
-
-
-async def _opened(work: Callable[[], _HashingFile], directory: Path) -> _HashingFile:
-    """Open a file in a thread. Another attempt must not open the same part beside the thread."""
-    opened: list[_HashingFile] = []
-    try:
-        await to_its_end(lambda: opened.append(work()))
-    except asyncio.CancelledError:
-        for file in opened:
-            file.close()
-        raise
-    except OSError as error:
-        raise await asyncio.to_thread(destination_error, error, directory) from error
-    return opened[0]
-
-
-def _create(path: Path, validator: Validator, total: int | None, origin: int | None) -> _HashingFile:
-    """Create the description, if there is a validator, then an empty part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
-    about(path).unlink(missing_ok=True)
-    if not validator.resumable:
-        return _HashingFile(path, "wb")
-    text = {
-        "etag": validator.etag,
-        "last_modified": validator.last_modified,
-        "total": total,
-        "origin": origin,
-    }
-    with os.fdopen(open_regular(about(path), CREATE, mode=0o600), "wb") as file:
-        file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
-    return _with_log(path, "wb")
-
-
-def _with_log(path: Path, mode: str) -> _HashingFile:
-    """Open a part and its description."""
-    log = PartLog(path)
-    try:
-        return _HashingFile(path, mode, log)
-    except OSError:
-        log.close()
-        raise
+        about(self.path).unlink(missing_ok=True)

@@ -7,12 +7,9 @@
     publish    `place`: a part gets its final name, and never replaces a file of others
     remove     `remove`
 
-The ledger is written in between (`engine.publisher`): a reservation before `sync`, the record after the next
-`sync`. `LocalStore` is a directory. Other kinds of DEST (`StoreKind`) are packages beside the core, such as
-`stacpull_cloud`. All stores pass `tests/store/store_contract.py`.
-
-Paths are relative to DEST, with `/` between segments. Part names have no directory, except those in the
-directory of a worker (`store.part_files`).
+The ledger is written in between (`engine.publisher`). `LocalStore` is a directory. Other kinds of DEST
+(`StoreKind`) are packages beside the core, such as `stacpull_cloud`. All stores pass
+`tests/store/store_contract.py`. Paths are relative to DEST, with `/` between segments.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from stacpull.errors import DestinationError
-from stacpull.models import BucketLocation, Failure
+from stacpull.models import Arrival, BucketLocation, Failure
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
@@ -59,50 +56,20 @@ class FileState(NamedTuple):
     readable: bool = True
 
 
-class PartEntry(NamedTuple):
-    """An entry of the parts: name, identity, size in bytes (None if it is not a regular file)."""
-
-    name: str
-    identity: int
-    size: int | None
-
-
-class StagedFile(Protocol):
-    """A part and its final path (`models.Arrival`, for example)."""
-
-    @property
-    def part(self) -> str:
-        """The name of the part."""
-
-    @property
-    def directory(self) -> str:
-        """Its directory."""
-
-    @property
-    def name(self) -> str:
-        """Its final name."""
-
-    @property
-    def may_replace(self) -> bool:
-        """True if a regular file with that name belongs to this mirror and may be replaced."""
-
-    @property
-    def digest(self) -> bytes | None:
-        """Its recorded digest (`digests.recorded`); None if it is not known."""
-
-
 class Placement(NamedTuple):
-    """A minimal `StagedFile`."""
+    """A part and its final path; an `Arrival` has the same fields."""
 
     part: str
     directory: str
     name: str
     may_replace: bool
+    """True if a regular file with that name belongs to this mirror and may be replaced."""
     digest: bytes | None = None
+    """Its recorded digest (`digests.recorded`), if known."""
 
 
 class StoredFiles(Protocol):
-    """The files of a mirror, for reading. Any thread may call any method (but see `LocalStore.read`)."""
+    """The files of a mirror, for reading. Any thread may call any method."""
 
     @property
     def name(self) -> str:
@@ -111,13 +78,10 @@ class StoredFiles(Protocol):
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """Return the state of a path.
+        """Return the state of a path, without following links.
 
-        Args:
-            path: The path of a file. A link in its place is not followed.
-            algorithm: The algorithm of its digest, which reads the file; None for no digest.
-            is_stopped: Called between two pieces of a long file. If it returns True, there is no digest. The
-                size is then that of the whole file.
+        The digest needs the file to be read; `algorithm=None` leaves it out. If `is_stopped` returns True
+        during a long read, there is no digest, and the size is that of the whole file.
         """
 
     def has(self, path: str) -> bool:
@@ -148,12 +112,9 @@ class StoredFiles(Protocol):
         """
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """Yield all entries except directories, in batches of one directory.
+        """Yield all entries except directories, in batches, without the top-level names `skipped`.
 
         Directories that cannot be read are left out.
-
-        Args:
-            skipped: Top-level names to leave out.
 
         Raises:
             OSError: DEST itself cannot be read.
@@ -185,8 +146,6 @@ class Store(StoredFiles, Protocol):
     def warning(self) -> str | None:
         """A message for the user about a missing feature of this store."""
 
-    # --- publishing --------------------------------------------------------------------------------------
-
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
 
@@ -196,7 +155,7 @@ class Store(StoredFiles, Protocol):
             DestinationError: The sync failed. None of these files may be trusted.
         """
 
-    def place(self, files: Sequence[StagedFile]) -> list[Failure | None]:
+    def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         """Give parts their final names, all different; return a failure for each name taken or invalid."""
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
@@ -231,7 +190,10 @@ class BucketLease(Protocol):
 
 
 class StoreKind(Protocol):
-    """A kind of DEST that is not a directory. Packages register one in `stacpull.stores`, by URL scheme."""
+    """A kind of DEST that is not a directory. Packages register one in `stacpull.stores`, by URL scheme.
+
+    `on_silent` is called once, from any thread, with a sentence for the user if DEST does not answer.
+    """
 
     modules: tuple[str, ...]
     """Modules that a run needs: they are imported in the background."""
@@ -254,19 +216,14 @@ class StoreKind(Protocol):
         """
 
     def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
-        """Open DEST for a run.
-
-        Args:
-            work: The directory of the ledger.
-            location: DEST.
-            on_silent: Called once, from any thread, with a sentence for the user if DEST does not answer.
+        """Open DEST for a run, with the ledger and the parts in the directory `work`.
 
         Raises:
             DestinationError: The work directory cannot be created or written.
         """
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
-        """Open DEST for reading. `on_silent`: as for `open_store`."""
+        """Open DEST for reading."""
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
         """Return the lease of DEST for a run. It also fetches the ledger if DEST has a newer copy."""

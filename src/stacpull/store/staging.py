@@ -17,22 +17,21 @@ from typing import BinaryIO
 from stacpull.errors import DestinationError
 from stacpull.store.atomic import sync_directory
 from stacpull.store.disk_errors import destination_error, destination_errors
-from stacpull.store.file_sync import FileSystem, file_system
-from stacpull.store.inspection import DirectoryFiles, state_of
+from stacpull.store.file_sync import is_on_network
+from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, state_of
 from stacpull.store.part_files import is_worker, sweep
-from stacpull.store.protocol import FileState, IsStopped, PartEntry, StoredFiles, never
-from stacpull.store.regular import CREATE, open_regular
+from stacpull.store.protocol import FileState, IsStopped, StoredFiles, never
 
 OWN = ".stacpull"
 """The directory of a mirror for everything but its files."""
+PARTS = f"{OWN}/parts"
+"""Where parts are, relative to the work directory."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 _TRUST = "../boot"
 """Relative to the parts directory, whose descriptor is open."""
 _NEW_TRUST = "boot.tmp"
 _LONGEST_BOOT = 64
-PARTS = ".stacpull/parts"
-"""Where parts are, relative to the work directory."""
 
 
 class StagedParts:
@@ -57,50 +56,34 @@ class StagedParts:
             DestinationError: It cannot be created or written.
         """
         self.work = work
-        self._worker_parts = worker_parts
-        self.identity_of = identity_of
+        self.parts = work / PARTS / worker_parts
+        self.shared_parts = work / PARTS if worker_parts else None
+        """The directory of all parts, if `parts` is the directory of one worker."""
+        self._identity_of = identity_of
         try:
             make_with_parents(work)
-            top = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                inner = open_or_make(top, OWN)
+            above = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for name in (OWN, "parts", worker_parts) if worker_parts else (OWN, "parts"):
                 try:
-                    self.parts_fd = open_or_make(inner, "parts")
+                    inner = open_or_make(above, name)
                 finally:
-                    os.close(inner)
-            finally:
-                os.close(top)
+                    os.close(above)
+                above = inner
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
                 named = next((path for path in (work, work / OWN) if not path.is_dir()), work / PARTS)
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
-        if worker_parts:
-            above = self.parts_fd
-            try:
-                with destination_errors(work):
-                    self.parts_fd = os.open(worker_parts, OPEN_DIRECTORY, dir_fd=above)
-            finally:
-                os.close(above)
+        self.parts_fd = above
 
     def close(self) -> None:
         """Close the directory of the parts."""
         os.close(self.parts_fd)
 
     @property
-    def parts(self) -> Path:
-        """The directory of the parts."""
-        return self.work / PARTS / self._worker_parts
-
-    @property
-    def shared_parts(self) -> Path | None:
-        """The directory of all parts, if `parts` is the directory of one worker."""
-        return self.work / PARTS if self._worker_parts else None
-
-    @property
     def is_on_network(self) -> bool:
-        """True on a network file system: SQLite's write-ahead log does not work there."""
-        return file_system(self.parts_fd) is FileSystem.NETWORK
+        """True on a network file system."""
+        return is_on_network(self.parts_fd)
 
     def sync_own_directory(self) -> None:
         """Make the names of the ledger and its log durable, because SQLite ignores errors of that."""
@@ -119,7 +102,7 @@ class StagedParts:
                 written = os.write(fd, body)
                 while written < len(body):
                     written += os.write(fd, memoryview(body)[written:])
-                return self.identity_of(os.fstat(fd))
+                return self._identity_of(os.fstat(fd))
             except OSError:
                 os.unlink(name, dir_fd=self.parts_fd)  # makes room for the ledger if the disk is full
                 raise
@@ -170,25 +153,17 @@ class StagedParts:
         """Give a part another name and return its identity."""
         with destination_errors(self.work):
             os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
-            return self.identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
+            return self._identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
 
     def drop_part(self, name: str) -> None:
         """Remove a part, if it exists."""
         with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.parts_fd)
 
-    def list_parts(self) -> list[PartEntry]:
-        """Return everything among the parts, sorted by name."""
-        found = []
+    def list_parts(self) -> list[str]:
+        """Return the names of everything among the parts, sorted."""
         with destination_errors(self.work):
-            for entry in list(os.scandir(self.parts)):
-                if is_worker(entry.name):
-                    continue
-                with suppress(FileNotFoundError):  # another process also writes parts
-                    status = entry.stat(follow_symlinks=False)
-                    size = status.st_size if stat.S_ISREG(status.st_mode) else None
-                    found.append(PartEntry(entry.name, self.identity_of(status), size))
-        return sorted(found)
+            return sorted(entry.name for entry in os.scandir(self.parts_fd) if not is_worker(entry.name))
 
     def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
@@ -202,7 +177,7 @@ class StagedParts:
             found = os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False)
         except OSError:
             return None
-        return (self.identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
+        return (self._identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def open_part(self, name: str) -> BinaryIO:
         """Open a part for reading."""
@@ -223,8 +198,7 @@ class StagedParts:
     def trusted_boot(self) -> str | None:
         """Return the boot whose unrecorded files can be trusted, None if there is none."""
         try:
-            with os.fdopen(open_regular(_TRUST, os.O_RDONLY, dir_fd=self.parts_fd), "rb") as file:
-                return file.read(_LONGEST_BOOT).decode("ascii", "replace")
+            return read_regular(_TRUST, _LONGEST_BOOT, dir_fd=self.parts_fd).decode("ascii", "replace")
         except OSError:
             return None
 

@@ -31,13 +31,7 @@ def open_store(
     most_held: int = HELD_DIRECTORIES,
     on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
-    """Open the store of a mirror for a run.
-
-    Args:
-        work: The mirror, or the directory of its ledger.
-        location: Its bucket; None if it is a directory.
-        most_held: The most directories to hold open at once.
-        on_silent: Called once, from any thread, with a sentence for the user if a bucket does not answer.
+    """Open DEST for a run: a bucket with the ledger in `work`, or the directory `work` itself.
 
     Raises:
         DestinationError: It cannot be made or written.
@@ -51,22 +45,16 @@ def open_store(
 def open_files(
     work: Path, location: BucketLocation | None, *, on_silent: Callable[[str], None] = lambda _: None
 ) -> Iterator[StoredFiles]:
-    """Open the store of a mirror for reading.
-
-    Args:
-        work: The mirror, or the directory of its ledger.
-        location: Its bucket; None if it is a directory.
-        on_silent: As for `open_store`.
+    """Open DEST for reading.
 
     Raises:
         OSError: It is not a directory, or cannot be opened.
         DestinationError: Permission is missing.
     """
     try:
-        if location is None:
-            files: StoredFiles = DirectoryFiles(work)
-        else:
-            files = store_kind(location).open_files(location, on_silent)
+        files: StoredFiles = (
+            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, on_silent)
+        )
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):
