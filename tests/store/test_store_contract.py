@@ -37,7 +37,7 @@ class TestDestination(StoreContract):
         with closing(DirectoryFiles(tmp_path / "shard")) as files:
             with pytest.raises(OSError):
                 store.staged.link_part("p", files, "link")
-            assert store.staged.link_part("p", files, "a")
+            store.staged.link_part("p", files, "a")
         assert (tmp_path / "shard" / "a").stat().st_nlink == 2
 
     @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EACCES])
@@ -49,7 +49,7 @@ class TestDestination(StoreContract):
 
         put(store, "c/a", b"abc")
         monkeypatch.setattr(os, "link", refused)
-        assert not store.staged.link_part("p", store, "c/a")
+        store.staged.link_part("p", store, "c/a")
         with store.staged.open_part("p") as file:
             assert file.read() == b"abc"
         assert store.staged.part_identity("p") != store.identity("c", "a")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stacpull.digests import Hasher
 from stacpull.models import ResumePoint, Validator
-from stacpull.spans import Span, Spans, added, beginning, length
+from stacpull.spans import Span, Spans, beginning, joined, length
 
 Pair = tuple[int, int]
 
@@ -44,7 +44,7 @@ class MemoryPart:
         for at, chunk in pieces:
             self.data.extend(bytes(max(0, at - len(self.data))))
             self.data[at : at + len(chunk)] = chunk
-            self.have = added(self.have, Span(at, at + len(chunk)))
+            self.have = joined((*self.have, Span(at, at + len(chunk))))
         self._hash()
         self.parts.grown.set()
 

@@ -130,8 +130,8 @@ class StagedParts:
                     os.unlink(name, dir_fd=self.parts_fd)
                 raise
 
-    def link_part(self, name: str, files: StoredFiles, path: str) -> bool:
-        """Link a part to a file of a mirror, or copy it; return True if it is a link.
+    def link_part(self, name: str, files: StoredFiles, path: str) -> None:
+        """Link a part to a file of a mirror, or copy it if that is not supported.
 
         Raises:
             OSError: `path` is not a regular file that can be read.
@@ -141,13 +141,12 @@ class StagedParts:
             with suppress(OSError):  # links are not supported, or not between these directories
                 os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.parts_fd, follow_symlinks=False)
                 if self.part_identity(name) is not None:
-                    return True
+                    return
                 self.drop_part(name)
         import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
         with files.open(path) as source, self.new_part(name) as part:
             shutil.copyfileobj(source, part, _PIECE)
-        return False
 
     def rename_part(self, old: str, new: str) -> int:
         """Give a part another name and return its identity."""
