@@ -73,6 +73,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "aws_credentials", "aws_settings", "digests", "errors", "hosts", "ledger.backup",
             "ledger.database", "models", "proxies", "redact", "sigv4", "store.atomic", "store.disk_errors",
             "store.inspection", "store.protocol", "store.staging", "system",
+            "caches", "net.client", "net.fields", "net.transport", "planning.prefixes", "schemes",
         }
     ),
     "stacpull_dask": frozenset(

@@ -246,7 +246,7 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
     """Return the URL without credentials, and whether a signature was removed."""
     head, mark, rest = url.partition("?")
     scheme, found, after = head.partition("://")
-    if found and "@" in head:
+    if found and "@" in head and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
     if not mark:

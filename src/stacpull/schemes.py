@@ -207,7 +207,44 @@ class S3(Scheme):
         return await list_prefix(client, prefix)
 
 
-SCHEMES: dict[str, Scheme] = {one.name: one for one in (Http(), Https(), S3(), File(), Stdin())}
+class Cloud(Scheme):
+    """Objects of another cloud, which a package reads that registers the scheme (`stacpull.schemes`)."""
+
+    is_encrypted = True
+    is_object_store = True
+
+    def __init__(self, name: str, key_variables: tuple[str, ...]) -> None:
+        self.name = name
+        self.key_variables = key_variables
+
+    def filename(self, url: str) -> str:
+        """Return the last segment of the key, without decoding."""
+        return url.rpartition("/")[2]
+
+    def transport(self, setup: TransportSetup) -> Transport | None:
+        """Return a transport for objects; None if no package has one."""
+        from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used
+
+        kind = load("stacpull.schemes", self.name)
+        made: Transport | None = None if kind is None else kind.transport(setup)
+        return made
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
+        """Return the objects below a prefix."""
+        from stacpull.entry_points import require  # noqa: PLC0415 - see above
+
+        found: tuple[ListedObject, ...] = await require(
+            "stacpull.schemes", self.name, f"{self.name}://"
+        ).list_prefix(client, prefix)
+        return found
+
+
+_AZURE_KEYS = (
+    "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_CONNECTION_STRING",
+)  # fmt: skip
+_CLOUDS = (Cloud("gs", ()), *(Cloud(name, _AZURE_KEYS) for name in ("az", "abfs", "abfss")))
+SCHEMES: dict[str, Scheme] = {one.name: one for one in (Http(), Https(), S3(), *_CLOUDS, File(), Stdin())}
 """The schemes by name in lower case."""
 
 

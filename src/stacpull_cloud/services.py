@@ -41,10 +41,14 @@ AZURE_HOST = ".blob.core.windows.net"
 
 
 class Service:
-    """The service of a bucket. Nothing is sent or read before `store` is used."""
+    """The service of a bucket. Nothing is sent or read before `store` is used.
 
-    def __init__(self, location: BucketLocation) -> None:
+    Requests are not signed if `is_signed` is False (Google and Azure).
+    """
+
+    def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
         self._location = location
+        self._is_signed = is_signed
         self._making = threading.Lock()
         self._aws = AwsCredentials(
             AwsSettings(location.region, location.endpoint_url, location.profile),
@@ -171,10 +175,12 @@ class Service:
 
     def _google(self) -> Any:
         location = self._location
-        how: dict[str, Any] = {}
+        how: dict[str, Any] = {} if self._is_signed else {"skip_signature": True}
         named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
         usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        if named:
+        if how:
+            pass  # anonymous
+        elif named:
             how["application_credentials"] = named
         elif usual.is_file():
             how["application_credentials"] = str(usual)
@@ -190,7 +196,7 @@ class Service:
 
     def _azure(self) -> Any:
         location = self._location
-        connection = _connection_string()
+        connection = connection_string()
         account = (
             location.account or connection.get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
         )
@@ -207,7 +213,9 @@ class Service:
             for name in ("client_id", "client_secret", "tenant_id", "federated_token_file")
             if (value := os.environ.get(f"AZURE_{name.upper()}"))
         }
-        if key:
+        if not self._is_signed:
+            how["skip_signature"] = True
+        elif key:
             how["account_key"] = key
         elif sas:
             how["sas_token"] = sas.lstrip("?")
@@ -217,7 +225,8 @@ class Service:
             how["use_azure_cli"] = True
         elif not location.metadata:
             how["skip_signature"] = True
-        if endpoint := location.endpoint_url or connection.get("BlobEndpoint"):
+        own = connection.get("BlobEndpoint") if self._is_signed else None
+        if endpoint := location.endpoint_url or own:
             how["endpoint"] = endpoint
         return AzureStore(
             container_name=location.bucket,
@@ -235,7 +244,8 @@ _AZURE_KEYS = (
 )
 
 
-def _connection_string() -> dict[str, str]:
+def connection_string() -> dict[str, str]:
+    """Return the fields of AZURE_STORAGE_CONNECTION_STRING."""
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
     fields = (field.partition("=") for field in text.split(";") if "=" in field)
     return {name.strip(): value.strip() for name, _, value in fields}

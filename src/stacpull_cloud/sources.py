@@ -1,0 +1,239 @@
+"""Objects of Google Cloud Storage and Azure as SOURCE and assets, through obstore (`stacpull.schemes`).
+
+    gs://bucket/key
+    az://container/key, abfs://container/key              in the account of the environment
+    abfs://container@ACCOUNT.dfs.core.windows.net/key     in that account
+
+Keys are not decoded. Credentials are those of the environment (`services`). They are not used for an Azure
+account that the user did not name, or for a bucket that a redirect names: nobody chose it. No metadata
+service is asked without `--aws-metadata`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import obstore
+import orjson
+from obstore import exceptions
+
+from stacpull.caches import Recent
+from stacpull.models import BucketLocation, Failure, FailureKind
+from stacpull.net.client import Client
+from stacpull.net.fields import HeaderFields
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
+from stacpull.planning.prefixes import ListedObject
+from stacpull.schemes import TransportSetup
+from stacpull_cloud.services import AZURE_HOST, Service, connection_string
+
+_LAKE = ".dfs.core.windows.net"
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+_RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
+_STATUS = re.compile(r"\b[Ss]tatus[^0-9]{0,12}([45][0-9]{2})\b")
+_MOST_OBJECTS = 100_000
+"""The most objects of one prefix, because all of them are planned at once."""
+_LISTING = 64 << 20
+_STATUSES: dict[type[Exception], int] = {
+    FileNotFoundError: 404,
+    exceptions.NotModifiedError: 304,
+    exceptions.PreconditionError: 412,
+    exceptions.PermissionDeniedError: 403,
+    exceptions.UnauthenticatedError: 401,
+}
+
+
+class Clouds:
+    """The transports of one kind of cloud."""
+
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
+
+    def transport(self, setup: TransportSetup) -> Transport:
+        """Return a transport for objects."""
+        return CloudTransport(self._scheme, setup)
+
+    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
+        """Return the objects below a prefix.
+
+        Raises:
+            TransferError: It cannot be listed; PREFIX if it is empty or has too many objects.
+        """
+        async with client.open(Request(prefix, query="list")) as response:
+            found = orjson.loads(await response.read(_LISTING))
+        if not found or len(found) > _MOST_OBJECTS:
+            why = f"it has more than {_MOST_OBJECTS:,} objects" if found else "nothing is there"
+            message = f"The prefix {prefix} cannot be mirrored: {why}."
+            raise TransferError(Failure(FailureKind.PREFIX, message))
+        return tuple(ListedObject(name, size) for name, size in found)
+
+
+GOOGLE = Clouds("gs")
+AZURE = Clouds("az")
+
+
+class _Place(NamedTuple):
+    bucket: str
+    account: str | None
+    is_signed: bool
+
+
+class CloudTransport:
+    """Answers requests with the objects that obstore reads, as an HTTP server would."""
+
+    def __init__(self, scheme: str, setup: TransportSetup) -> None:
+        self._scheme = scheme
+        self._options = setup.options
+        self._secrets = setup.secrets
+        self._stores = Recent[_Place, Any](64)
+
+    def host_of(self, url: str) -> str:
+        """Return the name of the gate: the bucket."""
+        return "/".join(url.split("/", 3)[:3])
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Response]:
+        """Read an object, or a part of it.
+
+        Raises:
+            TransferError: SCHEME if the URL names none; NETWORK if the service cannot be reached.
+            CredentialsError: Credentials are configured but cannot be used.
+        """
+        place, key = self._split(request)
+        try:
+            store: Any = self._stores.get(place) or await asyncio.to_thread(self._opened, place)
+            self._stores[place] = store
+            if request.query:
+                yield BufferedResponse(request.url, 200, {}, await asyncio.to_thread(_listed, store, key))
+                return
+            options: Any = _options(request)
+            found = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
+        except (OSError, exceptions.BaseError) as error:
+            stated = [status for kind, status in _STATUSES.items() if isinstance(error, kind)]
+            status = next(iter([*stated, *map(int, _STATUS.findall(str(error)))]), None)
+            if status is None:
+                why = self._secrets.scrub(str(error).partition("\n")[0][:300])
+                message = f"{self.host_of(request.url)} cannot be read: {why}"
+                failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
+                raise TransferError(failure) from error
+            yield BufferedResponse(request.url, status, {}, b"")
+            return
+        yield _CloudResponse(request, found)
+
+    async def close(self) -> None:
+        """Do nothing: obstore closes its connections."""
+
+    def _split(self, request: Request) -> tuple[_Place, str]:
+        bucket, _, key = request.url.partition("://")[2].partition("/")
+        bucket, _, server = bucket.partition("@")
+        account = None
+        own = connection_string().get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        if self._scheme == "az":
+            account = server.lower().removesuffix(_LAKE).removesuffix(AZURE_HOST) or own
+        has_account = account is not None and _ACCOUNT.fullmatch(account)
+        if not bucket or not (key or request.query) or (self._scheme == "az" and not has_account):
+            message = f"The href {request.url} names no object" + (
+                ", or no storage account: set AZURE_STORAGE_ACCOUNT_NAME." if self._scheme == "az" else "."
+            )
+            raise TransferError(Failure(FailureKind.SCHEME, message))
+        is_signed = not request.redirected and account in {None, own}
+        return _Place(bucket, account, is_signed), key
+
+    def _opened(self, place: _Place) -> Any:
+        options = self._options
+        bundle = options.ca_bundle
+        endpoint = os.environ.get("STORAGE_EMULATOR_HOST") if self._scheme == "gs" else None
+        if self._scheme == "az" and place.is_signed:
+            endpoint = connection_string().get("BlobEndpoint")
+        service = Service(
+            BucketLocation(
+                place.bucket,
+                endpoint_url=endpoint,
+                ca_bundle=None if bundle is None else str(bundle),
+                scheme=self._scheme,
+                account=place.account,
+                metadata=options.s3.aws_metadata and place.is_signed,
+            ),
+            is_signed=place.is_signed,
+        )
+        self._secrets.add(*service.secrets)
+        return service.store
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """Return obstore's options for the fields of a request. It knows If-Match and not If-Range."""
+    sent = {name.lower(): value for name, value in request.headers.items()}
+    options: dict[str, Any] = {"head": request.method == "HEAD"}
+    condition = sent.get("if-match") or sent.get("if-range")
+    if condition is not None and " " in condition:  # a date, as in `transfer.s3_transport`
+        options["if_unmodified_since"] = parsedate_to_datetime(condition)
+    elif condition is not None:
+        options["if_match"] = condition
+    if "if-none-match" in sent:
+        options["if_none_match"] = sent["if-none-match"]
+    if "if-modified-since" in sent:
+        options["if_modified_since"] = parsedate_to_datetime(sent["if-modified-since"])
+    if wanted := _RANGE.fullmatch(sent.get("range", "")):
+        start, last, suffix = wanted.groups()
+        if suffix:
+            options["range"] = {"suffix": int(suffix)}
+        else:
+            options["range"] = (int(start), int(last) + 1) if last else {"offset": int(start)}
+    return options
+
+
+def _listed(store: Any, prefix: str) -> bytes:
+    found: list[tuple[str, int]] = []
+    for batch in obstore.list(store, prefix or None, chunk_size=1000):
+        sized = ((one["path"].removeprefix(prefix), one["size"]) for one in batch)
+        found += [(name, size) for name, size in sized if name and not name.endswith("/")]
+        if len(found) > _MOST_OBJECTS:
+            break
+    return orjson.dumps(found)
+
+
+class _CloudResponse:
+    """An object that obstore reads. Usable only inside the context of `CloudTransport.open`."""
+
+    def __init__(self, request: Request, found: Any) -> None:
+        self.url = request.url
+        self._found = found
+        self._has_body = request.method != "HEAD"
+        start, end = found.range
+        is_whole = "range" not in map(str.lower, request.headers)
+        self.status = 200 if is_whole else 206
+        fields = {"content-length": str(end - start), "accept-ranges": "bytes"}
+        if not is_whole:
+            fields["content-range"] = f"bytes {start}-{end - 1}/{found.meta['size']}"
+        if etag := found.meta["e_tag"]:
+            fields["etag"] = etag
+        fields["last-modified"] = format_datetime(found.meta["last_modified"], usegmt=True)
+        for name in ("Content-Type", "Content-Encoding"):
+            if value := found.attributes.get(name):
+                fields[name.lower()] = value
+        self.headers: Mapping[str, str] = HeaderFields(
+            {name.encode(): value.encode() for name, value in fields.items()}
+        )
+
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of about `size` bytes.
+
+        Raises:
+            TransferError: NETWORK if it breaks off.
+        """
+        pieces = iter(self._found.stream(min_chunk_size=size)) if self._has_body else iter(())
+        while True:
+            try:
+                piece = await asyncio.to_thread(next, pieces, None)
+            except (OSError, exceptions.BaseError) as error:
+                message = f"{self.url.split('/')[2]} broke off: {str(error).partition(chr(10))[0][:200]}"
+                failure = Failure(FailureKind.TRUNCATED, message, retryable=True)
+                raise TransferError(failure) from error
+            if piece is None:
+                return
+            yield bytes(piece)
