@@ -29,9 +29,7 @@ from stacpull.clock import SystemClock
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
-from stacpull_cloud.sources import CloudTransport
-
-pytestmark = pytest.mark.behaviour
+from stacpull_cloud.cloud_source import CloudTransport
 
 SMALL, LARGE = (random.Random(size).randbytes(size) for size in (40_000, 3_000_000))
 FILES = {
