@@ -24,7 +24,7 @@ BASE = frozenset(
         "arguments", "aws_credentials", "aws_settings", "boxes", "caches", "child_process", "clock",
         "concurrency", "digests", "entry_points",
         "errors", "events",
-        "hosts", "json_values", "models", "plurals", "proxies", "public_value", "pyarrow_import",
+        "hosts", "json_values", "models", "plurals", "proxies", "pyarrow_import",
         "python_process", "redact", "reports", "runtime", "schemes",
         "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
     }

@@ -11,8 +11,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from stacpull.models import FailureKind, ItemId
-from stacpull.public_value import PublicValue
+from stacpull.models import FailureKind, ItemId, PublicValue
 from stacpull.redact import Secrets
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]

@@ -22,6 +22,22 @@ Json = dict[str, Any]
 """A decoded JSON object (an item, a collection, a page)."""
 
 
+class PublicValue(msgspec.Struct, frozen=True):
+    """An immutable value that a public function returns or reports."""
+
+    def to_json(self) -> Json:
+        """Return the object that `--json` prints."""
+        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, PublicValue):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
 OF_COLLECTION = ""
 """The item ID of a collection's own assets: no item has an empty ID."""
 
@@ -56,13 +72,10 @@ class WalkUpdate(NamedTuple):
 
 
 class PageRequest(msgspec.Struct, frozen=True):
-    """The request for one page of items. `url` is stored in the ledger as cursor, without credentials.
+    """The request for one page of items: the cursor that the ledger stores, without credentials.
 
-    `method` is GET unless the service pages by POST; `body` is then the JSON object to send. `headers` are
-    those of a `next` link (STAC API, item search, paging): part of the cursor, never secret.
-
-    `part` is the `datetime` of the part that the page belongs to, if the walk is split by time: a next link
-    need not repeat it.
+    `headers` are from a `next` link (STAC API, item search, paging), never secret. `part` is the `datetime`
+    of the part that the page belongs to, if the walk is split by time: a next link need not repeat it.
     """
 
     url: str
@@ -73,14 +86,12 @@ class PageRequest(msgspec.Struct, frozen=True):
 
 
 class Unread(NamedTuple):
-    """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item.
-
-    `name` is the URL, the place of the entry, or the id of the item.
-    """
+    """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
     collection: str
     """Empty for an entry: it is not known."""
     name: str
+    """The URL, the place of the entry, or the id of the item."""
     failure: Failure
     href: str = ""
     """The URL to read a link again; empty for an entry or an item."""
@@ -109,13 +120,13 @@ class ItemFailure(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of items as read: raw items, the next page's request (None at the end), the stated total."""
+    """One page of items as read."""
 
     request: PageRequest
     items: list[Json]
     next: PageRequest | None
     matched: int | None
-    """The total number of items that the service announces, if it does."""
+    """The total that the service announces."""
     bytes: int = 0
     """Size of the page's JSON, in bytes, decoded."""
     cut_short: str | None = None
@@ -136,15 +147,12 @@ class Clip(NamedTuple):
 
 
 class MirroredFile(msgspec.Struct, frozen=True):
-    """A file of an asset in the mirror."""
+    """A file of an asset in the mirror; `path` is relative to DEST."""
 
     path: str
-    """Relative to DEST, with `/`."""
     size: int | None = None
-    """In bytes."""
     sha256: bytes | None = None
     clip: Clip | None = None
-    """The part of the raster; None for a complete asset."""
 
 
 class Checksum(NamedTuple):
@@ -349,16 +357,14 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BucketLocation(msgspec.Struct, frozen=True):
-    """A bucket with its prefix, endpoint and options. It contains no secret."""
+    """A bucket as DEST, with its prefix (without `/` at its ends) and options. It contains no secret."""
 
     bucket: str
     prefix: str = ""
-    """Without `/` at its ends."""
     endpoint_url: str | None = None
     region: str | None = None
     profile: str | None = None
     ca_bundle: str | None = None
-    """The path of a PEM file with the certificate authorities to trust, instead of the usual ones."""
     mirror: str = ""
     """The id of the mirror that the objects below the prefix belong to."""
     run: str = ""
@@ -369,9 +375,8 @@ class BucketLocation(msgspec.Struct, frozen=True):
     generation: int = 0
     """Of the ledger in the work directory: the number of the last run that used the bucket; 0 for none."""
     metadata: bool = False
-    """True if credentials may come from the metadata service of a cloud machine (`--aws-metadata`)."""
+    """Whether the metadata service of a cloud machine may give credentials (`--aws-metadata`)."""
     break_lock: bool = False
-    """True to take the lease of a run that seems active (`--break-lock`)."""
 
     @property
     def url(self) -> str:
@@ -391,12 +396,9 @@ class PieceBuffer(bytearray):
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """A received asset, until the ledger records it.
+    """A received asset, until the ledger records it: a small one has its `body`, a longer one is a `part`.
 
-    A small one has its `body`. A longer one is a `part`, a file among the parts. One that the service of
-    DEST copies has neither, but a `source`.
-
-    It is sent to the store process, which adds the identity and the digest of its part.
+    The store process adds the identity and the digest of its part.
     """
 
     row: int
@@ -443,11 +445,7 @@ class ResumePoint(NamedTuple):
 
 
 class TooLongError(Exception):
-    """A body has more bytes than DEST can store: its asset fails.
-
-    Attributes:
-        limit: The most bytes that it can store.
-    """
+    """A body has more bytes than DEST can store (`limit`): its asset fails."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"more than {limit} bytes")

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from stacpull.models import FailureKind
-from stacpull.public_value import PublicValue
+from stacpull.models import FailureKind, PublicValue
 
 ADVICE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.GONE: ("gone at the source", "to accept that: --missing ok"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PORTABLE = "STACPULL_PORTABLE"
@@ -67,34 +66,14 @@ def require_posix() -> None:
         raise ImportError(UNSUPPORTED)
 
 
-class _JobArray(NamedTuple):
-    """The variables in which a scheduler numbers the tasks of a job array."""
-
-    task: str
-    """The variable with the number of this task."""
-    tasks: str | None
-    """The variable with the number of tasks; None if the scheduler does not state it."""
-    first: int = 0
-    """The number of the first task."""
-    lowest: str | None = None
-    """The variable with the number of the first task, if the user can choose it."""
-    step: str | None = None
-    """The variable with the step between task numbers, if the user can choose it."""
-
-
-_JOB_ARRAYS = (
-    _JobArray(
-        "SLURM_ARRAY_TASK_ID",
-        "SLURM_ARRAY_TASK_COUNT",
-        first=1,
-        lowest="SLURM_ARRAY_TASK_MIN",
-        step="SLURM_ARRAY_TASK_STEP",
-    ),
-    _JobArray("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"),
-    _JobArray("JOB_COMPLETION_INDEX", None),
-    _JobArray("PBS_ARRAY_INDEX", None, first=1),
-)
-"""Slurm (sbatch), AWS Batch (array jobs), Kubernetes (Indexed Job), PBS (qsub -J): see their manuals."""
+_JOB_ARRAYS = {
+    "SLURM_ARRAY_TASK_ID": ("SLURM_ARRAY_TASK_COUNT", 1, "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"),
+    "AWS_BATCH_JOB_ARRAY_INDEX": ("AWS_BATCH_JOB_ARRAY_SIZE", 0, "", ""),
+    "JOB_COMPLETION_INDEX": ("", 0, "", ""),
+    "PBS_ARRAY_INDEX": ("", 1, "", ""),
+}
+"""Variables with the number of a task in Slurm, AWS Batch, Kubernetes and PBS. For each: the variable with
+the number of tasks, the first number, and the variables with the first number and the step of the user."""
 
 
 def job_array_task(count: int | None = None) -> tuple[int, int]:
@@ -107,25 +86,24 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
     Raises:
         ValueError: This is not a task of a job array, or its number is not known.
     """
-    array = next((array for array in _JOB_ARRAYS if os.environ.get(array.task)), None)
-    if array is None:
-        names = ", ".join(array.task for array in _JOB_ARRAYS)
-        raise ValueError(f"auto needs a task of a job array: none of {names} is set")
-    index, first, step = _number(array.task), array.first, 1
+    task = next((name for name in _JOB_ARRAYS if os.environ.get(name)), None)
+    if task is None:
+        raise ValueError(f"auto needs a task of a job array: none of {', '.join(_JOB_ARRAYS)} is set")
+    tasks, first, lowest, chosen_step = _JOB_ARRAYS[task]
+    index, step = _number(task), 1
     if count is None:
-        if array.tasks is None or array.tasks not in os.environ:
+        if tasks not in os.environ:
             raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
-        count = _number(array.tasks)
-        first = _number(array.lowest, array.first)
-        step = _number(array.step, 1)
+        count = _number(tasks)
+        first, step = _number(lowest, first), _number(chosen_step, 1)
     number, rest = divmod(index - first, max(step, 1))
     if rest or not 0 <= number < count:
-        raise ValueError(f"{array.task}={index} is not one of {count} tasks numbered from {first}: use I/N")
+        raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")
     return number + 1, count
 
 
-def _number(variable: str | None, default: int = 0) -> int:
-    text = os.environ.get(variable or "") or str(default)
+def _number(variable: str, default: int = 0) -> int:
+    text = os.environ.get(variable) or str(default)
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"auto needs a number in {variable}, not {text!r}")
     return int(text)

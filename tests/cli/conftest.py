@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -57,12 +57,6 @@ def plan_report(**changes: Any) -> PlanReport:
         "seconds_estimated": None,
     }
     return PlanReport(**{**values, **changes})
-
-
-class ClassInfo(NamedTuple):
-    name: str
-    classes: tuple[str, ...]
-    counts: dict[str, int] | None
 
 
 @dataclass

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import ClassInfo, Library, Ran, mirror_report, plan_report, status_report
+from tests.cli.conftest import Library, Ran, mirror_report, plan_report, status_report
 
 from stacpull.config.options import Options
+from stacpull.engine.source_contents import ClassInfo
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret

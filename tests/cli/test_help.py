@@ -112,17 +112,6 @@ def completed(line: str, cwd: Path) -> list[tuple[str, str]]:
     return [tuple(one.partition(",")[::2]) for one in ran.stdout.splitlines()]  # type: ignore[misc]
 
 
-def test_profiles_directories_and_collections_are_completed(tmp_path: Path) -> None:
+def test_profiles_and_directories_are_completed(tmp_path: Path) -> None:
     assert completed("stacpull mirror s ", tmp_path) == [("dir", "")]
     assert ("plain", "cdse") in completed("stacpull mirror s d --credentials cd", tmp_path)
-    assert ("plain", "bigearthnet_v1_labels") in completed("stacpull mirror s d -C big", tmp_path)
-
-
-def test_collections_of_the_mirror_in_dest_are_completed(tmp_path: Path) -> None:
-    for name in ("sentinel-2-l2a", "sentinel%2F1"):
-        (tmp_path / "m" / name).mkdir(parents=True)
-        (tmp_path / "m" / name / "collection.json").write_text("{}")
-    assert completed("stacpull mirror s m -C sent", tmp_path) == [
-        ("plain", "sentinel-2-l2a"),
-        ("plain", "sentinel/1"),
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 import click
@@ -13,9 +13,6 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
-
-if TYPE_CHECKING:
-    from stacpull.engine.source_contents import ClassInfo
 
 _NAMED_BY_URL = re.compile(r"/collections/([^/?#]+)")
 
@@ -61,23 +58,23 @@ def _first(value: object) -> Any:
 
 def _lines(collection: Mapping[str, Any]) -> Iterator[str]:
     yield f"{collection['id']}"
-    shown = {
-        "title": collection["title"],
-        "licence": collection["license"],
-        "cite as": collection["citation"],
-        "doi": collection["doi"],
-        "bbox": _joined(collection["bbox"], ", "),
-        "time": _joined(collection["interval"], " to "),
-        "items": collection["items"],
-    }
-    yield from (f"  {name:<8} {value}" for name, value in shown.items() if value not in (None, ""))
+    for label, name, between in _SHOWN:
+        value = collection[name]
+        if isinstance(value, list):  # an open end of an interval is null, written `..` as in STAC's intervals
+            value = between.join(".." if one is None else str(one) for one in value)
+        if value not in (None, ""):
+            yield f"  {label:<8} {value}"
 
 
-def _joined(values: object, between: str) -> str:
-    """Join a box or an interval; an open end (null) is written `..` as in STAC's intervals."""
-    if not isinstance(values, list):
-        return ""
-    return between.join(".." if value is None else str(value) for value in values)
+_SHOWN = (
+    ("title", "title", ""),
+    ("licence", "license", ""),
+    ("cite as", "citation", ""),
+    ("doi", "doi", ""),
+    ("bbox", "bbox", ", "),
+    ("time", "interval", " to "),
+    ("items", "items", ""),
+)
 
 
 @command(
@@ -95,30 +92,16 @@ def classes(session: CommandSession, source: str, count: bool) -> None:
     """
     from stacpull.engine import source_contents
 
-    collection = _only_collection(session.selection.collections, source)
-    found = session.run_cancelled(
-        source_contents.classes(source, collection, count=count, options=session.options)
-    )
-    session.print(
-        {"collection": collection, "classes": [_json(info) for info in found]},
-        (line for info in found for line in _class_lines(info)),
-    )
-
-
-def _only_collection(named: tuple[str, ...], source: str) -> str:
     by_url = _NAMED_BY_URL.search(source)
-    names = named or ((unquote(by_url[1]),) if by_url else ())
+    names = session.selection.collections or ((unquote(by_url[1]),) if by_url else ())
     if len(names) != 1:
         raise UsageError("Classes are listed for one collection: name it with -C ID.")
-    return names[0]
-
-
-def _json(info: ClassInfo) -> dict[str, object]:
-    counts = None if info.counts is None else dict(info.counts)
-    return {"name": info.name, "classes": list(info.classes), "counts": counts}
-
-
-def _class_lines(info: ClassInfo) -> Iterator[str]:
-    yield f"Classes for {info.name}"
-    for name in sorted(info.classes, key=str.casefold):
-        yield f"- {name}" if info.counts is None else f"- {name} ({info.counts.get(name, 0):,})"
+    work = source_contents.classes(source, names[0], count=count, options=session.options)
+    found = session.run_cancelled(work)
+    lines = []
+    for info in found:
+        lines.append(f"Classes for {info.name}")
+        for name in sorted(info.classes, key=str.casefold):
+            counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
+            lines.append(f"- {name}{counted}")
+    session.print({"collection": names[0], "classes": [info.to_json() for info in found]}, lines)

@@ -6,11 +6,9 @@ Completion never uses the network, so that the Tab key does not hang.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import click
 from click.shell_completion import CompletionItem
@@ -120,8 +118,8 @@ def _parameter(option: Option, *, hidden: bool = False) -> OptionParameter:
         how = {"is_flag": True, "default": None}
     if option.counted:
         how = {"count": True}
-    if complete := _COMPLETIONS.get(option.name):
-        how["shell_complete"] = complete
+    if option.name == "credentials":
+        how["shell_complete"] = _profiles
     default = f" [default: {option.default}]" if option.default else ""
     made = OptionParameter(names, help=option.help + default, hidden=hidden, **how)
     made.option = option
@@ -133,41 +131,8 @@ def _directories(_context: click.Context, _parameter: click.Parameter, typed: st
     return [CompletionItem(typed, type="dir")]
 
 
-def _collections(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Return the collections that the mirror in DEST and the config files name."""
-    found = dict.fromkeys([*_mirrored(_dest(context)), *_configured(context.params.get("config"))])
-    return [CompletionItem(name) for name in found if name.startswith(typed)]
-
-
-def _dest(context: click.Context) -> object:
-    """Return DEST; click leaves the arguments unread while the value of an option is missing."""
-    return context.params.get("dest") or (context.args[1] if len(context.args) > 1 else None)
-
-
-def _mirrored(dest: object) -> list[str]:
-    """Return the collections that have a document in DEST: no ledger is opened, which may be in use."""
-    documents = Path(str(dest)).glob("*/collection.json") if dest is not None else ()
-    return sorted(unquote(document.parent.name) for document in documents)
-
-
-def _configured(config: object) -> Iterator[str]:
-    import tomllib
-
-    from stacpull.config.toml import shipped_config
-
-    given = [Path(str(config))] if config else []
-    for path in [*given, *sorted(shipped_config("").glob("*.toml"))]:
-        with suppress(OSError, ValueError):
-            named = tomllib.loads(path.read_text()).get("collection", [])
-            yield from [named] if isinstance(named, str) else map(str, named)
-
-
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Return the names of credential profiles."""
     profile_names = entry_points.load("stacpull.profiles", "names")
     names = profile_names(os.environ) if profile_names else []
     return [CompletionItem(name) for name in names if name.startswith(typed)]
-
-
-_COMPLETIONS = {"collection": _collections, "credentials": _profiles}
-"""How the values of options are completed, by the name of the option."""

@@ -12,8 +12,7 @@ from stacpull.engine.network import open_network, options_and_address
 from stacpull.errors import ForgottenCursorError, UsageError
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
-from stacpull.models import Json
-from stacpull.public_value import PublicValue
+from stacpull.models import Json, PublicValue
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import PageSize, Restarts, Source, class_documents
