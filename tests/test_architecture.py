@@ -103,9 +103,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
             "errors", "hosts", "models", "net.bodies", "net.client", "net.host_credentials",
-            "net.logins.fixed", "net.logins.login", "net.logins.netrc", "net.logins.profile",
-            "net.logins.registry", "net.redirects", "net.retry", "net.status", "net.transport", "redact",
-            "system", "urls",
+            "net.logins.login", "net.logins.profile", "net.redirects", "net.retry", "net.status",
+            "net.transport", "redact", "system", "urls",
         }
     ),
     "stacpull_raster": frozenset(

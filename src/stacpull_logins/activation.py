@@ -25,7 +25,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.logins.fixed import FixedLogin
+from stacpull.net.logins.login import FixedLogin
 from stacpull.net.logins.profile import LoginKind, basic, login_key
 from stacpull.net.transport import (
     BufferedResponse,
@@ -39,7 +39,7 @@ from stacpull.redact import Secret
 from stacpull.urls import same_site
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import Logins
+    from stacpull.net.logins.login import Logins
 
 _OK, _FOUND = 200, 302
 _WAITING = frozenset({"inactive", "activating"})

@@ -25,7 +25,7 @@ from stacpull.redact import Secret
 from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import Logins
+    from stacpull.net.logins.login import Logins
 
 _REFUSED = frozenset({400, 401, 403})
 _SETTLED = 5.0

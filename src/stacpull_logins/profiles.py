@@ -29,17 +29,17 @@ from stacpull.config.options import Options, S3Options
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
-from stacpull.net.logins.netrc import Netrc
+from stacpull.net.logins.login import kind_class, kind_names
 from stacpull.net.logins.profile import (
     FilledProfile,
     HostLogin,
     HostPattern,
     Key,
     LoginKind,
+    Netrc,
     is_address,
     keys_of,
 )
-from stacpull.net.logins.registry import kind_class, kind_names
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
 

@@ -30,7 +30,7 @@ from stacpull.redact import Secret
 from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import Logins
+    from stacpull.net.logins.login import Logins
 
 _ACCEPTED = frozenset({200, 401, 404})
 _UNKNOWN_FOR = 600.0

@@ -27,7 +27,7 @@ from stacpull.net.status import moment_of, reason_in
 from stacpull.net.transport import Request, TransferError
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.registry import Logins
+    from stacpull.net.logins.login import Logins
 
 T = TypeVar("T")
 

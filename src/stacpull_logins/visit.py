@@ -42,8 +42,8 @@ from stacpull_logins.cookies import Cookies
 from stacpull_logins.tokens import PASSING, RememberedError
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.netrc import Netrc
-    from stacpull.net.logins.registry import Logins
+    from stacpull.net.logins.login import Logins
+    from stacpull.net.logins.profile import Netrc
 
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 

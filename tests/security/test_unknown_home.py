@@ -12,7 +12,7 @@ from stacpull.aws_credentials import AwsCredentials
 from stacpull.aws_settings import AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
-from stacpull.net.logins.netrc import Netrc
+from stacpull.net.logins.profile import Netrc
 from stacpull_cloud.bucket_kinds import S3
 from stacpull_cloud.services import Service
 from stacpull_logins.profiles import find_profile, profile_names

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,13 +24,15 @@ from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates, Limits
 from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
-from stacpull.net.logins.registry import Logins
 from stacpull.net.request_log import RequestLog
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
+
+if TYPE_CHECKING:
+    from stacpull.net.logins.login import Logins
 
 _PATIENCE = 4
 """Stall timeouts without a response after which a host counts as down: two minutes by default."""
@@ -136,6 +139,8 @@ async def open_network(
 
     logins = None
     if options.filled_profile is not None:
+        from stacpull.net.logins.login import Logins  # noqa: PLC0415 - few runs have a login
+
         logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
     patience = _PATIENCE * options.stall_timeout
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)

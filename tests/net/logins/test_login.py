@@ -19,8 +19,7 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import NetworkCounters
 from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.logins.fixed import BearerToken, Fixed, FixedLogin, QueryParameter
-from stacpull.net.logins.login import LoginTransport
+from stacpull.net.logins.login import BearerToken, Fixed, FixedLogin, LoginTransport, QueryParameter
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 from stacpull.redact import Secret

@@ -1,15 +1,18 @@
 """Credential profiles as values: hosts, kinds of login with their secrets, and the logins of a profile.
 
-`stacpull_logins.profiles` reads a profile and fills in its secrets; `net.logins.registry` logs in. A kind of
-login is a class of the core (`net.logins.fixed`), or an entry point of the group `stacpull.logins`. Its
+`stacpull_logins.profiles` reads a profile and fills in its secrets; `net.logins.login` logs in. A kind of
+login is a class of the core (`net.logins.login`), or an entry point of the group `stacpull.logins`. Its
 fields are its TOML keys, declared and read like options (`arguments`). It states the URLs that it requests.
 """
 
 from __future__ import annotations
 
 import base64
+import netrc
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,12 +23,11 @@ from stacpull import arguments
 from stacpull.arguments import ReadArgument, text
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret
+from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.login import Login
-    from stacpull.net.logins.netrc import Netrc
-    from stacpull.net.logins.registry import Logins
+    from stacpull.net.logins.login import Login, Logins
     from stacpull.net.transport import Transport
 
 _LEAST_LABELS = 2
@@ -74,52 +76,42 @@ class HostPattern(msgspec.Struct, frozen=True):
 
 
 def is_address(url: str, *, web: bool = True) -> bool:
-    """Return whether `url` is a complete http or https URL without user and password.
+    """Return whether `url` is a complete URL of http or https (or, unless `web`, another remote scheme).
 
-    Args:
-        url: The URL.
-        web: False to accept other remote schemes, too.
+    It must not contain a user.
     """
     try:
         parts = urlsplit(url)
     except ValueError:  # an unmatched bracket, or characters that normalise to special ones
         return False
-    usable = bool(host_of(url)) and origin_of(url).port != 0
     head = f"{parts.scheme}://"
-    right = (is_web(head) if web else is_remote(head)) and "@" not in parts.netloc
-    return usable and right and url.isprintable() and " " not in url
+    usable = bool(host_of(url)) and origin_of(url).port != 0 and (is_web(head) if web else is_remote(head))
+    return usable and "@" not in parts.netloc and url.isprintable() and " " not in url
 
 
 # --- declarations of a kind of login ----------------------------------------------------------------------
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A TOML key of a kind of login.
-
-    Attributes:
-        read: Reads the value.
-        has_variables: True if the value may contain variables: the field is a `Secret`.
-        required: False if the field has a default.
-        secret: True if the value may consist only of variables.
-        labelled: True if text may precede a variable to state the kind of a secret (`Token ${T}`).
-        spare: True if the login works without the variable of this key.
-    """
+    """A TOML key of a kind of login."""
 
     read: ReadArgument
     has_variables: bool
+    """True if the value may contain variables: the field is a `Secret`."""
     required: bool
+    """False if the field has a default."""
     secret: bool = False
+    """True if the value may consist only of variables."""
     labelled: bool = False
+    """True if text may precede a variable to state the kind of a secret (`Token ${T}`)."""
     spare: bool = False
+    """True if the login works without the variable of this key."""
 
 
 def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:
-    """Return a field that is a TOML key of the same name.
+    """Return a field that is a TOML key of the same name, with these properties (`given`) of `Key`.
 
-    Args:
-        default: The value if the key is omitted; without one it is required.
-        read: Reads the value; None for the reader of the field's type. A `Secret` has the type's.
-        given: `secret`, `labelled` and `spare` of `Key`.
+    Without a `default` it is required. `read` reads the value; a `Secret` has the reader of its type.
     """
     return attrs.field(default=default, converter=read, metadata={"key": given})
 
@@ -138,6 +130,23 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
     }
 
 
+def service_address(*places: str) -> Callable[[object], str]:
+    """Return a reader for the URL of a service that may contain these placeholders."""
+
+    def read(raw: object) -> str:
+        plain = url = text(raw)
+        for place in places:
+            plain = plain.replace(place, "x")
+        if not is_address(plain):
+            raise ValueError("must be like https://host/path")
+        if "{" in plain or "}" in plain:
+            allowed = " and ".join(places)
+            raise ValueError(f"can contain only {allowed} in braces" if places else "must not contain braces")
+        return url
+
+    return read
+
+
 def basic(user: Secret, password: Secret | None) -> Secret:
     """Return the `Authorization` of user and password (RFC 7617)."""
     pair = f"{user.reveal()}:{password.reveal() if password else ''}"
@@ -154,29 +163,26 @@ class LoginKind:
     __slots__ = ()
 
     @classmethod
-    def problem(cls, written: Mapping[str, str]) -> str | None:
+    def problem(cls, written: Mapping[str, str]) -> str | None:  # noqa: ARG003 - a default
         """Return what is wrong with the combination of keys, as a clause for a message, or None."""
-        del written
         return None
 
     @classmethod
-    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
+    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:  # noqa: ARG003
         """Return a host whose user and password are read from the netrc file, or None if there is none."""
-        del written, hosts
         return None
 
     @classmethod
     def logins(
-        cls, hosts: tuple[HostPattern, ...], texts: Mapping[str, str], netrc: Netrc
+        cls,
+        hosts: tuple[HostPattern, ...],
+        texts: Mapping[str, str],
+        netrc: Netrc,  # noqa: ARG003 - most kinds do not use it
     ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
         """Yield the logins of a `[login.NAME]` table, each with its hosts; none if netrc has no entry for it.
 
-        Args:
-            hosts: The hosts of the table.
-            texts: Its other values, by key, with their variables replaced.
-            netrc: The netrc file.
+        `texts` are its other values, by key, with their variables replaced.
         """
-        del netrc
         required = {name for name, key in keys_of(cls).items() if key.required}
         given = {name: text for name, text in texts.items() if text or name in required}
         yield hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
@@ -191,42 +197,20 @@ class LoginKind:
         """The URLs requested to log in. The user chose them by choosing the profile."""
         return ()
 
-    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
         """Return the transport for the host of `url`. All hosts share one login.
 
-        Args:
-            url: A URL of the host.
-            names: The origins of the secrets, for messages.
-            logins: The logins of the run.
+        `names` are the origins of the secrets, for messages.
         """
-        del url
         return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         """Return the login shared by all hosts of a `[login.NAME]`."""
         raise NotImplementedError
 
-    async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:
+    async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:  # noqa: ARG002 - a default
         """Request a token, if this kind uses tokens. Return the host that issued it."""
-        del names, logins
         return None
-
-
-def service_address(*places: str) -> Callable[[object], str]:
-    """Return a reader for the URL of a service that may contain these placeholders."""
-
-    def read(raw: object) -> str:
-        plain = url = text(raw)
-        for place in places:
-            plain = plain.replace(place, "x")
-        if not is_address(plain):
-            raise ValueError("must be like https://host/path")
-        if "{" in plain or "}" in plain:
-            allowed = " and ".join(places)
-            raise ValueError(f"can contain only {allowed} in braces" if places else "must not contain braces")
-        return url
-
-    return read
 
 
 # --- profiles ---------------------------------------------------------------------------------------------
@@ -267,3 +251,52 @@ class FilledProfile(msgspec.Struct, frozen=True):
         urls = [pattern.url for login in self.logins for pattern in login.hosts]
         opened = [url for login in self.logins for url in login.kind.endpoints]
         return (*(url for url in urls if url is not None), *opened)
+
+
+class Netrc:
+    """Users and passwords from the netrc file in `NETRC` or `~/.netrc`, read on first use.
+
+    The `default` entry is never used: it would send a password to any host (GNU inetutils manual, "The .netrc
+    file"). A missing file has no entries, nor has an invalid one: logins may not need it.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._variable = environ.get("NETRC")
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return expanded(self._variable or "~/.netrc")
+
+    def entry(self, host: str) -> tuple[Secret, Secret] | None:
+        """Return user and password for a host, or None if it has no entry."""
+        return self._read[0].get(host)
+
+    def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, tuple[Secret, Secret]]]:
+        """Yield the hosts of the file that `hosts` cover, each with user and password."""
+        for name, entry in self._read[0].items():
+            for pattern in hosts:
+                if pattern.covers(pattern.scheme, name, pattern.port):
+                    yield HostPattern(pattern.scheme, name, pattern.port), entry
+
+    @property
+    def problem(self) -> str:
+        """A message if the file cannot be read; else empty."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Mapping[str, tuple[Secret, Secret]], str]:
+        path = self.path
+        try:
+            hosts = {} if usual_file(str(path)) is None else netrc.netrc(str(path)).hosts
+        except FileNotFoundError:
+            return {}, ""
+        except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
+            return {}, f"{path}, line {problem.lineno}: this is not a valid netrc file."
+        except (OSError, UnicodeDecodeError):
+            return {}, f"{path} cannot be read as a netrc file."
+        return {
+            host.lower(): (Secret(user), Secret(password))
+            for host, (user, _, password) in hosts.items()
+            if host != "default" and password
+        }, ""
