@@ -272,12 +272,6 @@ def test_a_filter_that_fails_is_not_used(fault: str, selection: Selection, warne
     assert warned is None or warned in matching[0]
 
 
-def test_an_empty_result_is_reported() -> None:
-    found = Walked(ModelApi(fault="empty"), Selection(collections=ONE, datetime="2020-01-05"))
-    assert found.names == []
-    assert [text for text in found.warnings if "--no-push-down reads everything" in text]
-
-
 @pytest.mark.parametrize(
     ("url", "selection", "warned"),
     [

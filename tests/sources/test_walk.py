@@ -65,30 +65,6 @@ def at(token: str | None = None, limit: int = 10) -> str:
     return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
 
 
-def test_three_pages_are_read_in_order() -> None:
-    found, reader = walked(
-        {
-            at(): page(["a", "b"], f"{ITEMS}?token=t2", numberMatched=5),
-            at("t2"): page(["c", "d"], f"{ITEMS}?token=t3"),
-            at("t3"): page(["e"]),
-        }
-    )
-    assert found.names == list("abcde")
-    assert [p.matched for p in found.pages] == [5, None, None]
-    assert [p.request.url for p in found.pages] == reader.urls == [at(), at("t2"), at("t3")]
-    assert [p.next and p.next.url for p in found.pages] == [at("t2"), at("t3"), None]
-    assert all(p.bytes > 0 and p.cut_short is None for p in found.pages)
-    assert found.notices == []
-
-
-def test_a_walk_resumes_at_the_next_of_any_page() -> None:
-    table = {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"])}
-    first, _ = walked(table)
-    assert first.pages[0].next is not None
-    rest, _ = walked(table, start=first.pages[0].next.url)
-    assert rest.names == ["b", "c"]
-
-
 @pytest.mark.parametrize(
     ("table", "names", "message"),
     [
@@ -195,13 +171,6 @@ def test_entries_that_are_not_items_are_reported_by_number() -> None:
     assert found.names == ["a", "7", "b"]
     assert [one.name for one in found.pages[1].unread] == [f"feature 2 of {at('t')}"]
     assert len(found.pages[0].unread) == 7
-
-
-def test_the_same_id_in_two_collections_is_not_a_repetition() -> None:
-    first, second = page(["a"], at("t")), page(["a"])
-    first["features"][0]["collection"], second["features"][0]["collection"] = "x", "y"
-    found, _ = walked({at(): first, at("t"): second})
-    assert found.names == ["a", "a"]
 
 
 def test_pages_on_another_host_are_read_and_reported_once() -> None:
@@ -349,19 +318,6 @@ def test_a_page_that_is_never_json_is_tried_with_two_sizes() -> None:
     assert [limit_of(request) for request in reader.requests] == [1000, 10]
 
 
-def test_a_long_retry_after_stops_the_walk() -> None:
-    error = SourceError("api.test asks to wait for 60 minutes.")
-    found, reader = walked(lambda _: error)
-    assert found.error is error
-    assert len(reader.requests) == 1
-
-
-def test_missing_credentials_are_raised_unchanged() -> None:
-    found, reader = walked({at(): CredentialsError("api.test wants a key.")})
-    assert isinstance(found.error, CredentialsError)
-    assert len(reader.requests) == 1
-
-
 def test_pages_shrink_to_fit_eight_megabytes() -> None:
     def answer(request: PageRequest) -> object:
         body = breaking_above(1000, ValueError())(request)
@@ -399,25 +355,6 @@ def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     found, _ = walked(answer, size=PageSize(size))
     assert found.error is None
     assert list(dict.fromkeys(found.names)) == [str(n) for n in range(total)]
-
-
-@given(
-    st.dictionaries(
-        st.integers(0, 12),
-        st.tuples(st.lists(st.integers(0, 20), max_size=4), st.integers(0, 12)),
-        max_size=13,
-    )
-)
-def test_a_walk_through_random_links_ends(maze: dict[int, tuple[list[int], int]]) -> None:
-    """Pages with random next links: no page is read twice."""
-
-    def answer(request: PageRequest) -> object:
-        names, following = maze.get(int(parameter(request.url, "token") or 0), ([], 0))
-        return page([str(n) for n in names], at(str(following)))
-
-    found, reader = walked(answer, most=20)
-    assert found.error is None
-    assert len(reader.requests) <= 14
 
 
 def test_a_token_is_never_changed() -> None:

@@ -209,9 +209,6 @@ async def walk_query(
                 if is_first and endpoint.has_others(page.items):
                     doubt = "it returns items of other collections"
                     break
-                if is_first and not page.items and page.next is None:
-                    text = "The source finds nothing with its own filters; --no-push-down reads everything."
-                    on_notice(Notice("info", text))
                 is_first = False
                 yield page
         except SourceError as error:

@@ -1,41 +1,35 @@
-"""Every recorded document and its jobs: `recorded_documents.tsv`, which is reviewed by hand."""
+"""Recorded items of services with unusual assets."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from tests.sources.recorded_documents import HERE, documents_in, items_of, planned, rows
 
+from stacpull.config.options import Options
+from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import FailureKind, PlannedItem
-
-TABLE = Path(__file__).with_name("recorded_documents.tsv")
-
-
-@pytest.fixture(scope="module")
-def now(shared_data: Path) -> list[str]:
-    return list(rows(shared_data))
-
-
-def of_file(lines: list[str], file: str) -> list[str]:
-    return [line for line in lines if line.partition("\t")[0] == file]
-
-
-@pytest.mark.parametrize("file", sorted({line.partition("\t")[0] for line in TABLE.read_text().splitlines()}))
-def test_recorded_documents_give_the_reviewed_jobs(now: list[str], file: str) -> None:
-    assert of_file(now, file) == of_file(TABLE.read_text().splitlines(), file)
-
-
-def test_no_recorded_document_is_left_out(now: list[str]) -> None:
-    assert now == TABLE.read_text().splitlines()
+from stacpull.planning.item_plan import AssetOptions, plan_item
+from stacpull.planning.layout import Layout
+from stacpull.selection import Selection
 
 
 def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
-    documents = documents_in(data)
-    found = items_of(HERE + file, documents)
-    assert isinstance(found, tuple)
-    (item, hint, base), *_ = found[0]
-    return planned(item, hint, base, *prefer)
+    """Plan the first item of a recorded document."""
+    document = json.loads((data / file).read_text())
+    found = document.get("features", [document]) if isinstance(document, dict) else document
+    planned = plan_item(
+        found[0],
+        collection_hint="c",
+        item_href=None,
+        page_url="https://api.test/v1/search",
+        layout=Layout.parse(Options().layout),
+        asset_filter=AssetFilter(Selection()),
+        options=AssetOptions(prefer),
+    )
+    assert isinstance(planned, PlannedItem)
+    return planned
 
 
 def test_checksums_are_read_and_unverifiable_ones_are_counted(
