@@ -15,11 +15,7 @@ LONGEST_KEY: Final = 512
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
-    """Return a decorator that caches a function of one text, for texts of up to `LONGEST_KEY` characters.
-
-    Args:
-        size: How many results are kept, those used last.
-    """
+    """Return a decorator that caches a function of one text, for texts of up to `LONGEST_KEY` characters."""
 
     def decorate(function: Callable[[str], V]) -> Callable[[str], V]:
         cached = lru_cache(maxsize=size)(function)

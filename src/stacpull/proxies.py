@@ -61,7 +61,6 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
 
 
 def proxy_of(url: str) -> Proxy | None:
-    """Return the proxy for requests to the host of `url`, or None for direct connections."""
     scheme, host, port = origin_of(url)
     found = proxies().get(scheme)
     return None if found is None or is_bypassed(host, port or 0) else found

@@ -66,7 +66,6 @@ class Secret:
         return hash(self._value)
 
     def reveal(self) -> str:
-        """Return the secret itself."""
         return self._value
 
 
@@ -97,7 +96,6 @@ class Secrets:
         return f"<Secrets: {len(self._known)}>"
 
     def add(self, *secrets: Secret) -> None:
-        """Add secrets."""
         self._known.update(secrets)
         known = self._known | self._learned.keys()
         forms = {form for secret in known for form in _forms_of(secret.reveal())}
@@ -238,12 +236,10 @@ def cut_cursor(url: str) -> str:
 
 
 def is_signed(url: str) -> bool:
-    """Return True if `cut_url` removes a signature from `url`, which cannot be requested without it."""
     return "?" in url and _cut(url, keep_tokens=False)[1]
 
 
 def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
-    """Return the URL without credentials, and whether a signature was removed."""
     head, mark, rest = url.partition("?")
     scheme, found, after = head.partition("://")
     if found and "@" in head and not scheme.startswith("abfs"):  # `container@account`
@@ -272,7 +268,6 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
 
 
 def _forms_of(value: str) -> set[str]:
-    """Return the forms in which a secret may appear in a text."""
     scheme, _, rest = value.partition(" ")
     plain = {value, rest}
     if scheme.lower() == "basic":

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 
 class TransportSetup(msgspec.Struct, frozen=True):
-    """The objects that a scheme may use for its transport."""
-
     http: Transport
     """Sends requests over http and https. It is shared, and closed by its owner."""
     source: str
@@ -117,13 +115,10 @@ class Http(Scheme):
     is_web = True
 
     def transport(self, setup: TransportSetup) -> Transport:
-        """Return the HTTP transport of the run."""
         return setup.http
 
 
 class Https(Http):
-    """HTTP over TLS."""
-
     name = "https"
     default_port = 443
     is_encrypted = True
@@ -136,7 +131,6 @@ class File(Scheme):
     is_remote = False
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        """Return a transport that opens files, if SOURCE is a file."""
         from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
 
         if not setup.source.startswith("file:///"):
@@ -155,7 +149,6 @@ class Stdin(Scheme):
         raise ValueError(base, href)
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        """Return a transport that reads the saved file, if SOURCE is standard input."""
         from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
 
         file = setup.input_file
@@ -179,12 +172,10 @@ class S3(Scheme):
         return url.rpartition("/")[2]
 
     def has_credentials(self, options: Options) -> bool:
-        """Return whether keys, an endpoint, buckets or the consent to pay are configured."""
         s3 = options.s3
         return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
 
     def transport(self, setup: TransportSetup) -> Transport:
-        """Return a transport that signs requests and sends them over HTTP."""
         from stacpull.aws_credentials import AwsCredentials  # noqa: PLC0415 - only where S3 is used
         from stacpull.aws_settings import AwsSettings  # noqa: PLC0415 - see above
         from stacpull.sigv4 import Credentials  # noqa: PLC0415 - see above
@@ -201,7 +192,6 @@ class S3(Scheme):
         return S3Transport(setup.http, credentials, options, clock=setup.clock)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        """Return the objects below a prefix (ListObjectsV2)."""
         from stacpull.transfer.s3_listing import list_prefix  # noqa: PLC0415 - only where S3 is used
 
         return await list_prefix(client, prefix)
@@ -230,7 +220,6 @@ class Cloud(Scheme):
         return made
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        """Return the objects below a prefix."""
         from stacpull.entry_points import require  # noqa: PLC0415 - see above
 
         found: tuple[ListedObject, ...] = await require(
@@ -249,5 +238,4 @@ SCHEMES: dict[str, Scheme] = {one.name: one for one in (Http(), Https(), S3(), *
 
 
 def remote_schemes() -> list[str]:
-    """Return the names of the schemes that documents and redirects may use."""
     return [name for name, scheme in SCHEMES.items() if scheme.is_remote]

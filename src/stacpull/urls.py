@@ -47,7 +47,6 @@ def is_web(url: str) -> bool:
 
 
 def is_encrypted(url: str) -> bool:
-    """Return True if requests to this URL are encrypted."""
     rules = rules_of(url)
     return rules is not None and rules.is_encrypted
 
@@ -69,7 +68,6 @@ def is_in_object_store(url: str) -> bool:
 
 
 def is_prefix(url: str) -> bool:
-    """Return True if `url` stands for many objects of an object store."""
     scheme = _exact(url)
     return scheme is not None and scheme.is_prefix(url)
 
@@ -234,7 +232,6 @@ def parameter(url: str, name: str) -> str | None:
 
 
 def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
-    """Return `url` without the query parameters whose name is `unwanted`."""
     return _with_query(url, (p.raw for p in parameters(url) if not unwanted(p.name)))
 
 
@@ -247,7 +244,6 @@ def set_parameter(url: str, name: str, value: str) -> str:
 
 
 def add_parameters(url: str, added: Iterable[Parameter]) -> str:
-    """Return `url` with the parameters `added` after its own, in their original text."""
     return _with_query(url, [p.raw for p in (*parameters(url), *added)])
 
 

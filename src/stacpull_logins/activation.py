@@ -70,14 +70,7 @@ class Activation(LoginKind):
 
 
 class ActivationTransport:
-    """Sends requests to one host. The response for an asset is a redirect to its file.
-
-    Args:
-        http: Sends authenticated requests; its owner closes it.
-        activation: The paths of assets, and how long to wait.
-        clock: Measures time and sleeps.
-        counters: Counts the requests and bytes that the client does not count itself.
-    """
+    """Sends requests to one host. The response for an asset is a redirect to its file."""
 
     def __init__(
         self, http: Transport, activation: Activation, clock: Clock, counters: NetworkCounters
@@ -105,7 +98,6 @@ class ActivationTransport:
         """Do nothing: the transport underneath is closed by its owner."""
 
     async def _located(self, request: Request) -> BufferedResponse:
-        """Return a redirect to the file, or the host's refusal."""
         until = self._clock.monotonic() + self._activation.patience
         is_requested = False
         answer = await self._sent(request.url)
@@ -130,7 +122,6 @@ class ActivationTransport:
             answer = await self._counted(request.url)
 
     async def _activate(self, asset: Mapping[str, Any], answer: BufferedResponse) -> BufferedResponse | None:
-        """Request the activation. Return the response if it is refused."""
         links = asset.get("_links")
         link = links.get("activate") if isinstance(links, dict) else None
         url = urljoin(answer.url, link) if isinstance(link, str) else ""

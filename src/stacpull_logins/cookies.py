@@ -23,13 +23,10 @@ _MOST, _LONGEST = 100, 4096
 
 
 class Cookies:
-    """The cookies of a login."""
-
     def __init__(self) -> None:
         self._jars: dict[tuple[str, int | None], CookieJar] = {}
 
     def field(self, url: str) -> str:
-        """Return the `Cookie` field for a URL; empty if there are no cookies for it."""
         found = self._jar(url).filter_cookies(URL(url)).values()
         return "; ".join(f"{one.key}={one.coded_value}" for one in found)
 

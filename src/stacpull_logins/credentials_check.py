@@ -32,8 +32,6 @@ _POLICY = RetryPolicy(retries=1, free_throttles=0, longest_wait=5.0)
 
 
 class CredentialsCheck(msgspec.Struct, frozen=True):
-    """Credentials that were accepted."""
-
     name: str
     accepted: tuple[str, ...]
     """What the service accepted: "a token of HOST", or URLs without secrets."""
@@ -41,10 +39,6 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
     """Check whether the credentials of `options.filled_profile` are accepted.
-
-    Args:
-        options: With a profile (`profiles.with_profile`).
-        url: The URL to request; None for the one of the profile.
 
     Raises:
         UsageError: There is no profile, it has no URL, or no login covers `url`.

@@ -69,13 +69,7 @@ class TokenGrant(LoginKind):
 
 
 class GrantLogin(Login):
-    """A token for all hosts of one login.
-
-    Args:
-        grant: The token service, and the credentials for it.
-        logins: Sends the requests.
-        names: The origins of the credentials, for the message if they are refused.
-    """
+    """A token for all hosts of one login."""
 
     def __init__(self, grant: TokenGrant, logins: Logins, names: tuple[str, ...]) -> None:
         self._grant = grant
@@ -89,7 +83,6 @@ class GrantLogin(Login):
         return Attached(with_field(request, "Authorization", f"Bearer {token.reveal()}"), token)
 
     def is_refusal(self, response: Response) -> bool:
-        """Return True for 401: the token is invalid or has expired."""
         return response.status == HTTPStatus.UNAUTHORIZED
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
@@ -135,7 +128,6 @@ class GrantLogin(Login):
 
 
 def with_field(request: Request, name: str, value: str) -> Request:
-    """Return `request` with this header field, which replaces one of the same name."""
     kept = {other: text for other, text in request.headers.items() if other.lower() != name.lower()}
     return request._replace(headers={**kept, name: value})
 

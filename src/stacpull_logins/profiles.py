@@ -53,8 +53,6 @@ _SECRET_IN_FILE = "must not contain a secret: use only a variable, '${NAME}'"  #
 
 
 class LoginTable(msgspec.Struct, frozen=True):
-    """A `[login.NAME]` table as written."""
-
     name: str
     kind: type[LoginKind]
     hosts: tuple[HostPattern, ...]
@@ -62,12 +60,10 @@ class LoginTable(msgspec.Struct, frozen=True):
 
     @property
     def texts(self) -> dict[str, str]:
-        """The values before variables are replaced."""
         return {name: str(setting.value) for name, setting in self.values.items()}
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables that it requires."""
         spare = {name for name, key in keys_of(self.kind).items() if key.spare}
         return variables_in(*(text for name, text in self.texts.items() if name not in spare))
 
@@ -78,8 +74,6 @@ class LoginTable(msgspec.Struct, frozen=True):
 
 
 class S3Table(msgspec.Struct, frozen=True):
-    """The `[s3]` table as written."""
-
     options: Mapping[str, object] = msgspec.field(default_factory=dict)
     """Fields of `S3Options`."""
     keys: tuple[str, ...] = ()
@@ -87,8 +81,6 @@ class S3Table(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A profile as written."""
-
     name: str
     path: Path
     about: str = ""
@@ -138,7 +130,6 @@ def profile_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
-    """Return the files of all profiles by name, sorted."""
     found: dict[str, Path] = {}
     for folder in _folders(environ):
         for path in folder.glob(f"*{_SUFFIX}"):
@@ -174,7 +165,6 @@ def _read(path: Path) -> Profile:
 
 
 def _login(table: TomlEntry) -> LoginTable:
-    """Read a `[login.NAME]` table."""
     entries = {entry.name: entry for entry in _table(table)}
     kind, hosts = entries.pop("kind", None), entries.pop("hosts", None)
     if kind is None or hosts is None:
@@ -360,11 +350,7 @@ def _needs(table: LoginTable) -> tuple[str, ...]:
 
 
 def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
-    """Return all profiles by name, including those that cannot be read.
-
-    Args:
-        environ: The environment; None for the environment of the process.
-    """
+    """Return all profiles by name, including those that cannot be read."""
     variables = os.environ if environ is None else environ
     own = {name: value for name, value in variables.items() if name not in _AWS_VARIABLES}
     return [_state(path, own) for path in _paths(variables).values()]
@@ -428,14 +414,6 @@ def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str])
 
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
     """Return `options` with the credential profile `name`, as `--credentials NAME` does.
-
-    Args:
-        options: The options to complete.
-        name: The name of a profile, or the path of its file.
-        environ: The environment; None for the environment of the process.
-
-    Returns:
-        The options with the logins of the profile, its S3 settings and its limit per host.
 
     Raises:
         UsageError: The profile does not exist, or it cannot be read.

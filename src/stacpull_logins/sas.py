@@ -68,13 +68,7 @@ class SasTokens(LoginKind):
 
 
 class SasLogin(Login):
-    """The signatures of one signing service.
-
-    Args:
-        tokens: The service.
-        logins: Sends the requests.
-        names: The origins of the key, for the message if it is refused.
-    """
+    """The signatures of one signing service."""
 
     def __init__(self, tokens: SasTokens, logins: Logins, names: tuple[str, ...]) -> None:
         self._tokens = tokens

@@ -41,8 +41,6 @@ _LONGEST_REPLY = 64 * 1024
 
 
 class TimedToken(NamedTuple, Generic[T]):
-    """A token and its lifetime in seconds since the request; `inf` if the service does not state it."""
-
     value: T
     seconds: float = math.inf
 
@@ -59,18 +57,12 @@ class RememberedError(msgspec.Struct, frozen=True):
         return cls(error, math.inf if isinstance(error, CredentialsError) else now + PASSING)
 
     def raise_if_current(self, now: float) -> None:
-        """Raise the error again if it still applies."""
         if now < self.until:
             raise type(self.error)(*self.error.args) from self.error
 
 
 class CachedToken(Generic[T]):
-    """One token, requested and renewed on demand.
-
-    Args:
-        ask: Requests a token; its errors are raised in the task that needs the token.
-        clock: Measures the age.
-    """
+    """One token, requested and renewed on demand."""
 
     def __init__(self, ask: Callable[[], Awaitable[TimedToken[T]]], clock: Clock) -> None:
         self._ask = ask
@@ -81,7 +73,6 @@ class CachedToken(Generic[T]):
         self._asking = asyncio.Lock()
 
     async def current(self) -> T:
-        """Return a token that does not expire soon."""
         held = self._fresh()
         if held is None:
             async with self._asking:
@@ -97,22 +88,18 @@ class CachedToken(Generic[T]):
 
     @property
     def held(self) -> T | None:
-        """The current token, if there is one."""
         return None if self._held is None else self._held.value
 
     async def is_renewed(self, refused: T, settled: float) -> bool:
         """Renew a token that a host refused. Return False if the request would be refused again.
 
-        Args:
-            refused: The token.
-            settled: A token of fewer seconds is kept: it was refused for another reason.
+        A token of fewer than `settled` seconds is kept: it was refused for another reason.
         """
         if refused == self.held and self.age() < settled:
             return False
         return await self.instead_of(refused) != refused
 
     def age(self) -> float:
-        """Return the seconds since the token was requested."""
         return self._clock.monotonic() - self._requested_at
 
     def _fresh(self) -> TimedToken[T] | None:
@@ -137,8 +124,6 @@ def _usable_for(life: float) -> float:
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """The response of a token service."""
-
     status: int
     body: bytes
     reason: str

@@ -62,7 +62,6 @@ class Visit(LoginKind):
 
     @classmethod
     def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:
-        """Return the login host if there is no `user` key."""
         del hosts
         return None if "user" in written else HostPattern.read(written["login-host"]).host
 
@@ -95,8 +94,6 @@ class Visit(LoginKind):
 
 
 class _HostSession(msgspec.Struct):
-    """The state of one data host."""
-
     logins: int = 0
     """Logins so far."""
     is_accepted: bool = False
@@ -112,13 +109,7 @@ class _LoginHostError(TransferError):
 
 
 class VisitLogin(Login):
-    """The cookies of all data hosts of one login host.
-
-    Args:
-        visit: The login host, and the user and password.
-        logins: Sends the requests.
-        names: The origins of the credentials, for the message if they are refused.
-    """
+    """The cookies of all data hosts of one login host."""
 
     def __init__(self, visit: Visit, logins: Logins, names: tuple[str, ...]) -> None:
         self._clock = logins.clock
@@ -135,7 +126,6 @@ class VisitLogin(Login):
         return Attached(self._with_cookies(request), logins)
 
     def is_refusal(self, response: Response) -> bool:
-        """Return True for a redirect to the login host, and for 401."""
         if response.status == HTTPStatus.UNAUTHORIZED:
             return True
         return response.status in REDIRECTS and self._is_login(response.headers.get("Location") or "")
@@ -203,7 +193,6 @@ class VisitLogin(Login):
         return refused(url, _wants_another_login(url))
 
     async def _log_in(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
-        """Follow the redirects to the login host and back, with retries; remember a failure."""
         try:
             await self._logins.with_retries(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
@@ -241,13 +230,7 @@ class VisitLogin(Login):
             before, target = target, following
 
     async def _answer(self, url: str, *, with_password: bool) -> BufferedResponse:
-        """Return the response of one hop, unless it is a refusal or a failure.
-
-        Args:
-            url: The URL to request.
-            with_password: True to send the user and password if it is the login host, but not to its further
-                pages.
-        """
+        """Return the response of one hop, unless it is a refusal or a failure."""
         is_login = self._is_login(url)
         try:
             answer = await self._hop(url, with_password=with_password and is_login)

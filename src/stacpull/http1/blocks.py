@@ -71,10 +71,8 @@ class BlockReceiver(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Pass on what was received."""
         piece, self._room = self._room[:nbytes], self._room[nbytes:]
         self._receive(piece)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on the end of the connection."""
         self._lost(exc)

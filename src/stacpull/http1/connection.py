@@ -78,9 +78,7 @@ class FastExchange(Protocol):
         """Handle the end of the run, which closes the connection."""
         ...
 
-    def fail_run(self, error: Exception, /) -> None:
-        """End the run because of a bug."""
-        ...
+    def fail_run(self, error: Exception, /) -> None: ...
 
 
 class FastConnection(asyncio.Protocol):
@@ -103,7 +101,6 @@ class FastConnection(asyncio.Protocol):
         return f"<FastConnection {self.host.name} {self._state.name}>"
 
     def begin(self, exchange: FastExchange, request: bytes) -> None:
-        """Send the next request."""
         is_new = self._state is _NEW
         self.exchange = exchange
         self._state = _PARSED
@@ -226,7 +223,6 @@ class FastConnection(asyncio.Protocol):
         self._state = state
 
     def _conclude(self, error: Exception | None) -> None:
-        """Handle the end of the connection, which may be the end of the response."""
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
             exchange = cast("FastExchange", self.exchange)
             self._end(_IDLE)

@@ -70,7 +70,6 @@ class FastHost:
         return bool(self.idle) or self._lookup.locked()
 
     def pop(self) -> FastConnection | None:
-        """Return an idle connection that is not known to be closed, or None."""
         idle = self.idle
         while idle:
             connection = idle.pop()
@@ -139,7 +138,6 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def is_plain(headers: Mapping[str, str]) -> bool:
-    """Return True if these fields can be sent by this package."""
     if not headers:
         return True
     text = "".join((*headers, *headers.values()))

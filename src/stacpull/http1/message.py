@@ -52,7 +52,6 @@ class ParsedMessage:
         return f"<ParsedMessage {self._phase.name} {self.status}, {self.held} bytes held>"
 
     def reset(self) -> None:
-        """Prepare for the response to the next request."""
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
         """The fields by name in lower case; repeated ones are joined."""
@@ -95,7 +94,6 @@ class ParsedMessage:
 
     @property
     def is_untouched(self) -> bool:
-        """True if nothing of a response was received."""
         return not self._overhead and self._phase is _AWAITING and self.failure is None
 
     def has_enough(self, size: int) -> bool:
@@ -109,7 +107,6 @@ class ParsedMessage:
         return b"".join(self._pieces)  # a single one is not copied
 
     def take(self) -> list[bytes | memoryview]:
-        """Take the received bytes of the body."""
         pieces, self._pieces = self._pieces, []
         self.held = 0
         return pieces
@@ -164,7 +161,6 @@ class ParsedMessage:
                 self._phase = _WHOLE
 
     def fail(self, failure: Failure) -> None:
-        """Record an error, unless there already is one."""
         if self.failure is None:
             self.failure = failure
 
@@ -208,7 +204,6 @@ class ParsedMessage:
             self._framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
-        """Store a piece of the body."""
         if self._phase is _RECEIVING:
             self._pieces.append(data)
             self.held += len(data)

@@ -120,7 +120,6 @@ def _joined(pieces: list[bytes | memoryview]) -> bytes:
 
 @asynccontextmanager
 async def get(web: WebTransport, host: FastHost, request: Request, target: str) -> AsyncIterator[Response]:
-    """Send a GET, which a task waits for."""
     coding = {"accept-encoding": "gzip"} if request.decode else {}
     tail = request_tail(request.headers, host.default_fields | coding)
     sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)

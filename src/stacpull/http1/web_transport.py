@@ -82,7 +82,6 @@ class WebTransport:
         return self._general.open(request)
 
     async def close(self) -> None:
-        """Close all connections and wait until they are closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -185,7 +184,6 @@ class WebTransport:
     # Called by connections.
 
     def made(self, connection: FastConnection) -> None:
-        """Add an opened connection."""
         self.connections.add(connection)
         if self._emptied is not None:
             connection.abort()
@@ -193,7 +191,6 @@ class WebTransport:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
     def lost(self, connection: FastConnection) -> None:
-        """Remove a closed connection."""
         self.connections.discard(connection)
         if connection in connection.host.idle:
             connection.host.idle.remove(connection)
@@ -201,7 +198,6 @@ class WebTransport:
             self._emptied.set()
 
     def pace(self) -> Pace:
-        """Return a new `Pace` for a response."""
         return Pace(self._settings.min_rate, self._settings.stall_timeout)
 
     def _on_tick(self) -> None:

@@ -43,13 +43,9 @@ class AddressRefusedError(OSError):
 class AddressPolicy:
     """The address rules of one run, and the addresses known of the hosts that the user chose.
 
-    It can be pickled: worker processes start with the addresses that the first network process knows.
-
-    Args:
-        allow_private: True to allow every private address (`--allow-private-hosts`).
-        chosen: Hosts that the user chose, as written in URLs, without ports. `localhost` and private
-            addresses are open from the start.
-        near: Hosts that must be private, because they get a credential for that reason.
+    `chosen` are written as in URLs, without ports; `localhost` and private addresses among them are open from
+    the start. Those in `near` must be private, because they get a credential for that reason. It can be
+    pickled: worker processes start with the addresses that the first network process knows.
     """
 
     def __init__(
@@ -71,15 +67,7 @@ class AddressPolicy:
         return f"<AddressPolicy, open: {'all private' if self.allow_private else sorted(self._open)}>"
 
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
-        """Judge the addresses that one lookup of `host` returned.
-
-        Args:
-            host: A name or a literal address, as written in the URL.
-            addresses: Literal IPv4 or IPv6 addresses.
-
-        Returns:
-            For each address the reason for refusing it, or None if it is allowed.
-        """
+        """Return for each address that one lookup of `host` found why it is refused, or None."""
         found = {address: self.refusal(address) for address in addresses}
         name = _named(host)
         if name not in self._chosen:
@@ -98,7 +86,6 @@ class AddressPolicy:
         return found
 
     def refusal(self, address: str) -> str | None:
-        """Return why `address` is refused for a host that the user did not choose, or None if allowed."""
         reason = refused_always(address)
         if reason is not None or self.allow_private or plain_address(address) in self._open:
             return reason

@@ -95,7 +95,6 @@ class CodingError(TransferError):
 
 
 def coding_of(headers: Mapping[str, str]) -> str | None:
-    """Return the content coding of a response in lower case, or None if there is none."""
     stated = headers.get("Content-Encoding")
     if stated is None:
         return None
@@ -104,7 +103,6 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
 
 
 def can_decode(coding: str) -> bool:
-    """Return whether `decoded` supports this coding."""
     return coding in _SUPPORTED
 
 

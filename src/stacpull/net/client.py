@@ -52,8 +52,6 @@ _UNANSWERED = frozenset({FailureKind.NETWORK, FailureKind.STALLED})
 
 
 class NetworkCounters(msgspec.Struct):
-    """Network counters of a run."""
-
     requests: int = 0
     """Requests sent, including each hop of a redirect."""
     retries: int = 0
@@ -61,7 +59,6 @@ class NetworkCounters(msgspec.Struct):
     """Bytes of response bodies, including those of failed attempts."""
 
     def note_retry(self, _failure: Failure) -> None:
-        """Count a retry (`net.retry.with_retries`)."""
         self.retries += 1
 
 
@@ -184,7 +181,6 @@ class Client:
         return self._credentials is not None
 
     async def close(self) -> None:
-        """Close the connections of all transports."""
         for transport in set(self._transports.values()):
             await transport.close()
 
@@ -239,7 +235,6 @@ class Client:
         return request if url == request.url else request._replace(url=url)
 
     def clean(self, failure: Failure) -> Failure:
-        """Return `failure` without secrets in its message."""
         return failure.scrubbed(self.secrets)
 
 
@@ -315,7 +310,6 @@ class Exchange:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Header fields, looked up in any case."""
         return self._response.headers
 
     async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
@@ -409,7 +403,6 @@ class Exchange:
             await self.__aexit__(None, None, None)
 
     def _following(self, request: Request, response: Response, hops: list[str]) -> Request:
-        """Return the request for the next hop of a redirect."""
         client, status = self._client, response.status
         location = client.at_source(response.headers.get("Location", ""))
         target = next_hop(request.url, location, hops, allow_downgrade=client.allow_downgrade)

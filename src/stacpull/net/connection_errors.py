@@ -16,7 +16,6 @@ _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LE
 
 
 def no_connection(error: BaseException | None, host: str) -> Failure:
-    """Return the failure of a connection that could not be made because of `error`."""
     if isinstance(error, AddressRefusedError):
         message = f"{host} is at {error.address}, which is {error.reason}; not connected."
         if refused_always(error.address) is None:
@@ -41,7 +40,6 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """Return the system's description of `error`."""
     number = getattr(error, "errno", None)
     if number in {errno.EMFILE, errno.ENFILE}:
         return "too many open files"
@@ -51,44 +49,36 @@ def reason_of(error: BaseException | None) -> str:
 
 
 def truncated(host: str) -> Failure:
-    """Return the failure of a body that ends before its framing does."""
     return _passing(FailureKind.TRUNCATED, host, "closed the connection before the end of the body")
 
 
 def overlong(host: str) -> Failure:
-    """Return the failure of a response that is followed by more bytes."""
     return _passing(FailureKind.OVERLONG, host, "sent more bytes than its Content-Length states")
 
 
 def malformed(host: str) -> Failure:
-    """Return the failure of a response that is not HTTP."""
     return _passing(FailureKind.SERVER, host, "sent a malformed HTTP response")
 
 
 def endless_fields(host: str) -> Failure:
-    """Return the failure of header fields, trailers or chunk extensions that exceed their limit."""
     return _passing(FailureKind.SERVER, host, "sent too many header fields")
 
 
 def stalled(host: str) -> Failure:
-    """Return the failure of an exchange that received nothing for the stall timeout."""
     return _passing(FailureKind.STALLED, host, "sent nothing for too long")
 
 
 def too_slow(host: str) -> Failure:
-    """Return the failure of a body that is slower than the minimum rate (`net.bodies`)."""
     return _passing(FailureKind.STALLED, host, "sent too few bytes per second (--min-rate)")
 
 
 def closed(host: str, error: Exception | None) -> Failure:
-    """Return the failure of a connection that was lost before a response began."""
     if isinstance(error, ssl.SSLError):
         return no_connection(error, host)
     return network_failure(f"{host} closed the connection.", host)
 
 
 def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
-    """Return a failure of kind NETWORK."""
     return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
 
 

@@ -94,7 +94,6 @@ class ContentRange(NamedTuple):
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """Return `Content-Length`, or None if it is absent or invalid (RFC 9110, 8.6)."""
     return _number(headers.get("Content-Length", ""))
 
 
@@ -110,7 +109,6 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
 
 
 def is_whole(headers: Mapping[str, str]) -> bool:
-    """Return whether `Content-Range` covers the whole object."""
     start, end, total = content_range(headers)
     return start == 0 and end is not None and total == end + 1
 

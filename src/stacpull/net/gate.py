@@ -66,13 +66,9 @@ _SILENCE = 120.0
 class WaitingRequest(Protocol):
     """An entry in the queue of a gate: a request of the fast path, or of a task (`_WaitingTask`)."""
 
-    def is_over(self) -> bool:
-        """Return True if it no longer waits: its run or its task has ended."""
-        ...
+    def is_over(self) -> bool: ...
 
-    def admitted(self) -> None:
-        """Called when it has a permit."""
-        ...
+    def admitted(self) -> None: ...
 
     def turned_away(self, given_up: TransferError) -> None:
         """Called when the host is given up. It has no permit."""
@@ -143,7 +139,6 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a permit."""
         return len(self._queue)
 
     @property
@@ -152,7 +147,6 @@ class Gate:
         return bool(self.in_use or self._queue or self._pauses or self._unanswered or self.closed_for())
 
     def progress(self) -> HostProgress:
-        """Return the current state of the host."""
         waiting, closed = len(self._queue), self.closed_for()
         return HostProgress(self.host, self._received, self.in_use, self.limit, waiting, closed)
 
@@ -208,7 +202,6 @@ class Gate:
             raise
 
     def release(self) -> None:
-        """Release a permit."""
         self.in_use -= 1
         if self._queue:
             self._admit()
@@ -456,7 +449,6 @@ class Gates:
         return iter(list(self._gates.values()))
 
     def progress(self) -> tuple[HostProgress, ...]:
-        """Return the current state of each host."""
         return tuple(gate.progress() for gate in self)
 
 
@@ -479,14 +471,12 @@ class Limits:
         """Bytes to read at once: larger pieces would turn a slow rate into bursts and long waits."""
 
     async def spend(self, size: int) -> None:
-        """Wait until `size` received bytes are within the rate."""
         now = self._clock.monotonic()
         end = self._free_at[""] = max(self._free_at.get("", now), now - 0.25) + size / self._byte_rate
         if end > now:
             await self._clock.sleep(end - now)
 
     async def turn(self, host: str) -> None:
-        """Wait until another request may be sent to `host`."""
         now = self._clock.monotonic()
         if host not in self._free_at:
             forget_hosts(self._free_at, lambda free_at: free_at > now)

@@ -82,7 +82,6 @@ class HttpTransport:
         return HttpExchange(self, request)
 
     async def close(self) -> None:
-        """Close all connections."""
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()

@@ -33,5 +33,4 @@ class RequestLog:
         self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
 
     def close(self) -> None:
-        """Write the last lines."""
         self._file.close()

@@ -35,8 +35,6 @@ class TransferError(Exception):
 
 
 class Request(NamedTuple):
-    """A request. `url` is sent unchanged and must be percent-encoded already."""
-
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = MappingProxyType({})
@@ -80,9 +78,7 @@ class Response(Protocol):
         ...
 
     @property
-    def status(self) -> int:
-        """HTTP status code."""
-        ...
+    def status(self) -> int: ...
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -109,9 +105,7 @@ class Transport(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Close all connections."""
-        ...
+    async def close(self) -> None: ...
 
 
 class Rewritten(msgspec.Struct, frozen=True):
@@ -153,7 +147,6 @@ class RenamedResponse:
         self.headers = inner.headers if headers is None else headers
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces."""
         return self._inner.chunks(size)
 
 
@@ -166,6 +159,5 @@ class BufferedResponse(msgspec.Struct, frozen=True):
     body: bytes
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces."""
         for start in range(0, len(self.body), size):
             yield self.body[start : start + size]

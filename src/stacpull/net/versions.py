@@ -45,7 +45,6 @@ class Version(NamedTuple):
 
 
 def stated_version(status: int, headers: Mapping[str, str]) -> Version:
-    """Return the version that a response states: a 200, or one with a range (206, 416)."""
     total = content_length(headers) if status == _OK else content_range(headers).total
     return Version(validator_of(headers), total)
 
@@ -68,7 +67,6 @@ def validator_from(etag_or_date: str) -> Validator:
 
 
 def range_headers(start: int, validator: Validator, stop: int | None = None) -> dict[str, str]:
-    """Return the header fields that request the bytes from `start` to `stop` of the same object."""
     headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
     condition = validator.strong_etag or validator.last_modified
     if condition:

@@ -208,7 +208,6 @@ class Logins:
     # --- for the kinds of login ---------------------------------------------------------------------------
 
     def transport(self, login: Login) -> LoginTransport:
-        """Return a transport that sends authenticated requests."""
         return LoginTransport(self.http, login, self.counters)
 
     def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
@@ -241,12 +240,10 @@ class Fixed(LoginKind):
 
     @property
     def headers(self) -> Mapping[str, Secret]:
-        """The header fields to send."""
         return {}
 
     @property
     def query(self) -> Mapping[str, Secret]:
-        """The query parameters to send."""
         return {}
 
     @property

@@ -189,7 +189,6 @@ class LoginKind:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The values that must never be written anywhere."""
         return ()
 
     @property
@@ -236,7 +235,6 @@ class FilledProfile(msgspec.Struct, frozen=True):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """The values that must never be written anywhere."""
         return tuple(secret for login in self.logins for secret in login.kind.secrets)
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
@@ -265,7 +263,6 @@ class Netrc:
 
     @property
     def path(self) -> Path:
-        """The path of the file."""
         return expanded(self._variable or "~/.netrc")
 
     def entry(self, host: str) -> tuple[Secret, Secret] | None:
@@ -281,7 +278,6 @@ class Netrc:
 
     @property
     def problem(self) -> str:
-        """A message if the file cannot be read; else empty."""
         return self._read[1]
 
     @cached_property
