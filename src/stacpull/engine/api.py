@@ -124,7 +124,6 @@ def _begun(spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
 
 
 def _refuse_without_items(options: Options) -> None:
-    """Reject items.parquet if it cannot be written: pyarrow is missing, or no item documents are kept."""
     if options.metadata == "none":
         raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
     require_pyarrow("--items-parquet")
@@ -268,7 +267,6 @@ async def _continued(
     stop: asyncio.Event | None,
     client: Any,
 ) -> MirrorReport:
-    """Continue an existing mirror with the task that its ledger gives, if there is one."""
     report = None
     async with opened_invocation(dest, options, on_event, stop, client, exists=True) as call:
         async with opened_workspace(call) as workspace:
@@ -297,8 +295,6 @@ def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
 
 
 class Invocation(NamedTuple):
-    """What a public function that makes a run was called with."""
-
     dest: DestAddress
     options: Options
     on_event: Listener | None
@@ -371,7 +367,6 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 async def _opened_source(
     call: Invocation, address: SourceAddress, options: Options
 ) -> AsyncIterator[OpenedSource]:
-    """Start a store process, and open the network and SOURCE of a run."""
     secrets = Secrets()
     journal = Journal(call.dest.log, secrets, SystemClock(), call.on_event)
     network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
@@ -383,7 +378,6 @@ async def _opened_source(
 async def run_from_source(
     call: Invocation, source: str, selection: Selection, layout: Layout, begin: Begin
 ) -> MirrorReport:
-    """Mirror a SOURCE that is named by a URL or a path."""
     options, address = options_and_address(source, call.options)
     work, stop = call.dest.work, call.stop
     if is_local(address.url):

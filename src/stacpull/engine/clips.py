@@ -21,9 +21,7 @@ _GROUP, _NAME = "stacpull.fetchers", "clip"
 class PartialFetching(Protocol):
     """Fetches the part of an asset that is in an area. Its factory is registered as `clip`."""
 
-    def may_clip(self, media_type: str | None, href: str) -> bool:
-        """Return True if an asset may be clipped, judged by its item."""
-        ...
+    def may_clip(self, media_type: str | None, href: str) -> bool: ...
 
     async def size(self, client: Client, href: str, media_type: str | None) -> tuple[int, int] | None:
         """Return the bytes and requests of the part of an asset, None if it would be fetched whole.

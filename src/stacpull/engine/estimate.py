@@ -81,8 +81,8 @@ async def plan(
         options: As for `mirror`.
         on_event: As for `mirror`.
         urls: A file or text stream for a list of what `mirror` would fetch: on each line a URL without
-            credentials, a tab, and its path in DEST (empty if that depends on redirects). All source items
-            are then read. A file is replaced when the list is complete.
+            credentials, a tab, and its path in DEST (empty if that depends on redirects). A file is replaced
+            when the list is complete.
 
     Raises:
         UsageError, CredentialsError, SourceError: As for `mirror`.
@@ -169,7 +169,6 @@ class _Estimate:
         self._tile_requests = 0
 
     async def report(self) -> PlanReport:
-        """Walk and count, and estimate the rest."""
         clock, counters = self._network.clock, self._network.counters
         started, before = clock.monotonic(), counters.requests
         options = self._task.options
@@ -241,7 +240,6 @@ class _Estimate:
         return dict.fromkeys(found)
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        """Count a batch of the walk, and report progress."""
         new = await to_its_end(partial(self._count, batch))
         counters = self._network.counters
         self._emit(
@@ -268,7 +266,6 @@ class _Estimate:
     # --- counts and sizes --------------------------------------------------------------------------------
 
     def _count(self, batch: PlanBatch) -> int:
-        """Count a batch, on a thread; return how many of its items were not seen before."""
         files, cut = self._files, self._network.secrets.cut
         if batch.reached.announced is not None:
             self._announced = batch.reached.announced
@@ -303,7 +300,6 @@ class _Estimate:
         return not was_linked
 
     def _add(self, what: str, name: str) -> str:
-        """Count something; return the name under which it is counted."""
         counts = self._counts
         if (what, name) not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
             name = _OTHERS

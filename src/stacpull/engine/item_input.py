@@ -144,7 +144,6 @@ def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
 
 
 def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
-    """Write items to a file in the mirror, and sync it; return the name of the input."""
     errors = partial(destination_errors, dest)
     with ExitStack() as stack:
         with errors():

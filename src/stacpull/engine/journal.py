@@ -32,7 +32,6 @@ class Journal:
         self._flushing = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Add an event, and pass it on. Progress is not logged."""
         if not isinstance(event, Progress | Stage):
             line: dict[str, object] = {
                 "time": rfc3339(datetime.fromtimestamp(self._clock.time(), UTC)),

@@ -59,7 +59,6 @@ class Lookups:
         self._has_warned = False
 
     async def find(self, items: Sequence[FoundItem]) -> dict[ItemId, Looked]:
-        """Look up what planning these items needs."""
         if not (self._chosen.members or self._selection.expand_prefix):
             return {}
         described_by: dict[str, KeepsAssets] = {}

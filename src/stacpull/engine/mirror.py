@@ -70,8 +70,6 @@ _LOW_INODES = 10_000
 
 
 class OpenedSource(NamedTuple):
-    """What a run has before it opens DEST."""
-
     started: Started
     """The store process."""
     journal: Journal
@@ -80,8 +78,6 @@ class OpenedSource(NamedTuple):
 
 
 class MirrorRun:
-    """Executes one run."""
-
     def __init__(
         self, workspace: Workspace, run: Run, opened: OpenedSource, options: Options, *, stop: asyncio.Event
     ) -> None:
@@ -113,7 +109,6 @@ class MirrorRun:
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
     async def execute(self) -> MirrorReport:
-        """Execute the run to its end, or until stopped."""
         self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
         if (lease := self._workspace.lease) is not None and lease.before is not None:
             self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
@@ -198,12 +193,10 @@ class MirrorRun:
             self._cut_short = True
 
     def _break(self, error: BaseException) -> None:
-        """Record that nothing can be written any more."""
         if not self._broken.done():
             self._broken.set_result(error)
 
     async def _warn_of_destination(self) -> None:
-        """Warn of another layout of existing files, and of little room."""
         before, now = await self._store.call(runs.layout_before, self._run.id), self._options.layout
         if before not in (None, now):
             self._warn(f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}.")
@@ -220,7 +213,6 @@ class MirrorRun:
         self._emit(Notice("warning", text))
 
     async def _transfer(self) -> None:
-        """Walk and transfer; then remove what nobody wants any more."""
         network, options, store = self._network, self._options, self._store
         destination, selection = self._workspace.destination, self._run.spec.selection
         more = _QUEUED_FOR_WORKERS if options.uses_dask else 0
@@ -288,17 +280,14 @@ class MirrorRun:
         now, before, network = self._store.counters, self._run.counters, self._network.counters
         skipped = (before["assets_done"] or 0) - (before["assets_skipped"] or 0)  # before this process
         done, failed, pending = (now[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
+        names = ("items_seen", "items_matched", "items_done", "assets_missing", "bytes_done")
         return Progress(
-            items_seen=now["items_seen"] or 0,
-            items_matched=now["items_matched"] or 0,
-            items_done=now["items_done"] or 0,
+            **{name: now[name] or 0 for name in names},
             assets_planned=done + failed + pending,
             assets_done=done,
             assets_skipped=skipped + (now["assets_skipped"] or 0),
             assets_failed=failed,
-            assets_missing=now["assets_missing"] or 0,
             assets_pending=pending,
-            bytes_done=now["bytes_done"] or 0,
             bytes_fetched=network.bytes_fetched,
             items_announced=now["items_announced"],
             items_wanted=self._run.spec.selection.most_items,

@@ -24,7 +24,6 @@ _LAST_ERRORS = 5
 
 @contextmanager
 def _opened_run(dest: DestAddress) -> Iterator[tuple[Connection, Mapping[str, Any]]]:
-    """Open the ledger of `dest` for reading, and give it with the run that `status` shows."""
     path = dest.work
     with closing(open_reader(path)) as db, translated(ledger_path(path)):
         run = views.current_run(db)

@@ -52,8 +52,6 @@ class SourceAddress(msgspec.Struct, frozen=True):
 
 
 class Network(msgspec.Struct, frozen=True):
-    """The objects of one run that communicate with servers."""
-
     client: Client
     reader: ApiReader
     secrets: Secrets
@@ -72,14 +70,12 @@ class Network(msgspec.Struct, frozen=True):
 
     @property
     def counters(self) -> NetworkCounters:
-        """Return the counters of the network so far."""
         return self.client.counters
 
 
 def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
-    """Complete the options from the environment, and split SOURCE from its credentials."""
     options = completed(options, source)
     split = split_credentials(source_url(source))
     headers = dict(options.headers)
@@ -179,7 +175,6 @@ async def open_network(
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
-    """Return the transport for http and https."""
     return WebTransport(
         HttpSettings(policy, options.stall_timeout, options.min_rate, ca_bundle=options.ca_bundle)
     )

@@ -48,20 +48,16 @@ class LedgerRecord:
 
     @property
     def items_seen(self) -> int:
-        """Return the number of distinct items that the run has read from pages."""
         return self._store.counters["items_seen"] or 0
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the `ids` that this run has planned, with their `updated`."""
         return await self._store.call(Planner.find_planned, ids, linked) if ids else {}
 
     async def restart(self) -> int:
-        """Delete the position of the run. Its items stay planned and counted."""
         await self._store.call(runs.restart_walk, self._run)
         return self._store.counters["items_matched"] or 0
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        """Plan a batch; return the number of its new items. Waits while the queue is full."""
         cleaned = self._without_credentials(batch)
         if self.unread is not None:
             self.unread.update(link.href for link in cleaned.unread)
@@ -114,7 +110,6 @@ class Producer:
         self.summary = self._walk.summary
 
     async def run(self) -> None:
-        """Add the pending jobs, then the others."""
         run, kind = self._run, self._run.spec.kind
         if kind == "mirror":
             self._repeat_warnings()
@@ -140,7 +135,6 @@ class Producer:
         await self._record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
 
     def _repeat_warnings(self) -> None:
-        """Repeat what an earlier process found in the walk."""
         run, summary = self._run, self.summary
         summary.cut_short = run.cut_short
         if summary.cut_short is not None:
@@ -171,7 +165,6 @@ class Producer:
                         return
 
     async def _retry_items(self) -> None:
-        """Read the source items again that could not be read earlier."""
         failed = await self._call(jobs.failed_items)
         for start in range(0, len(failed), ITEMS_AT_ONCE):
             links = failed[start : start + ITEMS_AT_ONCE]

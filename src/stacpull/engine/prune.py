@@ -43,8 +43,6 @@ _HIDDEN = "that the source did not list: a run with other credentials has listed
 
 
 class Pruning:
-    """Finds the items that are gone, after the walk of a run."""
-
     def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
         self._source, _, network, _, _, self._on_event = task
         self._store = store

@@ -80,7 +80,6 @@ async def walk_and_transfer(
 
 
 async def raise_when_broken(broken: asyncio.Future[BaseException]) -> NoReturn:
-    """Wait for the error that ends the work, and raise it."""
     await asyncio.wait([broken])  # an `await` would cancel it together with this task
     raise broken.result()
 
@@ -101,7 +100,6 @@ class FailureLimit:
         return self._failed > self._most
 
     def check(self) -> None:
-        """Raise if too many have failed."""
         if self._failed > self._most:
             raise StacpullError(
                 f"The run stopped after {self._failed:,} failures (--max-failures {self._most}): the rest is "
@@ -138,7 +136,6 @@ async def timed_stop(
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `work` as a task until the block ends."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             running = group.create_task(work)

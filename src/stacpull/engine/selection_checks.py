@@ -13,6 +13,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.filters.places import area_geometry, is_apart
+from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import source_links
@@ -23,7 +24,6 @@ from stacpull.sources.stac_api import ApiSource
 
 
 def check_syntax(selection: Selection, options: Options) -> Layout:
-    """Check what can be checked without the source; return the layout."""
     layout = Layout.parse(options.layout)
     compile_items(selection)
     clipping(selection.clip)
@@ -34,12 +34,21 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     """Check, before anything is created, that the names in `selection` and `layout` exist at `source`."""
     starts = await source.starts(selection)
     is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
-    if starts and is_needed and isinstance(source, ApiSource):
-        collection = starts[0].collection
-        items = await _first_items(source, collection)
-        await selection_warnings(selection, items, source, collection)
-        if len(starts) == 1:
-            await _check_layout(layout, items, source, follows=selection.source_links)
+    if not (starts and is_needed and isinstance(source, ApiSource)):
+        return
+    collection = starts[0].collection
+    items = await _first_items(source, collection)
+    await selection_warnings(selection, items, source, collection)
+    if len(starts) > 1 or not items or not layout.properties:
+        return
+    documents = list(items)
+    linked = next((href for item in items for href in source_links(item, None)), None)
+    if linked is not None and selection.source_links:
+        try:
+            documents.append(await source.item(linked))
+        except (SourceError, TransferError):
+            return  # its properties are unknown
+    layout.check_properties(documents)
 
 
 async def selection_warnings(
@@ -72,20 +81,6 @@ async def _first_items(source: ApiSource, collection: str) -> list[Json]:
         return []  # the walk reports errors
 
 
-async def _check_layout(layout: Layout, items: Sequence[Json], source: Source, *, follows: bool) -> None:
-    """Check the properties in a layout against these items, and against one of their source items."""
-    if not items or not layout.properties:
-        return
-    documents = list(items)
-    linked = next((href for item in items for href in source_links(item, None)), None) if follows else None
-    if linked is not None:
-        try:
-            documents.append(await source.item(linked))
-        except (SourceError, TransferError):
-            return  # its properties are unknown
-    layout.check_properties(documents)
-
-
 async def _extent_warnings(selection: Selection, source: Source, collection: str) -> list[str]:
     """Return a warning if the selected area is outside of the collection's extent."""
     option, box = "--bbox", selection.bbox
@@ -98,9 +93,7 @@ async def _extent_warnings(selection: Selection, source: Source, collection: str
         document = await source.collection(collection)
     except (SourceError, UsageError):
         return []  # the walk reports what is wrong
-    extent = document.get("extent")
-    spatial = extent.get("spatial") if isinstance(extent, dict) else None
-    boxes = spatial.get("bbox") if isinstance(spatial, dict) else None
+    boxes = object_or_empty(object_or_empty(document.get("extent")).get("spatial")).get("bbox")
     if not isinstance(boxes, list) or not is_apart(box, boxes):
         return []
     stated = ",".join(f"{number:g}" for number in boxes[0])

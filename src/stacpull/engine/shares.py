@@ -45,7 +45,6 @@ def descriptor_shares(limit: int) -> DescriptorShares:
 
 
 def descriptors_here() -> DescriptorShares:
-    """Divide the current limit of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         DescriptorShares(SLOTS, HELD_DIRECTORIES)

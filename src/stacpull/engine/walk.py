@@ -106,7 +106,6 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:
-        """Return what `to_json` stored; the start for None."""
         if text is None:
             return cls()
         try:
@@ -154,8 +153,6 @@ class WalkRecord(Protocol):
 
 
 class WalkSummary(msgspec.Struct):
-    """The result of a walk, for the report."""
-
     items_unseen: int = 0
     cut_short: str | None = None
     whole: bool = False
@@ -190,7 +187,6 @@ class Sample:
         self._found[item] = updated, pickle.dumps(found)
 
     def batches(self, size: int) -> Iterator[list[FoundItem]]:
-        """Yield the sample in order of rank."""
         drawn = sorted(self._ranked, reverse=True)
         for start in range(0, len(drawn), size):
             yield [
@@ -293,7 +289,6 @@ class Walk:
             await self._walk_collection(start._replace(resumed=resumed), following)
 
     async def _walk_collection(self, start: WalkStart, following: str | None) -> None:
-        """Walk one collection; `following` is the next one."""
         collection, fruitless = start.collection, 0
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
         async with prefetch(pages) as ahead:
@@ -343,7 +338,6 @@ class Walk:
         return new
 
     def _reached(self, collection: str, request: PageRequest | None, following: str | None) -> WalkUpdate:
-        """Return what is stored after a page whose next one is `request`."""
         position, walked = Position(collection, request, self._before), None
         if request is None and following is not None:
             position, walked = Position(following, None, _sum(self._before, self._here)), collection
@@ -372,7 +366,6 @@ class Walk:
         return _sum(self._before, self._here) if self._is_last else None
 
     def _compare_with_announced(self) -> None:
-        """Warn if the source announced more items than the walk has seen."""
         summary, total, seen = self.summary, self._announced(), self._record.items_seen
         if self._is_enough() and summary.cut_short is None:
             return
@@ -475,7 +468,6 @@ class Walk:
         return self._selection.max_items is not None and self._matched >= self._selection.max_items
 
     async def _follow(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
-        """Plan the source items of `links`, each once."""
         distinct = {link.href: link for link in reversed(links)}  # the first parent counts
         ids = [link.id for link in distinct.values() if link.id is not None]
         planned_before = {item.id for item in batch.items}
@@ -539,7 +531,6 @@ class Walk:
         page_url: str | None = None,
         parent: ItemId | None = None,
     ) -> PlannedItem | Unread:
-        """Plan one item; `found` is what was looked up for it and others."""
         looked = found.get(_id_of(item, collection)) if found and _is_named(item) else None
         assets, listings = (self._assets, {}) if looked is None else looked
         planned = plan_item(
@@ -563,7 +554,6 @@ class Walk:
         return planned
 
     def _notes(self, *, is_whole: bool) -> list[str]:
-        """Return messages for the user after the walk; `is_whole` is True if it read all items."""
         notes = self._items.notes(self._left_out, whole=is_whole)
         if self._excluded:
             keys = sorted(self._excluded)
@@ -599,7 +589,6 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 
 def unseen_text(announced: int, unseen: int) -> str:
-    """Return the warning about items that the source announced and that were on no page."""
     return f"The source announced {announced} items; {unseen} of them were on no page."
 
 
