@@ -295,6 +295,8 @@ def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
 
 
 class Invocation(NamedTuple):
+    """What a public function that makes a run was called with."""
+
     dest: DestAddress
     options: Options
     on_event: Listener | None
@@ -378,6 +380,7 @@ async def _opened_source(
 async def run_from_source(
     call: Invocation, source: str, selection: Selection, layout: Layout, begin: Begin
 ) -> MirrorReport:
+    """Mirror a SOURCE that is named by a URL or a path."""
     options, address = options_and_address(source, call.options)
     work, stop = call.dest.work, call.stop
     if is_local(address.url):
