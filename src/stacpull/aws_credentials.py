@@ -59,11 +59,7 @@ class AwsCredentials:
         self._last = None if no_sign_request else keys
 
     async def settings(self) -> AwsSettings:
-        """Return the active region, endpoint and profile.
-
-        Raises:
-            CredentialsError: The profile does not exist, or the shared files cannot be read.
-        """
+        """Return the active region, endpoint and profile."""
         if self._settings is None:
             async with self._lock:
                 if self._settings is None:  # another task may have read it
@@ -72,11 +68,7 @@ class AwsCredentials:
         return self._settings
 
     async def frozen(self) -> Credentials | None:
-        """Return the current credentials, or None if there are none (or the user wants none).
-
-        Raises:
-            CredentialsError: They are configured but cannot be loaded (expired SSO session, denied role).
-        """
+        """Return the current credentials, or None if there are none (or the user wants none)."""
         known = self.known(signing=True)
         if known is None:
             await self.settings()
@@ -91,11 +83,7 @@ class AwsCredentials:
         return self._last
 
     def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
-        """Return settings and credentials like `settings` and `frozen`; None if those would have to wait.
-
-        Args:
-            signing: False if no credentials are wanted.
-        """
+        """Return settings and credentials like `settings` and `frozen`; None if those would have to wait."""
         settings, source = self._settings, self._source
         if settings is None or not signing:
             return None if settings is None else (settings, None)
@@ -104,11 +92,7 @@ class AwsCredentials:
         return settings, self._last
 
     async def renew(self, expired: Credentials) -> Credentials | None:
-        """Return new credentials after S3 rejected `expired` ones, read again unless that was already done.
-
-        Raises:
-            CredentialsError: They cannot be loaded.
-        """
+        """Return new credentials after S3 rejected `expired` ones, unless they were renewed before."""
         async with self._lock:
             if self._last is expired and not self._is_fixed:
                 await self._resolve()

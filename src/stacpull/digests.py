@@ -69,11 +69,7 @@ def _crc(name: str) -> _Crc:
 
 
 def new_hasher(checksum: Checksum) -> Hasher:
-    """Return an empty hasher of the algorithm of `checksum`.
-
-    Raises:
-        ValueError: The algorithm is unknown here.
-    """
+    """Return an empty hasher of the algorithm of `checksum`."""
     name = checksum.algorithm
     if name in _CRC_BYTES:
         return _CrcHasher(_crc(name), _CRC_BYTES[name])

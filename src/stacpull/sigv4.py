@@ -56,13 +56,7 @@ class SignedFields(NamedTuple):
         return f"<SignedFields {self.headers['x-amz-date']}>"  # the others may hold a session token
 
     def authorize(self, method: str, path: str, query: str = "") -> str:
-        """Return the value of `Authorization` for a request.
-
-        Args:
-            method: The method, in upper case.
-            path: The path of the URL as it will be sent, percent-encoded.
-            query: The query of the URL as it will be sent, percent-encoded, without `?`.
-        """
+        """Return the value of `Authorization` for a request."""
         # parameters by name, then value; one without a value is signed with an empty one
         pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
         ordered = "&".join([f"{name}={value}" for name, value in pairs])
@@ -74,14 +68,7 @@ class SignedFields(NamedTuple):
 def signed_fields(
     headers: Mapping[str, str], credentials: Credentials, region: str, date: str
 ) -> SignedFields:
-    """Return the data to sign requests with these fields.
-
-    Args:
-        headers: All fields to sign, with names in lower case, including `host` exactly as it will be sent.
-        credentials: The credentials.
-        region: The region of the bucket.
-        date: The current time in UTC, as `YYYYMMDDTHHMMSSZ`.
-    """
+    """Return the data to sign requests with these fields, names in lower case, at `YYYYMMDDTHHMMSSZ`."""
     signed = {**headers, "x-amz-content-sha256": _EMPTY_BODY, "x-amz-date": date}
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token

@@ -17,15 +17,6 @@ async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
     A cancellation cannot stop the thread that enters it: it is waited for, and the context manager is exited.
     Further cancellations change nothing.
-
-    Args:
-        context: It receives the error that ends the block, as in a `with` statement.
-
-    Yields:
-        The value of `context`.
-
-    Raises:
-        BaseException: The error of the block, unless `context` suppresses it or raises another one.
     """
 
     async def leave(error: BaseException | None) -> bool | None:
@@ -50,16 +41,7 @@ async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:
-    """Run blocking work in a thread. A cancellation, and each further one, waits for its end.
-
-    Args:
-        work: What to run.
-        on_cancelled: Called on a cancellation, so that `work` can end early.
-
-    Raises:
-        BaseException: The error of `work`.
-        asyncio.CancelledError: It was cancelled; `work` has ended.
-    """
+    """Run blocking work in a thread. A cancellation, and each further one, waits for its end."""
     working = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled: asyncio.CancelledError | None = None
     while not working.done():
@@ -85,12 +67,7 @@ class StoppableThread:
         self._given_up = threading.Event()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in the thread. A cancellation stops it, and waits for its end.
-
-        Raises:
-            BaseException: The error of `work`.
-            asyncio.CancelledError: It was cancelled; `work` has ended.
-        """
+        """Run `work` in the thread. A cancellation stops it, and waits for its end."""
         return await to_its_end(work, self._given_up.set)
 
     def is_stopped(self) -> bool:

@@ -59,11 +59,7 @@ class Clouds:
         return CloudTransport(self._scheme, setup)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        """Return the objects below a prefix.
-
-        Raises:
-            TransferError: It cannot be listed; PREFIX if it is empty or has too many objects.
-        """
+        """Return the objects below a prefix."""
         async with client.open(Request(prefix, query="list")) as response:
             found = orjson.loads(await response.read(_LISTING))
         if not found or len(found) > _MOST_OBJECTS:
@@ -98,12 +94,7 @@ class CloudTransport:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Response]:
-        """Read an object, or a part of it.
-
-        Raises:
-            TransferError: SCHEME if the URL names none; NETWORK if the service cannot be reached.
-            CredentialsError: Credentials are configured but cannot be used.
-        """
+        """Read an object, or a part of it."""
         place, key = self._split(request)
         try:
             store: Any = self._stores.get(place) or await asyncio.to_thread(self._opened, place)
@@ -221,11 +212,7 @@ class _CloudResponse:
         )
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes.
-
-        Raises:
-            TransferError: NETWORK if it breaks off.
-        """
+        """Yield the body in pieces of about `size` bytes."""
         pieces = iter(self._found.stream(min_chunk_size=size)) if self._has_body else iter(())
         while True:
             try:

@@ -60,11 +60,7 @@ _ABANDON = 0.5
 
 
 def import_early() -> None:
-    """Start to import distributed, which takes a second.
-
-    Raises:
-        UsageError: It is not installed.
-    """
+    """Start to import distributed, which takes a second."""
     if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
         del sys.modules["tornado"]
     if util.find_spec("distributed") is None:
@@ -126,11 +122,7 @@ class DaskPlaces:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Connect to the user's scheduler.
-
-        Raises:
-            WorkerError: It cannot be reached.
-        """
+        """Connect to the user's scheduler."""
         distributed: Any = await asyncio.to_thread(_imported)
         where: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
         named, given = self._options.dask or "", self._options.dask_client
@@ -167,12 +159,7 @@ class DaskPlaces:
         return looks[-1]
 
     async def take(self) -> DaskPlace:
-        """Wait for a Dask worker that is not in use.
-
-        Raises:
-            WorkerError: The scheduler is lost, and no worker is in use.
-            StacpullError: No worker can be used.
-        """
+        """Wait for a Dask worker that is not in use."""
         since = self._clock.monotonic()
         while True:
             addresses = await self._addresses()
@@ -226,12 +213,7 @@ class DaskPlace:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[socket.socket]:
-        """Start a worker process; yield this end of its socket. The process ends with the block.
-
-        Raises:
-            UsageError: It has another version of stacpull, or none.
-            OSError: It is lost.
-        """
+        """Start a worker process; yield this end of its socket. The process ends with the block."""
         try:
             version = await self._call(metadata.version, "stacpull")
         except metadata.PackageNotFoundError as error:
@@ -290,11 +272,7 @@ class DaskPlace:
             raise
 
     def allowed(self, settings: WorkerSettings) -> WorkerSettings:
-        """Return the settings that may be sent there.
-
-        Raises:
-            CredentialsError: A credential may not be sent, and the worker cannot have it itself.
-        """
+        """Return the settings that may be sent there."""
         if is_private(self._address):
             return settings._replace(variables=key_variables())
         options, address = settings.options, settings.address

@@ -124,11 +124,7 @@ class DaskWorkers:
 
     @staticmethod
     def check(options: Options) -> None:
-        """Reject options that contradict each other, and start to import distributed, which takes a second.
-
-        Raises:
-            UsageError: They contradict each other, or distributed is not installed.
-        """
+        """Reject options that contradict each other; start to import distributed, which takes a second."""
         if options.dask is not None and options.dask_client is not None:
             raise UsageError("--dask and `client` contradict each other: give one of them.")
         if options.dask_client is not None or not (options.dask or "").isdecimal():
@@ -345,11 +341,7 @@ class Worker:
             self._failure.set_result(error)
 
     async def first_of(self, awaited: asyncio.Future[Any]) -> None:
-        """Wait for a future, or until the worker is lost.
-
-        Raises:
-            BaseException: The error of the worker, or of a message.
-        """
+        """Wait for a future, or until the worker is lost."""
         ends: list[asyncio.Future[Any]] = [awaited, self.channel.lost, self._failure]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._failure.done():

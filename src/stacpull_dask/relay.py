@@ -37,12 +37,7 @@ def hold(session: str) -> None:
 
 
 async def relay(comm: Any, session: str = "") -> str:
-    """Start a worker process and relay its messages, until it or the connection ends.
-
-    Args:
-        comm: The connection to the coordinator (`distributed.comm.Comm`).
-        session: The session that `hold` waits for.
-    """
+    """Start a worker process and relay its messages, until it or the connection ends."""
     try:
         process, sock = await asyncio.to_thread(spawn, "stacpull_dask.worker")
         try:

@@ -62,12 +62,7 @@ async def work(sock: socket.socket) -> None:
 
 
 def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
-    """Return settings with the credentials of this machine's environment and files, if they have none.
-
-    Raises:
-        CredentialsError: A credential of the run is missing here.
-        UsageError: The credential profile cannot be read.
-    """
+    """Return settings with the credentials of this machine's environment and files, if they have none."""
     wanted, address, options = settings.credentials, settings.address, settings.options
     if wanted is None:
         return settings
@@ -159,11 +154,7 @@ class _Transfers:
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        """Transfer until there is no more work, and report everything that was received.
-
-        Raises:
-            BaseException: An error that ends the run.
-        """
+        """Transfer until there is no more work, and report everything that was received."""
         try:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
@@ -217,11 +208,7 @@ class _SourceItems:
         self._source: Source | None = None
 
     async def read(self, href: str) -> Json:
-        """Return an item.
-
-        Raises:
-            TransferError: It cannot be read, or SOURCE cannot be opened here (it may be a local file).
-        """
+        """Return an item."""
         try:
             async with self._lock:
                 if self._source is None:

@@ -176,11 +176,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
         return self._read_at is not None and self._read_at >= self._since
 
     async def _renewed(self, refusal: Failure) -> bool:
-        """Read the item again; return True if it has another href.
-
-        Raises:
-            TransferError: The item cannot be read. The failure is the refusal; the asset is not gone.
-        """
+        """Read the item again; return True if it has another href."""
         before = self.job.href
         try:
             await self._renew(self._read_at)

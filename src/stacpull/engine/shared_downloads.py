@@ -160,11 +160,7 @@ class SharedDownloads:
 
 
 def linked_part(store: Store, job: Job, path: str) -> str:
-    """Make a file of DEST the complete part of a job, and remove what a killed download left of it.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """Make a file of DEST the complete part of a job, and remove what a killed download left of it."""
     stem = f"{job.row}.{job.generation}"
     store.staged.drop_part(f"{stem}.about")
     store.staged.link_part(f"{stem}.part", store, path)

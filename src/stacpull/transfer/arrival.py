@@ -16,19 +16,8 @@ def arrival_of(
     digest: bytes | None = None,
     verified: bool = True,
 ) -> Arrival:
-    """Return the received asset of a job.
-
-    Args:
-        job: The job.
-        size: In bytes.
-        filename: Base name of the resolved URL, percent-decoded.
-        etag: The ETag of the response, or its date (`Validator.etag_or_date`). An ETag from another URL than
-            the planned one is not kept: the next run would send it to the planned URL.
-        content: Its bytes, or the name of its part.
-        digest: The digest to record, if it is known.
-        verified: False if nothing proved its length.
-    """
-    if job.moved:
+    """Return the received asset of a job."""
+    if job.moved:  # the next run would send the ETag of another URL to the planned one
         etag = None
     elif etag is not None and not etag.isascii():  # it may not be valid Unicode
         etag = etag.encode("utf-8", "backslashreplace").decode()

@@ -150,21 +150,7 @@ class Fetcher:
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
     ) -> Arrival | None:
-        """Make one attempt at `job`.
-
-        Args:
-            job: The asset; its href is used unchanged.
-            count_refusal: False if the href may have expired, so that a refusal does not concern credentials.
-            started: An exchange for the whole asset that the fast path has started.
-
-        Returns:
-            The asset; None if the source says that it has not changed since `job.version_in_dest`.
-
-        Raises:
-            TransferError: The attempt failed; the failure states whether to retry.
-            DestinationError: A part cannot be written.
-            CredentialsError: AWS credentials are configured but cannot be obtained.
-        """
+        """Make one attempt; return None if the source says that the asset has not changed."""
         return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
 
     def has_no_part(self, job: Job) -> bool:
@@ -462,11 +448,7 @@ class _Attempt:
             await part.discard()
 
     async def _put_away(self, error: BaseException) -> BaseException:
-        """Keep or remove the open part. Wrong content, or content that is too long, must not be resumed.
-
-        Returns:
-            The error to raise. Its message states how many bytes are kept.
-        """
+        """Keep or remove the open part. Wrong content, or content that is too long, must not be resumed."""
         part, self._part = self._part, None
         if part is None:
             return error

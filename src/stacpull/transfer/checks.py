@@ -62,14 +62,7 @@ def may_state(fields: Mapping[bytes, bytes]) -> bool:
 def expected_checks(
     stated: Checksum | None, status: int, headers: Mapping[str, str], *, is_s3: bool
 ) -> tuple[Check, ...]:
-    """Return the checks for the content of a response, the most certain first, one for each digest.
-
-    Args:
-        stated: The checksum that the item states (`file:checksum`), if any.
-        status: The status of the response, 200 or 206.
-        headers: Its header fields, with names in any case.
-        is_s3: True if the server is S3, whose ETags can be MD5 digests.
-    """
+    """Return the checks for the content of a response, the most certain first, one for each digest."""
     checks = [] if stated is None else [Check(stated, "file:checksum")]
     if status == _OK:
         values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
@@ -149,11 +142,7 @@ class Body(NamedTuple):
         return self.digest(check.checksum) == check.checksum.digest
 
     def digest(self, checksum: Checksum) -> bytes:
-        """Return the digest of the content by the algorithm of `checksum`.
-
-        Raises:
-            RuntimeError: The part is not completely hashed (`FilePart.caught_up`).
-        """
+        """Return the digest of the content by the algorithm of `checksum`."""
         if self.part is None:
             return digest_of(checksum, self.content)
         if self.part.hashed != self.part.size:
@@ -170,9 +159,7 @@ def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Ha
 def contradiction(job: Job, body: Body) -> Failure | Check | None:
     """Compare the body with all statements of the item and the response.
 
-    Returns:
-        None if all agree; a failure; or, if only an uncertain statement differs, a check for the digest of
-        this body, to compare with a second fetch.
+    If only an uncertain one differs, the result is a check for the digest of this body, for a second fetch.
     """
     url, size = body.url, body.size
     if body.total is not None and size != body.total:
@@ -241,13 +228,6 @@ def page_instead(
 
     The body must begin with markup, because some servers send images as `text/html`. Without a media type,
     the suffix of the href decides: many items state no type (CMR-STAC).
-
-    Args:
-        media_type: The media type that the item states.
-        href: The href of the asset.
-        url: The URL of the response.
-        headers: Its header fields.
-        start: The first bytes of its body.
     """
     if _MARKUP.match(start, 0, _SNIFFED) is None:
         return None  # as in nearly all cases

@@ -67,11 +67,7 @@ class LocalTransport:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[LocalResponse]:
-        """Open the file that `request.url` names.
-
-        Raises:
-            TransferError: GONE; SCHEME if it is not below SOURCE's directory; HTTP if it cannot be read.
-        """
+        """Open the file that `request.url` names."""
         if self._only_source:
             request = request._replace(url=self._url)
         path, stream, state = await asyncio.to_thread(self._opened, request.url)
@@ -177,11 +173,7 @@ class LocalResponse:
             self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of `size` bytes.
-
-        Raises:
-            TransferError: TRUNCATED if the file became shorter; HTTP if it cannot be read.
-        """
+        """Yield the body in pieces of `size` bytes."""
         left = self._length
         while left:
             try:

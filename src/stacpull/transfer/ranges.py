@@ -84,13 +84,7 @@ class LongBody:
         self._group = asyncio.TaskGroup()
 
     async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        """Receive all missing bytes: from the first gap on from `response`, whose body is `chunks`.
-
-        Raises:
-            TransferError: Missing bytes cannot be received, or the body was too long.
-            DestinationError: The part cannot be written.
-            CredentialsError: A response means that the credentials of the run are invalid.
-        """
+        """Receive all missing bytes: from the first gap on from `response`, whose body is `chunks`."""
         self._active = 1
         with ungrouped():
             async with self._group:
@@ -126,11 +120,7 @@ class LongBody:
             self._active -= 1
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
-        """Read the response that continues to the end of the file, while the next block is free.
-
-        Returns:
-            False if the body has ended.
-        """
+        """Read the open response while the next block is free; return False if it has ended."""
         span = self._free.pop(0) if self._free else Span(self._total, self._total)
         at = span.start
         try:
@@ -160,11 +150,7 @@ class LongBody:
         return False
 
     def _following(self, at: int) -> Span | None:
-        """Take the block that the open response reads after offset `at`; None if it must end there.
-
-        Raises:
-            TransferError: OVERLONG, if the file ends there.
-        """
+        """Take the block that the open response reads after offset `at`; None if it must end there."""
         if at >= self._total:
             what = f"sent more than the {self._version.total} bytes that it announced"
             raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))

@@ -48,12 +48,7 @@ def verdict(
 ) -> ResumeVerdict:
     """Return what the response to the request for the rest of a part means.
 
-    Args:
-        point: The end of the part, and its validator.
-        status: The status of the response.
-        headers: Its header fields.
-        stated: The size that the item states. A 206 with a content coding is accepted only if it has this
-            total, so that the asset is stored in that coding.
+    A 206 with a content coding is accepted only if its total is the stated size: the asset is stored coded.
     """
     if status == _OK:
         return ResumeVerdict.REPLACE
@@ -82,12 +77,7 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
 
 
 def change_headers(etag_or_date: str) -> dict[str, str]:
-    """Return the header fields that request an object only if it differs from the named version.
-
-    Args:
-        etag_or_date: An ETag, which is compared weakly (RFC 9110, 13.1.2), or a date (13.1.3) that `provable`
-            accepted.
-    """
+    """Return the header fields that request an object only if it differs from the named version."""
     is_date = validator_from(etag_or_date).etag is None
     return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
 

@@ -34,11 +34,6 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
 
     Placeholders for directories are left out: an object with exactly the name of the prefix, and empty
     objects whose names end with a slash.
-
-    Raises:
-        TransferError: The bucket cannot be listed; PREFIX if it is empty, has more than `MOST_OBJECTS`, or
-            lists them on too many pages.
-        CredentialsError: Credentials are configured but cannot be loaded.
     """
     bucket, prefix = split_s3_url(url, bare=True)
 

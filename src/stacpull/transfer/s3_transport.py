@@ -81,12 +81,7 @@ class _Prepared(NamedTuple):
 
 
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
-    """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters.
-
-    Raises:
-        TransferError: SCHEME, if it is not Unicode, or if the bucket or the key is missing (with `bare` the
-            bucket is enough).
-    """
+    """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters."""
     bucket, _, key = url[len("s3://") :].partition("/")
     if not bucket or not (key or bare) or not _is_unicode(url):
         message = f"The href {url} does not name an S3 object; it needs a bucket and a key."
@@ -236,12 +231,7 @@ class S3Transport:
         )
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """Send `request`, and again if the response names another region or the credentials were renewed.
-
-        Raises:
-            TransferError: As `Transport.open`; SCHEME if the URL names no object.
-            CredentialsError: Credentials are configured but cannot be loaded.
-        """
+        """Send `request`, and again if the response names another region or the credentials were renewed."""
         return self._exchange(None, request, None)
 
     @asynccontextmanager
