@@ -3,14 +3,14 @@
     Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
 Items stay raw JSON dicts: creating a `pystac.Item` takes ten times as long as decoding. Everything else is
-frozen, except `Arrival` and `PieceBuffer`. This module does no I/O. Only hrefs of assets and
+frozen, except `Arrival`. This module does no I/O. Only hrefs of assets and
 pages may contain secrets: signatures, which stay in memory.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
@@ -351,10 +351,6 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
             self, href=hrefs[0], alternates=hrefs[1:], stale=False, version_in_dest=version, moved=moved
         )
 
-    def stating(self, size: int | None, checksum: Checksum | None) -> Self:
-        """Return the job with the size and checksum that its item now states."""
-        return replace(self, size=size, checksum=checksum)
-
 
 class BucketLocation(msgspec.Struct, frozen=True):
     """A bucket as DEST, with its prefix (without `/` at its ends) and options. It contains no secret."""
@@ -386,13 +382,6 @@ class BucketLocation(msgspec.Struct, frozen=True):
     def url_of(self, key: str) -> str:
         """Return the URL of an object in the bucket."""
         return f"{self.scheme}://{self.bucket}/{key}"
-
-
-class PieceBuffer(bytearray):
-    """Memory for a piece of a body: a `PieceBudget` counts it, until `release` is called."""
-
-    release: Callable[[], None]
-    """Called when the store process has the body, so that its memory can be used again."""
 
 
 class Arrival(msgspec.Struct, array_like=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from stacpull.engine.messages import Arrivals
 from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.errors import DestinationError
 from stacpull.ledger.outcomes import UnchangedAsset
-from stacpull.models import Job, PieceBuffer
+from stacpull.models import Job
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.transfer.arrival import arrival_of
@@ -111,23 +110,6 @@ def test_a_body_larger_than_the_limit_is_sent_alone(tmp_path: Path) -> None:
             assert sent.rows() == [1]
             sender.bodies_written(1)
             assert sent.rows() == [1, 2]
-
-    asyncio.run(course())
-
-
-@pytest.mark.usefixtures("at_once")
-def test_memory_of_a_body_is_freed_once_the_store_process_has_it(tmp_path: Path) -> None:
-    async def course() -> None:
-        taken: list[int] = []
-        async with sender_at(tmp_path) as (sender, _sent):
-            for row in range(3):
-                body = PieceBuffer(b"x")
-                body.release = partial(taken.append, row)
-                sender.put(job(row), arrival_of(job(row), 1, "f", None, body))
-            for count in range(3):
-                assert taken == list(range(count))
-                sender.bodies_written(1)
-            assert taken == [0, 1, 2]
 
     asyncio.run(course())
 

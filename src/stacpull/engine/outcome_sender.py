@@ -32,7 +32,7 @@ from stacpull.digests import digest_of
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.pool import OutcomeSink
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, PieceBuffer
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.redact import Secrets
 from stacpull.store.part_files import part_name_of
 from stacpull.store.protocol import Store
@@ -55,8 +55,6 @@ class _ArrivalBatch(msgspec.Struct, eq=False):
     arrivals: list[Arrival] = []
     size: int = 0
     """Bytes."""
-    releases: list[Callable[[], None]] = []
-    """The `PieceBuffer.release` of its bodies: called when the store process has them."""
 
 
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
@@ -120,8 +118,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         batch = self._batch
         batch.arrivals.append(received)
         batch.size += received.size
-        if isinstance(body.obj, PieceBuffer):
-            batch.releases.append(body.obj.release)
         if len(batch.arrivals) >= _BATCH or batch.size >= _BATCH_SIZE:
             self._end_batch()
         elif len(batch.arrivals) == 1:
@@ -185,8 +181,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
     def _batch_written(self, batch: _ArrivalBatch, count: int) -> None:
         self._under_way -= batch.size
-        for release in batch.releases:
-            release()
         self.free_slots(count)
         self._send_some()
 
