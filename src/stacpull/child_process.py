@@ -45,7 +45,6 @@ class ForkedProcess:
         """Its exit code, negative for the signal that ended it; None while it runs."""
 
     def poll(self) -> int | None:
-        """Return its exit code, None while it runs."""
         if self.returncode is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -56,11 +55,6 @@ class ForkedProcess:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, and return its exit code.
-
-        Raises:
-            subprocess.TimeoutExpired: It still runs after `timeout` seconds.
-        """
         began, pause = time.monotonic(), 0.0005
         while (code := self.poll()) is None:
             if timeout is not None and time.monotonic() - began > timeout:
@@ -70,7 +64,6 @@ class ForkedProcess:
         return code
 
     def kill(self) -> None:
-        """Kill it, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -91,12 +84,8 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
 
     A process that cannot be forked is started at once, so that its imports take place beside those of this
     process. The first call of `spawn` in the block for the same module returns the process. It is killed if
-    that call has other arguments, or if there is no such call.
-
-    Args:
-        module: See `spawn`.
-        arguments: See `spawn`.
-        shared: A module that this process imports before it forks, because both processes need it.
+    that call has other arguments, or if there is no such call. This process imports the module `shared`
+    before it forks, because both processes need it.
 
     Raises:
         WorkerError: The process cannot be started.
@@ -106,7 +95,14 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
     if _has_threads():
         started = spawn(module, arguments=arguments)
     else:
-        started = _started(lambda theirs: _forked(module, theirs, arguments))
+
+        def fork(theirs: socket.socket) -> ForkedProcess:
+            pid = os.fork()
+            if pid == 0:
+                _run_forked(module, theirs, arguments)
+            return ForkedProcess(pid)
+
+        started = _started(fork)
     _early[module] = started, arguments
     try:
         yield
@@ -116,14 +112,9 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
 
 
 def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
-    """Start a process. It takes some milliseconds, and may be called in any thread.
+    """Start a process that runs the `main` of a module. Any thread may call this.
 
-    Args:
-        module: The module whose `main` it runs. Argument 1 is the descriptor of its end of the socket.
-        arguments: Further arguments.
-
-    Returns:
-        The process, and this process's end of the socket.
+    Argument 1 is the descriptor of its end of the socket; `arguments` follow.
 
     Raises:
         WorkerError: The process cannot be started.
@@ -167,14 +158,6 @@ def _has_threads() -> bool:
         return True
 
 
-def _forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> ForkedProcess:
-    """Fork a process that runs the `main` of a module."""
-    pid = os.fork()
-    if pid == 0:
-        _run_forked(module, theirs, arguments)
-    return ForkedProcess(pid)
-
-
 def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> NoReturn:
     """Run the `main` of a module with the descriptors, variables and arguments that `spawn` would give it."""
     try:
@@ -197,11 +180,7 @@ def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) ->
 
 
 def reap(process: ChildProcess) -> int:
-    """Wait until a process whose socket is closed has ended. A process that does not end is killed.
-
-    Returns:
-        Its exit code, negative for the signal that ended it.
-    """
+    """Wait until a process whose socket is closed has ended, or kill it; return its exit code."""
     try:
         return process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:

@@ -34,9 +34,6 @@ def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
 
     It has no credentials, because others can read it while the process runs (`/proc/PID/environ`). Required
     credentials are sent to the process.
-
-    Args:
-        environ: The original environment; None for that of this process.
     """
     variables = os.environ if environ is None else environ
     harmless = {

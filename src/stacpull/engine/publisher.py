@@ -61,17 +61,6 @@ class _Group(msgspec.Struct):
         return len(self.parts) + len(self.failures) + len(self.unchanged)
 
 
-class _Renamed(msgspec.Struct):
-    """Files with their final names that are recorded after the next sync, which covers the renames."""
-
-    done: list[Arrival] = msgspec.field(default_factory=list)
-    items: dict[int, bytes | None] = msgspec.field(default_factory=dict)
-    """The SHA-256 of the JSON of items, by row."""
-
-    def __bool__(self) -> bool:
-        return bool(self.done or self.items)
-
-
 class Publisher:
     """Publishes complete parts in groups. Every method runs on the thread of the ledger's connection."""
 
@@ -80,14 +69,12 @@ class Publisher:
         workspace: Workspace,
         run: StoredRun,
         *,
-        checksum: str | None,
         secrets: Secrets,
         clock: Clock,
         on_published: Callable[[int], None],
         on_event: Callable[[AssetFailed | Notice], None],
         run_beside: Callable[[Callable[[], object]], Any],
     ) -> None:
-        """Create the publisher; the arguments are those of `StoreOperations`."""
         db = self._db = workspace.db
         self._store = workspace.destination
         self._run = run.id
@@ -97,10 +84,12 @@ class Publisher:
         self._on_published = on_published
         self._on_event = on_event
         self._area = runs.area_of(db, run.id)
-        self._checksum = checksum
         self._run_beside = run_beside
         self._group = _Group()
-        self._renamed = _Renamed()
+        self._done: list[Arrival] = []
+        self._written: dict[int, bytes | None] = {}
+        """Assets, and the SHA-256 of the JSON of items by row, that are recorded after the next sync: it
+        covers their renames."""
         self._final_items: list[int] = []
         self._failed_sync: DestinationError | None = None
         self._deadline: float | None = None
@@ -123,7 +112,7 @@ class Publisher:
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(len(self._group) or self._renamed or self._final_items)
+        return bool(len(self._group) or self._done or self._written or self._final_items)
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
         """Add complete parts that the network process has sent; `on_published` counts them."""
@@ -131,11 +120,9 @@ class Publisher:
         self._group.delivered += len(parts)
 
     def fail(self, failure: AssetFailure) -> None:
-        """Take an asset that failed for good, or that is not ready yet."""
         self._group.failures.append(failure)
 
     def keep_unchanged(self, asset: UnchangedAsset) -> None:
-        """Take an asset that has not changed at the source."""
         self._group.unchanged.append(asset)
 
     def add_recovered(self, batch: Sequence[Arrival]) -> None:
@@ -144,7 +131,7 @@ class Publisher:
 
     def add_in_place(self, in_place: Sequence[Arrival]) -> None:
         """Take files that already have their final names. They are recorded after the next sync."""
-        self._renamed.done.extend(in_place)
+        self._done.extend(in_place)
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync.
@@ -216,12 +203,28 @@ class Publisher:
         """Reserve, sync and rename the collected group, and record the previous one (steps 1 to 4)."""
         self._deadline = None
         group, self._group = self._group, _Group()
-        previous, self._renamed = self._renamed, _Renamed()
+        done, self._done = self._done, []
+        written, self._written = self._written, {}
         items = self.items.write_parts(self._final_items, adopting=self._adopting)
         self._final_items = []
         assets = self._reserve(group, list(items))
         self._sync_all([asset.part for asset in assets] + [part.part for part in items.values()])
-        self._record(previous, group.failures, group.unchanged)  # it adds final items for the next group
+        if done or written or group.failures or group.unchanged:
+            self._final_items = list(  # of the next group
+                outcomes.record(
+                    self._db,
+                    done=done,
+                    failed=group.failures,
+                    written_items=written,
+                    now=self._clock.time(),
+                    unchanged=group.unchanged,
+                    area=self._area,
+                )
+            )
+            self.refresh_counters()
+        for failure in group.failures:
+            item, key = views.name_of_asset(self._db, failure.row)
+            self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
         if assets or items:
             self._rename(assets, items)
         self._on_published(group.delivered)
@@ -289,26 +292,6 @@ class Publisher:
         with suppress(DestinationError), translated(ledger_path(self._store.staged.work)):
             meta.put(self._db, meta.SYNC_ERROR, str(error))
 
-    def _record(
-        self, renamed: _Renamed, failures: Sequence[AssetFailure], unchanged: Sequence[UnchangedAsset]
-    ) -> None:
-        if not renamed and not failures and not unchanged:
-            return
-        final_items = outcomes.record(
-            self._db,
-            done=renamed.done,
-            failed=failures,
-            written_items=renamed.items,
-            now=self._clock.time(),
-            unchanged=unchanged,
-            area=self._area,
-        )
-        self._final_items.extend(final_items)
-        self.refresh_counters()
-        for failure in failures:
-            item, key = views.name_of_asset(self._db, failure.row)
-            self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
-
     def _rename(self, assets: Sequence[Arrival], items: Mapping[int, Placement]) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for asset in assets:  # an earlier version, or a file of the user with the same content
@@ -319,14 +302,14 @@ class Publisher:
         results: list[Failure | None] = place() if self._store.is_local else self._run_beside(place)
         for arrival, failure in zip(assets, results[: len(assets)], strict=True):
             if failure is None:
-                self._renamed.done.append(arrival)
+                self._done.append(arrival)
                 if self._adopting:  # renaming does nothing between links to one file
                     self._store.staged.drop_part(arrival.part)
             else:
                 self._store.staged.drop_part(arrival.part)
                 failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
                 self._group.failures.append(failed)
-        self._renamed.items.update(self.items.placed(items, results[len(assets) :]))
+        self._written.update(self.items.placed(items, results[len(assets) :]))
 
     def refresh_counters(self) -> None:
         """Read the counters of the run again, after a transaction elsewhere."""

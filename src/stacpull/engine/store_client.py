@@ -66,15 +66,8 @@ class StoreClient:
     ) -> None:
         """Create the client; `open` opens the mirror.
 
-        Args:
-            destination: DEST, for parts that this process writes.
-            bucket: The bucket, if DEST is one.
-            run: The run.
-            secrets: Removed from everything that is written.
-            checksum: Algorithm of the digest to record; None for none.
-            slots: Assets that may be in flight.
-            on_event: Called on the loop with events for the user.
-            on_broken: Called on the loop with the error after which nothing can be written.
+        `on_event` and `on_broken` are called on the loop: with events for the user, and with the error after
+        which nothing can be written.
         """
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
@@ -110,13 +103,8 @@ class StoreClient:
     async def started(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
         """Start a store process for one run. It ends with the block.
 
-        It is started early, because its imports take as long as the first response of a source.
-
-        Args:
-            modules: Modules that both processes import in the background (`DestAddress.modules`).
-
-        Raises:
-            WorkerError: The process cannot be started.
+        It is started early, because its imports take as long as the first response of a source. Both
+        processes import `modules` in the background.
         """
 
         @contextmanager
@@ -133,11 +121,7 @@ class StoreClient:
             yield started
 
     async def open(self, started: Started, lock: int) -> None:
-        """Open the mirror in the store process.
-
-        Args:
-            started: The process, and this end of its socket.
-            lock: The descriptor of the mirror's lock, which the process also holds until it ends.
+        """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
         Raises:
             DestinationError: The process has ended.
@@ -177,11 +161,7 @@ class StoreClient:
             raise self._ended()
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
-        """Call an operation in the store process, and return its result.
-
-        Args:
-            operation: One of `store_messages.OPERATIONS`.
-            arguments: Its arguments after the first one, by position.
+        """Call one of `store_messages.OPERATIONS` with these arguments after the first one.
 
         Raises:
             DestinationError: The ledger or the disk fails or has failed, or the process has ended.
@@ -192,15 +172,14 @@ class StoreClient:
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
             await self.call(StoreOperations.learn, *self._secrets.revealed())
-        decode = messages.operation(operation.__name__).result.decode
-        call = messages.Call(0, operation.__name__, msgspec.Raw(encoded(arguments)))
+        call = messages.Call(0, messages.NUMBERS[operation], msgspec.Raw(encoded(arguments)))
         try:
             result: messages.OperationResult = await self._channel.request(call)
         except ConnectionError as error:
             raise await self._why_closed() from error
         if result.error is not None:
             raise error_of(result.error, _PROCESS)
-        return cast("T", decode(result.result))
+        return cast("T", messages.decoders(operation)[1].decode(result.result))
 
     def _on_lost(self) -> None:
         """Handle the end of the store process. If it was not closed, the run ends."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -41,10 +41,10 @@ class OpenMirror(msgspec.Struct, tag=0, array_like=True):
 
 
 class Call(msgspec.Struct, tag=1, array_like=True):
-    """Call one of `OPERATIONS`."""
+    """Call one of `OPERATIONS`, by its index. `number` is that of the call."""
 
     number: int
-    operation: str
+    operation: int
     arguments: msgspec.Raw
 
 
@@ -91,50 +91,38 @@ ToNetwork = OperationResult | PartsWritten | PartsPublished | StoreEvent | Store
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 
-_BY_OWNER: dict[str, tuple[Callable[..., Any], ...]] = {
-    "db": (
-        jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
-        jobs.restore_hrefs,
-        meta.complete_walk, meta.set_complete_walk,
-        pruning.items_not_found, pruning.label_items, pruning.of_more_credentials, pruning.of_several,
-        pruning.seen_examples, pruning.unlisted_assets, pruning.unread,
-        runs.layout_before, runs.matched_by_walk, runs.restart_walk, runs.set_finding, runs.walked,
-        runs.count_failures, runs.forget_links, runs.unread_links,
-    ),
-    "planner": (Planner.find_planned, Planner.save_batch),
-    "publisher": (Publisher.publish_all, Publisher.finish),
-    "": (
-        StoreOperations.recover, StoreOperations.complete_items, StoreOperations.forget_unwanted,
-        StoreOperations.add_effort, StoreOperations.findings, StoreOperations.end_run,
-        StoreOperations.collections_to_read, StoreOperations.keep_collection,
-        StoreOperations.keep_items_parquet, StoreOperations.write_catalogs, StoreOperations.remove_items,
-        StoreOperations.learn,
-    ),
-}  # fmt: skip
-OPERATIONS = {one.__name__: (one, owner) for owner, some in _BY_OWNER.items() for one in some}
-"""The functions that the network process may call, with the attribute of `StoreOperations` that is their
-first argument; empty for the object itself."""
-
-
-class Operation(NamedTuple):
-    """A function of `OPERATIONS` with the types of its arguments and its result."""
-
-    function: Callable[..., Any]
-    owner: str
-    arguments: msgspec.msgpack.Decoder[Any]
-    result: msgspec.msgpack.Decoder[Any]
+_ON_LEDGER = (
+    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
+    jobs.restore_hrefs,
+    meta.complete_walk, meta.set_complete_walk,
+    pruning.items_not_found, pruning.label_items, pruning.of_more_credentials, pruning.of_several,
+    pruning.seen_examples, pruning.unlisted_assets, pruning.unread,
+    runs.count_failures, runs.forget_links, runs.layout_before, runs.matched_by_walk, runs.restart_walk,
+    runs.set_finding, runs.unread_links, runs.walked,
+)  # fmt: skip
+_OF_STORE = (
+    StoreOperations.recover, StoreOperations.complete_items, StoreOperations.forget_unwanted,
+    StoreOperations.add_effort, StoreOperations.findings, StoreOperations.end_run,
+    StoreOperations.collections_to_read, StoreOperations.keep_collection,
+    StoreOperations.keep_items_parquet, StoreOperations.write_catalogs, StoreOperations.remove_items,
+    StoreOperations.learn,
+)  # fmt: skip
+OPERATIONS: dict[Callable[..., Any], Callable[[StoreOperations], object]] = {
+    **dict.fromkeys(_ON_LEDGER, lambda operations: operations.db),
+    **dict.fromkeys((Planner.find_planned, Planner.save_batch), lambda operations: operations.planner),
+    **dict.fromkeys((Publisher.publish_all, Publisher.finish), lambda operations: operations.publisher),
+    **dict.fromkeys(_OF_STORE, lambda operations: operations),
+}
+"""The functions that the network process may call, and where the store process gets their first argument."""
+NUMBERS = {function: number for number, function in enumerate(OPERATIONS)}
 
 
 @cache
-def operation(name: str) -> Operation:
-    """Return the operation with that name.
-
-    Raises:
-        KeyError: There is no such operation.
-    """
-    function, owner = OPERATIONS[name]
+def decoders(
+    function: Callable[..., Any],
+) -> tuple[msgspec.msgpack.Decoder[Any], msgspec.msgpack.Decoder[Any]]:
+    """Return the decoders of the arguments after the first one, and of the result."""
     hints = get_type_hints(function)
     hints.pop("db", None)
     result = msgspec.msgpack.Decoder(hints.pop("return"))
-    arguments = tuple.__class_getitem__(tuple(hints.values()))
-    return Operation(function, owner, msgspec.msgpack.Decoder(arguments), result)
+    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(hints.values()))), result

@@ -89,16 +89,8 @@ class StoreOperations:
     ) -> None:
         """Create the object; nothing is written yet.
 
-        Args:
-            workspace: The opened mirror.
-            run: The run.
-            checksum: Algorithm of the digest to record; None for none.
-            secrets: Texts to remove from everything that is written.
-            clock: The clock.
-            is_stopped: Called during long operations.
-            on_published: Called with the number of published parts.
-            on_event: Called with assets that failed for good, warnings, and the progress of long operations.
-            run_beside: Runs a sync or an upload, does other work until it has ended, and returns its result.
+        `on_published` is called with the number of published parts. `run_beside` runs a sync or an upload,
+        does other work until it has ended, and returns its result.
         """
         self.db = workspace.db
         self.store = workspace.destination
@@ -111,7 +103,6 @@ class StoreOperations:
         self.publisher = Publisher(
             workspace,
             run,
-            checksum=checksum,
             secrets=secrets,
             clock=clock,
             on_published=on_published,
@@ -192,7 +183,6 @@ class StoreOperations:
                 self._on_event(Notice("info", f"No longer pending: {what}."))
 
     def add_effort(self, spent: dict[str, float]) -> None:
-        """Add the effort to the sums of the run."""
         runs.add_effort(self.db, self._run.id, spent)
 
     def findings(self) -> RunFindings:

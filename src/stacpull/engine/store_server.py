@@ -52,15 +52,12 @@ from stacpull.runtime import tune_memory
 from stacpull.store.part_files import is_worker
 from stacpull.store.protocol import Store
 
-_AFTER_FAILURE = {
-    one.__name__
-    for one in (
-        StoreOperations.add_effort,
-        StoreOperations.findings,
-        StoreOperations.end_run,
-        StoreOperations.learn,
-    )
-}
+_AFTER_FAILURE = (
+    StoreOperations.add_effort,
+    StoreOperations.findings,
+    StoreOperations.end_run,
+    StoreOperations.learn,
+)
 """Operations that are still called after publishing has failed."""
 _NOTHING = msgspec.Raw(encoded(None))
 
@@ -72,7 +69,7 @@ class StoreServer:
     """Runs a `StoreOperations` for the network process at the other end of a socket."""
 
     def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
-        """Create the server; `serve` opens the mirror. `is_process`: nothing else uses this interpreter."""
+        """Create the server. `is_process`: nothing else uses this interpreter."""
         self._sock = sock
         self._is_process = is_process
         self._sending = threading.Lock()
@@ -120,7 +117,13 @@ class StoreServer:
         self._dest = Path(os.fsdecode(opening.dest))
         self._ledger = ledger_path(self._dest)
         try:
-            workspace = opened.enter_context(opened_ledger(self._dest, opening.bucket, self._warn))
+            workspace = opened.enter_context(
+                opened_ledger(
+                    self._dest,
+                    opening.bucket,
+                    lambda text: self._send(messages.StoreEvent(Notice("warning", text))),
+                )
+            )
             if opening.bucket is None and self._is_process:
                 sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
             self._operations = StoreOperations(
@@ -159,12 +162,23 @@ class StoreServer:
         while (message := self._next()) is not None:
             if isinstance(message, messages.Call):
                 self._answer(message)
-            if self._failed is None and operations is not None:
-                try:
-                    with translated(self._ledger):
-                        self._publish(operations, message)
-                except Exception as error:  # noqa: BLE001 -- the network process raises it
-                    self._break(error)
+            if self._failed is not None or operations is None:
+                continue
+            publisher = operations.publisher
+            try:
+                with translated(self._ledger):
+                    match message:
+                        case AssetFailure():
+                            publisher.fail(message)
+                        case UnchangedAsset():
+                            publisher.keep_unchanged(message)
+                        case Arrivals(arrivals):
+                            publisher.add_received(self._written(arrivals, operations.store))
+                        case list():
+                            publisher.add_received(message)
+                    publisher.publish_if_due()
+            except Exception as error:  # noqa: BLE001 -- the network process raises it
+                self._break(error)
         if self._failed is None and operations is not None:
             try:
                 with translated(self._ledger):
@@ -186,19 +200,6 @@ class StoreServer:
             return self._queue.get(timeout=timeout)
         except Empty:
             return []
-
-    def _publish(self, operations: StoreOperations, message: _Queued) -> None:
-        publisher = operations.publisher
-        match message:
-            case AssetFailure():
-                publisher.fail(message)
-            case UnchangedAsset():
-                publisher.keep_unchanged(message)
-            case Arrivals(arrivals):
-                publisher.add_received(self._written(arrivals, operations.store))
-            case list():
-                publisher.add_received(message)
-        publisher.publish_if_due()
 
     def _run_beside(self, work: Callable[[], object]) -> object:
         """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
@@ -249,15 +250,14 @@ class StoreServer:
     def _answer(self, call: messages.Call) -> None:
         """Call an operation, and send its result or error."""
         operations, result, failure = self._operations, _NOTHING, None
-        if operations is None or (self._failed is not None and call.operation not in _AFTER_FAILURE):
+        function, first_of = tuple(messages.OPERATIONS.items())[call.operation]
+        if operations is None or (self._failed is not None and function not in _AFTER_FAILURE):
             failure = None if self._failed is None else error_report(self._failed)
         else:
             try:
                 with translated(self._ledger):
-                    operation = messages.operation(call.operation)
-                    first = getattr(operations, operation.owner) if operation.owner else operations
-                    found = operation.function(first, *operation.arguments.decode(call.arguments))
-                    result = msgspec.Raw(encoded(found))
+                    arguments = messages.decoders(function)[0].decode(call.arguments)
+                    result = msgspec.Raw(encoded(function(first_of(operations), *arguments)))
                     operations.publisher.refresh_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 operations.publisher.distrust_ledger(error)
@@ -274,9 +274,6 @@ class StoreServer:
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
             self._send(messages.StoreBroken(error_report(self._failed)))
-
-    def _warn(self, text: str) -> None:
-        self._send(messages.StoreEvent(Notice("warning", text)))
 
     def _send(self, message: messages.ToNetwork) -> None:
         """Send a message. If the network process has ended, the message is lost."""
