@@ -412,6 +412,25 @@ def test_the_error_tree_is_drawn_with_the_true_exit_codes() -> None:
     assert drawn == true
 
 
+MOST_FILES, MOST_LINES = 110, 20_000
+"""The goal for what a mirror imports. Until it is reached, the test asserts `NOT_YET`."""
+NOT_YET = (190, 34_500)
+
+
+def test_a_mirror_imports_little() -> None:
+    """What `stacpull mirror` imports, directly and indirectly, in functions and for type checkers."""
+    modules = {dotted("stacpull", module): module for module in read_package(PACKAGE)}
+    found, todo = set[str](), {"stacpull.cli.mirror_command"}
+    while todo:
+        found |= todo
+        names = {name for one in todo for name in imported(modules[one], "stacpull")}
+        prefixes = {name.rsplit(".", cut)[0] for name in names | found for cut in range(name.count(".") + 1)}
+        todo = (names | prefixes) & modules.keys() - found
+    lines = sum(modules[name].text.count("\n") for name in found)
+    assert len(found) <= max(NOT_YET[0], MOST_FILES)
+    assert lines <= max(NOT_YET[1], MOST_LINES)
+
+
 # The packages beside `stacpull`.
 
 

@@ -47,7 +47,8 @@ def failures(**counts: int) -> Failed:
 def test_the_summary_of_a_complete_mirror() -> None:
     assert list(mirror_lines(mirror_report(assets_skipped=3), Failed())) == [
         "complete: 65 of 65 files in out dir",
-        "  added    62 files; 829.0 kB in 2.0 s (414.5 kB/s); 140 requests, 1 retry",
+        "  added    62 files",
+        "  fetched  829.0 kB of files and documents in 2.0 s (414.5 kB/s); 140 requests, 1 retry",
         "  present  3 files already here",
         "  items    400 read, 5 matched, 10 complete",
     ]
@@ -57,7 +58,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     report = mirror_report(assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, items_done=0)
     lines = list(mirror_lines(report, failures(gone=2)))
     assert lines[0] == "24 of 26 files in out dir; 2 failed: gone at the source (B10)"
-    assert lines[2:] == [
+    assert lines[3:] == [
         "  items    400 read, 5 matched",
         "  failed   2 gone at the source (B10); to accept that: --missing ok",
         "for details: stacpull failures 'out dir'",
@@ -197,7 +198,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
             {"state": "failed", "reason": "The host says: use `stacpull mirror` tomorrow."},
             "to resume:   stacpull resume out",
         ),
-        ({"rate": 2_000_000.0}, "829.0 kB (2.0 MB/s in the last run)"),
+        ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},
             "  gone   c/i k: gone: HTTP 404 (1 attempt, last 1970-01-01T00:00:00Z)",

@@ -41,7 +41,14 @@ def report(**changes: Any) -> VerifyReport:
 @pytest.mark.parametrize(
     ("changes", "expected", "code"),
     [
-        ({}, ["out dir: OK, 453 files verified", "453 files, 5.4 MB in 0.5 s (10.8 MB/s)"], 0),
+        (
+            {},
+            [
+                "out dir: OK, 453 files verified",
+                "453 files (assets, documents, catalogs), 5.4 MB in 0.5 s (10.8 MB/s)",
+            ],
+            0,
+        ),
         ({"unproven": 3}, ["; 3 checked by size only"], 0),
         ({"leftovers": 1}, ["1 partial download (the next run will finish or remove them)"], 0),
         ({"assets_pending": 4}, ["stacpull resume 'out dir'"], 0),

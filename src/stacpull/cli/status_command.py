@@ -75,7 +75,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     yield f"  files  {', '.join([done, *rest, *pending])}"
     speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
-    yield f"  bytes  {size(report.bytes_done)}{speed}"
+    yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     at = f"continues at {report.checkpoint or report.source}"
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:

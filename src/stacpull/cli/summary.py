@@ -80,12 +80,14 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
     """Yield the summary of a run: the number of files, failures with their reasons, commands to run next."""
     yield _headline(report, failed)
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
+    present = report.assets_skipped + report.assets_revalidated
+    yield f"  added    {count(added, 'file')}{'' if present else f', {size(report.bytes_done)}'}"
     yield (
-        f"  added    {count(added, 'file')}; {size(report.bytes_fetched)} "
-        f"in {duration(report.seconds)} ({rate(report.bytes_fetched, report.seconds)}); "
+        f"  fetched  {size(report.bytes_fetched)} of files and documents in {duration(report.seconds)} "
+        f"({rate(report.bytes_fetched, report.seconds)}); "
         f"{count(report.requests, 'request')}, {count(report.retries, 'retry', 'retries')}"
     )
-    if present := report.assets_skipped + report.assets_revalidated:
+    if present:
         checked = report.assets_revalidated and f", {report.assets_revalidated:,} of them checked, unchanged"
         yield f"  present  {count(present, 'file')} already here{checked or ''}"
     if report.items_seen:

@@ -78,7 +78,8 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
     yield f"{report.dest}: {verdict}{_lacking(report)}"
     yield (
-        f"  checked {count(report.files, 'file')}, {size(report.bytes)} in {duration(report.seconds)} "
+        f"  checked {count(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
+        f"in {duration(report.seconds)} "
         f"({rate(report.bytes, report.seconds)})"
         + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
