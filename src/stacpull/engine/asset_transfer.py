@@ -1,7 +1,8 @@
 """The transfer of one asset: attempts and retries, reading its item again after a refusal, and the outcome.
 
-After a failure, the retry policy applies, with one exception: if an href was refused, the item is read again
-once, because the href may have expired. A final failure is an outcome, and only exceptions stop the run. The
+After a failure, the retry policy applies, with two exceptions. If an href was refused, the item is read again
+once, because the href may have expired. If the content is not as stated, the item is also read again, because
+a search may be behind its items. A final failure is an outcome, and only exceptions stop the run. The
 fetcher determines what an attempt yields: the whole asset for `mirror`, its header for `headers`.
 """
 
@@ -23,7 +24,7 @@ from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.prefixes import object_asset
-from stacpull.planning.statements import why_not_ready
+from stacpull.planning.statements import stated_of, why_not_ready
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ReadItem
 from stacpull.transfer.attempt import AssetFetcher
@@ -87,6 +88,8 @@ class AssetTransfer(Generic[JobT, ResultT]):
         self._read_at: float | None = None
         self._wrong = ""
         """The message of the last failure because of wrong content: it has the digest or the size."""
+        self._is_reread = False
+        """True if the item was read again for its size and checksum."""
         self._document: Json | None = None
         """Its item, if it was read again."""
         self._failures: list[Failure] = []
@@ -132,6 +135,8 @@ class AssetTransfer(Generic[JobT, ResultT]):
                     if failure.message == self._wrong:  # twice the same wrong content: it is final
                         failure = replace(failure, retryable=False)
                     self._wrong = failure.message
+                    if not failure.retryable and await self._restated():
+                        continue
                 raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
@@ -147,6 +152,22 @@ class AssetTransfer(Generic[JobT, ResultT]):
         if not why:
             return failure
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
+
+    async def _restated(self) -> bool:
+        """Read the item again, once; return True if it states another size or checksum than before."""
+        if self._is_reread or self.job.item_href is None:
+            return False
+        self._is_reread = True
+        with suppress(TransferError):  # the failure is then final
+            await self._renew(self._since)
+            asset = self._document["assets"].get(self.job.key) if self._document else None
+            if asset is not None:  # the item does not describe objects of a prefix
+                size, checksum = stated_of(asset)
+                if (size, checksum) != (self.job.size, self.job.checksum):
+                    self.job = replace(self.job, size=size, checksum=checksum)
+                    self._wrong = ""
+                    return True
+        return False
 
     def _is_current(self) -> bool:
         """Return True if the href is from a document that was requested within this attempt."""
