@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address, socket_factory
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address
 
 STRICT = AddressPolicy(allow_private=False)
 OPEN = AddressPolicy(allow_private=True)
@@ -81,22 +81,9 @@ def test_the_strict_policy_allows_only_global_addresses(
         assert inner.is_global
 
 
-def test_the_factory_refuses_before_creating_a_socket() -> None:
-    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", 80))
-    with pytest.raises(AddressRefusedError) as caught:
-        socket_factory(OPEN)(info)
-    assert (caught.value.address, caught.value.reason) == ("169.254.169.254", "link-local")
-
-
 def test_all_refusals_have_the_same_text() -> None:
     """Otherwise aiohttp would merge the errors of one host into another type."""
     assert str(AddressRefusedError("10.0.0.1", "private")) == str(AddressRefusedError("::1", "loopback"))
-
-
-def test_the_factory_creates_sockets_for_allowed_addresses() -> None:
-    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))
-    with socket_factory(OPEN)(info) as made:
-        assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_STREAM)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ refused, too: its content then belongs to another owner.
 from __future__ import annotations
 
 import errno
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from stacpull.hosts import literal_address, plain_address, refused_always, refused_outside
@@ -96,14 +95,6 @@ class AddressPolicy:
         if plain_address(address) in self._pinned.get(_named(host), ()):
             self._open.add(plain_address(address))
 
-    def may_be_chosen(self, address: str) -> bool:
-        """Return whether `address` is open or belongs to a host that the user chose."""
-        if self.refusal(address) is None:
-            return True
-        return refused_always(address) is None and plain_address(address) in set().union(
-            *self._pinned.values()
-        )
-
 
 def _named(host: str) -> str:
     return host.lower().strip("[]").rstrip(".")
@@ -111,22 +102,3 @@ def _named(host: str) -> str:
 
 def _is_private(address: str) -> bool:
     return refused_always(address) is None and refused_outside(address) is not None
-
-
-def socket_factory(policy: AddressPolicy) -> Callable[[AddressInfo], socket.socket]:
-    """Return a socket factory for aiohttp's connector that refuses the addresses that `policy` refuses.
-
-    aiohttp calls it once for every address it is about to connect to, including literal ones.
-
-    Raises:
-        AddressRefusedError: From the returned function, before it creates a socket.
-    """
-
-    def make(info: AddressInfo) -> socket.socket:
-        family, kind, protocol, _, sockaddr = info
-        address = str(sockaddr[0])
-        if not policy.may_be_chosen(address):
-            raise AddressRefusedError(address, policy.refusal(address) or "refused")
-        return socket.socket(family=family, type=kind, proto=protocol)
-
-    return make

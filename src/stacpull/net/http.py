@@ -30,9 +30,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 from yarl import URL
 
-from stacpull.hosts import host_of, literal_address
+from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.addresses import AddressPolicy, AddressRefusedError, socket_factory
+from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, regrouped
 from stacpull.net.connection_errors import (
     closed,
@@ -95,6 +95,7 @@ class HttpTransport:
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
                 url = url.with_user(None)  # only one of the two can be sent
             proxy = self._proxy_of(url)
+            self._refuse_literal(url.raw_host or "", self.settings.policy)
             session = await self._session(is_proxied=proxy is not None)
             # single bytes of the head reset the stall timer
             async with asyncio.timeout(self.settings.connect_timeout + 2 * self.settings.stall_timeout):
@@ -117,7 +118,7 @@ class HttpTransport:
         """Return the proxy to use for `url`, or None for a direct connection.
 
         Raises:
-            TransferError: NETWORK if it cannot be used; ADDRESS for a literal address that is refused.
+            TransferError: NETWORK if it cannot be used.
         """
         host = url.raw_host or ""
         proxy = self._proxies.get(url.scheme)
@@ -125,12 +126,16 @@ class HttpTransport:
             return None
         if proxy.problem is not None:
             raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=host))
-        address = literal_address(host)
-        reason = None if address is None else self.settings.policy.judge(host, [address])[address]
-        if reason is not None:
-            message = f"{host} is {reason}; not connected."
-            raise TransferError(Failure(FailureKind.ADDRESS, message, host=host))
+        self._refuse_literal(origin_of(proxy.url).host, AddressPolicy(allow_private=True))
         return proxy
+
+    @staticmethod
+    def _refuse_literal(host: str, policy: AddressPolicy) -> None:
+        """Judge a literal address, which aiohttp does not look up, and a proxy looks up itself."""
+        address = literal_address(host)
+        reason = None if address is None else policy.judge(host, [address])[address]
+        if address is not None and reason is not None:
+            raise AddressRefusedError(address, reason)
 
     async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
         """Return the session for connections with or without a proxy, created if there is none."""
@@ -244,7 +249,6 @@ class _Connector(aiohttp.TCPConnector):
             limit=0,
             ssl=context,
             resolver=_Resolver(policy),
-            socket_factory=socket_factory(policy),
             keepalive_timeout=_KEEP_ALIVE,
         )
         self._policy = policy

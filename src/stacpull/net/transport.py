@@ -35,6 +35,8 @@ class TransferError(Exception):
 
 
 class Request(NamedTuple):
+    """A request. `url` is sent unchanged and must be percent-encoded already."""
+
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = MappingProxyType({})
