@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
 from stacpull.filters.asset_filter import AssetFilter
@@ -142,13 +139,6 @@ def test_source_links_are_distinct_and_in_order(links, base, sources):
     assert source_links(item, base) == sources
 
 
-def test_a_recorded_label_item_has_141_sources(shared_data: Path):
-    name = "mlhub/prod2022/item_ref_african_crops_kenya_01_labels_02.json"
-    sources = source_links(json.loads((shared_data / name).read_text()), None)
-    assert len(sources) == 141
-    assert all("/ref_african_crops_kenya_01_source/items/" in href for href in sources)
-
-
 @pytest.mark.parametrize(
     ("page", "href"),
     [
@@ -205,11 +195,3 @@ def test_hrefs_in_order_of_preference(
 def test_without_a_usable_href_the_own_one_is_reported(asset: object) -> None:
     assert isinstance(asset_hrefs(asset, None, ("s3",)), Failure)
     assert isinstance(asset_hrefs(asset, None), Failure)
-
-
-def test_blanks_around_the_hrefs_of_links_are_stripped():
-    """By the URL standard (section 4.4): surrounding controls and spaces, and tabs and newlines within."""
-    links = [{"rel": "self", "href": " https://h/i.json\n"}, {"rel": "source", "href": "\n ../s.json "}]
-    item = {"id": "i", "links": links}
-    assert self_href(item) == "https://h/i.json"
-    assert source_links(item, None) == ("https://h/s.json",)

@@ -172,11 +172,6 @@ def test_assets_that_cannot_be_fetched_are_reported(assets, keys, problems):
     assert [(problem.key, problem.failure.kind) for problem in planned.problems] == problems
 
 
-def test_missing_members_are_not_failures():
-    planned = plan({"id": "i", "geometry": None})
-    assert (planned.assets, planned.problems) == ((), ())
-
-
 def test_names_that_differ_only_in_case_or_form_are_made_distinct():
     keys = ["data", "Data", "DATA", "é", "e\u0301"]
     planned = plan(with_assets(*keys))
@@ -189,18 +184,6 @@ def test_names_that_differ_only_in_case_or_form_are_made_distinct():
     assert len({fold(name) for name in found.values()}) == len(keys)
     assert [asset.key for asset in planned.assets] == keys
     assert names(plan(with_assets(*reversed(keys)))) == found
-
-
-def test_an_excluded_asset_does_not_change_the_name_of_another():
-    item = with_assets("data", "DATA")
-    assert names(plan(item, exclude_assets=("DATA",)))["data"] == names(plan(item))["data"]
-
-
-def test_suffixes_that_differ_in_case_are_made_distinct():
-    planned = plan({"id": "i", "assets": {"a": {"href": "https://o/x.b"}, "a.B": {"href": "https://o/x"}}})
-    assert names(planned)["a"] == "a.b"
-    assert re.fullmatch(r"a~[0-9a-f]{12}\.B", names(planned)["a.B"])
-    assert planned.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -219,11 +202,6 @@ def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
     assert [problem.key for problem in planned.problems] == sorted(set(keys) - set(kept))
     assert all(problem.failure.kind is FailureKind.NAME for problem in planned.problems)
     assert all(repr(kept[0]) in problem.failure.message for problem in planned.problems)
-
-
-def test_an_excluded_asset_does_not_collide():
-    planned = plan(with_assets("a", "b"), layout="{item}/data{ext}", exclude_assets=("a",))
-    assert (names(planned), planned.problems) == ({"b": "data.tif"}, ())
 
 
 @pytest.mark.parametrize(
@@ -250,18 +228,6 @@ def test_an_odd_id_has_a_document_with_a_safe_name(name):
     assert all(0 < len(segment.encode()) <= 255 for segment in path.split("/"))
     (asset,) = plan({"id": name or "x", "assets": {path.rpartition("/")[2]: {"href": "https://o/a"}}}).assets
     assert f"{asset.directory}/{asset.name}" != path
-
-
-def test_a_recorded_source_item_in_the_tree_of_the_notebook(shared_data: Path):
-    item = json.loads((shared_data / "mlhub/prod2021/bigearthnet_v1_source_item.json").read_text())
-    patch = item["id"].removeprefix("bigearthnet_v1_source_")
-    label = ItemId("bigearthnet_v1_labels", f"bigearthnet_v1_labels_{patch}")
-    planned = plan(item, layout="bigearthnet/{parent}/{filename}", parent=label, exclude_assets=("B10",))
-    assert len(planned.assets) == 12
-    assert planned.excluded == ("B10",)
-    assert {asset.directory for asset in planned.assets} == {f"bigearthnet/{label.item}"}
-    assert {(asset.name, asset.name_template) for asset in planned.assets} == {(None, "{filename}")}
-    assert names(plan(item))["B8A"] == "B8A.tif"
 
 
 def test_every_recorded_item_is_planned(shared_data: Path):

@@ -10,7 +10,6 @@ from tests.planning.hostile import NAMES
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.errors import UsageError
 from stacpull.models import ItemId
-from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.layout import Layout, complete
 from stacpull.planning.names import safe_segment
 
@@ -162,12 +161,6 @@ def test_an_asset_never_takes_a_name_that_is_folded_to_that_of_the_document():
     assert found.name.startswith(f"{name}~")
 
 
-def test_an_asset_never_takes_a_hashed_name_of_the_document():
-    item_id = ItemId("c", "catalog")
-    found = filled_in(DEFAULT_LAYOUT, item_id=item_id, key="catalog", ext=".json")
-    assert found.name != item_document_name(item_id)
-
-
 FIELDS = ["collection", "item", "key", "ext", "parent", "year", "month", "day", "p", "key|removeprefix:a"]
 TEMPLATES = st.lists(
     st.lists(st.sampled_from([*(f"{{{field}}}" for field in FIELDS), "x", "_"]), min_size=1, max_size=3).map(
@@ -203,9 +196,3 @@ def test_any_text_is_a_layout_or_a_usage_error(template):
         return
     directory = layout.for_item(ItemId("c", "i"), {}).path("k", "").directory
     assert directory.count("/") == max(template.count("/") - 1, 0)
-
-
-@given(key=VALUES, filename=VALUES)
-def test_a_late_name_equals_one_rendered_at_once(key, filename):
-    found = filled_in("{key}_{filename}", key=key)
-    assert complete(found.name_template, filename, "") == safe_segment(f"{key}_{filename}")

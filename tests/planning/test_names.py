@@ -109,22 +109,6 @@ def test_different_names_stay_different(one, other):
     assert safe_segment(one) != safe_segment(other)
 
 
-@given(name=ANY)
-def test_an_encoded_name_is_encoded_again(name):
-    segment = safe_segment(name)
-    assume(segment != name)
-    assert safe_segment(segment) != segment
-
-
-@given(name=ANY, one=st.text(max_size=3), other=st.text(max_size=3))
-def test_salted_names_are_safe_and_distinct(name, one, other):
-    segment = safe_segment(name)
-    apart = with_salted_hash(segment, one)
-    assert_safe(apart)
-    assert (apart == with_salted_hash(segment, other)) == (one == other)
-    assert apart != segment
-
-
 @pytest.mark.parametrize(
     ("one", "other", "meet"),
     [
@@ -150,11 +134,6 @@ def test_forms_and_cases_of_a_path_have_one_hash_that_fits_sqlite(path):
     for form in ("NFC", "NFD"):
         assert path_hash(unicodedata.normalize(form, path)) == path_hash(path)
     assert path_hash(path.casefold()) == path_hash(path)
-
-
-@given(directory=ANY, name=ANY)
-def test_a_path_is_folded_like_its_directory_and_name(directory, name):
-    assert fold(f"{directory}/{name}") == f"{fold(directory)}/{fold(name)}"
 
 
 def test_hashes_of_paths_never_change_because_ledgers_store_them():

@@ -13,7 +13,7 @@ from stacpull.models import Failure, FailureKind, Json, PlannedItem
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.names import fold
-from stacpull.planning.prefixes import ListedObject, Listing, as_prefix, keys_of, object_asset
+from stacpull.planning.prefixes import ListedObject, Listing, keys_of, object_asset
 from stacpull.selection import Selection
 
 DIRECTORY = {"href": "s3://b/tiles/39", "type": "inode/directory", "title": "tile", "roles": ["data"]}
@@ -146,11 +146,6 @@ def test_objects_of_nested_prefixes_have_distinct_keys() -> None:
     assert keys["data/qi"] == ["data/qi/x", "data/qi/y"]
     assert keys["data"][0].startswith("data/qi/x~")
     assert keys == keys_of(listings, dict([*listings.items()][::-1]))
-
-
-@pytest.mark.parametrize(("href", "prefix"), [("s3://b/a", "s3://b/a/"), ("s3://b/a/", "s3://b/a/")])
-def test_a_prefix_ends_with_a_slash(href: str, prefix: str) -> None:
-    assert as_prefix(href) == prefix
 
 
 NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max_size=8, unique=True)

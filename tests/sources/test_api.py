@@ -74,12 +74,6 @@ def test_collections_are_listed_over_all_pages() -> None:
     assert len(reader.requests) == 2
 
 
-def test_a_collection_url_lists_only_that_collection() -> None:
-    api, reader = source(f"{LABELS}/items?limit=1")
-    assert [c["id"] for c in asyncio.run(api.collections())] == ["bigearthnet_v1_labels"]
-    assert reader.urls == [LABELS]
-
-
 def test_a_missing_collection_is_reported_with_a_similar_name() -> None:
     api, _ = source(f"{API}/collections/bigearthnet_v1_label")
     with pytest.raises(UsageError, match="did you mean bigearthnet_v1_labels"):
@@ -130,12 +124,6 @@ def test_a_walk_starts_at_the_items_of_each_selected_collection(
     assert [start[:2] for start in starts] == expected
 
 
-def test_all_collections_start_in_the_order_of_the_list() -> None:
-    api, _ = source()
-    starts = asyncio.run(api.starts(Selection(all_collections=True)))
-    assert [start.collection for start in starts] == NAMES
-
-
 @pytest.mark.parametrize(
     ("url", "selection", "message"),
     [
@@ -162,13 +150,6 @@ def test_selections_without_a_valid_collection(url: str, selection: Selection, m
     assert message in str(caught.value)
 
 
-def test_a_long_list_of_collections_is_truncated() -> None:
-    listed = {"collections": [collection(f"c{n:03}") for n in range(90)]}
-    api, _ = source(table={f"{API}/collections": listed})
-    with pytest.raises(UsageError, match=r"c000, .*c039 and 50 more \(see stacpull collections\)"):
-        asyncio.run(api.starts(Selection()))
-
-
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [
@@ -188,11 +169,6 @@ def test_an_unreadable_collection_raises(
     api, _ = source(table=table)
     with pytest.raises(error, match=message):
         asyncio.run(api.starts(Selection(collections=("x",))))
-
-
-def test_an_item_is_read_from_its_href() -> None:
-    api, _ = source()
-    assert asyncio.run(api.item(f"{LABELS}/items/a%2Fb%3F"))["id"] == "a/b?"
 
 
 def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None:

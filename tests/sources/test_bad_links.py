@@ -10,7 +10,6 @@ from tests.net.memory import Answer, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
 from stacpull import sync
-from stacpull.errors import SourceError
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
@@ -56,32 +55,6 @@ def test_a_link_to_invalid_json_is_one_failure(href: str, answer: Answer) -> Non
     assert (failure.kind, failure.retryable) == (FailureKind.ITEM, False)
     assert failure.host in href
     assert failure.host in failure.message
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_by_another_host_is_one_failure(status: int) -> None:
-    failure = failure_of(OTHER, Answer(status, b"{}"))
-    assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
-
-
-@pytest.mark.parametrize(
-    ("answer", "status"),
-    [(Answer(401, b"{}"), 401), (Answer(403, b"{}"), 403), (PAGE, 200)],
-    ids=["401", "403", "a login page"],
-)
-def test_a_refused_item_of_the_api_is_one_failure(answer: Answer, status: int) -> None:
-    """Some items are restricted; 50 refusals in a row mean wrong credentials (net.gate)."""
-    failure = failure_of(OWN, answer)
-    assert (failure.kind, failure.status) == (FailureKind.REFUSED, status)
-
-
-def test_a_long_retry_after_is_not_a_failure_of_an_item() -> None:
-    with pytest.raises(SourceError, match="resume after"):
-        read(OWN, Answer(429, headers={"Retry-After": "3600"}))
-
-
-def test_a_valid_link_is_read() -> None:
-    assert read(OTHER, Answer(body=b'{"type": "Feature", "id": "i"}'))["id"] == "i"
 
 
 def test_a_link_with_an_unusable_href_is_named_as_a_link(tmp_path: Path) -> None:

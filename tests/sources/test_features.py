@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.sources.memory import MemoryReader, failed
+from tests.sources.memory import MemoryReader
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.models import Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
@@ -132,17 +132,3 @@ def test_the_collection_is_read_from_the_links_of_its_items() -> None:
         asyncio.run(source.collection("y"))
     with pytest.raises(UsageError, match="links to the collection z"):
         asyncio.run(source.collection("z"))
-
-
-def test_a_collection_that_cannot_be_read_is_a_source_error() -> None:
-    link = {"rel": "collection", "href": "c.json"}
-    broken = {"https://static.test/data/c.json": failed(FailureKind.GONE, 404)}
-    source = source_of(item("a", "x", link), more=broken)
-    pages_of(source)
-    with pytest.raises(SourceError, match="could not be read"):
-        asyncio.run(source.collection("x"))
-
-
-def test_an_item_source_has_no_collections() -> None:
-    with pytest.raises(SourceError, match="use the catalog"):
-        asyncio.run(source_of(item("a")).collections())

@@ -153,17 +153,6 @@ def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
         pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
 
 
-def test_only_lines_of_selected_collections_are_read() -> None:
-    rows = [{"id": "a", "collection": "x"}, {"id": "b", "collection": "y"}, {"id": "c"}]
-    data = b"".join(orjson.dumps(row) + b"\n" for row in rows)
-    assert ids(pages_of(LinesReader(data), selection=Selection(collections=("y",)))) == ["b"]
-
-
-def test_a_gzip_file_may_have_many_members() -> None:
-    data = gzip.compress(lines("a")) + gzip.compress(lines("b", "c"))
-    assert ids(pages_of(LinesReader(data))) == ["a", "b", "c"]
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -175,8 +164,3 @@ def test_a_gzip_file_may_have_many_members() -> None:
 def test_truncated_or_damaged_gzip_is_an_error(data: bytes, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         pages_of(LinesReader(data))
-
-
-def test_a_file_that_always_fails_at_one_position_ends_the_walk() -> None:
-    with pytest.raises(SourceError, match="could not be read at byte 60: broke off"):
-        pages_of(LinesReader(lines("a", "b"), breaks=[60] * 20, ranges=False))

@@ -10,7 +10,7 @@ from tests.sources.memory import API, MemoryReader, failed, page
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
-from stacpull.sources.files import FeaturesSource, LinesSource
+from stacpull.sources.files import FeaturesSource
 from stacpull.sources.opening import open_source
 from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.tree import TreeSource
@@ -99,13 +99,6 @@ def test_the_document_determines_the_kind_of_source(url: str, body: object, kind
     assert source.url == url
 
 
-@pytest.mark.parametrize("url", [f"{API}/x.ndjson", "s3://b/x.jsonl.gz", "file:///x.geojsonl", "stdin:ab"])
-def test_lines_are_recognised_by_their_name(url: str) -> None:
-    reader = MemoryReader({})
-    assert isinstance(asyncio.run(open_source(url, reader)), LinesSource)
-    assert reader.requests == []
-
-
 def test_a_collection_with_items_at_an_api_is_an_api() -> None:
     items = "https://other.test/v1/collections/x/items"
     body = COLLECTION | {"links": [{"rel": "items", "href": items}]}
@@ -133,9 +126,3 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
-
-
-def test_a_saved_landing_page_with_child_links_is_a_tree() -> None:
-    url = "file:///data/landing.json"
-    body = LANDING | {"links": [{"rel": "child", "href": "./x/collection.json"}]}
-    assert isinstance(asyncio.run(open_source(url, MemoryReader({url: body}))), TreeSource)

@@ -140,18 +140,6 @@ def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) 
     assert compared > 15
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-def test_geometries_and_boxes_are_read(writer: str) -> None:
-    ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
-    items = [
-        item("flat", geometry={"type": "Polygon", "coordinates": [ring]}, bbox=[0, 0, 1, 1]),
-        item("point"),
-    ]
-    found = {one["id"]: one for one in items_of(FileServer(WRITERS[writer](items)))}
-    assert found["flat"]["geometry"] == {"type": "Polygon", "coordinates": [ring]}
-    assert found["flat"]["bbox"] == [0, 0, 1, 1]
-
-
 def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
     items = [
         item("a", properties={"flag": True, "empty": {}}),
@@ -332,17 +320,6 @@ def test_a_file_without_items_gives_an_empty_page() -> None:
     assert (page.items, page.next) == ([], None)
 
 
-def test_rows_without_an_id_are_named() -> None:
-    table = pq.read_table(io.BytesIO(by_export([item("a"), item("b")])))
-    names = pa.array(["a", None])
-    table = table.set_column(table.schema.get_field_index("id"), "id", names)
-    file = io.BytesIO()
-    pq.write_table(table, file)
-    page, _ = pages_of(FileServer(file.getvalue()))
-    assert [one["id"] for one in page.items] == ["a"]
-    assert [one.name for one in page.unread] == [f"row 2 of row group 0 of {URL}"]
-
-
 def test_collections_are_those_of_the_metadata() -> None:
     source = ParquetSource(URL, FileServer(by_export(many(3))))  # type: ignore[arg-type]
     assert [one["id"] for one in asyncio.run(source.collections())] == ["c0", "c1"]
@@ -389,14 +366,6 @@ def test_geometries_that_are_not_wkb_are_refused() -> None:
     assert "encoded as point" in failure_of(parquet(table))
 
 
-def test_a_long_footer_is_read() -> None:
-    columns = {f"property_{number:05}": pa.array([number]) for number in range(3000)}
-    server = FileServer(parquet(table_of(1, **columns)))
-    (found,) = items_of(server)
-    assert found["properties"]["property_02999"] == 2999
-    assert server.requested_ranges[1][0] < server.requested_ranges[0][0]
-
-
 def test_a_list_of_millions_in_a_few_bytes_is_refused() -> None:
     lists = pa.array([[0] * 1_000_000] * 5)
     data = parquet(table_of(5, labels=lists), compression="zstd")
@@ -415,17 +384,6 @@ def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.Monkey
     data = parquet(table_of(1, labels=lists), compression="zstd")
     assert len(data) < 1_000_000
     assert "of memory" in failure_of(data)
-
-
-def test_one_long_text_repeated_is_read_a_few_rows_at_a_time() -> None:
-    rows = pa.array([0] * 200, pa.int32())
-    texts = pa.DictionaryArray.from_arrays(rows, ["x" * 900_000])  # otherwise pyarrow hashes each of them
-    options = {"dictionary_pagesize_limit": 1 << 24, "store_schema": False}
-    data = parquet(table_of(200, note=texts), compression="zstd", **options)
-    assert len(data) < 1_000_000
-    pages = pages_of(FileServer(data))
-    assert [len(page.items) for page in pages] == [12, 13] * 8 + [0]
-    assert [one["id"] for page in pages for one in page.items] == [str(n) for n in range(200)]
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

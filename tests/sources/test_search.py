@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, failed
+from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.engine.walk import Position
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import UsageError
 from stacpull.filters.item_filter import compile_items
-from stacpull.models import FailureKind, PageRequest
+from stacpull.models import PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import PageSize, WalkStart
@@ -149,25 +148,6 @@ def test_capabilities_are_not_read_without_filters() -> None:
     assert [r.url for r in api.requests if r.url in {API, f"{API}/conformance"}] == []
 
 
-class Apart(ModelApi):
-    """It states its conformance classes only at `/conformance`, a page with links of its own."""
-
-    def answer(self, request: PageRequest) -> object:
-        answer = super().answer(request)
-        if request.url == f"{API}/conformance":
-            assert isinstance(answer, dict)
-            return {**answer, "links": [{"rel": "self", "href": request.url}]}
-        return answer
-
-    def _landing(self) -> dict[str, Any]:
-        return {name: value for name, value in super()._landing().items() if name != "conformsTo"}
-
-
-def test_the_links_of_the_landing_page_and_the_classes_of_the_conformance_page_are_read() -> None:
-    found = Walked(Apart(), Selection(collections=ONE, filter='"eo:cloud_cover" = 3'))
-    assert [start.request.method for start in found.starts] == ["POST"]
-
-
 def test_an_api_without_capabilities_is_walked() -> None:
     selection = Selection(bbox=(2, 0, 8, 1))
     found = Walked(ModelApi(landing_fails=True, classes=()), selection, f"{API}/collections/a")
@@ -180,14 +160,6 @@ def test_ids_are_searched_in_all_collections_and_only_matching_ones_are_walked()
     assert found.names == ["b_3"]
     assert [start.collection for start in found.starts] == ["b"]
     assert len(api.searched) == 2
-
-
-@pytest.mark.parametrize("count", [500, 501])
-def test_for_more_than_500_ids_all_items_are_walked(count: int) -> None:
-    api = ModelApi(count=600)
-    selection = Selection(collections=ONE, ids=tuple(f"a_{n}" for n in range(count)))
-    assert Walked(api, selection, size=600).names == kept(selection, 600)
-    assert bool(api.searched) == (count == 500)
 
 
 places = st.sampled_from([None, (2, 0, 8, 1), (5, 0.5, 5, 0.5), (170, -1, -170, 1), (50, 0, 60, 1)])
@@ -290,32 +262,6 @@ def test_a_search_that_ignores_the_collections_adds_no_items(
     assert warned is None or any(warned in text for text in found.warnings)
 
 
-def test_other_collections_on_a_later_page_are_left_out_without_another_walk() -> None:
-    model, searches = ModelApi(), [0]
-
-    def answer(request: PageRequest) -> object:
-        found = model.answer(request)
-        if isinstance(found, dict) and "features" in found and "/search" in request.url:
-            searches[0] += 1
-            if searches[0] > 1:
-                found["features"].append({"type": "Feature", "id": f"b_{searches[0]}", "collection": "b"})
-        return found
-
-    async def walk() -> list[str]:
-        source = await open_source(API, MemoryReader(answer))
-        (start,) = await source.starts(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
-        pages = source.pages(start, page_size=PageSize(2), on_notice=lambda one: notices.append(one.text))
-        return [item["id"] async for page in pages for item in page.items]
-
-    notices: list[str] = []
-    names = asyncio.run(walk())
-    assert searches[0] > 1
-    assert len(names) == len(set(names))
-    assert {name for name in names if name.startswith("b")} == set()
-    assert set(kept(Selection(collections=ONE, bbox=(2, 0, 8, 1)))) <= set(names)
-    assert not [text for text in notices if "walking everything" in text]
-
-
 def test_a_collection_that_has_another_name_in_its_items_is_walked() -> None:
     """CMR accepts an earlier name of a collection in a search."""
     model = ModelApi()
@@ -356,22 +302,6 @@ def test_a_failing_filter_is_tried_with_two_sizes_before_walking_everything(faul
     assert ["its filter fails (" in text for text in found.warnings] == [True]
 
 
-def test_a_service_that_is_down_is_not_tried_with_every_size() -> None:
-    api = ModelApi(classes=())
-    reader = MemoryReader(lambda request: down if request.url.startswith(ITEMS) else api.answer(request))
-    down = failed(FailureKind.SERVER, 500)
-
-    async def walk() -> None:
-        source = await open_source(API, reader)
-        (start,) = await source.starts(NOWHERE)
-        async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
-            pass
-
-    with pytest.raises(SourceError, match="500"):
-        asyncio.run(walk())
-    assert sum(url.startswith(ITEMS) for url in reader.urls) == 2
-
-
 @pytest.mark.parametrize(
     ("url", "selection", "starts"),
     [
@@ -401,23 +331,6 @@ def test_a_search_url_starts_at_each_of_its_collections(
     ]
 
 
-def test_the_query_in_source_is_kept_on_every_page() -> None:
-    found = Walked(ModelApi(), Selection(), f"{API}/search?collections=a&bbox=2,0,20,1&limit=3")
-    assert found.names == [f"a_{n}" for n in range(2, 21)]
-    assert all("bbox=2,0,20,1" in cursor.url for _, cursor in found.cursors if cursor is not None)
-
-
 def test_a_collection_outside_the_search_is_rejected() -> None:
     with pytest.raises(UsageError, match="The search is over a: leave -C b out"):
         Walked(ModelApi(), Selection(collections=("b",)), f"{API}/search?collections=a")
-
-
-def test_the_collections_of_a_search() -> None:
-    async def names(url: str) -> list[Any]:
-        source = await open_source(url, MemoryReader(ModelApi().answer))
-        assert await source.collection("no-collection") == {}
-        assert (await source.item(f"{API}/collections/a"))["id"] == "a"
-        return [one["id"] for one in await source.collections()]
-
-    assert asyncio.run(names(f"{API}/search?collections=b")) == ["b"]
-    assert asyncio.run(names(f"{API}/search")) == ["a", "b"]

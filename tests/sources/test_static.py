@@ -6,12 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.sources.memory import MemoryReader, broken_json, failed
+from tests.sources.memory import MemoryReader
 from tests.sources.tree_of import ROOT, item_document
 
-from stacpull.errors import SourceError, UsageError
-from stacpull.models import FailureKind, PageRequest
-from stacpull.net.transport import TransferError
+from stacpull.errors import UsageError
+from stacpull.models import PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.source import PageSize
 from stacpull.sources.tree import TreeSource
@@ -123,28 +122,6 @@ def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
 def test_the_root_catalog_is_the_collection_of_items_without_one() -> None:
     source, _ = source_of(TREE)
     assert asyncio.run(source.collection("cat"))["id"] == "cat"
-
-
-def test_a_failed_search_for_a_collection_is_repeated() -> None:
-    pages = dict(TREE)
-    source, _ = source_of(pages)
-    mirrored(source, Selection(collections=("a",)))  # from here on, it does not keep the root
-    pages[ROOT] = failed(FailureKind.SERVER, 500)
-    with pytest.raises(SourceError):
-        asyncio.run(source.collection("inner"))
-    pages[ROOT] = TREE[ROOT]
-    assert asyncio.run(source.collection("inner"))["id"] == "inner"
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [(None, FailureKind.GONE), (broken_json(), FailureKind.ITEM), ({"features": []}, FailureKind.ITEM)],
-)
-def test_documents_that_are_not_items_are_refused(answer: object, kind: FailureKind) -> None:
-    source, _ = source_of(TREE | ({} if answer is None else {f"{BASE}/x.json": answer}))
-    with pytest.raises(TransferError) as caught:
-        asyncio.run(source.item(f"{BASE}/x.json"))
-    assert caught.value.failure.kind is kind
 
 
 def test_an_item_has_its_url_as_self_link() -> None:

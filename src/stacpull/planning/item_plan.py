@@ -206,7 +206,13 @@ class _ItemPlan:
                 media_type = media_type if isinstance(media_type, str) else None
                 kind = asset_kind(href, media_type)
                 if kind is AssetKind.PREFIX:
-                    self._add_prefix(key, href)
+                    listing = listings.get(key)
+                    if listing is None or isinstance(listing, Failure):
+                        self.problems.append(AssetProblem(key, listing or refused(href)))
+                        continue
+                    self.prefixes.append(key)
+                    self.excluded += [f"{key}/{name}" for name in listing.left_out]
+                    planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
                     continue
                 if kind is AssetKind.PAGE and not self.options.include_pages:
                     self.pages.append(key)
@@ -219,15 +225,6 @@ class _ItemPlan:
                 self.unverifiable += checksum is None and "file:checksum" in asset
             directory, name, template = path_of(key, suffix)
             planned.append(Asset(key, href, directory, name, template, size, checksum, media_type, others))
-
-    def _add_prefix(self, key: str, href: str) -> None:
-        listing = self.listings.get(key)
-        if listing is None or isinstance(listing, Failure):
-            self.problems.append(AssetProblem(key, listing or refused(href)))
-        else:
-            self.prefixes.append(key)
-            self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            self.assets += objects(key, href, listing, self.layout, self.keys.get(key, ()))
 
 
 def _suffix_if_plain(asset: Any) -> str | None:

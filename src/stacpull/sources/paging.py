@@ -12,7 +12,7 @@ The walk always ends: cursors and pages are remembered as 64-bit hashes, about 1
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlunsplit
 
 import orjson
@@ -75,11 +75,6 @@ _FORGOTTEN: Final = frozenset({400, 404, 410, 422})
 # --- members of a query ----------------------------------------------------------------------------------
 
 
-def _member(request: PageRequest, name: str) -> Any:
-    """Return a member of a query: of its body, or the text of a parameter; None if it has none."""
-    return (request.body or {}).get(name) if request.method == "POST" else parameter(request.url, name)
-
-
 def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
     if request.method == "POST":
         return replace(request, body={**(request.body or {}), name: value})
@@ -87,7 +82,9 @@ def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
 
 
 def _number(request: PageRequest, name: str) -> int | None:
-    text = str(_member(request, name))
+    """Return a member of a query as a number: of its body, or a parameter; None if it is not one."""
+    members = request.body or {}
+    text = str(members.get(name) if request.method == "POST" else parameter(request.url, name))
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 

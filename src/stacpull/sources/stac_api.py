@@ -146,7 +146,7 @@ class StacApi(Source):
             endpoint, ids = search_endpoint(self._api.root, (collection,), known), list(wanted)
             while known.search and self._searches_ids and len(ids) > 1:
                 some = ids
-                while not endpoint.fits({"ids": some}):
+                while len(some) > 1 and not endpoint.fits({"ids": some}):
                     some = some[: len(some) // 2]
                 ids = ids[len(some) :]
                 request = with_limit(endpoint.request({"ids": some}), len(some))
