@@ -47,15 +47,10 @@ def load(group: str, name: str) -> Any | None:
 
 
 def require(group: str, name: str, what: str) -> Any:
-    """Return the object that is registered as `name` in `group`.
-
-    Args:
-        group: The group.
-        name: The name in the group.
-        what: What needs it, as the subject of a sentence: "The command 'headers'".
+    """Return the object that is registered as `name` in `group`; `what` ("The command 'headers'") needs it.
 
     Raises:
-        UsageError: There is none, or its package is not installed: `what` needs that package.
+        UsageError: There is none, or its package is not installed.
     """
     found = load(group, name)
     if found is None:
@@ -68,9 +63,7 @@ def require(group: str, name: str, what: str) -> Any:
 def names(group: str, *, everywhere: bool = False) -> list[str]:
     """Return the names in `group` whose packages are installed, in the order of our `pyproject.toml`.
 
-    Args:
-        group: The group.
-        everywhere: Read all installed distributions, and not only our own.
+    `everywhere` reads all installed distributions, and not only our own.
     """
     found = {**(_everywhere(group) if everywhere else {}), **_own().get(group, {})}
     return [name for name, target in found.items() if _is_installed(target)]

@@ -246,27 +246,3 @@ def test_why_assets_on_s3_failed_is_in_the_summary(
     assert ran.code == 1
     assert "for example: Cannot connect to the proxy" in ran.out
     assert "is at another service, set --endpoint-url." in ran.out
-
-
-@pytest.mark.parametrize(
-    ("region", "endpoint", "warns"),
-    [
-        ("mars", None, True),
-        ("mars", NOWHERE, False),
-        ("us-gov-west-1", None, False),
-        ("ap-southeast-2", None, False),
-        ("aws-global", None, False),
-    ],
-)
-def test_a_region_that_amazon_does_not_have_is_a_warning_unless_another_endpoint_is_set(
-    stacpull_command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    region: str,
-    endpoint: str | None,
-    warns: bool,
-) -> None:
-    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
-    more = [] if endpoint is None else ["--endpoint-url", endpoint]
-    ran = stacpull_command("plan", f"{NOWHERE}/v1", "--retries", "0", "--region", region, *more)
-    assert ran.code == 4
-    assert (f"--region '{region}' is not a region of Amazon, such as us-west-2" in ran.err) is warns

@@ -241,6 +241,8 @@ class Display:
             os.write(descriptor, text.encode(self._stream.encoding, "replace"))
 
     def _lines(self, width: int) -> Iterator[str]:
+        from tqdm import tqdm
+
         shown = self._shown()
         dot = " · " if self._is_unicode else ", "
         spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._is_unicode else "|/-\\"
@@ -250,23 +252,22 @@ class Display:
         if figures:
             while len(figures) > 1 and len(dot.join(figures)) + 4 > width:
                 figures.pop()
-            yield f"  {self._bar(shown.share, width - len(dot.join(figures)) - 6)}{dot.join(figures)}"
+            bar, room = "", min(_WIDEST_BAR, width - len(dot.join(figures)) - 6)
+            if shown.share is not None and room >= _NARROWEST_BAR:
+                bar = tqdm.format_meter(
+                    min(shown.share, 1.0),
+                    1.0,
+                    0,
+                    ncols=room,
+                    ascii=not self._is_unicode,
+                    bar_format="{bar}  ",
+                )
+            yield f"  {paint(bar, 'green', self._stream)}{dot.join(figures)}"
         if shown.troubles:
             red = [paint(text, "red", self._stream) for text in shown.troubles[:1]]
             yield f"  {dot.join([*red, *shown.troubles[1:]])}"
         for text in [*shown.waits, *([STOPPING] if self._is_stopping else [])]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
-
-    def _bar(self, share: float | None, room: int) -> str:
-        if share is None or room < _NARROWEST_BAR:
-            return ""
-        from tqdm import tqdm
-
-        columns = min(_WIDEST_BAR, room)
-        bar = tqdm.format_meter(
-            min(share, 1.0), 1.0, 0, ncols=columns, ascii=not self._is_unicode, bar_format="{bar}"
-        )
-        return f"{paint(bar, 'green', self._stream)}  "
 
     # --- the text of both ---
 
@@ -310,8 +311,6 @@ class Display:
             f"waiting {max(1, round(seconds))} s for {host}, which throttles or does not answer"
             for host, seconds in now.hosts_waiting[:_MOST_HOSTS]
         ]
-        if more := len(now.hosts_waiting[_MOST_HOSTS:]):
-            waits.append(f"and for {count(more, 'more host')}")
         silent = self._speed.silent()
         if silent >= _SILENT_FROM and not waits and (now.assets_pending or not now.walk_ended):
             waits = [f"no data received for {duration(silent)}"]

@@ -345,7 +345,6 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     """One option, as its field declares it (`arguments.declaration`), with what follows from the field."""
 
     help: str
-    """One or two sentences for help pages and the reference."""
     holder: type
     """The class of values that it belongs to: `Selection`, `Options`, `Output`, or that of a neighbour."""
     name: str
@@ -353,15 +352,11 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     """The field that declares it (`s3.region`)."""
     read: ReadArgument
-    """Reads the value."""
     group: str
-    """The group on help pages."""
     default: str
-    """The default for help pages and the reference."""
+    """For help pages and the reference, as `help`, `group` and `metavar`."""
     short: str = ""
-    """One letter."""
     metavar: str = ""
-    """What help pages show for the value."""
     choices: tuple[str, ...] = ()
     load: Callable[[str], object] | None = None
     """Returns what text means on this machine: the content of a file, or the task of a job array. Then the
@@ -373,9 +368,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     single: bool = False
     """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
     switch: bool = False
-    """True if it takes no value on the command line."""
+    """True if it takes no value on the command line; `opposite` if there is also a switch --no-NAME."""
     opposite: bool = False
-    """True if there is also a switch --no-NAME."""
     counted: bool = False
     """True if the flag takes no value: how often it is given is counted (-vv)."""
     bare: str = ""

@@ -8,7 +8,6 @@ Precedence: flag, environment, config file, default. Lists replace each other an
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -28,7 +27,6 @@ from stacpull.system import PORTABLE
 from stacpull.urls import parts_of
 
 _PREFIX = "STACPULL_"
-_AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}|aws-global")
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -84,7 +82,7 @@ def resolve(
         _with_profile(given, settings.get("credentials"), variables),
         Output(**values.pop(Output)),
         {holder: holder(**some) for holder, some in values.items()},
-        (*_unknown_variables(variables), *_doubtful_region(settings)),
+        tuple(_unknown_variables(variables)),
     )
 
 
@@ -183,14 +181,3 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
             near = similar(word, read)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
         yield f"The environment variable {name} matches no option{hint}"
-
-
-def _doubtful_region(settings: Mapping[str, Setting]) -> Iterator[str]:
-    """Yield a warning for a region that Amazon does not have, unless an endpoint is set."""
-    region = settings.get("region")
-    if region is None or "endpoint-url" in settings or _AWS_REGION.fullmatch(str(region.value)):
-        return
-    yield (
-        f"{region.where} {str(region.value)!r} is not a region of Amazon, such as us-west-2; "
-        "another S3 service needs --endpoint-url."
-    )
