@@ -59,12 +59,6 @@ def in_turn(destination: LocalStore, within: Fetching, *jobs: Job) -> list[Arriv
     return asyncio.run(work())
 
 
-def test_bytes_in_memory_are_used_again(destination: LocalStore) -> None:
-    within = Fetching()
-    assert in_turn(destination, within, job(1), job(2))[1].body == BODY
-    assert within.fetched == [1]
-
-
 class Long(Fetching):
     """Gives a part."""
 
@@ -132,20 +126,6 @@ def test_hrefs_with_a_query_are_not_shared(destination: LocalStore) -> None:
     within = Fetching()
     href = "https://h.example/a.pdf?sig=1"
     in_turn(destination, within, job(1, href), job(2, href))
-    assert within.fetched == [1, 2]
-
-
-def test_an_asset_waiting_for_a_failed_one_is_fetched(destination: LocalStore) -> None:
-    within = Fetching(failing=1)
-
-    async def work() -> list[Arrival | BaseException]:
-        sharing = SharedDownloads(within, destination)
-        fetching = (sharing.fetch(job(row), count_refusal=True) for row in (1, 2))
-        return await asyncio.gather(*fetching, return_exceptions=True)
-
-    failed, second = asyncio.run(work())
-    assert isinstance(failed, TransferError)
-    assert isinstance(second, Arrival)
     assert within.fetched == [1, 2]
 
 

@@ -98,14 +98,6 @@ def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
     run(answer, act)
 
 
-SHA256 = hashlib.sha256(LARGE).digest()
-OTHER = bytes(32)
-
-
-def amazon(digest: bytes) -> dict[str, str]:
-    return {"x-amz-checksum-sha256": base64.b64encode(digest).decode()}
-
-
 @pytest.mark.parametrize("way", ["small", "accepted", "long"])
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_validator_is_only_kept_of_the_planned_address(way: str, moved: bool):
@@ -121,23 +113,6 @@ def test_a_validator_is_only_kept_of_the_planned_address(way: str, moved: bool):
         assert (received.etag is None) == moved
 
     run(Thing(LARGE if way == "long" else SMALL), act)
-
-
-def test_a_redirect_gives_the_file_name():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        location = {"Location": f"{served.url}/blob/S2A_B02.tif?sv=1"}
-        served.once(lambda _: Reply(303, location))
-        received = await fetcher.fetch(job(served.url))
-        assert (received.filename, received.body) == ("S2A_B02.tif", SMALL)
-
-    run(Thing(SMALL), act)
-
-
-def test_no_sha256_is_computed_if_switched_off():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        assert (await fetcher.fetch(job(served.url))).digest is None
-
-    run(Thing(LARGE), act, checksum=None)
 
 
 # Missing lengths.
@@ -172,18 +147,6 @@ def test_a_response_without_a_length_is_proven_or_marked_unproven(
     run(probe or (lambda _: Reply(500)), act)
 
 
-def test_a_failed_request_for_the_end_of_a_file_is_repeated_later():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda _: replace(Thing(LARGE)(_), framing="close"))
-        await refused(fetcher, job(served.url), FailureKind.SERVER, retryable=True)
-        assert parts.parked[1, 1].data == LARGE
-        served.answer = Thing(LARGE)
-        assert not (await fetcher.fetch(job(served.url))).unproven
-        assert served.requests[-1].start == len(LARGE)
-
-    run(lambda _: Reply(500), act)
-
-
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
 def test_closed_early_without_a_length(body: bytes):
     """The transport sees a complete response; a request for the byte after the last one shows the truth."""
@@ -196,14 +159,6 @@ def test_closed_early_without_a_length(body: bytes):
         assert served.requests[-1].start == (None if len(body) <= LIMIT else len(body) - 10)
 
     run(thing, act)
-
-
-def test_fewer_bytes_than_the_item_states_without_a_length():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda _: Reply(200, {}, LARGE[:-1], "close"))
-        await refused(fetcher, job(served.url, size=len(LARGE)), FailureKind.TRUNCATED, retryable=True)
-
-    run(Thing(LARGE), act)
 
 
 # Going on.
@@ -252,22 +207,6 @@ def test_a_part_of_another_url_is_only_continued_under_a_checksum(
     run(Thing(LARGE), act)
 
 
-def test_an_alternate_does_not_continue_the_part_of_the_planned_url():
-    big = LARGE * 400
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.cut(3 << 20)
-        wanted = job(served.url)
-        await refused(fetcher, wanted, FailureKind.TRUNCATED, retryable=True)
-        assert parts.parked[1, 1].size > 0
-        served.answer = Thing(big[::-1])
-        received = await fetcher.fetch(wanted.at((f"{served.url}/mirror.tif",)))
-        assert content(received, parts) == big[::-1]
-        assert [request.start for request in served.requests] == [None, None]
-
-    run(Thing(big), act)
-
-
 MD5_OF_LARGE = hashlib.md5(LARGE, usedforsecurity=False).hexdigest()
 HASHED = [
     pytest.param({}, V1, {}, 1, id="the ledger's checksum"),
@@ -304,20 +243,6 @@ def test_a_part_is_hashed_before_its_rest_is_requested(
         assert requests_before == list(range(times))
 
     run(Thing(LARGE, etag=validator.etag, headers=headers), act)
-
-
-@pytest.mark.parametrize("status", [403, 404, 500, 503])
-def test_a_part_whose_rest_is_refused_is_kept(status: int):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE[:HALF], V1, len(LARGE))
-        served.once(lambda _: Reply(status))
-        with pytest.raises(TransferError):
-            await fetcher.fetch(job(served.url))
-        assert parts.parked[1, 1].size == HALF
-        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
-        assert served.requests[-1].start == HALF
-
-    run(Thing(LARGE), act)
 
 
 def test_an_interrupted_transfer_keeps_its_part():
@@ -433,22 +358,6 @@ def test_a_complete_part_needs_no_further_bytes():
     run(Thing(LARGE), act)
 
 
-def test_a_range_shorter_than_requested_is_continued_next_time():
-    def stingy(request: ReceivedRequest) -> Reply:
-        start = request.start or 0
-        stop = min(start + 2 * LIMIT, len(LARGE))
-        headers = {"ETag": '"v1"', "Content-Range": f"bytes {start}-{stop - 1}/{len(LARGE)}"}
-        return Reply(206, headers, LARGE[start:stop])
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE[: 6 * LIMIT], V1, len(LARGE))
-        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
-        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
-        assert [request.start for request in served.requests] == [6 * LIMIT, 8 * LIMIT]
-
-    run(stingy, act)
-
-
 def test_a_part_damaged_on_disk_is_detected_and_fetched_again():
     stated = {"checksum": Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())}
 
@@ -460,50 +369,7 @@ def test_a_part_damaged_on_disk_is_detected_and_fetched_again():
     run(Thing(LARGE), act)
 
 
-def test_a_small_asset_is_not_looked_up_among_the_parts():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, SMALL[:10], V1, len(SMALL))
-        await fetcher.fetch(job(served.url, size=len(SMALL)))
-        assert [request.start for request in served.requests] == [None]
-
-    run(Thing(SMALL), act)
-
-
 # Bytes that are missing, too many, or wrong.
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_truncated_bodies_are_resumed(framing: str, body: bytes):
-    thing = Thing(body)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda request: replace(thing(request), framing=framing, sent=len(body) // 2))
-        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
-        assert content(await fetcher.fetch(job(served.url)), parts) == body
-
-    run(thing, act)
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_stalled_bodies_are_resumed(body: bytes):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.cut(len(body) // 2, "stall")
-        await refused(fetcher, job(served.url), FailureKind.STALLED, retryable=True)
-        assert content(await fetcher.fetch(job(served.url)), parts) == body
-
-    run(Thing(body), act, stall_timeout=0.2)
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_another_size_than_the_item_states(body: bytes):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        size = len(body) + 11
-        message = await refused(fetcher, job(served.url, size=size), FailureKind.CHECKSUM, retryable=True)
-        assert str(len(body)) in message
-        assert str(size) in message
-
-    run(Thing(body), act)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
@@ -520,17 +386,6 @@ def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded
         packed = gzip.compress(random.Random(3).randbytes(3 << 20), 1)
         thing = Thing(packed, headers={"Content-Encoding": "gzip"})
     run(lambda request: replace(thing(request), framing=framing), act)
-
-
-def test_a_wrong_size_is_detected_before_the_end_of_a_resumed_body():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.cut(1 << 20)
-        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
-        served.cut(1 << 20, "stall")
-        known = job(served.url, size=(1 << 20) + 5000)
-        await refused(fetcher, known, FailureKind.CHECKSUM, retryable=True)
-
-    run(Thing(LARGE * 400), act)
 
 
 WRONG = hashlib.sha512(b"another").digest()
@@ -641,19 +496,6 @@ def test_an_md5_etag_that_matches_the_second_fetch_is_accepted(body: bytes):
     run(Thing(body, etag=etag), act)
 
 
-def test_bodies_that_never_match_an_md5_etag_fail_after_two_fetches():
-    etag = f'"{hashlib.md5(SMALL, usedforsecurity=False).hexdigest()}"'
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(Thing(SMALL[::-1], etag=etag))
-        message = await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=False)
-        assert "matches neither" in message
-        assert len(served.requests) == 2
-        assert not parts.parked
-
-    run(Thing(SMALL[1:] + b"!", etag=etag), act)
-
-
 # Content codings that were not requested.
 
 
@@ -749,14 +591,6 @@ def test_an_unknown_coding_fails_if_the_bytes_are_not_proven(
     run(lambda _: Reply(200, {"Content-Encoding": "br"} | headers, LARGE), act)
 
 
-@pytest.mark.parametrize("headers", [{}, ETAG_MD5 | {"Server": "AmazonS3"}])
-def test_aws_chunked_does_not_describe_what_is_stored(headers: dict[str, str]):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        assert content(await fetcher.fetch(job(served.url)), parts) == LARGE
-
-    run(lambda _: Reply(200, {"Content-Encoding": "aws-chunked"} | headers, LARGE), act)
-
-
 # Statuses that stand for 200.
 
 WHOLE_RANGE = {"Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
@@ -772,14 +606,6 @@ def test_a_complete_body_with_another_status_is_accepted(status: int, headers: d
     run(lambda _: Reply(status, headers | {"Content-MD5": b64_md5(LARGE)}, LARGE, framing), act)
 
 
-@pytest.mark.parametrize("status", [203, 206])
-def test_checksums_are_verified_with_another_status_too(status: int):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
-
-    run(lambda _: Reply(status, WHOLE_RANGE | {"Content-MD5": b64_md5(b"")}, LARGE), act)
-
-
 @pytest.mark.parametrize(
     "stated", ["bytes 0-99/9000", "bytes 1-8999/9000", "bytes 0-8999/*", "bytes */9000", ""]
 )
@@ -792,34 +618,6 @@ def test_an_unrequested_partial_206_is_a_failure(stated: str):
 
 
 # Refusals.
-
-
-@pytest.mark.parametrize("size", [30, 3 * LIMIT])
-def test_a_login_page_is_not_accepted_as_an_image(size: int):
-    page = b"<!DOCTYPE html>".ljust(size)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        message = await refused(fetcher, job(served.url, size=7), FailureKind.REFUSED, retryable=False)
-        assert "credentials" in message
-        assert "sig=" not in message
-        wanted = job(served.url, media_type="text/html")
-        assert content(await fetcher.fetch(wanted), parts) == page
-
-    run(Thing(page, headers={"Content-Type": "text/html"}), act)
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"), [(404, FailureKind.GONE), (403, FailureKind.REFUSED), (500, FailureKind.SERVER)]
-)
-@pytest.mark.parametrize("parked", [False, True])
-def test_error_statuses_are_failures(status: int, kind: FailureKind, parked: bool):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        if parked:
-            parts.park(1, LARGE[:HALF], V1, len(LARGE))
-        await refused(fetcher, job(served.url), kind, retryable=kind is FailureKind.SERVER)
-        assert bool(parts.parked) is parked, "a refusal says nothing about the part"
-
-    run(lambda _: Reply(status), act)
 
 
 # Being stopped.

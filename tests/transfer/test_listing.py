@@ -80,14 +80,6 @@ def test_directory_markers_are_left_out() -> None:
     on_replica(act)
 
 
-def test_a_listing_goes_to_the_region_of_its_bucket() -> None:
-    async def act(opened: Client, replica: S3Replica) -> None:
-        assert await list_prefix(opened, "s3://marked/dd/") == (ListedObject("h", 0),)
-        assert [record.status for record in replica.requests] == [301, 200]
-
-    on_replica(act, access(region="eu-central-1", region_redirect=True))
-
-
 def test_too_many_objects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_listing, "MOST_OBJECTS", 1500)
 

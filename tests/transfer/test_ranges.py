@@ -297,17 +297,6 @@ def test_a_server_that_allows_two_connections() -> None:
     run(thing(), act)
 
 
-def test_other_connections_complete_a_file_after_the_first_breaks() -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        usual = served.answer
-        served.once(lambda request: replace(usual(request), sent=7 * MIB))
-        received, failures = await attempts(fetcher, job(served))
-        assert is_whole(received, parts)
-        assert failures in ([], [FailureKind.TRUNCATED])
-
-    run(thing(), act)
-
-
 @pytest.mark.parametrize(
     ("kind", "fails"),
     [(FailureKind.OVERLONG, True), (FailureKind.TRUNCATED, False)],
@@ -412,16 +401,6 @@ def test_connections_join_while_the_first_skips_existing_ranges() -> None:
         assert ranged(served)
 
     run(thing(), act)
-
-
-def test_gaps_of_an_object_that_changed_are_not_filled() -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
-        received = await fetcher.fetch(job(served))
-        assert is_whole(received, parts)
-        assert received.etag == '"v3"'
-
-    run(thing(etag='"v3"'), act)
 
 
 def test_a_gap_that_is_not_served_discards_the_part_once() -> None:

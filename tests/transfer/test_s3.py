@@ -331,16 +331,6 @@ def test_expired_credentials_are_renewed_once():
     on_origin(lambda a: EXPIRED if "AKIDOLD" in a.headers["authorization"] else thing(a), act, given)
 
 
-def test_credentials_that_stay_expired_are_a_refusal():
-    async def act(opened: Client, served: Origin) -> None:
-        with pytest.raises(TransferError) as caught:
-            await read(opened, "s3://data/k")
-        assert (caught.value.failure.kind, caught.value.failure.status) == (FailureKind.REFUSED, 400)
-        assert len(served.requests) == 3
-
-    on_origin(lambda _: EXPIRED, act, Given(OLD))
-
-
 def test_a_cycle_of_regions_ends():
     async def act(opened: Client, served: Origin) -> None:
         with pytest.raises(TransferError) as caught:
@@ -353,16 +343,6 @@ def test_a_cycle_of_regions_ends():
         return Reply(301, {"x-amz-bucket-region": other})
 
     on_origin(circle, act, Given())
-
-
-def test_slow_down_is_throttling_even_with_403():
-    async def act(opened: Client, served: Origin) -> None:
-        with pytest.raises(TransferError) as caught:
-            await read(opened, "s3://data/k")
-        assert caught.value.failure.kind is FailureKind.THROTTLED
-
-    slow = Reply(403, {}, b"<Error><Code>SlowDown</Code></Error>")
-    on_origin(lambda _: slow, act, Given(None))
 
 
 @dataclass
@@ -500,11 +480,3 @@ def test_a_prepared_request_equals_the_one_sent(
             assert (ready.url, {**ready.headers, **authorization}) == (http.last.url, http.last.headers)
 
     asyncio.run(live())
-
-
-@pytest.mark.parametrize("url", ["s3://", "s3://bucket", "s3://bucket/", "s3:///key"])
-def test_a_url_without_an_object_is_never_ready(url: str):
-    transport = S3Transport(
-        HttpTransport(HttpSettings(policy=AddressPolicy())), Ready(), S3Options(), clock=SystemClock()
-    )
-    assert transport.ready(url, redirected=False) is None
