@@ -45,7 +45,7 @@ from stacpull.config.options import Options, without_secret_fields
 from stacpull.errors import CredentialsError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull_dask import relay
-from stacpull_dask.worker_messages import CredentialNames, WorkerSettings
+from stacpull_dask.worker_messages import WorkerSettings
 
 _LOOK = 0.5
 """Seconds between two requests for the list of workers."""
@@ -285,7 +285,8 @@ class DaskPlace:
         return settings._replace(
             address=replace(address, headers={}, query={}),
             options=attrs.evolve(without_secret_fields(options), credential_names=()),
-            credentials=CredentialNames(address.credential_names, profile),
+            wanted=address.credential_names,
+            profile=profile,
         )
 
 

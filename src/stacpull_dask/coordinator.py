@@ -300,10 +300,10 @@ class DaskWorkers:
                 self._run.pool.fail(worker.open_jobs.pop(row), failure, attempts)
             case messages.Spent():
                 worker.add_up(message, self._run.network.counters)
-            case messages.Noticed(level, text):
+            case messages.Warned(text):
                 if text not in self._shown:
                     self._shown.add(text)
-                    self._run.emit(Notice(level, text))
+                    self._run.emit(Notice("warning", text))
             case messages.Ready(slots):
                 worker.ready.set_result(slots)
             case messages.Broke(report):

@@ -63,15 +63,15 @@ async def work(sock: socket.socket) -> None:
 
 def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     """Return settings with the credentials of this machine's environment and files, if they have none."""
-    wanted, address, options = settings.credentials, settings.address, settings.options
-    if wanted is None:
+    address, options = settings.address, settings.options
+    if settings.wanted is None:
         return settings
-    if wanted.profile is not None:
+    if settings.profile is not None:
         from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
 
-        options = profile_options(options, wanted.profile)
+        options = profile_options(options, settings.profile)
     options, found = options_and_address(address.url, options, address.input_file, named=address.named)
-    missing = [name for name in wanted.names if name not in found.credential_names]
+    missing = [name for name in settings.wanted if name not in found.credential_names]
     if missing:
         raise CredentialsError(
             f"A worker on {platform.node()} lacks {' and '.join(missing)}. Credentials are sent to workers "
@@ -92,7 +92,7 @@ async def _transfer(
 
     def report(notice: Notice) -> None:
         if notice.level == "warning":
-            channel.send(messages.Noticed("warning", notice.text))
+            channel.send(messages.Warned(notice.text))
 
     try:
         try:

@@ -1,7 +1,7 @@
 """The messages between the process of the command, the coordinator, and a worker process.
 
     coordinator ─▶ WholeEnvironment (from the relay), Start, then Jobs, PartsWritten, Stop
-    worker      ─▶ Ready, then Arrivals, AssetFailure, UnchangedAsset, Spent, Noticed, Broke
+    worker      ─▶ Ready, then Arrivals, AssetFailure, UnchangedAsset, Spent, Warned, Broke
 
 Messages of a worker are decoded by type, because it reads the responses of servers. The settings in `Start`
 are pickled, because a worker trusts the process that started it. Credentials are only in `Start`: other users
@@ -11,7 +11,7 @@ can read the arguments and the environment of a process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,15 +23,6 @@ from stacpull.models import Job
 from stacpull.net.addresses import AddressPolicy
 
 
-class CredentialNames(NamedTuple):
-    """The names of credentials, without values."""
-
-    names: tuple[str, ...]
-    """The names of variables, and the other names in `SourceAddress.credential_names`."""
-    profile: str | None
-    """The name of the credential profile (`--credentials`)."""
-
-
 class WorkerSettings(NamedTuple):
     """The settings of a worker for its run. They contain credentials."""
 
@@ -39,19 +30,19 @@ class WorkerSettings(NamedTuple):
     options: Options
     """With this worker's share of the limits."""
     addresses: AddressPolicy
-    """Which addresses may be connected to, with what the coordinator has learned of SOURCE's."""
+    """With what the coordinator has learned of SOURCE's addresses."""
     work: str
     """DEST, or the work directory of a bucket."""
     worker_parts: str
     """The worker's directory among the parts."""
     prefer: tuple[str, ...]
-    """As `Selection.prefer`."""
     clip: str | None
-    """As `Selection.clip`."""
     variables: Mapping[str, str] = {}
     """Added to the worker's environment."""
-    credentials: CredentialNames | None = None
-    """Credentials of its environment and files; None if `address` and `options` have all of them."""
+    wanted: tuple[str, ...] | None = None
+    """The names of the credentials that its own environment must have; None if they are all in here."""
+    profile: str | None = None
+    """The name of the credential profile that its own files must have."""
 
 
 class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
@@ -61,10 +52,9 @@ class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):
-    """Prepare for transfers."""
+    """Prepare for transfers, with pickled `WorkerSettings`."""
 
     settings: bytes
-    """Pickled `WorkerSettings`."""
 
 
 class Jobs(msgspec.Struct, tag=1, array_like=True):
@@ -80,10 +70,9 @@ class Stop(msgspec.Struct, tag=5, array_like=True):
 
 
 class Ready(msgspec.Struct, tag=10, array_like=True):
-    """The worker has created its directory among the parts, and can take jobs."""
+    """The worker can make `slots` transfers at once. It ends if there are none: it does not see DEST."""
 
     slots: int
-    """Its simultaneous transfers; 0 if it does not see DEST, and ends."""
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):
@@ -94,10 +83,9 @@ class Spent(msgspec.Struct, tag=16, array_like=True):
     bytes_fetched: int = 0
 
 
-class Noticed(msgspec.Struct, tag=17, array_like=True):
-    """A message for the user. If several workers send it, it is shown once."""
+class Warned(msgspec.Struct, tag=17, array_like=True):
+    """A warning for the user. If several workers send it, it is shown once."""
 
-    level: Literal["debug", "warning"]
     text: str
 
 
@@ -108,6 +96,6 @@ class Broke(msgspec.Struct, tag=18, array_like=True):
 
 
 ToWorker = Start | Jobs | PartsWritten | Stop | WholeEnvironment
-FromWorker = Ready | Arrivals | AssetFailure | UnchangedAsset | Spent | Noticed | Broke
+FromWorker = Ready | Arrivals | AssetFailure | UnchangedAsset | Spent | Warned | Broke
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
