@@ -164,7 +164,7 @@ class DaskWorkers:
 
     async def _run_workers(self) -> None:
         """Keep workers running, and send them jobs until each job has an outcome, or the run is stopped."""
-        count = min(await self._places.count(), self._run.network.share.per_host)
+        count = min(await self._places.count(), self._run.network.per_host)
         settings = self._settings(count)
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
@@ -192,7 +192,7 @@ class DaskWorkers:
             dask=None,
             dask_client=None,
             dashboard_token=None,
-            per_host=self._run.network.share.per_host // count,
+            per_host=self._run.network.per_host // count,
             concurrency=options.concurrency and max(1, options.concurrency // count),
             limit_rate=options.limit_rate / count,
             requests_per_second=options.requests_per_second / count,

@@ -128,7 +128,7 @@ class _Transfers:
         broken: asyncio.Future[BaseException],
     ) -> None:
         self._send, self._network, self._broken = channel.send, network, broken
-        self._slots = network.share.slots
+        self._slots = network.slots
         self._outcomes = OutcomeSender(
             destination,
             channel.send,

@@ -97,7 +97,7 @@ class MirrorRun:
             run,
             self._network.secrets,
             checksum=options.recorded_checksum,
-            slots=self._network.share.slots,
+            slots=self._network.slots,
             on_event=self._emit,
             on_broken=self._break,
         )
@@ -216,12 +216,12 @@ class MirrorRun:
         network, options, store = self._network, self._options, self._store
         destination, selection = self._workspace.destination, self._run.spec.selection
         more = _QUEUED_FOR_WORKERS if options.uses_dask else 0
-        queue = JobQueue[Job](2 * network.share.slots + more)
+        queue = JobQueue[Job](2 * network.slots + more)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         task = WalkTask(self._source, reader, network, selection, options, self._emit)
         producer = Producer(task, self._run, store, queue)
         self._summary = producer.summary
-        own_queue = JobQueue[Job](2 * network.share.slots) if options.uses_dask else queue
+        own_queue = JobQueue[Job](2 * network.slots) if options.uses_dask else queue
         pool = open_pool(
             own_queue,
             store.outcomes,
@@ -232,7 +232,7 @@ class MirrorRun:
             parts=await asyncio.to_thread(FileParts, destination.staged.parts),
             prefer=selection.prefer,
             clip=selection.clip,
-            most_deferred=(MAX_REFUSALS - 1) * (network.share.per_host if options.uses_dask else 1),
+            most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
             count_failures=self._failures.count,
         )
         runner: JobRunner = pool

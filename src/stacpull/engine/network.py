@@ -15,7 +15,7 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
 from stacpull.config.environment import all_variables, completed
 from stacpull.config.options import Options
-from stacpull.engine.shares import SLOTS, Share, descriptors_here
+from stacpull.engine.shares import SLOTS, descriptors_here
 from stacpull.events import Notice
 from stacpull.hosts import literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
@@ -59,7 +59,10 @@ class Network(msgspec.Struct, frozen=True):
     address: SourceAddress
     addresses: AddressPolicy
     """The allowed addresses; worker processes use the same."""
-    share: Share
+    slots: int
+    """Simultaneous transfers."""
+    per_host: int
+    """Simultaneous requests per host."""
     warn: Callable[[str], None]
     """Called with warnings for the user."""
     clock: Clock
@@ -121,7 +124,7 @@ async def open_network(
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = descriptors_here().slots
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    share = Share(options.concurrency or min(SLOTS, room), per_host)
+    slots = options.concurrency or min(SLOTS, room)
     addresses = addresses or _address_policy(address, options)
     http, clock = http_transport(options, addresses), SystemClock()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
@@ -142,7 +145,7 @@ async def open_network(
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     client = Client(
         web,
-        Gates(share.per_host, options.concurrency, clock, patience=patience, notify=on_notice),
+        Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -164,7 +167,9 @@ async def open_network(
         warn=warn,
     )
     try:
-        yield Network(client, reader, secrets, policy, address, addresses, share, warn, clock, logins, http)
+        yield Network(
+            client, reader, secrets, policy, address, addresses, slots, per_host, warn, clock, logins, http
+        )
     except BaseException as error:
         secrets.scrub_error(error)  # it may be printed, and may quote secrets
         raise

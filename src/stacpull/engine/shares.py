@@ -1,4 +1,4 @@
-"""The limits of a process, and how its file descriptors are divided."""
+"""How the file descriptors of a process are divided."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ _OWN_DESCRIPTORS = 36
 _PER_TRANSFER = 5
 """Four connections, measured with three hosts per asset, and a part."""
 _FEWEST_DIRECTORIES = 2
-
-
-class Share(NamedTuple):
-    """The limits of one process: simultaneous transfers, and simultaneous requests per host."""
-
-    slots: int
-    per_host: int
 
 
 class DescriptorShares(NamedTuple):

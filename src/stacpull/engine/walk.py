@@ -260,14 +260,19 @@ class Walk:
             except ForgottenCursorError as error:
                 await self._restart(error, restarts)
                 position, walked = Position(), None
-        self._compare_with_announced()
+        summary, total, seen = self.summary, self._announced(), self._record.items_seen
+        if not self._is_enough() or summary.cut_short is not None:
+            if total is not None and total > seen:
+                summary.items_unseen = total - seen
+                self._on_event(Notice("warning", unseen_text(total, summary.items_unseen)))
+            summary.whole = not (summary.items_unseen or summary.cut_short)
         if self._sample is not None:
             sample, self._sample = self._sample, None
             for drawn in sample.batches(ITEMS_AT_ONCE):
                 await self._record.add_batch(await self._planned(drawn))
         if not self._has_ended:
             await self._record.add_batch(PlanBatch(reached=self._end()))
-        is_whole = position == Position() and not self._is_enough() and self.summary.cut_short is None
+        is_whole = position == Position() and not self._is_enough() and summary.cut_short is None
         for note in self._notes(is_whole=is_whole):
             self._on_event(Notice("info", note))
 
@@ -364,15 +369,6 @@ class Walk:
         The first page of a collection announces its items. So it is not known before the last collection.
         """
         return _sum(self._before, self._here) if self._is_last else None
-
-    def _compare_with_announced(self) -> None:
-        summary, total, seen = self.summary, self._announced(), self._record.items_seen
-        if self._is_enough() and summary.cut_short is None:
-            return
-        if total is not None and total > seen:
-            summary.items_unseen = total - seen
-            self._on_event(Notice("warning", unseen_text(total, summary.items_unseen)))
-        summary.whole = not (summary.items_unseen or summary.cut_short)
 
     async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
         reached = self._record.items_seen
