@@ -210,7 +210,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         ("page.json", 4, "page.json is not JSON"),
         ("landing.json", 2, "use the API itself: https://api.test/v1."),
         ("list.json", 4, "is not STAC"),
-        ("gs://bucket/catalog.json", 2, "use http, https, s3 or file"),
+        ("ftp://bucket/catalog.json", 2, "unsupported URL scheme ftp"),
         ("", 2, "SOURCE is empty"),
     ],
 )

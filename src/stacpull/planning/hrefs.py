@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
-from stacpull.caches import cached_if_short
 from stacpull.hosts import scheme_of
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, ItemId, Json
@@ -84,11 +83,15 @@ def own_href(item_id: ItemId, page_url: str | None) -> str | None:
 
     This is for items without a `self` link. The path is that of OGC API Features, part 1, 7.16.
     """
-    template = None if page_url is None else _item_url(page_url)
-    if template is None:
+    page, name = parts_of(page_url or ""), quote(item_id.item, safe="")
+    path = page.path.rstrip("/")
+    if not page.scheme or not path.endswith(("/items", "/search")):
         return None
-    name = quote(item_id.item, safe="")
-    return template.replace("{c}", quote(item_id.collection, safe="")).replace("{i}", name)
+    if path.endswith("/items"):
+        path += f"/{name}"
+    else:
+        path = f"{path.removesuffix('search')}collections/{quote(item_id.collection, safe='')}/items/{name}"
+    return page._replace(path=path, query="", fragment="").geturl()
 
 
 def item_of(href: str) -> ItemId | None:
@@ -110,22 +113,6 @@ def source_links(
     hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
     absolute = (join(base, href) or (href if base else None) for href in hrefs)
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
-
-
-@cached_if_short(64)
-def _item_url(page_url: str) -> str | None:
-    """Return a template for the URL of an item, with `{c}` and `{i}` for the collection and item, or None."""
-    page = parts_of(page_url)
-    if not page.scheme:
-        return None
-    path = page.path.rstrip("/").replace("{", "%7B")
-    if path.endswith("/items"):
-        path += "/{i}"
-    elif path.endswith("/search"):
-        path = path.removesuffix("search") + "collections/{c}/items/{i}"
-    else:
-        return None
-    return page._replace(path=path, query="", fragment="").geturl()
 
 
 def _unusable(why: str) -> Failure:

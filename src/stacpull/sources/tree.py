@@ -194,26 +194,29 @@ class _TreeWalk:
             raise SourceError(text + failure.message) from TransferError(failure)
 
     def _read_ahead(self, group: asyncio.TaskGroup) -> None:
-        """Read the next documents, once fewer than half of the possible requests are in flight."""
+        """Read the next documents, in order, once fewer than half of the possible requests are in flight."""
         found = [task.result() for task in self._ahead.values() if task.done()]
         held = sum(one.weight for one in found if isinstance(one, Document))
         under_way = len(self._ahead) - len(found)
         if under_way >= AT_ONCE // 2:
             return
-        for url in islice(self._upcoming(), _AHEAD):
+        depths = zip(range(len(self._branches), 0, -1), reversed(self._branches), strict=True)
+        upcoming = (
+            url
+            for depth, branch in depths
+            for url in self._below(
+                branch.url, branch.hrefs, branch.next - (branch is self._branches[-1]), depth
+            )
+        )
+        for url in islice(upcoming, _AHEAD):
             if under_way >= AT_ONCE or held >= _HELD:
                 return
             if url not in self._ahead and hash(url) not in self._walked:
                 self._ahead[url] = group.create_task(self._read(url, SMALL))
                 under_way += 1
 
-    def _upcoming(self) -> Iterator[str]:
-        """Yield the URLs of the next links in order, also in catalogs that were read ahead."""
-        for depth, branch in zip(range(len(self._branches), 0, -1), reversed(self._branches), strict=True):
-            first = branch.next - (branch is self._branches[-1])
-            yield from self._below(branch.url, branch.hrefs, first, depth)
-
     def _below(self, base: str, hrefs: list[str], first: int, depth: int) -> Iterator[str]:
+        """Yield the URLs of links from `first` on, also those in catalogs that were read ahead."""
         for number in range(first, len(hrefs)):
             url = absolute(base, hrefs[number])
             if isinstance(url, Failure):
