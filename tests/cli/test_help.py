@@ -76,6 +76,9 @@ def test_a_command_that_does_not_exist_gets_the_nearest(
         (["--api-key", "k"], "use --header"),
         (["-o", "x"], "give DEST as the second argument"),
         (["--include", "x"], "use --asset GLOB"),
+        (["--missing-ok"], "use --missing ok"),
+        (["--processes", "2"], "use --dask N"),
+        (["--rebuild"], "`stacpull mirror SOURCE DEST --adopt` accepts"),
         (["--consurrency", "5"], "--concurrency"),
     ],
 )

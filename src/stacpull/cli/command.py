@@ -52,8 +52,12 @@ _HINTS = {
     ("--no-verify-ssl", "--insecure", "-k", "--no-check-certificate"): "use --ca-bundle FILE",
     ("--silent", "-s"): "use --quiet",
     ("-r", "--recursive"): "leave it out: all matching items are fetched",
+    ("--missing-ok",): "use --missing ok",
+    ("--processes",): "use --dask N",
+    ("--split-walk",): "use --datetime for each run, or --shard I/N",
+    ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
 }
-"""Options of similar tools, and what to use here. Used only where a command has no such option."""
+"""Options of similar tools and earlier versions, and what to use where a command has no such option."""
 
 
 class Report(Protocol):
@@ -177,7 +181,7 @@ class Command(click.Command):
         if hint is not None and "second argument" in hint:
             return hint if places[1:2] == ["dest"] else None
         if hint is not None:
-            named = re.findall(r"(?<![\w`])--?[\w-]+", hint)
+            named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
             options = {name for param in self.params for name in param.opts}
             return hint if not named or named[0] in options else None
         is_option = name.removeprefix("--no-").removeprefix("--") in BY_NAME

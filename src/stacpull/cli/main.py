@@ -85,7 +85,7 @@ class _LazyGroup(click.Group):
 
 
 _OTHER_NAMES = {
-    "mirror": ("download", "get", "fetch", "pull", "clone", "sync", "copy", "cp", "update"),
+    "mirror": ("download", "get", "fetch", "pull", "clone", "sync", "copy", "cp", "update", "merge"),
     "collections": ("ls", "list", "show"),
     "plan": ("search", "dry-run", "estimate"),
     "status": ("info", "stat"),
