@@ -191,7 +191,6 @@ def reap(process: ChildProcess) -> int:
 
 
 def discard(started: Started) -> None:
-    """Kill a process that is not needed after all."""
     process, sock = started
     sock.close()
     process.kill()

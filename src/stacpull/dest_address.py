@@ -31,12 +31,10 @@ class DestAddress(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name of DEST in messages."""
         return str(self.work) if self.bucket is None else self.bucket.url
 
     @property
     def log(self) -> Path:
-        """The log of its runs."""
         return self.work / ".stacpull" / "log.ndjson"
 
     @property
@@ -50,10 +48,6 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
 
     Only what the user named decides where the files are. A ledger remembers its bucket, but only so that
     another place is refused.
-
-    Args:
-        dest: A directory, or the URL of a bucket.
-        options: `work` and the options that start with `dest_` are used.
 
     Raises:
         UsageError: DEST contradicts the options or the ledger, or has an endpoint that is never connected to.

@@ -96,19 +96,16 @@ class Buckets:
         return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
 
     def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
-        """Open a bucket for a run."""
         from stacpull_cloud.bucket_store import BucketStore  # noqa: PLC0415 - obstore
 
         return BucketStore(work, location, on_silent)
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
-        """Open a bucket for reading."""
         from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore
 
         return BucketFiles(location, on_silent)
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
-        """Return the lease of a bucket for a run, with the copy of the ledger."""
         from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore
         from stacpull_cloud.ledger_copy import LedgerCopy  # noqa: PLC0415 - see above
 

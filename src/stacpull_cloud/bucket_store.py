@@ -38,8 +38,6 @@ _NO_NAMES = frozenset({"", ".", ".."})
 
 
 class BucketFiles:
-    """The objects of a mirror, for reading (`StoredFiles`)."""
-
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
         """Create the reader; nothing is sent yet. `on_silent`: see `Objects`."""
         self.location = location
@@ -106,8 +104,6 @@ class BucketFiles:
 
 
 class BucketStore(BucketFiles):
-    """The objects of a mirror, for a run (`Store`)."""
-
     is_local = False
     covers_ledger = False
     warning: str | None = None
@@ -115,16 +111,6 @@ class BucketStore(BucketFiles):
     def __init__(
         self, work: Path, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Open the work directory. A missing one is created.
-
-        Args:
-            work: The directory of the ledger.
-            location: The bucket.
-            on_silent: See `Objects`.
-
-        Raises:
-            DestinationError: The work directory cannot be created or written.
-        """
         self.staged = StagedParts(work, identity_of=_identity_of)
         BucketFiles.__init__(self, location, on_silent)
         self._lease = LeaseCheck(self.objects)
@@ -191,8 +177,6 @@ def _identity_of(found: os.stat_result) -> int:
 
 
 class _ObjectFile(io.RawIOBase):
-    """One version of an object, read in ranges."""
-
     def __init__(self, objects: Objects, found: Found) -> None:
         super().__init__()
         self._objects, self._found, self._at = objects, found, 0
@@ -222,7 +206,6 @@ class _ObjectFile(io.RawIOBase):
 
 
 def _stated(found: Found, algorithm: str) -> bytes | None:
-    """Return the digest that an object states."""
     try:
         return bytes.fromhex(found.attributes[DIGEST + algorithm])
     except (KeyError, ValueError):

@@ -44,8 +44,6 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class _Record(NamedTuple):
-    """The newest object of the lease."""
-
     number: int
     holder: dict[str, Any]
     age: float
@@ -65,14 +63,6 @@ class Lease:
     """
 
     def __init__(self, objects: Objects, work: str, inode: int, copy: LedgerCopy) -> None:
-        """Prepare; nothing is sent yet.
-
-        Args:
-            objects: The prefix.
-            work: The path of the work directory.
-            inode: Of the directory of its parts.
-            copy: The copy of the ledger.
-        """
         location = objects.location
         self.mirror, self.generation = location.mirror, location.generation
         self.continues = False

@@ -35,8 +35,6 @@ _GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
 
 
 class LedgerCopy:
-    """The copy of the ledger of a work directory."""
-
     def __init__(self, objects: Objects, work: Path) -> None:
         self._objects = objects
         self._work = work

@@ -55,8 +55,6 @@ class _RepeatError(exceptions.BaseError):
 
 
 class Found(NamedTuple):
-    """What the service says about an object."""
-
     path: str
     """Relative to the prefix."""
     size: int
@@ -92,14 +90,11 @@ class Objects:
         return self._service
 
     def key(self, path: str) -> str:
-        """Return the key of a path."""
         return self._prefix + path
 
     # --- reading -----------------------------------------------------------------------------------------
 
     def find(self, path: str) -> Found | None:
-        """Return an object with its attributes, None if there is none."""
-
         def head(store: Any) -> Found:
             found = obstore.get(store, self.key(path), options={"head": True})
             return self._found(cast("Mapping[str, Any]", found.meta), found.attributes)
@@ -152,7 +147,6 @@ class Objects:
             offset = found[-1]["path"]
 
     def directory(self, directory: str) -> tuple[list[str], list[str]]:
-        """Return the names of the files and of the directories in a directory."""
         prefix = self.key(directory + "/" if directory else "")
         listed: Any = self._send(
             "list", directory, lambda store: obstore.list_with_delimiter(store, prefix or None)
@@ -204,13 +198,11 @@ class Objects:
         return bool(self._send("write", path, send))
 
     def remove(self, path: str) -> None:
-        """Remove an object, if it exists."""
         self._send("remove", path, lambda store: obstore.delete(store, self.key(path)), missing_ok=True)
 
     # --- requests ----------------------------------------------------------------------------------------
 
     def name_of(self, path: str) -> str:
-        """Return the URL of an object, for messages."""
         return self.location.url_of(self.key(path))
 
     def _found(self, meta: Mapping[str, Any], attributes: Mapping[Any, Any] | None = None) -> Found:

@@ -49,16 +49,13 @@ class Channel(asyncio.Protocol, Generic[M]):
         return self._transport is not None
 
     async def open(self, sock: socket.socket) -> None:
-        """Start to send and receive over `sock`."""
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
 
     def data_received(self, data: bytes) -> None:
-        """Decode received bytes."""
         received, head = self._received, LENGTH.size
         received += data
         try:
@@ -70,7 +67,6 @@ class Channel(asyncio.Protocol, Generic[M]):
             self._broken(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        """Handle the end of the connection."""
         self._transport = None
         self._on_lost()
         for future in self._waiting.values():
@@ -100,7 +96,6 @@ class Channel(asyncio.Protocol, Generic[M]):
             del self._waiting[number]
 
     def take_response(self, message: Any) -> None:
-        """Take the response to a request."""
         future = self._waiting.get(message.number)
         if future is not None and not future.done():
             future.set_result(message)

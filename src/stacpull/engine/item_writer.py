@@ -37,8 +37,6 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
 
 
 class ItemWriter:
-    """Writes the JSON of final items, in the store process."""
-
     def __init__(
         self,
         db: Connection,
@@ -57,18 +55,8 @@ class ItemWriter:
         """Write the JSON of these items to part files, except where a foreign file has their name.
 
         If the ledger has no document of an item, its JSON in DEST is updated. JSON that someone has changed
-        counts as damaged, and is not used.
-
-        Args:
-            rows: The items.
-            adopting: True to replace JSON that stacpull wrote and that the ledger does not know.
-
-        Returns:
-            The parts by row, with their SHA-256. A file in place may be replaced if it is an earlier version
-            or has the same content.
-
-        Raises:
-            DestinationError: the disk is full or fails.
+        counts as damaged, and is not used. `adopting` replaces JSON that stacpull wrote and that the ledger
+        does not know.
         """
         if self._metadata != "item":
             return {}

@@ -22,7 +22,6 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def framed(message: msgspec.Struct) -> bytearray:
-    """Return the bytes of a message with its length."""
     data = bytearray()
     try:
         _ENCODER.encode_into(message, data, LENGTH.size)
@@ -71,7 +70,6 @@ class ErrorReport(msgspec.Struct, array_like=True):
 
 
 def error_report(error: BaseException) -> ErrorReport:
-    """Return the message about an exception."""
     trace = "" if isinstance(error, StacpullError) else "".join(traceback.format_exception(error))
     return ErrorReport(type(error).__name__, str(error), trace)
 

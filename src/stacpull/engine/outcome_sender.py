@@ -50,25 +50,15 @@ _GATHER = 0.002
 
 
 class _ArrivalBatch(msgspec.Struct, eq=False):
-    """Assets that are sent in one message."""
-
     arrivals: list[Arrival] = []
     size: int = 0
-    """Bytes."""
 
 
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     """Sends the outcomes of a pool. Use it on one event loop.
 
-    Args:
-        destination: The store for bodies that are not sent.
-        send: Sends a message.
-        secrets: Removed from the messages of failures.
-        longest: The most bytes of a body that is sent; longer ones are written.
-        checksum: Algorithm of the digest to record; None for none.
-        on_broken: Called with the error if nothing can be written any more.
-        slots: The assets that may be in flight.
-        most_unpublished: See `OutcomeSink`.
+    Bodies of more than `longest` bytes are written to `destination`. `on_broken` is called with the error if
+    nothing can be written any more.
     """
 
     def __init__(
@@ -124,13 +114,11 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self._loop.call_later(_GATHER, self._end_batch)
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        """Report an asset that failed, or is not ready yet. Its slot was freed before."""
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         cut = failure.scrubbed(self._secrets)
         self._send_message(AssetFailure(job.row, job.item_row, job.generation, cut, counted))
 
     def send_unchanged(self, job: Job) -> None:
-        """Report an asset that has not changed at the source."""
         self._send_message(UnchangedAsset(job.row, job.item_row, job.generation))
 
     def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:

@@ -79,7 +79,6 @@ class Publisher:
         self._store = workspace.destination
         self._run = run.id
         self.items = ItemWriter(db, self._store, secrets, run.metadata)
-        """Writes the JSON of items."""
         self._clock = clock
         self._on_published = on_published
         self._on_event = on_event
@@ -190,7 +189,6 @@ class Publisher:
         pruning.clear(self._db, paths)
 
     def publish_all(self) -> None:
-        """Publish until nothing waits."""
         while self._is_waiting:
             self.publish()
 

@@ -52,7 +52,6 @@ class RecoveredAssets(NamedTuple):
     """Assets of an earlier run that this one publishes first."""
 
     complete: list[Arrival]
-    """Complete parts."""
     in_place: list[Arrival]
     """Files with their final names that are not recorded as done."""
 

@@ -95,7 +95,6 @@ class StoreClient:
         self._end: list[ErrorReport | None] = []
         """What `MirrorClosed` had, once it has come."""
         self._failure: asyncio.Future[StacpullError] | None = None
-        """Why the store process ended."""
         self._closing = False
 
     @staticmethod
@@ -143,7 +142,6 @@ class StoreClient:
         await self._channel.open(sock)
 
     def stop(self) -> None:
-        """End long operations early."""
         self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:

@@ -62,8 +62,6 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
 
 
 class PartsPublished(msgspec.Struct, tag=12, array_like=True):
-    """`count` parts were published."""
-
     count: int
     counters: RunCounters
 

@@ -46,8 +46,6 @@ def _covers(wide: Selection, narrow: Selection) -> bool:
 
 
 class RunFindings(NamedTuple):
-    """Counts of findings of a run."""
-
     counts: dict[str, int]
     """Counters of a `MirrorReport`, by name."""
     left_out: dict[str, int]
@@ -186,7 +184,6 @@ class StoreOperations:
         runs.add_effort(self.db, self._run.id, spent)
 
     def findings(self) -> RunFindings:
-        """Return the findings of the run so far."""
         db, run = self.db, self._run.id
         counts = {
             **runs.findings(db, run),
@@ -198,7 +195,6 @@ class StoreOperations:
         return RunFindings(counts, runs.left_out(db, run), len(self.publisher.items.unwritable))
 
     def end_run(self, state: EndState, reason: str | None) -> None:
-        """Record how the run ended."""
         runs.end(self.db, self._run.id, state, reason, self._clock.time())
         if state == "complete" and self._run.kind == "mirror":
             meta.put(self.db, meta.ADOPTING, None)

@@ -248,7 +248,6 @@ class StoreServer:
         return arrivals
 
     def _answer(self, call: messages.Call) -> None:
-        """Call an operation, and send its result or error."""
         operations, result, failure = self._operations, _NOTHING, None
         function, first_of = tuple(messages.OPERATIONS.items())[call.operation]
         if operations is None or (self._failed is not None and function not in _AFTER_FAILURE):

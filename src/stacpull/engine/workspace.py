@@ -32,10 +32,7 @@ from stacpull.store.store_choice import open_files, open_store, store_kind
 
 
 class Workspace(msgspec.Struct, frozen=True):
-    """The open DEST of a run."""
-
     destination: Store
-    """The store: DEST."""
     db: Connection
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
@@ -132,7 +129,6 @@ def _close_log(db: Connection, destination: Store) -> None:
 
 @contextmanager
 def locked(dest: Path) -> Iterator[MirrorLock]:
-    """Hold the lock of a mirror."""
     try:
         lock = MirrorLock(dest)
     except OSError as error:

@@ -81,7 +81,6 @@ def locked_file(part: Path, path: Path) -> int:
 
 
 def sync_file(file: BinaryIO) -> None:
-    """Make an open file durable."""
     os.fsync(file.fileno())
 
 

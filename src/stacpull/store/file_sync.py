@@ -104,7 +104,6 @@ class GroupSync:
         self._fd = dest_fd
 
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        """See `Sync.sync`."""
         del files, directories
         try:
             _syncfs(self._fd)
@@ -126,7 +125,6 @@ class FileSync:
         self._threads = ThreadPoolExecutor(_THREADS, "stacpull-fsync")
 
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        """See `Sync.sync`."""
         try:
             list(self._threads.map(self._sync_part, files))
             list(self._threads.map(os.fsync, directories))

@@ -99,7 +99,6 @@ class DirectoryFiles:
         self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close DEST."""
         os.close(self.fd)
 
     @property

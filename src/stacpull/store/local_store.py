@@ -61,11 +61,7 @@ class LocalStore(DirectoryFiles):
     ) -> None:
         """Open DEST. It and `.stacpull/parts` are created if they are missing.
 
-        Args:
-            dest: The mirror.
-            most_held: The most directories to hold open at once.
-            sync: How files are synced; None for the cheapest method that is reliable there.
-            worker_parts: The directory of this worker among the parts (`store.part_files`).
+        `most_held` directories are held open at once. `sync` is the cheapest reliable one if not given.
 
         Raises:
             DestinationError: It cannot be created or written.
@@ -84,7 +80,6 @@ class LocalStore(DirectoryFiles):
         """The directories whose entries changed since the last sync."""
 
     def close(self) -> None:
-        """Release all descriptors."""
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()

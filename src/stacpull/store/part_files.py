@@ -60,12 +60,10 @@ _LONGEST_NAME = 255
 
 
 def part_path(directory: Path, row: int, generation: int) -> Path:
-    """Return the path of an unfinished part."""
     return directory / f"{row}.{generation}.part"
 
 
 def about(part: Path) -> Path:
-    """Return the path of the description of a part."""
     return part.with_suffix(".about")
 
 
@@ -117,7 +115,6 @@ def complete_part_name(
 
 
 def part_name_of(arrival: Arrival) -> str:
-    """Return the name of the complete part of an asset."""
     row, generation, size = arrival.row, arrival.generation, arrival.size
     return complete_part_name(
         row, generation, size, arrival.etag, arrival.filename, unproven=arrival.unproven

@@ -66,7 +66,6 @@ class FileParts:
         self._shared = shared
         self._durable = durable
         self._known = scan(directory) | (scan(shared) if shared is not None else set())
-        """The parts with a description."""
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Return the resume point of a part, or None if it cannot be resumed.
@@ -87,7 +86,6 @@ class FileParts:
         return read_point(path)
 
     def has_no_part(self, row: int, generation: int) -> bool:
-        """Return True if there are no bytes of a part."""
         return (row, generation) not in self._known
 
     async def create(
@@ -201,7 +199,6 @@ class FilePart:
         await self._off_loop(self._file.close)
 
     async def discard(self) -> None:
-        """Close the part and remove it."""
         self._known.discard(self._pair)
         await self._off_loop(self._file.finish, None)
 
@@ -270,7 +267,6 @@ class _PartFile(io.FileIO):
         self.hashed += len(data)
 
     def catch_up(self) -> None:
-        """Hash some of the bytes that were not hashed yet."""
         with self._lock:
             self._catch_up()
 

@@ -46,11 +46,7 @@ class StagedParts:
     ) -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
-        Args:
-            work: The work directory.
-            worker_parts: The directory of this worker among the parts (`store.part_files`); empty for the
-                parts themselves.
-            identity_of: Returns the identity of a part; by default its inode.
+        `worker_parts` is the directory of this worker among the parts (`store.part_files`), if any.
 
         Raises:
             DestinationError: It cannot be created or written.
@@ -77,7 +73,6 @@ class StagedParts:
         self.parts_fd = above
 
     def close(self) -> None:
-        """Close the directory of the parts."""
         os.close(self.parts_fd)
 
     @property
@@ -149,18 +144,15 @@ class StagedParts:
             shutil.copyfileobj(source, part, _PIECE)
 
     def rename_part(self, old: str, new: str) -> int:
-        """Give a part another name and return its identity."""
         with destination_errors(self.work):
             os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
             return self._identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
 
     def drop_part(self, name: str) -> None:
-        """Remove a part, if it exists."""
         with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.parts_fd)
 
     def list_parts(self) -> list[str]:
-        """Return the names of everything among the parts, sorted."""
         with destination_errors(self.work):
             return sorted(entry.name for entry in os.scandir(self.parts_fd) if not is_worker(entry.name))
 
@@ -179,7 +171,6 @@ class StagedParts:
         return (self._identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def open_part(self, name: str) -> BinaryIO:
-        """Open a part for reading."""
         return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
