@@ -50,7 +50,6 @@ _FOREIGN = ("no such table", "no such column", "Could not decode")
 
 
 def ledger_path(dest: Path) -> Path:
-    """Return the path of the ledger of the mirror `dest`."""
     return dest / ".stacpull" / "ledger.sqlite"
 
 
@@ -114,11 +113,6 @@ def open_writer(
 
     The connection may be passed to one other thread, which then owns it.
 
-    Args:
-        dest: the mirror; its directory `.stacpull` exists.
-        journal: "wal", or "delete" on network file systems.
-        durable: True to sync each commit (if the group sync does not cover the ledger).
-
     Raises:
         DestinationError: the ledger is damaged, has another version, or cannot be written.
     """
@@ -163,7 +157,6 @@ def bind_plainly() -> None:
 
 
 def sync_each_commit(db: sqlite3.Connection) -> None:
-    """Make every later commit wait until it is on disk."""
     db.execute("PRAGMA synchronous = FULL")
 
 
@@ -246,7 +239,6 @@ def refuse_lost(dest: Path) -> None:
 
 
 def has_own_catalog(dest: Path) -> bool:
-    """Return True if DEST has a catalog that stacpull wrote."""
     if not (dest / "catalog.json").is_file():
         return False
     with (dest / "catalog.json").open("rb") as file:
@@ -334,7 +326,6 @@ def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) ->
 
 
 def exists(db: sqlite3.Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> bool:
-    """Return True if a query finds a row."""
     return db.execute(query, values).fetchone() is not None
 
 
@@ -359,16 +350,9 @@ def insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> 
 def insert_rows(
     db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = ""
 ) -> int:
-    """Insert rows, many with one statement: `executemany` takes two to three times as long for short rows.
+    """Insert rows of at most 15 values, many with one statement, and return how many were new.
 
-    Args:
-        db: The ledger.
-        into: The part of the statement before the values, with `VALUES`.
-        rows: The values of each row, at most 15 per row.
-        on_conflict: The part after the values.
-
-    Returns:
-        How many rows were inserted. With `INSERT OR IGNORE` these may be fewer.
+    `executemany` takes two to three times as long for short rows. `into` ends with VALUES.
     """
     inserted = 0
     for start in range(0, len(rows), _ROWS):

@@ -26,11 +26,9 @@ class ItemSet:
         )
 
     def close(self) -> None:
-        """Remove the set."""
         self._db.close()
 
     def clear(self) -> None:
-        """Remove all items."""
         self._db.execute("DELETE FROM items")
 
     def add(self, item: ItemId) -> bool:

@@ -141,11 +141,6 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
     Assets that an earlier retry or repair left pending are also taken over, because no other run would fetch
     them. Assets without an href, which could not be planned, count as failed in `run`: a retry has no walk
     that could plan them.
-
-    Args:
-        db: The ledger.
-        run: The retry.
-        ordered: True to claim only assets that were not ready yet.
     """
     with transaction(db):
         failed = db.execute(
@@ -194,7 +189,6 @@ def take_over_pending(db: sqlite3.Connection, run: int, *, of_repairs: bool = Tr
 
 
 def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
-    """Return links to the source items that could not be read."""
     rows = db.execute(
         "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
@@ -223,13 +217,10 @@ class DamagedItem(NamedTuple):
 
 
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
-    """Make damaged assets pending in `run`, in one transaction.
+    """Make damaged assets pending in `run`, a repair, in one transaction.
 
-    Args:
-        db: the ledger.
-        run: a run of kind `repair`.
-        assets: rows of assets that are done, or that failed in an earlier repair, each with its href at the
-            source. If that is None, the item is read again first.
+    `assets` are done, or failed in an earlier repair, each with its href at the source. If that is None, the
+    item is read again first.
     """
     with transaction(db):
         area = runs.area_of(db, run)
@@ -277,13 +268,7 @@ def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
 
 
 def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
-    """Give pending assets their hrefs back, and return how many of `lost_hrefs` these were.
-
-    Args:
-        db: The ledger.
-        run: The run that fetches them.
-        found: Item, key and href of assets that SOURCE lists.
-    """
+    """Give pending assets (item, key) the hrefs that SOURCE lists; return how many had lost theirs."""
     restored = 0
     with transaction(db):
         for item_id, key, href in found:
@@ -331,5 +316,4 @@ def is_left_open(db: sqlite3.Connection) -> bool:
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
-    """Return the number of items whose JSON is damaged."""
     return number(db, f"SELECT count(*) FROM items WHERE written = {DAMAGED}")

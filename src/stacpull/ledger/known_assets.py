@@ -67,7 +67,6 @@ class KnownAsset(NamedTuple):
 
     @property
     def needs_revalidation(self) -> bool:
-        """Return True if it is pending because it is revalidated at the source."""
         return self.state == STATE_PENDING and self.etag is not None
 
     @property
@@ -105,15 +104,8 @@ def replan(
 ) -> Replanned:
     """Decide what becomes of a known asset.
 
-    Args:
-        known: Its row.
-        asset: Its current plan.
-        is_lost: True if it is done and its file is missing in DEST.
-        item_updated: True if `updated` of its item has changed (now, or when a run left the asset out).
-        may_have_changed: True if its item may have changed: it is revalidated unless a stated checksum proves
-            that it is current.
-        revalidate: True to revalidate every asset that is done.
-        area: The digest of the area that this run clips to; None if it clips nothing.
+    `item_updated`: `updated` of its item has changed, now or when a run left the asset out.
+    `may_have_changed`: only a stated checksum can prove that it is current.
     """
     is_done, clip = known.state == STATE_DONE, stored_clip(known.clip)
     is_of_other_area = clip is not None and clip.area != area

@@ -59,17 +59,14 @@ def names(db: sqlite3.Connection, prefix: str) -> dict[str, str]:
 
 
 def add_names(db: sqlite3.Connection, prefix: str, added: Iterable[str]) -> None:
-    """Add names without values."""
     db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", ((prefix + name,) for name in added))
 
 
 def remove_names(db: sqlite3.Connection, prefix: str, removed: Iterable[str]) -> None:
-    """Remove names."""
     db.executemany("DELETE FROM meta WHERE key = ?", ((prefix + name,) for name in removed))
 
 
 def boot_of_last_run(db: sqlite3.Connection) -> str | None:
-    """Return the boot ID of the machine during the last run."""
     return get(db, _BOOT)
 
 
@@ -116,7 +113,6 @@ def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
-    """Forget a catalog file that was removed."""
     put(db, _FILES + path, None)
 
 

@@ -59,17 +59,10 @@ def reserve(
 ) -> tuple[list[Arrival], list[AssetFailure]]:
     """Reserve the final names of `arrivals`, and of the JSON of `items`, in one transaction.
 
-    Args:
-        db: the ledger.
-        arrivals: the assets that were received.
-        items: rows of items whose JSON will be written next.
-        clips: for clipped rasters, the part that was received, by row.
-
-    Returns:
-        The arrivals that may be renamed, and the failures of those whose name is taken. A name may have been
-        changed because another path differs from it only in case or Unicode form. Arrivals of an older
-        generation are in neither list. If all arrivals keep their planned names, the list is `arrivals`
-        itself.
+    `clips` has the parts of clipped rasters that were received. Returned are the arrivals that may be
+    renamed, `arrivals` itself if all keep their planned names, and the failures of those whose name is taken.
+    A name may have been changed because another path differs from it only in case or Unicode form. Arrivals
+    of an older generation are in neither list.
     """
     with transaction(db):
         reserved, failures = arrivals, list[AssetFailure]()
@@ -165,19 +158,11 @@ def record(
     unchanged: Sequence[UnchangedAsset] = (),
     area: int | None = None,
 ) -> list[int]:
-    """Record durable outcomes in one transaction. An asset counts for the last run that planned it.
+    """Record durable outcomes in one transaction; return the items that are final, to write their JSON.
 
-    Args:
-        db: the ledger.
-        done: assets that are reserved, synced and renamed, and whose rename is synced.
-        failed: assets that failed for good.
-        written_items: the SHA-256 of each JSON of an item that is durable on disk, by row of the item.
-        now: seconds since 1970.
-        unchanged: assets that are in place and current at the source.
-        area: the digest of the area of the run's `--clip`, if it has one.
-
-    Returns:
-        The rows of the items that are final now: their JSON can be written.
+    `done` are reserved, synced and renamed, and their renames are synced. `written_items` has the SHA-256 of
+    the JSON that is durable. `unchanged` are in place and current at the source. `area` is that of the run's
+    `--clip`. An asset counts for the last run that planned it.
     """
     compared: defaultdict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COMPARED_NAMES, 0))
     with transaction(db):
@@ -260,8 +245,7 @@ ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = f
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
     """Update `remaining` and `failed` of these items and of the label items that wait for them.
 
-    Returns:
-        The items that have become final: their JSON can be written.
+    Returned are the items that have become final: their JSON can be written.
     """
     final: list[int] = []
     level = sorted(set(items))
@@ -317,19 +301,13 @@ ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.m
 
 
 def failed_state(failure: Failure) -> int:
-    """Return the state of an asset with this failure."""
     return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
-    """Delete an open asset. An earlier version that is in place stays, as done.
+    """Delete an open asset. An earlier version that is in place stays, as done for `run`.
 
-    Args:
-        db: The ledger.
-        row: The asset.
-        previous: The digest of the version in place, empty if it is unknown; None if there is none,
-            also because its file was lost. Its ETag is unknown.
-        run: The run that the version in place counts for.
+    `previous` is its digest, empty if that is unknown; None if there is none, also because its file was lost.
     """
     if previous is None:
         paths.delete_asset(db, row)

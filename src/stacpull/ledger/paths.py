@@ -51,12 +51,10 @@ def item_hash(item: ItemId) -> int:
 
 
 def id_values(item: ItemId) -> tuple[int, str, str]:
-    """Return the values that `IS_ITEM` binds."""
     return item_hash(item), item.item, item.collection
 
 
 def directory_values(path: str) -> tuple[int, str]:
-    """Return the values that `IS_IN_DIRECTORY` binds."""
     return _hash(path) & _OF_ITEM, path
 
 
@@ -100,14 +98,10 @@ def path_of(db: sqlite3.Connection, row: int) -> str | None:
 
 
 def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
-    """Make assets the owners of their paths, as far as these are free.
+    """Make assets (row, directory, name) the owners of their paths, as far as these are free.
 
-    Args:
-        db: The ledger.
-        wanted: The assets, each with its directory and name; they have that name in the ledger.
-
-    Returns:
-        By asset: another name that it has instead, or the failure if another asset has its name: it has none.
+    Returned are, by row, another name that an asset has instead, or the failure if another asset has exactly
+    that path. They have their names in the ledger; one that fails has none there.
     """
     claims: list[tuple[int, int]] = []
     last, hash_of = None, hashes_in("")

@@ -80,27 +80,21 @@ class PlanBatch(msgspec.Struct):
 
 
 class PlanResult(msgspec.Struct):
-    """The result of planning a batch.
-
-    Attributes:
-        jobs: The jobs of assets that must be fetched.
-        failures: Failures while planning: item, asset key ("" for the item itself), reason.
-        new_seen: How many of `PlanBatch.seen` and `PlanBatch.left_out` were new.
-        matched: Primary items that this run planned for the first time.
-        items_failed: What could not be read or planned and was not counted in this run before, minus the
-            source items that were read later in the run.
-        findings: What else the report counts, by the name of its field in `MirrorReport`.
-    """
+    """The result of planning a batch."""
 
     jobs: list[Job] = msgspec.field(default_factory=list)
     failures: list[tuple[ItemId, str, Failure]] = msgspec.field(default_factory=list)
+    """Item, asset key ("" for the item itself), and reason."""
     new_seen: int = 0
+    """How many of `PlanBatch.seen` and `PlanBatch.left_out` were new."""
     matched: int = 0
+    """Primary items that this run planned for the first time."""
     items_failed: int = 0
+    """What was not counted in this run before, minus the source items that were read later in the run."""
     findings: dict[str, int] = msgspec.field(default_factory=dict)
+    """What else the report counts, by the name of its field in `MirrorReport`."""
 
-    def count(self, name: str, number: int = 1) -> None:
-        """Add to a finding."""
+    def count(self, name: str, number: int) -> None:
         if number:
             self.findings[name] = self.findings.get(name, 0) + number
 
@@ -177,15 +171,6 @@ class Planner:
         is_there: Callable[[str], bool] = lambda _path: True,
         secrets: Secrets | None = None,
     ) -> None:
-        """Create a planner.
-
-        Args:
-            db: The ledger.
-            run: The run.
-            revalidate: True to revalidate every asset that is done.
-            is_there: Returns True if a file is in DEST, given its path relative to DEST.
-            secrets: Texts that are removed from hrefs and messages.
-        """
         self._db = db
         self._run = run
         self._secrets = Secrets() if secrets is None else secrets
@@ -221,11 +206,7 @@ class Planner:
         return {item: one.updated for item, one in found if linked or (one.is_primary and not one.is_unread)}
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
-        """Save a batch in one transaction, at `now` (seconds since 1970).
-
-        Returns:
-            The jobs that it opened, and the failures while planning.
-        """
+        """Save a batch in one transaction, at `now` (seconds since 1970)."""
         result = self._result = PlanResult()
         self._rows = _Rows(*([] for _ in _Rows._fields))
         self._has_secrets = bool(self._secrets)
@@ -383,11 +364,7 @@ class Planner:
         return _ItemRow(*values, is_unread=is_unread)
 
     def _fail_item(self, failed: ItemFailure) -> tuple[_ItemRow | None, _ItemRow] | None:
-        """Record a source item that could not be read, unless this run has planned or recorded it before.
-
-        Returns:
-            Its row before and after.
-        """
+        """Record a source item that could not be read, once per run; return its row before and after."""
         before = self._known.get(failed.id)
         if before is not None and before.run == self._run:
             return None
@@ -422,11 +399,7 @@ class Planner:
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated.
 
-        Args:
-            plan: The item. Its assets are planned.
-            known: Its asset rows in the ledger.
-            links_more: True if it links to a source item that was not in the ledger, or that another label
-                item led to.
+        `links_more`: it links to a source item that was new, or that another label item led to.
         """
         item, before, result = plan.item, plan.before, self._result
         is_renewed, walk = True, self._run if self._is_walk else None
@@ -624,10 +597,13 @@ class Planner:
             asset.size,
             asset.checksum,
             asset.media_type,
-            alternates=asset.alternates,
-            version_in_dest=version,
-            unready=asset.unready,
-            clip=self._area is not None,
+            False,
+            None,
+            asset.alternates,
+            version,
+            False,
+            asset.unready,
+            self._area is not None,
         )
         self._result.jobs.append(job)
 

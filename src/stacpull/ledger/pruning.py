@@ -169,11 +169,7 @@ def forget(
 ) -> None:
     """Delete these items and list their files for removal, in one transaction, counted for `run`.
 
-    Args:
-        db: the ledger.
-        run: the run.
-        items: rows of the items.
-        renewed: new documents, by row, of label items that no longer link to one of the items.
+    `renewed` has new documents, by row, of label items that no longer link to one of the items.
     """
     with transaction(db):
         for item, document in (renewed or {}).items():
@@ -250,18 +246,11 @@ def forget_unwanted(
     covers: Callable[[Selection, Selection], bool],
     is_there: Callable[[str], bool],
 ) -> int:
-    """Delete open assets that only earlier, replaced runs selected.
+    """Delete open assets that only earlier, replaced runs selected; return how many were pending.
 
-    Nothing is deleted if the walk found links that a retry may be able to read: their items may be wanted.
-
-    Args:
-        db: The ledger.
-        run: A mirror that has read its whole source and has no work left.
-        covers: Returns True if the first selection is at least as wide as the second.
-        is_there: Returns True if a file is in DEST, given its path relative to DEST.
-
-    Returns:
-        How many of them were pending. The others had failed.
+    `run` is a mirror that has read its whole source and has no work left. Nothing is deleted if its walk
+    found links that a retry may be able to read: their items may be wanted. `covers` tells if the first
+    selection is at least as wide as the second.
     """
     pending = 0
     with transaction(db):
@@ -326,11 +315,7 @@ def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Sel
 
 
 def _delete_empty(db: sqlite3.Connection, run: int, items: Iterable[int]) -> set[int]:
-    """Delete the items that `run` did not plan and that have nothing in the mirror.
-
-    Returns:
-        The label items that waited for them.
-    """
+    """Delete the items that `run` did not plan and that have nothing; return label items that waited."""
     above: set[int] = set()
     deleted: set[int] = set()
     for item in sorted(items):

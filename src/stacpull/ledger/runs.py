@@ -112,12 +112,12 @@ def selection_of(text: str | bytes) -> Selection:
 
     known = {field.name for field in attrs.fields(Selection)}
     try:
-        return Selection(**{name: value for name, value in _decoded(text).items() if name in known})
+        return Selection(**{name: value for name, value in decoded(text).items() if name in known})
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
 
 
-def _decoded(text: str | bytes) -> dict[str, Any]:
+def decoded(text: str | bytes) -> dict[str, Any]:
     try:
         return dict(orjson.loads(text))
     except (ValueError, TypeError) as error:
@@ -150,14 +150,7 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
 
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
-    """Continue the last run if it has the same task and did not complete; otherwise start a new one.
-
-    Args:
-        db: the ledger.
-        spec: the task.
-        now: seconds since 1970.
-        kept: the options that `resume` uses again.
-    """
+    """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
     if last is not None and last[1] != "complete":
         with suppress(UsageError):  # of another version: it is another selection
@@ -223,7 +216,6 @@ def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
-    """Record how the run ended. If it is complete, the data of its walk is deleted."""
     with transaction(db):
         db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
         if state == "complete":
@@ -264,7 +256,7 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
         "ORDER BY id DESC LIMIT 1",
         (run,),
     ).fetchone()
-    return None if row is None else _decoded(row[0]).get("layout")
+    return None if row is None else decoded(row[0]).get("layout")
 
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
@@ -287,15 +279,13 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
-    """Return the data of a run that the store process needs."""
     kind, source, fixed, kept = db.execute(
         "SELECT kind, source, fixed, kept FROM runs WHERE id = ?", (run,)
     ).fetchone()
-    return StoredRun(run, kind, source, _decoded(fixed), _decoded(kept), counters(db, run))
+    return StoredRun(run, kind, source, decoded(fixed), decoded(kept), counters(db, run))
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
-    """Return a run in the ledger, ready to be resumed."""
     position, walk_ended, cut_short, unseen, kept = db.execute(
         "SELECT position, walk_ended, cut_short, items_unseen, kept FROM runs WHERE id = ?",
         (run,),
@@ -307,7 +297,7 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         position=position,
         walk_ended=bool(walk_ended),
         counters=counters(db, run),
-        kept=_decoded(kept),
+        kept=decoded(kept),
         cut_short=cut_short,
         items_unseen=unseen,
     )
@@ -323,12 +313,12 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
         "SELECT kind, source, selection, fixed, credential_names FROM runs WHERE id = ?", (run,)
     ).fetchone()
     known = selection_of(selection)
-    if unknown := sorted(_decoded(selection).keys() - orjson.loads(selection_json(known)).keys()):
+    if unknown := sorted(decoded(selection).keys() - orjson.loads(selection_json(known)).keys()):
         raise UsageError(
             f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
             "does not know: use that version, or run `stacpull mirror` with the selection that you want."
         )
-    return RunSpec(source, known, _decoded(fixed), tuple(orjson.loads(names)), kind)
+    return RunSpec(source, known, decoded(fixed), tuple(orjson.loads(names)), kind)
 
 
 def count_findings(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
@@ -370,7 +360,6 @@ def seen_hash(item: ItemId) -> int:
 
 
 def walked(db: sqlite3.Connection) -> frozenset[str]:
-    """Return the collections that the current walk has finished."""
     return frozenset(meta.names(db, meta.WALKED))
 
 
@@ -433,11 +422,9 @@ def _forget_walk(db: sqlite3.Connection) -> None:
 
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> int:
-    """Record what `run` could not read or plan, without credentials. `now` is in seconds since 1970.
+    """Record what `run` could not read or plan, without credentials; return how many are new to the run.
 
-    Returns:
-        How many of `found` the run has not recorded before. A retry counts all, because `count_failures` has
-        not counted its links.
+    A retry counts all, because `count_failures` has not counted its links.
     """
     new = 0
     for unread in found:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import orjson
 
 from stacpull.ledger import paths
-from stacpull.ledger.database import exists, marks, number, rows_with
+from stacpull.ledger.database import exists, number, rows_with
 from stacpull.ledger.known_assets import stored_clip
 from stacpull.ledger.paths import ITEM_DIRECTORY, OTHER_DIRECTORY
+from stacpull.ledger.runs import decoded
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -52,12 +52,10 @@ class ItemRecord(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Return the file name of its JSON."""
         return item_document_name(self.id)
 
     @property
     def path(self) -> str:
-        """Return the path of its JSON, relative to DEST."""
         return f"{self.directory}/{self.name}"
 
 
@@ -102,7 +100,6 @@ def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
 
 
 def unproven(db: sqlite3.Connection) -> int:
-    """Return the number of assets whose length nothing proved."""
     return number(db, "SELECT count(*) FROM assets WHERE unproven")
 
 
@@ -131,14 +128,9 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
         "AND NOT EXISTS (SELECT 1 FROM counts WHERE pending > 0) THEN 0 "
         "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
-    row = cursor.fetchone()
-    if row is None:
-        return None
-    found = dict(zip((column[0] for column in cursor.description), row, strict=True))
-    try:
-        found["selection"] = orjson.loads(found["selection"])
-    except ValueError as error:
-        raise sqlite3.DatabaseError(f"the selection of a run is not JSON: {error}") from error
+    found = next(_dicts(cursor), None)
+    if found is not None:
+        found["selection"] = decoded(found["selection"])
     return found
 
 
@@ -149,8 +141,12 @@ def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
         "WHERE c.run = r.id), 0) - assets_skipped) AS files, "
         "bytes_fetched AS bytes, seconds, retries FROM runs r ORDER BY id"
     )
+    return list(_dicts(cursor))
+
+
+def _dicts(cursor: sqlite3.Cursor) -> Iterator[dict[str, Any]]:
     names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    return (dict(zip(names, row, strict=True)) for row in cursor)
 
 
 def state_now(state: str, *, live: bool) -> RunState:
@@ -228,16 +224,13 @@ _DONE_KEYS = (
 
 
 def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
-    """Return the data for the JSON of item `row`."""
     return next(item_records(db, [row]))
 
 
 def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
     """Yield the data for the JSON of each of these items."""
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        some = rows[start : start + _ITEMS_AT_ONCE]
-        at = marks(len(some))
-        found = db.execute(_RECORDS.format(items=at), some).fetchall()
+        found = list(rows_with(db, _RECORDS, rows[start : start + _ITEMS_AT_ONCE]))
         files = _files(db, {row[0]: row[3] for row in found})
         for row, collection, name, directory, href, document, written, sha256 in found:
             digest = _OF_NOTHING if written == DAMAGED else sha256
@@ -248,12 +241,11 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
 _RECORDS = (
     f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
     "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
-    "WHERE i.id IN ({items}) ORDER BY i.id"
+    "WHERE i.id IN ({marks}) ORDER BY i.id"
 )
 
 
 def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
-    """Return the item and key of an asset."""
     collection, item, key = db.execute(
         "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
         "JOIN collections c ON c.id = i.collection WHERE a.id = ?",
@@ -263,7 +255,6 @@ def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
 
 
 def item_and_key(db: sqlite3.Connection, asset: int) -> tuple[int, str]:
-    """Return the item row and the key of an asset."""
     row: tuple[int, str] = db.execute("SELECT item, key FROM assets WHERE id = ?", (asset,)).fetchone()
     return row
 
@@ -350,7 +341,6 @@ def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | 
 
 
 def count_items(db: sqlite3.Connection, collection: int) -> int:
-    """Return the number of items that `item_names` yields."""
     return number(
         db, "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
     )
@@ -367,12 +357,7 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
 
 
 def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
-    """Return the files of some items, by row and key. Items without files are omitted.
-
-    Args:
-        db: The ledger.
-        directories: The directories of their JSON, by row.
-    """
+    """Return the files of items (given with the directories of their JSON) by row and key."""
     items = list(directories)
     found: dict[int, dict[str, MirroredFile]] = {}
     for item, key, elsewhere, name, size, digest, clip in rows_with(db, _FILES, items):
