@@ -27,10 +27,8 @@ from stacpull.ledger import jobs, outcomes, pruning, runs
 from stacpull.ledger.known_assets import true_etag
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
-from stacpull.models import Checksum, Job, VersionInDest
+from stacpull.models import Job, VersionInDest
 
-SHA = Checksum("sha256", bytes(32))
-MD5 = Checksum("md5", b"1" * 16)
 HERE = VersionInDest('"e"', 10)
 
 
@@ -63,56 +61,6 @@ def assert_counts(db: sqlite3.Connection, run: int) -> None:
     counters = runs.counters(db, run)
     assert {name: counters[name] for name in counts(db, run)} == counts(db, run)
     assert runs.asset_counters(db) == all_counts(db)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "fetched", "conditional"),
-    [
-        pytest.param({}, {}, False, False, id="nothing changed"),
-        pytest.param({}, {"updated": "2"}, True, True, id="updated is another"),
-        pytest.param({}, {"revalidate": True}, True, True, id="all are to be asked for"),
-        pytest.param({}, {"checksum": SHA}, False, False, id="the sha256 that came, for the first time"),
-        pytest.param({}, {"checksum": MD5}, True, True, id="an md5 for the first time"),
-        pytest.param({}, {"updated": "2", "size": 11}, True, False, id="another updated, another size"),
-        pytest.param({}, {"revalidate": True, "size": 11}, True, False, id="of another size, all asked for"),
-        pytest.param({}, {"updated": "2", "size": 10}, True, True, id="another updated, the same size"),
-        pytest.param(
-            {}, {"updated": "2", "checksum": SHA}, False, False, id="another updated, the same sha256"
-        ),
-        pytest.param(
-            {}, {"updated": "2", "checksum": MD5}, True, True, id="another updated, an md5 for the first time"
-        ),
-        pytest.param(
-            {"checksum": MD5},
-            {"updated": "2", "checksum": MD5},
-            False,
-            False,
-            id="another updated, the same md5",
-        ),
-        pytest.param(
-            {"checksum": MD5}, {"revalidate": True, "checksum": MD5}, True, True, id="asked all the same"
-        ),
-    ],
-)
-def test_assets_that_get_a_conditional_request(
-    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool, conditional: bool
-) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db, **first)
-        run, opened = once_more(db, **second)
-        unverified = second.get("checksum") != first.get("checksum")
-        present = HERE._replace(checksum_unverified=unverified) if conditional else None
-        assert [(job.generation, job.version_in_dest) for job in opened] == (
-            [(1, present)] if fetched else []
-        )
-        assert_counts(db, run)
-
-
-def test_without_a_validator_the_asset_is_fetched_completely(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db)
-        db.execute("UPDATE assets SET etag = NULL")
-        assert [job.version_in_dest for job in once_more(db, updated="2")[1]] == [None]
 
 
 def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
@@ -148,14 +96,6 @@ def test_a_received_body_is_compared_by_its_digest(
         assert_counts(db, run)
 
 
-def test_an_answer_for_an_older_generation_is_ignored(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db)
-        _, (job,) = once_more(db, updated="2")
-        outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, 0)])
-        assert row(db)[0] == 0
-
-
 def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
     """The new version was about to be renamed; the version in place is unknown."""
     outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
@@ -189,40 +129,6 @@ def test_an_asset_changed_in_the_meantime_gets_no_conditional_request(tmp_path: 
         assert [one.version_in_dest for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
         outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db)[0] == 0
-        assert_counts(db, run)
-
-
-def test_a_reserved_asset_gets_no_conditional_request(tmp_path: Path) -> None:
-    """Its ETag is that of the new version, while the old one may still be in its place."""
-    with ledger(tmp_path) as db:
-        mirrored(db)
-        _, (job,) = once_more(db, updated="2")
-        outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
-        held = jobs.job_of(db, job.row, job.generation)
-        assert held is not None
-        assert held.version_in_dest is None
-        assert [one.version_in_dest for one in once_more(db, updated="3")[1]] == [None]
-
-
-def test_a_conditional_request_stays_due_in_a_later_run(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db)
-        once_more(db, updated="2")
-        assert [(job.generation, job.version_in_dest) for job in once_more(db, updated="2")[1]] == [(1, HERE)]
-
-
-@pytest.mark.parametrize(("updated", "opened"), [("1", 0), ("2", 1)])
-def test_a_failed_asset_is_planned_again_only_for_a_newer_item(
-    tmp_path: Path, updated: str, opened: int
-) -> None:
-    with ledger(tmp_path) as db:
-        (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], {}, NOW)
-        run, jobs_now = once_more(db, updated=updated)
-        assert len(jobs_now) == opened
-        assert_counts(db, run)
-        publish(db, *jobs_now)
-        assert runs.counters(db, run)["items_done"] == opened
         assert_counts(db, run)
 
 

@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import (
     BROKEN,
-    GONE,
     NOW,
     SPEC,
     all_counts,
@@ -28,7 +27,7 @@ from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.expected import Expectations
 from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.paths import path_of
-from stacpull.models import Failure, Job
+from stacpull.models import Job
 
 
 @pytest.fixture
@@ -78,47 +77,6 @@ def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may be different now
 
 
-def test_reporting_damage_twice_changes_nothing(mirrored) -> None:
-    db, planned = mirrored
-    run = repair(db)
-    for _ in range(2):
-        jobs.requeue_damaged(db, run, {planned[0].row: None})
-        assert_counted(db, run)
-    assert [job.generation for job in jobs.pending_jobs(db, run, 0, 9)] == [1]
-
-
-@pytest.mark.parametrize("failure", [BROKEN, GONE])
-def test_an_asset_that_a_repair_could_not_fetch_can_be_claimed_again(mirrored, failure: Failure) -> None:
-    db, planned = mirrored
-    run = repair(db)
-    jobs.requeue_damaged(db, run, {planned[0].row: None})
-    outcomes.record(db, [], [AssetFailure(planned[0].row, 1, 1, failure)], {}, NOW)
-    assert_counted(db, run)
-    jobs.requeue_damaged(db, run, {planned[0].row: None})
-    assert_counted(db, run)
-    (job,) = jobs.pending_jobs(db, run, 0, 9)
-    assert (job.generation, job.sha256) == (2, bytes(32))
-    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, failure)], {}, NOW)
-    runs.end(db, run, "complete", None, NOW)
-    again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
-    jobs.requeue_failures(db, again)
-    (job,) = jobs.pending_jobs(db, again, 0, 9)
-    assert job.sha256 is None  # a retry takes what the source has now
-    assert_counted(db, again)
-
-
-def test_an_asset_repaired_in_a_run_and_damaged_again(mirrored) -> None:
-    db, planned = mirrored
-    run = repair(db)
-    for generation in (1, 2):
-        jobs.requeue_damaged(db, run, {planned[0].row: None})
-        (job,) = jobs.pending_jobs(db, run, 0, 9)
-        assert job.generation == generation
-        outcomes.reserve(db, [arrival(job)])
-        outcomes.record(db, [arrival(job)], [], {}, NOW)
-        assert_counted(db, run)
-
-
 def test_a_later_repair_takes_over_assets_of_a_killed_one(mirrored) -> None:
     db, planned = mirrored
     jobs.requeue_damaged(db, repair(db), {planned[0].row: None})
@@ -153,14 +111,6 @@ def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     outcomes.reserve(db, [], [2])
     outcomes.record(db, [], [], {2: b"new"}, NOW)
     assert (jobs.damaged_items(db), views.item_record(db, 2).sha256) == (0, b"new")
-
-
-def test_a_walk_schedules_a_damaged_document_for_writing(mirrored) -> None:
-    db, _ = mirrored
-    jobs.mark_documents(db, [1])
-    _, planner = started(db)
-    commit(planner, item("L", [asset(k) for k in "abc"]))
-    assert jobs.unwritten_items(db, 0, 9) == [1]
 
 
 @pytest.mark.parametrize("how", ["released", "failed", "failed before it was reserved"])

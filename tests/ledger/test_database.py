@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger import outcomes, runs, schema, views
+from stacpull.ledger import runs, schema, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
@@ -49,12 +49,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def version_of(db: sqlite3.Connection) -> int:
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     return version
-
-
-def test_a_new_ledger_has_the_version_of_the_schema_and_keeps_it(dest: Path) -> None:
-    for _ in range(2):
-        with closing(open_writer(dest)) as db:
-            assert version_of(db) == schema.LEDGER.version
 
 
 @pytest.mark.parametrize("opened", [open_writer, open_reader])
@@ -245,18 +239,6 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk: Path) -
     with closing(open_writer(small_disk)) as db:
         assert views.item_totals(db)["items_matched"] == len(planned) > 10
         assert commit(Planner(db, begin(db, SPEC, NOW).id), item("more", [asset("a")])).jobs
-
-
-def test_a_mirror_works_with_the_rollback_journal(dest: Path) -> None:
-    with closing(open_writer(dest, journal="delete", durable=True)) as db:
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
-        planned = commit(Planner(db, begin(db, SPEC, NOW).id), item("i", [asset("a")])).jobs
-        done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
-        outcomes.record(db, done, [], {}, NOW)
-        with closing(open_reader(dest)) as reader:
-            assert runs.asset_counters(reader)["assets_done"] == 1
-    assert [path.name for path in (dest / ".stacpull").iterdir()] == ["ledger.sqlite"]
 
 
 def test_without_wal_every_commit_is_synced(dest: Path) -> None:

@@ -45,20 +45,6 @@ def test_names_that_differ_only_in_spelling_are_made_distinct(
     assert two.name.endswith(".tif") == second.endswith(".tif")
 
 
-def test_the_hash_of_a_name_is_the_same_each_time_and_keeps_it_short(
-    db: sqlite3.Connection, tmp_path: Path
-) -> None:
-    long = "x" * 251 + ".tif"
-    pair = (asset("a", directory="d", name=long), asset("a", directory="d", name=long.upper()))
-    named = [job.name for job in commit(started(db)[1], item("i", [pair[0]]), item("j", [pair[1]])).jobs]
-    with ledger(tmp_path / "again") as other:
-        again = [
-            job.name for job in commit(started(other)[1], item("i", [pair[0]]), item("j", [pair[1]])).jobs
-        ]
-    assert named == again
-    assert all(len(name.encode()) <= 255 for name in named if name is not None)
-
-
 def test_the_second_asset_with_an_identical_name_fails(db: sqlite3.Connection) -> None:
     same = asset("a", directory="d", name="same.tif")
     committed = commit(started(db)[1], item("i", [same]), item("j", [same]))
@@ -85,13 +71,6 @@ def test_late_names_are_made_distinct_or_fail(db: sqlite3.Connection) -> None:
     assert reserved[1] == replace(arrivals[1], name=reserved[1].name)
     assert [(one.row, one.failure.kind) for one in failures] == [(planned[2].row, FailureKind.NAME)]
     assert "d/x.tif" in failures[0].failure.message
-
-
-def test_two_equal_late_names_of_one_group_do_not_collide(db: sqlite3.Connection) -> None:
-    late = asset("late", directory="d", name=None, template="{filename}")
-    planned = commit(started(db)[1], item("i", [late]), item("j", [late])).jobs
-    reserved, failures = outcomes.reserve(db, [arrival(job, name="x.tif") for job in planned])
-    assert (len(reserved), len(failures)) == (1, 1)
 
 
 def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connection) -> None:
@@ -155,12 +134,3 @@ def test_items_with_the_same_hash_are_distinguished(
     found = paths.find_item(db, id_of("k"))
     assert found is not None
     assert found.row == 2
-
-
-def test_an_item_is_found_by_its_hash_and_not_among_all_of_its_collection(db: sqlite3.Connection) -> None:
-    plan = db.execute(
-        f"EXPLAIN QUERY PLAN SELECT i.id FROM items i JOIN collections c ON c.id = i.collection "  # noqa: S608 - a constant
-        f"WHERE {paths.IS_ITEM}",
-        (1, "i", "c"),
-    ).fetchall()
-    assert "items_hash" in plan[0][3]

@@ -27,13 +27,11 @@ from tests.ledger.plans import (
 
 from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure, drop_open
-from stacpull.ledger.paths import path_of
+from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.schema import STATE_DONE, TO_WRITE, WRITTEN
+from stacpull.ledger.schema import TO_WRITE, WRITTEN
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkUpdate
 
-SHA = Checksum("sha256", bytes(32))
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = AssetProblem("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
@@ -49,36 +47,6 @@ def again(db: sqlite3.Connection) -> tuple[int, Planner]:
     runs.end(db, last, "complete", None, NOW)
     run, planner = started(db)
     return run.id, planner
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "fetched"),
-    [
-        pytest.param({}, {}, False, id="nothing is stated"),
-        pytest.param({}, {"size": 10}, False, id="the size that came"),
-        pytest.param({}, {"size": 11}, True, id="another size"),
-        pytest.param({"size": 10}, {}, False, id="a size no more"),
-        pytest.param({}, {"checksum": SHA}, False, id="the sha256 that came"),
-        pytest.param({}, {"checksum": Checksum("sha256", b"2" * 32)}, True, id="another sha256"),
-        pytest.param({"checksum": MD5}, {"checksum": MD5}, False, id="the same md5"),
-        pytest.param({"checksum": MD5}, {"checksum": Checksum("md5", b"2" * 16)}, True, id="another md5"),
-        pytest.param({}, {"checksum": MD5}, True, id="an md5 that these bytes were not held against"),
-        pytest.param({"size": 10, "checksum": MD5}, {"size": 10, "checksum": MD5}, False, id="both"),
-    ],
-)
-def test_a_done_asset_is_fetched_again_only_if_the_source_states_a_change(
-    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], fetched: bool
-) -> None:
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], item("i", [asset("a", **first)])).jobs)
-        run, planner = again(db)
-        opened = commit(planner, item("i", [asset("a", **second)])).jobs
-        found = [(job.generation, job.directory, job.name) for job in opened]
-        assert found == ([(1, "c/i", "a.tif")] if fetched else [])
-        counters = runs.counters(db, run)
-        assert counters["assets_skipped"] == counters["assets_done"] == (0 if fetched else 1)
-        assert counters["items_done"] == (0 if fetched else 1)
-        assert runs.asset_counters(db)["bytes_done"] == (0 if fetched else 10)
 
 
 def test_an_item_with_a_repeated_key_is_rejected_whole(tmp_path: Path) -> None:
@@ -97,25 +65,6 @@ def test_a_checksum_stated_later_is_kept_for_the_next_time(tmp_path: Path) -> No
         assert commit(again(db)[1], item("i", [asset("a", checksum=MD5)])).jobs == []
         other = Checksum("md5", b"2" * 16)
         assert len(commit(again(db)[1], item("i", [asset("a", checksum=other)])).jobs) == 1
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "written"), [("1", "1", False), ("1", "2", True), (None, "1", True)]
-)
-def test_the_json_is_renewed_when_the_item_was_updated(
-    tmp_path: Path, before: str | None, now: str, written: bool
-) -> None:
-    with ledger(tmp_path) as db:
-        job = commit(started(db)[1], item("i", [asset("a")], updated=before)).jobs[0]
-        publish(db, job)
-        outcomes.record(db, [], [], {job.item_row: None}, NOW)
-        opened = commit(again(db)[1], item("i", [asset("a")], updated=now)).jobs
-        assert len(opened) == written
-        publish(db, *opened)
-        assert jobs.unwritten_items(db, 0, 9) == ([job.item_row] if written else [])
-        if written:
-            assert views.item_record(db, job.item_row).is_ours
-            assert views.item_record(db, job.item_row).document == b'{"id":"i","updated":"%s"}' % now.encode()
 
 
 @pytest.mark.parametrize(
@@ -145,45 +94,6 @@ def test_items_that_a_filter_rejects_are_seen_and_counted_once(tmp_path: Path) -
         assert [planner.save_batch(batch, NOW).new_seen for _ in range(2)] == [3, 0]
         assert runs.counters(db, run.id)["items_seen"] == 3
         assert runs.left_out(db, run.id) == {"cloud": 2}
-
-
-def test_an_asset_whose_newer_version_failed_keeps_the_older_one(tmp_path: Path) -> None:
-    """Also through later runs, which leave it failed, and until it is no longer planned."""
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
-        (job,) = commit(again(db)[1], item("i", [asset("a", size=11)])).jobs
-        outcomes.record(
-            db,
-            [],
-            [AssetFailure(job.row, job.item_row, job.generation, Failure(FailureKind.GONE, "gone"))],
-            {},
-            NOW,
-        )
-        run, planner = again(db)
-        assert commit(planner, item("i", [asset("a", size=11)])).jobs == []
-        (kept,) = db.execute("SELECT previous_digest FROM open_assets").fetchone()
-        drop_open(db, job.row, kept, run)
-        assert db.execute("SELECT state, sha256 FROM assets").fetchone() == (STATE_DONE, bytes(32))
-
-
-def test_the_path_of_an_asset_that_is_no_longer_planned_is_free(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        (job,) = commit(planner, item("i", [asset("a")])).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], {}, NOW)
-        drop_open(db, job.row, None, run.id)
-        (other,) = commit(planner, item("j", [asset("b", directory="c/i", name="a.tif")])).jobs
-        assert (other.directory, other.name) == ("c/i", "a.tif")
-
-
-def test_a_source_item_may_store_its_assets_beside_those_of_its_label_item(tmp_path: Path) -> None:
-    """As with `--layout {collection}/{parent}/{key}{ext}`: the directory is only the label's own."""
-    with ledger(tmp_path) as db:
-        label = item("l", [asset("a"), asset("c", directory="d")])
-        items = label, item("s", [asset("b", directory="c/l")], parent="l")
-        opened = commit(started(db)[1], *items).jobs
-        publish(db, *opened)
-        assert [path_of(db, job.row) for job in opened] == ["c/l/a.tif", "d/c.tif", "c/l/b.tif"]
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
@@ -271,16 +181,6 @@ def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> 
         assert runs.counters(db, run.id)["items_matched"] == 1
 
 
-def test_matched_items_are_counted_in_the_order_of_the_walk_over_stops(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("b"), item("a"), item("s", parent="a"))
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        commit(planner, item("c"))
-        assert [row[0] for row in db.execute("SELECT name FROM items ORDER BY id")] == ["b", "a", "s", "c"]
-        assert runs.counters(db, run.id)["items_matched"] == 3
-
-
 def test_a_source_item_behind_two_label_items_is_planned_once(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         run, planner = started(db)
@@ -329,13 +229,6 @@ def test_a_label_item_is_done_when_its_source_item_is(tmp_path: Path) -> None:
         assert runs.counters(db, run.id)["items_done"] == 1
 
 
-def test_a_source_item_that_moves_to_another_label_item_leaves_the_first(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("L1"), item("S", [asset("a")], parent="L1"))
-        commit(again(db)[1], item("L2"), item("S", [asset("a")], parent="L2"))
-        assert (standing(db, "L1"), standing(db, "L2")) == ((0, 0), (1, 0))
-
-
 def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("A"), item("B", [asset("b")], parent="A")).jobs)
@@ -372,14 +265,6 @@ def test_the_walk_plans_an_item_that_could_not_be_read_as_a_source_item(tmp_path
         assert (counters["items_failed"], counters["items_matched"], counters["items_done"]) == (0, 2, 2)
         assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (0, 0))
         assert list(views.failures(db)) == []
-
-
-def test_the_json_of_an_item_without_assets_is_written_once_it_can_be_read(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("L"), failed=[unread("S", "L")])
-        commit(again(db)[1], item("L"), item("S", parent="L"))
-        documents = "SELECT i.name FROM documents d JOIN items i ON i.id = d.item ORDER BY 1"
-        assert db.execute(documents).fetchall() == [("L",), ("S",)]
 
 
 def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> None:

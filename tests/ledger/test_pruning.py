@@ -126,21 +126,6 @@ def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 
-def test_a_source_item_is_kept_without_its_label_item(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("L"), item("S", [asset("a")], parent="L"))
-        pruning.forget(db, 1, [1])
-        assert db.execute("SELECT name, parent FROM items").fetchall() == [("S", None)]
-
-
-def test_a_label_item_is_complete_when_its_source_item_is_removed(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("L"), item("S", [asset("a")], parent="L"))
-        assert views.item_totals(db)["items_done"] == 0
-        pruning.forget(db, 1, [2])
-        assert views.item_totals(db)["items_done"] == 1
-
-
 def test_the_catalogs_of_a_collection_go_with_its_last_item(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "a")

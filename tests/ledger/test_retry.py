@@ -86,17 +86,6 @@ def test_assets_left_pending_by_a_retry_are_taken_over_by_the_next(tmp_path: Pat
         assert runs.counters(db, second.id)["assets_pending"] == 2
 
 
-def test_a_retry_does_not_claim_pending_assets_of_a_mirror(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirror, planner = started(db)
-        planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
-        outcomes.record(db, [], failing(planned[0]), {}, NOW)
-        run, _ = started(db, RETRY)
-        assert jobs.requeue_failures(db, run.id) == 1
-        assert [job.key for job in jobs.pending_jobs(db, run.id, 0, 9)] == ["a"]
-        assert [job.key for job in jobs.pending_jobs(db, mirror.id, 0, 9)] == ["b"]
-
-
 def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)

@@ -47,19 +47,6 @@ def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
         assert runs.begin(db, other, NOW).id == first.id + 1
 
 
-def test_a_complete_run_is_followed_by_a_new_one(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first, planner = started(db)
-        planner.save_batch(
-            PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="end", walk_ended=True)), NOW
-        )
-        runs.end(db, first.id, "complete", None, NOW)
-        second = runs.begin(db, SPEC, NOW)
-        assert (second.id, second.resumed, second.position) == (first.id + 1, False, None)
-        assert db.execute("SELECT count(*) FROM seen").fetchone() == (0,)
-        assert runs.last_unfinished(db) is not None
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -114,39 +101,6 @@ def test_the_same_command_without_a_kept_option_withdraws_it(tmp_path: Path) -> 
         again = runs.begin(db, SPEC, NOW)
         assert (again.id, again.kept) == (first.id, {})
         assert runs.begin_again(db, again, NOW).kept == {}
-
-
-def test_an_unfinished_run_counts_as_complete_once_the_same_run_completes(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        started(db)
-        retried, _ = started(db, replace(SPEC, kind="retry"))
-        runs.end(db, retried.id, "complete", None, NOW)
-        complete, _ = started(db)
-        runs.end(db, complete.id, "complete", None, NOW)
-        assert runs.last_unfinished(db) is None
-
-
-def test_a_walk_can_be_restarted(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        planner.save_batch(PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="next")), NOW)
-        runs.restart_walk(db, run.id)
-        later = runs.begin(db, SPEC, NOW)
-        assert (later.position, later.counters["items_seen"]) == (None, 0)
-        assert planner.save_batch(PlanBatch(seen=[id_of("i")]), NOW).new_seen == 1
-
-
-def test_effort_is_summed_over_runs(tmp_path: Path) -> None:
-    effort = {"bytes_fetched": 5, "requests": 2, "retries": 1, "seconds": 0.5}
-    with ledger(tmp_path) as db:
-        for spec in (SPEC, OTHER):
-            run, _ = started(db, spec)
-            runs.add_effort(db, run.id, effort)
-            runs.add_effort(db, run.id, effort)
-        last = views.current_run(db)
-        assert last is not None
-        assert (last["bytes_fetched"], last["all_fetched"], last["all_seconds"]) == (10, 20, 2.0)
-        assert last["selection"]["labels"] == ["Water"]
 
 
 def aged(db: sqlite3.Connection) -> None:

@@ -83,29 +83,6 @@ def test_a_repeated_failure_counts_its_attempts_and_keeps_the_newest_reason(tmp_
         assert hrefs(db, first) == []
 
 
-def test_links_are_recorded_per_source(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first = run_of(db, found=("a",))
-        other = run_of(db, replace(SPEC, source="https://other.test"), found=("a", "b"))
-        runs.forget_links(db, other, ["a"])
-        assert (hrefs(db, first), hrefs(db, other)) == (["a"], ["b"])
-
-
-def test_a_restarted_walk_forgets_its_unread_links(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run = run_of(db, found=("a",))
-        runs.restart_walk(db, run)
-        assert hrefs(db, run) == []
-
-
-def test_unread_links_of_a_retry_are_removed_by_the_next_walk_of_the_same_task(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run_of(db, found=("a",))
-        retry = run_of(db, replace(SPEC, kind="retry"), found=("below",))
-        assert hrefs(db, retry) == ["a", "below"]
-        assert hrefs(db, run_of(db)) == []
-
-
 def test_equal_names_in_several_collections_are_several_failures(tmp_path: Path) -> None:
     found = [entry("", "A"), entry("", "B"), entry("x", "A"), entry("x", "B"), link("x")]
     with ledger(tmp_path) as db:
@@ -116,14 +93,6 @@ def test_equal_names_in_several_collections_are_several_failures(tmp_path: Path)
         )
         assert views.item_totals(db)["items_failed"] == len(found)
         assert runs.counters(db, run.id)["items_failed"] == len(found)
-
-
-def test_a_link_is_forgotten_whatever_collections_it_was_found_in(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run = run_of(db, found=("a",))
-        runs.note_unread(db, run, [link("a")._replace(collection="other"), entry("a")], NOW)
-        runs.forget_links(db, run, ["a"])
-        assert [(one.collection, one.href) for one in views.failures(db)] == [("", None)]
 
 
 def test_only_links_keep_open_assets_of_replaced_runs(tmp_path: Path) -> None:
@@ -171,16 +140,6 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run.id)
         assert (counters["items_failed"], counters["assets_pending"]) == (0, 1)
-
-
-def test_a_restarted_walk_counts_its_failures_again(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        for _ in range(2):
-            commit(planner, item("L"), failed=[unread("S", "L")])
-            planner.save_batch(PlanBatch(unread=[entry("line 1"), link("a")]), NOW)
-            assert runs.counters(db, run.id)["items_failed"] == 3
-            runs.restart_walk(db, run.id)
 
 
 def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
