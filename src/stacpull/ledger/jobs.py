@@ -18,7 +18,7 @@ import orjson
 from stacpull.digests import recorded
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, number, transaction
-from stacpull.ledger.known_assets import stored_clip, true_etag, version_of
+from stacpull.ledger.known_assets import stored_clip, version_of
 from stacpull.ledger.outcomes import FAILED_IN_PASSING, update_item_states
 from stacpull.ledger.paths import ASSET_DIRECTORY
 from stacpull.ledger.schema import (
@@ -120,7 +120,7 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {STATE_RESERVED}"
     ).fetchall()
     for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
-        values = (directory.removesuffix("/"), name, size, identity, sha256, true_etag(etag))
+        values = (directory.removesuffix("/"), name, size, identity, sha256, etag)
         yield Arrival(row, item, generation, *values, bool(unproven))
 
 

@@ -25,7 +25,6 @@ asset covers every area.
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import orjson
@@ -34,10 +33,6 @@ from stacpull.digests import recorded
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_PENDING
 from stacpull.models import Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
-
-_MD5_BYTES = 16
-_MD5 = re.compile(r'"([0-9a-f]{32})((?:-[0-9]{1,5})?)"', re.ASCII)
-"""The ETag of an object store: an MD5, with the number of parts if it was uploaded in parts."""
 
 
 class KnownAsset(NamedTuple):
@@ -52,7 +47,7 @@ class KnownAsset(NamedTuple):
     directory: int | None
     name: str | None
     sha256: bytes | None
-    etag: str | bytes | None
+    etag: str | None
     origin: int | None
     stated: bytes | None
     unchecked: int = 0
@@ -84,8 +79,8 @@ class Replanned(NamedTuple):
     state: int
     generation: int = 0
     """The version that is fetched; 0 if a file at its path does not belong to the mirror."""
-    etag: str | bytes | None = None
-    """The stored ETag for a conditional request; None to fetch the asset."""
+    etag: str | None = None
+    """The ETag for a conditional request; None to fetch the asset."""
     previous_digest: bytes | None = None
     """Digest of the version in DEST, b"" if it is unknown; None if there is none."""
     has_changed: bool = False
@@ -129,8 +124,8 @@ def replan(
     return Replanned(STATE_PENDING, known.generation, etag, known.previous_digest)
 
 
-def version_to_confirm(known: KnownAsset, asset: Asset, etag: str | bytes | None) -> VersionInDest | None:
-    """Return the version of an asset in DEST that a conditional request asks about, by its stored ETag."""
+def version_to_confirm(known: KnownAsset, asset: Asset, etag: str | None) -> VersionInDest | None:
+    """Return the version of an asset in DEST that a conditional request asks about, by its ETag."""
     if known.needs_revalidation:
         known = known._replace(stated=None)  # it was not compared with the bytes in place
     is_unverified = asset.checksum is not None and not agrees(known, asset.checksum)
@@ -165,24 +160,6 @@ def encoded_checksum(checksum: Checksum | None) -> bytes | None:
     return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
 
 
-def stored_etag(etag: str | None) -> str | bytes | None:
-    """Return the stored form of an ETag: bytes for an MD5 in quotes, anything else unchanged."""
-    found = None if etag is None else _MD5.fullmatch(etag)
-    return etag if found is None else bytes.fromhex(found[1]) + found[2].encode()
-
-
-def true_etag(kept: str | bytes | None) -> str | None:
-    """Return the ETag from its stored form; None for bytes that are not an ETag (in a damaged ledger)."""
-    if not isinstance(kept, bytes):
-        return kept
-    if len(kept) < _MD5_BYTES:
-        return None
-    return f'"{kept[:_MD5_BYTES].hex()}{kept[_MD5_BYTES:].decode("ascii", "replace")}"'
-
-
-def version_of(
-    kept: str | bytes | None, size: int | None, *, checksum_unverified: bool
-) -> VersionInDest | None:
-    """Return the version of an asset that is in place, by its stored ETag."""
-    etag = true_etag(kept)
+def version_of(etag: str | None, size: int | None, *, checksum_unverified: bool) -> VersionInDest | None:
+    """Return the version of an asset that is in place, None if it cannot be asked about."""
     return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)

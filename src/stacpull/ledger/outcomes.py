@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
-from stacpull.ledger.known_assets import encoded_clip, stored_etag
+from stacpull.ledger.known_assets import encoded_clip
 from stacpull.ledger.paths import ASSET_PATH
 from stacpull.ledger.schema import (
     STATE_DONE,
@@ -84,7 +84,7 @@ def _reserve(
     """Reserve the names of arrivals; see `reserve`."""
     set_reserved = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
     values: list[tuple[object, ...]]
-    values = [(arrival.size, arrival.digest, stored_etag(arrival.etag)) for arrival in arrivals]
+    values = [(arrival.size, arrival.digest, arrival.etag) for arrival in arrivals]
     if clips or any(arrival.unproven for arrival in arrivals) or exists(db, _MARKED):
         set_reserved += ", unproven = ?, clip = ?"
         marked = [(one.unproven, encoded_clip(clips.get(one.row))) for one in arrivals]

@@ -133,7 +133,7 @@ CREATE TABLE assets(
     name TEXT,                             -- NULL: it owns no path
     size INTEGER,
     sha256 BLOB,
-    etag,                                  -- see below
+    etag TEXT,                             -- see below
     origin INTEGER,                        -- hash of the URL that it was planned to come from
     stated BLOB,                           -- checksum stated by the source: algorithm, NUL, digest
     unchecked INTEGER NOT NULL DEFAULT 0,  -- 1: a run left it out although its item had changed, so the next
