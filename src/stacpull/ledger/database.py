@@ -74,7 +74,6 @@ def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterato
 
 
 def damaged_sentence(path: Path, what: object) -> str:
-    """Return the message for a damaged ledger, with the remedy."""
     remove = f"rm -f {shlex.quote(str(path))}*"
     return f"The ledger {path} is damaged ({what}). {_remedy(path.parent.parent, remove)}"
 
@@ -320,7 +319,6 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
 
 
 def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
-    """Return the single number that a query yields, 0 for NULL."""
     found: int | None = db.execute(query, values).fetchone()[0]
     return found or 0
 
@@ -342,7 +340,6 @@ def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> I
 
 
 def insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> int:
-    """Insert a row, given by column, and return its number."""
     into = f"INSERT INTO {table}({', '.join(values)}) VALUES ({marks(len(values))})"
     return db.execute(into, tuple(values.values())).lastrowid or 0
 
@@ -369,13 +366,11 @@ def _values(count: int, width: int) -> str:
 
 @lru_cache
 def marks(count: int) -> str:
-    """Return `count` question marks, separated by commas."""
     return ", ".join("?" * count)
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Run the body as one transaction: all of it is saved, or nothing."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield db

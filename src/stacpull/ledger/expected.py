@@ -31,8 +31,6 @@ from stacpull.planning.names import path_hash
 
 
 class FileKind(enum.Enum):
-    """The kind of a file of the mirror."""
-
     ASSET = "asset"
     DOCUMENT = "document"
     CATALOG = "catalog"
@@ -130,8 +128,6 @@ class Expectations:
 
 
 class _Bits:
-    """A set of rows, with one bit per row."""
-
     def __init__(self, highest: int) -> None:
         self._bits = bytearray(highest // 8 + 1)
 
@@ -143,7 +139,6 @@ class _Bits:
 
 
 def _document(row: tuple[int, str, str, str, int, bytes | None]) -> Expected:
-    """Return the expected JSON file of an item, from a row of `_DOCUMENTS`."""
     item_row, collection, item, directory, written, sha256 = row
     path = f"{directory}/{item_document_name(ItemId(collection, item))}"
     checked = written in (WRITTEN, DAMAGED)

@@ -40,7 +40,6 @@ class ItemSet:
         return set(filter(self.add, items))
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
-        """Return the `items` that are in the set."""
         by_hash = {seen_hash(item): item for item in items}
         rows = rows_with(self._db, "SELECT hash FROM items WHERE hash IN ({marks})", list(by_hash))
         return {by_hash[row[0]] for row in rows}

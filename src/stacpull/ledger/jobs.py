@@ -55,7 +55,6 @@ _JOBS = (
 
 
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
-    """Return up to `limit` pending jobs of `run` with rows past `after`, in row order."""
     rows = db.execute(
         f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} ORDER BY o.asset LIMIT ?",
         (after, run, limit),
@@ -73,7 +72,6 @@ def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
 
 
 def _job(row: tuple[Any, ...], *, has_area: bool) -> Job:
-    """Return the job of a row of `_JOBS`."""
     asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready, clip = rest
     template = None
@@ -208,8 +206,6 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
 
 
 class DamagedItem(NamedTuple):
-    """An item whose JSON is damaged; `href` is its URL, if that is known."""
-
     row: int
     collection: str
     name: str
@@ -302,12 +298,10 @@ def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[Da
 
 
 def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
-    """Store the JSON of an item that was read again; it is written when the item is final."""
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
 def is_left_open(db: sqlite3.Connection) -> bool:
-    """Return True if an earlier repair left damage to repair."""
     return damaged_items(db) > 0 or exists(
         db,
         f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "

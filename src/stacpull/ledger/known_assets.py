@@ -151,7 +151,6 @@ def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None
 
 
 def stored_clip(text: str | None) -> Clip | None:
-    """Return the clip of a raster from its stored form (`encoded_clip`)."""
     return None if text is None else Clip(*orjson.loads(text))
 
 

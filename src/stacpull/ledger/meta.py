@@ -37,7 +37,6 @@ _NOT_YET = "-"
 
 
 def get(db: sqlite3.Connection, key: str) -> str | None:
-    """Return a value, None if there is none."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return None if row is None else row[0]
 
@@ -92,7 +91,6 @@ def complete_walk(db: sqlite3.Connection) -> int | None:
 
 
 def set_complete_walk(db: sqlite3.Connection, run: int) -> None:
-    """Record that the walk of `run` has found everything in the source."""
     put(db, _WALKED_WHOLE, str(run))
 
 
@@ -158,5 +156,4 @@ def recorded_bucket(db: sqlite3.Connection) -> tuple[str, str, str, int] | None:
 
 
 def set_bucket(db: sqlite3.Connection, url: str, endpoint: str, mirror: str, generation: int) -> None:
-    """Record the bucket of a mirror, so that another one is refused, and the generation of a run."""
     put(db, _BUCKET, json.dumps([url, endpoint, mirror, generation]))

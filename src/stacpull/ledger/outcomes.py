@@ -81,7 +81,6 @@ def reserve(
 def _reserve(
     db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
 ) -> tuple[list[Arrival], list[AssetFailure]]:
-    """Reserve the names of arrivals; see `reserve`."""
     set_reserved = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
     values: list[tuple[object, ...]]
     values = [(arrival.size, arrival.digest, arrival.etag) for arrival in arrivals]
@@ -198,7 +197,6 @@ _COMPARED_NAMES = ("assets_changed", "assets_revalidated")
 def _record_done(
     db: sqlite3.Connection, done: Sequence[Arrival], compared: defaultdict[int, dict[str, int]]
 ) -> None:
-    """Record arrivals as done if their generation is still reserved."""
     generations = {arrival.row: arrival.generation for arrival in done}
     has_failures = bool(done) and exists(db, "SELECT 1 FROM failures")
     for some in pieces(list(generations)):

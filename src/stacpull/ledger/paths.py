@@ -65,15 +65,12 @@ def other_name(path: str) -> str:
 
 
 class KnownItem(NamedTuple):
-    """An item in the ledger; `directory` is the one of its JSON."""
-
     row: int
     written: int
     directory: str
 
 
 def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
-    """Return an item from the ledger, None if it is not there."""
     found = db.execute(
         f"SELECT i.id, i.written, {ITEM_DIRECTORY} FROM items i "
         f"JOIN collections c ON c.id = i.collection WHERE {IS_ITEM}",
@@ -92,7 +89,6 @@ def directory_row(db: sqlite3.Connection, path: str) -> int:
 
 
 def path_of(db: sqlite3.Connection, row: int) -> str | None:
-    """Return the path that asset `row` owns, None if it owns none."""
     found = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
     return None if found is None else found[0]
 
@@ -140,7 +136,6 @@ def _claim_other(db: sqlite3.Connection, row: int, directory: str, name: str) ->
 
 
 def delete_asset(db: sqlite3.Connection, row: int) -> None:
-    """Delete an asset, and release its path."""
     if (path := path_of(db, row)) is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))

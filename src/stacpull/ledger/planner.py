@@ -80,8 +80,6 @@ class PlanBatch(msgspec.Struct):
 
 
 class PlanResult(msgspec.Struct):
-    """The result of planning a batch."""
-
     jobs: list[Job] = msgspec.field(default_factory=list)
     failures: list[tuple[ItemId, str, Failure]] = msgspec.field(default_factory=list)
     """Item, asset key ("" for the item itself), and reason."""
@@ -145,8 +143,6 @@ class _Plan(msgspec.Struct):
 
 
 class _Rows(NamedTuple):
-    """What a batch writes at once."""
-
     items: list[tuple[object, ...]]
     documents: list[tuple[int, bytes]]
     assets: list[tuple[object, ...]]
@@ -342,7 +338,6 @@ class Planner:
         *,
         is_unread: int,
     ) -> _ItemRow:
-        """Return the row of an item that this run plans, or could not read."""
         above, href = None if parent is None else parent.row, self._cut(href)
         if before is not None:
             return before._replace(run=self._run, parent=above, href=href, is_unread=is_unread)
@@ -455,7 +450,6 @@ class Planner:
     # --- assets ------------------------------------------------------------------------------------------
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        """Plan the assets of an item, given its asset rows in the ledger."""
         item, own, row, run = plan.item, plan.directory, plan.row.row, self._run
         claims, added = self._rows.claims, self._rows.assets
         usual = item_directory(item.id)  # differs from `own` if that is another item's on some file system
@@ -583,7 +577,6 @@ class Planner:
         name: str | None,
         version: VersionInDest | None,
     ) -> None:
-        """Add the job of an asset."""
         job = Job(
             row,
             plan.row.row,

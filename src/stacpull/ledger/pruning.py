@@ -123,7 +123,6 @@ def of_more_credentials(db: sqlite3.Connection, run: int) -> int:
 
 
 def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
-    """Return the known label items that link to these source items."""
     rows = rows_with(
         db,
         "SELECT s.id, i.id, c.name, i.name, i.href FROM items s JOIN items i ON i.id = s.parent "
@@ -199,7 +198,6 @@ def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
 
 
 def _document_of(db: sqlite3.Connection, item: int) -> list[str]:
-    """Return the path of an item's JSON if it belongs to the mirror."""
     rows = db.execute(
         f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.id = ? AND i.written <> {UNWRITTEN}",
@@ -230,7 +228,6 @@ def _forget_empty_collections(db: sqlite3.Connection) -> None:
 
 
 def removals(db: sqlite3.Connection) -> list[str]:
-    """Return the paths of the files to remove, relative to DEST."""
     return list(meta.names(db, meta.REMOVALS))
 
 

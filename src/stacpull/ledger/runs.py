@@ -84,8 +84,6 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class StoredRun(NamedTuple):
-    """The data of a run that the store process needs."""
-
     id: int
     kind: RunKind
     source: str
@@ -95,7 +93,6 @@ class StoredRun(NamedTuple):
 
     @property
     def metadata(self) -> Literal["item", "ndjson", "none"]:
-        """How the documents of items are written."""
         stored: Literal["item", "ndjson", "none"] = self.fixed.get("metadata", "item")
         return stored
 
@@ -125,7 +122,6 @@ def decoded(text: str | bytes) -> dict[str, Any]:
 
 
 def selection_json(selection: Selection) -> str:
-    """Return a selection as JSON. Equal selections have equal JSON."""
     import attrs  # noqa: PLC0415 -- see above
 
     return as_json(attrs.asdict(selection))
@@ -163,7 +159,6 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
 
 
 def last_unfinished(db: sqlite3.Connection) -> Run | None:
-    """Return the last incomplete run, None if there is none."""
     row = db.execute(
         "SELECT id FROM runs WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
     ).fetchone()
@@ -242,10 +237,9 @@ def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
     )
 
 
-def last_spec(db: sqlite3.Connection, kind: RunKind | None = None) -> RunSpec | None:
-    """Return the task of the last run, if there is one (of that kind)."""
-    row = db.execute("SELECT max(id) FROM runs WHERE kind = coalesce(?, kind)", (kind,)).fetchone()
-    return None if row[0] is None else _spec(db, row[0])
+def last_spec(db: sqlite3.Connection) -> RunSpec | None:
+    last = number(db, "SELECT max(id) FROM runs")
+    return _spec(db, last) if last else None
 
 
 def layout_before(db: sqlite3.Connection, run: int) -> str | None:
@@ -268,7 +262,6 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
 
 
 def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
-    """Return the counters of assets by name, for one run or for all runs."""
     found = db.execute(
         "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
         "WHERE run = :run OR :run IS NULL",
@@ -471,7 +464,6 @@ def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
 
 
 def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:
-    """Delete links of the source of `run` that have been read."""
     db.executemany(
         "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link AND name = ?",
         [(run, href) for href in hrefs],

@@ -81,7 +81,6 @@ def failed_by_kind(
 
 
 def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
-    """Return the number of clipped rasters (of `run`) in the mirror."""
     return number(
         db,
         f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {STATE_DONE} "
@@ -104,7 +103,6 @@ def unproven(db: sqlite3.Connection) -> int:
 
 
 def item_totals(db: sqlite3.Connection) -> dict[str, int]:
-    """Return the numbers of primary items, of complete ones, and of items that could not be read."""
     failed = "SELECT (SELECT count(*) FROM failures WHERE key = '') + (SELECT count(*) FROM unread)"
     return {
         "items_matched": number(db, "SELECT sum(items) FROM counts"),
@@ -228,7 +226,6 @@ def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
 
 
 def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
-    """Yield the data for the JSON of each of these items."""
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
         found = list(rows_with(db, _RECORDS, rows[start : start + _ITEMS_AT_ONCE]))
         files = _files(db, {row[0]: row[3] for row in found})
@@ -297,7 +294,6 @@ def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, M
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
-    """Return True if `run` planned items of this collection."""
     return exists(db, "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", (collection, run))
 
 
@@ -311,8 +307,6 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
 
 
 class ItemName(NamedTuple):
-    """An item of a collection."""
-
     name: str
     directory: str
     """The directory of its JSON."""
@@ -333,7 +327,6 @@ def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
 
 
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
-    """Yield collection, ID and SHA-256 of each item document in DEST, in row order."""
     return db.execute(
         "SELECT c.name, i.name, i.sha256 FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.written = {WRITTEN} ORDER BY i.id"
