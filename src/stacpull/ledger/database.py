@@ -261,9 +261,10 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
     if not size:
         refuse_lost(dest)
+    if size is None and not dest.exists():
+        raise NotAMirrorError(f"{dest} is not a mirror: it does not exist.")
     if size is None:
-        what = "it has no .stacpull/ledger.sqlite" if dest.exists() else "it does not exist"
-        raise NotAMirrorError(f"{dest} is not a mirror: {what}.")
+        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
     with translated(path):
         try:
             return _connect_read_only(path, "mode=ro")
