@@ -479,7 +479,7 @@ def test_a_cluster_with_tls_is_used_with_the_settings_of_its_client(tmp_path, se
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dask", "0"], "--dask must be a number of workers from 1 to 4096, not 0"),
+        (["--dask", "0"], "--dask must be a whole number from 1 to 4096, not '0'"),
         (["--dask", "nothing.json"], "--dask must be an address such as tcp://host:8786, a scheduler file"),
     ],
 )
