@@ -130,23 +130,6 @@ def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[],
     assert came == 4 * MIB, "what came before is passed on, so that a part can go on from there"
 
 
-def test_a_trickle_does_not_count_as_a_stall() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for position in range(len(HELLO)):
-            writer.write(HELLO[position : position + 1])
-            await asyncio.sleep(0.01)
-
-    async def main() -> bytes | Failure:
-        async with serving(answer) as origin:
-            http = fast(stall_timeout=0.2)
-            body = await fetch(http, f"{origin}/")
-            await http.close()
-            return body
-
-    assert run(main()) == b"hello"
-
-
 def test_only_time_in_which_the_server_is_awaited_counts() -> None:
     """Neither time in which the reader writes, nor time without a request; and each piece ends a wait."""
     written = asyncio.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -164,50 +163,6 @@ def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) ->
 
     run(main())
     assert ended.is_set()
-
-
-def test_ipv6_literals() -> None:
-    received: list[bytes] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        received.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(HELLO)
-
-    async def main() -> tuple[bytes | Failure, str]:
-        async with serving(answer, "::1") as origin:
-            http = fast()
-            body = await fetch(http, f"{origin}/x")
-            await http.close()
-            return body, origin.removeprefix("http://")
-
-    if not socket.has_ipv6:
-        pytest.skip("this machine has no IPv6")
-    body, authority = run(main())
-    assert body == b"hello"
-    assert f"\r\nhost: {authority}\r\n" in received[0].decode().lower()
-
-
-@pytest.mark.parametrize(
-    ("url", "is_taken"),
-    [
-        ("http://h/x", True),
-        ("https://h:8443/x?y=z", True),
-        ("http://user:pw@h/x", False),
-        ("http://b\xfccher.example/x", False),
-        ("http://127.1/x", False),
-        ("http://h?/x", False),
-        ("ftp://h/x", False),
-        ("http://h", False),
-    ],
-)
-def test_urls_that_the_fast_path_leaves_to_the_general_path(url: str, is_taken: bool) -> None:
-    async def main() -> bool:
-        http = fast()
-        origin = path_over(http).origin(url)
-        await http.close()
-        return origin is not None
-
-    assert run(main()) is is_taken
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from stacpull_logins.cookies import Cookies
@@ -72,25 +70,3 @@ def test_a_domain_extends_a_cookie_to_subdomains(domain: str, url: str, sent: bo
     assert (cookies.field(url) == "urs=planted") is sent
     cookies.forget(url)
     assert cookies.field(url) == ""
-
-
-@pytest.mark.parametrize(
-    "other", ["https://b.example", "http://a.example", "https://a.example:8443", "https://sub.a.example"]
-)
-def test_no_other_host_gets_a_cookie_whatever_its_domain(other: str) -> None:
-    cookies = Cookies()
-    new = cookies.note(HOST, {"Set-Cookie": "session=planted; Domain=example"})
-    assert [secret.reveal() for secret in new] == ["planted"]
-    assert cookies.field(HOST) == "session=planted"
-    assert cookies.field(other) == ""
-    cookies.forget(HOST)
-    assert cookies.field(HOST) == ""
-
-
-@given(st.lists(st.text(max_size=40), max_size=4))
-def test_the_cookie_field_is_always_one_printable_line(fields: list[str]) -> None:
-    cookies = Cookies()
-    cookies.note(HOST, CIMultiDict([("Set-Cookie", field) for field in fields]))
-    sent = cookies.field(HOST)
-    assert sent.isascii()
-    assert sent.isprintable()

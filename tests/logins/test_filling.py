@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import pickle
 from pathlib import Path
 
 import pytest
@@ -92,12 +91,6 @@ def test_s3_settings_come_from_the_profile_unless_set() -> None:
     assert (usgs.request_payer, usgs.region, usgs.buckets) == (True, "us-west-2", ("usgs-landsat",))
 
 
-@pytest.mark.parametrize(("given", "limit"), [(64, 4), (2, 2), (8, 4)])
-def test_a_profile_limits_requests_per_host(given: int, limit: int) -> None:
-    environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "p"}
-    assert profile_options(Options(per_host=given), "cdse", environ).per_host == limit
-
-
 def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     environ = {**ALONE, "PL_API_KEY": "k"}
     mine = resolve({"credentials": "planet"}, environ=environ).options
@@ -113,11 +106,6 @@ def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     assert filed.filled_profile == mine.filled_profile
     named = resolve({}, environ={**environ, "STACPULL_CREDENTIALS": "planet"}).options
     assert named.filled_profile == mine.filled_profile
-
-
-def test_a_missing_profile_is_reported() -> None:
-    with pytest.raises(UsageError, match="no credential profile plannet; there are: cdse, "):
-        profile_options(Options(), "plannet", ALONE)
 
 
 def test_a_misspelt_profile_is_rejected_unless_aws_has_it(tmp_path: Path) -> None:
@@ -201,14 +189,6 @@ def test_an_unusable_value_is_reported_with_its_line(tmp_path: Path, text: str, 
     assert "planted" not in str(caught.value)
 
 
-def test_options_show_no_secrets_and_can_be_pickled() -> None:
-    environ = {**ALONE, "CDSE_USERNAME": "u", "CDSE_PASSWORD": "planted-word",
-               "CDSE_S3_ACCESS_KEY": "planted-a", "CDSE_S3_SECRET_KEY": "planted-s"}  # fmt: skip
-    found = profile_options(Options(), "cdse", environ)
-    assert "planted" not in repr(found)
-    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 - our own
-
-
 def test_the_list_states_which_profiles_are_ready() -> None:
     ready = {one.name for one in listed({**ALONE, "PL_API_KEY": "k"}) if one.ready}
     assert ready == {"planet", "planetary-computer", "earth-search", "usgs"}
@@ -226,9 +206,3 @@ def test_the_list_states_which_profiles_are_ready() -> None:
 def test_the_needs_of_each_login_are_listed(name: str, needs: str) -> None:
     (found,) = [one for one in listed(ALONE) if one.name == name]
     assert found.needs == needs
-
-
-def test_only_netrc_logins_refer_to_the_netrc_file(tmp_path: Path) -> None:
-    path = tmp_path / "p.toml"
-    path.write_text('[login.s]\nkind = "sas"\nhosts = ["h.example"]\ntoken-url = "https://h/{container}"\n')
-    assert [login.sources for login in provider_of(str(path)).logins] == [()]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.logins.services import DATA, Downloads, Identity, json_reply
+from tests.logins.services import DATA, Downloads, Identity
 from tests.net.logins.world import client_for, get
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
@@ -120,18 +120,6 @@ def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: type, m
                 await get(w.client, w.url)
             assert w.identity.password not in str(caught.value)
             assert not w.downloads.requests
-
-    asyncio.run(main())
-
-
-def test_a_user_without_a_password_is_the_secret() -> None:
-    async def main() -> None:
-        async with world(with_password=False) as w:
-            w.identity.respond = lambda *_: json_reply(
-                {"error_description": f"There is no user {w.identity.user}"}, 401
-            )
-            with pytest.raises(CredentialsError, match=r"There is no user \*\*\*"):
-                await get(w.client, w.url)
 
     asyncio.run(main())
 

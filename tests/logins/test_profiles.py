@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.hosts import origin_of
 from stacpull.net.logins.login import kind_class, kind_names
 from stacpull.net.logins.profile import HostPattern, keys_of
 from stacpull_logins.profiles import Profile, find_profile, profile_names
@@ -43,19 +42,6 @@ def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
         "planetary-computer",
         "usgs",
     ]
-
-
-def test_the_examples_show_every_plain_kind() -> None:
-    found = [find_profile(str(path), {}) for path in EXAMPLES]
-    kinds = {login.kind for profile in found if profile for login in profile.logins}
-    assert kinds == {kind_class(name) for name in ("header", "query", "bearer", "basic", "netrc", "token")}
-    assert any(profile and profile.s3 for profile in found)
-
-
-def test_every_kind_is_used_by_a_shipped_file() -> None:
-    paths = [*EXAMPLES, *SHIPPED.glob("*.toml")]
-    used = {login.kind for path in paths if (p := find_profile(str(path), {})) for login in p.logins}
-    assert used == set(map(kind_class, kind_names()))
 
 
 def test_no_shipped_profile_contains_a_secret_or_a_broad_host() -> None:
@@ -216,38 +202,6 @@ def test_invalid_logins_are_rejected(tmp_path: Path, text: str, message: str) ->
     assert message in str(caught.value)
     assert "planted-secret" not in str(caught.value)
     assert str(caught.value).endswith(".")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(HEADER.format("X-Key").replace("${V}", value) for value in ("Token ${V}", "Token token=${V}")),
-        TOKEN.replace("${T}", "${ID}.${WORD}"),
-        LOGIN + 'kind = "basic"\nuser = "${U}@example.org"\npassword = "${P}"\n',
-        LOGIN + 'kind = "basic"\nuser = "me"\npassword = "${P}"\n',
-        SAS.format("https://h/t/{account}/{container}"),
-        VISIT.format("https://l.example"),
-    ],
-)
-def test_a_label_may_precede_a_variable(tmp_path: Path, text: str) -> None:
-    assert len(read(tmp_path, text).logins) == 1
-
-
-@pytest.mark.parametrize(
-    "host", ["h.example.", "H.example", "münchen.example", "under_score.example", "[::1]"]
-)
-def test_a_host_is_read_like_in_urls(tmp_path: Path, host: str) -> None:
-    (pattern,) = read(tmp_path, TOKEN.replace("h.example", host)).logins[0].hosts
-    assert pattern.covers(*origin_of(f"https://{host}/x"))
-    assert pattern.covers(*origin_of(f"https://{host.lower().rstrip('.')}/x"))
-
-
-def test_tables_may_be_in_any_order(tmp_path: Path) -> None:
-    other = TOKEN.replace("login.t", "login.u")
-    found = read(tmp_path, TOKEN + '[s3]\nregion = "x"\n' + other)
-    assert [login.name for login in found.logins] == ["t", "u"]
-    assert found.s3 is not None
-    assert found.s3.options == {"region": "x"}
 
 
 def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:

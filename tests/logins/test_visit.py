@@ -181,30 +181,6 @@ def test_a_later_login_that_is_not_accepted_is_a_refusal_once_per_minute() -> No
     asyncio.run(main())
 
 
-def test_a_session_that_ends_during_the_first_requests_is_not_a_refused_login() -> None:
-    async def main() -> None:
-        async with world() as w:
-            respond, answered = w.centre.respond, 0
-
-            def ending(request, path, query) -> Answer:
-                nonlocal answered
-                answer = respond(request, path, query)
-                answered += answer.body == DATA
-                if answered == 3:
-                    w.centre.sessions.clear()
-                return answer
-
-            w.centre.respond = ending
-            requested = [get(w.client, w.centre.url(f"/{number}")) for number in range(8)]
-            found = await asyncio.gather(*requested, return_exceptions=True)
-            assert found.count(DATA) >= 3
-            assert not any(isinstance(one, CredentialsError) for one in found)
-            answered = 4
-            assert await get(w.client, w.centre.url("/later")) == DATA
-
-    asyncio.run(main())
-
-
 def test_a_login_host_with_several_pages_gets_the_password_once() -> None:
     async def main() -> None:
         async with world() as w:
@@ -214,18 +190,6 @@ def test_a_login_host_with_several_pages_gets_the_password_once() -> None:
             with pytest.raises(CredentialsError, match="more than 10 redirects"):
                 await get(w.client, w.centre.url("/a.nc"))
             assert (len(w.urs.requests), w.logins()) == (11, 1)
-
-    asyncio.run(main())
-
-
-def test_a_redirect_loop_in_the_login_ends() -> None:
-    async def main() -> None:
-        async with world() as w:
-            here = w.urs.url("/oauth/authorize?again")
-            w.urs.respond = lambda *_: Answer(302, headers={"Location": here})
-            with pytest.raises(CredentialsError, match="loop"):
-                await get(w.client, w.centre.url("/a.nc"))
-            assert w.logins() == 1
 
     asyncio.run(main())
 

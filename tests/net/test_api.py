@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -83,13 +81,6 @@ def test_a_search_is_sent_by_post() -> None:
     assert requested.headers["Content-Type"] == "application/json"
 
 
-def test_the_url_is_the_one_after_redirects_without_the_key() -> None:
-    moved = Answer(307, headers={"Location": f"{SOURCE}/new?token=next:1&key=planted-key"})
-    desk = Desk({URL: [moved], f"{SOURCE}/new": [PAGE]}, query={"key": Secret("planted-key")})
-    assert desk.read().url == f"{SOURCE}/new?token=next:1"
-    assert all("key=planted-key" in requested.url for requested in desk.transport.requests)
-
-
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -107,19 +98,6 @@ def test_temporary_failures_are_retried(trouble: Answer) -> None:
     assert desk.read().body == {"features": []}
     assert len(desk.transport.requests) == 3
     assert desk.client.counters.retries == 2
-
-
-def test_retry_after_is_obeyed() -> None:
-    desk = Desk({URL: [Answer(429, headers={"Retry-After": "300"}), PAGE]})
-    desk.read()
-    assert desk.clock.now == 300
-
-
-def test_persistent_failures_are_raised() -> None:
-    desk = Desk({URL: [BROKEN]})
-    with pytest.raises(TransferError) as caught:
-        desk.read()
-    assert (caught.value.failure.status, len(desk.transport.requests)) == (500, 6)
 
 
 @pytest.mark.parametrize(
@@ -215,28 +193,6 @@ def test_a_refusal_by_another_host_is_an_ordinary_failure() -> None:
     with pytest.raises(TransferError) as caught:
         Desk({url: [Answer(403)]}).read(url)
     assert caught.value.failure.kind is FailureKind.REFUSED
-
-
-class CountedExecutor(ThreadPoolExecutor):
-    jobs = 0
-
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.jobs += 1
-        return super().submit(*args, **kwargs)
-
-
-@pytest.mark.parametrize(("items", "jobs"), [(10, 0), (30_000, 1)])
-def test_a_page_of_megabytes_is_decoded_in_a_thread(items: int, jobs: int) -> None:
-    page = {"features": [{"id": f"item-{n}", "properties": {"n": n}} for n in range(items)]}
-    desk = Desk({URL: [Answer(body=orjson.dumps(page))]})
-    executor = CountedExecutor(1)
-
-    async def main() -> Document:
-        asyncio.get_running_loop().set_default_executor(executor)
-        return await desk.reader.read(PageRequest(URL))
-
-    assert desk.clock.run(main()).body == page
-    assert executor.jobs == jobs
 
 
 @pytest.mark.parametrize(

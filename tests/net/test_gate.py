@@ -106,23 +106,6 @@ def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
     assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
 
 
-def test_cancelled_while_a_permit_is_handed_over() -> None:
-    bench = Bench(first=1)
-
-    async def main() -> None:
-        await bench.gate.acquire()
-        first = asyncio.get_running_loop().create_task(bench.hold("first", 1))
-        second = asyncio.get_running_loop().create_task(bench.hold("second", 1))
-        await asyncio.sleep(1)
-        bench.gate.release()
-        first.cancel()
-        await asyncio.gather(first, second, return_exceptions=True)
-
-    bench.run(main())
-    assert [name for name, _ in bench.log] == ["second"]
-    assert bench.gate.in_use == 0
-
-
 @given(st.data())
 def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
     """Workers start, end and are cancelled; the gate closes at times; at the end none waits."""
@@ -239,10 +222,6 @@ def test_waiting_requests_continue_when_the_limit_grows() -> None:
     assert bench.gate.waiting == 0
 
 
-def test_an_unused_limit_does_not_grow() -> None:
-    assert served(Bench(), 3, workers=4) == [16, 16, 16]
-
-
 def test_a_user_limit_is_not_adapted() -> None:
     bench = Bench(maximum=8, first=8, is_fixed=True)
     assert served(bench, 3, takes=5) == [8, 8, 8]
@@ -297,15 +276,6 @@ def test_fifty_refusals_in_a_row_stop_the_run() -> None:
         bench.gate.count_refusal(403)
     with pytest.raises(CredentialsError, match=r"h refused 50 requests in a row \(403\)"):
         bench.gate.count_refusal(403)
-
-
-def test_fifty_login_pages_stop_the_run() -> None:
-    bench = Bench()
-    for _ in range(MAX_REFUSALS - 1):
-        bench.gate.count_refusal(200)
-        bench.gate.succeeded(0)  # an accepted status alone is not a success
-    with pytest.raises(CredentialsError, match="h refused 50 requests in a row with a web page instead"):
-        bench.gate.count_refusal(200)
 
 
 @pytest.mark.parametrize(

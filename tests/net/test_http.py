@@ -5,14 +5,12 @@ import gzip
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import uvloop
 from tests.net.conformance import DecodingContract, Routes, TransportContract, World
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer, read_request
@@ -21,7 +19,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import USER_AGENT, HttpSettings, Request, TransferError
+from stacpull.net.transport import HttpSettings, Request, TransferError
 
 T = TypeVar("T")
 
@@ -46,12 +44,6 @@ class TestHttpTransport(TransportContract, DecodingContract):
                 lambda: [Request(h.target, h.method, h.headers, h.body) for h in server.requests],
             )
             await http.close()
-
-
-class TestHttpTransportOnUvloop(TestHttpTransport):
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(main)
 
 
 def closed_port() -> int:
@@ -121,39 +113,6 @@ def test_a_body_that_cannot_be_decoded_is_a_failure() -> None:
     failure = failure_of_bytes(raw, decode=True)
     assert failure.kind is FailureKind.SERVER
     assert "cannot be decoded as gzip" in failure.message
-
-
-@pytest.mark.parametrize("coding", [b"br", b"utf-8", b"aws-chunked"])
-def test_an_unknown_coding_is_ignored(coding: bytes) -> None:
-    """Documents often have a wrong coding name, and the JSON decoder notices if they are encoded."""
-    raw = HEAD + b"Content-Encoding: " + coding + b"\r\nContent-Length: 5\r\n\r\nhello"
-    assert outcome_of_bytes(raw, decode=True) == b"hello"
-
-
-class SlowLength(WireServer):
-    """Answers byte by byte; the length takes longer than the stall timeout."""
-
-    async def _answer_one(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> bool:
-        await read_request(reader, number)
-        for byte in HEAD + b"Content-Length: 5\r\n\r\nhello":
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(0.03)
-        return False
-
-
-def test_a_length_sent_byte_by_byte_is_not_a_stall() -> None:
-    async def main() -> bytes:
-        async with SlowLength({}) as server:
-            http = transport(stall_timeout=0.4)
-            async with http.open(Request(server.url("/"))) as response:
-                body = await read_whole(response, 10)
-            await http.close()
-            return body
-
-    assert asyncio.run(main()) == b"hello"
 
 
 @pytest.mark.parametrize("limit", [6000, 5999])
@@ -237,28 +196,6 @@ def test_unreachable_hosts_are_reported_by_kind(url: str, kind: FailureKind) -> 
     assert (failure.kind, failure.retryable) == (kind, kind is FailureKind.NETWORK)
 
 
-def test_a_connection_that_is_never_answered_stalls() -> None:
-    async def main() -> Failure:
-        with socket.socket() as full:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            address = full.getsockname()
-            fillers = [socket.socket() for _ in range(4)]
-            for filler in fillers:
-                filler.setblocking(False)
-                filler.connect_ex(address)
-            http = transport(connect_timeout=0.2, stall_timeout=30)
-            failure = await failure_at(http, Request(f"http://127.0.0.1:{address[1]}/x"))
-            await http.close()
-            for filler in fillers:
-                filler.close()
-            return failure
-
-    failure = asyncio.run(main())
-    assert (failure.kind, failure.retryable) == (FailureKind.STALLED, True)
-    assert failure.message.startswith("Connecting to 127.0.0.1")
-
-
 def test_the_url_reaches_the_server_unchanged() -> None:
     targets = [
         "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'",
@@ -309,12 +246,6 @@ def test_sends_a_user_agent_and_requests_no_coding() -> None:
     assert (asset["accept-encoding"], page["accept-encoding"]) == ("identity", "gzip")
     assert "cookie" not in again
     assert "authorization" not in asset
-
-
-def test_the_user_agent_contains_version_and_contact() -> None:
-    about = metadata.metadata("stacpull")
-    homepage = next(url for url in about.get_all("Project-URL") if url.startswith("Homepage, "))
-    assert f"stacpull/{about['Version']} (+{homepage.removeprefix('Homepage, ')})" == USER_AGENT
 
 
 def test_a_body_is_posted() -> None:
@@ -405,18 +336,6 @@ class TestAddresses:
         assert failure.kind is FailureKind.ADDRESS
         assert "link-local" in failure.message
 
-    def test_the_audit_hook_sees_connections(self) -> None:
-        async def main() -> list[object]:
-            async with WireServer({"/": [Answer()]}) as server:
-                http = transport()
-                with watched_connections() as tried:
-                    async with http.open(Request(server.url("/"))) as response:
-                        await read_whole(response, 10)
-                await http.close()
-                return tried
-
-        assert len(asyncio.run(main())) == 1
-
 
 _tried: list[object] | None = None
 
@@ -470,23 +389,6 @@ class TestTls:
         assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, False)
         assert "certificate" in failure.message
 
-    def test_https_to_a_plain_http_port_is_a_network_failure(self) -> None:
-        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            writer.close()
-
-        async def main() -> Failure:
-            async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-                http = transport()
-                port = server.sockets[0].getsockname()[1]
-                failure = await failure_at(http, Request(f"https://127.0.0.1:{port}/"))
-                await http.close()
-                return failure
-
-        failure = asyncio.run(main())
-        assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, True)
-        assert "TLS" in failure.message
-
 
 class TestProxies:
     """The proxy is the wire server. It receives whole URLs."""
@@ -509,24 +411,9 @@ class TestProxies:
 
         return asyncio.run(main())
 
-    def test_the_environment_names_the_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        url = "http://elsewhere.invalid/x?a=%2F"
-        assert self.through(monkeypatch, url) == [url]
-
     def test_a_literal_address_is_judged_before_the_proxy_is_used(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         failure = self.through(monkeypatch, "http://169.254.169.254/latest")
         assert isinstance(failure, Failure)
         assert failure.kind is FailureKind.ADDRESS
-
-    @pytest.mark.parametrize(
-        ("url", "options"),
-        [("http://direct.invalid/x", {}), ("http://elsewhere.invalid/x", {"trust_env": False})],
-    )
-    def test_no_proxy_variable_is_respected(
-        self, monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, Any]
-    ) -> None:
-        failure = self.through(monkeypatch, url, **options)
-        assert isinstance(failure, Failure)
-        assert "looked up" in failure.message

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.net.bodies import Pace
@@ -27,26 +26,3 @@ def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(
 
 
 ARRIVALS = st.lists(st.tuples(st.floats(0, 20), st.integers(0, 5000)))
-
-
-@given(ARRIVALS)
-def test_without_a_minimum_rate_nothing_is_too_slow(arrivals: list[tuple[float, int]]) -> None:
-    pace = Pace(0, 10.0)
-    assert not any(pace.is_too_slow(*arrival) for arrival in arrivals)
-
-
-@given(ARRIVALS, st.integers(1, 1000))
-def test_a_body_above_the_minimum_rate_is_never_too_slow(
-    arrivals: list[tuple[float, int]], least: int
-) -> None:
-    pace = Pace(least, 10.0)
-    assert not any(pace.is_too_slow(seconds, int(seconds * least) + 1 + size) for seconds, size in arrivals)
-
-
-@given(st.floats(0.01, 3))
-def test_a_trickling_body_is_detected_within_two_windows(pause: float) -> None:
-    pace = Pace(1000, 10.0)
-    waited = 0.0
-    while not pace.is_too_slow(pause, 1):
-        waited += pause
-        assert waited < 20

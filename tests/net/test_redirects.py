@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.hosts import host_of, scheme_of
+from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.redirects import MAX_HOPS, next_hop
 from stacpull.urls import wire_url
@@ -45,7 +45,7 @@ REFUSED = [
     (HTTPS, "gopher://h/x", SCHEME, "gopher"),
     (HTTPS, "data:text/plain,x", SCHEME, "data"),
     (HTTPS, "javascript:alert(1)", SCHEME, "javascript"),
-    (HTTPS, "gs://bucket/key", SCHEME, "gs"),
+    (HTTPS, "ipfs://bucket/key", SCHEME, "ipfs"),
     ("s3://bucket/key", "other", SCHEME, "not followed"),
 ]
 
@@ -79,19 +79,6 @@ def test_more_than_ten_hops_are_refused() -> None:
     assert "more than 10" in failure.message
 
 
-def test_a_longer_loop_is_detected() -> None:
-    failure = next_hop("https://h/b", "/a", ["https://h/a"], allow_downgrade=False)
-    assert isinstance(failure, Failure)
-    assert "loop" in failure.message
-
-
-def test_messages_contain_no_signature() -> None:
-    failure = next_hop("https://u:pw@h/a?sig=planted&key=planted", None, [], allow_downgrade=False)
-    assert isinstance(failure, Failure)
-    assert "planted" not in failure.message
-    assert "pw" not in failure.message
-
-
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)))
 def test_an_absolute_location_is_unchanged(rest: str) -> None:
     location = f"https://other.example/{rest}"
@@ -104,17 +91,3 @@ def test_a_wire_url_is_valid_in_a_request_line(path: str) -> None:
     assert url.isascii()
     assert all(33 <= ord(character) <= 126 for character in url)
     assert wire_url(url) == url
-
-
-@pytest.mark.parametrize(
-    ("url", "scheme", "host"),
-    [
-        ("HTTPS://User:Pw@Host.Example:8443/p?q=http://x", "https", "host.example:8443"),
-        ("s3://Bucket/key", "s3", "bucket"),
-        ("https://h?x=/y", "https", "h"),
-        ("/relative", "", ""),
-        ("mailto:someone@example.org", "mailto", ""),
-    ],
-)
-def test_scheme_and_host_are_parsed(url: str, scheme: str, host: str) -> None:
-    assert (scheme_of(url), host_of(url)) == (scheme, host)

@@ -121,19 +121,6 @@ def test_dates_of_a_server_are_parsed(text: str, moment: float | None) -> None:
     assert moment_of(text) == moment
 
 
-@given(st.text(max_size=60))
-def test_any_retry_after_is_parsed(value: str) -> None:
-    seconds = parse_retry_after(value, NOW)
-    assert seconds is None or 0 <= seconds <= 30 * 86400
-
-
-@given(st.integers(100, 999), st.binary(max_size=300))
-def test_any_response_is_classified(status: int, body: bytes) -> None:
-    failure = classify(status, {}, body, "h", now=NOW)
-    assert failure.retryable or not failure.free
-    assert len(failure.message) < 400
-
-
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -200,8 +187,3 @@ BINARY = [
 def test_a_binary_body_is_never_quoted(body: bytes) -> None:
     assert reason_in(body) == ""
     assert classify(500, {}, body, "h", now=NOW).message == "h answered 500 Internal Server Error."
-
-
-def test_text_is_quoted_even_if_it_is_cut_inside_a_character() -> None:
-    body = ("é" * 10_000).encode()
-    assert reason_in(body[:16383]) == "é" * 200
