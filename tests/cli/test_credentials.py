@@ -94,7 +94,7 @@ def test_list_shows_ready_profiles_and_missing_variables(
     [
         (lambda path: path.write_text("x = = 1"), "line 1: this is not TOML"),
         (lambda path: path.write_text("login = 1\n"), "line 1, login: must be a table"),
-        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "is not UTF-8 text"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read: it is not UTF-8 text"),
         (lambda path: path.mkdir(), "cannot be read: Is a directory"),
     ],
 )
