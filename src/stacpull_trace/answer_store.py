@@ -7,88 +7,57 @@ and the creation time of the tile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
 
 import orjson
 
 from stacpull.models import Json
 from stacpull_raster.results import Result, Results
-from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 
 Kept = tuple[Json, bool]
 """An answer, and whether it is complete: an incomplete one is requested again."""
 
 
-class AnswerStore(Protocol):
-    """Stores answers by key."""
+class AnswerStore:
+    """Stores answers by key: in a file of results, or without one in memory.
 
-    async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is complete; None if there is none."""
-        ...
+    Each call writes one transaction, in a thread.
+    """
 
-    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]: ...
-
-    async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Store an answer; it replaces one of the same key."""
-        ...
-
-    async def put_all(self, answers: Mapping[str, Kept]) -> None: ...
-
-
-class MemoryAnswers:
-    """Keeps the answers of one run in memory."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, Kept] = {}
-
-    async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is complete; None if there is none."""
-        return self._kept.get(key)
-
-    async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Store an answer; it replaces one of the same key."""
-        self._kept[key] = (answer, whole)
-
-    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        return {key: self._kept[key] for key in keys if key in self._kept}
-
-    async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        self._kept.update(answers)
-
-
-class FileAnswers:
-    """Keeps answers in a file of results. Each call writes one transaction, in a thread."""
-
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results | None = None) -> None:
         self._results = results
+        self._kept: dict[str, Kept] = {}
         self._turn = asyncio.Lock()
 
+    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
+        """Return the answers that are known, and whether each is complete."""
+        if self._results is None:
+            return {key: self._kept[key] for key in keys if key in self._kept}
+        async with self._turn:
+            found = await asyncio.to_thread(lambda: [*filter(None, map(self._get, keys))])
+        return {result.key: (orjson.loads(result.value), result.ok) for result in found}
+
     async def get(self, key: str) -> Kept | None:
-        """Return the answer and whether it is complete; None if there is none."""
         return (await self.get_all([key])).get(key)
 
-    async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        async with self._turn:
-            return await asyncio.to_thread(self._read, list(keys))
-
     async def put(self, key: str, answer: Json, *, whole: bool = True) -> None:
-        """Store an answer. It replaces one with the key; answers that JSON cannot represent are left out."""
         await self.put_all({key: (answer, whole)})
 
     async def put_all(self, answers: Mapping[str, Kept]) -> None:
-        """Store answers, all or none of them. Answers that JSON cannot represent are skipped."""
-        async with self._turn:
-            await asyncio.to_thread(self._write, answers)
+        """Store answers, all or none of them; they replace those of the same key.
 
-    def _read(self, keys: Sequence[str]) -> dict[str, Kept]:
-        found = filter(None, map(self._results.get, keys))
-        return {result.key: (orjson.loads(result.value), result.ok) for result in found}
-
-    def _write(self, answers: Mapping[str, Kept]) -> None:
+        Answers that JSON cannot represent are skipped.
+        """
+        if self._results is None:
+            self._kept.update(answers)
+            return
         encoded = [(key, _encoded(one), whole) for key, (one, whole) in answers.items()]
-        self._results.put([Result(key, one, ok=whole) for key, one, whole in encoded if one is not None])
+        rows = [Result(key, one, ok=whole) for key, one, whole in encoded if one is not None]
+        async with self._turn:
+            await asyncio.to_thread(self._results.put, rows)
+
+    def _get(self, key: str) -> Result | None:
+        return None if self._results is None else self._results.get(key)
 
 
 def _encoded(answer: Json) -> bytes | None:
@@ -97,41 +66,3 @@ def _encoded(answer: Json) -> bytes | None:
         return orjson.dumps(answer)
     except orjson.JSONEncodeError:
         return None
-
-
-def tile_to_json(tile: ByocTile) -> Json:
-    return {
-        "id": tile.id,
-        "path": tile.path,
-        "status": tile.status,
-        "sensing_time": _written(tile.sensing_time),
-        "created": _written(tile.created),
-        "tile_geometry": tile.tile_geometry and list(tile.tile_geometry),
-        "cover_geometry": tile.cover_geometry and list(tile.cover_geometry),
-        "files": {name: list(file) for name, file in tile.files.items()},
-    }
-
-
-def tile_from_json(stored: Json) -> ByocTile:
-    return ByocTile(
-        id=stored["id"],
-        path=stored["path"],
-        status=stored["status"],
-        sensing_time=_read(stored["sensing_time"]),
-        created=_read(stored["created"]),
-        tile_geometry=_footprint(stored["tile_geometry"]),
-        cover_geometry=_footprint(stored["cover_geometry"]),
-        files={name: TileFile(*file) for name, file in stored["files"].items()},
-    )
-
-
-def _written(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
-
-
-def _read(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _footprint(stored: list[Any] | None) -> Footprint | None:
-    return None if stored is None else Footprint(*stored)

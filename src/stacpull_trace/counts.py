@@ -115,7 +115,7 @@ def _summary(band: BandStatistics) -> Summary:
 
 
 def _median(band: BandStatistics) -> float | None:
-    return next(iter(band.percentiles.values()), None)
+    return next(iter((band.percentiles or {}).values()), None)
 
 
 def merged(counts: Iterable[Count]) -> Count:

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from stacpull.concurrency import for_each
 from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull_raster.tiff import Header
-from stacpull_trace.answer_store import AnswerStore, tile_from_json, tile_to_json
+from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.counts import Count, merged
 from stacpull_trace.cover import Tile, tile_of
 from stacpull_trace.daily import Counting, DayCounts
@@ -158,10 +160,10 @@ class TraceRun:
         details: dict[str, ByocTile] = {}
 
         async def fetch(tile: CatalogTile) -> None:
-            key = f"tile/{tile.id}"
+            key = f"described/{tile.id}"
             kept = await self._answers.get(key)
             if kept is not None:
-                details[tile.id] = tile_from_json(kept[0])
+                details[tile.id] = msgspec.convert(kept[0], ByocTile)
                 return
             try:
                 found = await self._service.tile(self._question.collection, tile.id)
@@ -169,7 +171,7 @@ class TraceRun:
                 self._unknown[tile.id] = error.failure.message.rstrip(".")
                 return
             details[tile.id] = found
-            await self._answers.put(key, tile_to_json(found))
+            await self._answers.put(key, msgspec.to_builtins(found))
 
         await self._each("tiles", catalog, fetch)
         return details

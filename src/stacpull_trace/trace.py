@@ -22,7 +22,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.selection import Selection
 from stacpull_raster.results import Results
-from stacpull_trace.answer_store import AnswerStore, FileAnswers, MemoryAnswers
+from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.hub.hub_client import Hub, open_hub
 from stacpull_trace.hub.hub_settings import HubSettings, hub_settings
 from stacpull_trace.indices import Index, index_of_name, index_of_script
@@ -131,7 +131,7 @@ async def trace_estimate(
         _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
     async with _hub(target.settings, options or Options()) as hub:
-        catalog = await TraceRun(hub, target.question, MemoryAnswers(), on_event=on_event).tiles()
+        catalog = await TraceRun(hub, target.question, AnswerStore(), on_event=on_event).tiles()
     return await asyncio.to_thread(estimate_of, target.question, catalog)
 
 
@@ -208,12 +208,12 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 async def _answers(output: TraceOutput | None, question: TraceQuestion) -> AsyncIterator[AnswerStore]:
     """Open the file of answers beside OUT; without OUT, store them in memory."""
     if output is None:
-        yield MemoryAnswers()
+        yield AnswerStore()
         return
     async with AsyncExitStack() as stack:
         results = await asyncio.to_thread(_results, output, question)
         stack.push_async_callback(asyncio.to_thread, results.close)
-        yield FileAnswers(results)
+        yield AnswerStore(results)
 
 
 def _results(output: TraceOutput, question: TraceQuestion) -> Results:

@@ -14,7 +14,7 @@ from tests.trace.areas import FIRST_DAY, area, tile
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
-from stacpull_trace.answer_store import AnswerStore, MemoryAnswers
+from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.days import rows_of
 from stacpull_trace.hub.replies import (
     BandStatistics,
@@ -123,7 +123,7 @@ def traced(
         event = asyncio.Event()
         if stop:
             event.set()
-        run = TraceRun(service, trace_question, answers or MemoryAnswers(), stop=event)
+        run = TraceRun(service, trace_question, answers or AnswerStore(), stop=event)
         catalog = await run.tiles()
         return await (run.by_mode if method == "mode" else run.by_median)(catalog)
 
@@ -145,7 +145,7 @@ def test_a_day_that_fails_once_is_requested_again() -> None:
 
 
 def test_a_day_that_fails_twice_is_left_to_the_next_run() -> None:
-    service, answers = Scripted(wrong={2: 2}), MemoryAnswers()
+    service, answers = Scripted(wrong={2: 2}), AnswerStore()
     found = traced(service, answers)
     assert states(found) == [DayState.OK] * 2 + [DayState.FAILED] + [DayState.OK] * 3
     assert rows(found)[2].problem == "the service answers EXECUTION_ERROR"
@@ -169,7 +169,7 @@ def test_a_service_that_always_fails_is_not_queried_for_each_day(away: FailureKi
 
 @pytest.mark.parametrize("method", ["mode", "median"])
 def test_a_longer_period_requests_only_missing_days(method: Method) -> None:
-    answers = MemoryAnswers()
+    answers = AnswerStore()
     short, long = Scripted(days=4), Scripted(days=6)
     traced(short, answers, method=method)
     found = traced(long, answers, method=method)

@@ -1,4 +1,4 @@
-"""The replies of Sentinel Hub as frozen values, and a parser for those of the statistics service. Pure.
+"""The replies of Sentinel Hub as values, read by msgspec. Pure.
 
 Times are timezone-aware (UTC). Coordinates are x, y in the CRS that is named beside them: longitude and
 latitude for 4326, easting and northing for UTM. A field with an unexpected type raises `SourceError`, which
@@ -10,12 +10,14 @@ plain service, an object in the batch service), while the other days are complet
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from stacpull.clock import parse_instant
 from stacpull.errors import SourceError
@@ -23,6 +25,10 @@ from stacpull.models import Json
 
 BAND_MARK = "(BAND)"
 """Placeholder for the name of a file in the path of a tile."""
+
+T = TypeVar("T")
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class TimeRange(NamedTuple):
@@ -50,12 +56,12 @@ class CatalogTile:
     bbox: tuple[float, ...] | None = None
 
 
-class TileFile(NamedTuple):
+class TileFile(msgspec.Struct, frozen=True, rename="camel"):
     """A file of a tile, as the service describes it."""
 
-    header_size: int | None
+    header_size: Count | None = None
     """Bytes from the beginning of the file to its first pixel."""
-    etag: str | None
+    etag: str | None = None
     """With its quotes."""
 
 
@@ -82,36 +88,36 @@ class ByocTile:
         return self.path.rpartition("/")[2].replace(BAND_MARK, file)
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
+class Bin(msgspec.Struct, frozen=True, rename={"low": "lowEdge", "high": "highEdge"}):
     """One bin of a histogram. It includes `low`; only the last bin includes `high`."""
 
     low: float
     high: float
-    count: int
+    count: Count
 
 
-class Histogram(NamedTuple):
+class Histogram(
+    msgspec.Struct, frozen=True, rename={"underflow": "underflowCount", "overflow": "overflowCount"}
+):
     """The number of samples in each bin; `underflow` below the first, `overflow` above the last."""
 
     bins: tuple[Bin, ...]
-    underflow: int
-    overflow: int
+    underflow: Count = 0
+    overflow: Count = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BandStatistics:
+class BandStatistics(msgspec.Struct, frozen=True, rename="camel"):
     """Statistics of one band of one output. The figures are None if no sample was valid ("NaN")."""
 
     min: float | None
     max: float | None
     mean: float | None
     st_dev: float | None
-    sample_count: int
+    sample_count: Count
     """Number of pixels requested."""
-    no_data_count: int
+    no_data_count: Count
     """Pixels that `dataMask` excludes."""
-    percentiles: Mapping[float, float | None] = field(default_factory=dict)
+    percentiles: dict[float, float | None] | None = None
     histogram: Histogram | None = None
 
 
@@ -143,169 +149,89 @@ class StatisticsReply:
     processing_units: float = 0.0
 
 
-_SHOWN = 60
-_CRS84 = frozenset({"CRS84", "CRS:84"})
-_LONGITUDE_LATITUDE = 4326
+class _Error(msgspec.Struct, frozen=True):
+    type: Text | None = None
+    code: Text | None = None
+    message: str | None = None
 
 
-def unreadable(where: str, value: object, wanted: str) -> SourceError:
-    shown = repr(value)
-    shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
-    return SourceError(f"A reply of Sentinel Hub cannot be read: {where} is {shown}, not {wanted}.")
+class _Band(msgspec.Struct, frozen=True):
+    stats: BandStatistics
+    histogram: Histogram | None = None
 
 
-def mapping(value: object, where: str) -> Json:
-    """Return `value` if it is a JSON object, otherwise raise `SourceError`."""
-    if not isinstance(value, dict):
-        raise unreadable(where, value, "an object")
-    return value
+class _Output(msgspec.Struct, frozen=True):
+    bands: dict[str, _Band]
 
 
-def array(value: object, where: str) -> list[object]:
-    """Return `value` if it is a JSON array, otherwise raise `SourceError`."""
-    if not isinstance(value, list):
-        raise unreadable(where, value, "an array")
-    return value
+class _Range(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    start: str
+    end: str
 
 
-def text(value: object, where: str) -> str:
-    """Return `value` if it is a text and not empty, otherwise raise `SourceError`."""
-    if not isinstance(value, str) or not value:
-        raise unreadable(where, value, "a text")
-    return value
+class _Interval(msgspec.Struct, frozen=True):
+    interval: _Range
+    outputs: dict[str, _Output] = {}
+    error: Text | _Error | None = None
 
 
-def number(value: object, where: str) -> float | None:
-    """Return `value` if it is a finite number, None for the text "NaN", otherwise raise `SourceError`."""
-    if value == "NaN":
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise unreadable(where, value, "a number")
-    return float(value)
+class _Reply(msgspec.Struct, frozen=True):
+    data: list[_Interval] | None = None
+    status: Text | None = None
+    error: Text | _Error | None = None
 
 
-def count(value: object, where: str) -> int:
-    """Return `value` if it is a whole number of at least 0 (also `112.0`), otherwise raise `SourceError`."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise unreadable(where, value, "a count")
-    return value
+def converted(value: object, kind: type[T]) -> T:
+    """Return a JSON value as a `kind`. Unknown members are ignored."""
+    try:
+        return msgspec.convert(value, kind, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise SourceError(f"A reply of Sentinel Hub cannot be read: {error}.") from error
 
 
-def moment(value: object, where: str) -> datetime:
-    """Return the RFC 3339 time `value` in UTC (also if it has no offset), otherwise raise `SourceError`."""
+def moment(value: str) -> datetime:
+    """Return an RFC 3339 time in UTC (also if it has no offset)."""
     time = parse_instant(value)
     with suppress(OverflowError):
         if time is not None:
             return time.astimezone(UTC)
-    raise unreadable(where, value, "a time")
-
-
-def footprint_code(crs: object, where: str) -> int:
-    """Return the EPSG code that an old `crs` member names (GeoJSON 2008, section 3); without one, 4326.
-
-    `urn:ogc:def:crs:EPSG::32628` ends with the code; OGC's CRS84 is 4326 with the longitude first.
-    """
-    if crs is None:
-        return _LONGITUDE_LATITUDE
-    name = text(mapping(mapping(crs, where).get("properties"), where).get("name"), where)
-    code = name.rpartition(":")[2].rpartition("/")[2]
-    if code.upper() in _CRS84 or name.upper() in _CRS84:
-        return _LONGITUDE_LATITUDE
-    if not (code.isascii() and code.isdigit()):
-        raise unreadable(where, name, "the name of a CRS")
-    return int(code)
+    raise SourceError(f"A reply of Sentinel Hub cannot be read: {value!r} is not a time.")
 
 
 def parse_statistics(document: object, processing_units: float = 0.0) -> StatisticsReply:
-    reply = mapping(document, "the reply")
-    data = reply.get("data")
-    error = _error(reply.get("error"), "error")
-    intervals = [] if data is None else array(data, "data")
-    return StatisticsReply(
-        status=text(reply.get("status") or ("FAILED" if error else None), "status"),
-        intervals=tuple(_interval(one, f"data[{i}]") for i, one in enumerate(intervals)),
-        error=error,
-        processing_units=processing_units,
-    )
+    reply = converted(_plain(document), _Reply)
+    error = _error(reply.error)
+    status = reply.status or ("FAILED" if error else None)
+    if status is None:
+        raise SourceError("A reply of Sentinel Hub cannot be read: it has no status.")
+    return StatisticsReply(status, tuple(map(_interval, reply.data or ())), error, processing_units)
 
 
-def _interval(value: object, where: str) -> IntervalStatistics:
-    document = mapping(value, where)
-    span = mapping(document.get("interval"), f"{where}.interval")
-    interval = TimeRange(
-        moment(span.get("from"), f"{where}.interval.from"), moment(span.get("to"), f"{where}.interval.to")
-    )
-    error = _error(document.get("error"), f"{where}.error")
-    if error is not None:
-        return IntervalStatistics(interval, error=error)
-    outputs = mapping(document.get("outputs"), f"{where}.outputs")
-    return IntervalStatistics(
-        interval, {name: _bands(output, f"{where}.outputs.{name}") for name, output in outputs.items()}
-    )
+def _plain(value: Any) -> Any:
+    """Return a document with None for "NaN", and whole numbers as integers (also `112.0`)."""
+    if isinstance(value, dict):
+        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return None if value == "NaN" else value
 
 
-def _error(value: object, where: str) -> IntervalError | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return IntervalError(text(value, where))
-    document = mapping(value, where)
-    kind = document.get("type") or document.get("code")
-    return IntervalError(text(kind, f"{where}.type"), str(document.get("message") or ""))
-
-
-def _bands(output: object, where: str) -> Mapping[str, BandStatistics]:
-    bands = mapping(mapping(output, where).get("bands"), f"{where}.bands")
-    return {
-        name: _band(mapping(band, f"{where}.{name}"), f"{where}.bands.{name}") for name, band in bands.items()
+def _interval(found: _Interval) -> IntervalStatistics:
+    interval = TimeRange(moment(found.interval.start), moment(found.interval.end))
+    if found.error is not None:
+        return IntervalStatistics(interval, error=_error(found.error))
+    outputs = {
+        name: {key: replace(band.stats, histogram=band.histogram) for key, band in output.bands.items()}
+        for name, output in found.outputs.items()
     }
+    return IntervalStatistics(interval, outputs)
 
 
-def _band(band: Json, where: str) -> BandStatistics:
-    at = f"{where}.stats"
-    stats = mapping(band.get("stats"), at)
-    histogram = band.get("histogram")
-    return BandStatistics(
-        min=number(stats.get("min"), f"{at}.min"),
-        max=number(stats.get("max"), f"{at}.max"),
-        mean=number(stats.get("mean"), f"{at}.mean"),
-        st_dev=number(stats.get("stDev"), f"{at}.stDev"),
-        sample_count=count(stats.get("sampleCount"), f"{at}.sampleCount"),
-        no_data_count=count(stats.get("noDataCount"), f"{at}.noDataCount"),
-        percentiles=_percentiles(stats.get("percentiles"), f"{at}.percentiles"),
-        histogram=None if histogram is None else _histogram(histogram, f"{where}.histogram"),
-    )
-
-
-def _percentiles(value: object, where: str) -> Mapping[float, float | None]:
-    if value is None:
-        return {}
-    found = {}
-    for key, figure in mapping(value, where).items():
-        try:
-            found[float(key)] = number(figure, f"{where}.{key}")
-        except ValueError:
-            raise unreadable(where, key, "a percentile") from None
-    return found
-
-
-def _histogram(value: object, where: str) -> Histogram:
-    document = mapping(value, where)
-    bins = array(document.get("bins"), f"{where}.bins")
-    return Histogram(
-        tuple(_bin(mapping(one, f"{where}.bins[{i}]"), f"{where}.bins[{i}]") for i, one in enumerate(bins)),
-        underflow=count(document.get("underflowCount", 0), f"{where}.underflowCount"),
-        overflow=count(document.get("overflowCount", 0), f"{where}.overflowCount"),
-    )
-
-
-def _bin(one: Json, where: str) -> Bin:
-    low, high = (
-        number(one.get("lowEdge"), f"{where}.lowEdge"),
-        number(one.get("highEdge"), f"{where}.highEdge"),
-    )
-    if low is None or high is None:
-        raise unreadable(where, one, "a bin with two edges")
-    return Bin(low, high, count(one.get("count"), f"{where}.count"))
+def _error(found: str | _Error | None) -> IntervalError | None:
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return IntervalError(found)
+    return IntervalError(found.type or found.code or "an error without a code", found.message or "")

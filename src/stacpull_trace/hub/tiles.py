@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import parse_qs, quote, urlsplit
 
+import msgspec
+
 from stacpull.errors import SourceError
 from stacpull.models import Json
 from stacpull_trace.hub.replies import (
     ByocTile,
     CatalogTile,
     Footprint,
+    Text,
     TileFile,
     TimeRange,
-    array,
-    count,
-    footprint_code,
-    mapping,
+    converted,
     moment,
-    number,
-    text,
 )
 from stacpull_trace.hub.statistics_request import bare_collection, collection_type, written
 
+_LONGITUDE_LATITUDE = 4326
 _CATALOG_PAGE_SIZE = 100
 """The largest page of the catalog; its default is 10."""
 
@@ -46,32 +45,59 @@ def search_body(
     return body
 
 
+class _Properties(msgspec.Struct, frozen=True):
+    datetime: str
+
+
+class _Feature(msgspec.Struct, frozen=True):
+    id: Text
+    properties: _Properties
+    collection: str | None = None
+    geometry: Json | None = None
+    bbox: tuple[float, ...] | None = None
+
+
+class _Page(msgspec.Struct, frozen=True):
+    features: list[_Feature]
+
+
 def parse_page(document: object) -> list[CatalogTile]:
-    features = array(mapping(document, "the page").get("features"), "features")
-    return [parse_catalog_tile(feature, f"features[{i}]") for i, feature in enumerate(features)]
+    return [
+        CatalogTile(
+            id=found.id,
+            collection=found.collection or "",
+            time=moment(found.properties.datetime),
+            footprint=_footprint(found.geometry),
+            bbox=found.bbox,
+        )
+        for found in converted(document, _Page).features
+    ]
 
 
-def parse_catalog_tile(feature: object, where: str = "the item") -> CatalogTile:
-    item = mapping(feature, where)
-    properties = mapping(item.get("properties"), f"{where}.properties")
-    bbox = item.get("bbox")
-    return CatalogTile(
-        id=text(item.get("id"), f"{where}.id"),
-        collection=str(item.get("collection") or ""),
-        time=moment(properties.get("datetime"), f"{where}.properties.datetime"),
-        footprint=parse_footprint(item.get("geometry"), f"{where}.geometry"),
-        bbox=None if bbox is None else _numbers(bbox, f"{where}.bbox"),
-    )
+class _CrsName(msgspec.Struct, frozen=True):
+    name: Text
 
 
-def parse_footprint(geometry: object, where: str) -> Footprint | None:
-    """Return a geometry and its CRS; None if there is no geometry."""
+class _Crs(msgspec.Struct, frozen=True):
+    """An old `crs` member (GeoJSON 2008, section 3)."""
+
+    properties: _CrsName
+
+
+def _footprint(geometry: Json | None) -> Footprint | None:
+    """Return a geometry and its CRS, which is 4326 if none is named; None if there is no geometry.
+
+    `urn:ogc:def:crs:EPSG::32628` ends with the code; OGC's CRS84 is 4326 with the longitude first.
+    """
     if geometry is None:
         return None
-    document = mapping(geometry, where)
-    text(document.get("type"), f"{where}.type")
-    epsg = footprint_code(document.get("crs"), f"{where}.crs")
-    return Footprint({key: value for key, value in document.items() if key != "crs"}, epsg)
+    plain = {key: value for key, value in geometry.items() if key != "crs"}
+    crs = geometry.get("crs")
+    name = "CRS84" if crs is None else converted(crs, _Crs).properties.name
+    code = name.rpartition(":")[2].rpartition("/")[2]
+    if not (code.upper() == "CRS84" or (code.isascii() and code.isdigit())):
+        raise SourceError(f"A reply of Sentinel Hub cannot be read: {code!r} is not the name of a CRS.")
+    return Footprint(plain, int(code) if code.isdigit() else _LONGITUDE_LATITUDE)
 
 
 def next_search(body: Json, document: object) -> Json | None:
@@ -81,7 +107,7 @@ def next_search(body: Json, document: object) -> Json | None:
     `next` link for POST: its body is the whole document or, with `merge`, the members to replace (STAC API
     1.0.0, item search, "Pagination"). The search is always posted to its first URL, not to that of the link.
     """
-    page = mapping(document, "the page")
+    page = converted(document, Json)
     token = (page.get("context") or {}).get("next")
     if token is not None:
         return {**body, "next": token}
@@ -93,11 +119,6 @@ def next_search(body: Json, document: object) -> Json | None:
     if not isinstance(following, dict):
         raise SourceError("The catalog of Sentinel Hub has a next page, but not how to request it by POST.")
     return {**body, **following} if link.get("merge") else following
-
-
-def _numbers(value: object, where: str) -> tuple[float, ...]:
-    found = [number(part, f"{where}[{i}]") for i, part in enumerate(array(value, where))]
-    return tuple(part for part in found if part is not None)
 
 
 _BYOC_PAGE_SIZE = 100
@@ -119,55 +140,57 @@ def file_path(collection: str, tile: str, name: str | None = None) -> str:
     return files if name is None else f"{files}/{quote(name)}"
 
 
-def parse_tile(document: object, where: str = "data") -> ByocTile:
+class _Additional(msgspec.Struct, frozen=True, rename="camel"):
+    files_metadata: dict[str, TileFile] | None = None
+
+
+class _Tile(msgspec.Struct, frozen=True, rename="camel"):
+    id: Text
+    path: Text
+    status: Text
+    sensing_time: str | None = None
+    created: str | None = None
+    tile_geometry: Json | None = None
+    cover_geometry: Json | None = None
+    additional_data: _Additional | None = None
+
+
+class _TilePage(msgspec.Struct, frozen=True):
+    data: list[_Tile]
+
+
+def parse_tile(document: object) -> ByocTile:
     """Return a tile from its description (the value of `data`)."""
-    tile = mapping(document, where)
-    sensed, created = tile.get("sensingTime"), tile.get("created")
-    return ByocTile(
-        id=text(tile.get("id"), f"{where}.id"),
-        path=text(tile.get("path"), f"{where}.path"),
-        status=text(tile.get("status"), f"{where}.status"),
-        sensing_time=None if sensed is None else moment(sensed, f"{where}.sensingTime"),
-        created=None if created is None else moment(created, f"{where}.created"),
-        tile_geometry=parse_footprint(tile.get("tileGeometry"), f"{where}.tileGeometry"),
-        cover_geometry=parse_footprint(tile.get("coverGeometry"), f"{where}.coverGeometry"),
-        files=_files(tile.get("additionalData"), f"{where}.additionalData"),
-    )
+    return _tile(converted(document, _Tile))
 
 
 def parse_tiles(document: object) -> list[ByocTile]:
-    tiles = array(mapping(document, "the page").get("data"), "data")
-    return [parse_tile(tile, f"data[{i}]") for i, tile in enumerate(tiles)]
+    return list(map(_tile, converted(document, _TilePage).data))
+
+
+def _tile(found: _Tile) -> ByocTile:
+    return ByocTile(
+        id=found.id,
+        path=found.path,
+        status=found.status,
+        sensing_time=None if found.sensing_time is None else moment(found.sensing_time),
+        created=None if found.created is None else moment(found.created),
+        tile_geometry=_footprint(found.tile_geometry),
+        cover_geometry=_footprint(found.cover_geometry),
+        files=(found.additional_data and found.additional_data.files_metadata) or {},
+    )
 
 
 def next_token(document: object) -> str | None:
     """Return the `viewtoken` of the next page: from its own field, or from the URL of the next page."""
-    links = mapping(mapping(document, "the page").get("links") or {}, "links")
+    links = converted(document, Json).get("links") or {}
     token = links.get("nextToken")
     if token is None and links.get("next"):
-        token = parse_qs(urlsplit(text(links["next"], "links.next")).query).get("viewtoken", [None])[0]
-    return None if token is None else text(token, "links.nextToken")
+        token = parse_qs(urlsplit(converted(links["next"], str)).query).get("viewtoken", [None])[0]
+    return None if token is None else converted(token, str)
 
 
 def parse_files(document: object) -> tuple[str, ...]:
     """Return the names of a tile's files."""
     names = document.get("data") if isinstance(document, dict) else document
-    return tuple(text(name, f"[{i}]") for i, name in enumerate(array(names, "the list of files")))
-
-
-def _files(additional: object, where: str) -> Mapping[str, TileFile]:
-    if additional is None:
-        return {}
-    described = mapping(additional, where).get("filesMetadata")
-    if described is None:
-        return {}
-    files = mapping(described, f"{where}.filesMetadata")
-    return {name: _file(mapping(file, name), f"{where}.filesMetadata.{name}") for name, file in files.items()}
-
-
-def _file(described: Json, where: str) -> TileFile:
-    size, etag = described.get("headerSize"), described.get("etag")
-    return TileFile(
-        header_size=None if size is None else count(size, f"{where}.headerSize"),
-        etag=None if etag is None else text(etag, f"{where}.etag"),
-    )
+    return converted(names, tuple[Text, ...])

@@ -71,14 +71,10 @@ def test_the_name_of_a_file_is_the_last_part_of_the_path(path: str, name: str) -
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"id": None}, "data.id is None"),
-        ({"created": "yesterday"}, "data.created is 'yesterday', not a time"),
-        ({"additionalData": []}, "data.additionalData is"),
-        ({"additionalData": {"filesMetadata": {"qa": 7}}}, "qa is 7, not an object"),
-        (
-            {"additionalData": {"filesMetadata": {"qa": {"headerSize": "big"}}}},
-            "data.additionalData.filesMetadata.qa.headerSize is 'big', not a count",
-        ),
+        ({"id": None}, r"at `\$.id`"),
+        ({"created": "yesterday"}, "'yesterday' is not a time"),
+        ({"additionalData": []}, r"at `\$.additionalData`"),
+        ({"additionalData": {"filesMetadata": {"qa": 7}}}, "filesMetadata"),
     ],
 )
 def test_unreadable_replies_are_reported(changes: dict[str, Any], words: str) -> None:

@@ -10,7 +10,7 @@ from tests.trace.hub.desk import COLLECTION
 
 from stacpull.errors import SourceError
 from stacpull_trace.hub.replies import Footprint, TimeRange
-from stacpull_trace.hub.tiles import next_search, parse_catalog_tile
+from stacpull_trace.hub.tiles import next_search, parse_page
 
 NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
@@ -24,7 +24,7 @@ ITEM: dict[str, Any] = {
 
 
 def test_a_tile_field_by_field() -> None:
-    tile = parse_catalog_tile(ITEM)
+    (tile,) = parse_page({"features": [ITEM]})
     assert (tile.id, tile.collection, tile.bbox) == ("a", f"byoc-{COLLECTION}", (0, 0, 1, 1))
     assert tile.time == datetime(2023, 11, 2, 8, 0, 0, 500_000, tzinfo=UTC)
     assert tile.footprint == Footprint(SQUARE, 4326)
@@ -42,23 +42,23 @@ def test_a_tile_field_by_field() -> None:
 )
 def test_the_crs_of_a_geometry(crs: str, epsg: int) -> None:
     geometry = {**SQUARE, "crs": {"type": "name", "properties": {"name": crs}}}
-    assert parse_catalog_tile(ITEM | {"geometry": geometry}).footprint == Footprint(SQUARE, epsg)
+    assert parse_page({"features": [ITEM | {"geometry": geometry}]})[0].footprint == Footprint(SQUARE, epsg)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"id": ""}, "the item.id is ''"),
-        ({"properties": {}}, "the item.properties.datetime is None, not a time"),
+        ({"id": ""}, r"features\[0\].id`"),
+        ({"properties": {}}, "`datetime`"),
         ({"properties": {"datetime": "9999-12-31T23:59:59-14:00"}}, "not a time"),
-        ({"geometry": {**SQUARE, "crs": "EPSG:1"}}, "geometry.crs is 'EPSG:1', not an object"),
+        ({"geometry": {**SQUARE, "crs": "EPSG:1"}}, "Expected `object`, got `str`"),
         ({"geometry": {**SQUARE, "crs": {"properties": {"name": "mine"}}}}, "not the name of a CRS"),
-        ({"bbox": ["west"]}, r"bbox\[0\] is 'west', not a number"),
+        ({"bbox": ["west"]}, r"bbox\[0\]`"),
     ],
 )
 def test_unreadable_replies_are_reported(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SourceError, match=words):
-        parse_catalog_tile(ITEM | changes)
+        parse_page({"features": [ITEM | changes]})
 
 
 def link(**changes: Any) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_the_next_page(page: dict[str, Any], following: dict[str, Any] | None) -
 )
 def test_recorded_items(shared_data: Path, name: str, time: datetime) -> None:
     raw = json.loads((shared_data / "sentinelhub" / name).read_text())
-    tile = parse_catalog_tile(raw)
+    (tile,) = parse_page({"features": [raw]})
     assert (tile.id, tile.collection, tile.time) == (raw["id"], raw.get("collection", ""), time)
     assert tile.bbox == tuple(raw["bbox"])
     assert tile.footprint is not None

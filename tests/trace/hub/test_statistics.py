@@ -72,31 +72,18 @@ def test_replies_without_intervals(document: object, status: str, error: Interva
     assert (found.status, found.intervals, found.error) == (status, (), error)
 
 
+BAND = ("data", 0, "outputs", "scenes", "bands", "B0")
 PLACES = [
-    (("status",), 7, "status is 7, not a text"),
-    (("data",), {}, "data is {}, not an array"),
-    (("data", 0), None, r"data\[0\] is None, not an object"),
-    (("data", 0, "interval", "to"), "soon", r"data\[0\].interval.to is 'soon', not a time"),
-    (("data", 0, "error"), 5, r"data\[0\].error is 5, not an object"),
-    (("data", 0, "outputs"), [], r"data\[0\].outputs is \[\], not an object"),
-    (
-        ("data", 0, "outputs", "scenes", "bands", "B0", "stats", "min"),
-        "low",
-        "B0.stats.min is 'low', not a n",
-    ),
-    (("data", 0, "outputs", "scenes", "bands", "B0", "stats", "mean"), None, "mean is None, not a number"),
-    (
-        ("data", 0, "outputs", "scenes", "bands", "B0", "stats", "sampleCount"),
-        -1,
-        "sampleCount is -1, not a c",
-    ),
-    (("data", 0, "outputs", "scenes", "bands", "B0", "stats", "noDataCount"), 1.5, "is 1.5, not a count"),
-    (("data", 0, "outputs", "scenes", "bands", "B0", "stats", "percentiles"), {"x": 1}, "not a percentile"),
-    (
-        ("data", 0, "outputs", "scenes", "bands", "B0", "histogram"),
-        {"bins": [{}]},
-        r"bins\[0\].lowEdge is None",
-    ),
+    (("status",), 7, r"Expected `str \| null`, got `int` - at `\$.status`"),
+    (("data",), {}, r"at `\$.data`"),
+    (("data", 0), None, r"at `\$.data\[0\]`"),
+    (("data", 0, "interval", "to"), "soon", "'soon' is not a time"),
+    (("data", 0, "error"), 5, r"at `\$.data\[0\].error`"),
+    ((*BAND, "stats", "min"), "low", "stats.min`"),
+    ((*BAND, "stats", "sampleCount"), -1, "stats.sampleCount`"),
+    ((*BAND, "stats", "noDataCount"), 1.5, "stats.noDataCount`"),
+    ((*BAND, "stats", "percentiles"), {"x": 1}, "percentiles`"),
+    ((*BAND, "histogram"), {"bins": [{}]}, "missing required field `lowEdge`"),
 ]
 
 
