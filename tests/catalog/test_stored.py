@@ -8,7 +8,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stacpull.catalog.item_assets import without_items_parquet
 from stacpull.catalog.stored import is_own_document
 from stacpull.store.inspection import DirectoryFiles
 
@@ -34,8 +33,3 @@ def test_a_document_belongs_to_the_mirror_if_its_root_does(
     (tmp_path / "c/i.json").write_bytes(orjson.dumps({"links": [{"rel": "root", "href": root}]}))
     with closing(DirectoryFiles(tmp_path)) as files:
         assert is_own_document(files, "c/i.json") == is_ours
-
-
-def test_an_asset_of_the_source_is_not_taken_for_that_of_items_parquet() -> None:
-    document = {"assets": {"collection-mirror": {"href": "https://s.example/items.parquet"}}}
-    assert without_items_parquet(document) == document

@@ -282,3 +282,27 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nulls(one) for name, one in value.items() if one is not None}
     return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
+def test_duckdb_reads_it(mirrored: Mirror, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    out, _ = unusual(mirrored, tmp_path)
+    found = duckdb.sql(
+        f"SELECT id, bbox.xmin FROM '{out}' WHERE datetime > '2017-06-13T10:10:31Z'::TIMESTAMPTZ ORDER BY id"  # noqa: S608 - the path is this test's own
+    ).fetchall()
+    assert found == [("microseconds", 10.0)]
+
+
+def test_rustac_reads_the_items(mirrored: Mirror, tmp_path: Path) -> None:
+    rustac = pytest.importorskip("rustac")
+    """Version 0.9 ends in a panic where a geometry is null."""
+    out = tmp_path / "items.parquet"
+    located = {name: members for name, members in UNUSUAL.items() if name != "null-geometry"}
+    export(mirrored([item(name, **members) for name, members in located.items()]), out)
+
+    async def read() -> Any:
+        return await rustac.read(str(out))
+
+    items = {one["id"]: one for one in asyncio.run(read())["features"]}
+    assert items.keys() == located.keys()
+    assert items["late-asset"]["assets"]["quicklook"]["href"] == "https://example.com/q.png"

@@ -174,3 +174,17 @@ def test_unbounded_names_take_bounded_memory() -> None:
     assert whole.collections["c"] == [12, 12_000, 12_000]
     kinds = "labels, pairs of labels, asset keys, hosts"
     assert whole.notes() == [f"Too many to count all: {kinds}. Only the first ones are counted."]
+
+
+def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:
+    before = data_of(written(dest, tmp_path / "report.html"))["checksum"]
+    lines = []
+    for path in sorted(dest.glob("c/*/*.json")):
+        document = json.loads(path.read_bytes())
+        for _, asset in sorted(document["assets"].items()):
+            if "file:checksum" in asset:
+                local = path.parent / asset["href"]
+                assert local.stat().st_size == asset["file:size"]
+                lines.append((document["id"], f"{asset['file:checksum'][4:]}  {local.relative_to(dest)}\n"))
+    expected = hashlib.sha256("".join(line for _, line in sorted(lines)).encode()).hexdigest()
+    assert before == expected

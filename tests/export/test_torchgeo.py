@@ -179,3 +179,22 @@ def test_options_that_torchgeo_does_not_know_are_refused(
 ) -> None:
     with pytest.raises(stacpull.UsageError, match=message):
         export(dest, tmp_path / "out", "torchgeo-v2", **settings)
+
+
+def test_radar_images_are_in_a_tree_of_their_own(mirrored: Any, tmp_path: Path) -> None:
+    files = {f"{band}.tif": raster(1) for band in (*BANDS, "VV", "VH")}
+    optical = {band: {"href": f"./{band}.tif"} for band in BANDS}
+    radar = {band: {"href": f"./{band}.tif"} for band in ("VV", "VH")}
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "s1.json").write_text(json.dumps(item(f"bigearthnet_v1_s1_{S1_NAME}", assets=radar)))
+    links = [{"rel": "source", "href": (folder / "s1.json").as_uri()}]
+    label = item(f"bigearthnet_v1_labels_{PATCHES[0]}", assets=optical, links=links)
+    label["properties"]["labels"] = ["Pastures"]
+    dest = mirrored([label], files)
+    export(dest, tmp_path / "v1", "torchgeo-v1")
+    export(dest, tmp_path / "v2", "torchgeo-v2")
+    assert (tmp_path / "v1" / "bigearthnet-train.csv").read_text() == f"{PATCHES[0]},{S1_NAME}\n"
+    assert (tmp_path / "v1" / "BigEarthNet-S1-v1.0" / S1_NAME / f"{S1_NAME}_VV.tif").is_file()
+    tile = "S1A_IW_GRDH_1SDV_20170613T165043"
+    assert (tmp_path / "v2" / "BigEarthNet-S1" / tile / S1_NAME / f"{S1_NAME}_VH.tif").is_file()

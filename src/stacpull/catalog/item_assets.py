@@ -217,13 +217,3 @@ def with_items_parquet(document: Json, href: str) -> Json:
         "roles": [COLLECTION_MIRROR],
     }
     return {**document, "assets": {**document.get("assets", {}), COLLECTION_MIRROR: asset}}
-
-
-def without_items_parquet(document: Json) -> Json:
-    """Return a collection without the asset of `with_items_parquet`."""
-    assets = document.get("assets")
-    if not isinstance(assets, dict) or not isinstance(asset := assets.get(COLLECTION_MIRROR), dict):
-        return document
-    if not str(asset.get("href")).startswith("../"):
-        return document  # the asset is from the source
-    return {**document, "assets": {key: one for key, one in assets.items() if key != COLLECTION_MIRROR}}

@@ -27,8 +27,8 @@ BAND_MARK = "(BAND)"
 """Placeholder for the name of a file in the path of a tile."""
 
 T = TypeVar("T")
-Text = Annotated[str, msgspec.Meta(min_length=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+NonEmptyText = Annotated[str, msgspec.Meta(min_length=1)]
+PixelCount = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class TimeRange(NamedTuple):
@@ -59,7 +59,7 @@ class CatalogTile:
 class TileFile(msgspec.Struct, frozen=True, rename="camel"):
     """A file of a tile, as the service describes it."""
 
-    header_size: Count | None = None
+    header_size: PixelCount | None = None
     """Bytes from the beginning of the file to its first pixel."""
     etag: str | None = None
     """With its quotes."""
@@ -93,7 +93,7 @@ class Bin(msgspec.Struct, frozen=True, rename={"low": "lowEdge", "high": "highEd
 
     low: float
     high: float
-    count: Count
+    count: PixelCount
 
 
 class Histogram(
@@ -102,8 +102,8 @@ class Histogram(
     """The number of samples in each bin; `underflow` below the first, `overflow` above the last."""
 
     bins: tuple[Bin, ...]
-    underflow: Count = 0
-    overflow: Count = 0
+    underflow: PixelCount = 0
+    overflow: PixelCount = 0
 
 
 class BandStatistics(msgspec.Struct, frozen=True, rename="camel"):
@@ -113,9 +113,9 @@ class BandStatistics(msgspec.Struct, frozen=True, rename="camel"):
     max: float | None
     mean: float | None
     st_dev: float | None
-    sample_count: Count
+    sample_count: PixelCount
     """Number of pixels requested."""
-    no_data_count: Count
+    no_data_count: PixelCount
     """Pixels that `dataMask` excludes."""
     percentiles: dict[float, float | None] | None = None
     histogram: Histogram | None = None
@@ -149,36 +149,36 @@ class StatisticsReply:
     processing_units: float = 0.0
 
 
-class _Error(msgspec.Struct, frozen=True):
-    type: Text | None = None
-    code: Text | None = None
+class _RepliedError(msgspec.Struct, frozen=True):
+    type: NonEmptyText | None = None
+    code: NonEmptyText | None = None
     message: str | None = None
 
 
-class _Band(msgspec.Struct, frozen=True):
+class _RepliedBand(msgspec.Struct, frozen=True):
     stats: BandStatistics
     histogram: Histogram | None = None
 
 
-class _Output(msgspec.Struct, frozen=True):
-    bands: dict[str, _Band]
+class _RepliedOutput(msgspec.Struct, frozen=True):
+    bands: dict[str, _RepliedBand]
 
 
-class _Range(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+class _RepliedRange(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
     start: str
     end: str
 
 
-class _Interval(msgspec.Struct, frozen=True):
-    interval: _Range
-    outputs: dict[str, _Output] = {}
-    error: Text | _Error | None = None
+class _RepliedInterval(msgspec.Struct, frozen=True):
+    interval: _RepliedRange
+    outputs: dict[str, _RepliedOutput] = {}
+    error: NonEmptyText | _RepliedError | None = None
 
 
-class _Reply(msgspec.Struct, frozen=True):
-    data: list[_Interval] | None = None
-    status: Text | None = None
-    error: Text | _Error | None = None
+class _RepliedStatistics(msgspec.Struct, frozen=True):
+    data: list[_RepliedInterval] | None = None
+    status: NonEmptyText | None = None
+    error: NonEmptyText | _RepliedError | None = None
 
 
 def converted(value: object, kind: type[T]) -> T:
@@ -199,7 +199,7 @@ def moment(value: str) -> datetime:
 
 
 def parse_statistics(document: object, processing_units: float = 0.0) -> StatisticsReply:
-    reply = converted(_plain(document), _Reply)
+    reply = converted(_plain(document), _RepliedStatistics)
     error = _error(reply.error)
     status = reply.status or ("FAILED" if error else None)
     if status is None:
@@ -218,7 +218,7 @@ def _plain(value: Any) -> Any:
     return None if value == "NaN" else value
 
 
-def _interval(found: _Interval) -> IntervalStatistics:
+def _interval(found: _RepliedInterval) -> IntervalStatistics:
     interval = TimeRange(moment(found.interval.start), moment(found.interval.end))
     if found.error is not None:
         return IntervalStatistics(interval, error=_error(found.error))
@@ -229,7 +229,7 @@ def _interval(found: _Interval) -> IntervalStatistics:
     return IntervalStatistics(interval, outputs)
 
 
-def _error(found: str | _Error | None) -> IntervalError | None:
+def _error(found: str | _RepliedError | None) -> IntervalError | None:
     if found is None:
         return None
     if isinstance(found, str):

@@ -13,7 +13,7 @@ from stacpull_trace.hub.replies import (
     ByocTile,
     CatalogTile,
     Footprint,
-    Text,
+    NonEmptyText,
     TileFile,
     TimeRange,
     converted,
@@ -45,20 +45,20 @@ def search_body(
     return body
 
 
-class _Properties(msgspec.Struct, frozen=True):
+class _CatalogProperties(msgspec.Struct, frozen=True):
     datetime: str
 
 
-class _Feature(msgspec.Struct, frozen=True):
-    id: Text
-    properties: _Properties
+class _CatalogFeature(msgspec.Struct, frozen=True):
+    id: NonEmptyText
+    properties: _CatalogProperties
     collection: str | None = None
     geometry: Json | None = None
     bbox: tuple[float, ...] | None = None
 
 
-class _Page(msgspec.Struct, frozen=True):
-    features: list[_Feature]
+class _CatalogPage(msgspec.Struct, frozen=True):
+    features: list[_CatalogFeature]
 
 
 def parse_page(document: object) -> list[CatalogTile]:
@@ -70,18 +70,18 @@ def parse_page(document: object) -> list[CatalogTile]:
             footprint=_footprint(found.geometry),
             bbox=found.bbox,
         )
-        for found in converted(document, _Page).features
+        for found in converted(document, _CatalogPage).features
     ]
 
 
-class _CrsName(msgspec.Struct, frozen=True):
-    name: Text
+class _CrsProperties(msgspec.Struct, frozen=True):
+    name: NonEmptyText
 
 
-class _Crs(msgspec.Struct, frozen=True):
+class _NamedCrs(msgspec.Struct, frozen=True):
     """An old `crs` member (GeoJSON 2008, section 3)."""
 
-    properties: _CrsName
+    properties: _CrsProperties
 
 
 def _footprint(geometry: Json | None) -> Footprint | None:
@@ -93,7 +93,7 @@ def _footprint(geometry: Json | None) -> Footprint | None:
         return None
     plain = {key: value for key, value in geometry.items() if key != "crs"}
     crs = geometry.get("crs")
-    name = "CRS84" if crs is None else converted(crs, _Crs).properties.name
+    name = "CRS84" if crs is None else converted(crs, _NamedCrs).properties.name
     code = name.rpartition(":")[2].rpartition("/")[2]
     if not (code.upper() == "CRS84" or (code.isascii() and code.isdigit())):
         raise SourceError(f"A reply of Sentinel Hub cannot be read: {code!r} is not the name of a CRS.")
@@ -140,35 +140,35 @@ def file_path(collection: str, tile: str, name: str | None = None) -> str:
     return files if name is None else f"{files}/{quote(name)}"
 
 
-class _Additional(msgspec.Struct, frozen=True, rename="camel"):
+class _DescribedFiles(msgspec.Struct, frozen=True, rename="camel"):
     files_metadata: dict[str, TileFile] | None = None
 
 
-class _Tile(msgspec.Struct, frozen=True, rename="camel"):
-    id: Text
-    path: Text
-    status: Text
+class _DescribedTile(msgspec.Struct, frozen=True, rename="camel"):
+    id: NonEmptyText
+    path: NonEmptyText
+    status: NonEmptyText
     sensing_time: str | None = None
     created: str | None = None
     tile_geometry: Json | None = None
     cover_geometry: Json | None = None
-    additional_data: _Additional | None = None
+    additional_data: _DescribedFiles | None = None
 
 
-class _TilePage(msgspec.Struct, frozen=True):
-    data: list[_Tile]
+class _DescribedTiles(msgspec.Struct, frozen=True):
+    data: list[_DescribedTile]
 
 
 def parse_tile(document: object) -> ByocTile:
     """Return a tile from its description (the value of `data`)."""
-    return _tile(converted(document, _Tile))
+    return _tile(converted(document, _DescribedTile))
 
 
 def parse_tiles(document: object) -> list[ByocTile]:
-    return list(map(_tile, converted(document, _TilePage).data))
+    return list(map(_tile, converted(document, _DescribedTiles).data))
 
 
-def _tile(found: _Tile) -> ByocTile:
+def _tile(found: _DescribedTile) -> ByocTile:
     return ByocTile(
         id=found.id,
         path=found.path,
@@ -193,4 +193,4 @@ def next_token(document: object) -> str | None:
 def parse_files(document: object) -> tuple[str, ...]:
     """Return the names of a tile's files."""
     names = document.get("data") if isinstance(document, dict) else document
-    return converted(names, tuple[Text, ...])
+    return converted(names, tuple[NonEmptyText, ...])

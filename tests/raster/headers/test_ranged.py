@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -352,3 +353,91 @@ def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) 
                 assert found.reads <= 2
 
     asyncio.run(live())
+
+
+def test_an_unknown_size_is_learnt_from_a_416() -> None:
+    found, _ = read(File(LATE, total="*"))
+    assert (found.header, found.size) == (header_of(LATE), None)
+    cut = LATE[:-10]
+    caught = failure(File(cut, total="*"))
+    assert caught.kind is FailureKind.FORMAT
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_200_with_content_encoding_is_decoded(coding: str) -> None:
+    coded = gzip.compress(EARLY) if coding == "gzip" else zlib.compress(EARLY)
+    found, _ = read(lambda _: Reply(200, {"Content-Encoding": coding}, coded))
+    assert (found.header, found.size) == (header_of(EARLY), None)
+
+
+def unframed(body: bytes) -> Answer:
+    """Serve a response that ends when the connection closes, so that a truncation looks complete."""
+    return lambda _: Reply(200, {}, body, "close")
+
+
+BROKEN = [
+    pytest.param(File(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF"),
+    pytest.param(File(b"II*\0"), FailureKind.FORMAT, False, id="cut in its first bytes"),
+    pytest.param(File(b""), FailureKind.FORMAT, False, id="empty, 416 at once"),
+    pytest.param(lambda _: Reply(200), FailureKind.FORMAT, False, id="empty 200"),
+    pytest.param(File(EARLY[:80]), FailureKind.FORMAT, False, id="cut in its directory"),
+    pytest.param(File(LATE[:-40]), FailureKind.FORMAT, False, id="cut in its late directory"),
+    pytest.param(unframed(b""), FailureKind.TRUNCATED, True, id="empty 200 of no length"),
+    pytest.param(unframed(EARLY[:80]), FailureKind.TRUNCATED, True, id="cut 200 of no length"),
+    pytest.param(unframed(LATE[:-40]), FailureKind.TRUNCATED, True, id="200 of no length, cut at its end"),
+    pytest.param(unframed(b"no tiff" * 9000), FailureKind.FORMAT, False, id="no TIFF and no length"),
+    pytest.param(lambda _: Reply(416), FailureKind.HTTP, False, id="416 without a total"),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Range": "bytes 100-200/9999"}, bytes(101)),
+        FailureKind.HTTP,
+        False,
+        id="another range",
+    ),
+    pytest.param(lambda _: Reply(206, {}, EARLY), FailureKind.HTTP, False, id="206 without its range"),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Type": "multipart/byteranges; boundary=x"}, b"--x\r\n"),
+        FailureKind.HTTP,
+        False,
+        id="several parts",
+    ),
+    pytest.param(
+        lambda _: Reply(206, {"Content-Range": "bytes 0-16383/99999"}, EARLY[:99]),
+        FailureKind.TRUNCATED,
+        True,
+        id="fewer bytes than its range",
+    ),
+    pytest.param(lambda _: Reply(404), FailureKind.GONE, False, id="404"),
+    pytest.param(lambda _: Reply(403), FailureKind.REFUSED, False, id="403"),
+    pytest.param(lambda _: Reply(429), FailureKind.THROTTLED, True, id="429"),
+    pytest.param(lambda _: Reply(500), FailureKind.SERVER, True, id="500"),
+    pytest.param(lambda _: Reply(302, {"Location": "/a.tif"}), FailureKind.REDIRECT, False, id="a circle"),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind", "retryable"), BROKEN)
+def test_unreadable_files_fail_with_a_reason(answer: Answer, kind: FailureKind, retryable: bool) -> None:
+    caught = failure(answer)
+    assert (caught.kind, caught.retryable) == (kind, retryable), caught.message
+    assert caught.message.endswith(".")
+    assert "127.0.0.1" in caught.message
+
+
+def test_bytes_beyond_the_requested_range_are_ignored() -> None:
+    def generous(request: ReceivedRequest) -> Reply:
+        start, _ = span(request)
+        body = (LATE + bytes(8 << 20))[start:]
+        whole = len(LATE) + (8 << 20)
+        return Reply(206, {"Content-Range": f"bytes {start}-{whole - 1}/{whole}"}, body)
+
+    found, _ = read(generous)
+    assert found.header == header_of(LATE)
+    assert found.bytes_read < 5 << 20
+
+
+def test_the_limit_applies_to_ranges() -> None:
+    huge = bytearray(EARLY)
+    huge += bytes(300 * KIB)
+    late = moved_to_the_end(bytes(huge))
+    caught = failure(File(late), most_bytes=FIRST_READ)
+    assert caught.kind is FailureKind.FORMAT
+    assert "16,384 bytes" in caught.message
