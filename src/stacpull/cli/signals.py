@@ -51,16 +51,15 @@ class _Handler:
     stop: Callable[[], object] | None = None
     """Stops the work, on the running loop."""
 
-    def __init__(self, show: Display | None) -> None:
+    def __init__(self, show: Display | None, kill_all: Callable[[], None]) -> None:
         self._show = show
+        self._kill_all = kill_all
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Handle one signal; an exception here would surface anywhere in the program."""
         if self.is_stopping:
-            from stacpull.child_process import kill_all
-
             done = self._show.abandon() if self._show is not None else ""
-            kill_all()
+            self._kill_all()
             _say(f"Quit{done}. Run the same command again to resume.")
             os._exit(_INTERRUPTED)
         self.is_stopping = True
@@ -89,10 +88,11 @@ def run(
     """
     import asyncio
 
+    from stacpull.child_process import kill_all
     from stacpull.errors import InterruptedRunError
     from stacpull.runtime import handle_bus_errors, run_on_loop
 
-    handler = _Handler(show)
+    handler = _Handler(show, kill_all)
 
     async def watched() -> T:
         event, task = asyncio.Event(), asyncio.current_task()
