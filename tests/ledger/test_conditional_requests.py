@@ -23,7 +23,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, outcomes, pruning, runs
+from stacpull.ledger import jobs, outcomes, runs
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.models import Job, VersionInDest
@@ -117,21 +117,6 @@ def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    "meanwhile", [reserved_and_lost, failed_and_claimed, stated_otherwise, damaged_meanwhile]
-)
-def test_an_asset_changed_in_the_meantime_gets_no_conditional_request(tmp_path: Path, meanwhile: Any) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db)
-        _, (job,) = once_more(db, updated="2")
-        meanwhile(db, job)
-        run = db.execute("SELECT max(id) FROM runs").fetchone()[0]
-        assert [one.version_in_dest for one in jobs.pending_jobs(db, run, 0, 9)] == [None]
-        outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
-        assert row(db)[0] == 0
-        assert_counts(db, run)
-
-
-@pytest.mark.parametrize(
     ("href", "present"),
     [("https://blob.example/a", HERE), ("https://elsewhere.example/a", None)],
     ids=["at the same place", "at another place"],
@@ -154,14 +139,3 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
         publish(db, *opened)
         assert_counts(db, run)
         assert once_more(db, updated="2", href=href)[1] == []
-
-
-def test_forgotten_items_leave_no_pending_checks(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db)
-        runs.end(db, 1, "complete", None, NOW)
-        run, planner = started(db)
-        commit(planner, item("i", updated="2"))
-        assert db.execute("SELECT count(*) FROM assets WHERE unchecked").fetchone() == (1,)
-        pruning.forget(db, run.id, [1])
-        assert db.execute("SELECT count(*) FROM assets WHERE unchecked").fetchone() == (0,)

@@ -9,7 +9,7 @@ path, the new asset fails. The directories of items are kept apart in the same w
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from stacpull.caches import cached_if_short
@@ -79,13 +79,26 @@ def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
     return None if found is None else KnownItem._make(found)
 
 
-def directory_row(db: sqlite3.Connection, path: str) -> int:
-    """Return the row of a directory of assets, and add it if it is new."""
+def directory_row(db: sqlite3.Connection, path: str, files: Collection[str]) -> tuple[int, str]:
+    """Return the row of a directory of assets, and its path, and add it if it is new.
+
+    A new directory with the path of an asset, or of one of these files, which are planned with it, gets a
+    hash in its name.
+    """
+    known = db.execute("SELECT id FROM directories WHERE path = ?", (path_in_dest(path, ""),)).fetchone()
+    if known is not None:
+        return known[0], path
+    found = ""
+    for step in path.split("/") if path else ():
+        above, found = found, path_in_dest(found, step)
+        index = path_hash(found)
+        if found in files or db.execute("SELECT 1 FROM paths WHERE hash = ?", (index,)).fetchone():
+            found = path_in_dest(above, with_salted_hash(step, above))
     row: int = db.execute(
         "INSERT INTO directories(path) VALUES (?) ON CONFLICT DO UPDATE SET path = path RETURNING id",
-        (path_in_dest(path, ""),),
+        (path_in_dest(found, ""),),
     ).fetchone()[0]
-    return row
+    return row, found
 
 
 def path_of(db: sqlite3.Connection, row: int) -> str | None:

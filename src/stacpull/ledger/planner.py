@@ -56,6 +56,7 @@ from stacpull.models import (
     Unread,
     VersionInDest,
     WalkUpdate,
+    path_in_dest,
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
 from stacpull.redact import Secrets, href_hash, is_signed
@@ -175,7 +176,7 @@ class Planner:
         self._area = runs.area_of(db, run)
         self._same_assets: dict[int, bool] = {}
         self._collections = Recent[str, int]()
-        self._directories = Recent[str, int]()
+        self._directories = Recent[str, tuple[int, str]]()
         walks = db.execute(
             "SELECT id, kind, source = (SELECT source FROM runs WHERE id = ?) FROM runs", (run,)
         ).fetchall()
@@ -466,11 +467,12 @@ class Planner:
             if old is not None:
                 self._plan_known(plan, asset, old, directory)
                 continue
-            plan.is_renewed = True
+            plan.is_renewed, other = True, None
+            if directory != own:
+                other, directory = self._directory(directory, item)
             new = self._last_asset = self._last_asset + 1
             if name is not None:
                 claims.append((new, directory, name))
-            other = None if directory == own else self._directory(directory)
             origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
             planned = (new, row, asset.key, STATE_PENDING, 0, run, other, name)
             added.append((*planned, None, None, origin, stated, 0))
@@ -534,7 +536,9 @@ class Planner:
         if old.name is not None:
             directory, _, name = path.rpartition("/")
         else:
-            other = None if directory == plan.directory else self._directory(directory)
+            other = None
+            if directory != plan.directory:
+                other, directory = self._directory(directory, item)
             row = row._replace(directory=other)
         if new.state == STATE_PENDING:
             row = row._replace(
@@ -602,13 +606,14 @@ class Planner:
 
     # --- values of rows ----------------------------------------------------------------------------------
 
-    def _directory(self, path: str) -> int:
-        row = self._directories.get(path)
-        if row is None:
-            row = paths.directory_row(self._db, path)
+    def _directory(self, path: str, item: PlannedItem) -> tuple[int, str]:
+        found = self._directories.get(path)
+        if found is None:
+            files = {path_in_dest(one.directory, one.name) for one in item.assets if one.name is not None}
+            found = paths.directory_row(self._db, path, files)
             if len(path) <= LONGEST_KEY:
-                self._directories[path] = row
-        return row
+                self._directories[path] = found
+        return found
 
     def _cut(self, href: str | None) -> str | None:
         return None if href is None else self._secrets.cut(href)
