@@ -46,7 +46,7 @@ PASSES = [
 @pytest.mark.parametrize("faults", PASSES)
 def test_a_broken_page_is_requested_again(stage: Stage, faults: str) -> None:
     scene = patches(stage, faults)
-    options = ("--stall-timeout", "0.3", "--min-rate", "1000")
+    options = ("--stall-timeout", "1", "--min-rate", "1000")
     ran = scene.mirror("--page-size", "4", *options)
     assert ran.code == 0, ran.output
     assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
