@@ -120,6 +120,7 @@ def as_read(one: Json) -> Json:
     return dict(found)
 
 
+@pytest.mark.timeout(600)  # each file starts two processes
 @pytest.mark.parametrize("writer", WRITERS)
 def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) -> None:
     files = recorded_items(shared_data)
