@@ -75,6 +75,8 @@ def new_hasher(checksum: Checksum) -> Hasher:
         return _CrcHasher(_crc(name), _CRC_BYTES[name])
     if name == "sha256":  # a third of the time of `hashlib.new`
         return hashlib.sha256(usedforsecurity=False)
+    if name == "blake2b":
+        return hashlib.blake2b(digest_size=len(checksum.digest), usedforsecurity=False)
     return hashlib.new(name, usedforsecurity=False)
 
 
