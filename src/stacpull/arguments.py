@@ -162,11 +162,6 @@ def _instance_of(kind: type[Held], value: object) -> Held:
 
 
 def instance(name: str, kind: type[Held], value: Held | None) -> Held:
-    """Return `value`, or an instance with the defaults for None.
-
-    Raises:
-        UsageError: It is something else, such as a dict.
-    """
     try:
         return kind() if value is None else _instance_of(kind, value)
     except ValueError as problem:
@@ -599,7 +594,6 @@ _ID_COLUMNS: Final = (
 
 
 def existing_file(raw: str) -> Path:
-    """Return the path of a file that exists."""
     path = expanded(text(raw))
     if not path.is_file():
         raise ValueError(f"is not a file: {path}")

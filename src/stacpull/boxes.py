@@ -30,7 +30,6 @@ def is_bbox(value: object) -> TypeGuard[list[float]]:
 
 
 def flat(bbox: Sequence[float]) -> Box:
-    """Return a bbox without its heights."""
     half = len(bbox) // 2
     return Box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
 

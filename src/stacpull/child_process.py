@@ -86,9 +86,6 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
     process. The first call of `spawn` in the block for the same module returns the process. It is killed if
     that call has other arguments, or if there is no such call. This process imports the module `shared`
     before it forks, because both processes need it.
-
-    Raises:
-        WorkerError: The process cannot be started.
     """
     if not _has_threads():
         import_module(shared)
@@ -115,9 +112,6 @@ def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
     """Start a process that runs the `main` of a module. Any thread may call this.
 
     Argument 1 is the descriptor of its end of the socket; `arguments` follow.
-
-    Raises:
-        WorkerError: The process cannot be started.
     """
     if (early := _early.pop(module, None)) is not None:
         if early[1] == arguments:

@@ -48,10 +48,6 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
 
     Only what the user named decides where the files are. A ledger remembers its bucket, but only so that
     another place is refused.
-
-    Raises:
-        UsageError: DEST contradicts the options or the ledger, or has an endpoint that is never connected to.
-        CredentialsError: The profile does not exist.
     """
     url = bucket_url(dest)
     if url is None:
@@ -106,12 +102,7 @@ def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None
 
 
 def _location(url: BucketLocation, options: Options) -> BucketLocation:
-    """Return a bucket with the settings of the options and of the user's AWS configuration.
-
-    Raises:
-        UsageError: The endpoint contains a password or a query, or is never connected to.
-        CredentialsError: The profile does not exist.
-    """
+    """Return a bucket with the settings of the options and of the user's AWS configuration."""
     parts = urlsplit(options.dest_endpoint_url or "")
     if parts.username is not None:
         raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")

@@ -86,7 +86,6 @@ def recorded(digest: bytes) -> Checksum:
 
 
 def digest_of(checksum: Checksum, body: bytes | memoryview) -> bytes:
-    """Return the digest of `body` with the algorithm of `checksum`."""
     if checksum.algorithm == "sha256":
         return hashlib.sha256(body, usedforsecurity=False).digest()
     hasher = new_hasher(checksum)

@@ -174,11 +174,7 @@ def _judged(address: str) -> _IPAddress:
 
 
 def plain_address(address: str) -> str:
-    """Return a literal address in its one usual spelling, an IPv4 address inside an IPv6 one as IPv4.
-
-    Raises:
-        ValueError: It is not an IP address.
-    """
+    """Return a literal address in its one usual spelling, an IPv4 address inside an IPv6 one as IPv4."""
     return str(_judged(address))
 
 

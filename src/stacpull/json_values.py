@@ -18,17 +18,14 @@ def count_values(data: bytes) -> int:
 
 
 def object_or_empty(value: object) -> Json:
-    """Return `value` if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def list_or_empty(value: object) -> list[Any]:
-    """Return `value` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def objects_in(value: object) -> list[Json]:
-    """Return the objects in a list; none if `value` is not a list."""
     return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
 
 

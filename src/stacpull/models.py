@@ -232,7 +232,6 @@ class Failure(msgspec.Struct, frozen=True):
     """Bytes of a part that the next attempt can resume."""
 
     def scrubbed(self, secrets: Secrets) -> Failure:
-        """Return this failure without any of `secrets` in its message."""
         message = secrets.scrub(self.message)
         return self if message == self.message else replace(self, message=message)
 
@@ -380,7 +379,6 @@ class BucketLocation(msgspec.Struct, frozen=True):
         return self.url_of(self.prefix).rstrip("/")
 
     def url_of(self, key: str) -> str:
-        """Return the URL of an object in the bucket."""
         return f"{self.scheme}://{self.bucket}/{key}"
 
 

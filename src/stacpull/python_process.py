@@ -46,7 +46,6 @@ def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
 
 
 def drop_foreign_variables() -> None:
-    """Give this process the environment that `python_environment` returns for a new one."""
     variables = python_environment()
     os.environ.clear()
     os.environ.update(variables)

@@ -27,11 +27,7 @@ def expanded(path: str) -> Path:
 
 
 def usual_file(path: str) -> Path | None:
-    """Return the path of a settings file that is used if it exists, with `~` replaced by the home directory.
-
-    Returns:
-        None if the home directory is not known: a directory below the current one may be named `~`.
-    """
+    """Return the path of a settings file that is used if it exists, with `~` expanded."""
     found = expanded(path)
     return None if str(found).startswith("~") else found
 
@@ -42,7 +38,6 @@ def is_linux() -> bool:
 
 
 def boot_id() -> str:
-    """Return the boot ID of the machine ("" if the system has none)."""
     if not is_linux():
         return ""
     try:
@@ -57,11 +52,7 @@ def available_processors() -> int:
 
 
 def require_posix() -> None:
-    """Raise a clear error on a system without POSIX, before another import fails.
-
-    Raises:
-        ImportError: This is Windows.
-    """
+    """Raise a clear error on a system without POSIX, before another import fails."""
     if sys.platform == "win32":
         raise ImportError(UNSUPPORTED)
 
@@ -77,15 +68,7 @@ the number of tasks, the first number, and the variables with the first number a
 
 
 def job_array_task(count: int | None = None) -> tuple[int, int]:
-    """Return which task of a job array this process is: (I, N), the I-th of N.
-
-    Args:
-        count: N, with the tasks numbered as the scheduler does by default; None to take it from the
-            scheduler.
-
-    Raises:
-        ValueError: This is not a task of a job array, or its number is not known.
-    """
+    """Return which task of a job array this process is: (I, N), the I-th of N."""
     task = next((name for name in _JOB_ARRAYS if os.environ.get(name)), None)
     if task is None:
         raise ValueError(f"auto needs a task of a job array: none of {', '.join(_JOB_ARRAYS)} is set")

@@ -174,11 +174,7 @@ def join(base: str | None, href: str) -> str | None:
 
 
 def join_web(base: str, href: str) -> str:
-    """Return the absolute form of a link of a web page or API: http or https, without fragment and user.
-
-    Raises:
-        SourceError: `href` is not a valid URL, or leads to another scheme.
-    """
+    """Return the absolute form of a link of a web page or API: http or https, without fragment and user."""
     try:
         parts = urlsplit(urljoin(base, href.strip()))
         is_valid = not parts.netloc or bool(host_of(parts.geturl()))

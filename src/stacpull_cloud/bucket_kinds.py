@@ -41,11 +41,7 @@ class Buckets:
         self.variables = variables
 
     def parse(self, url: str) -> BucketLocation | None:
-        """Return the bucket of a URL; None if it is no bucket.
-
-        Raises:
-            UsageError: It has the scheme of buckets, but no valid bucket or prefix.
-        """
+        """Return the bucket of a URL; None if it is no bucket."""
         scheme, _, rest = url.partition(":")
         host, _, path = rest.lstrip("/").partition("/")
         account = None
@@ -71,12 +67,7 @@ class Buckets:
         return BucketLocation(host, prefix, scheme=self._scheme, account=account)
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
-        """Return a bucket with the endpoint and region of the user's configuration.
-
-        Raises:
-            CredentialsError: The profile does not exist.
-            UsageError: An option or the configuration does not fit.
-        """
+        """Return a bucket with the endpoint and region of the user's configuration."""
         if location.scheme != "s3":
             if location.profile or location.region:
                 raise UsageError("--dest-profile and --dest-region are for s3:// only.")

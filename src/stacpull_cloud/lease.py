@@ -83,12 +83,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="stacpull-lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Take the lease, and fetch the ledger if the copy in the bucket is newer.
-
-        Raises:
-            CredentialsError: The bucket rejects the credentials, or there are none.
-            DestinationError: The bucket cannot be used, or another mirror has the prefix.
-        """
+        """Take the lease, and fetch the ledger if the copy in the bucket is newer."""
         self.secrets = self._objects.service.secrets
         self._take()
         self._thread.start()
@@ -203,11 +198,7 @@ class LeaseCheck:
         self._is_lost = False
 
     def check(self) -> None:
-        """Return if objects may be written.
-
-        Raises:
-            DestinationError: Another run has the lease, or it was not renewed in time.
-        """
+        """Return if objects may be written."""
         run = self._objects.location.run
         if not run:
             return
@@ -230,11 +221,7 @@ def _taken_over(objects: Objects) -> DestinationError:
 
 
 def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
-    """Return the newest object of the lease, None if there is none.
-
-    Raises:
-        DestinationError: It is damaged.
-    """
+    """Return the newest object of the lease, None if there is none."""
     for _ in range(_ATTEMPTS):
         listed = [one for page in objects.pages(FOLDER) for one in page]
         if not listed:

@@ -50,11 +50,7 @@ class LedgerCopy:
         return int(stated) if stated.isdecimal() else 0
 
     def fetch_if_newer(self, generation: int) -> None:
-        """Replace the ledger here by the copy if the copy has a higher generation.
-
-        Raises:
-            DestinationError: The copy is damaged, or the disk is full.
-        """
+        """Replace the ledger here by the copy if the copy has a higher generation."""
         if self.generation() <= generation:
             return
         path = ledger_path(self._work)
@@ -77,12 +73,7 @@ class LedgerCopy:
                 ) from error
 
     def start(self, generation: int, is_lost: Callable[[], bool]) -> None:
-        """Begin to keep the copy up to date, in a thread.
-
-        Args:
-            generation: Of this run.
-            is_lost: Returns True once nothing may be written any more.
-        """
+        """Begin to keep the copy up to date, in a thread."""
         self._generation, self._is_lost = generation, is_lost
         self._thread = threading.Thread(target=self._keep, name="stacpull-ledger-copy", daemon=True)
         self._thread.start()
@@ -96,11 +87,7 @@ class LedgerCopy:
             pause = max(_INTERVAL, _SHARE * (time.monotonic() - started))
 
     def finish(self) -> None:
-        """Store the last copy.
-
-        Raises:
-            StacpullError: That failed.
-        """
+        """Store the last copy."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -134,11 +121,7 @@ class LedgerCopy:
 
 
 def _unpacked(data: bytes, most: int) -> Iterator[bytes]:
-    """Yield what `data` unpacks to.
-
-    Raises:
-        zlib.error: It is damaged, or unpacks to more than `most` bytes.
-    """
+    """Yield what `data` unpacks to."""
     unpacking = zlib.decompressobj(wbits=31)
     while data and not unpacking.eof:
         piece = unpacking.decompress(data, _PIECE)

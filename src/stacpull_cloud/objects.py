@@ -73,12 +73,7 @@ class Objects:
     """
 
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
-        """Prepare; nothing is sent yet.
-
-        Args:
-            location: The bucket and the prefix.
-            on_silent: Called at most once, with a sentence for the user: the service does not answer.
-        """
+        """Prepare; nothing is sent yet."""
         self.location = location
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
@@ -112,11 +107,7 @@ class Objects:
         return self._send("read", path, get, missing_ok=True)
 
     def read_range(self, path: str, start: int, length: int, etag: str | None) -> bytes:
-        """Return bytes of an object.
-
-        Raises:
-            DestinationError: As every method; or another version of the object is there now.
-        """
+        """Return bytes of an object."""
 
         def get(store: Any) -> bytes:
             options: Any = {"range": (start, start + length)}
@@ -160,17 +151,7 @@ class Objects:
     def put(
         self, path: str, body: bytes | memoryview | Path, attributes: Mapping[str, str], *, create: bool
     ) -> bool:
-        """Store an object.
-
-        Args:
-            path: Of the object.
-            body: The content, or the file with it.
-            attributes: Metadata.
-            create: True to store it only if there is none.
-
-        Returns:
-            False if there is one, and `create` is given.
-        """
+        """Store an object."""
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
         part = max(_SHORTEST_PART, -(-size // _MOST_PARTS))

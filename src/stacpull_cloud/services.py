@@ -57,12 +57,7 @@ class Service:
 
     @property
     def store(self) -> Any:
-        """Obstore's store of the bucket.
-
-        Raises:
-            CredentialsError: There are no credentials.
-            DestinationError: The endpoint is at an address that is never connected to.
-        """
+        """Obstore's store of the bucket."""
         with self._making:
             return self._store
 
@@ -133,11 +128,7 @@ class Service:
         }
 
     def _keys(self) -> Credentials:
-        """Return the current AWS credentials (blocks).
-
-        Raises:
-            CredentialsError: There are none, or they cannot be obtained.
-        """
+        """Return the current AWS credentials (blocks)."""
         known = self._aws.known(signing=True)
         if known is not None:
             found = known[1]
@@ -252,11 +243,7 @@ def connection_string() -> dict[str, str]:
 
 
 def _refuse_address(location: BucketLocation) -> None:
-    """Look up the endpoint, and refuse an address that is never connected to.
-
-    Raises:
-        DestinationError: It has one.
-    """
+    """Look up the endpoint, and refuse an address that is never connected to."""
     host = urlsplit(location.endpoint_url or "").hostname or ""
     try:
         found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}

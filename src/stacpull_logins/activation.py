@@ -82,12 +82,7 @@ class ActivationTransport:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Response]:
-        """Send `request`. Activate an inactive asset and wait for it.
-
-        Raises:
-            TransferError: As `Transport.open`; SERVER, retryable, if it does not become active in time; HTTP
-                if the document cannot be read.
-        """
+        """Send `request`. Activate an inactive asset and wait for it."""
         if not urlsplit(request.url).path.startswith(self._activation.path):
             async with self._http.open(request) as response:
                 yield RenamedResponse(request.url, response)

@@ -38,13 +38,7 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 
 
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
-    """Check whether the credentials of `options.filled_profile` are accepted.
-
-    Raises:
-        UsageError: There is no profile, it has no URL, or no login covers `url`.
-        CredentialsError: The credentials are not accepted.
-        SourceError: The service cannot be reached, or its response does not depend on credentials.
-    """
+    """Check whether the credentials of `options.filled_profile` are accepted."""
     profile = options.filled_profile
     if profile is None:
         raise UsageError("There are no credentials to check: name a profile.")
@@ -64,11 +58,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
 
 
 def _chosen(url: str, profile: FilledProfile, options: Options) -> str:
-    """Return the user's URL without its own login, which would be used instead of the profile's.
-
-    Raises:
-        UsageError: It is not a URL, or no login of the profile covers it.
-    """
+    """Return the user's URL without its own login, which would be used instead of the profile's."""
     head, mark, query = url.partition("?")
     plain = cut_url(head) + mark + query
     if not is_address(plain, web=False):

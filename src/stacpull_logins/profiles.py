@@ -110,11 +110,7 @@ class ProfileState(msgspec.Struct, frozen=True):
 
 
 def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
-    """Return the profile with this name, or None if there is none: it may be an AWS profile.
-
-    Raises:
-        UsageError: Its file cannot be read, or is not a valid profile.
-    """
+    """Return the profile with this name, or None if there is none: it may be an AWS profile."""
     if name.endswith(_SUFFIX):
         return _read(expanded(name))
     if not _NAME.fullmatch(name):
@@ -294,12 +290,7 @@ _S3_KEYS = ("access-key", "secret-key")
 
 
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
-    """Return the complete logins of `profile` with their secrets.
-
-    Raises:
-        UsageError: A value is invalid, or no login is complete and the netrc file is invalid.
-        CredentialsError: No login is complete.
-    """
+    """Return the complete logins of `profile` with their secrets."""
     netrc = Netrc(environ)
     logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
     if not logins and not _has_s3(profile, environ):
@@ -382,10 +373,6 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
     """Return `options` with the logins, S3 settings and limit of the profile; None if it does not exist.
 
     S3 settings of `options` take precedence.
-
-    Raises:
-        UsageError: The profile cannot be read.
-        CredentialsError: None of its logins is complete.
     """
     profile = find_profile(name, environ)
     if profile is None:
@@ -413,12 +400,7 @@ def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str])
 
 
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
-    """Return `options` with the credential profile `name`, as `--credentials NAME` does.
-
-    Raises:
-        UsageError: The profile does not exist, or it cannot be read.
-        CredentialsError: None of its logins is complete; the message names the variables.
-    """
+    """Return `options` with the credential profile `name`, as `--credentials NAME` does."""
     variables = os.environ if environ is None else environ
     found = with_profile(options, name, variables)
     if found is None:
@@ -432,10 +414,6 @@ def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> O
 
     A name that is similar to a profile's is passed to the AWS tools only if their files have it. Other names
     are passed to them in any case, because they also look elsewhere.
-
-    Raises:
-        UsageError: The profile cannot be read, or its name is misspelt.
-        CredentialsError: None of its logins is complete.
     """
     found = with_profile(options, name, environ)
     close = "" if found is not None else nearest(name, profile_names(environ))

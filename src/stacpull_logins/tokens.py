@@ -145,9 +145,6 @@ async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply
     """Return the response of a token service with one of the statuses in `accept`.
 
     Redirects of a request with a body are not followed.
-
-    Raises:
-        SourceError: There was no such response, after retries and waits for throttling (`net.retry`).
     """
     final = accept if request.body is None else accept | REDIRECTS
 

@@ -131,13 +131,7 @@ class VisitLogin(Login):
         return response.status in REDIRECTS and self._is_login(response.headers.get("Location") or "")
 
     async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
-        """Log in, unless another task has meanwhile done so or failed.
-
-        Raises:
-            CredentialsError: The login is refused.
-            SourceError: The login host does not answer.
-            TransferError: The data host fails during the login.
-        """
+        """Log in, unless another task has meanwhile done so or failed."""
         location = refusal.headers.get("Location") or ""
         if not self._is_login(location):
             return refusal
@@ -160,11 +154,7 @@ class VisitLogin(Login):
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
     def refused_again(self, url: str) -> BufferedResponse:
-        """Return a refusal. If the last login was not accepted either, the next one waits a minute.
-
-        Raises:
-            CredentialsError: It was the first login at this host: the login does not work.
-        """
+        """Return a refusal. If the last login was not accepted either, the next one waits a minute."""
         session = self._session(url)
         if session.is_accepted:  # the session has ended, or the account may not read this one asset
             return refused(url, _wants_another_login(url))

@@ -52,11 +52,7 @@ class Clipping:
         return may_be_tiff(media_type, href)
 
     async def size(self, client: Opener, href: str, media_type: str | None) -> tuple[int, int] | None:
-        """Return the bytes of the clipped file and the requests for its tiles, None if it is fetched whole.
-
-        Raises:
-            TransferError: Its header cannot be read.
-        """
+        """Return the bytes of the clipped file and the requests for its tiles; None: it is fetched whole."""
         from stacpull_raster.clip_fetcher import clip_size  # noqa: PLC0415
 
         return await clip_size(client, href, media_type, self._area)
@@ -81,11 +77,7 @@ class Clipping:
 
     @staticmethod
     def clip_in(file: BinaryIO) -> Clip | None:
-        """Return the clip that an open file describes, None if it is not clipped.
-
-        Raises:
-            OSError: It cannot be read.
-        """
+        """Return the clip that an open file describes, None if it is not clipped."""
         start = file.read(_START)
         if b"STACPULL_CLIP=" not in start[:300]:
             return None

@@ -39,11 +39,7 @@ _MARGIN = 0.01
 
 
 def clip_geometry(text: str) -> shapely.Geometry:
-    """Return the area of `Selection.clip` as polygons within -180 to 180 degrees.
-
-    Raises:
-        UsageError: It is not a valid geometry, has no area, or is not in degrees.
-    """
+    """Return the area of `Selection.clip` as polygons within -180 to 180 degrees."""
     if text.lstrip().startswith(("{", "[")):
         area = read_area(text, "--clip")
     else:

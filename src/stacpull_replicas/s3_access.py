@@ -207,11 +207,7 @@ class S3Access:
     now: Callable[[], float] = time.time
 
     def check(self, request: RequestInfo) -> None:
-        """Check a request.
-
-        Raises:
-            S3Error: It is refused.
-        """
+        """Check a request."""
         _check_mechanism(request)
         try:
             claim = read_claim(request)

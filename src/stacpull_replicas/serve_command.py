@@ -74,11 +74,7 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
 
 
 def _planned(faults: Path | None) -> Faults | None:
-    """Return the faults of a file.
-
-    Raises:
-        UsageError: The file is not a valid fault file.
-    """
+    """Return the faults of a file."""
     from stacpull_replicas import FaultFileError, PlannedFaults, read_faults
 
     if faults is None:
@@ -90,11 +86,7 @@ def _planned(faults: Path | None) -> Faults | None:
 
 
 def _run(replica: ReplicaServer) -> None:
-    """Serve until the process is stopped.
-
-    Raises:
-        UsageError: A port is in use, or the host is not an address of this machine.
-    """
+    """Serve until the process is stopped."""
     from stacpull_replicas import serve
 
     try:

@@ -86,10 +86,6 @@ def write_catalogs(
     `remove` removes one file: a sub-catalog that is no longer needed. `is_recorded` returns whether a file is
     recorded with this content: one that is not is written even if its content is right. `is_stopped` is
     called before each item and each file.
-
-    Raises:
-        DestinationError: DEST cannot be read or written, or a directory's path is taken.
-        InterruptedRunError: It was stopped. Every file has its old or its new content.
     """
     update = _Update(files, write, secrets, is_recorded)
     try:
@@ -117,11 +113,6 @@ def write_catalogs(
 
 
 def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterator[T]:
-    """Yield the things until stopped.
-
-    Raises:
-        InterruptedRunError: It was stopped.
-    """
     for thing in things:
         if is_stopped():
             raise InterruptedRunError("Interrupted.")

@@ -56,13 +56,6 @@ def collection_document(
 
     External links (licence, documentation, citation) are kept without credentials; navigation links of an API
     are removed. `via` and `canonical` link to its origin.
-
-    Args:
-        identifier: The id it is stored under.
-        document: The source's document, which is not changed; None if it could not be read.
-        base: The URL of the source's document, if known.
-        mirrored: The mirrored files of its own assets, by asset key.
-        directory: The directory where it is stored, relative to DEST.
     """
     source = document or {}
     assets = stored_assets(source.get("assets"), mirrored, directory, base)

@@ -62,16 +62,6 @@ def item_document(
     links to mirrored items are relative, and all others remote. `self` is removed, because a mirror can be
     moved; `via` and `canonical` link to the origin. An item without a time spans all time. A missing bbox is
     computed from the geometry.
-
-    Args:
-        document: The item as the source sent it. It is not changed.
-        collection: The id of the collection it is stored under.
-        mirrored: The mirrored files of assets, by asset key.
-        item_path: The path of the document, or of the NDJSON file, relative to DEST.
-        collection_path: The path of the collection's JSON, relative to DEST.
-        local_items: Returns the path of an item's JSON, by the absolute href, including credentials, of a
-            link; None if it is not in the mirror.
-        base: The item's own URL, the base of relative hrefs; None leaves them unchanged.
     """
     directory = item_path.rpartition("/")[0]
 
@@ -111,11 +101,7 @@ def item_document(
 
 
 def encode_item(document: Json, secrets: Secrets) -> bytes:
-    """Return the document as one line of compact JSON in UTF-8, without line feed and known secrets.
-
-    Raises:
-        TypeError: It is nested over 254 levels deep.
-    """
+    """Return the document as one line of compact JSON in UTF-8, without line feed and known secrets."""
     return secrets.scrub_bytes(orjson.dumps(document))
 
 

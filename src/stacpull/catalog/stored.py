@@ -20,9 +20,6 @@ def is_own_document(files: StoredFiles, path: str) -> bool:
     """Return whether the mirror itself wrote a document: its root is the catalog of this mirror.
 
     `path` is that of an item, a collection, a catalog or an NDJSON file of items, relative to DEST.
-
-    Raises:
-        OSError: The disk fails.
     """
     catalog = parsed_object(files.read(_CATALOG) or b"")
     is_ours = catalog is not None and is_catalog_id(catalog.get("id"))

@@ -100,11 +100,7 @@ class CommandSession:
         return signals.run(start, self.show)
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run work that cannot end itself: a signal cancels it.
-
-        Raises:
-            InterruptedRunError: A signal cancelled it.
-        """
+        """Run work that cannot end itself: a signal cancels it."""
         return signals.run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
 
     def finish(
@@ -113,12 +109,6 @@ class CommandSession:
         """Print a report as JSON, or as `lines`; return the exit code.
 
         With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
-
-        Args:
-            report: Its `exit_code`, if it has one, is returned.
-            lines: The report as text.
-            on_stderr: True to print the lines on standard error, because standard output has other data.
-            beside_json: True to print them with --json as well, on standard error.
         """
         lines = list(lines)
         if not self.output.quiet and (on_stderr or beside_json or not self.output.json):
@@ -218,12 +208,6 @@ def command(
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
 
     The function's docstring is the help text. SOURCE and DEST may also stand in the config file.
-
-    Args:
-        name: The name of the command.
-        params: Its parameters: options that `config` reads (`cli.parameters`), and parameters of its own.
-        examples: Command lines without `stacpull`.
-        noun: What the display calls assets.
     """
     own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = tuple(param.option for param in params if isinstance(param, OptionParameter) and param.option)
@@ -265,19 +249,7 @@ def given_by(
     options: Iterable[Option] = OPTIONS,
     config: toml.Config | None = None,
 ) -> Resolved:
-    """Return the options that a command was given: flags over environment over config file over defaults.
-
-    Args:
-        context: The context of click.
-        raw: The values of the flags, by the names of the parameters.
-        source: SOURCE, if the command has one.
-        options: The options that the command takes.
-        config: The content of the config file, if it was read already.
-
-    Raises:
-        UsageError: An option cannot be read.
-        CredentialsError: A variable that a credential needs is not set.
-    """
+    """Return the options that a command was given: flags over environment over config file over defaults."""
     verbosity = context.ensure_object(Verbosity)
     flags = {name.replace("_", "-"): value for name, value in raw.items()}
     verbosity.verbose = max(verbosity.verbose, int(str(flags.get("verbose") or 0)))

@@ -39,19 +39,16 @@ class OutputPath(click.Path):
     """The path of an output, read by `config.dest`."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return a path; what click checks is checked by click."""
         path = output_path(str(value))
         super().convert(str(path), param, ctx)
         return path
 
 
 def source() -> click.Argument:
-    """Return the argument SOURCE."""
     return click.Argument(["source"], metavar="SOURCE")
 
 
 def dest(*, required: bool = True) -> click.Argument:
-    """Return the argument DEST."""
     return click.Argument(
         ["dest"],
         metavar="DEST" if required else "[DEST]",

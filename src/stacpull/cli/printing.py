@@ -28,7 +28,6 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
 
 
 def lines(texts: Iterable[str]) -> None:
-    """Print each text as a line."""
     for text in texts:
         click.echo(plain(text))
 
@@ -56,8 +55,6 @@ EVERY = "stacpull.every_option"
 
 
 def help_option(text: str) -> click.Option:
-    """Return the option `--help [all]`."""
-
     def show(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
             context.meta[EVERY] = value == "all"

@@ -44,8 +44,6 @@ _MOST_HOSTS = 3
 
 
 class _Shown(NamedTuple):
-    """What is shown of an event."""
-
     title: str
     share: float | None
     """The finished part, from 0 to 1, if it is known."""
@@ -94,7 +92,6 @@ class Display:
             threading.Thread(target=self._run, name="stacpull-display", daemon=True).start()
 
     def __call__(self, event: Event) -> None:
-        """Handle one event."""
         is_verbose = self._output.verbose > 0
         match event:
             case Progress() | Checked() | Stage():

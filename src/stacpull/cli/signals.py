@@ -76,16 +76,7 @@ def run(
     *,
     cancels: bool = False,
 ) -> T:
-    """Run the work that `start` makes. A signal sets the event that it is given, and the work ends itself.
-
-    Args:
-        start: Called with the event.
-        show: The display on the terminal, if there is one.
-        cancels: True for work that cannot end itself: a signal cancels it.
-
-    Raises:
-        InterruptedRunError: A signal cancelled the work.
-    """
+    """Run the work that `start` makes. A signal sets the event that it is given, and the work ends itself."""
     import asyncio
 
     from stacpull.child_process import kill_all

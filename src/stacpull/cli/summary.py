@@ -34,7 +34,6 @@ class Failed(Counter[FailureKind]):
         self._examples: dict[FailureKind, str] = {}
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
-        """Count one failure."""
         self[kind] += 1
         self._examples.setdefault(kind, message)
         keys = self._keys.setdefault(kind, [])

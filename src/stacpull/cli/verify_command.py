@@ -67,7 +67,6 @@ _KINDS = ("missing", "short", "altered", "obstructed", "unreadable", "unknown")
 
 
 def damage_line(damage: Damage) -> str:
-    """Return one damage as a line."""
     if damage.what == "unknown":
         return f"unknown: {damage.path}: {damage.found} that is not in the ledger"
     return f"{damage.what}: {damage.path}: expected {damage.expected}, found {damage.found}"

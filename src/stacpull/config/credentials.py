@@ -56,11 +56,7 @@ def replaced(text: str, environ: Mapping[str, str]) -> str:
 
 
 def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Replace each `${NAME}` in the text at `where` with the variable's value. Return the text and the names.
-
-    Raises:
-        CredentialsError: A variable is not set or empty.
-    """
+    """Return the text at `where` with variables in place of each `${NAME}`, and the names."""
     names = variables_in(text)
     for name in names:
         if not environ.get(name):
@@ -69,12 +65,7 @@ def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[
 
 
 def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
-    """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped).
-
-    Raises:
-        UsageError: It is not a header field, or the file cannot be read.
-        CredentialsError: A variable is not set.
-    """
+    """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
     found = []
     for setting in given:
         text, lines = str(setting.value), [setting]
@@ -105,12 +96,6 @@ def _field(setting: Setting, environ: Mapping[str, str], *, is_spelled_out: bool
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
-    """Read the parameters of `[credentials] query`.
-
-    Raises:
-        UsageError: A value is not text.
-        CredentialsError: A variable is not set.
-    """
     found = []
     for name, setting in given.items():
         if not isinstance(setting.value, str):

@@ -17,11 +17,6 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 
 
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
-    """Return the bucket of DEST, or None if DEST is not the URL of a bucket.
-
-    Raises:
-        UsageError: It has a scheme of buckets, but no valid bucket or prefix.
-    """
     text = (dest if isinstance(dest, str) else str(dest)).strip()
     name = _URL.match(text)
     if name is None:
@@ -37,11 +32,7 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
 
 
 def dest_path(dest: str | PathLike[str], name: str = "DEST") -> Path:
-    """Return DEST (`name` in messages) as a path, with `~` expanded.
-
-    Raises:
-        UsageError: It is not a path, empty, a URL, `-`, or below a home directory that does not exist.
-    """
+    """Return DEST (`name` in messages) as a path, with `~` expanded."""
     text = _path_text(name, dest)
     if not text.strip():
         raise UsageError(f"{name} is empty: use a directory.")
@@ -63,11 +54,6 @@ def _order(name: str) -> str:
 
 
 def output_path(out: str | PathLike[str]) -> Path:
-    """Return the path of an output, with `~` expanded.
-
-    Raises:
-        UsageError: It is not a path, empty, a URL, or below a home directory that does not exist.
-    """
     text = _path_text("The output", out)
     if not text.strip():
         raise UsageError("The output is empty: name a file or directory.")

@@ -48,7 +48,6 @@ def completed(options: Options, source: str, environ: Mapping[str, str] | None =
 
 
 def all_variables() -> dict[str, str]:
-    """Return the variables of this process."""
     return dict(os.environ)
 
 
@@ -64,7 +63,6 @@ def key_variables() -> dict[str, str]:
 
 
 def add_variables(environ: Mapping[str, str]) -> None:
-    """Add variables to the environment of this process."""
     os.environ.update(environ)
 
 

@@ -49,21 +49,7 @@ def resolve(
     options: Iterable[Option] = OPTIONS,
     config: Config | None = None,
 ) -> Resolved:
-    """Combine the flags with the environment, the config file and the defaults.
-
-    Args:
-        flags: Raw values by kebab name, and `config`, the path of a config file. None and () mean that an
-            option is not set.
-        source: The SOURCE: a key in it replaces one of the config file.
-        environ: The environment; None for that of the process.
-        options: The options of the command. A config file may have more: `mirror` uses the selection in it,
-            and `resume` ignores it.
-        config: The content of the config file, if it was read already.
-
-    Raises:
-        UsageError: A value is invalid, a key is unknown, or two options contradict each other.
-        CredentialsError: A credential contains a variable that is not set.
-    """
+    """Combine the flags with the environment, the config file and the defaults."""
     variables = with_active_endpoints(os.environ if environ is None else environ)
     config = toml.given(flags.get("config")) if config is None else config
     settings = {}

@@ -42,11 +42,6 @@ class Setting(NamedTuple):
     where: str
 
     def read(self, reader: Callable[[Any], T]) -> T:
-        """Return the value, read by `reader`.
-
-        Raises:
-            UsageError: It is invalid. The message states its origin.
-        """
         try:
             return reader(self.value)
         except ValueError as problem:
@@ -72,7 +67,6 @@ class TomlEntry(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The key as it is written."""
         return self.keys[-1]
 
     @property
@@ -98,11 +92,6 @@ class TomlEntry(NamedTuple):
         return [TomlEntry(self.path, (*self.keys, key), value, self.lines) for key, value in pairs]
 
     def read(self, reader: ReadArgument) -> Any:
-        """Return the value, read by `reader`.
-
-        Raises:
-            UsageError: It is invalid. The message states the file and line.
-        """
         try:
             return reader(self.value)
         except ValueError as problem:
@@ -118,9 +107,6 @@ def config_path(given: str) -> Path:
     """Return the path of the config file for `--config`: a file, or a shipped config by its name.
 
     A file takes precedence over a shipped config with the same name.
-
-    Raises:
-        UsageError: There is neither a file nor a shipped config with that name.
     """
     path = expanded(given)
     if (path.exists() and not path.is_dir()) or path.name != given or path.suffix not in {"", ".toml"}:
@@ -153,11 +139,7 @@ def given(name: object, names: Iterable[str] = ()) -> Config:
 
 
 def load(path: Path, names: Iterable[str] = ()) -> Config:
-    """Read the config file at `path`; `names` are options of the command that are not of the core.
-
-    Raises:
-        UsageError: It cannot be read, is not TOML, or has an unknown or duplicate key.
-    """
+    """Read the config file at `path`; `names` are options of the command that are not of the core."""
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
     known = {*BY_NAME, *PLACES, *names}
@@ -183,11 +165,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
 
 
 def read_entries(path: Path) -> list[TomlEntry]:
-    """Return the top-level keys of the TOML file at `path`.
-
-    Raises:
-        UsageError: It cannot be read, or is not TOML.
-    """
+    """Return the top-level keys of the TOML file at `path`."""
     import tomllib  # noqa: PLC0415 - only needed where there is a TOML file
 
     try:

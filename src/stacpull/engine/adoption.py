@@ -82,12 +82,7 @@ class AdoptingFetcher:
         self._listed = Recent[str, frozenset[str]]()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
-        """Adopt the existing file, or fetch the asset.
-
-        Raises:
-            TransferError: EXISTS, if the existing file is not the asset.
-            TransferError, DestinationError, CredentialsError: As the inner fetcher.
-        """
+        """Adopt the existing file, or fetch the asset."""
         found = await self._found(job) if job.generation == 0 else None
         return found or await self._fetcher.fetch(job, count_refusal=count_refusal)
 

@@ -42,9 +42,7 @@ ResultT = TypeVar("ResultT")
 class ReadsItems(Protocol):
     """Reads an item again (`sources.item_reader.ItemReader`)."""
 
-    async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
-        """Return the item at `href`, read after `newer_than`."""
-        ...
+    async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem: ...
 
 
 class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):

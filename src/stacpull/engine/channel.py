@@ -81,11 +81,7 @@ class Channel(asyncio.Protocol, Generic[M]):
             self._transport.write(framed(message))
 
     async def request(self, message: Any) -> Any:
-        """Number a message, send it, and return the message with that number that comes back.
-
-        Raises:
-            ConnectionError: The other end was closed before.
-        """
+        """Number a message, send it, and return the message with that number that comes back."""
         self._number += 1
         number = message.number = self._number
         future = self._waiting[number] = asyncio.get_running_loop().create_future()

@@ -46,7 +46,6 @@ class PartialFetching(Protocol):
 
 
 def clipping(area: str | None) -> PartialFetching | None:
-    """Return what fetches `Selection.clip`, None if there is no area."""
     if area is None:
         return None
     made: PartialFetching = require(_GROUP, _NAME, "--clip")(area)

@@ -72,22 +72,7 @@ async def plan(
     on_event: Listener | None = None,
     urls: str | Path | TextIO | None = None,
 ) -> PlanReport:
-    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
-
-    Args:
-        source: As for `mirror`.
-        dest: A mirror as for `resume`, or None.
-        selection: As for `mirror`.
-        options: As for `mirror`.
-        on_event: As for `mirror`.
-        urls: A file or text stream for a list of what `mirror` would fetch: on each line a URL without
-            credentials, a tab, and its path in DEST (empty if that depends on redirects). A file is replaced
-            when the list is complete.
-
-    Raises:
-        UsageError, CredentialsError, SourceError: As for `mirror`.
-        DestinationError: `urls` cannot be written.
-    """
+    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done."""
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)

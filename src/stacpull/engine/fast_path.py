@@ -173,7 +173,6 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.pool.spawn(self._connect())
 
     def abandon(self) -> None:
-        """Return the permit."""
         self.origin.route.gate.release()
 
     def fail_run(self, error: Exception, /) -> None:

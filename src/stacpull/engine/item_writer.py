@@ -26,9 +26,6 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
     """Return an item as its source sent it, without credentials, and the base URL of its hrefs.
 
     The item is in the ledger until its JSON is written, then in DEST, with links relative to the mirror.
-
-    Returns:
-        None if neither the ledger nor DEST has the item, or if its JSON in DEST was changed.
     """
     if record.document is not None:
         return orjson.loads(record.document), record.href
@@ -141,18 +138,7 @@ def foreign_file_sentence(path: str) -> str:
 
 
 def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
-    """Return True if a file that the ledger does not know may be replaced by a document of the mirror.
-
-    Args:
-        files: The files of the mirror.
-        path: The path of the file, relative to DEST.
-        is_same: Returns True if the file has the content that would be written. A ledger that is older than
-            the files does not know such a file.
-        adopting: True to also replace a file that stacpull wrote with other content (`--adopt`).
-
-    Raises:
-        OSError: the disk fails.
-    """
+    """Return True if a file that the ledger does not know may be replaced by a document of the mirror."""
     return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
 
 

@@ -75,12 +75,7 @@ def error_report(error: BaseException) -> ErrorReport:
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception of a report. If it is not a `StacpullError`, it is a bug: a `WorkerError`.
-
-    Args:
-        report: The message about the exception.
-        process: The process that raised it, for example "store process".
-    """
+    """Return the exception of a report. If it is not a `StacpullError`, it is a bug: a `WorkerError`."""
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
         return kind(report.message)

@@ -122,12 +122,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_message(UnchangedAsset(job.row, job.item_row, job.generation))
 
     def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
-        """Send assets at once: those of a batch, or those that a worker has received.
-
-        Args:
-            arrivals: The assets.
-            on_written: Called with the number of bodies, if there are any, once the store process has them.
-        """
+        """Send assets at once: those of a batch, or those that a worker has received."""
         self.delivered(len(arrivals))
         if any(arrival.body is not None for arrival in arrivals):
             self._on_written.append(on_written)

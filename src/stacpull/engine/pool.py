@@ -56,7 +56,6 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
         return taken
 
     def free_slots(self, count: int = 1) -> None:
-        """Free slots."""
         self._free += count
         self._changed.set()
 
@@ -235,7 +234,6 @@ class JobQueue(Generic[JobT]):
 
     @property
     def waiting(self) -> int:
-        """The number of jobs."""
         return len(self._jobs)
 
     async def put(self, jobs: Sequence[JobT]) -> None:
@@ -258,7 +256,6 @@ class JobQueue(Generic[JobT]):
         return bool(self._jobs)
 
     def take(self, most: int) -> list[JobT]:
-        """Take up to `most` jobs."""
         jobs = self._jobs
         taken = [jobs.popleft() for _ in range(min(most, len(jobs)))]
         self._changed.set()

@@ -133,11 +133,7 @@ class Publisher:
         self._done.extend(in_place)
 
     def write_file(self, path: Path, data: bytes) -> None:
-        """Write a file of the mirror, such as a catalog. It is durable after the next sync.
-
-        Raises:
-            DestinationError: It cannot be written, or a file with that name is not part of this mirror.
-        """
+        """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
         self.refuse_foreign(final, lambda: self._store.state_of(final).digest == sha256)
         part = f"{path.name}.tmp"
@@ -145,22 +141,14 @@ class Publisher:
         self.place_file(final, part, sha256)
 
     def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
-        """Raise an error if a file at `path` (relative to DEST) is not part of this mirror.
-
-        Raises:
-            DestinationError: There is such a file, with other content (`is_same`).
-        """
+        """Raise an error if a file at `path` (relative to DEST) is not part of this mirror."""
         if not meta.owns_file(self._db, path) and not may_be_replaced(
             self._store, path, is_same, adopting=self._adopting
         ):
             raise DestinationError(foreign_file_sentence(path))
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
-        """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror.
-
-        Raises:
-            DestinationError: It cannot be renamed.
-        """
+        """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror."""
         directory, _, name = path.rpartition("/")
         meta.claim_file(self._db, path)
         self._sync_all([part])
@@ -175,9 +163,6 @@ class Publisher:
 
         Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill,
         the next start continues.
-
-        Raises:
-            DestinationError: They cannot be removed.
         """
         if not (paths := pruning.removals(self._db)):
             return

@@ -59,11 +59,7 @@ class RecoveredAssets(NamedTuple):
 def recover(
     db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
 ) -> RecoveredAssets:
-    """Recover DEST, and return the assets to publish. `checksum`: the digest that complete parts get.
-
-    Raises:
-        InterruptedRunError: It was stopped. Files that were not examined are unchanged.
-    """
+    """Recover DEST, and return the assets to publish. `checksum`: the digest that complete parts get."""
     boot, last = boot_id(), boot_of_last_run(db)
     sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
     is_trusted = boot != "" and last == boot and not sync_failed

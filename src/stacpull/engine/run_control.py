@@ -148,11 +148,7 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 async def unless_stopped(
     work: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
 ) -> T:
-    """Return the result of `work`; it is cancelled `grace` seconds after a stop.
-
-    Raises:
-        InterruptedRunError: It was cancelled.
-    """
+    """Return the result of `work`; it is cancelled `grace` seconds after a stop."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             working = group.create_task(work())

@@ -27,11 +27,6 @@ class ClassInfo(PublicValue, frozen=True):
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:
-    """Return the collection documents of `source`.
-
-    Raises:
-        CredentialsError, SourceError: The source cannot be read.
-    """
     options, address = options_and_address(source, instance("options", Options, options))
     async with open_network(address, options) as network:
         return await (await open_source(address.url, network.reader)).collections()
@@ -43,10 +38,6 @@ async def classes(
     """Return the label classes of a collection; with `count`, also the number of items with each.
 
     Counting reads all items of the collection.
-
-    Raises:
-        UsageError: The collection does not exist, or does not state its classes.
-        CredentialsError, SourceError: The source cannot be read.
     """
     options, address = options_and_address(source, instance("options", Options, options))
     async with open_network(address, options) as network:

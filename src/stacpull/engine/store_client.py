@@ -120,11 +120,7 @@ class StoreClient:
             yield started
 
     async def open(self, started: Started, lock: int) -> None:
-        """Open the mirror in the store process, which also holds the mirror's lock until it ends.
-
-        Raises:
-            DestinationError: The process has ended.
-        """
+        """Open the mirror in the store process, which also holds the mirror's lock until it ends."""
         self._process, sock = started
         self._known_there = self._secrets.values
         variables: dict[str, str] = {}
@@ -145,11 +141,7 @@ class StoreClient:
         self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:
-        """Publish and record everything, and end the process.
-
-        Raises:
-            DestinationError: The ledger could not be synced, or the process ended before that.
-        """
+        """Publish and record everything, and end the process."""
         self._closing = True
         was_open = self._channel.is_open
         await self._channel.close()
@@ -159,12 +151,7 @@ class StoreClient:
             raise self._ended()
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
-        """Call one of `store_messages.OPERATIONS` with these arguments after the first one.
-
-        Raises:
-            DestinationError: The ledger or the disk fails or has failed, or the process has ended.
-            StacpullError: Any error of the operation.
-        """
+        """Call one of `store_messages.OPERATIONS` with these arguments after the first one."""
         if not self._channel.is_open:
             raise await self._why_closed()
         if self._secrets.values is not self._known_there:

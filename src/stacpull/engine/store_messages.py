@@ -67,8 +67,6 @@ class PartsPublished(msgspec.Struct, tag=12, array_like=True):
 
 
 class StoreEvent(msgspec.Struct, tag=13, array_like=True):
-    """An event for the user."""
-
     event: AssetFailed | Notice | Stage
 
 

@@ -127,11 +127,7 @@ class StoreOperations:
     # --- start and end -----------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Recover the mirror after an earlier run.
-
-        Raises:
-            InterruptedRunError: The run was stopped before recovery was complete.
-        """
+        """Recover the mirror after an earlier run."""
         db = self.db
         if self.store.warning:
             self._warn(self.store.warning)
@@ -208,25 +204,16 @@ class StoreOperations:
         return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
 
     def keep_collection(self, name: str, document: bytes) -> None:
-        """Store the document of a collection, without credentials."""
         self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
     def keep_items_parquet(self, kept: bool) -> None:
-        """Set whether this run and later ones keep items.parquet up to date or remove it.
-
-        Raises:
-            DestinationError: A file with that name is not part of this mirror.
-        """
+        """Set whether this run and later ones keep items.parquet up to date or remove it."""
         if kept:
             self.publisher.refuse_foreign(meta.ITEMS_PARQUET)
         meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
 
     def write_catalogs(self) -> None:
-        """Update the catalogs and items.parquet.
-
-        Raises:
-            InterruptedRunError: The time after a stop is over.
-        """
+        """Update the catalogs and items.parquet."""
         self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
@@ -260,7 +247,6 @@ class StoreOperations:
             raise interrupted
 
     def _update_items_parquet(self, entries: list[CollectionEntry]) -> tuple[str, ...]:
-        """Update items.parquet, and return warnings."""
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
         if self._run.metadata == "none":

@@ -122,8 +122,6 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WalkTask(NamedTuple):
-    """What is walked, for what, and what a walk uses."""
-
     source: Source
     reader: ItemReader
     network: Network
@@ -498,7 +496,6 @@ class Walk:
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
 
     async def _add_collections(self, batch: PlanBatch) -> None:
-        """Plan the assets of new collections (`--collection-assets`)."""
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
         new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
         planned_before = await self._record.find_planned(new, False)

@@ -34,8 +34,6 @@ class JobRunner(Protocol):
 
 
 class RunOfWorkers(NamedTuple):
-    """What workers need of a run."""
-
     options: Options
     network: Network
     """Its counters include the effort of the workers."""

@@ -115,9 +115,6 @@ def _close_log(db: Connection, destination: Store) -> None:
     """Write the whole ledger to the disk. If that fails, unrecorded files are not trusted.
 
     A log that lost a page looks complete, and later entries would be lost with the next loss of power.
-
-    Raises:
-        DestinationError: the disk fails.
     """
     try:
         with translated(ledger_path(destination.staged.work)):

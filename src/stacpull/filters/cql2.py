@@ -51,11 +51,7 @@ _UNKNOWN: Final = "unknown to the filter"
 
 
 def parse_filter(text: str) -> Any:
-    """Parse CQL2 text, or CQL2 JSON if it begins with `{`. Return the JSON tree.
-
-    Raises:
-        UsageError: It cannot be parsed. The message shows the line with a mark under the error.
-    """
+    """Parse CQL2 text, or CQL2 JSON if it begins with `{`. Return the JSON tree."""
     if text.lstrip().startswith("{"):
         try:
             return json.loads(text)
@@ -85,7 +81,6 @@ def parse_filter(text: str) -> Any:
 
 
 def filter_text(tree: Any) -> str:
-    """Return a CQL2 JSON tree as CQL2 text."""
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
     return str(cql2.Expr(tree).to_text())
@@ -339,15 +334,6 @@ class Expression(msgspec.Struct, frozen=True):
 
 
 def compile_expression(tree: Any, text: str) -> Expression:
-    """Compile a CQL2 JSON tree.
-
-    Args:
-        tree: The JSON tree.
-        text: The filter as the user wrote it, for messages.
-
-    Raises:
-        UsageError: The tree is not a boolean expression of CQL2. The message shows the position in `text`.
-    """
     compiler = _Compiler(text)
     try:
         root = compiler.predicate(tree)
@@ -378,7 +364,6 @@ class _Compiler:
         return _error(self._text, 0 if found is None else found.start(), problem)
 
     def predicate(self, node: Any) -> _Term:
-        """Compile a node that must be a predicate."""
         term = self.node(node)
         match node:
             case bool():

@@ -35,11 +35,7 @@ class Interval(NamedTuple):
 
 
 def parse_interval(text: str) -> Interval:
-    """Parse the value of `--datetime`.
-
-    Raises:
-        UsageError: An end cannot be read, both are open, or they are in the wrong order.
-    """
+    """Parse the value of `--datetime`."""
     first, slash, last = text.strip().partition("/")
     start, end = _span_of_end(first, text), _span_of_end(last if slash else first, text)
     if start is None and end is None:

@@ -56,7 +56,6 @@ class ItemFilter(msgspec.Struct, frozen=True):
 
     @property
     def may_take_long(self) -> bool:
-        """True if one item can take a second."""
         return any(check.may_take_long for check in self.checks)
 
     def notes(self, counts: LeftOut, *, whole: bool = False) -> list[str]:
@@ -65,11 +64,7 @@ class ItemFilter(msgspec.Struct, frozen=True):
 
 
 def compile_items(selection: Selection) -> ItemFilter:
-    """Compile the item filters of a selection. The walk applies `max_items` and `collections`.
-
-    Raises:
-        UsageError: A filter is invalid. `check_labels` checks the names of labels.
-    """
+    """Compile the item filters of a selection. The walk applies `max_items` and `collections`."""
     checks = (kind.of(selection) for kind in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))
 

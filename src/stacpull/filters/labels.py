@@ -124,12 +124,6 @@ _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} |
 
 
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
-    """Return the labels of an item, unchanged.
-
-    Args:
-        properties: The item's `properties`.
-        label_property: The only property to read, instead of `labels` and `label:overviews`.
-    """
     value = properties.get(label_property or "labels")
     if value is None and label_property is None:  # the counts of the label extension 1.0
         counts = [
@@ -232,14 +226,7 @@ def _members(value: object) -> list[object]:
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Check the labels of a selection against the nomenclature, or else the collection's `classes`.
-
-    Returns:
-        Warnings about labels that could not be checked, because there is no list.
-
-    Raises:
-        UsageError: A label is in no class list. The message contains the nearest ones.
-    """
+    """Check the labels of a selection against the nomenclature, or else the collection's `classes`."""
     wanted = (*selection.labels, *selection.exclude_labels)
     if selection.nomenclature is not None:
         known = NOMENCLATURES[selection.nomenclature]

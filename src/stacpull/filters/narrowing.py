@@ -51,11 +51,7 @@ class Narrowing(NamedTuple):
 
 
 def narrowing(selection: Selection) -> Narrowing:
-    """Return the filters of `selection` that can be pushed down, none with `--no-push-down`; and its order.
-
-    Raises:
-        UsageError: A filter is invalid.
-    """
+    """Return the filters that can be pushed down, none with `--no-push-down`; and the order."""
     order = None
     if selection.sortby is not None:
         name = selection.sortby.removeprefix("-")

@@ -96,12 +96,7 @@ def _overlap(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
 
 
 def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
-    """Return whether `bbox` has no common point with any of the other boxes.
-
-    Args:
-        bbox: Four numbers W, S, E, N in degrees, or six with heights.
-        others: Boxes from a document. If there are none or one is invalid, the result is False.
-    """
+    """Return whether `bbox` has no common point with any of the other boxes."""
     try:
         return bool(others) and not any(_overlap(split(bbox), split(other)) for other in others)
     except _UNREADABLE:
@@ -132,9 +127,6 @@ def area_geometry(text: str) -> tuple[tuple[float, float, float, float], Json | 
     """Return the bounds of `Selection.intersects` and the area as one valid geometry, to push down.
 
     The geometry is None if it is a collection, which services reject. None if it exceeds -180 to 180 degrees.
-
-    Raises:
-        UsageError: As for `AreaCheck`.
     """
     from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 

@@ -37,7 +37,6 @@ class Reference:
         self._path = tuple(self._name.split(".")) if "." in self._name else ()
 
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
-        """Return the value in an item, or None if it has none."""
         value = item.get(self._name) if self._name in _OF_THE_ITEM else properties.get(self._name)
         if value is None and self._path:
             value = properties

@@ -42,11 +42,7 @@ def read_shape(geojson: Any) -> shapely.Geometry | None:
 
 
 def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
-    """Return the rectangle of a bbox (a line or point if it is as thin), or two across the antimeridian.
-
-    Raises:
-        ValueError: It does not have four numbers, or six with heights.
-    """
+    """Return the rectangle of a bbox (a line or point if it is as thin), or two across the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
     boxes = [shapely.MultiPoint([one[:2], one[2:]]).envelope for one in split(bbox)]
@@ -63,11 +59,7 @@ def read_box(bbox: Any) -> shapely.Geometry | None:
 
 
 def read_area(text: str, option: str) -> shapely.Geometry:
-    """Return the union of the geometries of a GeoJSON document. Rings that cross themselves are repaired.
-
-    Raises:
-        UsageError: It is not valid GeoJSON, has no geometry, or is not in degrees.
-    """
+    """Return the union of the geometries of a GeoJSON document. Rings that cross themselves are repaired."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:

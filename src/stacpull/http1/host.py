@@ -79,11 +79,7 @@ class FastHost:
         return None
 
     async def addresses(self) -> list[AddressInfo]:
-        """Return its addresses in the order to try them: each time another one of the first family first.
-
-        Raises:
-            OSError: The lookup failed.
-        """
+        """Return its addresses in the order to try them: each time another one of the first family first."""
         loop = asyncio.get_running_loop()
         async with self._lookup:
             if loop.time() >= self._found_until:
@@ -105,7 +101,6 @@ class FastHost:
 
 
 def plain_host(origin: str) -> FastHost | None:
-    """Return the host of `origin` (`http://host:port`), or None if it is not plain."""
     origin = origin.lower()
     match = _ORIGIN.fullmatch(origin)
     if match is None:

@@ -79,9 +79,6 @@ class StreamedResponse:
         """Return the body in pieces of about `size` bytes, decoded if its coding is known.
 
         Bytes that were received before a failure are yielded first, so that a part can be resumed after them.
-
-        Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
         connection = self._connection
         if self._in_blocks:

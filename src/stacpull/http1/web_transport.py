@@ -64,12 +64,7 @@ class WebTransport:
         self._general: HttpTransport | None = None
 
     def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """Send `request` when the context is entered.
-
-        Raises:
-            TransferError: NETWORK, STALLED, ADDRESS; SCHEME for a broken URL; OVERLONG or SERVER for a
-                response that is not valid HTTP.
-        """
+        """Send `request` when the context is entered."""
         if request.method == "GET" and request.body is None and is_plain(request.headers):
             head, target = split_url(request.url)
             host = self.host(head)
@@ -111,11 +106,6 @@ class WebTransport:
         return host
 
     async def connect(self, host: FastHost) -> FastConnection:
-        """Return a new connection.
-
-        Raises:
-            TransferError: NETWORK, STALLED, ADDRESS.
-        """
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)

@@ -32,12 +32,7 @@ _SENTENCES = {
 
 @contextmanager
 def backed_up(db: Connection, dest: Path) -> Iterator[None]:
-    """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it.
-
-    Raises:
-        DestinationError: The ledger is damaged, or the disk is full or fails. The earlier copy is unchanged.
-            An error of the block itself takes precedence.
-    """
+    """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it."""
 
     def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
         return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
@@ -73,11 +68,7 @@ def _back_up(dest: Path) -> None:
 
 
 def copy_ledger(dest: Path, to: Path) -> None:
-    """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it.
-
-    Raises:
-        NotAMirrorError, DestinationError: as `open_reader`; also if the disk is full.
-    """
+    """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it."""
     to.unlink(missing_ok=True)
     with closing(open_reader(dest)) as db, translated(to, _SENTENCES):
         make_private(to)

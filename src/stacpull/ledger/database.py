@@ -111,9 +111,6 @@ def open_writer(
     """Open the ledger of `dest` for its only writer. A missing ledger is created.
 
     The connection may be passed to one other thread, which then owns it.
-
-    Raises:
-        DestinationError: the ledger is damaged, has another version, or cannot be written.
     """
     path = ledger_path(dest)
     reject_irregular(path)
@@ -160,11 +157,7 @@ def sync_each_commit(db: sqlite3.Connection) -> None:
 
 
 def reject_irregular(path: Path) -> None:
-    """Reject a database or log that is not a regular file: SQLite would wait forever for a pipe.
-
-    Raises:
-        DestinationError: it is a link, a pipe or a directory.
-    """
+    """Reject a database or log that is not a regular file: SQLite would wait forever for a pipe."""
     for end in ("", "-wal", "-shm", "-journal"):
         one = path.with_name(path.name + end)
         try:
@@ -203,9 +196,6 @@ def checkpoint_log(db: sqlite3.Connection) -> None:
     """Copy the part of the log that no reader needs into the ledger, since closing it reports no error.
 
     If the disk is only full, the log is left unchanged and the next start continues from it.
-
-    Raises:
-        sqlite3.OperationalError: The disk fails, so the log may not be on it.
     """
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -219,9 +209,6 @@ def refuse_lost(dest: Path) -> None:
 
     An empty ledger alone is no mark of a mirror: a run may have been killed right at its start, next to the
     user's files.
-
-    Raises:
-        DestinationError: there are files, and a directory or a catalog that stacpull made.
     """
     path = ledger_path(dest)
     try:
@@ -248,10 +235,6 @@ def open_reader(dest: Path) -> sqlite3.Connection:
     """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed.
 
     Any thread may use the connection, one at a time.
-
-    Raises:
-        NotAMirrorError: there is no ledger, or a run was killed before it created the tables.
-        DestinationError: it cannot be read, or has another version.
     """
     path = ledger_path(dest)
     reject_irregular(path)

@@ -32,11 +32,9 @@ class ItemSet:
         self._db.execute("DELETE FROM items")
 
     def add(self, item: ItemId) -> bool:
-        """Add an item; return False if it was in the set."""
         return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
 
     def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
-        """Add items; return those that were not in the set."""
         return set(filter(self.add, items))
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:

@@ -98,11 +98,7 @@ class StoredRun(NamedTuple):
 
 
 def selection_of(text: str | bytes) -> Selection:
-    """Return the selection stored as JSON `text`. Fields that this version does not know are ignored.
-
-    Raises:
-        sqlite3.DatabaseError: The text is not a selection.
-    """
+    """Return the selection stored as JSON `text`. Fields that this version does not know are ignored."""
     import attrs  # noqa: PLC0415 -- see above
 
     from stacpull.selection import Selection  # noqa: PLC0415 -- see above
@@ -297,11 +293,6 @@ def load(db: sqlite3.Connection, run: int) -> Run:
 
 
 def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
-    """Return the task of a run.
-
-    Raises:
-        UsageError: Its selection has a field that this version does not know: without it, it may be wider.
-    """
     kind, source, selection, fixed, names = db.execute(
         "SELECT kind, source, selection, fixed, credential_names FROM runs WHERE id = ?", (run,)
     ).fetchone()

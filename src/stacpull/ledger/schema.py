@@ -252,11 +252,7 @@ LEDGER: Final = Schema(
 
 
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
-    """Create the tables in an empty database in one transaction, or check the existing ones.
-
-    Raises:
-        DestinationError: It has another version, or something else was put into it.
-    """
+    """Create the tables in an empty database in one transaction, or check the existing ones."""
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
 
@@ -267,9 +263,6 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     Nothing else is read from a database before it, because another person may have made it. SQLite would run
     the code of a trigger, view or virtual table that is not in the schema; unsafe functions are disabled in
     the rest (defaults, checks, indexes).
-
-    Raises:
-        DestinationError: It has another version, or something else was put into it.
     """
     db.execute("PRAGMA trusted_schema = OFF")
     ours = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))

@@ -37,11 +37,7 @@ _PIECE = 1 << 20
 async def read_whole(
     response: Response, limit: int, growing: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
-    """Return the whole body. `growing` is awaited with the bytes received so far, before more are.
-
-    Raises:
-        TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
-    """
+    """Return the whole body. `growing` is awaited with the bytes received so far, before more are."""
     whole, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
     chunks = response.chunks(limit + 1 if growing is None else _GROWTH)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
@@ -116,13 +112,7 @@ def coding_to_undo(headers: Mapping[str, str]) -> str | None:
 
 
 async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
-    """Yield the decoded content of a body whose coding is supported, in pieces of at most 1 MiB.
-
-    Raises:
-        CodingError: TRUNCATED if the stream ends early; CHECKSUM if it is damaged; OVERLONG if it is much
-            longer than its content, for example an endless series of empty members.
-        TransferError: As raised by `chunks`.
-    """
+    """Yield the decoded content of a body whose coding is supported, in pieces of at most 1 MiB."""
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     received = produced = 0
     async for chunk in chunks:
@@ -150,11 +140,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
 
 
 async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
-    """Yield the decoded content of a response of `host` to a request that accepts codings.
-
-    Raises:
-        TransferError: SERVER if the body cannot be decoded; TRUNCATED; and any that `chunks` raises.
-    """
+    """Yield the decoded content of a response of `host` to a request that accepts codings."""
     async with aclosing(chunks):
         try:
             async for piece in decoded(chunks, coding):

@@ -166,10 +166,6 @@ class Client:
 
         Statuses that are not in `accept` are failures. `count_refusal` is False if a 401 or 403 may be due to
         a stale href. Without `wait`, `NoPermitError` is raised if a host of the chain has no free permit.
-
-        Raises:
-            TransferError: As raised by the transport; REDIRECT, SCHEME; and by status, see `net.status`.
-            CredentialsError: The host refused 50 requests in a row.
         """
         if not isinstance(request, StartedExchange):
             request = StartedExchange(request._replace(url=self.at_source(request.url)))
@@ -191,11 +187,7 @@ class Client:
         return self._right + url[len(self._wrong) :]
 
     def route(self, url: str) -> Route:
-        """Return the transport and the gate for `url`.
-
-        Raises:
-            TransferError: SCHEME.
-        """
+        """Return the transport and the gate for `url`."""
         if len(url) > LONGEST_URL:
             text = f"{cut_url(url[:200])}… has more than {LONGEST_URL} characters, which is not fetched."
             raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
@@ -313,11 +305,7 @@ class Exchange:
         return self._response.headers
 
     async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
-        """Return the whole body. `growing` is awaited with the bytes received so far, before more are.
-
-        Raises:
-            TransferError: TRUNCATED, STALLED, NETWORK; OVERLONG, also if it exceeds `limit` bytes.
-        """
+        """Return the whole body. `growing` is awaited with the bytes received so far, before more are."""
         body = await read_whole(self._response, limit, growing)
         size = len(body)
         if self._request.decode:
@@ -330,11 +318,7 @@ class Exchange:
         return body
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes.
-
-        Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
-        """
+        """Yield the body in pieces of about `size` bytes."""
         gate, limits = self._gate, self._client.limits
         async for chunk in self._response.chunks(min(size, limits.piece) if limits.on_bytes else size):
             self._count(len(chunk))

@@ -182,11 +182,7 @@ class Gate:
         return True
 
     async def acquire(self) -> None:
-        """Wait for a permit, in the order of requests.
-
-        Raises:
-            TransferError: DOWN, if the host is given up.
-        """
+        """Wait for a permit, in the order of requests."""
         if self.try_acquire():
             return
         turn = _WaitingTask()
@@ -263,11 +259,7 @@ class Gate:
         self._refusals = 0
 
     def count_refusal(self, status: int) -> None:
-        """Count a refusal: 401 or 403, or 200 for a web page in place of the requested object.
-
-        Raises:
-            CredentialsError: It is the 50th refusal in a row.
-        """
+        """Count a refusal: 401 or 403, or 200 for a web page in place of the requested object."""
         self._refusals += 1
         if self._refusals >= MAX_REFUSALS:
             how = f"({status})" if status != HTTPStatus.OK else "with a web page instead, perhaps a login"

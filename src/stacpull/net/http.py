@@ -73,12 +73,7 @@ class HttpTransport:
         self._opening = asyncio.Lock()
 
     def open(self, request: Request) -> HttpExchange:
-        """Send `request` when the context is entered.
-
-        Raises:
-            TransferError: NETWORK, STALLED, ADDRESS; SCHEME for an invalid URL; OVERLONG or SERVER for a
-                response that is not valid HTTP.
-        """
+        """Send `request` when the context is entered."""
         return HttpExchange(self, request)
 
     async def close(self) -> None:
@@ -115,11 +110,7 @@ class HttpTransport:
         return response
 
     def _proxy_of(self, url: URL) -> Proxy | None:
-        """Return the proxy to use for `url`, or None for a direct connection.
-
-        Raises:
-            TransferError: NETWORK if it cannot be used.
-        """
+        """Return the proxy to use for `url`, or None for a direct connection."""
         host = url.raw_host or ""
         proxy = self._proxies.get(url.scheme)
         if proxy is None or is_bypassed(host, url.port or 0):
@@ -195,9 +186,6 @@ class HttpExchange:
 
         The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
         (Up to 256 KiB in aiohttp's buffer are lost.)
-
-        Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
         """
         coding = coding_to_undo(self.headers) if self._request.decode else None
         sent = self._sent()

@@ -75,11 +75,6 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
     UTF-8 is tried first, because many servers state a wrong charset for it. Lenient decoding replaces `NaN`
     and `Infinity` with null, a number beyond the range of a 64-bit float with its text, a byte that is not
     UTF-8 with `\xXX`, and half of a surrogate pair with `\uXXXX`: different texts stay different.
-
-    Raises:
-        TooManyValuesError: It has more than four million values, or one per 32 bytes of a larger `limit`.
-        ValueError: It is not JSON. Or it is not strict JSON, and is larger than `LENIENT_LIMIT` or nested
-            thousands of levels deep.
     """
     most = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
     if len(data) > most and count_values(data) > most:

@@ -64,8 +64,6 @@ _SEARCHED = 64 * 1024  # bytes of a web page
 
 
 class Document(NamedTuple):
-    """A JSON document and its response."""
-
     body: object
     """Any JSON value."""
     bytes: int
@@ -143,15 +141,6 @@ class ApiReader:
 
         `one_of_many` is True for an item: a refusal may concern only this item, unless there are 50 in a row.
         `limit` is the maximum size in bytes, if smaller than the reader's limit.
-
-        Raises:
-            TransferError: It could not be read, after retries: GONE for 404, OVERLONG above the limit, and so
-                on; REFUSED for 401 or 403 if it is one of many or the host is not SOURCE's.
-            CredentialsError: SOURCE's host answers 401 or 403; or any host sends a web page that asks for a
-                password, or another web page if no document was read from this URL before; or a host refused
-                50 requests in a row.
-            SourceError: The document is not JSON (`__cause__` is then the decoder's ValueError); or the host
-                asks to wait for too long.
         """
         plain = request.url.partition("?")[0]
         own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
@@ -183,10 +172,6 @@ class ApiReader:
         """Open a response, with retries, to read its body in pieces. Accepts the statuses 200, 206 and 416.
 
         If the body is truncated, the caller must request the rest: only it knows how much it has.
-
-        Raises:
-            TransferError: It could not be opened, after retries; or, from the response, its body failed.
-            CredentialsError: SOURCE's host answers 401 or 403.
         """
         async with AsyncExitStack() as stack:
 

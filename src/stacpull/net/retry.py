@@ -89,10 +89,6 @@ async def with_retries(
     """Return the result of `attempt`, repeated until it succeeds or `policy` gives up.
 
     `on_retry` is called with each failure before it is retried. `jitter` makes the waits reproducible.
-
-    Raises:
-        TransferError: A final failure, or the last one when the attempts are used up.
-        SourceError: The host asks for a wait longer than `policy.longest_wait`.
     """
     try:
         return await attempt()

@@ -61,7 +61,6 @@ def _storable(value: str | None) -> str | None:
 
 
 def validator_from(etag_or_date: str) -> Validator:
-    """Return a validator that was stored as `Validator.etag_or_date`."""
     is_date = not etag_or_date.endswith('"') and moment_of(etag_or_date) is not None
     return Validator(None, etag_or_date) if is_date else Validator(etag_or_date or None)
 

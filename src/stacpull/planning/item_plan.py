@@ -252,7 +252,6 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 
 
 def _identity(item: Any, hint: str | None) -> ItemId | Unread:
-    """Return the id of an item, or the problem if it has none."""
     members = object_or_empty(item)
     collection, name = members.get("collection"), members.get("id")
     if not isinstance(collection, str) or not collection:

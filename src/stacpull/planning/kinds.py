@@ -18,8 +18,6 @@ from stacpull.urls import is_in_object_store, is_prefix
 
 
 class AssetKind(enum.Enum):
-    """The kind of an asset."""
-
     FILE = "file"
     PAGE = "page"
     """A web page, or an endpoint that computes its answer."""

@@ -44,7 +44,6 @@ class Field(NamedTuple):
     prefixes: tuple[str, ...] = ()
 
     def apply(self, value: str) -> str:
-        """Return the value without the prefixes."""
         for prefix in self.prefixes:
             value = value.removeprefix(prefix)
         return value
@@ -65,8 +64,6 @@ class AssetPath(NamedTuple):
 
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
-    """A parsed `--layout`."""
-
     template: str
     segments: tuple[Segment, ...]
     """The last one is the file name."""
@@ -79,7 +76,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def parse(cls, template: str) -> Layout:
-        """Parse a layout."""
         segments = tuple(_parsed(template, separates=True))
         for segment in segments:
             text = segment[0] if len(segment) == 1 else None

@@ -41,7 +41,6 @@ def as_prefix(href: str) -> str:
 
 
 def refused(href: str) -> Failure:
-    """Return the failure of a prefix that is not expanded."""
     if is_in_object_store(href):
         why = "it is a prefix, not a file; --expand-prefix mirrors the objects below it"
     else:
@@ -67,7 +66,6 @@ def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> 
 
 
 def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
-    """Return the objects of the prefix `href` of the asset `key` as assets with these `keys`."""
     prefix = as_prefix(href)
     path = layout.path(key, "")
     own = path.name

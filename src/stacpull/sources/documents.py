@@ -44,8 +44,6 @@ _GONE_HINT: Final = (
 
 
 class DocumentKind(enum.Enum):
-    """The kind of a document."""
-
     CATALOG = "Catalog"
     COLLECTION = "Collection"
     ITEM = "Feature"
@@ -206,7 +204,6 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:
-    """Return the document at `url`, without which there is no walk."""
     try:
         document = _items(await reader.read(PageRequest(url)))
     except TransferError as error:

@@ -225,8 +225,6 @@ def is_lines(url: str) -> bool:
 
 
 class LinesSource(ItemsFile):
-    """The items of an NDJSON file."""
-
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:

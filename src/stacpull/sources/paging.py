@@ -89,7 +89,6 @@ def _number(request: PageRequest, name: str) -> int | None:
 
 
 def limit_of(request: PageRequest) -> int | None:
-    """Return the page size in `request`, or None."""
     return _number(request, "limit")
 
 

@@ -43,8 +43,6 @@ _WHOLE_LIMIT: Final = 2 << 30
 
 
 class ParquetSource(ItemsFile):
-    """The items of a Parquet file."""
-
     def __init__(self, url: str, reader: JsonReader) -> None:
         require_pyarrow("A Parquet file as SOURCE")
         super().__init__(url, reader)
@@ -178,7 +176,6 @@ class _RemoteFile:
         return size
 
     async def read(self, start: int, size: int) -> AsyncGenerator[bytes]:
-        """Yield bytes of the file."""
         if start >= self._kept_from:
             await asyncio.to_thread(self._part.seek, start - self._kept_from)
             yield await asyncio.to_thread(self._part.read, size)

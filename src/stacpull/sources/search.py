@@ -91,7 +91,6 @@ class SearchEndpoint(NamedTuple):
     """The collections that are searched; empty for all."""
 
     def request(self, members: Json) -> PageRequest:
-        """Return the request for a query with these members."""
         url = add_parameters(self.url, parameters_of(members))
         if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
             return PageRequest(url)

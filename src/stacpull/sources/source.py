@@ -120,7 +120,6 @@ class WalkStart(NamedTuple):
 
     @property
     def first(self) -> PageRequest:
-        """The request for the first page to read."""
         return self.resumed or self.request
 
 

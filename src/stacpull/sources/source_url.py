@@ -78,7 +78,6 @@ class ApiUrl(NamedTuple):
     """True for `…/search`."""
 
     def collection_url(self, name: str) -> str:
-        """Return the URL of a collection of the API."""
         return f"{self.root}/collections/{quote(name, safe='')}"
 
 

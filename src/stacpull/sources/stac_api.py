@@ -270,8 +270,6 @@ class StacApi(Source):
 
 
 class ApiSource(StacApi):
-    """A STAC API, or one collection of it."""
-
     async def collections(self) -> list[Json]:
         """Return all collections of the API, or the one of SOURCE's URL."""
         if self._api.collection is not None:
@@ -347,7 +345,6 @@ class SearchSource(StacApi):
         self._named = tuple(filter(None, (parameter(url, "collections") or "").split(",")))
 
     async def collections(self) -> list[Json]:
-        """Return the collections of the search, or all of the API if the search has none."""
         if self._named:
             return [await self.collection(name) for name in self._named]
         return await self._all_collections()

@@ -24,12 +24,7 @@ _ATTEMPTS = 10
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file for writing that replaces the one at `path` at the end, on stable storage.
-
-    Raises:
-        DestinationError: The file cannot be written, or another process is writing it. The old file is
-            unchanged.
-    """
+    """Yield a file for writing that replaces the one at `path` at the end, on stable storage."""
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
         with open(locked_file(part, path), "wb", buffering=1 << 20) as file:
@@ -50,10 +45,6 @@ def locked_file(part: Path, path: Path) -> int:
 
     It is locked until it is closed, and still has the content left by a kill. A link, or a file that also has
     another name, is removed and not written to.
-
-    Raises:
-        DestinationError: Another process has locked it.
-        OSError: It cannot be opened.
     """
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
@@ -85,11 +76,7 @@ def sync_file(file: BinaryIO) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable.
-
-    Raises:
-        OSError: The disk fails.
-    """
+    """Make the names in a directory durable."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # it can be written and not read

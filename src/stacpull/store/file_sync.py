@@ -53,11 +53,7 @@ class Sync(Protocol):
     """True if the sync of the data includes the ledger's log."""
 
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        """Sync part files (names in the parts directory) and directories (descriptors).
-
-        Raises:
-            DestinationError: some data did not reach the disk; no file of the group may be trusted.
-        """
+        """Sync part files (names in the parts directory) and directories (descriptors)."""
 
 
 def is_on_network(fd: int) -> bool:
@@ -73,11 +69,7 @@ def _file_system(fd: int) -> int:
 
 
 def choose(dest_fd: int, parts_fd: int) -> Sync:
-    """Return the cheapest reliable sync for DEST, whose descriptor was opened before the first write.
-
-    Raises:
-        DestinationError: the disk fails.
-    """
+    """Return the cheapest reliable sync for DEST, whose descriptor was opened before the first write."""
     kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
     is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
     if not is_honest or _file_system(dest_fd) not in GROUP_SYNC:

@@ -52,11 +52,7 @@ _KINDS = (
 def open_regular(
     path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o644
 ) -> int:
-    """Open a regular file and return its descriptor. A new file gets the permissions `mode`.
-
-    Raises:
-        OSError: As `os.open`; ELOOP for a link, EINVAL for anything other than a regular file.
-    """
+    """Open a regular file and return its descriptor. A new file gets the permissions `mode`."""
     fd = os.open(path, flags | _ALWAYS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -65,11 +61,7 @@ def open_regular(
 
 
 def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None = None) -> bytes:
-    """Return the contents of a regular file.
-
-    Raises:
-        OSError: as `open_regular`; EFBIG if it has more than `limit` bytes.
-    """
+    """Return the contents of a regular file."""
     fd = open_regular(path, os.O_RDONLY, dir_fd=dir_fd)
     try:
         pieces, size = list[bytes](), 0
@@ -90,11 +82,6 @@ class DirectoryFiles:
     """
 
     def __init__(self, dest: Path) -> None:
-        """Open DEST.
-
-        Raises:
-            OSError: It is not a directory, or cannot be opened.
-        """
         self.path = dest
         self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -219,11 +206,7 @@ def _kind(mode: int) -> str:
 
 
 def digest_in(files: StoredFiles, path: str, checksum: Checksum) -> bytes | None:
-    """Return the digest of a file with the algorithm and size of `checksum`.
-
-    Raises:
-        OSError: The file does not exist or cannot be read.
-    """
+    """Return the digest of a file with the algorithm and size of `checksum`."""
     with files.open(path) as file:
         found = digest_by(file.read, checksum, never)
     return None if found is None else found[1]
@@ -232,7 +215,6 @@ def digest_in(files: StoredFiles, path: str, checksum: Checksum) -> bytes | None
 def digest_by(
     read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: IsStopped
 ) -> tuple[int, bytes] | None:
-    """Return the number of bytes that `read` yields, and their digest; None if stopped."""
     size, hasher = 0, new_hasher(checksum)
     while data := read(_READ):
         size += len(data)

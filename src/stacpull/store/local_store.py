@@ -62,9 +62,6 @@ class LocalStore(DirectoryFiles):
         """Open DEST. It and `.stacpull/parts` are created if they are missing.
 
         `most_held` directories are held open at once. `sync` is the cheapest reliable one if not given.
-
-        Raises:
-            DestinationError: It cannot be created or written.
         """
         self.most_held = most_held
         self._chosen_sync = sync
@@ -216,11 +213,7 @@ class LocalStore(DirectoryFiles):
         self.changed.add("")
 
     def directory(self, path: str, *, make: bool = True) -> int:
-        """Return a descriptor of a directory in DEST, valid until the next call.
-
-        Raises:
-            OSError: a component is a link or a file (ENOTDIR, ELOOP), invalid (EINVAL), or cannot be created.
-        """
+        """Return a descriptor of a directory in DEST, valid until the next call."""
         if not path:
             return self.fd
         fd = self._held.get(path)
@@ -253,10 +246,6 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     `renameat2(2)` with RENAME_NOREPLACE (Linux 3.15) checks and renames in one step, so that a file that
     another program creates in between cannot be overwritten. If the file system or the C library does not
     support it (NFS, old glibc, macOS), the caller checks first and then renames.
-
-    Raises:
-        FileExistsError: a file, link or directory already has that name.
-        OSError: it cannot be renamed.
     """
     call = _renameat2()
     if call is None:

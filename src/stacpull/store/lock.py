@@ -27,12 +27,6 @@ class MirrorLock:
     """The lock of a run. A lock file left by a killed process does no harm."""
 
     def __init__(self, dest: Path) -> None:
-        """Take the lock.
-
-        Raises:
-            DestinationError: another process holds it.
-            OSError: the lock file cannot be created, or the file system does not support locks.
-        """
         path, flags = _lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(path, flags, 0o600)
         try:
@@ -59,9 +53,6 @@ def kept_still(dest: Path) -> Iterator[None]:
     """Exclude runs from DEST while the block reads it. Other readers are allowed.
 
     If there is no lock file (a copy) or locks are not supported (a read-only disk), no lock is taken.
-
-    Raises:
-        DestinationError: a run is using it.
     """
     with ExitStack() as stack:
         with suppress(OSError):

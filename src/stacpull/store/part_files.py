@@ -122,7 +122,6 @@ def part_name_of(arrival: Arrival) -> str:
 
 
 def parse_complete_part(name: str) -> CompletePartName | None:
-    """Parse `name`; return None if it is not the name of a complete part."""
     found = _COMPLETE.fullmatch(name)
     if found is None:
         return None
@@ -142,7 +141,6 @@ def _unquoted(field: str) -> str:
 
 
 def scan(directory: Path) -> set[Pair]:
-    """Return the parts that have a description."""
     found = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
     return {(int(pair[1]), int(pair[2])) for pair in found if pair}
 
@@ -164,12 +162,7 @@ def read_point(part: Path) -> ResumePoint | None:
 
 
 def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
-    """Return the description of a part, its ranges, and the bytes of both.
-
-    Raises:
-        OSError: It cannot be read, or is not a regular file.
-        ValueError: It is damaged.
-    """
+    """Return the description of a part, its ranges, and the bytes of both."""
     data = read_regular(about(part), _LIMIT)
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
@@ -183,12 +176,6 @@ def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
 
     Complete parts stay. `keep(row, generation)` returns True if a part is still needed. No transfer may run
     at the same time.
-
-    Returns:
-        The number of removed files.
-
-    Raises:
-        DestinationError: A file cannot be removed.
     """
     kept = {
         path
@@ -209,11 +196,7 @@ def sweep(directory: Path, keep: Callable[[int, int], bool]) -> int:
 
 
 def leave_unfinished(directory: Path) -> None:
-    """Sync the unfinished parts in the directory of a worker, and move them to the directory above.
-
-    Raises:
-        OSError: A part cannot be synced or moved.
-    """
+    """Sync the unfinished parts in the directory of a worker, and move them to the directory above."""
     # a part is moved after its description
     for path in sorted(directory.iterdir(), key=lambda path: path.suffix == ".part"):
         if path.suffix in _UNFINISHED:

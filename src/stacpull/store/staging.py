@@ -47,9 +47,6 @@ class StagedParts:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
         `worker_parts` is the directory of this worker among the parts (`store.part_files`), if any.
-
-        Raises:
-            DestinationError: It cannot be created or written.
         """
         self.work = work
         self.parts = work / PARTS / worker_parts
@@ -126,11 +123,7 @@ class StagedParts:
                 raise
 
     def link_part(self, name: str, files: StoredFiles, path: str) -> None:
-        """Link a part to a file of a mirror, or copy it if that is not supported.
-
-        Raises:
-            OSError: `path` is not a regular file that can be read.
-        """
+        """Link a part to a file of a mirror, or copy it if that is not supported."""
         self.drop_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories

@@ -15,11 +15,6 @@ from stacpull.store.protocol import HELD_DIRECTORIES, Store, StoredFiles, StoreK
 
 
 def store_kind(location: BucketLocation) -> StoreKind:
-    """Return the kind of DEST that a location is.
-
-    Raises:
-        UsageError: Its package is not installed.
-    """
     kind: StoreKind = entry_points.require("stacpull.stores", location.scheme, f"{location.url} as DEST")
     return kind
 
@@ -31,11 +26,7 @@ def open_store(
     most_held: int = HELD_DIRECTORIES,
     on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
-    """Open DEST for a run: a bucket with the ledger in `work`, or the directory `work` itself.
-
-    Raises:
-        DestinationError: It cannot be made or written.
-    """
+    """Open DEST for a run: a bucket with the ledger in `work`, or the directory `work` itself."""
     if location is None:
         return LocalStore(work, most_held=most_held)
     return store_kind(location).open_store(work, location, on_silent)
@@ -45,12 +36,7 @@ def open_store(
 def open_files(
     work: Path, location: BucketLocation | None, *, on_silent: Callable[[str], None] = lambda _: None
 ) -> Iterator[StoredFiles]:
-    """Open DEST for reading.
-
-    Raises:
-        OSError: It is not a directory, or cannot be opened.
-        DestinationError: Permission is missing.
-    """
+    """Open DEST for reading."""
     try:
         files: StoredFiles = (
             DirectoryFiles(work) if location is None else store_kind(location).open_files(location, on_silent)

@@ -96,9 +96,7 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
     """One attempt at one asset (`Fetcher`, `stacpull_raster.header_run._HeaderFetcher`)."""
 
-    async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co:
-        """Fetch `job` or raise `TransferError`. With `count_refusal` False, refusals are not counted."""
-        ...
+    async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
 
 
 HasFile = Callable[[Job, Checksum | None], Awaitable[bool]]
@@ -325,7 +323,6 @@ class _Attempt:
         return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
-        """Receive the body of a 200."""
         job, fetcher, headers = self._job, self._fetcher, response.headers
         length, validator = content_length(headers), fetcher.validator(headers)
         coding = coding_of(headers)

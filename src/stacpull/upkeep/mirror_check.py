@@ -110,12 +110,7 @@ class MirrorCheck(StoppableThread):
         return round(time.monotonic() - self._started, 3)
 
     def check(self, files: StoredFiles, db: Connection) -> None:
-        """Check all files. `complete` remains False if it was stopped.
-
-        Raises:
-            OSError: DEST itself cannot be read.
-            sqlite3.DatabaseError: The ledger is damaged.
-        """
+        """Check all files. `complete` remains False if it was stopped."""
         expectations = Expectations(db)
         self._totals = expectations.totals
         known = self._known(files, expectations)
