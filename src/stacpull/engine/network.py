@@ -117,8 +117,7 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network of a run; all connections are closed at the end of the block.
 
-    `addresses` are those of the coordinator of a worker; `addresses` and `policy` are otherwise made from the
-    options. `secrets` gets the credentials. `on_notice` is called with messages for the user.
+    `addresses` and `policy` are made from the options if they are not given. `secrets` gets the credentials.
     """
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
@@ -126,26 +125,25 @@ async def open_network(
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     slots = options.concurrency or min(SLOTS, room)
     addresses = addresses or _address_policy(address, options)
-    http, clock = http_transport(options, addresses), SystemClock()
+    http, clock, counters = http_transport(options, addresses), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
-    of_schemes = {name: scheme.transport(setup) for name, scheme in SCHEMES.items() if scheme.is_web}
-    web = {name: transport for name, transport in of_schemes.items() if transport is not None}
+    web = {name: http for name, scheme in SCHEMES.items() if scheme.is_web}
     policy = policy or RetryPolicy(retries=options.retries)
-    counters = NetworkCounters()
 
     def warn(text: str) -> None:
         on_notice(Notice("warning", text))
 
-    logins = None
-    if options.filled_profile is not None:
-        from stacpull.net.logins.login import Logins  # noqa: PLC0415 - few runs have a login
-
-        logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
-    patience = _PATIENCE * options.stall_timeout
+    logins = _logins(options, http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     client = Client(
         web,
-        Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice),
+        Gates(
+            per_host,
+            options.concurrency,
+            clock,
+            patience=_PATIENCE * options.stall_timeout,
+            notify=on_notice,
+        ),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -156,16 +154,7 @@ async def open_network(
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,
     )
-    reader = ApiReader(
-        client,
-        policy,
-        clock,
-        source=address.url,
-        credential_names=address.credential_names,
-        wanted_variable=wanted_variable(urlsplit(address.url)),
-        limit=options.max_page_size,
-        warn=warn,
-    )
+    reader = _reader(client, address, options, policy, clock, warn)
     try:
         yield Network(
             client, reader, secrets, policy, address, addresses, slots, per_host, warn, clock, logins, http
@@ -177,6 +166,42 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
+
+
+def _reader(
+    client: Client,
+    address: SourceAddress,
+    options: Options,
+    policy: RetryPolicy,
+    clock: Clock,
+    warn: Callable[[str], None],
+) -> ApiReader:
+    return ApiReader(
+        client,
+        policy,
+        clock,
+        source=address.url,
+        credential_names=address.credential_names,
+        wanted_variable=wanted_variable(urlsplit(address.url)),
+        limit=options.max_page_size,
+        warn=warn,
+    )
+
+
+def _logins(
+    options: Options,
+    http: Transport,
+    policy: RetryPolicy,
+    clock: Clock,
+    secrets: Secrets,
+    counters: NetworkCounters,
+    warn: Callable[[str], None],
+) -> Logins | None:
+    if options.filled_profile is None:
+        return None
+    from stacpull.net.logins.login import Logins  # noqa: PLC0415 - few runs have a login
+
+    return Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

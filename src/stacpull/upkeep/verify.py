@@ -88,13 +88,7 @@ async def verify(
     address = await asyncio.to_thread(parse_dest, dest, options)
     check = MirrorCheck(on_event, stop, quick=quick)
     if not repair:
-
-        def alone() -> tuple[RunState | None, Mapping[str, int]]:
-            with closing(open_reader(address.work)) as db, kept_still(address.work):
-                _check(check, address, db, quick=quick)
-                return _state_and_totals(db)
-
-        mirror_state, totals = await check.run(alone)
+        mirror_state, totals = await check.run(lambda: _check_alone(check, address, quick=quick))
         return _report(check, address, totals, mirror_state, quick=quick, strict=strict)
     async with (
         opened_invocation(dest, options, on_event, stop, exists=True) as call,
@@ -116,6 +110,14 @@ async def verify(
         is_complete = report.state == "complete" and (fixed is None or fixed.state == "complete")
         state = "complete" if is_complete else "interrupted"
         return replace(report, state=state, remaining=left + unknown, repair=fixed)
+
+
+def _check_alone(
+    check: MirrorCheck, address: DestAddress, *, quick: bool
+) -> tuple[RunState | None, Mapping[str, int]]:
+    with closing(open_reader(address.work)) as db, kept_still(address.work):
+        _check(check, address, db, quick=quick)
+        return _state_and_totals(db)
 
 
 def _check(check: MirrorCheck, address: DestAddress, db: Connection, *, quick: bool) -> None:
