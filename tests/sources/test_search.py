@@ -231,6 +231,11 @@ NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
     ("fault", "selection", "warned"),
     [
         ("", NOWHERE, None),
+        ("empty", NOWHERE, "does not find the item a_0, which it has"),
+        ("empty", Selection(collections=ONE, datetime="2020-01-05"), "does not find"),
+        ("empty", Selection(collections=ONE, intersects=AREA), "does not find"),
+        ("empty", Selection(collections=ONE, max_cloud_cover=3.0), "does not find"),
+        ("empty", Selection(collections=ONE, filter="nothing = 1"), "does not find"),
         ("fails", NOWHERE, "its filter fails"),
         ("refuses", NOWHERE, "its filter fails"),
         ("ignores", NOWHERE, None),

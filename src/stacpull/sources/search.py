@@ -6,7 +6,8 @@ item search, filter extension; OGC API Features, part 1, 7.4, and part 3). Versi
 A query is sent with GET, or with POST if the API supports it and the URL would be long or a filter is sent as
 JSON. Members that an endpoint does not support are not sent. All items are filtered locally anyway, so an API
 may return too many. If the first page of a result is an error, or has items of other collections than those
-searched, the walk continues without filters: the collection may have another name in its items.
+searched (the collection may have another name in its items), the walk continues without filters. It also does
+if the result is empty, and a query that an item of the source must match finds nothing either.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from urllib.parse import quote
 
 import orjson
 
+from stacpull.boxes import bounds_of
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text
 from stacpull.filters.narrowing import Narrowing
-from stacpull.json_values import list_or_empty, objects_in
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
-from stacpull.sources.paging import failure_of, read_pages
+from stacpull.net.transport import TransferError
+from stacpull.sources.paging import failure_of, read_pages, with_limit
 from stacpull.sources.source import JsonReader, OnNotice, PageSize
 from stacpull.urls import Parameter, add_parameters, parameters
 
@@ -197,6 +200,8 @@ async def walk_query(
     endpoint: SearchEndpoint,
     query: PageRequest,
     plain: PageRequest,
+    members: Json,
+    condition: Json | None,
     size: PageSize,
     on_notice: OnNotice,
 ) -> AsyncGenerator[Page]:
@@ -208,6 +213,10 @@ async def walk_query(
                 if is_first and endpoint.has_others(page.items):
                     doubt = "it returns items of other collections"
                     break
+                if is_first and not page.items and page.next is None and members.keys() - {"sortby"}:
+                    doubt = await _doubt(reader, endpoint, plain, members, condition)
+                    if doubt:
+                        break
                 is_first = False
                 yield page
         except SourceError as error:
@@ -222,3 +231,55 @@ async def walk_query(
         async with aclosing(read_pages(reader, plain, size, on_notice)) as pages:
             async for page in pages:
                 yield page
+
+
+async def _doubt(
+    reader: JsonReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
+) -> str:
+    """Return why an empty result cannot be trusted, or an empty text."""
+    there = await _first_items(reader, plain)
+    for item in there:
+        known = _matching(item, members, condition, endpoint)
+        if known:
+            found = await _first_items(reader, endpoint.request(known))
+            return "" if found else f"its filter does not find the item {item.get('id')}, which it has"
+    return "its first items do not prove it" if there else ""
+
+
+async def _first_items(reader: JsonReader, request: PageRequest) -> list[Json]:
+    try:
+        return objects_in((await reader.read(with_limit(request, 10))).members.get("features"))
+    except (SourceError, TransferError):
+        return []  # a walk without filters would fail as well
+
+
+def _matching(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:
+    """Return a query with the kinds of `members` that `item` matches; None if there is none."""
+    properties, geometry = object_or_empty(item.get("properties")), item.get("geometry")
+    bounds, time = bounds_of(object_or_empty(geometry)), properties.get("datetime")
+    if not isinstance(time, str):
+        time = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
+    known: Json = {}
+    if "intersects" in members:
+        known["intersects"] = geometry if bounds is not None else None
+    if "bbox" in members and bounds is not None:
+        west, south, east, north = bounds
+        known["bbox"] = [west - _WIDENED, south - _WIDENED, east + _WIDENED, north + _WIDENED]
+    if "datetime" in members:
+        known["datetime"] = time.replace(" ", "T")
+    if "filter" in members:
+        names = [
+            name for name in _names_in(condition) if isinstance(properties.get(name), bool | int | float)
+        ]
+        name, value = (names[0], properties[names[0]]) if names else ("id", item.get("id"))
+        equal: Json = {"op": "=", "args": [{"property": name}, value]}
+        known["filter"] = equal if endpoint.json_filter else filter_text(equal)
+        known["filter-lang"] = members["filter-lang"]
+    return None if not known or None in known.values() else known
+
+
+def _names_in(tree: Any) -> list[str]:
+    if isinstance(tree, dict):
+        named = [tree["property"]] if isinstance(tree.get("property"), str) else []
+        return named + [name for value in tree.values() for name in _names_in(value)]
+    return [name for value in tree for name in _names_in(value)] if isinstance(tree, list) else []

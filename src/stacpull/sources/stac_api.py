@@ -265,7 +265,7 @@ class StacApi(Source):
         if not members:
             return start
         query = endpoint.request(members)
-        walk = partial(walk_query, self._reader, endpoint, query, start.request)
+        walk = partial(walk_query, self._reader, endpoint, query, start.request, members, narrow.condition)
         return start._replace(request=query, walk=walk)
 
 
