@@ -215,7 +215,7 @@ def test_expired_hrefs_are_read_again(tmp_path, refused):
         ("http://169.254.169.254/latest/meta-data/", "address", "169.254.169.254"),
         ("http://[::ffff:169.254.169.254]/latest/", "address", "169.254.169.254"),
         ("http://[fe80::1]/", "address", "fe80::1"),
-        ("http://2852039166/", "scheme", "2852039166"),  # the same address as one number: no URL
+        ("http://2852039166/", "address", "2852039166"),  # the same address as one number
         ("http://0.0.0.0:80/", "address", "0.0.0.0"),  # noqa: S104 - never bound
         ("file:///etc/passwd", "scheme", "file"),
         ("ftp://127.0.0.1/x", "scheme", "ftp"),

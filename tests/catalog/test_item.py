@@ -144,7 +144,7 @@ FERNET = f"https://host.test/download/gAAAAA{100 * 'B'}=="
         ("https://user:pw@host.test/a.tif", False),
         ("a.tif?sv=1&se=2&sig=abc", False),
         (FERNET, False),
-        ("gs://bucket/a.tif", False),
+        ("gs://bucket/a.tif", True),
         ("/data/a.tif", True),
         ("file:///data/a.tif", False),
     ],

@@ -26,7 +26,10 @@ STANDARD_INPUT: Final = "-"
 _PARQUET: Final = (".parquet", ".geoparquet")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_HOST = re.compile(r"[A-Za-z0-9.-]+(\.[A-Za-z]{2,}/|:[0-9]{1,5}(/|$))")
+_HOST = re.compile(
+    r"(?P<local>localhost|\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5}(/|$)"
+    r"|[A-Za-z0-9.-]+:[0-9]{1,5}(/|$)|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}/"
+)
 """A host with a port, or a domain with a path."""
 
 
@@ -54,7 +57,8 @@ def probable_url(url: str) -> str | None:
         given = os.path.relpath(unquote(urlsplit(url).path)) if is_local(url) else ""
     except FileNotFoundError:  # the current directory was removed
         return None
-    return f"https://{given}" if _HOST.match(given) else None
+    host = _HOST.match(given)
+    return None if host is None else f"{'http' if host['local'] else 'https'}://{given}"
 
 
 def _file_url(path: str) -> str:
