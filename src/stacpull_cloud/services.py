@@ -210,7 +210,7 @@ class Service:
             how["account_key"] = key
         elif sas:
             how["sas_token"] = sas.lstrip("?")
-        elif "client_secret" in client or "federated_token_file" in client:
+        elif {"client_id", "tenant_id"} < client.keys():  # else obstore asks for metadata
             how.update(client)
         elif os.environ.get("AZURE_USE_AZURE_CLI"):
             how["use_azure_cli"] = True
