@@ -9,22 +9,22 @@ import pytest
 from stacpull.dest_address import BucketLocation
 from stacpull_cloud import services
 
-COMPLETE = {"client_id", "client_secret", "tenant_id"}
+COMPLETE = ("client_id", "client_secret", "tenant_id")
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"client_secret"},
-        {"client_id", "client_secret"},
-        {"tenant_id", "client_id"},
-        {"federated_token_file"},
+        ("client_secret",),
+        ("client_id", "client_secret"),
+        ("tenant_id", "client_id"),
+        ("federated_token_file",),
         COMPLETE,
     ],
     ids=" ".join,
 )
 def test_an_incomplete_client_of_azure_does_not_sign(
-    monkeypatch: pytest.MonkeyPatch, given: set[str]
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
 ) -> None:
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(services, "AzureStore", lambda **how: made.append(how))

@@ -344,7 +344,7 @@ def test_a_command_uses_only_its_scopes() -> None:
     resolved = resolve(
         {"config": str(BIGEARTHNET)},
         environ={"MLHUB_API_KEY": "k", "STACPULL_LAYOUT": "{key}"},
-        options=[option for option, _ in options_of("resume")],
+        options=list(options_of("resume")),
     )
     assert resolved.selection == Selection()
     assert resolved.options.layout == Options().layout

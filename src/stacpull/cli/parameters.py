@@ -78,8 +78,8 @@ class OptionParameter(click.Option):
 def of(command: str) -> list[click.Parameter]:
     """Return the options of a command that `config.options` gives to it, and --config."""
     found: list[click.Parameter] = []
-    for option, listed in options_of(command):
-        found.append(made := _parameter(option, hidden=not listed))
+    for option in options_of(command):
+        found.append(made := _parameter(option))
         made.is_brief = option.name in BRIEF
     return [*found, config()]
 
@@ -104,7 +104,7 @@ def worded(name: str, text: str, **changes: Any) -> click.Option:
     return _parameter(replace(BY_NAME[name], help=text, **changes))
 
 
-def _parameter(option: Option, *, hidden: bool = False) -> OptionParameter:
+def _parameter(option: Option) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, for all of their origins."""
     flag = f"--{option.name}/--no-{option.name}" if option.opposite else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
@@ -118,7 +118,7 @@ def _parameter(option: Option, *, hidden: bool = False) -> OptionParameter:
     if option.name == "credentials":
         how["shell_complete"] = _profiles
     default = f" [default: {option.default}]" if option.default else ""
-    made = OptionParameter(names, help=option.help + default, hidden=hidden, **how)
+    made = OptionParameter(names, help=option.help + default, **how)
     made.option = option
     return made
 

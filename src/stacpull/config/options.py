@@ -457,36 +457,11 @@ _BRIEF = """
 """
 BRIEF = frozenset(_BRIEF.split())
 """The options that `--help` shows; `--help all` shows the others."""
-_RARE = """
-    label-property media-type prefer expand-prefix follow collection-assets push-down seed min-rate
-    max-failures page-size max-page-size sign-bucket aws-metadata allow-local break-lock dest-region
-    dashboard-token
-"""
-"""Options that no help page shows: the options page of the docs does."""
-_NETWORK_NAMES = "header credentials no-sign-request endpoint-url region ca-bundle allow-private-hosts "
 _DEST_NAMES = "work dest-endpoint-url dest-profile "
-_STARTED = (
-    _NETWORK_NAMES
-    + _DEST_NAMES
-    + "concurrency per-host retries stall-timeout limit-rate stop-after request-payer missing "
-)
-_LISTED = {
-    "plan": _NETWORK_NAMES + "layout concurrency request-payer work dest-endpoint-url",
-    "headers": _NETWORK_NAMES
-    + "concurrency per-host retries stall-timeout limit-rate stop-after request-payer",
-    "resume": _STARTED + "prune",
-    "retry": _STARTED,
-    "verify": _NETWORK_NAMES + _DEST_NAMES + "concurrency limit-rate",
-    "collections": _NETWORK_NAMES + "request-payer retries stall-timeout",
-    "classes": _NETWORK_NAMES + "request-payer retries stall-timeout",
-}
-"""Options of `Options` that the help of a command lists. `mirror` lists all that are not rare."""
 _OF_FILES = (
     "checksum revalidate prune adopt items-parquet dask dashboard dashboard-token break-lock dest-region "
     + _DEST_NAMES
 )
-_UNLISTED = {"headers": "clip include-pages"}
-"""The same for one command."""
 _WITHOUT = {
     "headers": _OF_FILES,
     "retry": "revalidate prune page-size",
@@ -498,13 +473,11 @@ _WITHOUT = {
 """Options of `Options` that can do nothing in a command, so that it does not have them."""
 
 
-def options_of(command: str) -> Iterator[tuple[Option, bool]]:
-    """Yield the options of a command, each with whether its help lists it."""
+def options_of(command: str) -> Iterator[Option]:
+    """Yield the options of a command."""
     without = _WITHOUT.get(command, "").split()
-    rare = (_RARE + _UNLISTED.get(command, "")).split()
-    listed = _LISTED[command].split() if command in _LISTED else BY_NAME
     for one in OPTIONS:
         is_fixed = one.fixed and command not in {"mirror", "plan"}
         is_unknown = one.holder is Selection and command not in {"mirror", "plan", "headers"}
         if not (is_fixed or is_unknown or one.name in without):
-            yield one, one.name not in rare and (one.holder is not Options or one.name in listed)
+            yield one
