@@ -32,8 +32,13 @@ _CHARSETS = re.compile(
     r"(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*", re.IGNORECASE
 )
 """Charsets whose decoders take linear time."""
-_NOT_UTF_8 = re.compile("[\udc80-\udcff]")
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    hexadecimal = found[0].encode("utf-8", "surrogateescape").hex(" ").upper()
+    return "\\\\x" + hexadecimal.replace(" ", "\\\\x")
 
 
 class TooManyValuesError(ValueError):
@@ -92,7 +97,7 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
             return Decoded(orjson.loads(data), is_strict=True)
     try:
         text = data.decode("utf-8", "surrogateescape")
-        text = _NOT_UTF_8.sub(lambda byte: f"\\\\x{ord(byte[0]) - 0xDC00:02X}", text)
+        text = _NOT_UTF_8.sub(_escaped, text)
         strict_text = json.dumps(_PARSER.decode(text), ensure_ascii=False, allow_nan=False)
         strict_text = _SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", strict_text)
         return Decoded(orjson.loads(strict_text), is_strict=False)
