@@ -1,0 +1,318 @@
+"""The fast path and the general path make the same of the same responses.
+
+Files, failures, retries, requests, waits and the state of the gate are compared. Waits take no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.http1.fast_transport import HELLO, LOOPS, fast, serving
+from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
+from tests.store.opened_parts import opened_parts
+from tests.virtual_clock import VirtualClock
+
+from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws_settings import AwsSettings
+from stacpull.clock import SystemClock
+from stacpull.config.options import S3Options
+from stacpull.engine.asset_transfer import TransferTools
+from stacpull.engine.fast_path import FastPath
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
+from stacpull.engine.shared_downloads import SharedDownloads
+from stacpull.models import Arrival, Checksum, Failure, Job
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
+from stacpull.net.retry import RetryPolicy
+from stacpull.sigv4 import Credentials
+from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.s3_transport import S3Transport
+
+
+class Reply(NamedTuple):
+    """The bytes of a response, sent in pieces. Then the connection is kept, closed, or silent ("stall")."""
+
+    pieces: tuple[bytes, ...]
+    then: str = "keep"
+
+
+Scripts = Mapping[str, Sequence[Reply]]
+"""The replies by path; the last one is repeated, and other paths get HELLO."""
+
+
+class Outcome(NamedTuple):
+    jobs: dict[int, Any]
+    parts: dict[str, bytes]
+    """Files of long bodies. Their `.about` depend on how the network cuts bytes."""
+    retried: list[tuple[str, str]]
+    gate: tuple[int, ...]
+    requests: int
+    waited: float
+    received: list[str]
+    fetched: int
+
+
+class Sink(OutcomeSink[Job, Arrival | None]):
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots)
+        self.jobs: dict[int, Any] = {}
+
+    def put(self, job: Job, arrival: Arrival | None) -> None:
+        self.jobs[job.row] = (arrival, job.href)
+        self.free_slots()
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        self.jobs[job.row] = (failure, attempts, job.href)
+
+
+class CountingPath(FastPath):
+    taken = 0
+
+    def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
+        is_taken = super().begin(job, pool)
+        self.taken += is_taken
+        return is_taken
+
+
+async def both(scripts: Scripts, jobs: Sequence[Job], **how: Any) -> list[Outcome]:
+    """Return the outcomes of the general path and of the fast path."""
+    received: list[str] = []
+    host = ""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            path = head.split(" ", 2)[1]
+            replies = scripts.get(path.partition("?")[0], [Reply((HELLO,))])
+            earlier = sum(one.split(" ", 1)[0] == path for one in received)
+            received.append(f"{path} {sorted(line.partition(':')[0].lower() for line in head.splitlines())}")
+            reply = replies[min(earlier, len(replies) - 1)]
+            for piece in reply.pieces:
+                writer.write(piece.replace(b"{host}", host.encode()))
+                await writer.drain()
+                if len(reply.pieces) > 1:
+                    await asyncio.sleep(0.001)
+            if reply.then == "stall":
+                await reader.read()
+            if reply.then != "keep":
+                return
+
+    outcomes = []
+    async with serving(answer) as origin:
+        host = origin.removeprefix("http://")
+        jobs = [replace(one, href=origin + one.href if one.href[0] == "/" else one.href) for one in jobs]
+        for is_fast in (False, True):
+            received.clear()
+            with TemporaryDirectory() as directory:
+                outcomes.append(await outcome_of(Path(directory), origin, jobs, received, is_fast, **how))
+    return outcomes
+
+
+async def outcome_of(
+    directory: Path, origin: str, jobs: Sequence[Job], received: list[str], is_fast: bool,
+    workers: int = 1, stall_timeout: float = 10.0,
+) -> Outcome:  # fmt: skip
+    clock, http = VirtualClock(), fast(stall_timeout=stall_timeout)
+    gates = Gates(64, None, clock)
+    settings = AwsSettings("us-east-1", origin)
+    aws = AwsCredentials(settings, keys=Credentials("key", "secret"))
+    await aws.frozen()  # else the general path loads them for the first object
+    s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
+    client = Client({"http": http, "https": http, "s3": s3}, gates, clock, source=origin)
+    no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity=lambda _: None)))
+    shared = SharedDownloads(Fetcher(client, await opened_parts(directory), clock=clock), no_store)
+    retried: list[Failure] = []
+    tools = TransferTools(shared, cast("Any", None), RetryPolicy(1, base=0.0), clock, retried.append)
+    sink, queue = Sink(workers), JobQueue[Job]()
+    path = CountingPath(client, http, shared) if is_fast else None
+    pool = Pool(queue, sink, tools, most_deferred=0, fast=path)
+    await queue.put(jobs)
+    pool.no_more()
+    try:
+        async with asyncio.timeout(20):
+            await pool.run()
+    finally:
+        await client.close()
+    assert path is None or path.taken == len(jobs)
+    return Outcome(
+        sink.jobs,
+        {file.name: file.read_bytes() for file in directory.glob("*.part")},  # noqa: ASYNC240 - all has ended
+        [(str(one.kind), one.message) for one in retried],
+        tuple(number for gate in gates for number in (gate.in_use, gate.waiting, gate._refusals, gate.limit)),
+        client.counters.requests,
+        clock.now,
+        received.copy(),
+        client.counters.bytes_fetched,
+    )
+
+
+def alike(scripts: Scripts, *jobs: Job, loop: Any = uvloop.new_event_loop) -> None:
+    replies = [reply for some in scripts.values() for reply in some]
+    ends = {reply.then for reply in replies}
+    with asyncio.Runner(loop_factory=loop) as runner:
+        outcomes = runner.run(both(scripts, jobs, stall_timeout=0.3 if "stall" in ends else 10.0))
+    if any(not any(reply.pieces) for reply in replies):  # a closed idle connection is used again for free
+        outcomes = [one._replace(received=[]) for one in outcomes]
+    if ends != {"keep"}:  # the end may overtake bytes
+        outcomes = [one._replace(fetched=0) for one in outcomes]
+    general, by_fast_path = outcomes
+    assert by_fast_path == general
+    assert len(general.jobs) == len(jobs)
+
+
+def job(row: int, href: str, **more: Any) -> Job:
+    return Job(row, row, 1, "a", href, None, "c/i", "a.tif", **more)
+
+
+def response(body: bytes = b"hello", status: str = "200 OK", **fields: str) -> bytes:
+    """Return a response with the fields, which have `_` for `-` in their names."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode("latin-1") + body
+
+
+BODY = b"hello world"
+MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()
+ZEROS = base64.b64encode(bytes(32)).decode()
+LONG = response(b"0123456789abcdef" * 100_000, ETag='"v1"', Accept_Ranges="bytes")
+"""Longer than what is kept in memory."""
+PAGE = b"<!doctype html><html><body>Sign in</body></html>"
+FIELDS: list[dict[str, str]] = [
+    {"ETag": f'"{MD5.hex()}"'}, {"ETag": f'"{"0" * 32}"'}, {"ETag": 'W/"1"'},
+    {"Content_MD5": base64.b64encode(MD5).decode()}, {"Content_MD5": base64.b64encode(bytes(16)).decode()},
+    {"x_amz_checksum_sha256": ZEROS}, {"Repr_Digest": f"sha-256=:{ZEROS}:"},
+    {"x_amz_checksum_crc32": base64.b64encode(zlib.crc32(BODY).to_bytes(4, "big")).decode()},
+    {"Server": "AmazonS3", "ETag": f'"{"0" * 32}"'},
+    {"Content_Encoding": "gzip"}, {"Content_Encoding": "identity"}, {"Content_Encoding": "br"},
+    {"Last_Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:29:00 GMT"},
+    {"Content_Type": "text/html"}, {"Connection": "close"}, {"Retry_After": "0"}, {"Upgrade": "h2c"},
+]  # fmt: skip
+STATUSES = [
+    "201 C", "202 A", "203 N", "204 N", "206 P", "304 N", "400 B", "401 U", "403 F", "404 N", "410 G",
+    "412 P", "416 R", "429 T", "451 U", "500 I", "502 B", "503 S", "504 G", "299 X", "999 X", "302 F",
+]  # fmt: skip
+TARGETS = [
+    "/c", "c", "/c#part", "/c d", "/\xfc", "?x", "/a", "", "   ", "ftp://h/c", "http:///c", "//{host}/c",
+    "//x y", "http://{host}/c", "http://u:p@{host}/c", "http://0x7f000001:1/c", "http://127.0.0.1:1/c",
+    "https://127.0.0.1:1/c", "s3://b/key",
+]  # fmt: skip
+REPLIES = [
+    *(Reply((raw,), "close") for raw in [*SOUND, *BROKEN, OK + COOKIES + b"Content-Length: 5\r\n\r\nhello"]),
+    *(Reply((response(BODY, **fields),)) for fields in FIELDS),
+    *(
+        Reply((response(b"" if status[:3] in {"204", "304"} else body, status),))
+        for status in STATUSES
+        for body in (b"", b'{"message": "why"}', b"x" * 70_000)
+    ),
+    *(Reply((response(b"moved", "302 F", Location=target),)) for target in TARGETS),
+    *(Reply((response(b"", status, Location="/c"),)) for status in ("301 M", "303 S", "307 T", "308 P")),
+    Reply((response(b"x" * 100_000, "302 F", Location="/c"),)),
+    Reply((LONG,)),
+    Reply((OK + b"Transfer-Encoding: chunked\r\n\r\n200000\r\n" + bytes(1 << 21) + b"\r\n0\r\n\r\n",)),
+    *(Reply((LONG[:at],), "close") for at in (0, 1, 60, 500_000, 1_200_000)),
+    *(Reply((LONG[:at],), "stall") for at in (0, 60, 1_200_000)),
+    *(Reply((response(PAGE + more, Content_Type="text/html"),)) for more in (b"", bytes(20_000))),
+]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: repr(b"".join(reply.pieces)[:60]))
+def test_responses(reply: Reply, loop: Any) -> None:
+    """One that is always the same, and one that a retry does not get again."""
+    wrong = Checksum("sha256", bytes(32))
+    scripts = {"/a": [reply], "/b": [reply, Reply((HELLO,))]}
+    jobs = (
+        job(1, "/a"),
+        job(2, "/b"),
+        job(3, "/c", size=3),
+        job(4, "/a?4", size=11),
+        job(5, "/c?5", checksum=wrong),
+    )
+    alike(scripts, *jobs, loop=loop)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "301 M", "307 T", "400 B", "403 F", "404 N", "503 S"])
+@pytest.mark.parametrize("code", ["AccessDenied", "ExpiredToken", "AuthorizationHeaderMalformed", "SlowDown"])
+def test_objects(status: str, code: str) -> None:
+    body = f"<Error><Code>{code}</Code><Region>eu-west-1</Region></Error>".encode()
+    scripts = {"/b/odd": [Reply((response(body, status, Location="/b/moved"),)), Reply((HELLO,))]}
+    alike(
+        scripts, *(job(n, f"s3://b/{key}") for n, key in enumerate(["a", "odd", "z%2F ?#", "odd?2", "a/b"]))
+    )
+
+
+def test_long_chains_of_redirects() -> None:
+    chain = {f"/{n}": [Reply((response(b"", "302 F", Location=f"/{n + 1}"),))] for n in range(12)}
+    alike(chain, job(1, "/0"), job(2, "/2"))
+
+
+def test_many_concurrent_jobs() -> None:
+    scripts = {
+        "/a": [Reply((response(b"", "302 F", Location="/b"),))],
+        "/c": [Reply((response(b"no", "404 N"),))],
+        "/d": [Reply((LONG,))],
+    }
+    jobs = [job(n, f"/{'abcd'[n % 4]}?{n}") for n in range(200)]
+    general, by_fast_path = asyncio.run(both(scripts, jobs, workers=16))
+    assert by_fast_path[:2] == general[:2]
+    assert sorted(by_fast_path.received) == sorted(general.received)
+    assert by_fast_path.gate[:3] == general.gate[:3] == (0, 0, 0)
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> Reply:
+    """A response, more or less well-formed, cut into pieces, perhaps cut off; never without a byte.
+
+    Left out are bytes past the end of bodies: which of them arrive in time is up to the network.
+    """
+    status = draw(st.sampled_from(["200 OK"] * 22 + STATUSES))
+    body = draw(st.sampled_from([b"", BODY, PAGE, gzip.compress(BODY, mtime=0), b"x" * 70_000]))
+    body = b"" if status[:3] in {"204", "304"} else body
+    fields = draw(st.sampled_from([{}, *FIELDS]))
+    if status[0] == "3" or draw(st.integers(0, 9)) == 0:
+        fields = {**fields, "Location": draw(st.sampled_from(TARGETS))}
+    length = b"Content-Length: %d\r\n" % len(body)
+    head, then = (
+        response(body, status, **fields).partition(length)[0],
+        draw(st.sampled_from(["keep"] * 3 + ["close"])),
+    )
+    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    framings = [length + b"\r\n" + body] * 4
+    if status[:3] not in {"204", "304"}:
+        framings += [
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n",
+            length + length + b"\r\n" + body,
+            b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ]
+        if then == "close":
+            framings += [b"\r\n" + body, b"Content-Length: 80000\r\n\r\n" + body]
+    raw = head + draw(st.sampled_from(framings))
+    if then == "close" and draw(st.booleans()):
+        raw = raw[: draw(st.integers(1, len(raw)))]
+    cuts = sorted(draw(st.lists(st.integers(0, min(len(raw), 400)), max_size=3)))
+    pieces = (raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True) if b > a)
+    return Reply(tuple(pieces), then)
+
+
+SCRIPTS = st.dictionaries(
+    st.sampled_from(["/a", "/b", "/c"]), st.lists(replies(), min_size=1, max_size=3), min_size=1
+)
+WANTED = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, 5, 11])), min_size=1, max_size=4)
+
+
+@given(SCRIPTS, WANTED)
+def test_generated_responses(scripts: Scripts, wanted: list[tuple[str, int | None]]) -> None:
+    alike(scripts, *(job(n, f"/{name}?{n}", size=size) for n, (name, size) in enumerate(wanted)))
