@@ -6,6 +6,7 @@ import asyncio
 import io
 import random
 import struct
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.sources.parquet_files import (
     recorded_items,
 )
 
-from stacpull.errors import ForgottenCursorError, UsageError
+from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.python_process import python_command
@@ -385,6 +386,18 @@ def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.Monkey
     data = parquet(table_of(1, labels=lists), compression="zstd")
     assert len(data) < 1_000_000
     assert "of memory" in failure_of(data)
+
+
+@pytest.mark.timeout(300)  # each file starts a process, and none may hang
+def test_damage_is_an_error_or_harmless() -> None:
+    """A changed byte may change a value, or crash pyarrow."""
+    data, draws = by_export(many(40), rows=20), random.Random(1)
+    for _ in range(30):
+        broken = bytearray(data)
+        for _ in range(draws.choice([1, 2, 8])):
+            broken[draws.randrange(len(broken))] = draws.randrange(256)
+        with suppress(SourceError):
+            pages_of(FileServer(bytes(broken)))
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
