@@ -147,6 +147,8 @@ def test_max_items_is_the_same_set_over_stops_and_page_sizes(tmp_path):
 
 
 LARGE = 24_000_000
+LONGEST_WRITE = 2 << 20
+"""A kill can fall between a write and its record: these bytes are fetched again."""
 
 
 def killed_in_the_middle(replica: MlhubReplica, dest: Path) -> int:
@@ -185,11 +187,12 @@ def test_a_large_file_resumes_where_it_was_killed(tmp_path, changed):
     (file,) = [path for name, path in files_in(dest).items() if not name.endswith(".json")]
     assert hashlib.sha256(file.read_bytes()).digest() == hashlib.sha256(content).digest()
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
-    assert bodies[0].headers["range"] == f"bytes={had}-"
+    resumed_at = int(bodies[0].headers["range"].removeprefix("bytes=").removesuffix("-"))
+    assert had - LONGEST_WRITE <= resumed_at <= had
     if changed:
         assert sum(record.sent for record in bodies if record.status == 200) == LARGE
     else:
-        assert [(record.status, record.sent) for record in bodies] == [(206, LARGE - had)]
+        assert [(record.status, record.sent) for record in bodies] == [(206, LARGE - resumed_at)]
 
 
 @pytest.mark.parametrize("command", ["status", "resume", "retry", "verify", "verify --repair", "failures"])
