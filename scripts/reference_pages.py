@@ -87,6 +87,8 @@ def options_page() -> str:
 
 
 def _cells(option: Option) -> list[str]:
+    if not option.flag:
+        return ["", f"`{option.name}`", *_origin(option)]
     flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.opposite else "")
     if option.short:
         flag = f"-{option.short}`, `{flag}"
@@ -96,10 +98,13 @@ def _cells(option: Option) -> list[str]:
     elif option.choices:
         value = " " + "|".join(option.choices)
     key = "" if option.holder is Output else f"`{option.name}`"
+    return [f"`{flag}{value}`", key, *_origin(option)]
+
+
+def _origin(option: Option) -> list[str]:
     variables = ", ".join(f"`{name}`" for name in option.variables)
     default = f"`{option.default}`" if option.default else ""
-    # A | inside backticks does not end a cell.
-    return [f"`{flag}{value}`", key, variables, default, _escaped(option.help)]
+    return [variables, default, _escaped(option.help)]
 
 
 def exit_codes_page() -> str:
@@ -154,7 +159,7 @@ def _fields(holder: type) -> list[str]:
     if holder not in {*TITLES, S3Options}:
         return []
     rows = [
-        f"| `{option.target}` | `--{option.name}` | {_escaped(option.help)} |"
+        f"| `{option.target}` | {f'`--{option.name}`' if option.flag else ''} | {_escaped(option.help)} |"
         for option in declared(holder, "")
         if "." not in option.target
     ]

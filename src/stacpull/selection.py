@@ -41,11 +41,7 @@ class Selection:
         default=(),
         converter=texts,
         metadata=declaration(
-            "Select this collection.",
-            name="collection",
-            short="C",
-            metavar="ID",
-            narrows=True,
+            "Select this collection.", name="collection", short="C", metavar="ID", narrows=True, brief=True
         ),
     )
     all_collections: bool = option(False, "Select every collection of the API.")
@@ -57,6 +53,7 @@ class Selection:
             name="label",
             metavar="NAME",
             narrows=True,
+            brief=True,
         ),
     )
     label_mode: Literal["any", "all"] = option("any", "Keep items with any or with all of the labels.")
@@ -70,15 +67,17 @@ class Selection:
         None, "Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19)."
     )
     cloud_and_shadow: bool | None = option(
-        None, "Keep only items with / without cloud and shadow.", shown="keep both"
+        None, "Keep only items with / without cloud and shadow.", shown="keep both", brief=True
     )
     seasonal_snow: bool | None = option(
-        None, "Keep only items with / without seasonal snow.", shown="keep both"
+        None, "Keep only items with / without seasonal snow.", shown="keep both", brief=True
     )
     bbox: tuple[float, ...] | None = attrs.field(
         default=None,
         converter=optional(arguments.box),
-        metadata=declaration("Keep items whose geometry intersects this box, in degrees.", metavar="W,S,E,N"),
+        metadata=declaration(
+            "Keep items whose geometry intersects this box, in degrees.", metavar="W,S,E,N", brief=True
+        ),
     )
     intersects: str | None = attrs.field(
         default=None,
@@ -87,6 +86,7 @@ class Selection:
             "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
             metavar="GEOJSON|@FILE",
             load=arguments.area,
+            brief=True,
         ),
     )
     datetime: str | None = attrs.field(
@@ -95,6 +95,7 @@ class Selection:
         metadata=declaration(
             "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
             metavar="INTERVAL",
+            brief=True,
         ),
     )
     max_cloud_cover: float | None = option(
@@ -102,14 +103,13 @@ class Selection:
         "Keep items whose eo:cloud_cover is known and at most this.",
         metavar="PERCENT",
         read=arguments.percentage,
+        brief=True,
     )
     where: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.where,
         metadata=declaration(
-            "Keep items whose property has this value.",
-            metavar="PROPERTY=VALUE",
-            narrows=True,
+            "Keep items whose property has this value.", metavar="PROPERTY=VALUE", narrows=True, brief=True
         ),
     )
     filter: str | None = attrs.field(
@@ -119,6 +119,7 @@ class Selection:
             "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
             metavar="CQL2",
             load=arguments.content,
+            brief=True,
         ),
     )
     ids: tuple[str, ...] = attrs.field(
@@ -129,20 +130,21 @@ class Selection:
             metavar="ID|@FILE",
             load=arguments.item_ids,
             narrows=True,
+            brief=True,
         ),
     )
     assets: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
         metadata=of_assets(
-            "Fetch only assets whose key matches.", name="asset", metavar="GLOB", narrows=True
+            "Fetch only assets whose key matches.", name="asset", metavar="GLOB", narrows=True, brief=True
         ),
     )
     exclude_assets: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
         metadata=of_assets(
-            "Skip assets whose key matches; '' skips none.", name="exclude-asset", metavar="GLOB"
+            "Skip assets whose key matches; '' skips none.", name="exclude-asset", metavar="GLOB", brief=True
         ),
     )
     roles: tuple[str, ...] = attrs.field(
@@ -180,7 +182,7 @@ class Selection:
         ),
     )
     collection_assets: bool = option(False, "Also fetch the assets of collections (thumbnails, documents).")
-    source_links: bool = option(True, "Also fetch the source imagery that label items link to.")
+    source_links: bool = option(True, "Also fetch the source imagery that label items link to.", brief=True)
     follow: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.relations,
@@ -198,7 +200,7 @@ class Selection:
         read=arguments.order,
     )
     max_items: int | None = option(
-        None, "Stop after this many matching items.", metavar="N", read=arguments.whole(1)
+        None, "Stop after this many matching items.", metavar="N", read=arguments.whole(1), brief=True
     )
     sample: int | None = option(
         None,

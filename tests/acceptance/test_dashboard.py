@@ -102,8 +102,8 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
     [
         (("--dashboard", "0.0.0.0:0"), "so it needs a token: set STACPULL_DASHBOARD_TOKEN"),
         (("--dashboard", "[::]:0"), "[::]:0 can be reached from other machines"),
-        (("--dashboard", "192.0.2.1:0", "--dashboard-token", TOKEN), "cannot be used (Cannot assign"),
-        (("--dashboard", "localhost:0", "--dashboard-token", "short"), "must have at least 16 characters"),
+        (("--dashboard", "192.0.2.1:0", f"TOKEN={TOKEN}"), "cannot be used (Cannot assign"),
+        (("--dashboard", "localhost:0", "TOKEN=short"), "must have at least 16 characters"),
         (("--dashboard", "localhost"), "must be a port, or an IP address and a port"),
         (("--dashboard", "example.org:80"), "must be a port, or an IP address and a port"),
         (("--dashboard", "70000"), "must be a port, or an IP address and a port"),
@@ -114,7 +114,9 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
 def test_an_address_that_cannot_be_used_is_a_usage_error(
     tmp_path: Path, hub: MlhubReplica, options: tuple[str, ...], message: str
 ) -> None:
-    ran = run(mirror_of(hub.base_url, tmp_path / "m", *options), environment(hub))
+    token = "".join(options[2:]).removeprefix("TOKEN=")
+    env = environment(hub, STACPULL_DASHBOARD_TOKEN=token)
+    ran = run(mirror_of(hub.base_url, tmp_path / "m", *options[:2]), env)
     assert ran.code == 2
     assert message in ran.err
     assert not (tmp_path / "m").exists()

@@ -80,6 +80,9 @@ def test_a_command_that_does_not_exist_gets_the_nearest(
         (["--processes", "2"], "use --dask N"),
         (["--rebuild"], "`stacpull mirror SOURCE DEST --adopt` accepts"),
         (["--consurrency", "5"], "--concurrency"),
+        (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
+        (["--max-page-size=1G"], "set STACPULL_MAX_PAGE_SIZE, or max-page-size in a config file"),
+        (["--sign-bucket", "b"], "use --credentials NAME: a profile has `buckets`"),
     ],
 )
 def test_an_option_of_another_tool_gets_the_one_to_use(
@@ -89,6 +92,21 @@ def test_an_option_of_another_tool_gets_the_one_to_use(
     assert ran.code == 2
     assert hint in ran.err
     assert "--prune" not in ran.err
+
+
+NOT_PLANNED = (
+    "checksum metadata missing revalidate items-parquet adopt break-lock dask dashboard stop-after "
+    "max-failures min-rate stall-timeout prune"
+)
+
+
+@pytest.mark.parametrize("name", NOT_PLANNED.split())
+def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str) -> None:
+    ran = stacpull_command("plan", "s", f"--{name}")
+    assert (ran.code, f"No such option '--{name}': leave it out: it changes nothing here." in ran.err) == (
+        2,
+        True,
+    )
 
 
 def test_a_value_without_quotes_gets_a_hint(stacpull_command: Command) -> None:

@@ -1,4 +1,4 @@
-"""Pages larger than the limit, from a service that does not support `limit`: `--max-page-size` lifts it."""
+"""Pages larger than the limit, from a service that does not support `limit`: a variable lifts it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mirrored(dest: Path, size: int, options: Options) -> MirrorReport:
 
 
 def test_a_page_over_64_mb_requires_the_option(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"more than 64000000 bytes. --max-page-size raises the limit"):
+    with pytest.raises(SourceError, match=r"more than 64000000 bytes. STACPULL_MAX_PAGE_SIZE raises"):
         mirrored(tmp_path / "a", 65 * MIB, Options())
     report = mirrored(tmp_path / "b", 65 * MIB, Options(max_page_size=66 * MIB))
     assert (report.state, report.assets_done) == ("complete", 1)

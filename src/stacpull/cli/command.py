@@ -19,7 +19,7 @@ from stacpull.cli import printing, signals
 from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
-from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option
+from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, REMOVED, Option, options_of
 from stacpull.config.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HINTS = {
+_HINTS: dict[tuple[str, ...], str] = {
     ("--dry-run", "--dryrun", "--simulate", "-n"): "use `stacpull plan` to see what a mirror would do",
     ("--limit", "--max", "--max-results", "--count"): "use --max-items N",
     ("-j", "--jobs", "--threads", "--workers", "--parallel", "--transfers"): "use --concurrency N",
@@ -56,6 +56,7 @@ _HINTS = {
     ("--processes",): "use --dask N",
     ("--split-walk",): "use --datetime for each run, or --shard I/N",
     ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
+    **{(f"--{name}",): hint for name, hint in REMOVED.items()},
 }
 """Options of similar tools and earlier versions, and what to use where a command has no such option."""
 
@@ -174,10 +175,15 @@ class Command(click.Command):
             named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
             options = {name for param in self.params for name in param.opts}
             return hint if not named or named[0] in options else None
-        is_option = name.removeprefix("--no-").removeprefix("--") in BY_NAME
-        if places == ["dest"] and (is_option or name in {f"-{one.short}" for one in OPTIONS}):
+        word = next((one.name for one in OPTIONS if name == f"-{one.short}"), name.removeprefix("--"))
+        option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
+        if option is None:
+            return None
+        if not option.flag:
+            return f"set {option.variables[0]}, or {option.name} in a config file"
+        if places == ["dest"]:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
-        return None
+        return "leave it out: it changes nothing here"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""
@@ -210,7 +216,8 @@ def command(
     The function's docstring is the help text. SOURCE and DEST may also stand in the config file.
     """
     own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
-    options = tuple(param.option for param in params if isinstance(param, OptionParameter) and param.option)
+    options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
+    options += [option for option in options_of(name) if not option.flag]
     places = [own[place] for place in toml.PLACES if place in own]
     if len(own) + len(options) < len(params):  # it has --config
         for param in places:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.config.dest import bucket_url, dest_path, output_path
-from stacpull.config.options import BRIEF, BY_NAME, Option, options_of
+from stacpull.config.options import BY_NAME, Option, options_of
 
 _CONFIG = (
     "Read options, and SOURCE and DEST, from a TOML file or a shipped config: "
@@ -59,15 +59,13 @@ def dest(*, required: bool = True) -> click.Argument:
 
 
 class OptionParameter(click.Option):
-    """An option that `config` reads, or --config.
-
-    Attributes:
-        option: Its declaration; None for --config.
-        is_brief: True if `--help` shows it without `all`.
-    """
+    """An option that `config` reads, or --config: it has no `option`."""
 
     option: Option | None = None
-    is_brief = True
+
+    @property
+    def is_brief(self) -> bool:
+        return self.option is None or self.option.brief
 
     @property
     def group(self) -> str:
@@ -77,11 +75,7 @@ class OptionParameter(click.Option):
 
 def of(command: str) -> list[click.Parameter]:
     """Return the options of a command that `config.options` gives to it, and --config."""
-    found: list[click.Parameter] = []
-    for option in options_of(command):
-        found.append(made := _parameter(option))
-        made.is_brief = option.name in BRIEF
-    return [*found, config()]
+    return [*(_parameter(option) for option in options_of(command) if option.flag), config()]
 
 
 def config() -> click.Option:

@@ -25,6 +25,12 @@ from stacpull.selection import Selection
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
+_EVERY = "mirror plan headers resume retry verify collections classes"
+_FETCHING = "mirror headers resume retry verify"
+_RUNS = "mirror resume retry"
+_IN_DEST = "mirror plan resume retry verify"
+"""Commands, for `Option.commands`."""
+
 _dest = partial(option, group="Destination")
 _network = partial(option, group="Credentials and network")
 _dest_declaration = partial(declaration, group="Destination")
@@ -36,7 +42,7 @@ _output_declaration = partial(declaration, group="Output")
 class S3Options:
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile."""
 
-    no_sign_request: bool = _network(False, "Send S3 requests without credentials.")
+    no_sign_request: bool = _network(False, "Send S3 requests without credentials.", brief=True)
     request_payer: bool = _network(False, "Agree to pay for requests to requester-pays buckets.")
     endpoint_url: str | None = _network(
         None,
@@ -53,17 +59,11 @@ class S3Options:
         "Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.",
         name="credentials",
         metavar="NAME",
+        brief=True,
         environment=("AWS_PROFILE",),
     )
-    buckets: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.texts,
-        metadata=_network_declaration(
-            "Also sign requests for this S3 bucket when a redirect leads to it.",
-            name="sign-bucket",
-            metavar="NAME",
-        ),
-    )
+    buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
+    """Of a credential profile: buckets for which requests are also signed when a redirect leads to them."""
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
@@ -92,9 +92,18 @@ class Options:
         UsageError: An argument has a type that cannot be converted; the message names it.
     """
 
-    layout: str = _dest(DEFAULT_LAYOUT, "Path of assets in DEST.", metavar="TEMPLATE", fixed=True)
+    layout: str = _dest(
+        DEFAULT_LAYOUT,
+        "Path of assets in DEST.",
+        metavar="TEMPLATE",
+        fixed=True,
+        brief=True,
+    )
     metadata: Literal["item", "ndjson", "none"] = _dest(
-        "item", "Write item documents as one file each, as NDJSON, or not at all.", fixed=True
+        "item",
+        "Write item documents as one file each, as NDJSON, or not at all.",
+        fixed=True,
+        commands="mirror",
     )
     concurrency: int | None = option(
         None,
@@ -102,6 +111,8 @@ class Options:
         metavar="N|auto",
         read=arguments.whole(1, arguments.MOST_AT_ONCE, auto=True),
         shown="auto",
+        commands=f"{_FETCHING} plan",
+        brief=True,
     )
     per_host: int = option(64, "Simultaneous requests per host.", metavar="N", read=arguments.whole(1))
     dask: str | None = attrs.field(
@@ -111,6 +122,7 @@ class Options:
             "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
             metavar="ADDRESS|FILE|N",
             load=arguments.cluster,
+            commands=_RUNS,
         ),
     )
     retries: int = option(
@@ -124,6 +136,7 @@ class Options:
         "Abort an attempt after this many seconds without data.",
         metavar="SECONDS",
         read=arguments.seconds,
+        commands=_FETCHING,
     )
     min_rate: float = option(
         100.0,
@@ -131,6 +144,7 @@ class Options:
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         shown="100 bytes per second",
+        commands=_FETCHING,
     )
     limit_rate: float = option(
         0.0,
@@ -138,6 +152,8 @@ class Options:
         metavar="BYTES[K|M|G]",
         read=arguments.byte_rate,
         shown="no limit",
+        commands=_FETCHING,
+        brief=True,
     )
     requests_per_second: float = option(
         0.0,
@@ -152,12 +168,15 @@ class Options:
         metavar="TIME",
         read=arguments.duration,
         shown="no limit",
+        commands=f"{_RUNS} headers",
+        brief=True,
     )
     max_failures: int | None = option(
         None,
         "Stop when more assets than this have failed; the rest stays pending.",
         metavar="N",
         read=arguments.whole(0),
+        commands=f"{_RUNS} headers",
     )
     page_size: int | None = option(
         None,
@@ -165,6 +184,7 @@ class Options:
         metavar="N|auto",
         read=arguments.whole(1, auto=True),
         shown="auto",
+        commands="mirror plan headers resume classes",
     )
     max_page_size: int = option(
         64_000_000,
@@ -172,6 +192,7 @@ class Options:
         metavar="BYTES[K|M|G]",
         read=arguments.byte_count,
         shown="64M",
+        flag=False,
     )
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
@@ -180,6 +201,7 @@ class Options:
             "Send this header to SOURCE's host only; ${NAME} is an environment variable.",
             name="header",
             metavar="'K: V'|@FILE",
+            brief=True,
         ),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
@@ -196,18 +218,28 @@ class Options:
         ),
     )
     checksum: Literal["sha256", "crc64nvme", "none"] = _dest(
-        "sha256", "Checksum to record for every asset; crc64nvme is faster for large files.", kept=True
+        "sha256",
+        "Checksum to record for every asset; crc64nvme is faster for large files.",
+        kept=True,
+        commands="mirror retry",
     )
     missing: Literal["fail", "known", "ok"] = _dest(
         "fail",
         "Exit with 1 if the source lists assets that it does not have; known: only for those that are newly "
         "gone; ok: never.",
+        commands=f"{_RUNS} headers",
+        brief=True,
     )
     revalidate: bool = _dest(
-        False, "Re-check every local asset with the server, not only those whose item was updated.", kept=True
+        False,
+        "Re-check every local asset with the server, not only those whose item was updated.",
+        kept=True,
+        commands="mirror",
     )
     items_parquet: bool | None = _dest(
-        None, "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet)."
+        None,
+        "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
+        commands="mirror",
     )
     prune: Literal["list", "remove"] | None = _dest(
         None,
@@ -216,6 +248,8 @@ class Options:
         read=arguments.prune,
         bare="list",
         kept=True,
+        commands="mirror",
+        brief=True,
     )
     work: Path | None = attrs.field(
         default=None,
@@ -224,22 +258,37 @@ class Options:
             "With a bucket as DEST: the directory for the ledger and unfinished files.",
             metavar="DIR",
             load=arguments.directory,
+            commands=_IN_DEST,
+            brief=True,
         ),
     )
     break_lock: bool = _dest(
-        False, "Take over a bucket from a run that cannot end its lease. No other may be active."
+        False,
+        "Take over a bucket from a run that cannot end its lease. No other may be active.",
+        commands="mirror resume",
     )
     dest_endpoint_url: str | None = _dest(
         None,
         "With a bucket as DEST: use this endpoint for it.",
         metavar="URL",
         read=arguments.web_address,
+        commands=_IN_DEST,
     )
     dest_profile: str | None = _dest(
-        None, "With a bucket as DEST: use the credentials of this AWS profile for it.", metavar="NAME"
+        None,
+        "With a bucket as DEST: use the credentials of this AWS profile for it.",
+        metavar="NAME",
+        commands=_IN_DEST,
     )
-    dest_region: str | None = _dest(None, "With a bucket as DEST: its region.", metavar="NAME")
-    adopt: bool = _dest(False, "Reuse existing files if size and checksum (or date) match.", kept=True)
+    dest_region: str | None = _dest(
+        None, "With a bucket as DEST: its region.", metavar="NAME", commands=_IN_DEST
+    )
+    adopt: bool = _dest(
+        False,
+        "Reuse existing files if size and checksum (or date) match.",
+        kept=True,
+        commands="mirror retry",
+    )
     allow_private_hosts: bool = _network(
         False, "Follow links and redirects to private and loopback addresses."
     )
@@ -262,16 +311,20 @@ class Options:
         default=None,
         converter=optional(arguments.listen_address),
         metadata=_output_declaration(
-            "Serve a web page that shows the run; port 0 selects a free port.", metavar="[HOST:]PORT"
+            "Serve a web page that shows the run; port 0 selects a free port.",
+            metavar="[HOST:]PORT",
+            commands=_RUNS,
         ),
     )
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=optional(arguments.token),
         metadata=_output_declaration(
-            "Ask browsers for this token; required if HOST is not a loopback address.",
-            metavar="TOKEN|@FILE",
+            "Of --dashboard: ask browsers for this token, or the content of @FILE; required if HOST is not a "
+            "loopback address.",
             load=arguments.content,
+            commands=_RUNS,
+            flag=False,
         ),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
@@ -333,12 +386,15 @@ def _holds_secrets(hint: Any) -> bool:
 class Output:
     """What a command prints."""
 
-    json: bool = option(False, "Print one JSON object as the last line.")
+    json: bool = option(False, "Print one JSON object as the last line.", brief=True)
     no_progress: bool = option(False, "Show no progress.")
     quiet: bool = option(
-        False, "Print errors only, and the first line of the result if the exit code is not 0.", short="q"
+        False,
+        "Print errors only, and the first line of the result if the exit code is not 0.",
+        short="q",
+        brief=True,
     )
-    verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True)
+    verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True, brief=True)
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,6 +411,12 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     default: str
     """For help pages and the reference, as `help`, `group` and `metavar`."""
+    commands: str
+    """The commands that have it, separated by spaces: those in which it can do something."""
+    brief: bool = False
+    """True if `--help` shows it. `--help all` shows every option."""
+    flag: bool = True
+    """False if only config files, variables and Python set it."""
     short: str = ""
     metavar: str = ""
     choices: tuple[str, ...] = ()
@@ -413,10 +475,13 @@ def declared(holder: type, title: str, part: type | None = None) -> Iterator[Opt
             help_ = given.pop("help") + (" May be repeated." if many else "")
             default = given.pop("shown", "" if given.get("counted") else _shown(name, field.default))
             group = given.pop("group", title)
+            usual = "mirror plan headers" if holder is Selection else _EVERY
+            commands = given.pop("commands", "mirror plan" if given.get("fixed") else usual)
             yield Option(
                 **given,
                 help=help_,
                 group=group,
+                commands=commands,
                 default=default,
                 holder=holder,
                 name=name,
@@ -448,36 +513,12 @@ BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS))
 """Titles of the groups of options, in the order of help pages."""
 
-# --- which command has which option -----------------------------------------------------------------------
-
-_BRIEF = """
-    collection label cloud-and-shadow seasonal-snow bbox intersects datetime max-cloud-cover where filter ids
-    asset exclude-asset source-links max-items layout concurrency limit-rate stop-after header credentials
-    no-sign-request missing prune work json quiet verbose
-"""
-BRIEF = frozenset(_BRIEF.split())
-"""The options that `--help` shows; `--help all` shows the others."""
-_DEST_NAMES = "work dest-endpoint-url dest-profile "
-_OF_FILES = (
-    "checksum revalidate prune adopt items-parquet dask dashboard dashboard-token break-lock dest-region "
-    + _DEST_NAMES
-)
-_WITHOUT = {
-    "headers": _OF_FILES,
-    "retry": "revalidate prune page-size",
-    "verify": "revalidate prune adopt page-size max-page-size stop-after max-failures "
-    "dashboard dashboard-token",
-    "collections": f"{_OF_FILES} missing stop-after max-failures concurrency page-size limit-rate min-rate",
-    "classes": f"{_OF_FILES} missing stop-after max-failures concurrency limit-rate min-rate",
+REMOVED = {
+    "sign-bucket": "use --credentials NAME: a profile has `buckets` in its table `s3`",
 }
-"""Options of `Options` that can do nothing in a command, so that it does not have them."""
+"""Options of earlier versions, and what to use instead."""
 
 
 def options_of(command: str) -> Iterator[Option]:
     """Yield the options of a command."""
-    without = _WITHOUT.get(command, "").split()
-    for one in OPTIONS:
-        is_fixed = one.fixed and command not in {"mirror", "plan"}
-        is_unknown = one.holder is Selection and command not in {"mirror", "plan", "headers"}
-        if not (is_fixed or is_unknown or one.name in without):
-            yield one
+    return (option for option in OPTIONS if command in option.commands.split())

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from stacpull.arguments import ReadArgument
-from stacpull.config.options import BY_NAME
+from stacpull.config.options import BY_NAME, REMOVED
 from stacpull.errors import UsageError, why_unreadable
 from stacpull.spelling import similar
 from stacpull.system import expanded
@@ -139,13 +139,18 @@ def given(name: object, names: Iterable[str] = ()) -> Config:
 
 
 def load(path: Path, names: Iterable[str] = ()) -> Config:
-    """Read the config file at `path`; `names` are options of the command that are not of the core."""
+    """Read the config file at `path`; `names` are options of the command.
+
+    Options that only other commands have are ignored.
+    """
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
     known = {*BY_NAME, *PLACES, *names}
     for entry in read_entries(path):
         if entry.name in options:
             raise entry.wrong("this option is set twice")
+        if entry.name in REMOVED:
+            raise entry.wrong(f"there is no such option: {REMOVED[entry.name]}")
         if entry.name not in known:
             raise entry.wrong(f"there is no such option{nearest(entry.name, known)}")
         if entry.name != "credentials" or not isinstance(entry.value, dict):

@@ -160,7 +160,7 @@ class ApiReader:
             if failure.status in _REFUSALS and not one_of_many and same_site(self._source, request.url):
                 raise CredentialsError(f"{failure.message} {self._how_to_give()}") from error
             if failure.kind is FailureKind.OVERLONG and not failure.retryable and limit is None:
-                text = f"{failure.message} --max-page-size raises the limit."
+                text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
                 raise TransferError(replace(failure, message=text)) from error
             raise
         if not one_of_many:
