@@ -71,8 +71,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_cloud": frozenset(
         {
             "aws_credentials", "aws_settings", "digests", "errors", "hosts", "ledger.backup",
-            "ledger.database", "models", "proxies", "redact", "sigv4", "store.atomic", "store.disk_errors",
-            "store.inspection", "store.protocol", "store.staging", "system",
+            "ledger.database", "models", "proxies", "redact", "sigv4", "store.inspection",
+            "store.protocol", "store.staging", "system",
             "caches", "net.client", "net.fields", "net.transport", "planning.prefixes", "schemes",
         }
     ),
@@ -83,8 +83,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.outcome_sender", "engine.pool", "engine.run_control", "engine.workers",
             "errors", "events", "ledger.outcomes", "models", "net.addresses", "net.client",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
-            "store.disk_errors", "store.local_store", "store.parts",
-            "store.part_files", "threads",
+            "store.local_store", "store.parts",
+            "store.staging", "threads",
         }
     ),
     "stacpull_export": frozenset(
@@ -95,8 +95,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "events", "filters.ids", "filters.labels", "filters.properties", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
-            "reports", "speed", "store.atomic", "store.disk_errors", "store.inspection",
-            "store.lock", "store.protocol", "store.store_choice", "threads", "urls",
+            "reports", "speed", "store.staging", "store.inspection",
+            "store.local_store", "store.lock", "store.protocol", "threads", "urls",
         }
     ),
     "stacpull_logins": frozenset(
@@ -127,7 +127,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "", "arguments", "clock", "concurrency", "config.options", "engine.network",
             "engine.run_control", "errors", "events", "filters.interval", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json",
-            "net.retry", "net.status", "net.transport", "redact", "selection", "store.atomic",
+            "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
             "system", "urls",
         }
     ),

@@ -17,7 +17,7 @@ from stacpull.hosts import literal_address, refused_always
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.models import BucketLocation
-from stacpull.store.store_choice import store_kind
+from stacpull.store.protocol import store_kind
 
 _BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
 

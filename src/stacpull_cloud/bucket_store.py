@@ -20,11 +20,20 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from stacpull.digests import recorded
+from stacpull.errors import destination_errors
 from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, path_in_dest
 from stacpull.redact import Secret
-from stacpull.store.disk_errors import destination_errors, foreign_file
-from stacpull.store.inspection import LONGEST_DOCUMENT, digest_by
-from stacpull.store.protocol import Entry, FileState, IsStopped, Placement, never
+from stacpull.store.inspection import digest_by
+from stacpull.store.protocol import (
+    LONGEST_DOCUMENT,
+    NO_NAMES,
+    Entry,
+    FileState,
+    IsStopped,
+    Placement,
+    foreign_file,
+    never,
+)
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import LeaseCheck
 from stacpull_cloud.objects import THREADS, Found, Objects
@@ -34,7 +43,6 @@ DIGEST = "stacpull"
 _PART = "stacpullpart"
 _LONGEST_KEY = 1024
 _PIECE = 4 << 20
-_NO_NAMES = frozenset({"", ".", ".."})
 
 
 class BucketFiles:
@@ -132,7 +140,7 @@ class BucketStore(BucketFiles):
     def _place(self, file: Arrival | Placement) -> Failure | None:
         path = path_in_dest(file.directory, file.name)
         key = self.objects.key(path)
-        is_odd = not _NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
+        is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         digests = {"sha256": b""}

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from stacpull.errors import DestinationError, StacpullError
+from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger.backup import copy_ledger
 from stacpull.ledger.database import ledger_path
-from stacpull.store.atomic import whole_file
-from stacpull.store.disk_errors import destination_errors
+from stacpull.store.staging import whole_file
 from stacpull_cloud.objects import Objects
 
 COPY = ".stacpull/ledger.sqlite.gz"

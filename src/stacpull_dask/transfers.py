@@ -17,17 +17,23 @@ from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import raise_when_broken
-from stacpull.errors import CredentialsError, SourceError, cause, ungrouped
+from stacpull.errors import (
+    CredentialsError,
+    SourceError,
+    cause,
+    destination_error,
+    is_destination_failure,
+    ungrouped,
+)
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
-from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.local_store import LocalStore
-from stacpull.store.part_files import leave_unfinished
 from stacpull.store.parts import FileParts
+from stacpull.store.staging import leave_unfinished
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 

@@ -12,10 +12,9 @@ from stacpull.arguments import instance
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.errors import InterruptedRunError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.pyarrow_import import require_pyarrow
-from stacpull.store.disk_errors import destination_errors
 from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents

@@ -34,7 +34,7 @@ from stacpull.errors import DestinationError, UsageError
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
-from stacpull.store.atomic import whole_file
+from stacpull.store.staging import whole_file
 from stacpull_export.arrow import (
     JSON_TEXT,
     MOST_LEAVES,

@@ -24,7 +24,7 @@ from stacpull.catalog.stored import asset_origin
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.errors import DestinationError, InterruptedRunError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels
 from stacpull.json_values import object_or_empty
@@ -32,9 +32,8 @@ from stacpull.ledger import views
 from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind, Json
 from stacpull.reports import ADVICE
-from stacpull.store.atomic import whole_file
-from stacpull.store.disk_errors import destination_errors
 from stacpull.store.lock import is_held
+from stacpull.store.staging import whole_file
 from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
 from stacpull_export.formats import ExportReport

@@ -19,7 +19,7 @@ import orjson
 from stacpull.clock import rfc3339
 from stacpull.errors import DestinationError, UsageError
 from stacpull.pyarrow_import import require_pyarrow
-from stacpull.store.atomic import whole_file
+from stacpull.store.staging import whole_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
 

@@ -27,11 +27,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, StacpullError, UsageError
+from stacpull.errors import DestinationError, StacpullError, UsageError, destination_error, destination_errors
 from stacpull.filters.properties import read_flag
 from stacpull.planning.names import safe_segment
-from stacpull.store.atomic import whole_file
-from stacpull.store.disk_errors import destination_error, destination_errors
+from stacpull.store.staging import whole_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample

@@ -24,10 +24,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
-from stacpull.errors import DestinationError, StacpullError, UsageError
+from stacpull.errors import DestinationError, StacpullError, UsageError, destination_errors
 from stacpull.ledger import views
-from stacpull.store.atomic import locked_file, whole_file
-from stacpull.store.disk_errors import destination_errors
+from stacpull.store.staging import locked_file, whole_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.tables import Column, check_table, write_table

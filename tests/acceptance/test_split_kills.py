@@ -19,7 +19,7 @@ from tests.acceptance.test_resume import large
 from tests.acceptance.trees import files_in
 
 from stacpull.spans import Spans, length
-from stacpull.store.part_files import read_about
+from stacpull.store.staging import read_about
 from stacpull_replicas import MlhubReplica, run_in_thread
 from stacpull_replicas.faults import Drip
 

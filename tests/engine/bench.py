@@ -27,7 +27,7 @@ from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.file_sync import Sync
 from stacpull.store.local_store import LocalStore
-from stacpull.store.part_files import part_name_of
+from stacpull.store.staging import part_name_of
 from stacpull.transfer.arrival import arrival_of
 
 NOW = 1_700_000_000.0

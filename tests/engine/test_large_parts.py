@@ -7,12 +7,12 @@ from pathlib import Path
 
 from msgspec import structs
 from tests.engine.bench import Bench, parts, planned, tree
-from tests.store.opened_parts import opened_parts
+from tests.store.conformance import opened_parts
 
 from stacpull.engine import recovery
 from stacpull.ledger import views
 from stacpull.models import Job, Validator
-from stacpull.store.part_files import complete_part_name
+from stacpull.store.staging import complete_part_name
 
 
 def let_arrive(bench: Bench, job: Job, body: bytes, filename: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.models import Arrival, Failure, FailureKind
-from stacpull.store import local_store
-from stacpull.store.file_sync import FileSync, GroupSync
+from stacpull.store.file_sync import FileSync
 from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Placement
 
@@ -225,17 +223,3 @@ def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path
     bench.publisher.publish_all()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
     assert [one.kind for one in bench.failed] == [FailureKind.NAME]
-
-
-@pytest.mark.parametrize(("seconds", "grouped"), [([3, 3, 0.1, 3, 3], True), ([3, 3, 3], False)])
-def test_group_syncs_are_given_up_when_slow_several_times_in_a_row(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, seconds: list[float], grouped: bool
-) -> None:
-    bench.destination._chosen_sync = GroupSync(bench.destination.fd)
-    times = iter([time for one in seconds for time in (0.0, one)])
-    monkeypatch.setattr(local_store, "time", SimpleNamespace(monotonic=lambda: next(times)))
-    for _ in seconds:
-        bench.publisher._sync_all([])
-    assert isinstance(bench.destination._sync, GroupSync) == grouped
-    assert bench.db.execute("PRAGMA synchronous").fetchone() == ((1,) if grouped else (2,))
-    assert [("each file separately" in text) for text in bench.notices] == ([] if grouped else [True])

@@ -33,8 +33,7 @@ from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
 from stacpull.redact import Secret, Secrets
 from stacpull.store.file_sync import GroupSync
 from stacpull.store.lock import MirrorLock, is_held
-from stacpull.store.part_files import part_name_of
-from stacpull.store.staging import StagedParts
+from stacpull.store.staging import StagedParts, part_name_of
 
 RUN = 1
 """The first run of a ledger."""

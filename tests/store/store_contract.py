@@ -17,8 +17,7 @@ from itertools import chain, repeat
 import pytest
 
 from stacpull.models import Failure, FailureKind
-from stacpull.store.inspection import LONGEST_DOCUMENT
-from stacpull.store.protocol import Entry, FileState, Placement, Store
+from stacpull.store.protocol import LONGEST_DOCUMENT, Entry, FileState, Placement, Store
 
 Reopen = Callable[[], Store]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.store.conformance import DATA, STRONG, PartsContract, Reopen, run
-from tests.store.opened_parts import opened_parts
+from tests.store.conformance import DATA, STRONG, PartsContract, Reopen, opened_parts, run
 from tests.transfer.memory import MemoryParts
 
 from stacpull.models import ResumePoint

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.store.disks import remount, small_disk
 
-from stacpull.errors import DestinationError
+from stacpull.errors import DestinationError, destination_error, is_destination_failure
 from stacpull.models import FailureKind
 from stacpull.store import local_store as module
-from stacpull.store.disk_errors import destination_error, is_destination_failure
 from stacpull.store.local_store import LocalStore, rename_new
 from stacpull.store.protocol import Placement
 

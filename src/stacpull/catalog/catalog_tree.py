@@ -23,12 +23,11 @@ from stacpull.catalog.collection import STAC_VERSION, collection_document
 from stacpull.catalog.item import encode_item
 from stacpull.catalog.item_assets import provenance_links, with_items_parquet
 from stacpull.catalog.references import reference
-from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.errors import DestinationError, InterruptedRunError, destination_error
 from stacpull.json_values import parsed_object
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
 from stacpull.redact import Secrets
-from stacpull.store.disk_errors import destination_error
 from stacpull.store.protocol import StoredFiles
 
 ITEMS_PER_CATALOG = 10_000

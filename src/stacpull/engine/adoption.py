@@ -19,6 +19,7 @@ from typing import NamedTuple
 from stacpull.caches import Recent
 from stacpull.digests import new_hasher
 from stacpull.engine.shared_downloads import linked_part
+from stacpull.errors import destination_errors
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
@@ -27,8 +28,7 @@ from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.net.versions import validator_of
 from stacpull.planning.layout import final_name
-from stacpull.store.disk_errors import destination_errors, foreign_file
-from stacpull.store.protocol import Store
+from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import AssetFetcher
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags

@@ -45,8 +45,8 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
-from stacpull.store.atomic import whole_file
 from stacpull.store.inspection import disk_of
+from stacpull.store.staging import whole_file
 from stacpull.threads import in_thread, to_its_end
 from stacpull.urls import wire_url
 

@@ -14,9 +14,9 @@ from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
-from stacpull.store.inspection import digest_in
+from stacpull.store.inspection import digest_by
 from stacpull.store.parts import FileParts
-from stacpull.store.protocol import Store, StoredFiles
+from stacpull.store.protocol import Store, StoredFiles, never
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 
 
@@ -28,7 +28,9 @@ def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
             return False
         return files.state_of(path, algorithm=None).size == job.version_in_dest.size
     try:
-        return digest_in(files, path, checksum) == checksum.digest
+        with files.open(path) as file:
+            found = digest_by(file.read, checksum, never)
+        return found is not None and found[1] == checksum.digest
     except OSError:
         return False
 

@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from stacpull.errors import InterruptedRunError, SourceError, UsageError, temporary_errors
+from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
 from stacpull.redact import cut_url
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.disk_errors import destination_errors
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.protocol import IsStopped
 from stacpull.store.staging import OWN, open_or_make

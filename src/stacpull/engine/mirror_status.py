@@ -16,8 +16,8 @@ from stacpull.ledger import runs, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
+from stacpull.store.local_store import open_files
 from stacpull.store.lock import holder, is_held
-from stacpull.store.store_choice import open_files
 
 _LAST_ERRORS = 5
 

@@ -34,8 +34,8 @@ from stacpull.engine.pool import OutcomeSink
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.redact import Secrets
-from stacpull.store.part_files import part_name_of
 from stacpull.store.protocol import Store
+from stacpull.store.staging import part_name_of
 from stacpull.threads import to_its_end
 
 LONGEST_SENT = 32 << 10

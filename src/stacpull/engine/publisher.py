@@ -33,9 +33,9 @@ from stacpull.digests import recorded
 from stacpull.engine.item_writer import ItemWriter, foreign_file_sentence, may_be_replaced
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed, Notice
+from stacpull.events import AssetFailed
 from stacpull.ledger import meta, outcomes, pruning, runs, views
-from stacpull.ledger.database import is_disk_error, ledger_path, sync_each_commit, translated
+from stacpull.ledger.database import is_disk_error, ledger_path, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure
@@ -72,7 +72,7 @@ class Publisher:
         secrets: Secrets,
         clock: Clock,
         on_published: Callable[[int], None],
-        on_event: Callable[[AssetFailed | Notice], None],
+        on_event: Callable[[AssetFailed], None],
         run_beside: Callable[[Callable[[], object]], Any],
     ) -> None:
         db = self._db = workspace.db
@@ -250,7 +250,6 @@ class Publisher:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
         if self._failed_sync is not None:
             raise self._failed_sync
-        covered = self._store.covers_ledger
         try:
             if self._store.is_local:
                 self._run_beside(partial(self._store.sync, parts))
@@ -259,9 +258,6 @@ class Publisher:
         except DestinationError as error:
             self._distrust(error)
             raise
-        if covered and not self._store.covers_ledger:
-            self._on_event(Notice("warning", self._store.warning or ""))
-            sync_each_commit(self._db)
 
     def distrust_ledger(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""

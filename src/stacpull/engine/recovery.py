@@ -38,9 +38,9 @@ from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import SYNC_ERROR, boot_of_last_run, get, set_boot
 from stacpull.models import Arrival
-from stacpull.store.atomic import sync_file
-from stacpull.store.part_files import CompletePartName, parse_complete_part
+from stacpull.store.file_sync import sync_file
 from stacpull.store.protocol import FileState, Store, never
+from stacpull.store.staging import CompletePartName, parse_complete_part
 from stacpull.system import boot_id
 from stacpull.transfer.arrival import arrival_of
 

@@ -30,8 +30,7 @@ from stacpull.proxies import proxy_variables
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR
-from stacpull.store.protocol import Store
-from stacpull.store.store_choice import store_kind
+from stacpull.store.protocol import Store, store_kind
 from stacpull.threads import in_thread
 
 Ts = TypeVarTuple("Ts")

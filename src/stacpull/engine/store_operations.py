@@ -18,7 +18,13 @@ from stacpull.clock import Clock
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import mark_recovered, recover
 from stacpull.engine.workspace import Workspace
-from stacpull.errors import DestinationError, InterruptedRunError, UsageError
+from stacpull.errors import (
+    DestinationError,
+    InterruptedRunError,
+    UsageError,
+    destination_error,
+    is_destination_failure,
+)
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.planner import Planner
@@ -29,7 +35,6 @@ from stacpull.plurals import count
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import trim
-from stacpull.store.disk_errors import destination_error, is_destination_failure
 
 if TYPE_CHECKING:
     from stacpull.catalog.catalog_tree import CollectionEntry

@@ -49,8 +49,8 @@ from stacpull.models import Arrival, Checksum
 from stacpull.python_process import import_early
 from stacpull.redact import Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.part_files import is_worker
 from stacpull.store.protocol import Store
+from stacpull.store.staging import is_worker
 
 _AFTER_FAILURE = (
     StoreOperations.add_effort,

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError, UsageError, destination_error
 from stacpull.ledger import meta
 from stacpull.ledger.backup import backed_up
 from stacpull.ledger.database import (
@@ -25,10 +25,9 @@ from stacpull.ledger.database import (
     translated,
 )
 from stacpull.models import BucketLocation
-from stacpull.store.disk_errors import destination_error
+from stacpull.store.local_store import open_files, open_store
 from stacpull.store.lock import MirrorLock
-from stacpull.store.protocol import BucketLease, Store
-from stacpull.store.store_choice import open_files, open_store, store_kind
+from stacpull.store.protocol import BucketLease, Store, store_kind
 
 
 class Workspace(msgspec.Struct, frozen=True):

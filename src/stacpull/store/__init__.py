@@ -1,10 +1,7 @@
-"""Storing bytes: part files, checksums, and publishing under final names in groups.
+"""Storing bytes: parts, checksums, and publishing under final names in groups.
 
-A part holds the bytes of an asset until they get their final name:
-
-    unfinished   `parts.FileParts`
-    complete     `StagedParts`, for every kind of store
-    published    `LocalStore` (a directory) or `BucketStore`, which have a `StagedParts`
+A part holds the bytes of an asset until they get their final name: an unfinished one (`parts.FileParts`)
+becomes complete (`staging.StagedParts`), then published (`LocalStore`, a directory, or a bucket).
 """
 
 from stacpull.system import require_posix

@@ -1,9 +1,8 @@
 """Syncing a group of files to stable storage, and reporting every failure.
 
-One fsync per file takes 1-10 ms on a usual disk, which is days for eight million files. `syncfs` on a
-descriptor of DEST, opened before the first write, syncs a whole group at once. `syncfs` is used only if it
-reports write errors (since Linux 5.8), the file system is known to implement it, and the system permits it
-(some sandboxes do not). Otherwise each file and directory is synced, in threads. A failed sync is never
+One fsync per file takes 1-10 ms on a usual disk, which is days for eight million files. `syncfs` syncs a
+whole group at once. It is used only if it reports write errors (since Linux 5.8), on a file system that is
+known to implement it. Otherwise each file and directory is synced, in threads. A failed sync is never
 repeated, because the lost pages are gone from the cache and a second sync would report success.
 """
 
@@ -16,7 +15,8 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from stacpull.errors import DestinationError
 from stacpull.system import is_linux
@@ -74,17 +74,19 @@ def choose(dest_fd: int, parts_fd: int) -> Sync:
     is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
     if not is_honest or _file_system(dest_fd) not in GROUP_SYNC:
         return FileSync(parts_fd)
+    group = GroupSync(dest_fd)
     try:
-        _syncfs(dest_fd)
-    except OSError as error:
-        if error.errno not in _REFUSED:
-            raise _failed(error) from error
+        group.sync((), ())
+    except DestinationError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in _REFUSED:
+            raise
         return FileSync(
             parts_fd,
-            f"The system does not allow syncing a whole file system ({error.strerror}): stacpull syncs each "
+            f"The system does not allow syncing a whole file system ({cause.strerror}): stacpull syncs each "
             "file separately, which is slower.",
         )
-    return GroupSync(dest_fd)
+    return group
 
 
 class GroupSync:
@@ -97,9 +99,8 @@ class GroupSync:
 
     def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
         del files, directories
-        try:
-            _syncfs(self._fd)
-        except OSError as error:
+        if _libc().syncfs(self._fd) != 0:
+            error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             raise _failed(error) from error
 
 
@@ -109,7 +110,7 @@ class FileSync:
     covers_ledger = False
 
     def __init__(self, parts_fd: int, reason: str | None = None) -> None:
-        """Create the sync. `reason` tells the user why there is no group sync, if one was expected."""
+        """`reason` tells the user why there is no group sync, if one was expected."""
         self.reason = reason
         self._parts_fd = parts_fd
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- it imports logging
@@ -131,9 +132,21 @@ class FileSync:
             os.close(fd)
 
 
-def _syncfs(fd: int) -> None:
-    if _libc().syncfs(fd) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def sync_file(file: BinaryIO) -> None:
+    os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # it can be written and not read
+        os.sync()
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _failed(error: OSError) -> DestinationError:

@@ -2,7 +2,6 @@
 
 Other people may have changed DEST. A link may lead elsewhere, a pipe may block forever, and a device may
 never end. So each file is opened without following links and without blocking, and its type is checked.
-A directory is listed in batches, and a file is read in pieces, so both need little memory.
 """
 
 from __future__ import annotations
@@ -19,17 +18,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
-from stacpull.store.protocol import Entry, FileState, IsStopped, StoredFiles, never
+from stacpull.store.protocol import LONGEST_DOCUMENT, NO_NAMES, Entry, FileState, IsStopped, never
 
 if TYPE_CHECKING:
     from stacpull.reports import Disk  # not in the store process: it takes 10 ms
 
-NO_NAMES = frozenset({"", ".", ".."})
-"""Segments of a path that name no entry of a directory."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """The flags that create a file for writing."""
-LONGEST_DOCUMENT = 64 << 20
-"""The most bytes of a document or of a line in DEST that are read. A page of a source is not longer."""
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024
 """Entries of a directory that are sorted together: by inode, which is the order on many disks."""
@@ -40,13 +35,13 @@ _NO_DOCUMENT = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EFBIG}
 )  # fmt: skip
 """Errors of `read_regular` if there is no file, something else, or a file that is too long."""
-_KINDS = (
-    (stat.S_ISREG, "a file"),
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISLNK, "a link"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-)
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def open_regular(
@@ -61,7 +56,6 @@ def open_regular(
 
 
 def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None = None) -> bytes:
-    """Return the contents of a regular file."""
     fd = open_regular(path, os.O_RDONLY, dir_fd=dir_fd)
     try:
         pieces, size = list[bytes](), 0
@@ -202,19 +196,13 @@ def state_of(
 
 
 def _kind(mode: int) -> str:
-    return next((name for is_kind, name in _KINDS if is_kind(mode)), "a device")
-
-
-def digest_in(files: StoredFiles, path: str, checksum: Checksum) -> bytes | None:
-    """Return the digest of a file with the algorithm and size of `checksum`."""
-    with files.open(path) as file:
-        found = digest_by(file.read, checksum, never)
-    return None if found is None else found[1]
+    return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
 def digest_by(
     read: Callable[[int], bytes | memoryview], checksum: Checksum, is_stopped: IsStopped
 ) -> tuple[int, bytes] | None:
+    """Return the size and digest of what `read` returns, None if that was stopped."""
     size, hasher = 0, new_hasher(checksum)
     while data := read(_READ):
         size += len(data)

@@ -11,33 +11,65 @@ import errno
 import os
 import stat
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from stacpull.models import Arrival, Failure, FailureKind, path_in_dest
-from stacpull.store.disk_errors import (
+from stacpull.errors import (
+    DestinationError,
     destination_error,
     destination_errors,
-    foreign_file,
     is_destination_failure,
 )
+from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
 from stacpull.store.file_sync import FileSync, Sync, choose
-from stacpull.store.inspection import NO_NAMES, DirectoryFiles
-from stacpull.store.protocol import HELD_DIRECTORIES, Placement
+from stacpull.store.inspection import DirectoryFiles
+from stacpull.store.protocol import (
+    HELD_DIRECTORIES,
+    NO_NAMES,
+    Placement,
+    Store,
+    StoredFiles,
+    foreign_file,
+    store_kind,
+)
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
-_SLOW_SYNC = 2.0
-"""Seconds after which a group sync probably waits for the writes of other programs on the disk."""
-_SLOW_IN_A_ROW = 3
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
+
+
+def open_store(
+    work: Path,
+    location: BucketLocation | None,
+    *,
+    most_held: int = HELD_DIRECTORIES,
+    on_silent: Callable[[str], None] = lambda _: None,
+) -> Store:
+    """Open DEST for a run: a bucket with the ledger in `work`, or the directory `work` itself."""
+    if location is None:
+        return LocalStore(work, most_held=most_held)
+    return store_kind(location).open_store(work, location, on_silent)
+
+
+@contextmanager
+def open_files(
+    work: Path, location: BucketLocation | None, *, on_silent: Callable[[str], None] = lambda _: None
+) -> Iterator[StoredFiles]:
+    """Open DEST for reading."""
+    try:
+        files: StoredFiles = (
+            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, on_silent)
+        )
+    except PermissionError as error:
+        raise DestinationError(f"No permission to read {work}.") from error
+    with closing(files):
+        yield files
 
 
 class LocalStore(DirectoryFiles):
@@ -45,8 +77,7 @@ class LocalStore(DirectoryFiles):
 
     Several threads may write, rename and link parts, and read files. They only use the descriptors of DEST
     and of the parts directory, which stay open. One thread does everything else, because other directories
-    are opened and closed as needed. While a sync in another thread uses the held directories, this thread
-    only writes parts.
+    are opened and closed as needed.
     """
 
     is_local = True
@@ -65,7 +96,6 @@ class LocalStore(DirectoryFiles):
         """
         self.most_held = most_held
         self._chosen_sync = sync
-        self._slow_syncs = 0
         self.staged = StagedParts(dest, worker_parts)
         try:
             DirectoryFiles.__init__(self, dest)
@@ -102,22 +132,24 @@ class LocalStore(DirectoryFiles):
 
     def sync(self, parts: Sequence[str]) -> None:
         changed, self.changed = sorted(self.changed), set()
+        if parts or self.covers_ledger:
+            self._sync.sync(parts, ())
         if self.covers_ledger:
-            started = time.monotonic()
-            self._sync.sync(parts, ())
-            self._slow_syncs = self._slow_syncs + 1 if time.monotonic() - started > _SLOW_SYNC else 0
-            if self._slow_syncs >= _SLOW_IN_A_ROW:
-                self._chosen_sync = FileSync(
-                    self.staged.parts_fd,
-                    "Syncing the whole file system is slow because other programs write to it: from now on "
-                    "stacpull syncs each file separately.",
-                )
             return
-        if parts:
-            self._sync.sync(parts, ())
         for some in (changed[i : i + self.most_held] for i in range(0, len(changed), self.most_held)):
             with self.opened(some) as directories:
                 self._sync.sync((), directories)
+
+    @contextmanager
+    def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
+        """Open these directories. One that was removed is left out: its files are lost."""
+        with ExitStack() as stack:
+            fds: list[int] = []
+            for path in directories:
+                with destination_errors(self.path), suppress(FileNotFoundError):
+                    fds.append(os.dup(self.directory(path, make=False)))
+                    stack.callback(os.close, fds[-1])
+            yield fds
 
     # --- publishing --------------------------------------------------------------------------------------
 
@@ -164,17 +196,6 @@ class LocalStore(DirectoryFiles):
         os.rename(part, name, src_dir_fd=self.staged.parts_fd, dst_dir_fd=directory)
         return True
 
-    @contextmanager
-    def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
-        """Open these directories. One that was removed is left out: its files are lost."""
-        with ExitStack() as stack:
-            fds: list[int] = []
-            for path in directories:
-                with destination_errors(self.path), suppress(FileNotFoundError):
-                    fds.append(os.dup(self.directory(path, make=False)))
-                    stack.callback(os.close, fds[-1])
-            yield fds
-
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
         try:
             found = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
@@ -190,10 +211,6 @@ class LocalStore(DirectoryFiles):
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
-        self._remove_if_empty(directory)
-
-    def _remove_if_empty(self, directory: str) -> None:
-        """Remove an empty directory, and its parents that become empty."""
         while directory:
             above, _, name = directory.rpartition("/")
             held = self._held.pop(directory, None)

@@ -16,11 +16,12 @@ from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 
-_ATTEMPTS = 100
-_INSTANT = 0.01
+_PAUSE = 0.01
 """Seconds between two attempts."""
+_ATTEMPTS = 100
+"""Attempts to get the lock: `is_held` takes it for a moment."""
 _END_ATTEMPTS = 1000
-"""Attempts to get the lock while the other processes of a killed run end."""
+"""Attempts while the other processes of a killed run end: the store process is still publishing."""
 
 
 class MirrorLock:
@@ -42,7 +43,6 @@ class MirrorLock:
         return self._fd
 
     def close(self) -> None:
-        """Release the lock and clear the lock file."""
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)
@@ -92,23 +92,20 @@ def _opened(dest: Path) -> BinaryIO:
 
 
 def _take(fd: int, dest: Path, kind: int) -> None:
-    """Lock, with a few attempts: `is_held` takes the lock for a moment.
-
-    If the process named in the file is gone, its store process is still publishing received files. This waits
-    for it.
-    """
-    process, is_alive = None, False
-    for attempt in range(max(_ATTEMPTS, _END_ATTEMPTS)):
+    attempt = 0
+    while True:
         try:
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             process, is_alive = _named(fd)
-            if attempt >= _ATTEMPTS and (is_alive or process is None):
-                break
-            time.sleep(_INSTANT)
         else:
             return
-    if process is not None and not is_alive:
+        attempt += 1
+        is_gone = process is not None and not is_alive
+        if attempt >= (_END_ATTEMPTS if is_gone else _ATTEMPTS):
+            break
+        time.sleep(_PAUSE)
+    if is_gone:
         raise DestinationError(
             f"Process {process} started a mirror on {dest} and is gone, but another process still uses DEST: "
             "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "

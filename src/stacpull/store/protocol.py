@@ -1,15 +1,8 @@
 """The interface of DEST for the rest of the program, for directories and buckets.
 
-`StoredFiles` only reads. `Store` also publishes, in this order:
-
-    stage      `staged.write_part`, `new_part`, `link_part`: the bytes are in the work directory, as a part
-    sync       `sync`: parts, and everything placed before, survive a loss of power
-    publish    `place`: a part gets its final name, and never replaces a file of others
-    remove     `remove`
-
-The ledger is written in between (`engine.publisher`). `LocalStore` is a directory. Other kinds of DEST
-(`StoreKind`) are packages beside the core, such as `stacpull_cloud`. All stores pass
-`tests/store/store_contract.py`. Paths are relative to DEST, with `/` between segments.
+`StoredFiles` only reads. `Store` also publishes: parts are staged, then `sync`, then `place`; the ledger is
+written in between (`engine.publisher`). Paths are relative to DEST, with `/` between segments. All stores
+pass `tests/store/store_contract.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +12,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
+from stacpull import entry_points
 from stacpull.errors import DestinationError
-from stacpull.models import Arrival, BucketLocation, Failure
+from stacpull.models import Arrival, BucketLocation, Failure, FailureKind
 from stacpull.redact import Secret
 
 if TYPE_CHECKING:
@@ -28,14 +22,16 @@ if TYPE_CHECKING:
 
 HELD_DIRECTORIES = 64
 """The most directories of DEST that are held open at once, if there are enough descriptors."""
-
+LONGEST_DOCUMENT = 64 << 20
+"""The most bytes of a document or of a line in DEST that are read. A page of a source is not longer."""
+NO_NAMES = frozenset({"", ".", ".."})
+"""Segments of a path that name no entry of a directory."""
 
 IsStopped = Callable[[], bool]
 """Returns True once a long read must end."""
 
 
 def never() -> bool:
-    """Return False: the read is never stopped (`IsStopped`)."""
     return False
 
 
@@ -68,6 +64,15 @@ class Placement(NamedTuple):
     """Its recorded digest (`digests.recorded`), if known."""
 
 
+def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
+    """Return the failure of an asset whose name is taken by a file of others; `why` it was not adopted."""
+    reason = f" ({why})" if why else ""
+    message = (
+        f"{path} exists and is not part of this mirror{reason}: move it away, then run `stacpull retry`."
+    )
+    return Failure(FailureKind.EXISTS, f"{message} {hint}".rstrip())
+
+
 class StoredFiles(Protocol):
     """The files of a mirror, for reading. Any thread may call any method."""
 
@@ -90,34 +95,22 @@ class StoredFiles(Protocol):
     def read(self, path: str) -> bytes | None:
         """Return the contents of a document, None if there is no regular file of up to 64 MiB.
 
-        Raises:
-            OSError: It cannot be read.
+        Raises `OSError` if it cannot be read.
         """
 
     def open(self, path: str) -> BinaryIO:
-        """Open a regular file for reading.
-
-        Raises:
-            OSError: There is none, or it cannot be read.
-        """
+        """Open a regular file for reading. Raises `OSError` if there is none, or it cannot be read."""
 
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
     def names(self, directory: str) -> list[str]:
-        """Return the names of all entries of a directory.
-
-        Raises:
-            OSError: There is no such directory, or it cannot be read.
-        """
+        """Return the names of all entries. Raises `OSError` if there is no such directory."""
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
         """Yield all entries except directories, in batches, without the top-level names `skipped`.
 
-        Directories that cannot be read are left out.
-
-        Raises:
-            OSError: DEST itself cannot be read.
+        Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
         """
 
     def close(self) -> None:
@@ -149,10 +142,7 @@ class Store(StoredFiles, Protocol):
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
 
-        After several slow calls, a store may change its method, and with it `covers_ledger` and `warning`.
-
-        Raises:
-            DestinationError: The sync failed. None of these files may be trusted.
+        After a `DestinationError` none of these files may be trusted.
         """
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
@@ -203,23 +193,20 @@ class StoreKind(Protocol):
     def parse(self, url: str) -> BucketLocation | None:
         """Return the bucket of a URL with this scheme; None if it is not a bucket.
 
-        Raises:
-            UsageError: It has no valid bucket or prefix.
+        Raises `UsageError` if it has no valid bucket or prefix.
         """
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Return a bucket with the endpoint and region of the user's configuration.
 
-        Raises:
-            CredentialsError: The configured credentials do not exist.
-            UsageError: An option does not fit.
+        Raises `CredentialsError` if the configured credentials do not exist, `UsageError` if an option does
+        not fit.
         """
 
     def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
         """Open DEST for a run, with the ledger and the parts in the directory `work`.
 
-        Raises:
-            DestinationError: The work directory cannot be created or written.
+        Raises `DestinationError` if that cannot be created or written.
         """
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
@@ -227,3 +214,8 @@ class StoreKind(Protocol):
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
         """Return the lease of DEST for a run. It also fetches the ledger if DEST has a newer copy."""
+
+
+def store_kind(location: BucketLocation) -> StoreKind:
+    kind: StoreKind = entry_points.require("stacpull.stores", location.scheme, f"{location.url} as DEST")
+    return kind

@@ -1,25 +1,46 @@
-"""Parts on the local disk before they are published, and the mark that they can be trusted.
+"""Bytes before they get their final names: the parts of a mirror, and hidden files of other outputs.
 
-Parts are staged in `.stacpull/parts` of a work directory, which is DEST itself if DEST is a directory. They
-are opened below a descriptor and never through a link.
+Parts are files in `.stacpull/parts` of a work directory, which is DEST itself if DEST is a directory:
+
+    <row>.<generation>.part      the bytes so far
+    <row>.<generation>.about     a line of JSON: ETag, Last-Modified, size, hash of the URL; then records
+    <row>.<generation>.<size>[~][;<etag>;<file name>].whole      a complete part: received and checked
+    <16 hex digits>/             the parts of one Dask worker
+
+The description is written before the first byte, so a part without one is removed. Each record is a range of
+bytes that are in the part, and is written after them. An incomplete record at the end is ignored. A kill
+loses no recorded byte. A loss of power may lose some, but then no part is trusted anyway (`engine.recovery`).
+
+The name of a complete part has everything that the next start needs to publish it without a request. So only
+the file itself has to survive a kill. `~` means that nothing proved its size.
+
+It is never certain that a Dask worker has ended: the connection may be lost while it still writes. So nothing
+else continues the files in its directory, and those of a killed worker are removed.
+
+This module does not use asyncio, because the store process imports it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote, unquote
 
-from stacpull.errors import DestinationError
-from stacpull.store.atomic import sync_directory
-from stacpull.store.disk_errors import destination_error, destination_errors
-from stacpull.store.file_sync import is_on_network
+import orjson
+
+from stacpull.errors import DestinationError, destination_error, destination_errors
+from stacpull.models import Arrival, ResumePoint, Validator
+from stacpull.spans import Span, Spans, beginning, joined
+from stacpull.store.file_sync import is_on_network, sync_directory
 from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, state_of
-from stacpull.store.part_files import is_worker, sweep
 from stacpull.store.protocol import FileState, IsStopped, StoredFiles, never
 
 OWN = ".stacpull"
@@ -27,15 +48,137 @@ OWN = ".stacpull"
 PARTS = f"{OWN}/parts"
 """Where parts are, relative to the work directory."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+RECORD = struct.Struct("<QQ")
+"""Start and end of a range."""
 _PIECE = 1 << 20
+_UNFINISHED = frozenset({".part", ".about"})
+_PASSING = frozenset({".json", ".whole", ".tmp", ".ndjson"})
+"""Suffixes of files that the publisher and the catalog write."""
+_LONGEST_ABOUT = 1 << 28
+"""Bytes of a description with its records: 16 million, of 256 KiB or more each."""
+_LONGEST_NAME = 255
+_PAIR = re.compile(r"([0-9]+)\.([0-9]+)\.about")
+_WORKER = re.compile(r"[0-9a-f]{16}")
+_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
+"""An ETag and a file name."""
+_COMPLETE = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _TRUST = "../boot"
 """Relative to the parts directory, whose descriptor is open."""
-_NEW_TRUST = "boot.tmp"
 _LONGEST_BOOT = 64
 
 
+def part_path(directory: Path, row: int, generation: int) -> Path:
+    return directory / f"{row}.{generation}.part"
+
+
+def about(part: Path) -> Path:
+    return part.with_suffix(".about")
+
+
+def is_part_name(name: str) -> bool:
+    """Return True if stacpull uses the name in the parts directory: such a file is resumed or removed."""
+    return Path(name).suffix in _UNFINISHED | _PASSING
+
+
+def is_worker(name: str) -> bool:
+    """Return True if `name` is the name of a worker's directory."""
+    return _WORKER.fullmatch(name) is not None
+
+
+# --- names of complete parts -----------------------------------------------------------------------------
+
+
+class CompletePartName(NamedTuple):
+    """The parsed name of a complete part. `filename` is None if it did not fit."""
+
+    row: int
+    generation: int
+    size: int
+    etag: str | None
+    filename: str | None
+    unproven: bool = False
+    """True if nothing proved its length."""
+
+
+def complete_part_name(
+    row: int, generation: int, size: int, etag: str | None, filename: str | None, *, unproven: bool = False
+) -> str:
+    """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
+    stem = f"{row}.{generation}.{size}{'~' if unproven else ''}"
+    if filename is None:
+        return f"{stem}.whole"
+    fields = f"{etag or ''};{filename}"
+    if _PLAIN.fullmatch(fields):  # nearly always, and `quote` takes as long as writing the name to disk
+        fields = fields.replace('"', "%22")
+    else:
+        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag or "", filename))
+    name = f"{stem};{fields}.whole"
+    return name if len(name) <= _LONGEST_NAME else f"{stem}.whole"
+
+
+def part_name_of(arrival: Arrival) -> str:
+    row, generation, size = arrival.row, arrival.generation, arrival.size
+    return complete_part_name(
+        row, generation, size, arrival.etag, arrival.filename, unproven=arrival.unproven
+    )
+
+
+def parse_complete_part(name: str) -> CompletePartName | None:
+    found = _COMPLETE.fullmatch(name)
+    if found is None:
+        return None
+    etag, filename = (None if field is None else unquote(field) for field in found.group(5, 6))
+    row, generation, size = map(int, found.group(1, 2, 3))
+    return CompletePartName(row, generation, size, etag or None, filename, bool(found[4]))
+
+
+# --- descriptions of unfinished parts --------------------------------------------------------------------
+
+
+def described(directory: Path) -> set[tuple[int, int]]:
+    """Return row and generation of each part with a description."""
+    found = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
+    return {(int(pair[1]), int(pair[2])) for pair in found if pair}
+
+
+def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
+    """Return the description of a part, its ranges, and the bytes of both."""
+    data = read_regular(about(part), _LONGEST_ABOUT)
+    line, _, records = data.partition(b"\n")
+    description: dict[str, Any] = orjson.loads(line)
+    whole = len(records) - len(records) % RECORD.size
+    have = joined(Span(*one) for one in RECORD.iter_unpack(records[:whole]))
+    return description, have, len(line) + 1 + whole
+
+
+def read_point(part: Path) -> ResumePoint | None:
+    """Read the resume point of a part; None if its beginning is missing or its description is damaged."""
+    try:
+        description, have, _ = read_about(part)
+        validator = Validator(description["etag"], description["last_modified"])
+        with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+        point = ResumePoint(beginning(have), validator, description["total"], description.get("origin"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return point if point.size and have[-1].end <= size and validator.resumable else None
+
+
+def leave_unfinished(directory: Path) -> None:
+    """Sync the unfinished parts in the directory of a worker, and move them to the directory above."""
+    # a part is moved after its description
+    for path in sorted(directory.iterdir(), key=lambda path: path.suffix == ".part"):
+        if path.suffix in _UNFINISHED:
+            with suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+                os.fsync(file.fileno())
+                path.rename(directory.parent / path.name)
+
+
 class StagedParts:
-    """The parts of one mirror, and the mark of trust. Several threads may write parts at once."""
+    """The parts of one mirror, and the mark of trust. Several threads may write parts at once.
+
+    The directory is opened below a descriptor and never through a link.
+    """
 
     def __init__(
         self,
@@ -46,7 +189,7 @@ class StagedParts:
     ) -> None:
         """Open the work directory. It and `.stacpull/parts` are created if they are missing.
 
-        `worker_parts` is the directory of this worker among the parts (`store.part_files`), if any.
+        `worker_parts` is the directory of this worker among the parts, if any.
         """
         self.work = work
         self.parts = work / PARTS / worker_parts
@@ -80,11 +223,7 @@ class StagedParts:
     def sync_own_directory(self) -> None:
         """Make the names of the ledger and its log durable, because SQLite ignores errors of that."""
         with destination_errors(self.work):
-            own = os.open("..", OPEN_DIRECTORY, dir_fd=self.parts_fd)
-            try:
-                os.fsync(own)
-            finally:
-                os.close(own)
+            sync_directory(self.work / OWN)
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
@@ -167,8 +306,26 @@ class StagedParts:
         return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
-        """Remove unfinished parts that cannot be resumed, or for which `keep(row, generation)` is False."""
-        sweep(self.parts, keep)
+        """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
+
+        Complete parts stay. `keep(row, generation)` returns True if a part is still needed. No transfer may
+        run at the same time.
+        """
+        kept = {
+            path
+            for pair in described(self.parts)
+            if read_point(part := part_path(self.parts, *pair)) and keep(*pair)
+            for path in (part, about(part))
+        }
+        with destination_errors(self.parts):
+            for path in list(self.parts.iterdir()):
+                if path.suffix in _UNFINISHED and path not in kept:
+                    path.unlink(missing_ok=True)
+                elif is_worker(path.name) and path.is_dir() and not path.is_symlink():
+                    for left in path.iterdir():
+                        left.unlink(missing_ok=True)
+                    with suppress(OSError):  # a lost worker has just written there: the next run removes it
+                        path.rmdir()
 
     # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
 
@@ -187,10 +344,10 @@ class StagedParts:
 
     def trust(self, boot: str) -> None:
         """Record that files written under this boot from now on can be trusted."""
-        self.write_part(_NEW_TRUST, boot.encode("ascii"))
+        self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work):
-            os.chmod(_NEW_TRUST, 0o600, dir_fd=self.parts_fd)
-            os.rename(_NEW_TRUST, _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
+            os.chmod("boot.tmp", 0o600, dir_fd=self.parts_fd)
+            os.rename("boot.tmp", _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
 
     def withdraw_trust(self) -> None:
         """Record that no unrecorded file can be trusted: a sync failed."""
@@ -218,7 +375,54 @@ def make_with_parents(dest: Path) -> None:
     """Create DEST and its missing parents, and sync each entry."""
     if dest.is_dir():
         return
-    if not dest.parent.is_dir():
-        make_with_parents(dest.parent)
+    make_with_parents(dest.parent)
     dest.mkdir(exist_ok=True)
     sync_directory(dest.parent)
+
+
+# --- whole files that are not assets ---------------------------------------------------------------------
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file for writing that replaces the one at `path` at the end, on stable storage.
+
+    It is a hidden file in the same directory, synced and then renamed. A kill leaves the old file unchanged,
+    and the next writer replaces the hidden file. Only one process may write a file at a time.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with destination_errors(path):
+        with open(locked_file(part, path), "wb", buffering=_PIECE) as file:
+            try:
+                file.truncate(0)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)  # while it is locked: later it may belong to another writer
+                raise
+        sync_directory(path.parent)
+
+
+def locked_file(part: Path, path: Path) -> int:
+    """Open or create the hidden file `part` of a writer of `path`; return its descriptor.
+
+    It is locked until it is closed, and still has the content left by a kill. A link, or a file that also has
+    another name, is removed and not written to.
+    """
+    with suppress(FileNotFoundError):
+        found = part.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            part.unlink()
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = True
+    except OSError as error:
+        is_free = not isinstance(error, BlockingIOError)  # the file system may have no locks
+    with suppress(FileNotFoundError):
+        if is_free and os.path.samestat(os.fstat(fd), part.lstat()):  # else it was just renamed
+            return fd
+    os.close(fd)
+    raise DestinationError(f"Another process is writing {path}: wait for it, or stop it first.")

@@ -28,9 +28,8 @@ from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind, Event, Listener
 from stacpull.ledger.database import Connection
 from stacpull.ledger.expected import Expectations, Expected, FileKind
-from stacpull.store.part_files import is_part_name
 from stacpull.store.protocol import FileState, StoredFiles
-from stacpull.store.staging import PARTS
+from stacpull.store.staging import PARTS, is_part_name
 from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
 

@@ -44,9 +44,9 @@ from stacpull.ledger.runs import Run, RunSpec
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import RunState, VerifyReport
+from stacpull.store.local_store import open_files
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import StoredFiles
-from stacpull.store.store_choice import open_files
 from stacpull.upkeep.mirror_check import MirrorCheck
 from stacpull.urls import is_local
 

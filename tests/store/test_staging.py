@@ -1,0 +1,94 @@
+"""Names of complete parts, and files that are replaced whole or stay as they were."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stacpull.errors import DestinationError
+from stacpull.store.staging import CompletePartName, complete_part_name, parse_complete_part, whole_file
+
+NUMBERS = st.integers(0, 2**62)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.none() | TEXTS, TEXTS, st.booleans())
+def test_the_fields_in_a_name_can_be_read_back(
+    row: int, generation: int, size: int, etag: str | None, filename: str, unproven: bool
+) -> None:
+    name = complete_part_name(row, generation, size, etag, filename, unproven=unproven)
+    assert len(name.encode()) <= 255
+    assert "/" not in name
+    assert "\0" not in name
+    found = parse_complete_part(name)
+    full = CompletePartName(row, generation, size, etag or None, filename, unproven)
+    assert found in (full, CompletePartName(row, generation, size, None, None, unproven))
+    if len(name) < 200 and ";" in name:
+        assert found == full
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("5.0.7;%22e%22;a.tif.whole", CompletePartName(5, 0, 7, '"e"', "a.tif")),
+        ("5.0.7.whole", CompletePartName(5, 0, 7, None, None)),
+        ("5.0.7;%FF;%FF.whole", CompletePartName(5, 0, 7, "\ufffd", "\ufffd")),
+        ("5.0.whole", None),
+        ("5.0.7.part", None),
+        ("12.item.json", None),
+        ("5.-1.7.whole", None),
+        ("5.0.7.8.whole", None),
+        ("\u0665.0.7.whole", None),
+        ("5.0.7.whole.tmp", None),
+    ],
+)
+def test_names_are_parsed(name: str, found: CompletePartName | None) -> None:
+    assert parse_complete_part(name) == found
+
+
+def test_a_name_with_half_a_character_is_still_a_name() -> None:
+    assert parse_complete_part(complete_part_name(5, 0, 7, "\ud800", "a")) == (5, 0, 7, "?", "a", False)
+
+
+def test_the_old_file_is_kept_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path, victim = tmp_path / "a.png", tmp_path / "victim"
+    path.write_bytes(b"old")
+    victim.write_bytes(b"mine")
+    path.with_name(".a.png.part").symlink_to(victim)
+    with whole_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert (path.read_bytes(), victim.read_bytes()) == (b"new", b"mine")
+    assert sorted(tmp_path.iterdir()) == [path, victim]
+
+
+def test_only_one_process_writes_a_file(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a") as file:
+        with pytest.raises(DestinationError, match="Another process"), whole_file(tmp_path / "a"):
+            pass
+        file.write(b"first")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_error_while_writing_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def broken() -> None:
+        with whole_file(tmp_path / "a.png") as file:
+            file.write(b"half")
+            if not full:
+                raise DestinationError
+            monkeypatch.setattr(os, "fsync", fsync)
+
+    with pytest.raises(DestinationError):
+        broken()
+    assert list(tmp_path.iterdir()) == []
