@@ -21,7 +21,7 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "aws_credentials", "aws_settings", "boxes", "caches", "child_process", "clock",
+        "arguments", "aws_credentials", "boxes", "caches", "child_process", "clock",
         "concurrency", "digests", "entry_points",
         "errors", "events",
         "hosts", "json_values", "models", "plurals", "proxies", "pyarrow_import",
@@ -70,7 +70,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_cloud": frozenset(
         {
-            "aws_credentials", "aws_settings", "digests", "errors", "hosts", "ledger.backup",
+            "aws_credentials", "config.environment", "digests", "errors", "hosts", "ledger.backup",
             "ledger.database", "models", "proxies", "redact", "sigv4", "store.inspection",
             "store.protocol", "store.staging", "system",
             "caches", "net.client", "net.fields", "net.transport", "planning.prefixes", "schemes",
@@ -118,7 +118,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "net.client", "net.fields", "net.retry", "net.transport", "net.versions",
             "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
-            "threads", "transfer.arrival", "transfer.attempt", "transfer.checks",
+            "threads", "transfer.attempt", "transfer.checks",
             "store.parts", "transfer.resume", "urls",
         }
     ),
@@ -160,9 +160,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure package."""
-ENVIRONMENT_PACKAGES = frozenset(
-    {"aws_credentials", "aws_settings", "config", "cli", "proxies", "python_process", "system"}
-)
+ENVIRONMENT_PACKAGES = frozenset({"aws_credentials", "config", "cli", "proxies", "python_process", "system"})
 
 OWN_TASKS = {"engine/api.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.aws_credentials import AwsCredentials
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsCredentials, AwsSettings
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
 from stacpull.sigv4 import Credentials
@@ -217,7 +216,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.aws_credentials import AwsCredentials
 

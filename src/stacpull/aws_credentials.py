@@ -1,11 +1,8 @@
 """AWS credentials, region and endpoint, as the AWS CLI would find them; resolved at the first S3 request.
 
-SOURCE and a bucket as DEST use them. botocore reads everything, in a thread with its own loop, because it
-reads files and may wait for a service. Only keys in the environment of a machine without AWS files are used
-without it: its import takes 0.3 s and 25 MB.
-
-The metadata services (169.254.*) are used only with `allow_instance_metadata`. Outside of a cloud the request
-would time out, and on a shared machine the credentials are not the user's own.
+botocore reads everything, in a thread with its own loop, because it reads files and may wait for a service.
+Only keys in the environment of a machine without AWS files are used without it: its import takes 0.3 s and
+25 MB. The metadata services (169.254.*) are used only with `allow_instance_metadata`.
 """
 
 from __future__ import annotations
@@ -17,7 +14,8 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from stacpull.aws_settings import AwsSettings
+import msgspec
+
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.sigv4 import Credentials
 from stacpull.system import usual_file
@@ -27,17 +25,23 @@ T = TypeVar("T")
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+_PROFILES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"})
 _UNREAD = object()
 
 
-class AwsCredentials:
-    """Credentials and settings of one run, resolved at the first use. Credentials are refreshed when due.
+class AwsSettings(msgspec.Struct, frozen=True):
+    """The S3 settings, from the options or the profile; None if not configured."""
 
-    Args:
-        given: The user's settings; they take precedence over what botocore finds.
-        keys: The credentials, if they are known.
-        no_sign_request: True if no credentials are wanted.
-        allow_instance_metadata: True if botocore may use the metadata services of cloud machines.
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    """The profile named by an option or the environment; None for the default profile."""
+
+
+class AwsCredentials:
+    """Credentials and settings of one run. Credentials are refreshed when due.
+
+    The `given` settings take precedence over what botocore finds, and so do `keys`.
     """
 
     def __init__(
@@ -59,13 +63,8 @@ class AwsCredentials:
         self._last = None if no_sign_request else keys
 
     async def settings(self) -> AwsSettings:
-        """Return the active region, endpoint and profile."""
-        if self._settings is None:
-            async with self._lock:
-                if self._settings is None:  # another task may have read it
-                    await self._resolve()
-        assert self._settings is not None  # noqa: S101 -- for mypy
-        return self._settings
+        async with self._lock:
+            return self._settings or await self._resolve()
 
     async def frozen(self) -> Credentials | None:
         """Return the current credentials, or None if there are none (or the user wants none)."""
@@ -87,8 +86,10 @@ class AwsCredentials:
         settings, source = self._settings, self._source
         if settings is None or not signing:
             return None if settings is None else (settings, None)
-        if source is not None and (source is _UNREAD or self._last is None or _is_due(source)):
-            return None
+        if source is not None:
+            is_due = getattr(source, "refresh_needed", bool)  # fixed credentials are never due
+            if source is _UNREAD or self._last is None or is_due():
+                return None
         return settings, self._last
 
     async def renew(self, expired: Credentials) -> Credentials | None:
@@ -98,18 +99,19 @@ class AwsCredentials:
                 await self._resolve()
         return await self.frozen()
 
-    async def _resolve(self) -> None:
+    async def _resolve(self) -> AwsSettings:
         """Read everything again. The lock must be held."""
         given = self._given
-        if self._is_fixed and given.profile is None:
-            self._settings = AwsSettings(given.region, given.endpoint_url)
-        elif not self._is_fixed and (keys := await asyncio.to_thread(_only_in_environment, given)):
+        settings = AwsSettings(given.region, given.endpoint_url)
+        if not self._is_fixed and (keys := await asyncio.to_thread(_only_in_environment, given)):
             region = given.region or os.environ.get("AWS_DEFAULT_REGION")
-            self._settings, self._last = AwsSettings(region, given.endpoint_url), keys
-        else:
-            self._session, self._settings = await _in_thread(self._read)
+            settings, self._last = AwsSettings(region, given.endpoint_url), keys
+        elif not self._is_fixed or given.profile is not None:
+            self._session, settings = await _in_thread(self._read)
             if not self._is_fixed:
                 self._source, self._last = _UNREAD, None
+        self._settings = settings
+        return settings
 
     def _read(self) -> tuple[Any, AwsSettings]:
         """Return a session of aiobotocore, and the settings. Slow: runs in a thread."""
@@ -140,20 +142,16 @@ class AwsCredentials:
             # AWS SDKs and Tools Reference Guide, "Service-specific endpoints"; variables are in `given`
             services = core.full_config.get("services", {}).get(profile.get("services"), {})
             endpoint = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
-        return core, AwsSettings(
-            given.region or core.get_config_variable("region"),
-            given.endpoint_url or endpoint or None,
-            given.profile or core.profile,
-        )
+        region = given.region or core.get_config_variable("region")
+        profile_name = given.profile or core.profile
+        return core, AwsSettings(region, given.endpoint_url or endpoint or None, profile_name)
 
 
 def _only_in_environment(given: AwsSettings) -> Credentials | None:
     """Return the keys in the environment, if there is no profile and no AWS file. None: ask botocore."""
     environ = os.environ
     files = (usual_file(environ.get(variable, usual)) for variable, usual in _FILES.items())
-    if given.profile or {"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"} & environ.keys():
-        return None
-    if any(file is not None and file.exists() for file in files):
+    if given.profile or _PROFILES & environ.keys() or any(file and file.exists() for file in files):
         return None
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
@@ -181,12 +179,6 @@ async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
     finally:
         if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
             work.close()
-
-
-def _is_due(source: Any) -> bool:
-    """Return True if credentials must be refreshed before they are used; fixed ones never must."""
-    needed = getattr(source, "refresh_needed", None)
-    return needed is not None and bool(needed())
 
 
 async def _nothing() -> None:

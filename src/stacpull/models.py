@@ -429,11 +429,3 @@ class ResumePoint(NamedTuple):
     total: int | None
     origin: int | None = None
     """The hash of the URL of the object (`redact.href_hash`)."""
-
-
-class TooLongError(Exception):
-    """A body has more bytes than DEST can store (`limit`): its asset fails."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"more than {limit} bytes")
-        self.limit = limit

@@ -1,15 +1,16 @@
 """The URL schemes that stacpull knows.
 
 A scheme is one subclass of `Scheme`, plus one line in `SCHEMES`. The class attributes and the rules (`join`,
-`filename`, `is_prefix`) are pure and cheap, and used by the whole program. The other methods import their
-modules when they are called, so that a run without `s3://` URLs imports nothing for S3.
+`filename`, `is_prefix`) are pure and cheap, and used by the whole program. The other methods use an object
+that is named by text (`maker`, or an entry point), so that a run without `s3://` URLs imports nothing for S3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, uses_relative
 
 import msgspec
@@ -54,6 +55,8 @@ class Scheme:
         has_md5_etags: True if an ETag of 32 hexadecimal digits is the MD5 of the content.
         key_variables: Names of environment variables with keys. They are sent to Dask workers, over private
             connections only.
+        maker: `module:function` of the function that makes its transport; its module also has `list_prefix`
+            for an object store.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Scheme:
     is_object_store: bool = False
     has_md5_etags: bool = False
     key_variables: tuple[str, ...] = ()
+    maker: str = ""
 
     def __repr__(self) -> str:
         return f"<Scheme {self.name}>"
@@ -95,7 +99,9 @@ class Scheme:
 
     def transport(self, setup: TransportSetup) -> Transport | None:
         """Return the transport for URLs of this scheme, or None if this run does not need one."""
-        raise NotImplementedError
+        module, _, function = self.maker.partition(":")
+        made: Transport | None = getattr(import_module(module), function)(setup)
+        return made
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects whose URLs begin with `prefix`, which ends with a slash, by the rest of the URL.
@@ -104,7 +110,9 @@ class Scheme:
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
-        raise NotImplementedError
+        module: Any = import_module(self.maker.partition(":")[0])
+        found: tuple[ListedObject, ...] = await module.list_prefix(client, prefix)
+        return found
 
 
 class Http(Scheme):
@@ -129,13 +137,7 @@ class File(Scheme):
 
     name = "file"
     is_remote = False
-
-    def transport(self, setup: TransportSetup) -> Transport | None:
-        from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
-
-        if not setup.source.startswith("file:///"):
-            return None
-        return LocalTransport(setup.source, allowed=setup.options.allow_local)
+    maker = "stacpull.transfer.local:transport"
 
 
 class Stdin(Scheme):
@@ -143,16 +145,11 @@ class Stdin(Scheme):
 
     name = "stdin"
     is_remote = False
+    maker = "stacpull.transfer.local:input_transport"
 
     def join(self, base: str, href: str) -> str:
         """Raise ValueError: lines have no URL that an href could be relative to."""
         raise ValueError(base, href)
-
-    def transport(self, setup: TransportSetup) -> Transport | None:
-        from stacpull.transfer.local import LocalTransport  # noqa: PLC0415 - only where SOURCE is local
-
-        file = setup.input_file
-        return None if file is None else LocalTransport(file.as_uri(), only_source=True)
 
 
 class S3(Scheme):
@@ -166,6 +163,7 @@ class S3(Scheme):
     is_object_store = True
     has_md5_etags = True
     key_variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    maker = "stacpull.transfer.s3:transport"
 
     def filename(self, url: str) -> str:
         """Return the last segment of the key, without decoding."""
@@ -174,27 +172,6 @@ class S3(Scheme):
     def has_credentials(self, options: Options) -> bool:
         s3 = options.s3
         return bool(s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
-
-    def transport(self, setup: TransportSetup) -> Transport:
-        from stacpull.aws_credentials import AwsCredentials  # noqa: PLC0415 - only where S3 is used
-        from stacpull.aws_settings import AwsSettings  # noqa: PLC0415 - see above
-        from stacpull.sigv4 import Credentials  # noqa: PLC0415 - see above
-        from stacpull.transfer.s3_transport import S3Transport  # noqa: PLC0415 - see above
-
-        options = setup.options.s3
-        keys = options.keys
-        credentials = AwsCredentials(
-            AwsSettings(options.region, options.endpoint_url, options.profile),
-            keys=None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal()),
-            no_sign_request=options.no_sign_request,
-            allow_instance_metadata=options.aws_metadata,
-        )
-        return S3Transport(setup.http, credentials, options, clock=setup.clock)
-
-    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        from stacpull.transfer.s3_listing import list_prefix  # noqa: PLC0415 - only where S3 is used
-
-        return await list_prefix(client, prefix)
 
 
 class Cloud(Scheme):

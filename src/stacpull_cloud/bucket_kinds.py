@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.aws_credentials import AwsCredentials
-from stacpull.aws_settings import AwsSettings, endpoint_variable
+from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.config.environment import endpoint_variable
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.protocol import BucketLease, Store, StoredFiles

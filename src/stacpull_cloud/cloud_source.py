@@ -161,7 +161,7 @@ def _options(request: Request) -> dict[str, Any]:
     sent = {name.lower(): value for name, value in request.headers.items()}
     options: dict[str, Any] = {"head": request.method == "HEAD"}
     condition = sent.get("if-match") or sent.get("if-range")
-    if condition is not None and " " in condition:  # a date, as in `transfer.s3_transport`
+    if condition is not None and " " in condition:  # a date, as in `transfer.s3`
         options["if_unmodified_since"] = parsedate_to_datetime(condition)
     elif condition is not None:
         options["if_match"] = condition

@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from stacpull.aws_credentials import AwsCredentials
-from stacpull.aws_settings import AwsSettings, ca_bundle_variable
+from stacpull.aws_credentials import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
@@ -86,7 +85,8 @@ class Service:
             "read_timeout": _SILENT,
             "connect_timeout": timedelta(seconds=20),
         }
-        if bundle := location.ca_bundle or (ca_bundle_variable() if location.scheme == "s3" else None):
+        bundle = os.environ.get("AWS_CA_BUNDLE") if location.scheme == "s3" else None
+        if bundle := location.ca_bundle or bundle:
             try:
                 options["root_certificate"] = Path(bundle).read_text(encoding="ascii", errors="replace")
             except OSError as error:

@@ -60,7 +60,7 @@ _MODULES = (
     "stacpull.engine.fast_path",
     "stacpull.net.http",
     "stacpull.transfer.local",
-    "stacpull.transfer.s3_transport",
+    "stacpull.transfer.s3",
     "stacpull.upkeep.mirror_check",
     "stacpull.upkeep.verify",
     "stacpull_raster.header_run",

@@ -28,7 +28,7 @@ from stacpull.selection import Selection
 from stacpull.store.file_sync import Sync
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import part_name_of
-from stacpull.transfer.arrival import arrival_of
+from stacpull.transfer.checks import arrival_of
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)

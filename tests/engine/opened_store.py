@@ -18,7 +18,7 @@ from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
-from stacpull.transfer.arrival import arrival_of
+from stacpull.transfer.checks import arrival_of
 
 
 @dataclass

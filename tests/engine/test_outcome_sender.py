@@ -18,7 +18,7 @@ from stacpull.ledger.outcomes import UnchangedAsset
 from stacpull.models import Job
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
-from stacpull.transfer.arrival import arrival_of
+from stacpull.transfer.checks import arrival_of
 
 LONGEST = 100
 

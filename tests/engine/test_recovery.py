@@ -22,7 +22,7 @@ from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts, part_name_of
-from stacpull.transfer.arrival import arrival_of
+from stacpull.transfer.checks import arrival_of
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""

@@ -16,8 +16,8 @@ from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
 from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Placement
-from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.checks import arrival_of
 
 BODY = b"body"
 SHA = hashlib.sha256(BODY).digest()

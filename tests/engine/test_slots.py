@@ -14,7 +14,7 @@ from stacpull.models import Arrival, Failure, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
-from stacpull.transfer.arrival import arrival_of
+from stacpull.transfer.checks import arrival_of
 
 JOBS = 60
 

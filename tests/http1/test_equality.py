@@ -26,8 +26,7 @@ from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
 from tests.store.conformance import opened_parts
 from tests.virtual_clock import VirtualClock
 
-from stacpull.aws_credentials import AwsCredentials
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsCredentials, AwsSettings
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
@@ -40,7 +39,7 @@ from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.s3_transport import S3Transport
+from stacpull.transfer.s3 import S3Transport
 
 
 class Reply(NamedTuple):

@@ -15,12 +15,12 @@ from tests.net.test_http import transport
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsSettings
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.http import HttpTransport
 from stacpull.sigv4 import Credentials
-from stacpull.transfer.s3_transport import S3Transport
+from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
 from stacpull_replicas.download_tokens import Sealer

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.aws_credentials import AwsCredentials
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
 from stacpull.net.logins.profile import Netrc

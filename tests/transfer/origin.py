@@ -16,7 +16,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings
-from stacpull.transfer.s3_transport import S3Transport
+from stacpull.transfer.s3 import S3Transport
 
 
 @dataclass(frozen=True)

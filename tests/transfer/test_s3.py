@@ -13,7 +13,7 @@ import pytest
 from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Origin, ReceivedRequest, Reply, Thing, client, origin
 
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsSettings
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind, Job, Validator
@@ -25,7 +25,7 @@ from stacpull.net.transport import HttpSettings, Request, Response, TransferErro
 from stacpull.redact import href_hash
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.s3_transport import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
+from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
 OK = frozenset({200})

@@ -13,12 +13,26 @@ from urllib.parse import parse_qs
 
 import attrs
 
-from stacpull.aws_settings import with_active_endpoints
 from stacpull.config.credentials import builtin_query
 from stacpull.config.options import OPTIONS, Options
 from stacpull.config.toml import Setting
 from stacpull.schemes import SCHEMES
 from stacpull.urls import parts_of
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
+    if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        return variables
+    return {name: value for name, value in variables.items() if name not in _ENDPOINTS}
+
+
+def endpoint_variable() -> str | None:
+    """Return the endpoint that the AWS environment names for S3, if any."""
+    variables = with_active_endpoints(os.environ)
+    return next((variables[name] for name in _ENDPOINTS if variables.get(name)), None)
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:

@@ -16,8 +16,8 @@ import attrs
 import msgspec
 
 from stacpull import entry_points
-from stacpull.aws_settings import with_active_endpoints
 from stacpull.config import credentials, toml
+from stacpull.config.environment import with_active_endpoints
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError

@@ -29,9 +29,8 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.net.versions import validator_of
 from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store, foreign_file
-from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import AssetFetcher
-from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
+from stacpull.transfer.checks import Check, arrival_of, expected_checks, has_md5_etags
 from stacpull.urls import filename_of
 
 _OK = frozenset({200})

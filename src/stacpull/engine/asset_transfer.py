@@ -129,7 +129,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._renewed(failure):
                     continue
-                if failure.kind is FailureKind.CHECKSUM:
+                if failure.kind in {FailureKind.CHECKSUM, FailureKind.OVERLONG}:
                     if failure.message == self._wrong:  # twice the same wrong content: it is final
                         failure = replace(failure, retryable=False)
                     self._wrong = failure.message

@@ -26,8 +26,8 @@ import msgspec
 from stacpull.models import Arrival, Job
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
-from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.attempt import Fetcher
+from stacpull.transfer.checks import arrival_of
 
 _REMEMBERED = 512
 """Hrefs."""

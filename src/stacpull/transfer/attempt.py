@@ -17,11 +17,9 @@ An attempt consists of steps. Each step sends at most one request, and the respo
                   after the last          only an ETag disagrees           fetch_all, once more
 
 Any other response ends the attempt with a `TransferError`. The bytes received until then stay as a part if
-they can be resumed later.
-
-A small body of known length stays in memory: no part file, no task, no thread. A longer one is written while
-it is received (`transfer.ranges`). An ETag of 32 hexadecimal digits may or may not be an MD5. If it
-disagrees, the asset is fetched a second time, and both bodies must be equal.
+they can be resumed later. A small body of known length stays in memory; a longer one is written while it is
+received (`transfer.ranges`). An ETag of 32 hexadecimal digits may or may not be an MD5: if it disagrees, the
+asset is fetched a second time, and both bodies must be equal.
 
 A length is proven to be complete if the response was framed (Content-Length, chunks, the total of a
 Content-Range); if the item states the size; if there is any checksum; or if the server answers 416 to a
@@ -41,16 +39,7 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
-from stacpull.models import (
-    Arrival,
-    Checksum,
-    FailureKind,
-    Job,
-    ResumePoint,
-    TooLongError,
-    Validator,
-    VersionInDest,
-)
+from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange, StartedExchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
@@ -58,12 +47,11 @@ from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.net.versions import Version, range_headers, validator_of
 from stacpull.redact import Secrets, href_hash
 from stacpull.store.parts import FilePart, FileParts
-from stacpull.transfer.arrival import arrival_of
 from stacpull.transfer.checks import (
-    EARLIER,
     Body,
     Check,
     another_range,
+    arrival_of,
     contradiction,
     expected_checks,
     failed,
@@ -71,21 +59,16 @@ from stacpull.transfer.checks import (
     hashers_for,
     may_state,
     page_instead,
-    too_long,
-    unproven_coding,
     wrong_size,
 )
 from stacpull.transfer.ranges import CHUNK, LongBody
-from stacpull.transfer.resume import ResumeVerdict, change_headers, denies, provable, verdict
+from stacpull.transfer.resume import change_headers, denies, provable, verdict
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
 """Connections that one long file gets at most."""
-_WHOLE = frozenset({200})
-_RESUMED = frozenset({200, 206, 412, 416})
-_PROBED = frozenset({200, 206, 416})
-_IF_CHANGED = frozenset({200, 304})
-_OK, _PARTIAL, _NOT_MODIFIED, _UNSATISFIABLE = 200, 206, 304, 416
+_OK, _PARTIAL, _NOT_MODIFIED, _FAILED, _UNSATISFIABLE = 200, 206, 304, 412, 416
+_WHOLE = frozenset({_OK})
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """Failures after which a part must not be resumed."""
 
@@ -111,15 +94,8 @@ async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
 class Fetcher:
     """Fetches assets through a client into memory or part files. It has no state of any asset.
 
-    Args:
-        client: Sends the requests.
-        parts: Stores bodies longer than `small_limit`.
-        small_limit: Bytes up to which a body is kept in memory.
-        checksum: Algorithm of the digest to record of parts (the store computes that of small bodies);
-            None to record none.
-        clock: The clock.
-        secrets: Texts that must never be stored, even if a server sends them.
-        has_file: A lost file of `Job.version_in_dest` is fetched completely.
+    A body of at most `small_limit` bytes stays in memory. `checksum` is the algorithm of the digest that is
+    recorded of parts (the store computes that of small bodies). `secrets` are never stored.
     """
 
     def __init__(
@@ -140,8 +116,6 @@ class Fetcher:
         self.clock = clock or SystemClock()
         self.secrets = Secrets() if secrets is None else secrets
         self.has_file = has_file
-        self.without_ranges = Recent[str, None]()
-        """Hosts that do not serve ranges."""
         self.opaque_etags = Recent[str, None]()
         """Hosts whose ETags look like an MD5 and are not."""
 
@@ -184,14 +158,10 @@ class Fetcher:
             etag = sent.decode().rstrip(" \t")
         return arrival_of(job, len(content), name, etag, content)
 
-    def checks(
-        self, job: Job, url: str, status: int, headers: Mapping[str, str], doubt: Check | None = None
-    ) -> tuple[Check, ...]:
+    def checks(self, job: Job, url: str, status: int, headers: Mapping[str, str]) -> tuple[Check, ...]:
         """Return the checks for the content of a response to the request for an asset."""
         is_s3 = has_md5_etags(url, headers)
         checks = _with_recorded(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
-        if doubt is not None:
-            return (*checks, doubt)
         if checks and not checks[-1].sure and host_of(url) in self.opaque_etags:
             return checks[:-1]
         return checks
@@ -224,6 +194,8 @@ class _Attempt:
         """True if the part can be resumed later."""
         self._is_continued = False
         """True once a response is being received into the part."""
+        self._first_digest: bytes | None = None
+        """The digest of a first fetch, if only its ETag disagreed."""
 
     async def run(self) -> Arrival | None:
         """Make the attempt; keep or remove an open part if it fails."""
@@ -260,48 +232,55 @@ class _Attempt:
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         possible = expected_checks(job.checksum, _PARTIAL, stated, is_s3=True)
         await self._hash_with(part, _with_recorded(job, possible))
-        async with self._open(range_headers(point.size, point.validator), _RESUMED) as response:
+        accept = frozenset({_OK, _PARTIAL, _FAILED, _UNSATISFIABLE})
+        body = None
+        async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
-            if meaning in {ResumeVerdict.APPEND, ResumeVerdict.WHOLE}:
-                whole = meaning is ResumeVerdict.WHOLE
-                taken: Body | None = await self._continue(part, response, point, whole=whole)
+            if meaning in {"append", "whole"}:
+                body = await self._continue(part, response, point, whole=meaning == "whole")
             else:
                 await self._discard()
-                if meaning is ResumeVerdict.CHANGED:
+                if meaning == "changed":
                     raise TransferError(another_range(response.url))
-                taken = await self._receive(response) if meaning is ResumeVerdict.REPLACE else None
-        return await self._start(may_resume=False) if taken is None else await self._confirm(taken)
+                if meaning == "replace":
+                    body = await self._receive(response)
+        return await self._start(may_resume=False) if body is None else await self._confirm(body)
 
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         """Request the object if it differs from the present file; return None if it does not."""
-        taken = None
-        async with self._open(change_headers(version.validator), _IF_CHANGED) as response:
+        body = None
+        accept = frozenset({_OK, _NOT_MODIFIED})
+        async with self._open(change_headers(version.validator), accept) as response:
             if response.status != _NOT_MODIFIED:
-                taken = await self._receive(response)
+                body = await self._receive(response)
             is_current = not denies(version.validator, response.headers)
-        if taken is not None:
-            return await self._confirm(taken)
+        if body is not None:
+            return await self._confirm(body)
         if is_current and version.checksum_unverified:
             stated = self._job.checksum
             is_current = stated is not None and await self._fetcher.has_file(self._job, stated)
         return None if is_current else await self._fetch_all()
 
-    async def _fetch_all(self, doubt: Check | None = None) -> Arrival:
-        """Request the whole object; `doubt` has the digest of a first fetch, if only its ETag disagreed."""
+    async def _fetch_all(self) -> Arrival:
         async with self._open({}, _WHOLE) as response:
-            taken = await self._receive(response, doubt)
-        return await self._confirm(taken)
+            body = await self._receive(response)
+        return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
         """Prove length and content; only then finish the part."""
         job, fetcher = self._job, self._fetcher
-        found = contradiction(job, body)
-        if isinstance(found, Check):
-            await self._discard()
-            return await self._fetch_all(found)
-        if found is not None:
-            raise TransferError(found)
-        if any(check.source == EARLIER and body.agrees(check) for check in body.checks):
+        if (failure := contradiction(job, body)) is not None:
+            raise TransferError(failure)
+        unsure = next((check.checksum for check in body.checks if not check.sure), None)
+        digest = None if unsure is None else body.digest(unsure)
+        if unsure is not None and digest != unsure.digest:
+            if self._first_digest is None:
+                self._first_digest = digest
+                await self._discard()
+                return await self._fetch_all()
+            if digest != self._first_digest:
+                what = "sent different content twice, and its ETag matches neither"
+                raise TransferError(failed(FailureKind.CHECKSUM, body.url, what))
             # the same bytes twice: the ETag is not an MD5 on this host
             fetcher.opaque_etags[host_of(body.url)] = None
         is_stated = body.framed or job.size is not None or bool(body.checks)
@@ -312,8 +291,8 @@ class _Attempt:
         if part is None:
             return arrival_of(job, body.size, name, etag, body.content, verified=verified)
         finished = await part.finish(name, etag, unproven=not verified)
-        digest = None if fetcher.checksum is None else self._hashers[fetcher.checksum].digest()
-        return arrival_of(job, body.size, name, etag, finished, digest=digest, verified=verified)
+        record = None if fetcher.checksum is None else self._hashers[fetcher.checksum].digest()
+        return arrival_of(job, body.size, name, etag, finished, digest=record, verified=verified)
 
     # --- receiving ---------------------------------------------------------------------------------------
 
@@ -322,7 +301,7 @@ class _Attempt:
         request = started or Request(self._job.href, headers=headers)
         return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
 
-    async def _receive(self, response: Exchange, doubt: Check | None = None) -> Body:
+    async def _receive(self, response: Exchange) -> Body:
         job, fetcher, headers = self._job, self._fetcher, response.headers
         length, validator = content_length(headers), fetcher.validator(headers)
         coding = coding_of(headers)
@@ -332,12 +311,15 @@ class _Attempt:
             body = Body(response.url, validator, fetcher.checks(job, response.url, _OK, {}))
             chunks = decoded(response.chunks(CHUNK), coding)
             return await self._stream(response, body, chunks, is_resumable=False)
-        checks = fetcher.checks(job, response.url, response.status, headers, doubt)
-        body = Body(response.url, validator, checks, length, is_framed(headers), coding or "")
-        if coding is not None and (not checks if job.size is None else length is not None):
-            raise TransferError(unproven_coding(response.url, coding))
+        checks = fetcher.checks(job, response.url, response.status, headers)
+        body = Body(response.url, validator, checks, length, is_framed(headers))
+        if coding is not None:  # only a size or checksum can prove that the bytes are the asset
+            is_provable = length is None if job.size is not None else any(check.sure for check in checks)
+            if not is_provable:
+                what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
+                raise TransferError(failed(FailureKind.HTTP, response.url, f"{what} decoded"))
         if length is None or length > fetcher.small_limit:
-            is_resumable = doubt is None and validator.resumable and coding is None
+            is_resumable = self._first_digest is None and validator.resumable and coding is None
             chunks = response.chunks(CHUNK)
             return await self._stream(response, body, chunks, is_resumable=is_resumable)
         content = await response.read(fetcher.small_limit)
@@ -359,10 +341,7 @@ class _Attempt:
         if ended:
             return body._replace(content=start)
         kept, origin = body.validator if is_resumable else Validator(), href_hash(job.href)
-        try:
-            self._part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
-        except TooLongError as error:
-            raise TransferError(too_long(body.url, error)) from error
+        self._part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, _chained(start, chunks), is_resumable=is_resumable)
 
@@ -388,26 +367,16 @@ class _Attempt:
         is_resumable: bool,
     ) -> Body:
         """Write a body into the part, over several connections if that is possible."""
-        fetcher, host, stated = self._fetcher, host_of(body.url), self._job.size
+        job, total = self._job, body.total
         self._is_resumable, self._is_continued = is_resumable, True
-        if stated is not None and body.total is None:
-            chunks = _up_to(stated - part.size, chunks, body.url, stated)
-        elif stated is not None and body.total is not None and body.total != stated:
-            raise TransferError(wrong_size(body.url, body.total, stated))
+        if job.size is not None and total not in {None, job.size}:
+            raise TransferError(wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
         ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
-        is_split = (
-            ranged and is_resumable and body.validator.strong_etag and host not in fetcher.without_ranges
-        )
-        long = LongBody(
-            fetcher.client,
-            part,
-            self._job.href,
-            Version(body.validator, body.total),
-            connections=_CONNECTIONS if is_split else 1,
-            on_no_ranges=lambda: fetcher.without_ranges.__setitem__(host, None),
-        )
-        await long.receive(response, chunks)
+        is_split = ranged and is_resumable and total is not None and body.validator.strong_etag
+        version = Version(body.validator, job.size if total is None else total)
+        most = _CONNECTIONS if is_split else 1
+        await LongBody(self._fetcher.client, part, job.href, version, most).receive(response, chunks)
         await part.caught_up()
         return body._replace(part=part, hashers=self._hashers)
 
@@ -426,8 +395,9 @@ class _Attempt:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size = body.size
         request = Request(self._job.href, headers=range_headers(size, body.validator))
+        accept = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
         try:
-            async with self._fetcher.client.open(request, accept=_PROBED, count_refusal=False) as response:
+            async with self._fetcher.client.open(request, accept=accept, count_refusal=False) as response:
                 status, found = response.status, content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:
@@ -458,16 +428,6 @@ class _Attempt:
         if failure is None or not self._is_continued:
             return error
         return TransferError(replace(failure, reached=part.size))
-
-
-async def _up_to(most: int, chunks: AsyncIterator[bytes], url: str, stated: int) -> AsyncIterator[bytes]:
-    """Yield `chunks` of at most `most` bytes in total; more are a failure."""
-    async for chunk in chunks:
-        most -= len(chunk)
-        if most < 0:
-            what = f"sent more than the {stated} bytes that the item states (file:size)"
-            raise TransferError(failed(FailureKind.CHECKSUM, url, what, again=True))
-        yield chunk
 
 
 async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:

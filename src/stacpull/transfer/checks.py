@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from stacpull.digests import Hasher, digest_of, new_hasher
 from stacpull.hosts import host_of
-from stacpull.models import Checksum, Failure, FailureKind, Job, TooLongError, Validator
+from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.status import is_login_page
+from stacpull.planning.layout import final_name
 from stacpull.store.parts import FilePart
 from stacpull.urls import filename_of, rules_of
 
@@ -37,9 +38,6 @@ _SUFFIXES_OF_PAGES = frozenset(
 )
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _SNIFFED = 1024
-
-EARLIER = "an earlier fetch"
-"""Source of the check for a second fetch, after an uncertain ETag did not match."""
 
 
 # --- statements of the item and the response --------------------------------------------------------------
@@ -126,8 +124,6 @@ class Body(NamedTuple):
     """Size of the whole object in bytes, as the server states it."""
     framed: bool = True
     """True if the end of the body is marked, by a length or by chunks."""
-    coding: str = ""
-    """A content coding that cannot be decoded. A check must prove that the bytes are the asset."""
     content: bytes = b""
     part: FilePart | None = None
     hashers: Mapping[str, Hasher] = MappingProxyType({})
@@ -136,10 +132,6 @@ class Body(NamedTuple):
     def size(self) -> int:
         """Number of bytes, including those of earlier attempts."""
         return len(self.content) if self.part is None else self.part.size
-
-    def agrees(self, check: Check) -> bool:
-        """Return True if the content has the digest that `check` states."""
-        return self.digest(check.checksum) == check.checksum.digest
 
     def digest(self, checksum: Checksum) -> bytes:
         """Return the digest of the content by the algorithm of `checksum`."""
@@ -156,47 +148,59 @@ def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Ha
     return {algorithm: new_hasher(Checksum(algorithm, b"")) for algorithm in algorithms}
 
 
-def contradiction(job: Job, body: Body) -> Failure | Check | None:
-    """Compare the body with all statements of the item and the response.
-
-    If only an uncertain one differs, the result is a check for the digest of this body, for a second fetch.
-    """
+def contradiction(job: Job, body: Body) -> Failure | None:
+    """Compare the body with all certain statements of the item and the response."""
     url, size = body.url, body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
         return failed(kind, url, f"sent {size} of {body.total} bytes", again=True)
-    if not body.framed and job.size is not None and size < job.size:
-        return failed(FailureKind.TRUNCATED, url, f"sent {size} of {job.size} bytes", again=True)
-    if body.coding and job.size is None:
-        if not any(check.source != EARLIER and body.agrees(check) for check in body.checks):
-            return unproven_coding(url, body.coding)
-    elif job.size is not None and size != job.size:
+    if job.size is not None and size != job.size:
+        if size < job.size and not body.framed:
+            return failed(FailureKind.TRUNCATED, url, f"sent {size} of {job.size} bytes", again=True)
         return wrong_size(url, size, job.size)
-    for check in body.checks:
-        if check.sure and not body.agrees(check):
-            actual = body.digest(check.checksum).hex()
-            what = f"sent content whose {check.checksum.algorithm} is {actual}, but {check.source} states "
-            return failed(FailureKind.CHECKSUM, url, what + check.checksum.digest.hex(), again=True)
-    unsure = [check for check in body.checks if not check.sure]
-    if not unsure or any(map(body.agrees, unsure)):
-        return None
-    if any(check.source == EARLIER for check in unsure):
-        what = "sent different content twice, and its ETag matches neither"
-        return failed(FailureKind.CHECKSUM, url, what)
-    stated = unsure[0].checksum
-    return Check(Checksum(stated.algorithm, body.digest(stated)), EARLIER, sure=False)
+    for checksum, source, sure in body.checks:
+        if sure and (actual := body.digest(checksum)) != checksum.digest:
+            what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
+            return failed(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
+    return None
 
 
-def unproven_coding(url: str, coding: str) -> Failure:
-    """Return the failure of a body with an unknown coding that no check proves to be the asset."""
-    what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be decoded"
-    return failed(FailureKind.HTTP, url, what)
+def arrival_of(
+    job: Job,
+    size: int,
+    filename: str,
+    etag: str | None,
+    content: bytes | memoryview | str,
+    *,
+    digest: bytes | None = None,
+    verified: bool = True,
+) -> Arrival:
+    """Return the received asset of a job; its content is in memory, or in a part with this name."""
+    if job.moved:  # the next run would send the ETag of another URL to the planned one
+        etag = None
+    elif etag is not None and not etag.isascii():  # it may not be valid Unicode
+        etag = etag.encode("utf-8", "backslashreplace").decode()
+    name = final_name(job.name, job.name_template, filename, job.directory)
+    part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
+    return Arrival(  # by position, for speed
+        job.row,
+        job.item_row,
+        job.generation,
+        job.directory,
+        name,
+        size,
+        0,
+        digest,
+        etag,
+        not verified,
+        part,
+        body,
+        False,
+        filename,
+    )
 
 
-def wrong_size(url: str, size: int, stated: int) -> Failure:
-    """Return the failure of a complete asset whose size differs from the one that the item states."""
-    what = f"sent {size} bytes, but the item states {stated} (file:size)"
-    return failed(FailureKind.CHECKSUM, url, what, again=True)
+# --- failures ---------------------------------------------------------------------------------------------
 
 
 def failed(
@@ -207,18 +211,15 @@ def failed(
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)
 
 
-def too_long(url: str, error: TooLongError) -> Failure:
-    """Return the failure of a body that is longer than DEST can store."""
-    return failed(FailureKind.OVERLONG, url, f"sends more than {error.limit} bytes, which DEST cannot store")
+def wrong_size(url: str, size: int, stated: int) -> Failure:
+    what = f"sent {size} bytes, but the item states {stated} (file:size)"
+    return failed(FailureKind.CHECKSUM, url, what, again=True)
 
 
 def another_range(url: str) -> Failure:
     """Return the failure of a response with other bytes than requested, or of another object."""
     what = "sent another range than requested, or a range of another object"
     return failed(FailureKind.CHANGED, url, what, again=True)
-
-
-# --- web pages in place of an asset ----------------------------------------------------------------------
 
 
 def page_instead(

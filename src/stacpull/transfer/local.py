@@ -1,11 +1,9 @@
 """A transport for the files of a local SOURCE: only those in its directory and below, and those allowed.
 
-A local catalog can still contain untrusted data. An href such as `file:///etc/passwd`, a path out of the
+A local catalog can still contain untrusted data: an href such as `file:///etc/passwd`, a path out of the
 directory and a symlink out of it are refused. Only a run whose SOURCE is local has this transport; no
-redirect leads to it (`net.redirects`).
-
-It answers as an object store does (RFC 9110, 13 and 14): with a strong ETag made of inode, time and size, and
-with ranges under `If-Range` and `If-Match`. Resuming therefore works as with any server.
+redirect leads to it (`net.redirects`). It answers with a strong ETag made of inode, time and size, and with
+ranges under `If-Range`, so that resuming works as with any server.
 """
 
 from __future__ import annotations
@@ -24,42 +22,29 @@ from urllib.parse import unquote
 from stacpull.models import Failure, FailureKind
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
+from stacpull.schemes import TransportSetup
 
-INDEX_NAMES: Final = ("catalog.json", "collection.json")
+_INDEX_NAMES: Final = ("catalog.json", "collection.json")
 """If SOURCE is a directory, the first of these documents in it is read."""
-
-_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 _SHOWN = 300
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Opening a pipe must not block."""
 _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OK, _PARTIAL, _CHANGED, _UNSATISFIABLE = 200, 206, 412, 416
-
-
-def local_path(url: str) -> Path:
-    """Return the path that a `file:///` URL names (RFC 8089), without its query."""
-    return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
 
 
 class LocalTransport:
-    """Opens files below the directory of SOURCE.
+    """Opens files below the directory of SOURCE, and of other `allowed` directories (`--allow-local`).
 
-    Args:
-        source: SOURCE: the `file:///` URL of a document, or of a directory with one of `INDEX_NAMES`.
-        allowed: Other directories whose files may be opened (`--allow-local`).
-        only_source: True to open SOURCE, `DEST/.stacpull/input/NAME`, for every request: hrefs open no file.
+    `source` is the `file:///` URL of a document, or of a directory with one of `_INDEX_NAMES`. With
+    `only_source`, every request opens SOURCE, `DEST/.stacpull/input/NAME`: hrefs open no file.
     """
 
     def __init__(self, source: str, *, allowed: Sequence[str] = (), only_source: bool = False) -> None:
         self._url = source
         self._only_source = only_source
-        self._source = local_path(source)
+        self._source = _path_of(source)
         self._allowed = allowed
-        self._roots: list[Path] = []
-        self._directory = self._source
-        """The directory of SOURCE, or SOURCE if it is one; known once a file was opened."""
-        self._above = ""
-        """Its URL, with a slash at the end."""
 
     def host_of(self, _url: str) -> str:
         """Return the name of the gate and the counters for local files."""
@@ -80,46 +65,43 @@ class LocalTransport:
         """Do nothing: no connection is open."""
 
     def _opened(self, url: str) -> tuple[Path, BinaryIO, os.stat_result]:
+        shown = str(_path_of(url))
+        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
         try:
             path, descriptor = self._open_allowed(url)
             state = os.fstat(descriptor)
             if not stat.S_ISREG(state.st_mode):
                 os.close(descriptor)
-                raise _failed(FailureKind.HTTP, f"{_shown(url)} is not a file that can be read.")
+                raise _failed(FailureKind.HTTP, f"{shown} is not a file that can be read.")
             return path, os.fdopen(descriptor, "rb", buffering=0), state
         except (FileNotFoundError, NotADirectoryError):
-            raise _failed(FailureKind.GONE, f"There is no file {_shown(url)}.") from None
+            raise _failed(FailureKind.GONE, f"There is no file {shown}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)
-            raise _failed(FailureKind.HTTP, f"{_shown(url)} cannot be read: {why}.") from None
+            raise _failed(FailureKind.HTTP, f"{shown} cannot be read: {why}.") from None
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         """Open a file that may be read; return its path and descriptor."""
+        source = self._source
         if self._only_source:  # below DEST, which may have been in other hands
-            return self._source, _open_below(self._source.parents[2], self._source)
-        if not self._roots:
-            if self._source.is_dir():
-                self._above = f"{self._url.rstrip('/')}/"
-            else:
-                self._directory = self._source.parent
-                self._above = self._url[: self._url.rindex("/") + 1]
-            self._roots = [
-                self._directory.resolve(),
-                *(Path(one).expanduser().resolve() for one in self._allowed),
-            ]
-        possible = [local_path(url), Path(unquote(url.removeprefix("file://")))]
-        if url.startswith(self._above):
+            return source, _open_below(source.parents[2], source)
+        directory, above = source.parent, self._url[: self._url.rindex("/") + 1]
+        if source.is_dir():
+            directory, above = source, f"{self._url.rstrip('/')}/"
+        path = _path_of(url)
+        if url.startswith(above):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
-            possible.insert(0, self._directory / url[len(self._above) :].lstrip("/"))
-        path = next((path for path in possible if os.path.exists(path)), possible[-1])  # noqa: PTH110 -- never raises
+            plain = directory / url[len(above) :].lstrip("/")
+            path = plain if os.path.exists(plain) else path  # noqa: PTH110 -- never raises
         real = path.resolve(strict=True)
-        if path == self._source:
+        if path == source:
             path = _index(path) if real.is_dir() else path
             return path, os.open(path, _FLAGS)
-        root = next((root for root in self._roots if real.is_relative_to(root)), None)
+        roots = [directory.resolve(), *(Path(one).expanduser().resolve() for one in self._allowed)]
+        root = next((root for root in roots if real.is_relative_to(root)), None)
         if root is None:
             message = (
-                f"{path} is not below the directory of SOURCE ({self._roots[0]}), so it is not opened. "
+                f"{path} is not below the directory of SOURCE ({roots[0]}), so it is not opened. "
                 "--allow-local DIR allows another directory."
             )
             raise _failed(FailureKind.SCHEME, message)
@@ -141,10 +123,7 @@ def _open_below(root: Path, real: Path) -> int:
 
 
 class LocalResponse:
-    """The response to a request for a file: the whole file, a range of it, or a refusal.
-
-    Usable only inside the context of `LocalTransport.open`.
-    """
+    """The whole file, or a range of it. Usable only inside the context of `LocalTransport.open`."""
 
     def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
         sent = {name.lower(): value for name, value in request.headers.items()}
@@ -152,23 +131,20 @@ class LocalResponse:
         fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
         with suppress(ValueError, OverflowError):  # a year beyond 9999 has no HTTP date
             fields["last-modified"] = formatdate(state.st_mtime, usegmt=True)
-        self.status, start, end = _OK, 0, size
+        self.status, start, end = 200, 0, size
         wanted = _RANGE.fullmatch(sent.get("range", ""))
-        if sent.get("if-match", "*") not in {fields["etag"], "*"}:
-            self.status, end = _CHANGED, 0
-        elif wanted and sent.get("if-range") in {None, fields["etag"], fields.get("last-modified")}:
-            start = max(0, size - int(wanted[3])) if wanted[3] else int(wanted[1])
-            end = min(size, int(wanted[2]) + 1) if wanted[2] else size
-            self.status, place = _PARTIAL, f"{start}-{end - 1}"
+        if wanted and sent.get("if-range") in {None, fields["etag"], fields.get("last-modified")}:
+            start, end = int(wanted[1]), min(size, int(wanted[2]) + 1) if wanted[2] else size
+            self.status, place = 206, f"{start}-{end - 1}"
             if start >= end:
-                self.status, place, start, end = _UNSATISFIABLE, "*", 0, 0
+                self.status, place, start, end = 416, "*", 0, 0
             fields["content-range"] = f"bytes {place}/{size}"
         fields["content-length"] = str(end - start)
         stream.seek(start)
         self._stream = stream
         self._length = 0 if request.method == "HEAD" else end - start
         self.headers = HeaderFields({name.encode(): value.encode() for name, value in fields.items()})
-        self.url, named = request.url, local_path(request.url)
+        self.url, named = request.url, _path_of(request.url)
         if path != named and (path.parent == named or re.search("[?#]", self.url)):
             self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
 
@@ -179,28 +155,39 @@ class LocalResponse:
             try:
                 chunk = await asyncio.to_thread(self._stream.read, min(size, left))
             except OSError as error:
-                message = f"{local_path(self.url)} cannot be read: {error.strerror}."
+                message = f"{_path_of(self.url)} cannot be read: {error.strerror}."
                 raise _failed(FailureKind.HTTP, message) from error
             if not chunk:
-                message = f"{local_path(self.url)} became shorter while it was read."
+                message = f"{_path_of(self.url)} became shorter while it was read."
                 raise _failed(FailureKind.TRUNCATED, message, retryable=True)
             left -= len(chunk)
             yield chunk
 
 
+def _path_of(url: str) -> Path:
+    """Return the path that a `file:///` URL names (RFC 8089), without its query."""
+    return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
+
+
 def _index(directory: Path) -> Path:
-    for name in INDEX_NAMES:
+    for name in _INDEX_NAMES:
         if (directory / name).is_file():
             return directory / name
-    names = " or ".join(INDEX_NAMES)
+    names = " or ".join(_INDEX_NAMES)
     raise _failed(FailureKind.GONE, f"The directory {directory} does not contain {names}: name a file.")
-
-
-def _shown(url: str) -> str:
-    """Return a path for a message, shortened because a catalog may contain long ones."""
-    path = str(local_path(url))
-    return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
 
 
 def _failed(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:
     return TransferError(Failure(kind, message, host="this disk", retryable=retryable))
+
+
+def transport(setup: TransportSetup) -> LocalTransport | None:
+    if not setup.source.startswith("file:///"):
+        return None
+    return LocalTransport(setup.source, allowed=setup.options.allow_local)
+
+
+def input_transport(setup: TransportSetup) -> LocalTransport | None:
+    """Return the transport for the lines of standard input."""
+    file = setup.input_file
+    return None if file is None else LocalTransport(file.as_uri(), only_source=True)

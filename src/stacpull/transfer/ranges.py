@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import asyncio
 from bisect import insort
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from stacpull.errors import ungrouped
-from stacpull.models import Failure, FailureKind, TooLongError, Validator
+from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client, Exchange, NoPermitError
 from stacpull.net.fields import content_range
@@ -32,15 +32,13 @@ from stacpull.net.transport import Request, Response, TransferError
 from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
-from stacpull.transfer.checks import another_range, failed, too_long
+from stacpull.transfer.checks import another_range, failed
 
 LONG = 64 << 20
 """The size from which a file gets several connections."""
 BLOCK = 16 << 20
 CHUNK = 1 << 18
 """Bytes that are written at once."""
-_READ_OVER = 8 << 20
-"""The most existing bytes that are received again in order to keep reading one response."""
 _ANSWERS = frozenset({200, 206, 412, 416})
 _PARTIAL = 206
 _ENDLESS = 1 << 62
@@ -48,34 +46,18 @@ _ENDLESS = 1 << 62
 
 
 class LongBody:
-    """The transfer of one body into `part`, whose existing bytes are not requested again. Use it once.
+    """The transfer of one `version` of an object into `part`, whose existing bytes are not requested again.
 
-    Args:
-        client: Sends the requests of further connections.
-        part: The part.
-        href: The URL of the object.
-        version: The version of it to receive.
-        connections: The most connections.
-        on_no_ranges: Called if the host does not serve ranges of it.
+    Use it once. It opens up to `most` connections if the object is long.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        part: FilePart,
-        href: str,
-        version: Version,
-        *,
-        connections: int = 1,
-        on_no_ranges: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, client: Client, part: FilePart, href: str, version: Version, most: int = 1) -> None:
         self._client = client
         self._part = part
         self._href = href
         self._version = version
-        self._on_no_ranges = on_no_ranges
         self._total = _ENDLESS if version.total is None else version.total
-        self._most = connections if LONG < self._total < _ENDLESS else 1
+        self._most = most if LONG < self._total < _ENDLESS else 1
         self._free = blocks(part.have, self._total)
         """The missing bytes that no connection has taken."""
         self._active = 0
@@ -121,46 +103,37 @@ class LongBody:
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
         """Read the open response while the next block is free; return False if it has ended."""
-        span = self._free.pop(0) if self._free else Span(self._total, self._total)
-        at = span.start
+        at, end = self._free.pop(0) if self._free else (self._total, self._total)
         try:
             async for chunk in chunks:
                 rest = chunk
                 while rest:
-                    if at == span.end:
-                        following = self._following(at)
-                        if following is None:
+                    if at == end:
+                        end = self._following(at)
+                        if end == at:
                             await response.leave()
                             return True
-                        span = following
-                    over = span.start - at
-                    if over <= 0:
-                        piece = rest[: span.end - at]
-                        await self._put(at, piece)
-                    else:
-                        piece = rest[:over]  # the part has it already
+                    piece, rest = rest[: end - at], rest[end - at :]
+                    await self._put(at, piece)
                     at += len(piece)
-                    rest = rest[len(piece) :]
         except TransferError as error:
             await response.leave(error)
             raise
         finally:
-            self._give_back(max(at, span.start), span.end)
+            self._give_back(at, end)
         await response.leave()
         return False
 
-    def _following(self, at: int) -> Span | None:
-        """Take the block that the open response reads after offset `at`; None if it must end there."""
+    def _following(self, at: int) -> int:
+        """Take the block at offset `at` and return its end; `at` if the open response must end there."""
         if at >= self._total:
-            what = f"sent more than the {self._version.total} bytes that it announced"
+            what = f"sent more than the {self._total} bytes that it has"
             raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))
-        # alone, it may read over what the part has already
-        most = at if self._active > 1 else at + _READ_OVER
-        if not self._free or not at <= self._free[0].start <= most:
-            return None
+        if not self._free or self._free[0].start != at:
+            return at
         following = self._free.pop(0)
         self._open_more()
-        return following
+        return following.end
 
     async def _request_block(self) -> None:
         """Take the first free block, request it and receive it."""
@@ -177,7 +150,6 @@ class LongBody:
             ) as response:
                 if not _serves(response, span, self._version):
                     self._most = 1
-                    self._on_no_ranges()
                     if self._active == 1:
                         raise TransferError(another_range(response.url))
                     return
@@ -196,13 +168,9 @@ class LongBody:
             insort(self._free, Span(start, end))
 
     async def _put(self, at: int, piece: bytes) -> None:
-        if not piece:
-            return
-        async with self._writing:
-            try:
+        if piece:
+            async with self._writing:
                 await self._part.put([(at, piece)])
-            except TooLongError as error:
-                raise TransferError(too_long(self._href, error)) from error
 
 
 def blocks(have: Spans, total: int) -> list[Span]:

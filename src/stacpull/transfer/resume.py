@@ -2,23 +2,22 @@
 
 A part is resumed only if the server proves that it still has the same object. The request has `Range` and
 `If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). The version that
-the response states is also compared with the part's (`net.versions`). A 206 of another version, or one
-without a validator, must not be appended.
+the response states is also compared with the part's (`net.versions`).
 
-    200  the object changed, or ranges are not served here    use this body, from the start
+    200  the object changed, or ranges are not served here    replace: use this body, from the start
     206  begins at the end of the part, same object           append
-    206  in a content coding that the part does not have      request again, from the start
-    206  begins at the end of the part, no common validator   request again, from the start
-    206  anything else                                        CHANGED: never appended
-    412  the object changed                                   request again, from the start
-    416  the object is as long as the part                    the part is complete
-    416  otherwise                                            request again, from the start
+    206  in a content coding that the part does not have      again: request from the start
+    206  begins at the end of the part, no common validator   again
+    206  anything else                                        changed: never appended
+    412  the object changed                                   again
+    416  the object is as long as the part                    whole: the part is complete
+    416  otherwise                                            again
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
+from typing import Literal
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.net.bodies import coding_of
@@ -26,41 +25,29 @@ from stacpull.net.fields import content_range
 from stacpull.net.status import moment_of
 from stacpull.net.versions import Version, stated_version, validator_from, validator_of
 
-_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
-
-class ResumeVerdict(enum.Enum):
-    """How to continue after the response to the request for the rest of a part."""
-
-    APPEND = "append"
-    WHOLE = "whole"
-    REPLACE = "replace"
-    """The body of this response is the object, from its start."""
-    AGAIN = "again"
-    """This response is unusable: request the whole object."""
-    CHANGED = "changed"
+Verdict = Literal["append", "whole", "replace", "again", "changed"]
 
 
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
-) -> ResumeVerdict:
+) -> Verdict:
     """Return what the response to the request for the rest of a part means.
 
     A 206 with a content coding is accepted only if its total is the stated size: the asset is stored coded.
     """
-    if status == _OK:
-        return ResumeVerdict.REPLACE
+    if status == 200:  # noqa: PLR2004 -- the table above
+        return "replace"
     found = stated_version(status, headers)
     is_same = Version(point.validator, point.total).compared(found)
-    if status == _PARTIAL and (coding_of(headers) is None or stated == found.total):
+    if status == 206 and (coding_of(headers) is None or stated == found.total):  # noqa: PLR2004
         if content_range(headers).start != point.size or is_same is False:
-            return ResumeVerdict.CHANGED
-        return ResumeVerdict.APPEND if is_same else ResumeVerdict.AGAIN
-    if status == _UNSATISFIABLE and found.total == point.size and is_same is not False:
-        return ResumeVerdict.WHOLE
-    return ResumeVerdict.AGAIN
+            return "changed"
+        return "append" if is_same else "again"
+    is_whole = status == 416 and found.total == point.size and is_same is not False  # noqa: PLR2004
+    return "whole" if is_whole else "again"
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
@@ -70,7 +57,9 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
     A response without `Date` counts as sent when it was received, at `now` (RFC 9110, 6.6.1). The older rule
     of one minute (RFC 7232, 2.2.2) then allows for a difference between the clocks.
     """
-    modified, sent = moment_of(validator.last_modified or ""), moment_of(headers.get("Date", ""))
+    if validator.last_modified is None:
+        return validator
+    modified, sent = moment_of(validator.last_modified), moment_of(headers.get("Date", ""))
     latest = now - _LOCAL_CLOCK_MARGIN if sent is None else sent - _SERVER_CLOCK_MARGIN
     is_strong = modified is not None and modified <= latest
     return validator if is_strong else validator._replace(last_modified=None)

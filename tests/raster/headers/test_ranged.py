@@ -16,7 +16,7 @@ import tifffile
 from tests.raster.tiff.reads import parse_bytes
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
 
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsSettings
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError

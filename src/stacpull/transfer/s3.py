@@ -1,20 +1,15 @@
-"""The transport for S3: it turns `s3://bucket/key` into an HTTP request to the right endpoint.
+"""S3: requests for `s3://bucket/key` become HTTP requests to the right endpoint; prefixes are listed.
 
-Each request needs three decisions. Each is a pure function here:
+- The endpoint is `endpoint_of`. The region is the configured one until a response names the bucket's region,
+  which is then remembered.
+- A bucket that a redirect names was not chosen by the user: `may_sign`.
+- The reply to a wrong region is 301 without Location, or 400; that to expired credentials is 400. Each is
+  corrected once (`correction_of`), and the request is sent again.
 
-- The endpoint: `endpoint_of`. Path style is used for a custom endpoint and for names that cannot be host
-  names; otherwise the bucket is part of the host. The region is the configured one until a response names the
-  bucket's region, which is then remembered.
-- The signature: `may_sign`. A bucket that a redirect names was not chosen by the user. Requests to it are
-  signed (and charged to the user's account) only if the user configured the bucket, its endpoint or a
-  profile.
-- The correction: `correction_of`. The response to a wrong region is 301 without Location, or 400; the
-  response to expired credentials is 400. Each is corrected once, and the request is sent again.
+S3 servers ignore `If-Range`, so it becomes `If-Match` or `If-Unmodified-Since`, which they answer with 412.
 
-The signed request is sent unchanged: the URL is encoded here, once, and `host` is sent as signed. S3 servers
-ignore `If-Range`, so it becomes `If-Match` (or `If-Unmodified-Since`), which they answer with 412.
-
-Source: Amazon S3 API Reference, GetObject and "Error responses"; S3 User Guide, "Virtual hosting of buckets".
+Source: Amazon S3 API Reference, GetObject, ListObjectsV2 and "Error responses"; S3 User Guide, "Virtual
+hosting of buckets".
 """
 
 from __future__ import annotations
@@ -25,19 +20,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Literal, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from msgspec.structs import replace
 
-from stacpull.aws_credentials import AwsCredentials
-from stacpull.aws_settings import AwsSettings
+from stacpull.aws_credentials import AwsCredentials, AwsSettings
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port, origin_text
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
+from stacpull.net.client import Client
 from stacpull.net.transport import (
     RenamedResponse,
     Request,
@@ -46,19 +41,25 @@ from stacpull.net.transport import (
     TransferError,
     Transport,
 )
+from stacpull.planning.prefixes import ListedObject
+from stacpull.schemes import TransportSetup
 from stacpull.sigv4 import Credentials, SignedFields, encode_key, signed_fields
 
 _BUCKETS = 64
 """Buckets with prepared requests."""
 _FORBIDDEN = 403
 _CORRECTABLE = frozenset({301, 307, 400})
-"""Statuses of replies to requests that were sent to another region, or signed with expired credentials."""
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
-_DEFAULT_REGION: Final = "us-east-1"
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_MOST_ELEMENTS = 100_000
-"""The most elements of an XML document: a list of a thousand objects has 12,000."""
+MOST_OBJECTS: Final = 100_000
+"""The most objects of one prefix, because all of them are planned at once."""
+_MOST_PAGES: Final = 2000
+"""The most pages of one listing: S3 puts up to a thousand objects on a page, and may send empty pages."""
+_PAGE_LIMIT: Final = 8 << 20
+"""Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
+_MOST_DIGITS: Final = 18
+"""Digits of a size in bytes that SQLite and Parquet can store."""
 
 
 class Endpoint(NamedTuple):
@@ -78,6 +79,9 @@ class _Prepared(NamedTuple):
     date: str
     fields: Mapping[str, str]
     signed: SignedFields | None
+
+
+# --- decisions --------------------------------------------------------------------------------------------
 
 
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
@@ -113,8 +117,7 @@ def endpoint_of(
     host = (f"[{name}]" if ":" in name else name) + port
     base = path.rstrip("/") + "/"
     plain = bucket.replace(".", "-") if style == "virtual" else bucket
-    virtual = style == "virtual" or (style == "auto" and endpoint_url is None)
-    if virtual and _HOST_LIKE.fullmatch(plain):
+    if (style == "virtual" or (style == "auto" and endpoint_url is None)) and _HOST_LIKE.fullmatch(plain):
         host = f"{bucket}.{host}"
     else:
         base += quote(bucket, safe="-_.~") + "/"
@@ -140,6 +143,22 @@ def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: 
     return "expired" if text_in(stated, "Code") == "ExpiredToken" else None
 
 
+def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
+    """Return what to configure after a denial, to replace the server's reason; "" to keep the reason."""
+    if signed:
+        pays = "it denies access with these credentials; for a requester-pays bucket, use --request-payer"
+        return "" if options.request_payer else pays
+    refused = "it refuses anonymous requests"
+    if options.no_sign_request:
+        return f"{refused}; remove --no-sign-request and configure AWS credentials"
+    if may_sign:
+        return f"{refused}; configure AWS credentials (a profile, or AWS_ACCESS_KEY_ID and its secret)"
+    return (
+        f"{refused}. A redirect led there, so requests are signed only if it is configured: "
+        "name the bucket, its --endpoint-url or a profile"
+    )
+
+
 def read_xml(data: bytes) -> Element | None:
     """Return the root of a document, with names without their namespaces; None if it is not valid.
 
@@ -155,12 +174,7 @@ def read_xml(data: bytes) -> Element | None:
 
 
 class _Elements(TreeBuilder):
-    _count = 0
-
     def start(self, tag: str, attributes: dict[str, str], /) -> Element:
-        self._count += 1
-        if self._count > _MOST_ELEMENTS:
-            raise ValueError("it has too many elements")
         return super().start(tag.rpartition("}")[2], attributes)
 
     def end(self, tag: str, /) -> Element:
@@ -171,19 +185,14 @@ class _Elements(TreeBuilder):
 
 
 def text_in(element: Element | None, name: str) -> str:
-    """Return the text of the first child with that name; empty if there is none."""
     return "" if element is None else element.findtext(name) or ""
 
 
-class S3Transport:
-    """Sends requests for `s3://` URLs through another transport, signed or anonymous.
+# --- requests ---------------------------------------------------------------------------------------------
 
-    Args:
-        http: The underlying transport; its owner closes it.
-        credentials: The credentials and settings.
-        options: The user's options for S3.
-        clock: The time of signatures.
-    """
+
+class S3Transport:
+    """Sends requests for `s3://` URLs through another transport, which its owner closes."""
 
     def __init__(
         self, http: Transport, credentials: AwsCredentials, options: S3Options, *, clock: Clock
@@ -297,7 +306,7 @@ class S3Transport:
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings) -> Endpoint:
         known = self._endpoints.get(bucket)
-        return known or self._remember(bucket, settings, settings.region or _DEFAULT_REGION)
+        return known or self._remember(bucket, settings, settings.region or "us-east-1")
 
     def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
         endpoint = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
@@ -344,17 +353,75 @@ class S3Transport:
         return self._date[1]
 
 
-def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
-    """Return what to configure after a denial, to replace the server's reason; "" to keep the reason."""
-    if signed:
-        pays = "it denies access with these credentials; for a requester-pays bucket, use --request-payer"
-        return "" if options.request_payer else pays
-    refused = "it refuses anonymous requests"
-    if options.no_sign_request:
-        return f"{refused}; remove --no-sign-request and configure AWS credentials"
-    if may_sign:
-        return f"{refused}; configure AWS credentials (a profile, or AWS_ACCESS_KEY_ID and its secret)"
-    return (
-        f"{refused}. A redirect led there, so requests are signed only if it is configured: "
-        "name the bucket, its --endpoint-url or a profile"
+def transport(setup: TransportSetup) -> S3Transport:
+    options = setup.options.s3
+    keys = options.keys
+    credentials = AwsCredentials(
+        AwsSettings(options.region, options.endpoint_url, options.profile),
+        keys=None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal()),
+        no_sign_request=options.no_sign_request,
+        allow_instance_metadata=options.aws_metadata,
     )
+    return S3Transport(setup.http, credentials, options, clock=setup.clock)
+
+
+# --- listings ---------------------------------------------------------------------------------------------
+
+
+async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
+    """Return the objects whose URLs begin with `url`, with names relative to it: all pages of ListObjectsV2.
+
+    Placeholders for directories are left out: an object with exactly the name of the prefix, and empty
+    objects whose names end with a slash.
+    """
+    bucket, prefix = split_s3_url(url, bare=True)
+
+    def unlistable(why: str) -> TransferError:
+        message = f"The prefix s3://{bucket}/{prefix} cannot be mirrored: {why}."
+        return TransferError(Failure(FailureKind.PREFIX, message, host=f"s3://{bucket}"))
+
+    found: dict[str, int] = {}
+    token = ""
+    for _ in range(_MOST_PAGES):
+        # keys are requested encoded, because XML 1.0 cannot represent all characters of a key
+        query = f"encoding-type=url&list-type=2&prefix={quote(prefix, safe='-_.~')}"
+        if token:
+            query = f"continuation-token={quote(token, safe='-_.~')}&{query}"
+        async with client.open(Request(f"s3://{bucket}/", query=query)) as response:
+            page = listed_page(await response.read(_PAGE_LIMIT))
+        if page is None:
+            raise unlistable("the answer is not a listing")
+        objects, token = page
+        for name, size in objects:
+            if not name.startswith(prefix):
+                raise unlistable("its listing has objects that are not under it")
+            if name != prefix and (size or not name.endswith("/")):
+                found[name[len(prefix) :]] = size
+        if len(found) > MOST_OBJECTS:
+            raise unlistable(f"it has more than {MOST_OBJECTS:,} objects")
+        if not token:
+            break
+    else:
+        raise unlistable(f"its listing has more than {_MOST_PAGES:,} pages")
+    if not found:
+        raise unlistable("nothing is there")
+    return tuple(ListedObject(name, size) for name, size in found.items())
+
+
+def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
+    """Return the objects on a page and the token of the next one, or ""; None if it is not a listing."""
+    root = read_xml(document)
+    if root is None or root.tag != "ListBucketResult":
+        return None
+    is_encoded = text_in(root, "EncodingType") == "url"  # a server that ignores `encoding-type` says nothing
+    objects = []
+    for contents in root.iterfind("Contents"):
+        name, size = text_in(contents, "Key"), text_in(contents, "Size").strip()
+        name = unquote_plus(name) if is_encoded else name
+        if not name or not size.isdecimal() or len(size) > _MOST_DIGITS:
+            return None
+        objects.append(ListedObject(name, int(size)))
+    if text_in(root, "IsTruncated").strip().lower() != "true":
+        return objects, ""
+    token = text_in(root, "NextContinuationToken").strip()
+    return (objects, token) if token else None
