@@ -190,7 +190,7 @@ FILE_METHODS = frozenset(
 """Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
 OWN_FILES = {
     "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
-    "engine/journal.py": "writes the log beside the ledger",
+    "engine/mirror.py": "writes the log beside the ledger",
     "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",
 }
 """Modules of these packages that use files by themselves, and what for."""

@@ -16,7 +16,6 @@ from stacpull import (
     Options,
     Selection,
     SourceError,
-    classes,
     mirror,
     plan,
     resume,
@@ -206,27 +205,6 @@ def test_plan_restarts_a_walk_as_mirror_does(place: str) -> None:
             chosen = Selection(sample=4, seed=3)
         async with Forgetful([1, 2, 99]) as api:
             assert (await plan(api.url(place), selection=chosen, options=HASTY)).items_matched == 4
-
-    asyncio.run(work())
-
-
-class ForgetfulOfLabels(Forgetful):
-    """As `Forgetful`; each item has a label, and every other item one more."""
-
-    def _item(self, collection: str, name: str) -> dict[str, object]:
-        labels = ["all", "odd"] if int(name) % 2 else ["all"]
-        return super()._item(collection, name) | {"properties": {"labels": labels}}
-
-
-def test_labels_are_counted_again_from_the_start() -> None:
-    async def work() -> None:
-        async with ForgetfulOfLabels([1, 2, 99]) as api:
-            (found,) = await classes(api.url("/collections/a"), "a", count=True, options=HASTY)
-            assert found.counts == {"all": 10, "odd": 5}
-        async with ForgetfulOfLabels([2, 2]) as api:
-            with pytest.raises(SourceError, match="could not be read"):
-                await classes(api.url("/collections/a"), "a", count=True, options=HASTY)
-            assert api.walks == 3  # the first page is also read for the lists of classes
 
     asyncio.run(work())
 

@@ -16,7 +16,7 @@ from tests.test_threads import cancelled_between
 import stacpull
 from stacpull import child_process
 from stacpull.engine import workspace as module
-from stacpull.engine.api import opened_invocation, opened_workspace
+from stacpull.engine.api import opened_invocation
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import ItemId
 
@@ -30,10 +30,8 @@ def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
         raise error
 
     async def run() -> None:
-        async with (
-            opened_invocation(tmp_path, None, None, None, exists=False) as call,
-            opened_workspace(call),
-        ):
+        async with opened_invocation(tmp_path, None, None, None, exists=False) as call:
+            await call.open_workspace()
             monkeypatch.setattr(module, "checkpoint_log", failing)
             raise LookupError("what ended the run")
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -31,12 +31,11 @@ from stacpull.engine.item_input import (
     source_text,
     store_input,
 )
-from stacpull.engine.journal import Journal
-from stacpull.engine.mirror import MirrorRun, OpenedSource
+from stacpull.engine.lookups import check_syntax, validate
+from stacpull.engine.mirror import Journal, MirrorRun, OpenedSource
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
-from stacpull.engine.selection_checks import check_syntax, validate
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -46,7 +45,6 @@ from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.planning.layout import Layout
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
@@ -58,7 +56,7 @@ from stacpull.urls import is_local
 
 T = TypeVar("T")
 
-Begin = Callable[[RunSpec, Connection, Mapping[str, Any]], Run]
+Begin = Callable[[Connection, RunSpec, Mapping[str, Any]], Run]
 """Begins a run in the ledger with the kept options of the command."""
 
 
@@ -100,34 +98,27 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     async with opened_invocation(dest, options, on_event, stop, client, exists=False) as call:
-        options = call.options
-        if options.items_parquet:
-            await asyncio.to_thread(_refuse_without_items, options)
-        layout, text = check_syntax(selection, options), source_text(source)
-        if text is None or text == STANDARD_INPUT:
-            async with opened_workspace(call) as workspace:
-                stored = await store_input(workspace.destination.staged.work, call.stop, source)
-                names = options.credential_names if options.filled_profile else ()
-                spec = RunSpec(stored, selection, options.fixed, names)
-                report = await run_from_ledger(call, workspace, spec, _begun)
-        else:
-            report = await run_from_source(call, text, selection, layout, _begun)
-    return replace(report, dashboard=call.dashboard)
+        if call.options.items_parquet:
+            if call.options.metadata == "none":
+                raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
+            await asyncio.to_thread(require_pyarrow, "--items-parquet")
+            await asyncio.to_thread(require, "stacpull.outputs", "items-parquet", "--items-parquet")
+        text = source_text(source)
+        if text is not None and text != STANDARD_INPUT:
+            return await call.mirror(text, selection)
+        check_syntax(selection, call.options)
+        workspace = await call.open_workspace()
+        stored = await store_input(workspace.destination.staged.work, call.stop, source)
+        names = call.options.credential_names if call.options.filled_profile else ()
+        return await call.run(workspace, RunSpec(stored, selection, call.options.fixed, names), _begin)
 
 
-def _begun(spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
+def _begin(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
     run = runs.begin(db, spec, SystemClock().time(), kept)
     jobs.requeue_passing(db, run.id)
     if is_local(spec.source):
         note_named_source(db, spec.source)
     return run
-
-
-def _refuse_without_items(options: Options) -> None:
-    if options.metadata == "none":
-        raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
-    require_pyarrow("--items-parquet")
-    require("stacpull.outputs", "items-parquet", "--items-parquet")
 
 
 async def mirror_events(
@@ -202,20 +193,28 @@ async def resume(
         CredentialsError: The credentials of the run must be given again; the message names them.
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
+    async with opened_invocation(dest, options, on_event, stop, client, exists=True) as call:
+        workspace = await call.open_workspace()
+        run = await on_ledger(workspace, runs.last_unfinished)
+        if run is not None:
 
-    def task(db: Connection) -> tuple[RunSpec, Begin] | None:
-        run = runs.last_unfinished(db)
-        if run is None:
-            return None
+            def begin(db: Connection, _spec: RunSpec, kept: Mapping[str, Any]) -> Run:
+                again = runs.begin_again(db, run, SystemClock().time(), kept)
+                jobs.requeue_passing(db, again.id)
+                return again
 
-        def begin(_spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
-            again = runs.begin_again(db, run, SystemClock().time(), kept)
-            jobs.requeue_passing(db, again.id)
-            return again
-
-        return run.spec, begin
-
-    return await _continued(dest, task, options, on_event, stop, client)
+            return await call.run(workspace, run.spec, begin)
+    there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
+    counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
+    counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
+    return MirrorReport(
+        **{**counts, "assets_skipped": there.assets_done},
+        assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
+        walk_ended=there.walk_ended,
+        nothing_to_resume=True,
+        assets_accepted=there.assets_missing if call.options.missing != "fail" else 0,
+        dashboard=call.dashboard,
+    )
 
 
 async def retry(
@@ -245,64 +244,20 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
 
-    def begin(spec: RunSpec, db: Connection, kept: Mapping[str, Any]) -> Run:
+    def begin(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
         run = runs.begin(db, spec, SystemClock().time(), kept)
         jobs.requeue_failures(db, run.id, ordered=ordered)
         return run
 
-    def task(db: Connection) -> tuple[RunSpec, Begin]:
-        last = runs.last_spec(db)
+    async with opened_invocation(dest, options, on_event, stop, client, exists=True) as call:
+        workspace = await call.open_workspace()
+        last = await on_ledger(workspace, runs.last_spec)
         if last is None:
             raise UsageError(f"Nothing was mirrored to {dest} yet.")
-        return replace(last, kind="ordered" if ordered else "retry"), begin
-
-    return await _continued(dest, task, options, on_event, stop, client)
-
-
-async def _continued(
-    dest: str | Path,
-    task: Callable[[Connection], tuple[RunSpec, Begin] | None],
-    options: Options | None,
-    on_event: Listener | None,
-    stop: asyncio.Event | None,
-    client: Any,
-) -> MirrorReport:
-    report = None
-    async with opened_invocation(dest, options, on_event, stop, client, exists=True) as call:
-        async with opened_workspace(call) as workspace:
-            if (found := await on_ledger(workspace, task)) is not None:
-                report = await run_from_ledger(call, workspace, *found)
-        if report is None:
-            report = await asyncio.to_thread(_nothing_to_resume, dest, call.options)
-    return replace(report, dashboard=call.dashboard)
-
-
-def _nothing_to_resume(dest: str | Path, options: Options) -> MirrorReport:
-    there = status(dest, options)
-    counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
-    counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
-    counts["assets_skipped"] = there.assets_done
-    return MirrorReport(
-        **counts,
-        assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
-        walk_ended=there.walk_ended,
-        nothing_to_resume=True,
-        assets_accepted=there.assets_missing if options.missing != "fail" else 0,
-    )
+        return await call.run(workspace, replace(last, kind="ordered" if ordered else "retry"), begin)
 
 
 # --- the start of a run ------------------------------------------------------------------------------------
-
-
-class Invocation(NamedTuple):
-    """What a public function that makes a run was called with."""
-
-    dest: DestAddress
-    options: Options
-    on_event: Listener | None
-    stop: asyncio.Event
-    dashboard: str | None
-    """The URL of the dashboard."""
 
 
 @asynccontextmanager
@@ -324,35 +279,117 @@ async def opened_invocation(
     address = await asyncio.to_thread(parse_dest, dest, options)
     if exists:
         await asyncio.to_thread(lambda: open_reader(address.work).close())
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as opened:
         url = None
         if options.dashboard is not None:
             served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
             token = options.dashboard_token
-            dashboard = await stack.enter_async_context(
+            dashboard = await opened.enter_async_context(
                 served(options.dashboard, token, address.name, on_event)
             )
             url = dashboard.url
             if on_event is not None:
                 on_event(Notice("info", f"dashboard: {url}"))
             on_event = dashboard
-        stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        yield Invocation(address, options, on_event, stopping, url)
+        stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
+        yield Invocation(address, options, on_event, stopping, url, opened)
 
 
-@asynccontextmanager
-async def opened_workspace(call: Invocation) -> AsyncIterator[Workspace]:
-    """Open DEST in a thread, and close it there. An error of the block precedes one of closing."""
-    loop, dest, on_event = asyncio.get_running_loop(), call.dest, call.on_event
+class Invocation:
+    """A call of a public function that makes a run. What it opens is closed at its end, the last first."""
 
-    def on_silent(text: str) -> None:
-        if on_event is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(on_event, Notice("warning", text))
+    def __init__(
+        self,
+        dest: DestAddress,
+        options: Options,
+        on_event: Listener | None,
+        stop: asyncio.Event,
+        dashboard: str | None,
+        opened: AsyncExitStack,
+    ) -> None:
+        self.dest, self.options, self.stop = dest, options, stop
+        self.dashboard = dashboard
+        """The URL of the dashboard."""
+        self._on_event, self._opened = on_event, opened
 
-    opened = open_workspace(dest.work, dest.bucket, on_silent, adopt=call.options.adopt)
-    async with in_thread(opened) as workspace:
-        yield workspace
+    async def open_workspace(self) -> Workspace:
+        """Open DEST in a thread. An error of the call precedes one of closing."""
+        loop, dest, on_event = asyncio.get_running_loop(), self.dest, self._on_event
+
+        def on_silent(text: str) -> None:
+            if on_event is not None:
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(on_event, Notice("warning", text))
+
+        opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
+        return await self._opened.enter_async_context(in_thread(opening))
+
+    async def mirror(self, source: str, selection: Selection) -> MirrorReport:
+        """Mirror a SOURCE that is named by a URL or a path."""
+        layout, work = check_syntax(selection, self.options), self.dest.work
+        options, address = options_and_address(source, self.options)
+        if is_local(address.url):
+            await asyncio.to_thread(refuse_own_catalog, address.url, work)
+        spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
+        try:
+            opened = await self._open_source(address, options)
+            await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
+            workspace = await self.open_workspace()
+            run = await on_ledger(workspace, lambda db: _begin(db, spec, options.kept))
+            return await self._execute(workspace, run, opened, options)
+        except InterruptedRunError as error:
+            if await asyncio.to_thread(ledger_path(work).exists):
+                raise
+            text = "Interrupted before anything started. Run the command again."
+            raise InterruptedRunError(text) from error
+
+    async def run(self, workspace: Workspace, spec: RunSpec, begin: Begin) -> MirrorReport:
+        """Make a run whose SOURCE is in DEST, as it was started.
+
+        The run's `fixed` options always apply. Its `kept` options apply where the command has the default.
+        `begin` changes the ledger, so it is called once all arguments are accepted.
+        """
+        work = workspace.destination.staged.work
+        input_file = await asyncio.to_thread(path_of_input, work, spec.source)
+        options, address = options_and_address(spec.source, self.options, input_file, named=False)
+        if (
+            input_file is None
+            and is_local(address.url)
+            and not await on_ledger(workspace, lambda db: is_named_source(db, spec.source))
+        ):
+            path = unquote(urlsplit(address.url).path)
+            raise UsageError(
+                f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was "
+                "not made by you. If you want these files to be read, name them: "
+                f"stacpull mirror {path} {work}"
+            )
+        missing = [name for name in spec.credential_names if name not in address.credential_names]
+        if missing and not (address.headers or address.query or options.filled_profile):
+            raise CredentialsError(
+                f"The run was started with {' and '.join(missing)}: to continue, give the same again."
+            )
+        run = await on_ledger(workspace, lambda db: begin(db, spec, options.kept))
+        options = options.of_run({**spec.fixed, **run.kept})
+        opened = await self._open_source(address, options)
+        report = await self._execute(workspace, run, opened, options)
+        if input_file is not None and report.state == "complete":
+            await asyncio.to_thread(remove_signatures, work, spec.source)
+        return report
+
+    async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
+        """Start the store process, whose imports take as long as the first response, and open SOURCE."""
+        secrets, enter = Secrets(), self._opened.enter_async_context
+        journal = Journal(self.dest.log, secrets, SystemClock(), self._on_event)
+        started = await enter(StoreClient.started(self.dest.modules))
+        network = await enter(open_network(address, options, secrets=secrets, on_notice=journal))
+        source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
+        return OpenedSource(started, journal, network, source)
+
+    async def _execute(
+        self, workspace: Workspace, run: Run, opened: OpenedSource, options: Options
+    ) -> MirrorReport:
+        report = await MirrorRun(workspace, run, opened, options, stop=self.stop).execute()
+        return replace(report, dashboard=self.dashboard)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
@@ -363,72 +400,3 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
             return function(workspace.db)
 
     return await asyncio.to_thread(call)
-
-
-@asynccontextmanager
-async def _opened_source(
-    call: Invocation, address: SourceAddress, options: Options
-) -> AsyncIterator[OpenedSource]:
-    secrets = Secrets()
-    journal = Journal(call.dest.log, secrets, SystemClock(), call.on_event)
-    network_opened = open_network(address, options, secrets=secrets, on_notice=journal)
-    async with StoreClient.started(call.dest.modules) as started, network_opened as network:
-        source = await unless_stopped(partial(open_source, address.url, network.reader), call.stop)
-        yield OpenedSource(started, journal, network, source)
-
-
-async def run_from_source(
-    call: Invocation, source: str, selection: Selection, layout: Layout, begin: Begin
-) -> MirrorReport:
-    """Mirror a SOURCE that is named by a URL or a path."""
-    options, address = options_and_address(source, call.options)
-    work, stop = call.dest.work, call.stop
-    if is_local(address.url):
-        await asyncio.to_thread(refuse_own_catalog, address.url, work)
-    spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
-    try:
-        async with _opened_source(call, address, options) as opened:
-            await unless_stopped(lambda: validate(opened.source, selection, layout), stop)
-            async with opened_workspace(call) as workspace:
-                run = await on_ledger(workspace, lambda db: begin(spec, db, options.kept))
-                return await MirrorRun(workspace, run, opened, options, stop=stop).execute()
-    except InterruptedRunError as error:
-        if await asyncio.to_thread(ledger_path(work).exists):
-            raise
-        text = "Interrupted before anything started. Run the command again."
-        raise InterruptedRunError(text) from error
-
-
-async def run_from_ledger(
-    call: Invocation, workspace: Workspace, spec: RunSpec, begin: Begin
-) -> MirrorReport:
-    """Make a run whose SOURCE is in DEST, as it was started.
-
-    The run's `fixed` options always apply. Its `kept` options apply where the command has the default.
-    `begin` changes the ledger, so it is called once all arguments are accepted.
-    """
-    work = workspace.destination.staged.work
-    input_file = await asyncio.to_thread(path_of_input, work, spec.source)
-    options, address = options_and_address(spec.source, call.options, input_file, named=False)
-    if (
-        input_file is None
-        and is_local(address.url)
-        and not await on_ledger(workspace, lambda db: is_named_source(db, spec.source))
-    ):
-        path = unquote(urlsplit(address.url).path)
-        raise UsageError(
-            f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was not "
-            f"made by you. If you want these files to be read, name them: stacpull mirror {path} {work}"
-        )
-    missing = [name for name in spec.credential_names if name not in address.credential_names]
-    if missing and not (address.headers or address.query or options.filled_profile):
-        raise CredentialsError(
-            f"The run was started with {' and '.join(missing)}: to continue, give the same again."
-        )
-    run = await on_ledger(workspace, lambda db: begin(spec, db, options.kept))
-    options = options.of_run({**spec.fixed, **run.kept})
-    async with _opened_source(call, address, options) as opened:
-        report = await MirrorRun(workspace, run, opened, options, stop=call.stop).execute()
-    if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(remove_signatures, work, spec.source)
-    return report

@@ -15,8 +15,6 @@ from stacpull.net.client import Client
 from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 
-_GROUP, _NAME = "stacpull.fetchers", "clip"
-
 
 class PartialFetching(Protocol):
     """Fetches the part of an asset that is in an area. Its factory is registered as `clip`."""
@@ -37,24 +35,20 @@ class PartialFetching(Protocol):
         parts: FileParts,
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
-        """Return what makes an attempt at the part of an asset.
-
-        `whole` fetches an asset that cannot be clipped, and one whose `Job.clip` is False. `warn` is called
-        with a sentence for the user.
-        """
+        """Return what makes an attempt at the part of an asset; `whole` fetches what cannot be clipped."""
         ...
 
 
 def clipping(area: str | None) -> PartialFetching | None:
     if area is None:
         return None
-    made: PartialFetching = require(_GROUP, _NAME, "--clip")(area)
+    made: PartialFetching = require("stacpull.fetchers", "clip", "--clip")(area)
     return made
 
 
 def clip_in(opened: Callable[[], BinaryIO]) -> Clip | None:
     """Return the clip that a file describes, None if it is not clipped or there is no package for it."""
-    kind = load(_GROUP, _NAME)
+    kind = load("stacpull.fetchers", "clip")
     try:
         with opened() as file:
             clip: Clip | None = None if kind is None else kind.clip_in(file)

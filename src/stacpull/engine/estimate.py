@@ -7,29 +7,29 @@ the sum is known or estimated from them.
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO
+from typing import Literal, TextIO
 
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
+from stacpull.concurrency import for_each
 from stacpull.config.dest import output_path
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
 from stacpull.engine.clips import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
+from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import login_advice, open_network, options_and_address
 from stacpull.engine.run_control import nothing_to_fetch
-from stacpull.engine.selection_checks import check_syntax, validate
 from stacpull.engine.walk import Walk, WalkTask
-from stacpull.errors import NotAMirrorError, ungrouped
+from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Notice, Progress, without_secrets
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
@@ -57,6 +57,7 @@ _CLIPPED_PER_KEY = 12
 """The same with `--clip`, because the part of a raster in the area varies."""
 _MOST_SIZED = 1_000
 """Assets whose size is requested: each asset may have its own key."""
+_SIZED_AT_ONCE = 64
 _MOST_NAMED = 10_000
 """Asset keys and hosts that are counted one by one."""
 _OTHERS = "others"
@@ -72,7 +73,10 @@ async def plan(
     on_event: Listener | None = None,
     urls: str | Path | TextIO | None = None,
 ) -> PlanReport:
-    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done."""
+    """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
+
+    `urls` gets a line for each asset to fetch: its URL without credentials, a tab, and its path in DEST.
+    """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
@@ -84,87 +88,74 @@ async def plan(
         async with open_network(place, options, secrets=secrets, on_notice=listener) as network:
             opened = await open_source(place.url, network.reader)
             await validate(opened, selection, layout)
-            files = _opened_files(None if address is None else address.work, urls)
             reader = ItemReader(opened.item, network.clock, read_batch=opened.items)
             task = WalkTask(opened, reader, network, selection, options, listener)
-            async with in_thread(files) as records:
-                report = await _Estimate(task, records).report()
+            async with in_thread(_opened_files(None if address is None else address.work, urls)) as files:
+                report = await _Estimate(task, *files).report()
             if address is not None and address.bucket is None:
                 return replace(report, disk=await asyncio.to_thread(disk_of, address.work))
             return report
 
 
-class _Files(NamedTuple):
-    """What one plan reads and writes. The sets are on disk, because a source may have millions of items.
-
-    A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
-    """
-
-    seen: ItemSet
-    """The items that the walk has read."""
-    primary: ItemSet
-    """The primary items that were counted."""
-    linked: ItemSet
-    """The source items that were counted."""
-    ledger: Connection | None
-    """The ledger of DEST, if it is a mirror."""
-    urls: TextIO | None
-    """Gets a line for each asset to fetch: its URL without credentials, a tab, its path in DEST."""
-
-
 @contextmanager
-def _opened_files(dest: Path | None, urls: str | Path | TextIO | None) -> Iterator[_Files]:
+def _opened_files(
+    dest: Path | None, urls: str | Path | TextIO | None
+) -> Iterator[tuple[list[ItemSet], Connection | None, Callable[[str], object] | None]]:
+    """Yield three empty sets of items, the ledger of DEST if it is a mirror, and what writes a URL."""
     with ExitStack() as opened:
-        text = None
+        ledger, write = None, None if urls is None else getattr(urls, "write", None)
         if isinstance(urls, str | os.PathLike):
             file = opened.enter_context(whole_file(output_path(urls)))
-            urls = text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-        ledger = None
+
+            def write(line: str) -> object:
+                return file.write(line.encode())
+
         if dest is not None:
             opened.enter_context(translated(ledger_path(dest)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
-        seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
-        yield _Files(seen, primary, linked, ledger, urls)
-        if text is not None:
-            text.flush()
-            text.detach()
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, write
 
 
 class _Estimate:
-    """The record of the walk of one `plan` (an `engine.walk.WalkRecord`): counts what the walk selects."""
+    """The record of the walk of one `plan` (an `engine.walk.WalkRecord`): counts what the walk selects.
 
-    def __init__(self, task: WalkTask, files: _Files) -> None:
-        self._task = task
-        self._network, self._emit = task.network, task.on_event
-        self._files = files
-        self._counts: Counter[tuple[str, str]] = Counter()
-        """By what is counted, and the name of the key or host."""
-        self._samples: dict[str, list[Asset]] = {}
+    Its sets are on disk, because a source may have millions of items. A cancellation waits for the thread
+    that uses them, because closing SQLite beneath it can crash.
+    """
+
+    def __init__(
+        self,
+        task: WalkTask,
+        sets: list[ItemSet],
+        ledger: Connection | None,
+        write: Callable[[str], object] | None,
+    ) -> None:
+        self._task, self._network, self._emit = task, task.network, task.on_event
+        self._seen, self._primary, self._linked = sets
+        self._ledger, self._write = ledger, write
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
+        self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
         """Assets by key whose size is requested."""
-        self._sampled = 0
-        self._bytes = self._done = self._refused = self._source_items = 0
-        self._cut = 0
-        """URLs in the list that lack a credential."""
-        self.items_seen = 0
-        self._matched = 0
+        self._sampled = self._tile_requests = 0
+        self._bytes = self._done = self._refused = self._source_items = self._unsigned = 0
+        self.items_seen = self._matched = 0
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
         self._clipping = clipping(task.selection.clip)
-        self._tile_requests = 0
 
     async def report(self) -> PlanReport:
         clock, counters = self._network.clock, self._network.counters
-        started, before = clock.monotonic(), counters.requests
-        options = self._task.options
+        started, before, options = clock.monotonic(), counters.requests, self._task.options
         if advice := login_advice(self._network.address.url, options):
             self._emit(Notice("warning", advice))
         await Walk(self._task, self).run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
-        hosts, unstated = self._counted("host"), self._counted("unstated")
-        assets = hosts.total()
-        unknown = {name: number for name, number in unstated.items() if number and name not in sizes}
+        excluded, pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
+        assets, unstated = hosts.total(), self._counts["unstated"]
+        unknown = {name: number for name, number in unstated.items() if name not in sizes}
         measured = [number * sizes[name] for name, number in unstated.items() if name in sizes]
         total: int | None = round(self._bytes + sum(measured))
         basis: Literal["known", "sampled", "unknown"] = "sampled" if any(measured) else "known"
@@ -175,7 +166,6 @@ class _Estimate:
         seconds = None
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
-        excluded, pages = self._counted("excluded"), self._counted("page")
         warning = nothing_to_fetch(
             seen=self.items_seen,
             matched=self._matched,
@@ -185,8 +175,8 @@ class _Estimate:
         )
         if warning is not None:
             self._emit(Notice("warning", warning))
-        if self._cut:
-            text = f"URLs that lack their signature or key, and may be refused: {self._cut:,}."
+        if self._unsigned:
+            text = f"URLs that lack their signature or key, and may be refused: {self._unsigned:,}."
             self._emit(Notice("warning", text))
         return PlanReport(
             items_seen=self.items_seen,
@@ -217,15 +207,18 @@ class _Estimate:
     # --- the record of the walk --------------------------------------------------------------------------
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the `ids` that were counted: in any role if they are `linked`, else as primary items."""
-        files = self._files
-        found = await to_its_end(partial(files.primary.intersection, ids))
-        if linked:
-            found |= await to_its_end(partial(files.linked.intersection, ids))
-        return dict.fromkeys(found)
+        sets = [self._primary, self._linked] if linked else [self._primary]
+        return dict.fromkeys(await to_its_end(lambda: set().union(*(one.intersection(ids) for one in sets))))
+
+    async def restart(self) -> int:
+        """Reset the counters of the walk. Planned items stay counted and are not planned again."""
+        self.items_seen = 0
+        await to_its_end(self._seen.clear)
+        self._left_out.clear()
+        return self._matched
 
     async def add_batch(self, batch: PlanBatch) -> int:
-        new = await to_its_end(partial(self._count, batch))
+        new = await to_its_end(partial(self._add_batch, batch))
         counters = self._network.counters
         self._emit(
             Progress(
@@ -241,61 +234,36 @@ class _Estimate:
         )
         return new
 
-    async def restart(self) -> int:
-        """Reset the counters of the walk. Planned items stay counted and are not planned again."""
-        self.items_seen = 0
-        await to_its_end(self._files.seen.clear)
-        self._left_out.clear()
-        return self._matched
-
-    # --- counts and sizes --------------------------------------------------------------------------------
-
-    def _count(self, batch: PlanBatch) -> int:
-        files, cut = self._files, self._network.secrets.cut
+    def _add_batch(self, batch: PlanBatch) -> int:
         if batch.reached.announced is not None:
             self._announced = batch.reached.announced
-        new = len(files.seen.add_all(batch.seen))
+        new = len(self._seen.add_all(batch.seen))
         for reason, ids in batch.left_out.items():
-            left_out = len(files.seen.add_all(ids))
+            left_out = len(self._seen.add_all(ids))
             self._left_out[reason] += left_out
             new += left_out
         self.items_seen += new
         items = [item for item in batch.items if self._is_new(item)]
-        done = {} if files.ledger is None else done_keys(files.ledger, [item.id for item in items])
+        done = {} if self._ledger is None else done_keys(self._ledger, [item.id for item in items])
         for item in items:
-            for asset in self._count_item(item, done.get(item.id, set())):
-                if files.urls is not None:
-                    path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
-                    files.urls.write(f"{wire_url(cut(asset.href))}\t{path}\n")
-                    self._cut += cut(asset.href) != asset.href
+            self._count(item, done.get(item.id, set()))
         return new
 
     def _is_new(self, item: PlannedItem) -> bool:
         """Return True if an item was not counted yet in any role. One on a page is no source item."""
-        files = self._files
         if item.parent is not None:
-            is_new = not files.primary.intersection([item.id]) and files.linked.add(item.id)
+            is_new = not self._primary.intersection([item.id]) and self._linked.add(item.id)
             self._source_items += is_new
             return is_new
-        if not files.primary.add(item.id):
+        if not self._primary.add(item.id):
             return False
-        was_linked = bool(files.linked.intersection([item.id]))
+        was_linked = bool(self._linked.intersection([item.id]))
         self._matched += not item.of_collection
         self._source_items -= was_linked
         return not was_linked
 
-    def _add(self, what: str, name: str) -> str:
-        counts = self._counts
-        if (what, name) not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
-            name = _OTHERS
-        counts[what, name] += 1
-        return name
-
-    def _counted(self, what: str) -> Counter[str]:
-        return Counter({name: number for (kind, name), number in self._counts.items() if kind == what})
-
-    def _count_item(self, item: PlannedItem, done: set[str]) -> list[Asset]:
-        """Count an item; return the assets that DEST does not have, i.e. all except `done`."""
+    def _count(self, item: PlannedItem, done: set[str]) -> None:
+        """Count an item; `done` are the keys of its assets that DEST has."""
         self._refused += len(item.problems)
         for key in item.excluded:
             self._add("excluded", key)
@@ -307,14 +275,24 @@ class _Estimate:
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
             if asset.size is not None and not clips:
                 self._bytes += asset.size
-                continue
-            sample = self._samples.setdefault(self._add("unstated", asset.key), [])
-            if len(sample) < most and self._sampled < _MOST_SIZED:
-                self._sampled += 1
-                sample.append(asset)
-        to_fetch = [asset for asset in item.assets if asset.key not in done]
-        self._done += len(item.assets) - len(to_fetch)
-        return to_fetch
+            else:
+                sample = self._samples[self._add("unstated", asset.key)]
+                if len(sample) < most and self._sampled < _MOST_SIZED:
+                    self._sampled += 1
+                    sample.append(asset)
+            self._done += asset.key in done
+            if self._write is not None and asset.key not in done:
+                href = self._network.secrets.cut(asset.href)
+                path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
+                self._write(f"{wire_url(href)}\t{path}\n")
+                self._unsigned += href != asset.href
+
+    def _add(self, what: str, name: str) -> str:
+        counts = self._counts[what]
+        if name not in counts and (len(counts) >= _MOST_NAMED or len(name) > LONGEST_KEY):
+            name = _OTHERS
+        counts[name] += 1
+        return name
 
     async def _sizes(self) -> tuple[dict[str, float], float]:
         """Request the sizes of a few assets of each key.
@@ -322,21 +300,18 @@ class _Estimate:
         Returns mean size per key in bytes, the one of all keys for a key without a sample, and the mean
         requests per asset.
         """
-        before = self._network.counters.requests
-        with ungrouped():
-            async with asyncio.TaskGroup() as group:
-                tasks = {
-                    key: [group.create_task(self._size_of(asset)) for asset in assets]
-                    for key, assets in self._samples.items()
-                }
+        before, found = self._network.counters.requests, defaultdict[str, list[int]](list)
+
+        async def measure(sample: tuple[str, Asset]) -> None:
+            if (size := await self._size_of(sample[1])) is not None:
+                found[sample[0]].append(size)
+
+        samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
+        await for_each(samples, measure, _SIZED_AT_ONCE)
         requests = self._network.counters.requests - before + self._tile_requests
-        found = {
-            key: [size for task in of_key if (size := task.result()) is not None]
-            for key, of_key in tasks.items()
-        }
-        means = {key: sum(sizes) / len(sizes) for key, sizes in found.items() if sizes}
+        means = {key: sum(sizes) / len(sizes) for key, sizes in found.items()}
         if every := [size for sizes in found.values() for size in sizes]:
-            unsampled = (key for key, of_key in tasks.items() if not of_key)
+            unsampled = (key for key, assets in self._samples.items() if not assets)
             means |= dict.fromkeys(unsampled, sum(every) / len(every))
         return means, requests / self._sampled if self._sampled else 1.0
 
@@ -345,19 +320,15 @@ class _Estimate:
 
         With `--clip`, return the size of the part in the area, from the header.
         """
-        if self._clipping is not None:
-            try:
-                part = await self._clipping.size(self._network.client, asset.href, asset.media_type)
-            except TransferError:
-                return None
-            if part is not None:
-                size, requests = part
-                self._tile_requests += requests
-                return size
-            if asset.size is not None:
-                return asset.size
-        request = Request(asset.href, headers={"Range": "bytes=0-0"})
         try:
+            if self._clipping is not None:
+                part = await self._clipping.size(self._network.client, asset.href, asset.media_type)
+                if part is not None:
+                    self._tile_requests += part[1]
+                    return part[0]
+                if asset.size is not None:
+                    return asset.size
+            request = Request(asset.href, headers={"Range": "bytes=0-0"})
             async with self._network.client.open(request, count_refusal=False) as response:
                 if response.status == _WHOLE:
                     return content_length(response.headers)

@@ -1,33 +1,41 @@
-"""Lookups before items are planned: the objects of prefixes, and `item_assets` of collections.
+"""What a walk asks its source besides pages: label classes, extents, `item_assets`, and objects of prefixes.
 
-Most selections need none: prefixes are only listed with `--expand-prefix`, and `item_assets` is only read if
-`--role` or `--media-type` apply to assets that do not state their own.
+Labels and properties are checked before anything is created if the source is an API, otherwise against the
+first items. Prefixes are only listed with `--expand-prefix`, and `item_assets` is only read if `--role` or
+`--media-type` apply to assets that do not state their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.concurrency import for_each
+from stacpull.config.options import Options
+from stacpull.engine.clips import clipping
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.events import Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.item_filter import compile_items
+from stacpull.filters.labels import check_labels, class_list
+from stacpull.filters.places import area_geometry, is_apart
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, ItemId, Json
 from stacpull.net.json import weight_of_document
 from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import asset_hrefs, self_href
+from stacpull.planning.hrefs import asset_hrefs, self_href, source_links
 from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
 from stacpull.planning.kinds import AssetKind, asset_kind
+from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
-from stacpull.sources.source import Source
+from stacpull.sources.source import Source, class_documents
+from stacpull.sources.stac_api import ApiSource
 from stacpull.urls import is_in_object_store, is_local
 
 _CONCURRENT = 16
@@ -39,42 +47,141 @@ _HEAVIEST_CACHED = 4 * 1024 * 1024
 
 FoundItem = tuple[ItemId, Json, str]
 """An item of a page: its ID, its document, and the URL of the page."""
-Looked = tuple[KeepsAssets, Mapping[str, Listing | Failure]]
-"""The asset filter of an item, and by key the objects below each of its assets that is a prefix."""
+
+
+def is_named(item: Json) -> bool:
+    return isinstance(item.get("id"), str) and item["id"] != ""
+
+
+def id_of(item: Json, collection: str) -> ItemId:
+    named = item.get("collection")
+    return ItemId(named if isinstance(named, str) and named else collection, item["id"])
+
+
+# --- checks of a selection ---------------------------------------------------------------------------------
+
+
+def check_syntax(selection: Selection, options: Options) -> Layout:
+    layout = Layout.parse(options.layout)
+    compile_items(selection)
+    clipping(selection.clip)
+    return layout
+
+
+async def validate(source: Source, selection: Selection, layout: Layout) -> None:
+    """Check, before anything is created, that the names in `selection` and `layout` exist at `source`."""
+    starts = await source.starts(selection)
+    is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
+    if not (starts and is_needed and isinstance(source, ApiSource)):
+        return
+    items = await _first_items(source, starts[0].collection)
+    await selection_warnings(selection, items, source, starts[0].collection)
+    if len(starts) > 1 or not items or not layout.properties:
+        return
+    documents = list(items)
+    linked = next((href for item in items for href in source_links(item, None)), None)
+    if linked is not None and selection.source_links:
+        try:
+            documents.append(await source.item(linked))
+        except (SourceError, TransferError):
+            return  # its properties are unknown
+    layout.check_properties(documents)
+
+
+async def selection_warnings(
+    selection: Selection, items: Sequence[Json], source: Source, collection: str
+) -> list[str]:
+    """Check the selected labels against the existing classes, and the area against the extent.
+
+    The classes are those of the items, or else of the collection. If there are no items, the first ones of
+    the collection are read, because a selection without matches proves nothing about the collection.
+    """
+    warnings = await _extent_warnings(selection, source, collection)
+    if not (selection.labels or selection.exclude_labels):
+        return warnings
+    if not items and isinstance(source, ApiSource):
+        items = await _first_items(source, collection)
+    if any(item.get("collection") not in (None, collection) for item in items):
+        try:
+            return warnings + check_labels(selection, class_list(items, None))
+        except UsageError as error:
+            return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
+    classes = class_list(items, None) or class_list((), await source.collection(collection))
+    return warnings + check_labels(selection, classes)
+
+
+async def _first_items(source: ApiSource, collection: str) -> list[Json]:
+    """Return the first items of a collection, without a selection; none if they cannot be read."""
+    try:
+        return (await class_documents(source, collection)).items
+    except SourceError:
+        return []  # the walk reports errors
+
+
+async def _extent_warnings(selection: Selection, source: Source, collection: str) -> list[str]:
+    option, box = "--bbox", selection.bbox
+    if selection.intersects is not None:
+        found = area_geometry(selection.intersects)
+        option, box = "--intersects", None if found is None else found[0]
+    if box is None or not collection:
+        return []
+    try:
+        document = await source.collection(collection)
+    except (SourceError, UsageError):
+        return []  # the walk reports what is wrong
+    boxes = object_or_empty(object_or_empty(document.get("extent")).get("spatial")).get("bbox")
+    if not isinstance(boxes, list) or not is_apart(box, boxes):
+        return []
+    stated = ",".join(f"{number:g}" for number in boxes[0])
+    order = " Longitude comes before latitude: W,S,E,N." if option == "--bbox" else ""
+    return [f"{option} is outside of the extent of {collection}, which is {stated}.{order}"]
+
+
+# --- lookups before items are planned ----------------------------------------------------------------------
 
 
 class Lookups:
-    """The lookups of one selection. A collection is read once."""
+    """The lookups of one selection, for the items that are planned next. A collection is read once."""
 
     def __init__(
         self, source: Source, network: Network, selection: Selection, assets: KeepsAssets, on_event: Listener
     ) -> None:
-        self._source = source
-        self._network = network
-        self._selection = selection
+        self._source, self._network, self._assets, self._on_event = source, network, assets, on_event
         self._chosen = AssetFilter(selection)
-        self._assets = assets
-        self._on_event = on_event
+        self._prefer = selection.prefer
+        self._expands = selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
         self._has_warned = False
+        self._described: dict[str, KeepsAssets] = {}
+        """The asset filters of collections that describe the assets of their items."""
+        self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
+        """The objects below each asset that is a prefix, by item and key."""
 
-    async def find(self, items: Sequence[FoundItem]) -> dict[ItemId, Looked]:
-        if not (self._chosen.members or self._selection.expand_prefix):
-            return {}
-        described_by: dict[str, KeepsAssets] = {}
+    def of(self, item: Json, collection: str) -> tuple[KeepsAssets, Mapping[str, Listing | Failure]]:
+        """Return the asset filter of an item, and the objects below those of its assets that are prefixes."""
+        if not (self._described or self._listings) or not is_named(item):
+            return self._assets, {}
+        item_id = id_of(item, collection)
+        return self._described.get(item_id.collection, self._assets), self._listings.get(item_id, {})
+
+    async def prepare(self, items: Sequence[FoundItem]) -> None:
+        self._described, self._listings = {}, {}
         stated: dict[str, Json] = {}
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
             if found := await self._item_assets(name, items):
-                stated[name], described_by[name] = found, DescribedAssets(self._assets, found)
+                stated[name], self._described[name] = found, DescribedAssets(self._assets, found)
+        if not self._expands:
+            return
         prefixes = [
             (item_id, key, href)
-            for item_id, document, url in (items if self._selection.expand_prefix else ())
+            for item_id, document, url in items
             for key, href in self._prefixes(document, url, stated.get(item_id.collection, {}))
         ]
         listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
+        network = self._network
 
         async def list_at(href: str) -> None:
-            network, scheme = self._network, SCHEMES[scheme_of(href)]
+            scheme = SCHEMES[scheme_of(href)]
             try:
                 listed[href] = await with_retries(
                     lambda: scheme.list_prefix(network.client, as_prefix(href)),
@@ -86,13 +193,16 @@ class Lookups:
                 listed[href] = error.failure
 
         await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
-        listings: dict[ItemId, dict[str, Listing | Failure]] = {item_id: {} for item_id, _, _ in items}
         for item_id, key, href in prefixes:
-            listings[item_id][key] = self._wanted(key, listed[href])
-        return {
-            item_id: (described_by.get(item_id.collection, self._assets), below)
-            for item_id, below in listings.items()
-        }
+            below = listed[href]
+            listing: Listing | Failure
+            if isinstance(below, Failure):
+                listing = below
+            else:
+                kept = {one.name for one in below if self._chosen.keeps_object(key, f"{key}/{one.name}")}
+                chosen = tuple(one for one in below if one.name in kept)
+                listing = Listing(chosen, tuple(one.name for one in below if one.name not in kept))
+            self._listings.setdefault(item_id, {})[key] = listing
 
     async def _item_assets(self, name: str, items: Sequence[FoundItem]) -> Json:
         """Return how a collection describes the assets of its items (STAC 1.1, collection specification)."""
@@ -108,9 +218,9 @@ class Lookups:
             )
             if any(not asset.get(member) for asset in assets for member in self._chosen.members):
                 self._has_warned = True
-                what = f"Assets of {name[:LONGEST_KEY]} without type or roles of their own were left out"
                 text = (
-                    f"{what}, because the collection, which may describe them, could not be read. {document}"
+                    f"Assets of {name[:LONGEST_KEY]} without type or roles of their own were left out, "
+                    f"because the collection, which may describe them, could not be read. {document}"
                 )
                 self._on_event(Notice("warning", text))
         return {}
@@ -128,24 +238,18 @@ class Lookups:
                 self._collections[name] = found
         return found
 
-    def _prefixes(self, document: Json, url: str, item_assets: Json) -> Iterator[tuple[str, str]]:
-        """Yield key and href of the assets of an item that are prefixes and may contain wanted objects."""
-        assets: Any = document.get("assets")
-        base = self_href(document, local=is_local(url)) or url
-        for key, asset in assets.items() if isinstance(assets, dict) else ():
-            if not isinstance(asset, dict):
+    def _prefixes(self, document: Json, url: str, item_assets: Json) -> list[tuple[str, str]]:
+        """Return key and href of the assets of an item that are prefixes and may contain wanted objects."""
+        base, found = self_href(document, local=is_local(url)) or url, []
+        for key, asset in object_or_empty(document.get("assets")).items():
+            if not isinstance(asset, dict) or not self._chosen.may_hold(
+                key, described(asset, item_assets.get(key))
+            ):
                 continue
-            if not self._chosen.may_hold(key, described(asset, item_assets.get(key))):
-                continue
-            hrefs, media_type = asset_hrefs(asset, base, self._selection.prefer), asset.get("type")
+            hrefs: Any = asset_hrefs(asset, base, self._prefer)
             if isinstance(hrefs, Failure) or not is_in_object_store(hrefs[0]):
                 continue
+            media_type = asset.get("type")
             if asset_kind(hrefs[0], media_type if isinstance(media_type, str) else None) is AssetKind.PREFIX:
-                yield key, hrefs[0]
-
-    def _wanted(self, key: str, found: tuple[ListedObject, ...] | Failure) -> Listing | Failure:
-        if isinstance(found, Failure):
-            return found
-        kept = tuple(listed for listed in found if self._chosen.keeps_object(key, f"{key}/{listed.name}"))
-        names = {listed.name for listed in kept}
-        return Listing(kept, tuple(listed.name for listed in found if listed.name not in names))
+                found.append((key, hrefs[0]))
+        return found

@@ -1,10 +1,10 @@
 """One run of a mirror, from start to end.
 
-    producer ─▶ queue ─▶ pool ─▶ store client ═▶ store process ─▶ DEST, ledger
-        ▲                                                             │
-        └──────────────────── items already planned ◀─────────────────┘
+    walk ─▶ queue ─▶ pool ─▶ store client ═▶ store process ─▶ DEST, ledger
+      ▲                                                         │
+      └────────────────── items already planned ◀───────────────┘
 
-A stop (SIGINT, SIGTERM) ends the producer, gives transfers in flight a few seconds, and parks the others.
+A stop (SIGINT, SIGTERM) ends the walk, gives transfers in flight a few seconds, and parks the others.
 Then everything received is published, the catalog is written, and the run is recorded as interrupted. After
 an error the same is done, as far as the disk allows.
 """
@@ -12,19 +12,25 @@ an error the same is done, as far as the disk allows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import orjson
+from msgspec.structs import asdict
 
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
+from stacpull.clock import Clock, rfc3339
 from stacpull.config.options import Options
 from stacpull.engine.fetching import open_pool
-from stacpull.engine.journal import Journal
 from stacpull.engine.network import Network, login_advice
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.producer import Producer
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
     FailureLimit,
@@ -35,7 +41,7 @@ from stacpull.engine.run_control import (
 )
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
-from stacpull.engine.walk import WalkSummary, WalkTask
+from stacpull.engine.walk import LedgerRecord, Walk, WalkSummary, WalkTask, produce
 from stacpull.engine.workers import JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import require
@@ -47,16 +53,17 @@ from stacpull.errors import (
     UsageError,
     cause,
 )
-from stacpull.events import Notice, Progress, RunEnded, RunStarted
+from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger import runs
 from stacpull.ledger.runs import EndState, Run
 from stacpull.models import Job
 from stacpull.net.gate import MAX_REFUSALS
+from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.store.inspection import disk_of
+from stacpull.store.inspection import disk_of, open_regular
 from stacpull.store.parts import FileParts
 
 _TICK = 0.25
@@ -67,6 +74,46 @@ _QUEUED_FOR_WORKERS = 4096
 """Jobs that wait in addition with `--dask`: several messages to each worker."""
 _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
+
+
+class Journal:
+    """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials.
+
+    It collects events on the loop; `flush` appends them to the file, off the loop.
+    """
+
+    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
+        self._path, self._secrets, self._clock = path, secrets, clock
+        self._pass_on = without_secrets(on_event, secrets)
+        self._lines: deque[bytes] = deque()
+        self._flushing = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Progress | Stage):
+            time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
+            line: dict[str, object] = {"time": time, "event": type(event).__name__}
+            line |= {name: self._clean(value) for name, value in asdict(event).items()}
+            self._lines.append(orjson.dumps(line))
+        self._pass_on(event)
+
+    def _clean(self, value: object) -> object:
+        """Return a value without secrets. They are removed before JSON escapes their characters."""
+        if isinstance(value, str):
+            return self._secrets.scrub(value).encode("utf-8", "replace").decode()
+        return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
+
+    def flush(self) -> None:
+        """Append the collected events. An error of the log does not stop a run.
+
+        The thread of a cancelled call may still be writing: this one waits for it.
+        """
+        with self._flushing:
+            lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
+            with suppress(OSError):
+                if lines:
+                    fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
+                    with os.fdopen(fd, "ab", buffering=0) as file:
+                        file.write(b"".join(lines))
 
 
 class OpenedSource(NamedTuple):
@@ -89,7 +136,7 @@ class MirrorRun:
         self._options = options
         self._clock = self._network.clock
         self._stop = stop
-        self._failures = FailureLimit(options.max_failures, self._stop)
+        self._failures = FailureLimit(options.max_failures, stop)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = StoreClient(
             workspace.destination,
@@ -116,8 +163,7 @@ class MirrorRun:
             self._warn(advice)
         error: BaseException | None = None
         try:
-            async with self._opened_store():
-                await self._transfer()
+            await self._work()
         except InterruptedRunError:
             self._cut_short = True
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
@@ -143,9 +189,8 @@ class MirrorRun:
             raise error
         return report
 
-    @asynccontextmanager
-    async def _opened_store(self) -> AsyncIterator[None]:
-        """Open the store process and recover; at the end publish everything that was received."""
+    async def _work(self) -> None:
+        """Recover DEST and make the transfers; at the end publish everything that was received."""
 
         async def pass_on_stop() -> None:
             await self._stop.wait()
@@ -154,29 +199,27 @@ class MirrorRun:
         store = self._store
         await store.open(self._started, self._workspace.lock)
         async with beside(pass_on_stop()):
-            is_in_order = False
             try:
                 await store.call(StoreOperations.recover)
-                is_in_order = True
-                if self._options.items_parquet is not None:
-                    await store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
-                await self._warn_of_destination()
-                yield
-            finally:
-                await store.outcomes.flush()
                 try:
-                    if is_in_order and not self._broken.done():
-                        await store.call(StoreOperations.complete_items)
-                        await self._finish_catalog()
+                    if self._options.items_parquet is not None:
+                        await store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
+                    await self._warn_of_destination()
+                    await self._transfer()
                 finally:
-                    try:
-                        await store.call(Publisher.finish)
-                    except Exception as error:  # noqa: BLE001 -- raised below
-                        self._break(error)
+                    await store.outcomes.flush()
+                    if not self._broken.done():
+                        await store.call(StoreOperations.complete_items)
+                        await self._write_catalogs()
+            finally:
+                try:
+                    await store.call(Publisher.finish)
+                except Exception as error:  # noqa: BLE001 -- raised below
+                    self._break(error)
             if self._broken.done():
                 raise self._broken.result()
 
-    async def _finish_catalog(self) -> None:
+    async def _write_catalogs(self) -> None:
         """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
         try:
             if self._run.spec.kind == "mirror" and not self._stop.is_set():
@@ -213,15 +256,16 @@ class MirrorRun:
         self._emit(Notice("warning", text))
 
     async def _transfer(self) -> None:
-        network, options, store = self._network, self._options, self._store
-        destination, selection = self._workspace.destination, self._run.spec.selection
-        more = _QUEUED_FOR_WORKERS if options.uses_dask else 0
-        queue = JobQueue[Job](2 * network.slots + more)
+        network, options, store, run = self._network, self._options, self._store, self._run
+        destination, selection = self._workspace.destination, run.spec.selection
+        own_queue = queue = JobQueue[Job](2 * network.slots)
+        if options.uses_dask:
+            queue = JobQueue[Job](2 * network.slots + _QUEUED_FOR_WORKERS)
         reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
         task = WalkTask(self._source, reader, network, selection, options, self._emit)
-        producer = Producer(task, self._run, store, queue)
-        self._summary = producer.summary
-        own_queue = JobQueue[Job](2 * network.slots) if options.uses_dask else queue
+        record = LedgerRecord(task, run.id, store, queue)
+        walk = Walk(task, record, matched=store.counters["items_matched"] or 0)
+        self._summary = walk.summary
         pool = open_pool(
             own_queue,
             store.outcomes,
@@ -252,7 +296,8 @@ class MirrorRun:
                     self._emit,
                 )
             )
-        await walk_and_transfer(producer.run, runner, self._tick, stop=self._stop, broken=self._broken)
+        work = partial(produce, walk, record, run)
+        await walk_and_transfer(work, runner, self._tick, stop=self._stop, broken=self._broken)
         await store.outcomes.flush()
         if not self._summary.items_unseen:
             await store.call(StoreOperations.forget_unwanted)
@@ -261,8 +306,9 @@ class MirrorRun:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
             await store.call(Publisher.publish_all)
-            gone = Pruning(task, self._run, store, self._stop)
-            await gone.run(self._summary, remove=options.prune == "remove")
+            await Pruning(task, run, store, self._stop).run(walk.summary, remove=options.prune == "remove")
+
+    # --- progress and report -----------------------------------------------------------------------------
 
     async def _tick(self) -> None:
         ticks = 0

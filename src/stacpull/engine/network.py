@@ -123,27 +123,24 @@ async def open_network(
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = descriptors_here().slots
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
-    slots = options.concurrency or min(SLOTS, room)
     addresses = addresses or _address_policy(address, options)
     http, clock, counters = http_transport(options, addresses), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
-    web = {name: http for name, scheme in SCHEMES.items() if scheme.is_web}
     policy = policy or RetryPolicy(retries=options.retries)
 
     def warn(text: str) -> None:
         on_notice(Notice("warning", text))
 
-    logins = _logins(options, http, policy, clock, secrets, counters, warn)
+    logins = None
+    if options.filled_profile is not None:
+        from stacpull.net.logins.login import Logins  # noqa: PLC0415 - few runs have a login
+
+        logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
+    patience = _PATIENCE * options.stall_timeout
     client = Client(
-        web,
-        Gates(
-            per_host,
-            options.concurrency,
-            clock,
-            patience=_PATIENCE * options.stall_timeout,
-            notify=on_notice,
-        ),
+        {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
+        Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -154,7 +151,17 @@ async def open_network(
         transport_of=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,
     )
-    reader = _reader(client, address, options, policy, clock, warn)
+    reader = ApiReader(
+        client,
+        policy,
+        clock,
+        source=address.url,
+        credential_names=address.credential_names,
+        wanted_variable=wanted_variable(urlsplit(address.url)),
+        limit=options.max_page_size,
+        warn=warn,
+    )
+    slots = options.concurrency or min(SLOTS, room)
     try:
         yield Network(
             client, reader, secrets, policy, address, addresses, slots, per_host, warn, clock, logins, http
@@ -166,42 +173,6 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
-
-
-def _reader(
-    client: Client,
-    address: SourceAddress,
-    options: Options,
-    policy: RetryPolicy,
-    clock: Clock,
-    warn: Callable[[str], None],
-) -> ApiReader:
-    return ApiReader(
-        client,
-        policy,
-        clock,
-        source=address.url,
-        credential_names=address.credential_names,
-        wanted_variable=wanted_variable(urlsplit(address.url)),
-        limit=options.max_page_size,
-        warn=warn,
-    )
-
-
-def _logins(
-    options: Options,
-    http: Transport,
-    policy: RetryPolicy,
-    clock: Clock,
-    secrets: Secrets,
-    counters: NetworkCounters,
-    warn: Callable[[str], None],
-) -> Logins | None:
-    if options.filled_profile is None:
-        return None
-    from stacpull.net.logins.login import Logins  # noqa: PLC0415 - few runs have a login
-
-    return Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:

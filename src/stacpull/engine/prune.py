@@ -34,26 +34,17 @@ from stacpull.urls import server_of
 
 _STRETCH = 500
 """Items that are requested, and removed, at once."""
-_DENIED_BUT = "that the source did not list and whose URL returns 404 or 410"
-_NAMELESS = "that the source did not list: an item without a URL of its own cannot be requested"
-_UNCLEAR = "that the source did not list: the request for the item failed, but not with 404 or 410"
-_LINKED = "whose URL returns 404 or 410: another item still links there"
-_ELSEWHERE = "that the source did not list: another source has listed the item under another URL"
-_HIDDEN = "that the source did not list: a run with other credentials has listed the item"
+_NOT_LISTED = "that the source did not list"
 
 
 class Pruning:
     def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
         self._source, _, network, _, _, self._on_event = task
-        self._store = store
-        self._call = store.call
-        self._run = run.id
-        self._spec = run.spec
+        self._run, self._store, self._call, self._stop = run, store, store.call, stop
         is_api = isinstance(self._source, ApiSource | SearchSource)
         self._service = parse_api_url(self._source.url).root if is_api else None
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._secrets = network.secrets
-        self._stop = stop
         self._doubts: dict[tuple[str, str], str | None] = {}
         """Results of `_doubt` by collection and host."""
         self._kept: Counter[str] = Counter()
@@ -67,39 +58,43 @@ class Pruning:
         if (why := await self._why_not(summary)) is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
             return
-        gone = after = 0
-        while stretch := await self._call(pruning.items_not_found, self._run, after, _STRETCH):
+        gone, after, kept, run = 0, 0, self._kept, self._run.id
+        while stretch := await self._call(pruning.items_not_found, run, after, _STRETCH):
             after = stretch[-1].row
             found = await self._gone([item for item in stretch if not item.listed])
             gone += len(found)
             going, renewed = await self._unlinked(found)
-            self._kept[_LINKED] += len(found) - len(going)
+            kept["whose URL returns 404 or 410: another item still links there"] += len(found) - len(going)
             for item in found:
-                removed = remove and item in going
+                removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call(StoreOperations.remove_items, [item.row for item in going], renewed)
-        await self._call(runs.set_finding, self._run, "items_gone", gone)
-        self._kept[_ELSEWHERE] += await self._call(pruning.of_several, self._run)
-        self._kept[_HIDDEN] += await self._call(pruning.of_more_credentials, self._run)
-        for reason, number in self._kept.items():
+                await self._call(StoreOperations.remove_items, going, renewed)
+        await self._call(runs.set_finding, run, "items_gone", gone)
+        elsewhere = f"{_NOT_LISTED}: another source has listed the item under another URL"
+        kept[elsewhere] += await self._call(pruning.of_several, run)
+        hidden = f"{_NOT_LISTED}: a run with other credentials has listed the item"
+        kept[hidden] += await self._call(pruning.of_more_credentials, run)
+        for reason, number in kept.items():
             if number:
                 self._on_event(Notice("warning", f"Kept in DEST: {count(number, 'item')} {reason}."))
-        if unlisted := await self._call(pruning.unlisted_assets, self._run):
+        if unlisted := await self._call(pruning.unlisted_assets, run):
             text = f"Kept in DEST: {count(unlisted, 'file')} that no item lists any longer."
             self._on_event(Notice("info", text))
 
     async def _why_not(self, summary: WalkSummary) -> str | None:
         """Return why this walk cannot prove that items are gone, None if it can."""
-        selection, counters = self._spec.selection, self._store.counters
-        unread = await self._call(pruning.unread, self._run)
-        is_whole = summary.whole or await self._call(meta.complete_walk) == self._run
+        run, counters = self._run, self._store.counters
+        unread = await self._call(pruning.unread, run.id)
+        is_whole = summary.whole or await self._call(meta.complete_walk) == run.id
         reasons = {
-            "only `mirror` looks for items that are gone": self._spec.kind != "mirror",
+            "only `mirror` looks for items that are gone": run.spec.kind != "mirror",
             "the run was stopped": self._stop.is_set(),
             "the walk has not ended": not counters["walk_ended"],
             "some assets are still pending": counters["assets_pending"],
-            "with --max-items or --sample the walk does not show which items are gone": selection.most_items,
+            "with --max-items or --sample the walk does not show which items are gone": (
+                run.spec.selection.most_items
+            ),
             "the walk was cut short": summary.cut_short,
             "the source announced more items than its pages had": summary.items_unseen,
             f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
@@ -110,37 +105,40 @@ class Pruning:
 
     async def _gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
         """Return the items whose URLs are denied by a trusted source: the own one, and that in the API."""
+        nameless = f"{_NOT_LISTED}: an item without a URL of its own cannot be requested"
+        unclear = f"{_NOT_LISTED}: the request for the item failed, but not with 404 or 410"
         urls: dict[NotFoundItem, list[str]] = {}
         for item in items:
             if item.href is None:
-                self._kept[_NAMELESS] += 1
+                self._kept[nameless] += 1
                 continue
             in_api = None if self._service is None else own_href(item.id, f"{self._service}/search")
             urls[item] = [item.href] if in_api in (None, item.href) else [item.href, in_api]
-        answers = await self._read(list(dict.fromkeys(url for of_item in urls.values() for url in of_item)))
+        answers = await self._read([url for of_item in urls.values() for url in of_item])
         gone = []
         for item, (href, *others) in urls.items():
             if not _is_gone(answers[href]):
-                self._kept[_UNCLEAR] += isinstance(answers[href], Failure)
+                self._kept[unclear] += isinstance(answers[href], Failure)
                 continue
             doubt: str | None = "the API does not deny the item under /collections/…/items/…"
             if all(_is_gone(answers[other]) for other in others):
-                doubt = await self._doubt(item.id.collection, server_of(href))
+                place = item.id.collection, server_of(href)
+                if place not in self._doubts:
+                    self._doubts[place] = await self._doubt(*place)
+                doubt = self._doubts[place]
             if doubt is None:
                 gone.append(item)
             else:
-                self._kept[f"{_DENIED_BUT}: {doubt}"] += 1
+                self._kept[f"{_NOT_LISTED} and whose URL returns 404 or 410: {doubt}"] += 1
         return gone
 
-    async def _unlinked(self, found: Sequence[NotFoundItem]) -> tuple[list[NotFoundItem], dict[int, bytes]]:
-        """Return the items that no known item links to, and new JSON of label items that linked to them.
+    async def _unlinked(self, found: Sequence[NotFoundItem]) -> tuple[list[int], dict[int, bytes]]:
+        """Return the rows of items that no known item links to, and new JSON of label items that did.
 
         An item that another item still links to may come back. It is reported as gone, and kept.
         """
         rows = {item.row: item for item in found if not item.linked}
-        labels = [
-            label for label in await self._call(pruning.label_items, list(rows)) if label.row not in rows
-        ]
+        labels = [one for one in await self._call(pruning.label_items, list(rows)) if one.row not in rows]
         answers = await self._read([label.href for label in labels if label.href is not None])
         renewed: dict[int, bytes] = {}
         for label in labels:
@@ -152,7 +150,7 @@ class Pruning:
                     renewed[label.row] = clean_item(document, self._secrets)
                     continue
             del rows[label.source]
-        return list(rows.values()), renewed
+        return list(rows), renewed
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
@@ -165,14 +163,7 @@ class Pruning:
         trusted for a collection if it returns items of that collection that the walk has just found. If the
         collection has no items any more, the source must still list the collection.
         """
-        key = (collection, host)
-        if key not in self._doubts:
-            self._doubts[key] = await self._doubt_now(collection, host)
-        return self._doubts[key]
-
-    async def _doubt_now(self, collection: str, host: str) -> str | None:
-        examples = await self._call(pruning.seen_examples, self._run, collection, host, 3)
-        if examples:
+        if examples := await self._call(pruning.seen_examples, self._run.id, collection, host, 3):
             answers = await self._read([href for _, href in examples])
             for href, answer in answers.items():
                 if _is_gone(answer):
@@ -184,11 +175,10 @@ class Pruning:
             return f"{examples[0][1]}, which the source has just listed, is not found either"
         if host == server_of(self._source.url):
             try:
-                document = await self._source.collection(collection)
+                if (await self._source.collection(collection)).get("id") == collection:
+                    return None
             except (CredentialsError, SourceError, UsageError):
-                document = {}
-            if document.get("id") == collection:
-                return None
+                pass
         what = f"the walk met no other item of {collection} there"
         return f"{what}, and the source does not show that collection"
 

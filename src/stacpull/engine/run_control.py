@@ -1,11 +1,7 @@
 """Runs walk and pool concurrently, until everything is done, a stop is requested, or DEST is lost.
 
-    walk ─▶ queue ─▶ pool      a stop ends the walk, the pool takes nothing more,
-                               and transfers in flight have a few seconds to end
-
 If the source cannot be read or refuses the credentials, the walk ends, but planned transfers continue: the
-error is raised after these transfers. If the store process or the lease of a bucket is lost, everything ends
-at once.
+error is raised after them. If the store process or the lease of a bucket is lost, everything ends at once.
 """
 
 from __future__ import annotations
@@ -113,8 +109,7 @@ async def timed_stop(
 ) -> AsyncIterator[asyncio.Event]:
     """Yield an event that is set when `stop` is set, and after `seconds` at the latest (0: no limit).
 
-    `stop` belongs to the caller, who may use it for several runs: it is never set here. It must be an event
-    of asyncio: to wait for one of `threading` would block the loop.
+    `stop` belongs to the caller, who may use it for several runs: it is never set here.
     """
     stopping, stop = asyncio.Event(), instance("stop", asyncio.Event, stop)
     if stop.is_set():
@@ -136,6 +131,7 @@ async def timed_stop(
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` beside the block, until its end at the latest."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             running = group.create_task(work)

@@ -9,13 +9,13 @@ from contextlib import aclosing
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.errors import ForgottenCursorError, UsageError
+from stacpull.errors import UsageError
 from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
-from stacpull.sources.source import PageSize, Restarts, Source, class_documents
+from stacpull.sources.source import PageSize, class_documents
 
 
 class ClassInfo(PublicValue, frozen=True):
@@ -27,6 +27,7 @@ class ClassInfo(PublicValue, frozen=True):
 
 
 async def collections(source: str, *, options: Options | None = None) -> list[Json]:
+    """Return the documents of the collections of `source`."""
     options, address = options_and_address(source, instance("options", Options, options))
     async with open_network(address, options) as network:
         return await (await open_source(address.url, network.reader)).collections()
@@ -40,14 +41,20 @@ async def classes(
     Counting reads all items of the collection.
     """
     options, address = options_and_address(source, instance("options", Options, options))
+    counts = Counter[str]()
     async with open_network(address, options) as network:
         opened = await open_source(address.url, network.reader)
         documents = await class_documents(opened, collection)
         lists = class_list(documents.items, documents.collection)
-        counts = await _counted(opened, collection, options) if count else None
+        size = PageSize.requested(options.page_size)
+        for start in await opened.starts(Selection(collections=(collection,))) if count else ():
+            async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
+                async for page in pages:
+                    for item in page.items:
+                        counts.update(set(item_labels(object_or_empty(item.get("properties")))))
     if not lists and not counts:
         raise UsageError(f"{collection} states no label classes: try --count.")
-    if counts is None:
+    if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]
     infos = [
         ClassInfo(name, names, {n: counts.get(n, 0) for n in names})
@@ -57,25 +64,3 @@ async def classes(
     if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
         infos.append(ClassInfo("labels not in any list", unlisted, {n: counts[n] for n in unlisted}))
     return infos
-
-
-async def _counted(source: Source, collection: str, options: Options) -> Counter[str]:
-    """Return the number of items of a collection with each label."""
-    total: Counter[str] = Counter()
-    size = PageSize.requested(options.page_size)
-    for start in await source.starts(Selection(collections=(collection,))):
-        restarts, counts = Restarts(from_start=True), None
-        while counts is None:  # if the source forgets its cursor, count again from the start
-            counts, items = Counter[str](), 0
-            try:
-                async with aclosing(source.pages(start, page_size=size, on_notice=lambda _: None)) as pages:
-                    async for page in pages:
-                        items += len(page.items)
-                        for item in page.items:
-                            counts.update(set(item_labels(object_or_empty(item.get("properties")))))
-            except ForgottenCursorError:
-                counts = None
-                if not restarts.may_restart(items):
-                    raise
-        total += counts
-    return total

@@ -1,17 +1,10 @@
-"""The walk of a source: from its pages to planned items, 100 items at a time.
+"""The walk of a source: one loop that reads pages, selects, plans, records, and queues the jobs of a run.
 
-    page ─▶ 100 items ─▶ filters ─▶ planned items, then their source items ─▶ `WalkRecord.add_batch`
+    page ─▶ 100 items ─▶ filters ─▶ planned items, then their source items ─▶ record ─▶ jobs
 
-`mirror`, `plan` and `headers` only differ in their record: the one of `mirror` saves the batch in the ledger
-and queues its jobs. A page is recorded in batches, so that the first transfers need not wait for the thousand
-source items of a page. The position moves with the last batch of a page. The walk reads at most one page
-ahead, and waits while its record does.
-
-With `--sample`, the walk only draws; the drawn items are planned after the last page, and no position is
-saved before that.
-
-A source that no longer knows a cursor is walked again from the start, as long as each walk gets further than
-the one before it (`sources.source.Restarts`).
+The position moves with the last batch of a page. The walk reads at most one page ahead, and waits while its
+record does. With `--sample` it only draws: the drawn items are planned after the last page, and no position
+is saved before that. `plan` and `headers` walk in the same way, with records of their own.
 """
 
 from __future__ import annotations
@@ -21,30 +14,34 @@ import heapq
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Looked, Lookups
+from stacpull.engine.lookups import FoundItem, Lookups, id_of, is_named, selection_warnings
 from stacpull.engine.network import Network
-from stacpull.engine.selection_checks import selection_warnings
+from stacpull.engine.pool import JobQueue
+from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
-from stacpull.events import Listener, Notice
+from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.ids import rank_of
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
-from stacpull.ledger.planner import PlanBatch
+from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
     FailureKind,
     ItemFailure,
     ItemId,
+    Job,
     Json,
     Page,
     PageRequest,
@@ -72,7 +69,10 @@ from stacpull.sources.source import PageSize, Restarts, Source, WalkStart, prefe
 from stacpull.sources.stac_api import ApiSource
 
 ITEMS_AT_ONCE = 100
-"""Items that are filtered together, and planned in one transaction."""
+"""Items that are filtered together, and planned in one transaction: the first transfers need not wait for the
+thousand source items of a page."""
+_STREAMED = 1000
+"""Pending jobs read from the ledger at a time."""
 _MOST_KEYS = 20
 """Asset keys that a message lists."""
 
@@ -95,14 +95,13 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
             request = replace(request, url=cut_cursor(request.url))
         return msgspec.json.encode(replace(self, request=request)).decode()
 
-    def may_be_kept(self, secrets: Secrets) -> bool:
-        """Return False if a service repeats one of `secrets` in the request for its next page.
+    def without(self, secrets: Secrets) -> str | None:
+        """Return `to_json`, or None if it has one of `secrets`, as a service may repeat a key in any field.
 
-        A key that comes back under another name, in a body or in a header field is not removed by name. The
-        walk then resumes from the last position that could be stored, and skips what is known.
+        The walk then resumes from the last position that could be stored, and skips what is known.
         """
         text = self.to_json()
-        return secrets.scrub(text) == text
+        return text if secrets.scrub(text) == text else None
 
     @classmethod
     def from_json(cls, text: str | None) -> Position:
@@ -150,6 +149,57 @@ class WalkRecord(Protocol):
         """Delete the position; return the number of matches that the new walk will not count again."""
 
 
+class LedgerRecord:
+    """Plans batches in the ledger, and queues their jobs. While the queue is full, the walk waits."""
+
+    def __init__(self, task: WalkTask, run: int, store: StoreClient, queue: JobQueue[Job]) -> None:
+        self.run, self.store, self.queue = run, store, queue
+        self._task = task
+        self.unread: set[str] | None = None
+        """The links that could not be read, if a caller wants them."""
+
+    @property
+    def items_seen(self) -> int:
+        return self.store.counters["items_seen"] or 0
+
+    async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+        return await self.store.call(Planner.find_planned, ids, linked) if ids else {}
+
+    async def restart(self) -> int:
+        await self.store.call(runs.restart_walk, self.run)
+        return self.store.counters["items_matched"] or 0
+
+    async def add_batch(self, batch: PlanBatch) -> int:
+        secrets, cut_short = self._task.network.secrets, batch.reached.cut_short
+        cleaned = PlanBatch(
+            [item._replace(document={}, cleaned=clean_item(item.document, secrets)) for item in batch.items],
+            [  # the ID may be the URL
+                replace(one, id=ItemId(one.id.collection, secrets.cut(one.href)))
+                if one.id.item == one.href
+                else one
+                for one in batch.failed_items
+            ],
+            batch.seen,
+            batch.left_out,
+            [
+                one._replace(
+                    name="" if one.href else secrets.cut(one.name),
+                    failure=one.failure.scrubbed(secrets),
+                    href=secrets.cut(one.href),
+                )
+                for one in batch.unread
+            ],
+            batch.reached._replace(cut_short=None if cut_short is None else secrets.scrub(cut_short)),
+        )
+        if self.unread is not None:
+            self.unread.update(link.href for link in cleaned.unread)
+        saved = await self.store.call(Planner.save_batch, cleaned, self._task.network.clock.time())
+        for item, key, failure in saved.failures:
+            self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
+        await self.queue.put(saved.jobs)
+        return saved.new_seen
+
+
 class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
@@ -161,8 +211,7 @@ class Sample:
     """The items with the lowest ranks (`--sample`), in whatever order a walk offers them."""
 
     def __init__(self, size: int, seed: int) -> None:
-        self._size = size
-        self._seed = seed
+        self._size, self._seed = size, seed
         self._ranked: list[tuple[int, ItemId]] = []
         """A heap of negative ranks: the first item leaves the sample next."""
         self._found: dict[ItemId, tuple[str | None, bytes]] = {}
@@ -170,7 +219,7 @@ class Sample:
 
     def offer(self, found: FoundItem) -> None:
         """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
-        item, updated = found[0], updated_in(found[1].get("properties"))
+        item, updated = found[0], _updated(found)
         if item in self._found:
             if is_newer(self._found[item][0], updated):
                 return
@@ -184,13 +233,8 @@ class Sample:
                 del self._found[dropped[1]]
         self._found[item] = updated, pickle.dumps(found)
 
-    def batches(self, size: int) -> Iterator[list[FoundItem]]:
-        drawn = sorted(self._ranked, reverse=True)
-        for start in range(0, len(drawn), size):
-            yield [
-                pickle.loads(self._found[item][1])  # noqa: S301 - written by this process
-                for _, item in drawn[start : start + size]
-            ]
+    def drawn(self) -> list[bytes]:
+        return [self._found[item][1] for _, item in sorted(self._ranked, reverse=True)]
 
 
 class Walk:
@@ -202,9 +246,8 @@ class Walk:
     def __init__(
         self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None, matched: int = 0
     ) -> None:
-        self.summary = WalkSummary()
+        self.task, self.record, self.summary = task, record, WalkSummary()
         self._source, self._reader, network, selection, options, self._on_event = task
-        self._record = record
         self._selection = selection
         self._secrets = network.secrets
         self._matched = matched
@@ -213,12 +256,12 @@ class Walk:
         self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
-        self._named = AssetFilter(Selection(assets=selection.assets))
         self._lookups = Lookups(self._source, network, selection, self._assets, self._on_event)
         self._sample: Sample | None = None
         """With `--sample`, until the last page was read."""
         self._left_out: Counter[str] = Counter()
         """The items that the filters left out, by reason."""
+        self._named = AssetFilter(Selection(assets=selection.assets))
         self._excluded: set[str] | None = set() if selection.assets and not matched else None
         """Keys of excluded assets; None once `--asset` has matched one, or may have in an earlier run."""
         self._unverifiable = 0
@@ -226,7 +269,7 @@ class Walk:
         """Collections whose own assets were planned."""
         self._is_checked = False
         """True once the selection was compared with the first items."""
-        self._keeps_position = False
+        self._keeps_position = self._source.has_cursors and selection.sample is None
         self._has_ended = False
         """True once the record has the end of the walk."""
         self._is_last = False
@@ -239,44 +282,60 @@ class Walk:
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
 
-        `walked` are the finished collections; None stands for those before the one of `position`.
+        `walked` are the finished collections; None stands for those before the one of `position`. A source
+        that no longer knows a cursor is walked again from the start, as long as each walk gets further.
         """
-        selection = self._selection
-        if selection.sortby is not None and not self._source.sorts:
-            raise unsortable(self._source.url)
-        starts = await self._source.starts(selection)
+        selection, source, record, summary = self._selection, self._source, self.record, self.summary
+        if selection.sortby is not None and not source.sorts:
+            raise unsortable(source.url)
+        starts = await source.starts(selection)
         if selection.sample is not None:
             self._sample = Sample(selection.sample, selection.seed)
-        self._keeps_position = self._source.has_cursors and self._sample is None
         if not self._keeps_position:
-            position, walked, self._matched = Position(), None, await self._record.restart()
+            position, walked, self._matched = Position(), None, await record.restart()
         restarts = Restarts(from_start=position == Position())
         while True:
             try:
-                await self._walk_from(starts, position, walked)
+                await self._read_pages(starts, position, walked)
                 break
             except ForgottenCursorError as error:
-                await self._restart(error, restarts)
-                position, walked = Position(), None
-        summary, total, seen = self.summary, self._announced(), self._record.items_seen
+                if not restarts.may_restart(record.items_seen):
+                    narrower = "narrow the selection, for example with --datetime"
+                    advice = narrower if isinstance(source, ApiSource) else "use a SOURCE with fewer items"
+                    raise SourceError(
+                        "The source rejects its own next-page link again and again, the last time after "
+                        f"{record.items_seen} items ({error}): {advice}."
+                    ) from error.__cause__
+                text = (
+                    f"The source no longer knows the saved position ({error}): walking again from the start."
+                )
+                self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
+                position, walked, self._matched = Position(), None, await record.restart()
+                self._left_out.clear()
+                summary.cut_short = None
+        total, seen = self._announced(), record.items_seen
         if not self._is_enough() or summary.cut_short is not None:
             if total is not None and total > seen:
                 summary.items_unseen = total - seen
-                self._on_event(Notice("warning", unseen_text(total, summary.items_unseen)))
+                self._warn(unseen_text(total, summary.items_unseen))
             summary.whole = not (summary.items_unseen or summary.cut_short)
         if self._sample is not None:
-            sample, self._sample = self._sample, None
-            for drawn in sample.batches(ITEMS_AT_ONCE):
-                await self._record.add_batch(await self._planned(drawn))
+            drawn, self._sample = self._sample.drawn(), None
+            for start in range(0, len(drawn), ITEMS_AT_ONCE):
+                some = [pickle.loads(one) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
+                await record.add_batch(await self._planned(some))
         if not self._has_ended:
-            await self._record.add_batch(PlanBatch(reached=self._end()))
+            await record.add_batch(PlanBatch(reached=self._end()))
         is_whole = position == Position() and not self._is_enough() and summary.cut_short is None
         for note in self._notes(is_whole=is_whole):
             self._on_event(Notice("info", note))
 
+    def _warn(self, text: str) -> None:
+        self._on_event(Notice("warning", text))
+
     # --- pages -------------------------------------------------------------------------------------------
 
-    async def _walk_from(
+    async def _read_pages(
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
     ) -> None:
         ahead = _ahead(position, starts, walked)
@@ -284,47 +343,42 @@ class Walk:
         self._here, self._is_last = 0, not ahead
         for number, start in enumerate(ahead):
             if self._is_enough():
-                break
+                return
+            collection, fruitless = start.collection, 0
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
             self._before = _sum(self._before, self._here)
             self._here, self._is_last = None, following is None
-            resumed = position.request if number == 0 else None
-            await self._walk_collection(start._replace(resumed=resumed), following)
-
-    async def _walk_collection(self, start: WalkStart, following: str | None) -> None:
-        collection, fruitless = start.collection, 0
-        pages = self._source.pages(start, page_size=self._page_size, on_notice=self._on_event)
-        async with prefetch(pages) as ahead:
-            async for page in ahead:
-                if page.matched is not None:
-                    self._here = page.matched
-                self.summary.cut_short = page.cut_short or self.summary.cut_short
-                new = await self._take_page(collection, page, following)
-                if self._is_enough():
-                    return
-                is_placed = page.next is not None and page.next == page.request
-                fruitless = 0 if new or is_placed else fruitless + 1
-                if fruitless > FRUITLESS_PAGES and page.next is not None:
-                    text = f"{fruitless} pages in a row brought no new item."
-                    text = f"The walk ends at {page.request.url}: {text}"
-                    self._on_event(Notice("warning", text))
-                    self.summary.cut_short = text
-                    reached = self._reached(collection, None, following)._replace(cut_short=text)
-                    await self._record.add_batch(PlanBatch(reached=reached))
-                    return
+            first = start._replace(resumed=position.request if number == 0 else None)
+            pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
+            async with prefetch(pages) as read_ahead:
+                async for page in read_ahead:
+                    if page.matched is not None:
+                        self._here = page.matched
+                    self.summary.cut_short = page.cut_short or self.summary.cut_short
+                    new = await self._take_page(collection, page, following)
+                    if self._is_enough():
+                        return
+                    is_placed = page.next is not None and page.next == page.request
+                    fruitless = 0 if new or is_placed else fruitless + 1
+                    if fruitless > FRUITLESS_PAGES and page.next is not None:
+                        text = f"{fruitless} pages in a row brought no new item."
+                        text = f"The walk ends at {page.request.url}: {text}"
+                        self._warn(text)
+                        self.summary.cut_short = text
+                        reached = self._reached(collection, None, following)._replace(cut_short=text)
+                        await self.record.add_batch(PlanBatch(reached=reached))
+                        break
 
     async def _take_page(self, collection: str, page: Page, following: str | None) -> int:
         """Plan and record the items of a page; return how many of them were not seen before."""
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
-                self._on_event(Notice("warning", warning))
+                self._warn(warning)
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             items = page.items[start : start + ITEMS_AT_ONCE]
-            batch = await self._planned(
-                [(_id_of(item, collection), item, page.request.url) for item in items]
-            )
+            batch = await self._planned([(id_of(item, collection), item, page.request.url) for item in items])
             batch.reached = WalkUpdate(announced=self._announced())
             ends_page = start + ITEMS_AT_ONCE >= len(page.items)
             if ends_page:
@@ -334,32 +388,39 @@ class Walk:
             ends_walk = ends_page and page.next is None and following is None and self._sample is None
             if ends_walk or self._is_enough():
                 batch.reached = self._end()
-            new += await self._record.add_batch(batch)
-            self._report_left_out(batch, page)
+            new += await self.record.add_batch(batch)
+            for one in batch.unread:
+                what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
+                if one.name == OF_COLLECTION:
+                    what = f"The collection {one.collection} is mirrored without its own assets"
+                elif one in page.unread and not one.href:
+                    what = f"{one.name} skipped"
+                self._warn(f"{what}: {one.failure.message}")
+            if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
+                names = ", ".join(unlabelled.item for unlabelled in without_label)
+                text = f"Left out, no label in {self._selection.nomenclature}: {names}"
+                self._on_event(Notice("info", text))
             if self._is_enough():
                 break
         return new
 
     def _reached(self, collection: str, request: PageRequest | None, following: str | None) -> WalkUpdate:
-        position, walked = Position(collection, request, self._before), None
-        if request is None and following is not None:
-            position, walked = Position(following, None, _sum(self._before, self._here)), collection
         reached = WalkUpdate(announced=self._announced())
         if not self._keeps_position or (request is None and following is None):
             return reached
-        text = position.to_json() if position.may_be_kept(self._secrets) else None
-        return reached._replace(position=text, walked=walked)
+        if request is not None:
+            return reached._replace(
+                position=Position(collection, request, self._before).without(self._secrets)
+            )
+        position = Position(following, None, _sum(self._before, self._here))
+        return reached._replace(position=position.without(self._secrets), walked=collection)
 
     def _end(self) -> WalkUpdate:
         """Return the end of the walk. If `--max-items` ended it, the items behind it are not missing."""
         self._has_ended = True
         cut_short = self.summary.cut_short
-        return WalkUpdate(
-            walk_ended=True,
-            cut_short=cut_short,
-            announced=self._announced(),
-            counts_unseen=not self._is_enough() or cut_short is not None,
-        )
+        counts_unseen = not self._is_enough() or cut_short is not None
+        return WalkUpdate(None, True, self._announced(), None, cut_short, counts_unseen)
 
     def _announced(self) -> int | None:
         """Return the number of items that all collections announced; None if it is not known.
@@ -368,33 +429,8 @@ class Walk:
         """
         return _sum(self._before, self._here) if self._is_last else None
 
-    async def _restart(self, error: ForgottenCursorError, restarts: Restarts) -> None:
-        reached = self._record.items_seen
-        if not restarts.may_restart(reached):
-            is_api = isinstance(self._source, ApiSource)
-            narrower = "narrow the selection, for example with --datetime"
-            raise SourceError(
-                "The source rejects its own next-page link again and again, the last time after "
-                f"{reached} items ({error}): {narrower if is_api else 'use a SOURCE with fewer items'}."
-            ) from error.__cause__
-        text = f"The source no longer knows the saved position ({error}): walking again from the start."
-        self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
-        self._matched = await self._record.restart()
-        self._left_out.clear()
-        self.summary.cut_short = None
-
-    def _report_left_out(self, batch: PlanBatch, page: Page) -> None:
-        for one in batch.unread:
-            what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
-            if one.name == OF_COLLECTION:
-                what = f"The collection {one.collection} is mirrored without its own assets"
-            elif one in page.unread and not one.href:
-                what = f"{one.name} skipped"
-            self._on_event(Notice("warning", f"{what}: {one.failure.message}"))
-        if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
-            names = ", ".join(unlabelled.item for unlabelled in without_label)
-            text = f"Left out, no label in {self._selection.nomenclature}: {names}"
-            self._on_event(Notice("info", text))
+    def _is_enough(self) -> bool:
+        return self._selection.max_items is not None and self._matched >= self._selection.max_items
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -405,7 +441,7 @@ class Walk:
         matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, again = ({}, set[ItemId]()) if self._sample is not None else await self._fresh(matches)
         most = None if self._selection.max_items is None else self._selection.max_items - self._matched
-        found = await self._lookups.find([one for one in fresh.values() if _is_named(one[1])][:most])
+        await self._lookups.prepare([one for one in fresh.values() if is_named(one[1])][:most])
         for one, reason in zip(items, reasons, strict=True):
             if self._is_enough():
                 break
@@ -421,7 +457,7 @@ class Walk:
             newest = fresh.pop(item_id, None)  # a page may list an item twice
             if newest is None:
                 continue
-            planned = self.plan(newest[1], item_id.collection, found, page_url=newest[2])
+            planned = self.plan(newest[1], item_id.collection, page_url=newest[2])
             if isinstance(planned, Unread):
                 batch.unread.append(planned)
                 continue
@@ -431,7 +467,11 @@ class Walk:
                 hrefs = source_links(newest[1], planned.href or newest[2], relations)
                 links += [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
         if links:
-            await self._follow(links, batch)
+            distinct = {link.href: link for link in reversed(links)}  # the first parent counts
+            ids = [link.id for link in distinct.values() if link.id is not None]
+            known = {item.id for item in batch.items} | (await self.record.find_planned(ids, True)).keys()
+            wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
+            await self.plan_sources([link for link in wanted if link.id not in known], batch)
         if self._selection.collection_assets:
             await self._add_collections(batch)
         return batch
@@ -448,7 +488,7 @@ class Walk:
 
     async def _fresh(self, matches: Sequence[FoundItem]) -> tuple[dict[ItemId, FoundItem], set[ItemId]]:
         """Return the matches to plan in their newest version, and those planned before in an older one."""
-        planned = await self._record.find_planned([item_id for item_id, _, _ in matches], False)
+        planned = await self.record.find_planned([item_id for item_id, _, _ in matches], False)
         fresh: dict[ItemId, FoundItem] = {}
         for one in matches:
             item_id = one[0]
@@ -458,37 +498,24 @@ class Walk:
                 fresh[item_id] = one
         return fresh, fresh.keys() & planned.keys()
 
-    def _is_enough(self) -> bool:
-        return self._selection.max_items is not None and self._matched >= self._selection.max_items
-
-    async def _follow(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
-        distinct = {link.href: link for link in reversed(links)}  # the first parent counts
-        ids = [link.id for link in distinct.values() if link.id is not None]
-        planned_before = {item.id for item in batch.items}
-        planned_before |= (await self._record.find_planned(ids, True)).keys()
-        wanted = [distinct[href] for href in dict.fromkeys(link.href for link in links)]
-        wanted = [link for link in wanted if link.id not in planned_before]
-        documents = await self._reader.read_many([link.href for link in wanted])
-        await self.plan_sources(wanted, documents, batch)
-
-    async def plan_sources(
-        self, links: Sequence[SourceLink], documents: Sequence[Json | Failure], batch: PlanBatch
-    ) -> None:
-        """Plan the source items of `links` into `batch`; `documents` are their items or failures."""
-        found = await self._lookups.find(
+    async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
+        """Read and plan the source items of `links` into `batch`."""
+        documents = await self._reader.read_many([link.href for link in links])
+        read = list(zip(links, documents, strict=True))
+        await self._lookups.prepare(
             [
-                (_id_of(document, link.placeholder_id.collection), document, link.href)
-                for link, document in zip(links, documents, strict=True)
-                if not isinstance(document, Failure) and _is_named(document)
+                (id_of(document, link.placeholder_id.collection), document, link.href)
+                for link, document in read
+                if not isinstance(document, Failure) and is_named(document)
             ]
         )
-        for link, document in zip(links, documents, strict=True):
+        for link, document in read:
             name = link.placeholder_id
             if isinstance(document, Failure):
                 message = f"The source item {name.item} could not be read: {document.message}"
                 failure = replace(document, message=message)
             else:
-                planned = self.plan(document, name.collection, found, item_href=link.href, parent=link.parent)
+                planned = self.plan(document, name.collection, item_href=link.href, parent=link.parent)
                 if isinstance(planned, PlannedItem):
                     batch.items.append(planned)
                     continue
@@ -498,7 +525,7 @@ class Walk:
     async def _add_collections(self, batch: PlanBatch) -> None:
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
         new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
-        planned_before = await self._record.find_planned(new, False)
+        planned_before = await self.record.find_planned(new, False)
         for item_id in new:
             if len(item_id.collection) <= LONGEST_KEY:
                 self._collections[item_id] = None
@@ -518,14 +545,12 @@ class Walk:
         self,
         item: Json,
         collection: str,
-        found: dict[ItemId, Looked],
         *,
         item_href: str | None = None,
         page_url: str | None = None,
         parent: ItemId | None = None,
     ) -> PlannedItem | Unread:
-        looked = found.get(_id_of(item, collection)) if found and _is_named(item) else None
-        assets, listings = (self._assets, {}) if looked is None else looked
+        assets, listings = self._lookups.of(item, collection)
         planned = plan_item(
             item,
             collection_hint=collection,
@@ -550,12 +575,11 @@ class Walk:
         notes = self._items.notes(self._left_out, whole=is_whole)
         if self._excluded:
             keys = sorted(self._excluded)
-            more = " and others" if len(keys) > _MOST_KEYS else ""
-            commas = any("," in glob for glob in self._selection.assets)
-            hint = " Repeat --asset for several keys: commas do not separate them." if commas else ""
-            notes.append(
-                f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}{more}.{hint}"
-            )
+            text = f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}"
+            text += f"{' and others' if len(keys) > _MOST_KEYS else ''}."
+            if any("," in glob for glob in self._selection.assets):
+                text += " Repeat --asset for several keys: commas do not separate them."
+            notes.append(text)
         if self._unverifiable:
             notes.append(
                 f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
@@ -564,17 +588,34 @@ class Walk:
         return notes
 
 
+async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
+    """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
+    call, summary, is_walk = record.store.call, walk.summary, run.spec.kind == "mirror"
+    if not is_walk:
+        from stacpull.engine import reread  # noqa: PLC0415 - most runs walk
+
+        await reread.restore_hrefs(walk, record)
+    summary.cut_short = run.cut_short if is_walk else None
+    notices = [summary.cut_short] if summary.cut_short is not None else []
+    if is_walk and run.walk_ended and run.items_unseen:
+        summary.items_unseen = run.items_unseen
+        notices.append(unseen_text((run.counters["items_seen"] or 0) + run.items_unseen, run.items_unseen))
+    for text in notices:
+        walk.task.on_event(Notice("warning", text))
+    after = 0
+    while batch := await call(jobs.pending_jobs, run.id, after, _STREAMED):
+        await record.queue.put(batch)
+        after = batch[-1].row
+    if not is_walk:
+        await reread.read_again(walk, record, run.spec.kind)
+    elif not run.walk_ended:
+        await walk.run(Position.from_json(run.position), await call(runs.walked))
+        if summary.whole:
+            await call(meta.set_complete_walk, run.id)
+
+
 def _updated(one: FoundItem) -> str | None:
     return updated_in(one[1].get("properties"))
-
-
-def _is_named(item: Json) -> bool:
-    return isinstance(item.get("id"), str) and item["id"] != ""
-
-
-def _id_of(item: Json, collection: str) -> ItemId:
-    named = item.get("collection")
-    return ItemId(named if isinstance(named, str) and named else collection, item["id"])
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -21,12 +21,7 @@ from stacpull.catalog.stored import asset_origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.api import (
-    on_ledger,
-    opened_invocation,
-    opened_workspace,
-    run_from_ledger,
-)
+from stacpull.engine.api import on_ledger, opened_invocation
 from stacpull.engine.item_writer import sent_document
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener
@@ -90,18 +85,14 @@ async def verify(
     if not repair:
         mirror_state, totals = await check.run(lambda: _check_alone(check, address, quick=quick))
         return _report(check, address, totals, mirror_state, quick=quick, strict=strict)
-    async with (
-        opened_invocation(dest, options, on_event, stop, exists=True) as call,
-        opened_workspace(call) as workspace,
-    ):
+    async with opened_invocation(dest, options, on_event, stop, exists=True) as call:
+        workspace = await call.open_workspace()
         await check.run(lambda: _check(check, address, workspace.db, quick=False))
         spec = await on_ledger(workspace, lambda db: _repair_spec(check, address, db))
         fixed = None
         left = check.total
         if spec is not None:
-            fixed = await run_from_ledger(
-                call, workspace, spec, partial(_begin, check, workspace.destination)
-            )
+            fixed = await call.run(workspace, spec, partial(_begin, check, workspace.destination))
             damaged_items = await on_ledger(workspace, jobs.damaged_items)
             left = fixed.assets_failed + fixed.assets_pending + damaged_items
         mirror_state, totals = await on_ledger(workspace, _state_and_totals)
@@ -192,7 +183,7 @@ def _repair_spec(check: MirrorCheck, address: DestAddress, db: Connection) -> Ru
 
 
 def _begin(
-    check: MirrorCheck, files: StoredFiles, spec: RunSpec, db: Connection, kept: Mapping[str, Any]
+    check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, kept: Mapping[str, Any]
 ) -> Run:
     """Record in the ledger what to repair, and return the run that repairs it."""
     run = runs.begin(db, spec, SystemClock().time(), kept)
