@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-_HARMLESS = frozenset(
-    {"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "OPENSSL_CONF", "STACPULL_PORTABLE"}
-)
-_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
-"""Variables that are read before a Python program starts, and that never hold a credential."""
+_HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "STACPULL_PORTABLE"})
+_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
+"""Variables of the interpreter and of libraries, that never hold a credential."""
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 """File names have the same encoding in all processes of a run."""
 

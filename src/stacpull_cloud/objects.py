@@ -219,6 +219,10 @@ class Objects:
         text = str(error)
         code = next(iter(_CODE.findall(text)), "")
         url = self.location.url
+        if "InvalidCertificate" in text:
+            return DestinationError(
+                f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one."
+            )
         if isinstance(error, exceptions.UnauthenticatedError) or code in _REFUSED_KEYS:
             return CredentialsError(f"{url} refuses the credentials ({code or 'not authenticated'}).")
         if isinstance(error, exceptions.PermissionDeniedError):
@@ -253,4 +257,4 @@ def _is_passing(error: Exception) -> bool:
     status = _STATUS.search(text)
     if status is not None:
         return int(status[1]) in _REPEATED
-    return isinstance(error, exceptions.GenericError) and "HTTP error" in text
+    return isinstance(error, exceptions.GenericError) and "HTTP error" in text and "InvalidCert" not in text

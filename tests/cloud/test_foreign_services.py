@@ -1,0 +1,62 @@
+"""A run into a bucket trusts the authorities of the system, and no copy of the ledger that is a bomb."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import ssl
+from pathlib import Path
+
+import pytest
+from scripts.benchmarks.authority import certificate
+from tests.acceptance.command import environment, run
+from tests.servers.buckets import REGION, Keys, client
+from tests.servers.moto_server import moto
+from tests.servers.valve import valve
+
+KEYS = Keys("AKIDEXAMPLE", "example-secret")
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory):
+    with moto(tmp_path_factory.mktemp("moto"), checks_keys=False) as running:
+        s3 = client(running.url, KEYS)
+        s3.create_bucket(Bucket="trusted")
+        s3.close()
+        yield int(running.url.rpartition(":")[2])
+
+
+def mirror(place: Path, url: str, **variables: str):
+    place.joinpath("a.txt").write_text("data")
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "one", "geometry": None, "links": []}
+    item |= {"properties": {"datetime": "2024-01-01T00:00:00Z"}, "assets": {"a": {"href": "./a.txt"}}}
+    place.joinpath("item.json").write_text(json.dumps(item))
+    bucket = ["s3://trusted/" + place.name, "--work", str(place / "work"), "--dest-region", REGION]
+    command = ["mirror", str(place / "item.json"), *bucket, "--dest-endpoint-url", url, "--retries", "0"]
+    return run(command, environment(**KEYS.environment(), **variables))
+
+
+@pytest.mark.parametrize(("trusted", "code"), [(True, 0), (False, 5)])
+def test_the_authorities_of_the_system_are_trusted(tmp_path, port, trusted, code):
+    """As for SOURCE, those in SSL_CERT_FILE."""
+    issued = certificate(tmp_path, "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(issued.server, issued.key)
+    (tmp_path / "other").mkdir()
+    authority = issued.authority if trusted else certificate(tmp_path / "other", "127.0.0.1").authority
+    with valve(port, context=context) as gate:
+        ran = mirror(tmp_path, gate.url, SSL_CERT_FILE=str(authority))
+    assert ran.code == code, ran.err
+    assert trusted or "is not trusted" in ran.err
+
+
+def test_a_copy_of_the_ledger_that_unpacks_to_gigabytes_is_refused(tmp_path, port):
+    s3 = client(f"http://127.0.0.1:{port}", KEYS)
+    bomb = gzip.compress(bytes(64 << 20))
+    name = f"{tmp_path.name}/.stacpull/ledger.sqlite.gz"
+    s3.put_object(Bucket="trusted", Key=name, Body=bomb, Metadata={"stacpullgeneration": "9"})
+    s3.close()
+    ran = mirror(tmp_path, f"http://127.0.0.1:{port}")
+    assert ran.code == 5, ran.err
+    assert "it unpacks to too many bytes" in ran.err
+    assert sum(path.stat().st_size for path in (tmp_path / "work").rglob("*") if path.is_file()) < 16 << 20
