@@ -80,8 +80,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "child_process", "clock", "config.environment", "config.options",
             "engine.channel", "engine.fetching", "engine.messages", "engine.network",
-            "engine.outcome_sender", "engine.pool", "engine.run_control", "engine.workers",
-            "errors", "events", "ledger.outcomes", "models", "net.addresses", "net.client",
+            "engine.outcome_sender", "engine.pool", "engine.run_control", "errors", "events",
+            "ledger.outcomes", "models", "net.addresses", "net.client",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
             "store.local_store", "store.parts",
             "store.staging", "threads",

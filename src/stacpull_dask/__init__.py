@@ -4,5 +4,5 @@
                           ▲══ bodies, names of parts, failures ══┘
 
 `stacpull` finds `workers.py: DaskWorkers` by its entry point (`stacpull.workers`), and runs it in the place
-of its own pool (`stacpull.engine.workers` has the interface). Only `cluster.py` imports distributed.
+of its own pool (`stacpull.engine.pool` has the interface). Only `cluster.py` imports distributed.
 """

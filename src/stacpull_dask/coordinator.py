@@ -25,9 +25,9 @@ import attrs
 from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
-from stacpull.engine import workers
 from stacpull.engine.channel import Channel
 from stacpull.engine.messages import Arrivals, PartsWritten, error_of, framed
+from stacpull.engine.pool import RunOfWorkers
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
@@ -98,13 +98,13 @@ class LocalPlaces:
 
 
 class DaskWorkers:
-    """Transfers the assets of a run in worker processes (`stacpull.engine.workers.JobRunner`).
+    """Transfers the assets of a run in worker processes (`stacpull.engine.pool.JobRunner`).
 
     Args:
         run: The run.
     """
 
-    def __init__(self, run: workers.RunOfWorkers) -> None:
+    def __init__(self, run: RunOfWorkers) -> None:
         self._run = run
         named = run.options.dask or ""
         if run.options.dask_client is None and named.isdecimal():

@@ -224,74 +224,11 @@ def test_an_unchanged_href_is_not_requested_again() -> None:
     assert (course.origin.reads, len(course.origin.requests)) == (1, 1)
 
 
-def test_assets_that_are_gone_do_not_have_their_item_read_for_each() -> None:
-    keys = tuple(f"B{n:02}" for n in range(13))
-    jobs = [job(n, key, href=f"https://blob.example/{key}?sig=1") for n, key in enumerate(keys, 1)]
-    course = run(*jobs, answer=lambda _job, _before: refused(404), keys=keys, seconds=0.05)
-    assert len(course.outcomes.failed) == 13
-    assert course.origin.reads == 1
-
-
-def test_an_href_that_expires_twice_is_read_again_twice() -> None:
-    """With an hour of throttling between the two refusals, each causes one re-read."""
-
-    def answer(wanted: Job, before: int) -> Arrival | Failure:
-        if before == 0:
-            return refused(403)  # sig=0
-        if before < 4:
-            course_of[0].signature = 2  # the item has moved on
-            return THROTTLED
-        return BODY if wanted.href.endswith("sig=2") else refused(403)
-
-    course_of: list[Origin] = []
-    clock = VirtualClock()
-    origin = Origin(clock, answer)
-    course_of.append(origin)
-    outcomes = Outcomes(1)
-
-    async def work() -> None:
-        await clock.sleep(1.0)
-        tools = TransferTools(
-            origin, ItemReader(origin.item, clock), RetryPolicy(), clock, lambda _failure: None
-        )
-        queue = JobQueue[Job](2)
-        pool = Pool(queue, outcomes, tools)
-        await queue.put([job()])
-        pool.no_more()
-        await pool.run()
-
-    clock.run(work())
-    assert outcomes.received[1].href.endswith("sig=2")
-    assert origin.reads == 2
-
-
 def test_a_stale_href_is_read_again_before_its_first_use() -> None:
     stale = job(href="https://blob.example/a", stale=True)
     course = run(stale, answer=expired(403))
     assert [href for href, _ in course.origin.requests] == ["https://blob.example/a?sig=1"]
     assert not course.outcomes.received[1].stale
-
-
-def test_a_stale_href_is_not_requested_while_its_item_cannot_be_read() -> None:
-    course = run(
-        job(href="https://blob.example/a", stale=True), answer=expired(403), read_fails=[SERVER, RESET]
-    )
-    assert [href for href, _ in course.origin.requests] == ["https://blob.example/a?sig=1"]
-    assert course.origin.reads == 3
-    assert len(course.retried) == 2
-
-
-def test_a_stale_href_of_an_item_without_an_url_is_lost_but_not_gone() -> None:
-    course = run(job(stale=True, item_href=None), answer=expired(403))
-    failure, _ = course.outcomes.failed[1]
-    assert (failure.kind, "has no URL of its own" in failure.message) == (FailureKind.REFUSED, True)
-    assert course.origin.requests == []
-
-
-def test_without_an_item_to_read_a_refusal_is_final_and_counted() -> None:
-    course = run(job(item_href=None), answer=expired(403))
-    assert course.outcomes.failed[1] == (refused(403), 1)
-    assert course.origin.requests == [("https://blob.example/a?sig=0", True)]
 
 
 def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
@@ -326,36 +263,6 @@ def bare_pool(
 
 async def _never() -> Json:
     raise AssertionError("no item is read here")
-
-
-@pytest.mark.parametrize("end", ["no_more", "stop"])
-@pytest.mark.parametrize("queued", [0, 1, 2, 5])
-@pytest.mark.parametrize("size", [1, 2, 10])
-@pytest.mark.parametrize("workers", [1, 3, 8])
-@pytest.mark.parametrize("idle", [True, False], ids=["waiting at the queue", "not begun"])
-def test_workers_end_in_every_situation(workers: int, size: int, queued: int, end: str, idle: bool) -> None:
-    async def course() -> None:
-        async def fetch(_job: Job) -> Arrival:
-            await asyncio.sleep(0)
-            return BODY
-
-        pool, queue, outcomes = bare_pool(workers, size, fetch)
-
-        async def feed() -> None:
-            for row in range(1, queued + 1):
-                await queue.put([job(row)])
-            getattr(pool, end)()
-
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-            running = group.create_task(pool.run())
-            if idle:
-                await asyncio.sleep(0.001)
-            feeding = group.create_task(feed())
-            await running
-            feeding.cancel()
-        assert end == "stop" or sorted(outcomes.received) == list(range(1, queued + 1))
-
-    asyncio.run(course())
 
 
 def test_a_stop_finishes_running_transfers_and_starts_no_others() -> None:
@@ -426,12 +333,6 @@ def refused_at(host: str) -> Failure:
     return Failure(FailureKind.REFUSED, "403.", status=403, host=host)
 
 
-def test_deferred_refusals_are_reported_at_the_end() -> None:
-    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 50)]
-    course = run(*jobs, answer=lambda *_: refused_at("h"))
-    assert sorted(course.outcomes.failed) == list(range(1, 50))
-
-
 def test_refused_assets_stay_pending_after_a_stop() -> None:
     async def course() -> None:
         async def fetch(_job: Job) -> Arrival:
@@ -462,21 +363,6 @@ def test_assets_of_a_host_that_refuses_everything_stay_pending() -> None:
         run(*jobs, answer=answer, outcomes=outcomes)
     assert stopped.group_contains(CredentialsError)
     assert outcomes.failed == {}
-
-
-def test_refusals_of_a_host_that_also_accepts_requests_are_not_deferred_for_long() -> None:
-    outcomes = Outcomes(1)
-    most_held = 0
-
-    def answer(wanted: Job, _before: int) -> Arrival | Failure:
-        nonlocal most_held
-        most_held = max(most_held, (wanted.row + 1) // 2 - len(outcomes.failed))
-        return refused_at("h") if wanted.row % 2 else BODY
-
-    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 301)]
-    run(*jobs, answer=answer, outcomes=outcomes, workers=1)
-    assert len(outcomes.failed) == 150
-    assert most_held <= 51
 
 
 def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
 
 from stacpull.engine import recovery
-from stacpull.engine.shared_downloads import linked_part
+from stacpull.engine.fetching import linked_part
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.backup import copy_ledger

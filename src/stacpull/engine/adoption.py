@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.digests import new_hasher
-from stacpull.engine.shared_downloads import linked_part
+from stacpull.engine.fetching import linked_part
 from stacpull.errors import destination_errors
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.net.bodies import coding_of

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -26,10 +26,11 @@ from stacpull.planning.hrefs import asset_hrefs
 from stacpull.planning.prefixes import object_asset
 from stacpull.planning.statements import stated_of, why_not_ready
 from stacpull.redact import is_signed
-from stacpull.sources.item_reader import ReadItem
+from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import AssetFetcher
 
 _MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
+_WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 _EXPIRED = frozenset({404, 410})
 """Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
 
@@ -39,17 +40,11 @@ ResultT = TypeVar("ResultT")
 """The type of the result of an attempt."""
 
 
-class ReadsItems(Protocol):
-    """Reads an item again (`sources.item_reader.ItemReader`)."""
-
-    async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem: ...
-
-
 class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
     """Objects that all transfers share."""
 
     fetcher: AssetFetcher[JobT, ResultT]
-    items: ReadsItems
+    items: ItemReader
     policy: RetryPolicy
     clock: Clock
     on_retry: Callable[[Failure], None]
@@ -60,15 +55,10 @@ class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
 
 
 class AssetTransfer(Generic[JobT, ResultT]):
-    """The transfer of the asset of one job.
+    """The transfer of the asset of one job. `first` completes a first attempt that was started at `since`.
 
     A document that was read for another asset of the item is used first. An href from a document that was
     read within this attempt is current: if it is refused, the failure is final.
-
-    Args:
-        job: The job.
-        tools: What all transfers share.
-        first: Completes a first attempt that was started at `since`.
     """
 
     def __init__(
@@ -100,7 +90,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
             try:
                 return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
-                self._failures.append(await self._explained(error.failure))
+                self._failures.append(self._explained(error.failure))
                 if not self.job.alternates:
                     return _of_all(self._failures)
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
@@ -129,7 +119,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._renewed(failure):
                     continue
-                if failure.kind in {FailureKind.CHECKSUM, FailureKind.OVERLONG}:
+                if failure.kind in _WRONG_CONTENT:
                     if failure.message == self._wrong:  # twice the same wrong content: it is final
                         failure = replace(failure, retryable=False)
                     self._wrong = failure.message
@@ -137,17 +127,16 @@ class AssetTransfer(Generic[JobT, ResultT]):
                         continue
                 raise TransferError(failure) from error
 
-    async def _explained(self, failure: Failure) -> Failure:
+    def _is_current(self) -> bool:
+        """Return True if the href is from a document that was requested within this attempt."""
+        return self._read_at is not None and self._read_at >= self._since
+
+    def _explained(self, failure: Failure) -> Failure:
         """Return `failure`, as ORDERED if the item states that the asset is not ready yet."""
-        if failure.kind not in _MAY_BE_UNREADY:
-            return failure
-        why, href = self.job.unready, self.job.item_href
-        if self._document is None and why and href is not None:
-            with suppress(TransferError):
-                self._document = (await self._tools.items.read(href)).document
+        why = self.job.unready
         if self._document is not None:
             why = why_not_ready(self._document, self.job.key)
-        if not why:
+        if not why or failure.kind not in _MAY_BE_UNREADY:
             return failure
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
@@ -167,10 +156,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
                     return True
         return False
 
-    def _is_current(self) -> bool:
-        """Return True if the href is from a document that was requested within this attempt."""
-        return self._read_at is not None and self._read_at >= self._since
-
     async def _renewed(self, refusal: Failure) -> bool:
         """Read the item again; return True if it has another href."""
         before = self.job.href
@@ -178,10 +163,10 @@ class AssetTransfer(Generic[JobT, ResultT]):
             await self._renew(self._read_at)
             if self.job.href == before and not self._is_current():
                 await self._renew(self._since)
-        except _ItemUnreadError as error:
+        except TransferError as error:
             reread = error.failure
-            if reread.retryable or reread.kind is FailureKind.DOWN:
-                raise TransferError(reread) from error
+            if reread.retryable or reread.kind in {FailureKind.DOWN, FailureKind.GONE}:
+                raise
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
@@ -189,7 +174,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
         return self.job.href != before
 
     async def _renew(self, newer_than: float | None = None) -> None:
-        """Read the item again, and use the hrefs of the asset in it."""
+        """Read the item again, and use the hrefs of the asset in it. GONE is a failure of the asset."""
         job, href = self.job, self.job.item_href
         if href is None:
             why = "its signature has expired and its item has no URL of its own"
@@ -197,22 +182,16 @@ class AssetTransfer(Generic[JobT, ResultT]):
         try:
             item = await self._tools.items.read(href, newer_than=newer_than)
         except TransferError as error:
-            gone = error.failure.kind is FailureKind.GONE  # the item, which proves nothing about the asset
-            failure = replace(error.failure, kind=FailureKind.ITEM) if gone else error.failure
-            raise _ItemUnreadError(failure) from error
+            if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
+                raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
+            raise
         self._read_at, self._document = item.read_at, item.document
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
         found = None if asset is None else asset_hrefs(asset, href, self._tools.prefer)
-        if not isinstance(found, tuple):
+        if not isinstance(found, tuple) or len(found) <= len(self._failures):
             raise _lost(job, FailureKind.GONE, "its item, read again, does not list it any more")
-        if len(found) <= len(self._failures):
-            raise _lost(job, FailureKind.GONE, "its item, read again, names fewer places")
         self.job = job.at(found[len(self._failures) :])
-
-
-class _ItemUnreadError(TransferError):
-    """The item of an asset could not be read again."""
 
 
 def _of_all(failures: list[Failure]) -> Failure:

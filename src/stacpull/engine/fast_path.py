@@ -5,12 +5,11 @@
                   └────────────────────┘
 
 An asset is one object here (`FastTransfer`), from its first request to its last; a gate queues this same
-object. Gates, redirects, credentials, address rules and checks are the functions of the general path.
+object. Gates, redirects, credentials, address rules and checks are those of the general path.
 
 Everything unusual is handed over, and the general path continues (`net.client.StartedExchange`): before a
 request that was not sent (the host throttles, or the fast path cannot connect to it), or with the response to
-a request that was sent (an error, a long body, wrong content). The same code decides from there on, so the
-results are the same.
+one that was sent (an error, a long body, wrong content). So the results are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.engine.shared_downloads import Download, SharedDownloads
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import FastConnection
 from stacpull.http1.host import FastHost, is_plain, request_tail, split_url
@@ -33,6 +31,7 @@ from stacpull.net.redirects import next_hop
 from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
 
 if TYPE_CHECKING:
+    from stacpull.engine.fetching import Download, SharedDownloads
     from stacpull.engine.pool import Pool
 
 
@@ -47,14 +46,11 @@ class FastOrigin(msgspec.Struct, eq=False):
     route: Route
     rewrites: Rewrites | None
     """The transport that rewrites requests, if any."""
+    is_plain: bool = False
+    """True if URLs are requested unchanged and without credentials."""
     headers: Mapping[str, str] | None = None
     tail: bytes = b""
     """The part of a request after the target, made from `headers`."""
-    is_plain: bool = False
-    """True if URLs are requested unchanged and without credentials."""
-
-    def __repr__(self) -> str:
-        return f"<FastOrigin {self.host}>"
 
     def has_fields(self, headers: Mapping[str, str], authorization: str = "") -> bool:
         """Make the tail of requests with these fields; return False if they cannot be sent here."""
@@ -76,9 +72,8 @@ class FastTransfer(msgspec.Struct, eq=False):
     origin: FastOrigin
     url: str
     since: float
-    """The time when its first request was queued."""
+    """When its first request was queued; `sent_at` is when the current one was sent."""
     sent_at: float = 0.0
-    """The time when the current request was sent."""
     hops: tuple[str, ...] = ()
     outgoing: Request | None = None
     """The request with credentials, if the host is SOURCE's own."""
@@ -87,15 +82,9 @@ class FastTransfer(msgspec.Struct, eq=False):
     started: StartedExchange | None = None
     """Where the general path continues, once it was handed over."""
 
-    def ask(self) -> None:
-        """Send the request as soon as its host has a permit."""
-        if not self.origin.route.gate.admit(self):
-            self.hand_over()
-
     # Called by a gate.
 
     def is_over(self) -> bool:
-        """Return True once the run has ended: the gate then drops it from the queue."""
         return self.path.is_closed
 
     def admitted(self) -> None:
@@ -156,11 +145,10 @@ class FastTransfer(msgspec.Struct, eq=False):
         origin = path.origin(target)
         if gate.finished(self.sent_at, 0, goes_on=origin is self.origin):
             self.admitted()
-        elif origin is None:
-            self.hand_over()
         else:
-            self.origin = origin
-            self.ask()
+            self.origin = origin or self.origin
+            if origin is None or not origin.route.gate.admit(self):
+                self.hand_over()
         return True
 
     def stream(self, connection: FastConnection, /) -> None:
@@ -186,7 +174,6 @@ class FastTransfer(msgspec.Struct, eq=False):
     # The general path.
 
     def request(self) -> Request:
-        """Return the current request, without credentials."""
         return Request(self.url, redirected=bool(self.hops))
 
     def hand_over(self, response: StreamedResponse | FailedResponse | None = None) -> None:
@@ -205,7 +192,6 @@ class FastTransfer(msgspec.Struct, eq=False):
         return await shared.finish(self.download, fetching)
 
     async def _connect(self) -> None:
-        """Open a connection for a request that must be sent, or sent again."""
         try:
             connection = await self.path.web.connect(self.origin.host)
         except TransferError as error:
@@ -239,7 +225,9 @@ class FastPath:
         download = None if origin is None else self.shared.start(job)
         if origin is None or download is None:
             return False
-        FastTransfer(self, pool, job, download, origin, href, origin.route.gate.now()).ask()
+        transfer = FastTransfer(self, pool, job, download, origin, href, origin.route.gate.now())
+        if not origin.route.gate.admit(transfer):
+            transfer.hand_over()
         return True
 
     def close(self) -> None:
@@ -318,7 +306,7 @@ class FastPath:
         host = self.web.host(sent_server) if rewrites is not None or transport is self.web else None
         if host is not None:
             is_plain = rewrites is None and not route.gets_credentials
-            made = FastOrigin(f"{server}/", f"{sent_server}/", host, route, rewrites, is_plain=is_plain)
+            made = FastOrigin(f"{server}/", f"{sent_server}/", host, route, rewrites, is_plain)
             origin = made if made.has_fields(headers, authorization) else None
         forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.route.gate.in_use))
         self._origins[server] = origin

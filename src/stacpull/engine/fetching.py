@@ -1,45 +1,50 @@
-"""The pool of a mirror according to its options, for the process of the command and for workers."""
+"""The pool of a mirror according to its options, and how it fetches an href that many items have.
+
+An asset is identified by its item and key, so each has its own row and path; only the transfer is shared
+(a PDF of 706 items). The first job for an href fetches. Another one waits for its end, and then gets its
+bytes if they are in memory, or a hard link to its file. If the first job has failed, the next one becomes the
+first; one whose item states another size or checksum fetches.
+
+Hrefs with a query are not shared, because most are signed and differ. A job that waits keeps its slot, which
+bounds how many wait. Only recent hrefs and 2 MiB of bodies are remembered, by each process separately.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.asset_transfer import ReadsItems, TransferTools
+from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.clips import clipping
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
-from stacpull.engine.shared_downloads import SharedDownloads
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
+from stacpull.sources.item_reader import ItemReader
 from stacpull.store.inspection import digest_by
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, never
+from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
+from stacpull.transfer.checks import arrival_of
 
-
-def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
-    """Return True if DEST has the file of a job, by its checksum or by its size."""
-    path = path_in_dest(job.directory, job.name or "")
-    if checksum is None:
-        if job.version_in_dest is None or job.name is None:
-            return False
-        return files.state_of(path, algorithm=None).size == job.version_in_dest.size
-    try:
-        with files.open(path) as file:
-            found = digest_by(file.read, checksum, never)
-        return found is not None and found[1] == checksum.digest
-    except OSError:
-        return False
+_REMEMBERED = 512
+"""Hrefs."""
+_MOST_BYTES = 2 << 20
+"""Bytes of bodies."""
 
 
 def open_pool(
     queue: JobQueue[Job],
     sink: OutcomeSink[Job, Arrival | None],
     network: Network,
-    items: ReadsItems,
+    items: ItemReader,
     destination: Store,
     options: Options,
     *,
@@ -49,7 +54,7 @@ def open_pool(
     most_deferred: int,
     count_failures: Callable[[int], bool] = lambda _: False,
 ) -> Pool[Job, Arrival | None]:
-    """Return the pool of a run in this process."""
+    """Return the pool of a run, or of a worker, in this process."""
     checksum = options.recorded_checksum
     fetcher = Fetcher(
         network.client,
@@ -73,3 +78,135 @@ def open_pool(
         fast = FastPath(network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
+
+
+def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
+    """Return True if DEST has the file of a job, by its checksum or by its size."""
+    path = path_in_dest(job.directory, job.name or "")
+    if checksum is None:
+        if job.version_in_dest is None or job.name is None:
+            return False
+        return files.state_of(path, algorithm=None).size == job.version_in_dest.size
+    try:
+        with files.open(path) as file:
+            found = digest_by(file.read, checksum, never)
+        return found is not None and found[1] == checksum.digest
+    except OSError:
+        return False
+
+
+class Download(msgspec.Struct, eq=False):
+    """The download of an href for its first job. `received` is None before the end, or if it failed."""
+
+    job: Job
+    received: Arrival | None = None
+    has_ended: bool = False
+    awaited: asyncio.Event | None = None
+    """Created only if another job waits, because there are millions of these objects."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes of its body in memory."""
+        return 0 if self.received is None or self.received.body is None else self.received.size
+
+
+class SharedDownloads:
+    """Makes one attempt at an asset by `fetcher`, unless another asset has the same href."""
+
+    def __init__(self, fetcher: Fetcher, destination: Store) -> None:
+        self.fetcher = fetcher
+        self._destination = destination
+        self._recent: OrderedDict[str, Download] = OrderedDict()
+        self._bytes = 0
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+        """Reuse the result for the same href, or fetch."""
+        if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
+            return await self.fetcher.fetch(job, count_refusal=count_refusal)
+        while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
+            if not first.has_ended:
+                first.awaited = first.awaited or asyncio.Event()
+                await first.awaited.wait()
+            if (received := await self._shared(job, first)) is not None:
+                return received
+            if self._recent.get(job.href) is first:  # it did not fail, but cannot be used
+                break
+        self._forget(job.href)
+        first = self._recent[job.href] = Download(job)
+        return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
+
+    def start(self, job: Job) -> Download | None:
+        """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
+        href = job.href
+        if href in self._recent or not self.fetcher.has_no_part(job):
+            return None
+        first = Download(job)
+        if "?" not in href:
+            self._recent[href] = first
+        return first
+
+    def complete(self, first: Download, received: Arrival) -> None:
+        """Keep the result of a download for assets with the same href, and wake those that wait."""
+        first.received = received
+        self._end(first)
+        recent = self._recent
+        if recent.get(first.job.href) is first:
+            self._bytes += first.weight
+        while self._bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
+            self._bytes -= recent.popitem(last=False)[1].weight
+
+    async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
+        """Await a transfer. Keep its result, or forget the failed job; wake the waiting jobs."""
+        try:
+            if (received := await fetching) is not None:
+                self.complete(first, received)
+        except BaseException:
+            if self._recent.get(first.job.href) is first:
+                self._forget(first.job.href)
+            raise
+        finally:
+            self._end(first)
+        return received
+
+    def _end(self, first: Download) -> None:
+        first.has_ended = True
+        if first.awaited is not None:
+            first.awaited.set()
+
+    def _forget(self, href: str) -> None:
+        if (first := self._recent.pop(href, None)) is not None:
+            self._bytes -= first.weight
+
+    async def _shared(self, job: Job, first: Download) -> Arrival | None:
+        """Make an asset from the body or file of the first job for its href; None if it must be fetched."""
+        shared = first.received
+        if shared is None or job.size not in {None, shared.size}:
+            return None
+        if job.checksum is not None and job.checksum != first.job.checksum:
+            return None
+        content: memoryview | str | None = shared.body
+        if content is None and self._destination.is_local:
+            content = await asyncio.to_thread(self._linked, job, shared)
+        if content is None:
+            return None
+        name, etag, verified = shared.filename, shared.etag, not shared.unproven
+        return arrival_of(job, shared.size, name, etag, content, digest=shared.digest, verified=verified)
+
+    def _linked(self, job: Job, shared: Arrival) -> str | None:
+        """Link a part to the file of the first job; None if that file is not there (any more)."""
+        staged = self._destination.staged
+        for path in (f"{PARTS}/{shared.part}", shared.path):  # the complete part, or its final name
+            with suppress(OSError):
+                part = linked_part(self._destination, job, path)
+                if (staged.part_identity(part) or (0, None))[1] == shared.size:
+                    return part
+                staged.drop_part(part)
+        return None
+
+
+def linked_part(store: Store, job: Job, path: str) -> str:
+    """Make a file of DEST the complete part of a job, and remove what a killed download left of it."""
+    stem = f"{job.row}.{job.generation}"
+    store.staged.drop_part(f"{stem}.about")
+    store.staged.link_part(f"{stem}.part", store, path)
+    return f"{stem}.part"

@@ -30,7 +30,7 @@ from stacpull.clock import Clock, rfc3339
 from stacpull.config.options import Options
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.network import Network, login_advice
-from stacpull.engine.pool import JobQueue
+from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
     FailureLimit,
@@ -42,7 +42,6 @@ from stacpull.engine.run_control import (
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import LedgerRecord, Walk, WalkSummary, WalkTask, produce
-from stacpull.engine.workers import JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import require
 from stacpull.errors import (

@@ -99,7 +99,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             return
         body = received.body
         if body is None or received.size > self._longest:
-            # a copy, because it is changed there, and `engine.shared_downloads` may still use it
+            # a copy, because it is changed there, and `engine.fetching` may still use it
             self._long.append(copy(received))
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)

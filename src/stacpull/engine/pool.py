@@ -2,6 +2,9 @@
 
 As many jobs are taken at once as there are free slots. The fast path takes the jobs that it can. Every
 other job, and each one that the fast path hands over, becomes a task (`engine.asset_transfer`).
+
+The last types describe what may transfer the assets of a run in place of its pool: the entry points
+`stacpull.workers`.
 """
 
 from __future__ import annotations
@@ -11,20 +14,76 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from stacpull.engine.asset_transfer import AssetTransfer, JobT, ResultT, TransferTools
 from stacpull.hosts import MOST_HOSTS
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Arrival, Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.transfer.attempt import AssetFetcher
 
 if TYPE_CHECKING:
+    from stacpull.config.options import Options
     from stacpull.engine.fast_path import FastPath
+    from stacpull.engine.network import Network
+    from stacpull.engine.outcome_sender import OutcomeSender
+    from stacpull.events import Listener
+    from stacpull.selection import Selection
 
 _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
+
+
+class JobQueue(Generic[JobT]):
+    """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait."""
+
+    def __init__(self, room: float = inf) -> None:
+        self._room = room
+        self._jobs: deque[JobT] = deque()
+        self._has_ended = False
+        self._changed = asyncio.Event()
+        self.news = asyncio.Event()
+        """Set when jobs are added. Whoever waits for it clears it."""
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs)
+
+    async def put(self, jobs: Sequence[JobT]) -> None:
+        """Add jobs, as many at once as there is room for, and wait for room for the others."""
+        at = 0
+        while at < len(jobs) and not self._has_ended:
+            if len(self._jobs) >= self._room:
+                await self._change()
+                continue
+            end = int(min(len(jobs), at + self._room - len(self._jobs)))
+            self._jobs.extend(jobs[at:end])
+            at = end
+            self.news.set()
+            self._changed.set()
+
+    async def has_some(self) -> bool:
+        """Wait until there are jobs; return False if there will be none."""
+        while not self._jobs and not self._has_ended:
+            await self._change()
+        return bool(self._jobs)
+
+    def take(self, most: int) -> list[JobT]:
+        jobs = self._jobs
+        taken = [jobs.popleft() for _ in range(min(most, len(jobs)))]
+        self._changed.set()
+        return taken
+
+    def end(self) -> None:
+        """End the queue: jobs that are added later are dropped."""
+        self._has_ended = True
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
 
 class OutcomeSink(ABC, Generic[JobT, ResultT]):
@@ -169,14 +228,11 @@ class DeferredFailures(Generic[JobT]):
 
     If a host refuses everything or does not respond, that proves nothing about its assets. The client stops
     the run after 50 refusals in a row, and gives up a host that has not responded for a long time. Earlier
-    failures are deferred here, so that their assets stay pending in both cases.
+    failures, at most `most` for each host, are deferred here: their assets stay pending in both cases.
 
-    Args:
-        report: Called with a job, its failure and the number of attempts.
-        most: The most deferred failures per host; with 0 everything is reported at once, including DOWN.
-        count: Called with 1 for each failed asset, also if its failure is deferred, and with -N when N
-            deferred failures are dropped. If it returns True, too many have failed: the run stops, and
-            nothing is deferred any more, because the failures say why.
+    `count` is called with 1 for each failed asset, also if its failure is deferred, and with -N when N
+    deferred failures are dropped. If it returns True, too many have failed: the run stops, and nothing is
+    deferred any more, because the failures say why.
     """
 
     def __init__(
@@ -201,14 +257,11 @@ class DeferredFailures(Generic[JobT]):
                 self.given_up_hosts[host] = failure.message
             return
         are_too_many = failure.kind not in _NO_FAULT and self._count(1)
-        if are_too_many:
+        if are_too_many or (host not in self._waiting and len(self._waiting) >= MOST_HOSTS):
             self.report_all()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
             self._report(job, failure, attempts)
             return
-        if host not in self._waiting and len(self._waiting) >= MOST_HOSTS:
-            for deferred in self._waiting.pop(next(iter(self._waiting))):
-                self._report(*deferred)
         waiting = self._waiting.setdefault(host, deque())
         waiting.append((job, failure, attempts))
         if len(waiting) > self._most:  # the run was not stopped, so there was a success in between
@@ -217,55 +270,50 @@ class DeferredFailures(Generic[JobT]):
     def report_all(self) -> None:
         """Report all deferred failures: the work has ended without being stopped, or too many have failed."""
         for waiting in self._waiting.values():
-            while waiting:
-                self._report(*waiting.popleft())
+            for deferred in waiting:
+                self._report(*deferred)
+        self._waiting.clear()
 
 
-class JobQueue(Generic[JobT]):
-    """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait."""
+# --- workers in place of the pool -------------------------------------------------------------------------
 
-    def __init__(self, room: float = inf) -> None:
-        self._room = room
-        self._jobs: deque[JobT] = deque()
-        self._has_ended = False
-        self._changed = asyncio.Event()
-        self.news = asyncio.Event()
-        """Set when jobs are added. Whoever waits for it clears it."""
+
+class JobRunner(Protocol):
+    """Runs the jobs of a queue: `Pool`, or workers. Its methods mean the same as those of `Pool`."""
 
     @property
-    def waiting(self) -> int:
-        return len(self._jobs)
+    def given_up_hosts(self) -> Mapping[str, str]: ...
 
-    async def put(self, jobs: Sequence[JobT]) -> None:
-        """Add jobs, as many at once as there is room for, and wait for room for the others."""
-        at = 0
-        while at < len(jobs) and not self._has_ended:
-            if len(self._jobs) >= self._room:
-                await self._change()
-                continue
-            end = int(min(len(jobs), at + self._room - len(self._jobs)))
-            self._jobs.extend(jobs[at:end])
-            at = end
-            self.news.set()
-            self._changed.set()
+    async def run(self) -> None: ...
 
-    async def has_some(self) -> bool:
-        """Wait until there are jobs; return False if there will be none."""
-        while not self._jobs and not self._has_ended:
-            await self._change()
-        return bool(self._jobs)
+    def no_more(self) -> None: ...
 
-    def take(self, most: int) -> list[JobT]:
-        jobs = self._jobs
-        taken = [jobs.popleft() for _ in range(min(most, len(jobs)))]
-        self._changed.set()
-        return taken
+    def stop(self) -> None: ...
 
-    def end(self) -> None:
-        """End the queue: jobs that are added later are dropped."""
-        self._has_ended = True
-        self._changed.set()
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+class RunOfWorkers(NamedTuple):
+    options: Options
+    network: Network
+    """Its counters include the effort of the workers."""
+    work: Path
+    """DEST, or the work directory of a bucket."""
+    is_local: bool
+    """True if DEST is a directory."""
+    selection: Selection
+    queue: JobQueue[Job]
+    pool: Pool[Job, Arrival | None]
+    """The pool of the process of the command, on `own_queue`. It takes the failures of workers."""
+    own_queue: JobQueue[Job]
+    """Jobs that the process of the command transfers itself."""
+    outcomes: OutcomeSender
+    emit: Listener
+
+
+class WorkersOfRun(Protocol):
+    """An entry point in the group `stacpull.workers`. `--dask` uses the one named `dask`."""
+
+    def __call__(self, run: RunOfWorkers) -> JobRunner:
+        """Return what transfers the assets of a run."""
+
+    def check(self, options: Options) -> None:
+        """Raise `UsageError` if options contradict each other, before anything is created."""

@@ -18,7 +18,7 @@ from stacpull.events import Listener, Notice
 from stacpull.plurals import count
 
 if TYPE_CHECKING:
-    from stacpull.engine.workers import JobRunner
+    from stacpull.engine.pool import JobRunner
 
 GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
