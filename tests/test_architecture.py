@@ -102,8 +102,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_logins": frozenset(
         {
             "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
-            "errors", "hosts", "models", "net.bodies", "net.client", "net.host_credentials",
-            "net.logins.login", "net.logins.profile", "net.redirects", "net.retry", "net.status",
+            "errors", "hosts", "models", "net.bodies", "net.client",
+            "net.logins.login", "net.logins.profile", "net.retry", "net.status",
             "net.transport", "redact", "system", "urls",
         }
     ),

@@ -20,7 +20,7 @@ from urllib.parse import quote, quote_plus, unquote_plus
 
 _KEYS = frozenset(
     {"key", "api_key", "apikey", "api-key", "password", "client_secret", "subscription-key"}
-)  # given by the user: `net.host_credentials` puts them back where they belong
+)  # given by the user: `net.client` puts them back where they belong
 _SIGNATURES = frozenset(
     {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
 )  # made by a server for this one URL: once cut, the URL is of no use

@@ -15,7 +15,6 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -92,16 +91,14 @@ class CloudTransport:
         """Return the name of the gate: the bucket."""
         return "/".join(url.split("/", 3)[:3])
 
-    @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Response]:
+    async def send(self, request: Request) -> Response:
         """Read an object, or a part of it."""
         place, key = self._split(request)
         try:
             store: Any = self._stores.get(place) or await asyncio.to_thread(self._opened, place)
             self._stores[place] = store
             if request.query:
-                yield BufferedResponse(request.url, 200, {}, await asyncio.to_thread(_listed, store, key))
-                return
+                return BufferedResponse(request.url, 200, {}, await asyncio.to_thread(_listed, store, key))
             options: Any = _options(request)
             found = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
         except (OSError, exceptions.BaseError) as error:
@@ -112,9 +109,8 @@ class CloudTransport:
                 message = f"{self.host_of(request.url)} cannot be read: {why}"
                 failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
                 raise TransferError(failure) from error
-            yield BufferedResponse(request.url, status, {}, b"")
-            return
-        yield _CloudResponse(request, found)
+            return BufferedResponse(request.url, status, {}, b"")
+        return _CloudResponse(request, found)
 
     async def close(self) -> None:
         """Do nothing: obstore closes its connections."""
@@ -189,7 +185,7 @@ def _listed(store: Any, prefix: str) -> bytes:
 
 
 class _CloudResponse:
-    """An object that obstore reads. Usable only inside the context of `CloudTransport.open`."""
+    """An object that obstore reads."""
 
     def __init__(self, request: Request, found: Any) -> None:
         self.url = request.url
@@ -224,3 +220,6 @@ class _CloudResponse:
             if piece is None:
                 return
             yield bytes(piece)
+
+    async def close(self) -> None:
+        """Do nothing: obstore closes its connections."""

@@ -10,8 +10,7 @@ the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -23,18 +22,10 @@ from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
-from stacpull.net.client import NetworkCounters
-from stacpull.net.host_credentials import HostCredentials
+from stacpull.net.client import HostCredentials, NetworkCounters
 from stacpull.net.logins.login import FixedLogin
 from stacpull.net.logins.profile import LoginKind, basic, login_key
-from stacpull.net.transport import (
-    BufferedResponse,
-    RenamedResponse,
-    Request,
-    Response,
-    TransferError,
-    Transport,
-)
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.redact import Secret
 from stacpull.urls import same_site
 
@@ -80,14 +71,11 @@ class ActivationTransport:
         self._activation = activation
         self._clock = clock
 
-    @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Response]:
+    async def send(self, request: Request) -> Response:
         """Send `request`. Activate an inactive asset and wait for it."""
         if not urlsplit(request.url).path.startswith(self._activation.path):
-            async with self._http.open(request) as response:
-                yield RenamedResponse(request.url, response)
-            return
-        yield await self._located(request)
+            return await self._http.send(request)
+        return await self._located(request)
 
     async def close(self) -> None:
         """Do nothing: the transport underneath is closed by its owner."""
@@ -133,8 +121,8 @@ class ActivationTransport:
 
     async def _sent(self, url: str) -> BufferedResponse:
         """Request the whole document. The range of a request is meant for the file."""
-        async with self._http.open(Request(url, headers={"Accept": "application/json"})) as response:
-            return await buffered(url, response)
+        request = Request(url, headers={"Accept": "application/json"})
+        return await buffered(url, await self._http.send(request))
 
     def _late(self, answer: BufferedResponse) -> Failure:
         minutes = round(self._activation.patience / 60)

@@ -22,8 +22,7 @@ import orjson
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
-from stacpull.net.redirects import REDIRECTS
-from stacpull.net.status import moment_of, reason_in
+from stacpull.net.status import REDIRECTS, moment_of, reason_in
 from stacpull.net.transport import Request, TransferError
 
 if TYPE_CHECKING:

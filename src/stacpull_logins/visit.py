@@ -32,10 +32,10 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
+from stacpull.net.client import next_hop
 from stacpull.net.logins.login import Attached, Login, refused
 from stacpull.net.logins.profile import HostPattern, LoginKind, basic, login_key
-from stacpull.net.redirects import REDIRECTS, next_hop
-from stacpull.net.status import PREFIX_BYTES, classify
+from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
 from stacpull_logins.cookies import Cookies
@@ -247,8 +247,7 @@ class VisitLogin(Login):
             headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
             request = request._replace(headers=headers)
         self._logins.counters.requests += 1
-        async with self._logins.http.open(request) as response:
-            answer = await buffered(url, response)
+        answer = await buffered(url, await self._logins.http.send(request))
         self._logins.counters.bytes_fetched += len(answer.body)
         self._note(answer)
         return answer

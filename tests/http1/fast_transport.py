@@ -13,7 +13,7 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def run(main: Coroutine[Any, Any, T], loop: Callable[[], Any] = asyncio.new_even
 
 async def fetch(http: Transport, url: str, limit: int = 10_000_000) -> bytes | Failure:
     try:
-        async with http.open(Request(url)) as response:
+        async with opened(http, Request(url)) as response:
             return await read_whole(response, limit)
     except TransferError as error:
         return error.failure

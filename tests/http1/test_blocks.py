@@ -11,7 +11,7 @@ from tests.http1.test_connection import LOOPS, PATTERN, fast, run, serving
 
 from stacpull.http1.blocks import BlockPool, BlockReceiver
 from stacpull.http1.response import StreamedResponse
-from stacpull.net.transport import Request
+from stacpull.net.transport import Request, opened
 
 MIB = 1 << 20
 
@@ -65,18 +65,18 @@ def test_a_connection_carries_long_bodies_in_blocks_and_other_bodies_after_them(
         async with serving(answer) as origin:
             http = fast(stall_timeout=5)
             for in_blocks in (True, False, True):
-                async with http.open(Request(f"{origin}/")) as response:
+                async with opened(http, Request(f"{origin}/")) as response:
                     (connection,) = http.connections
                     streamed = StreamedResponse(connection, response.url, in_blocks=in_blocks)
                     bodies.append([chunk async for chunk in streamed.chunks(MIB // 4)])
-            opened = len(http.connections)
+            count = len(http.connections)
             await http.close()
-            return bodies, opened
+            return bodies, count
 
-    bodies, opened = run(main(), loop)
+    bodies, count = run(main(), loop)
     assert [b"".join(body) == PATTERN * times for body, times in zip(bodies, (12, 3, 1), strict=True)] == [
         True
     ] * 3
     assert {type(chunk) for chunk in bodies[0][1:]} >= {memoryview}
     assert {type(chunk) for body in bodies[1:] for chunk in body} == {bytes}
-    assert opened == 1
+    assert count == 1

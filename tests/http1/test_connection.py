@@ -13,7 +13,7 @@ from stacpull.http1.connection import _State
 from stacpull.http1.response import StreamedResponse
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import Request, TransferError, opened
 
 MIB = 1 << 20
 PATTERN = bytes(range(256)) * 4096
@@ -43,7 +43,7 @@ def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(
     async def main() -> list[bytes]:
         async with serving(sending(head, times=20)) as origin:
             http = fast(stall_timeout=5)
-            async with http.open(Request(f"{origin}/")) as response:
+            async with opened(http, Request(f"{origin}/")) as response:
                 chunks = [chunk async for chunk in response.chunks(MIB)]
             await http.close()
             return chunks
@@ -58,7 +58,7 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
     async def main() -> tuple[int, int, bytes]:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast(stall_timeout=0.05)
-            async with http.open(Request(f"{origin}/")) as response:
+            async with opened(http, Request(f"{origin}/")) as response:
                 (connection,) = http.connections
                 await until(lambda: connection._state is _State.PAUSED)
                 await asyncio.sleep(0.15)  # a slow writer is no stall
@@ -83,7 +83,7 @@ def test_a_body_announced_as_short_is_never_paused_for(loop: Callable[[], Any]) 
     async def main() -> bytes:
         async with serving(sending(b"Content-Length: 1048576\r\n", times=1)) as origin:
             http = fast(stall_timeout=2)
-            async with http.open(Request(f"{origin}/")) as response:
+            async with opened(http, Request(f"{origin}/")) as response:
                 body = await read_whole(response, MIB)
             await http.close()
             return body
@@ -96,7 +96,7 @@ def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], 
     async def main() -> FailureKind:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
             http = fast()
-            async with http.open(Request(f"{origin}/")) as response:
+            async with opened(http, Request(f"{origin}/")) as response:
                 (connection,) = http.connections
                 await until(lambda: connection._state is _State.PAUSED)
                 connection.abort()
@@ -116,7 +116,7 @@ def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[],
             http = fast(stall_timeout=0.1)
             came = 0
             try:
-                async with http.open(Request(f"{origin}/")) as response:
+                async with opened(http, Request(f"{origin}/")) as response:
                     async for chunk in response.chunks(3 * MIB):
                         came += len(chunk)
             except TransferError as error:
@@ -150,7 +150,7 @@ def test_only_time_in_which_the_server_is_awaited_counts() -> None:
     async def main() -> tuple[bytes, bytes | Failure]:
         async with serving(answer) as origin:
             http = fast(stall_timeout=0.04)
-            async with http.open(Request(f"{origin}/")) as response:
+            async with opened(http, Request(f"{origin}/")) as response:
                 (connection,) = http.connections
                 streamed = StreamedResponse(connection, response.url, in_blocks=True)
                 chunks = streamed.chunks(MIB)
@@ -210,7 +210,7 @@ def test_a_complete_response_is_kept_if_garbage_follows() -> None:
     async def main() -> tuple[bytes, bytes | Failure]:
         async with serving(answer) as origin:
             http = fast()
-            async with http.open(Request(f"{origin}/")) as response:
+            async with opened(http, Request(f"{origin}/")) as response:
                 (connection,) = http.connections
                 await until(lambda: connection.transport is None)
                 body = await read_whole(response, 10)

@@ -17,7 +17,7 @@ from tests.net.wire_server import WireServer
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -131,7 +131,7 @@ class Outcome(NamedTuple):
 
 async def outcome(http: Transport, url: str, *, decode: bool = False) -> Outcome | Failure:
     try:
-        async with asyncio.timeout(20), http.open(Request(url, decode=decode)) as response:
+        async with asyncio.timeout(20), opened(http, Request(url, decode=decode)) as response:
             body = await read_whole(response, 10_000_000)
             return Outcome(
                 response.status, body, {name.lower(): response.headers[name] for name in response.headers}

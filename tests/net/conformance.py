@@ -20,7 +20,7 @@ from tests.net.memory import Answer, Fault
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError, Transport
+from stacpull.net.transport import Request, TransferError, Transport, opened
 
 T = TypeVar("T")
 Routes = Mapping[str, Sequence[Answer]]
@@ -41,7 +41,7 @@ class World:
 async def failure_of(world: World, request: Request, limit: int = 10_000_000) -> Failure:
     """Read the whole response, which must fail, and return the failure."""
     with pytest.raises(TransferError) as caught:
-        async with world.transport.open(request) as response:
+        async with opened(world.transport, request) as response:
             await read_whole(response, limit)
     return caught.value.failure
 
@@ -64,7 +64,7 @@ class TransportContract:
 
     def test_returns_status_fields_and_body(self) -> None:
         async def scenario(world: World) -> None:
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 assert response.status == 200
                 assert response.url == world.url("/object")
                 assert response.headers["etag"] == response.headers["ETag"] == '"v1"'
@@ -76,7 +76,7 @@ class TransportContract:
     @pytest.mark.parametrize("size", [1000, 65_536, 1_000_000])
     def test_yields_the_body_in_pieces(self, size: int) -> None:
         async def scenario(world: World) -> list[bytes]:
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 return [chunk async for chunk in response.chunks(size)]
 
         chunks = self.in_world({"/object": [Answer(body=BODY)]}, scenario)
@@ -85,9 +85,9 @@ class TransportContract:
 
     def test_an_empty_body_is_not_an_error(self) -> None:
         async def scenario(world: World) -> tuple[bytes, list[bytes]]:
-            async with world.transport.open(Request(world.url("/empty"))) as response:
+            async with opened(world.transport, Request(world.url("/empty"))) as response:
                 whole = await read_whole(response, 0)
-            async with world.transport.open(Request(world.url("/empty"))) as response:
+            async with opened(world.transport, Request(world.url("/empty"))) as response:
                 return whole, [chunk async for chunk in response.chunks(10)]
 
         assert self.in_world({"/empty": [Answer()]}, scenario) == (b"", [])
@@ -95,7 +95,7 @@ class TransportContract:
     @pytest.mark.parametrize("status", [206, 301, 304, 400, 401, 403, 404, 412, 416, 429, 500, 503])
     def test_no_status_is_a_failure_of_the_transport(self, status: int) -> None:
         async def scenario(world: World) -> int:
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 await read_whole(response, 1000)
                 return response.status
 
@@ -108,8 +108,8 @@ class TransportContract:
         request = {"Range": "bytes=5-", "If-Match": '"v1"', "X-Own": "1"}
 
         async def scenario(world: World) -> list[Request]:
-            async with world.transport.open(
-                Request(world.url("/object?a=%2F&b=1"), headers=request)
+            async with opened(
+                world.transport, Request(world.url("/object?a=%2F&b=1"), headers=request)
             ) as response:
                 await read_whole(response, 10)
             return world.received()
@@ -121,7 +121,7 @@ class TransportContract:
 
     def test_head_has_no_body(self) -> None:
         async def scenario(world: World) -> tuple[str, bytes]:
-            async with world.transport.open(Request(world.url("/object"), "HEAD")) as response:
+            async with opened(world.transport, Request(world.url("/object"), "HEAD")) as response:
                 return response.headers["Content-Length"], await read_whole(response, 0)
 
         assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == (str(len(BODY)), b"")
@@ -153,7 +153,7 @@ class TransportContract:
 
     def test_a_truncated_body_without_length_looks_complete(self) -> None:
         async def scenario(world: World) -> tuple[bool, bytes]:
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 return "Content-Length" in response.headers, await read_whole(response, len(BODY))
 
         framed, body = self.in_world({"/object": [Answer(body=BODY, fault=Fault.UNNOTICED)]}, scenario)
@@ -170,7 +170,7 @@ class TransportContract:
     def test_a_fault_leaves_the_transport_usable(self) -> None:
         async def scenario(world: World) -> bytes:
             await failure_of(world, Request(world.url("/object")))
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 return await read_whole(response, len(BODY))
 
         answers = [Answer(body=BODY, fault=Fault.TRUNCATED), Answer(body=BODY)]
@@ -178,9 +178,9 @@ class TransportContract:
 
     def test_a_body_left_unread_leaves_the_transport_usable(self) -> None:
         async def scenario(world: World) -> bytes:
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 assert response.status == 200
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 return await read_whole(response, len(BODY))
 
         assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == BODY
@@ -190,10 +190,10 @@ class TransportContract:
             with pytest.raises(TimeoutError):
                 async with (
                     asyncio.timeout(0.02),
-                    world.transport.open(Request(world.url("/silent"))) as response,
+                    opened(world.transport, Request(world.url("/silent"))) as response,
                 ):
                     await read_whole(response, len(BODY))
-            async with world.transport.open(Request(world.url("/object"))) as response:
+            async with opened(world.transport, Request(world.url("/object"))) as response:
                 return await read_whole(response, len(BODY))
 
         script = {"/silent": [Answer(fault=Fault.SILENT)], "/object": [Answer(body=BODY)]}
@@ -202,7 +202,7 @@ class TransportContract:
     def test_sends_many_requests_at_once(self) -> None:
         async def scenario(world: World) -> list[bytes]:
             async def one() -> bytes:
-                async with world.transport.open(Request(world.url("/object"))) as response:
+                async with opened(world.transport, Request(world.url("/object"))) as response:
                     return await read_whole(response, len(BODY))
 
             return await asyncio.gather(*(one() for _ in range(20)))
@@ -220,7 +220,7 @@ class DecodingContract:
         answer = Answer(body=BODY, coded=True)
 
         async def scenario(world: World) -> bytes:
-            async with world.transport.open(Request(world.url("/page"), decode=decode)) as response:
+            async with opened(world.transport, Request(world.url("/page"), decode=decode)) as response:
                 assert response.headers["Content-Encoding"] == "gzip"
                 return await read_whole(response, len(BODY))
 

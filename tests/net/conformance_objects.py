@@ -23,7 +23,7 @@ import pytest
 from stacpull.models import Validator
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_range
-from stacpull.net.transport import Request, Transport
+from stacpull.net.transport import Request, Transport, opened
 from stacpull.net.versions import range_headers, validator_of
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Got:
 async def get(shelf: Shelf, key: str, method: str = "GET", **headers: str) -> Got:
     """Request an object; `If_Range` is the field `If-Range`."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with shelf.transport.open(Request(shelf.url(key), method, fields)) as response:
+    async with opened(shelf.transport, Request(shelf.url(key), method, fields)) as response:
         return Got(response.status, await read_whole(response, 10_000_000), response.headers)
 
 

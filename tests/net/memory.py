@@ -10,8 +10,6 @@ import enum
 import gzip
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 from multidict import CIMultiDict
 
@@ -20,7 +18,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
-__all__ = ["Answer", "Fault", "MemoryExchange", "MemoryTransport"]
+__all__ = ["Answer", "Fault", "MemoryResponse", "MemoryTransport"]
 
 _HALF = 2
 
@@ -82,20 +80,20 @@ class MemoryTransport:
         self._clock = clock
         self._stall_timeout = stall_timeout
 
-    def open(self, request: Request) -> MemoryExchange:
-        """Answer `request` when the context is entered.
+    async def send(self, request: Request) -> MemoryResponse:
+        """Answer `request`.
 
         Raises:
             TransferError: NETWORK or STALLED, by the table.
         """
-        return MemoryExchange(self, request)
+        return MemoryResponse(self, request, await self.answer(request))
 
     async def close(self) -> None:
         """Record the call."""
         self.closed = True
 
     async def answer(self, request: Request) -> Answer:
-        """Return the next answer. For `MemoryExchange`.
+        """Return the next answer. For `MemoryResponse`.
 
         Raises:
             TransferError: NETWORK or STALLED, by the table.
@@ -135,24 +133,17 @@ class MemoryTransport:
         return script[min(turn, len(script) - 1)]
 
 
-class MemoryExchange:
-    """A context manager that is the response to one request once entered."""
+class MemoryResponse:
+    """The response to one request."""
 
-    def __init__(self, transport: MemoryTransport, request: Request) -> None:
+    def __init__(self, transport: MemoryTransport, request: Request, answer: Answer) -> None:
         self._transport = transport
         self._request = request
-        self._answer = Answer()
-        self.headers: Mapping[str, str] = {}
+        self._answer = answer
+        self.headers: Mapping[str, str] = CIMultiDict(answer.fields)
 
-    async def __aenter__(self) -> Self:
-        self._answer = await self._transport.answer(self._request)
-        self.headers = CIMultiDict(self._answer.fields)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    async def close(self) -> None:
+        """Do nothing: no connection is open."""
 
     @property
     def url(self) -> str:

@@ -11,9 +11,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import Failure, FailureKind, PageRequest
-from stacpull.net.client import Client
+from stacpull.net.client import Client, HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError, is_framed

@@ -11,9 +11,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError
 from stacpull.models import Failure, FailureKind
-from stacpull.net.client import Client, Exchange, NetworkCounters, NoPermitError
+from stacpull.net.client import Client, Exchange, HostCredentials, NetworkCounters, NoPermitError
 from stacpull.net.gate import MAX_REFUSALS, Gates
-from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 
@@ -314,8 +313,8 @@ def test_leaving_a_response_releases_its_permit_once() -> None:
 
     async def main() -> bytes:
         async with setting.client.open(Request("https://h.example/x")) as left:
-            await left.leave()
-            await left.leave()
+            await left.close()
+            await left.close()
             async with setting.client.open(Request("https://h.example/x"), wait=False) as response:
                 return await response.read(100)
 
@@ -328,10 +327,11 @@ def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
 
     async def main() -> None:
-        setting.gates["h.example:443"]._refusals = MAX_REFUSALS - 1
+        gate = setting.gates["h.example:443"]
+        gate._refusals = MAX_REFUSALS - 1
         async with setting.client.open(Request("https://h.example/x")) as left:
             with pytest.raises(CredentialsError):
-                await left.leave(trouble)
+                await left.close(trouble)
 
     setting.clock.run(main())
     assert all(gate.in_use == 0 for gate in setting.gates)

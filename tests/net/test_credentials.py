@@ -8,9 +8,8 @@ from tests.net.memory import Answer, MemoryTransport
 from stacpull.clock import SystemClock
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import FailureKind
-from stacpull.net.client import Client
+from stacpull.net.client import Client, HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.profile import HostPattern
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret

@@ -66,7 +66,7 @@ def test_permits_are_granted_in_order() -> None:
 
     bench.run(main())
     assert bench.log == [("a", 0), ("b", 0), ("c", 10), ("d", 10), ("e", 20), ("f", 20)]
-    assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
+    assert (bench.gate.in_use, bench.gate.progress().queued) == (0, 0)
 
 
 def test_a_new_request_does_not_overtake() -> None:
@@ -103,7 +103,7 @@ def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
     bench.run(main())
     names = [name for name, _ in bench.log]
     assert names == ["holder", *(str(n) for n in range(3) if n != victim)]
-    assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
+    assert (bench.gate.in_use, bench.gate.progress().queued) == (0, 0)
 
 
 @given(st.data())
@@ -139,7 +139,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
             await asyncio.gather(*(one(*plan) for plan in plans))
 
     bench.run(main())
-    assert (bench.gate.in_use, bench.gate.waiting) == (0, 0)
+    assert (bench.gate.in_use, bench.gate.progress().queued) == (0, 0)
     assert bench.gate.limit >= 1
 
 
@@ -219,7 +219,7 @@ def test_the_best_limit_is_found() -> None:
 def test_waiting_requests_continue_when_the_limit_grows() -> None:
     bench = Bench(first=1)
     assert served(bench, 5, workers=10)[-1] >= 10
-    assert bench.gate.waiting == 0
+    assert bench.gate.progress().queued == 0
 
 
 def test_a_user_limit_is_not_adapted() -> None:
@@ -286,7 +286,8 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     gates = Gates(per_host, concurrency, VirtualClock(), notify=reported.append)
     gate = gates["h:443"]
     assert gates["h:443"] is gate
-    assert gates["h:80"] is not gate
+    other = gates["h:80"]
+    assert other is not gate
     assert gate.limit == first
     assert len(list(gates)) == 2
     assert f"of {first} in use" in repr(gate)
@@ -309,16 +310,16 @@ def test_a_long_wait_for_a_host_is_reported_once(
         if notice.level == "warning":
             reports.append((number, notice.text))
 
-    gates = Gates(64, None, clock, notify=hear)
+    gate = Gate("h", 64, clock, notify=hear)
 
     async def course() -> None:
         nonlocal number
         for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
             if isinstance(answer, str):
-                gates["h"].succeeded(clock.monotonic())
+                gate.succeeded(clock.monotonic())
             else:
-                gates["h"].throttled(answer)
-                await clock.sleep(gates["h"].closed_for())
+                gate.throttled(answer)
+                await clock.sleep(gate.closed_for())
 
     clock.run(course())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
@@ -349,7 +350,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
         await bench.gate.acquire()
         assert bench.gate.admit(first)
         assert bench.gate.admit(second)
-        assert (first.outcomes, second.outcomes, bench.gate.waiting) == ([], [], 2)
+        assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["admitted"], [], 1)
         bench.gate.throttled(5.0)
@@ -357,7 +358,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
         await bench.clock.sleep(4.9)
         assert second.outcomes == []
         await bench.clock.sleep(0.2)
-        assert (second.outcomes, bench.gate.waiting) == (["admitted"], 0)
+        assert (second.outcomes, bench.gate.progress().queued) == (["admitted"], 0)
 
     bench.run(work())
 
@@ -457,12 +458,12 @@ class Spent(NamedTuple):
 def test_rates(spent: Spent) -> None:
     """Ten requests of 1000 bytes. A request waits for those before it, bytes also for themselves."""
     clock = VirtualClock()
-    limits = Limits(clock, **spent.limits)
+    limits, gate = Limits(clock, **spent.limits), Gate("h", 64, clock)
 
     async def main() -> None:
         for _ in range(10):
             if limits.on_requests:
-                await limits.turn("h")
+                await limits.turn(gate)
             if limits.on_bytes:
                 await limits.spend(1000)
 

@@ -19,7 +19,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError
+from stacpull.net.transport import HttpSettings, Request, TransferError, opened
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def closed_port() -> int:
 
 async def failure_at(http: HttpTransport, request: Request) -> Failure:
     with pytest.raises(TransferError) as caught:
-        async with http.open(request) as response:
+        async with opened(http, request) as response:
             await read_whole(response, 1_000_000)
     return caught.value.failure
 
@@ -66,7 +66,7 @@ def outcome_of_bytes(raw: bytes, *, decode: bool = False) -> bytes | Failure:
         async with WireServer({"/": [raw]}) as server:
             http = transport()
             try:
-                async with http.open(Request(server.url("/"), decode=decode)) as response:
+                async with opened(http, Request(server.url("/"), decode=decode)) as response:
                     return await read_whole(response, 1_000_000)
             except TransferError as error:
                 return error.failure
@@ -124,9 +124,9 @@ def test_an_encoded_body_is_decoded_within_the_limit(limit: int) -> None:
             http = transport()
             read = None
             with suppress(TransferError):
-                async with http.open(Request(server.url("/"), decode=True)) as response:
+                async with opened(http, Request(server.url("/"), decode=True)) as response:
                     read = await read_whole(response, limit)
-            async with http.open(Request(server.url("/"))) as response:
+            async with opened(http, Request(server.url("/"))) as response:
                 raw = await read_whole(response, limit)
             await http.close()
             return read, len(raw)
@@ -140,7 +140,7 @@ def test_head_ends_with_the_fields(framing: bytes) -> None:
     async def main() -> tuple[int, bytes]:
         async with WireServer({"/": [HEAD + framing + b"\r\n"]}) as server:
             http = transport()
-            async with http.open(Request(server.url("/"), "HEAD")) as response:
+            async with opened(http, Request(server.url("/"), "HEAD")) as response:
                 found = response.status, await read_whole(response, 100)
             await http.close()
             return found
@@ -208,7 +208,7 @@ def test_the_url_reaches_the_server_unchanged() -> None:
         async with WireServer({target: [Answer()] for target in targets}) as server:
             http = transport()
             for target in targets:
-                async with http.open(Request(server.url(target))) as response:
+                async with opened(http, Request(server.url(target))) as response:
                     await read_whole(response, 10)
             await http.close()
             return [received.target for received in server.requests]
@@ -221,7 +221,7 @@ def test_characters_invalid_in_a_request_line_are_encoded() -> None:
         async with WireServer({}) as server:
             http = transport()
             for path in ["/a b/é", "/x\r\nEvil: 1"]:
-                async with http.open(Request(server.url(path))) as response:
+                async with opened(http, Request(server.url(path))) as response:
                     await read_whole(response, 100)
             await http.close()
             assert all("evil" not in received.headers for received in server.requests)
@@ -235,7 +235,7 @@ def test_sends_a_user_agent_and_requests_no_coding() -> None:
         async with WireServer({"/": [Answer(headers={"Set-Cookie": "a=b"})]}) as server:
             http = transport()
             for decode in (False, True, False):
-                async with http.open(Request(server.url("/"), decode=decode)) as response:
+                async with opened(http, Request(server.url("/"), decode=decode)) as response:
                     await read_whole(response, 10)
             await http.close()
             return [received.headers for received in server.requests]
@@ -253,7 +253,7 @@ def test_a_body_is_posted() -> None:
         async with WireServer({"/search": [Answer()]}) as server:
             http = transport()
             request = Request(server.url("/search"), "POST", {"Content-Type": "application/json"}, b"{}")
-            async with http.open(request) as response:
+            async with opened(http, request) as response:
                 await read_whole(response, 10)
             await http.close()
             received = server.requests[0]
@@ -267,7 +267,7 @@ def test_no_redirect_is_followed() -> None:
         answers = {"/": [Answer(302, headers={"Location": "/next%20hop"})]}
         async with WireServer(answers) as server:
             http = transport()
-            async with http.open(Request(server.url("/"))) as response:
+            async with opened(http, Request(server.url("/"))) as response:
                 result = response.status, response.headers["Location"]
             await http.close()
             return *result, len(server.requests)
@@ -280,7 +280,7 @@ def test_connections_are_reused() -> None:
         async with WireServer({"/": [Answer(body=b"x" * 50_000)]}) as server:
             http = transport()
             for _ in range(5):
-                async with http.open(Request(server.url("/"))) as response:
+                async with opened(http, Request(server.url("/"))) as response:
                     await read_whole(response, 100_000)
             await http.close()
             return {received.connection for received in server.requests}
@@ -292,7 +292,7 @@ def test_a_used_connection_that_breaks_during_a_response_is_charged() -> None:
     async def main() -> Failure:
         async with WireServer({"/ok": [Answer(body=b"ok")], "/cut": [b"HTTP/1.1 200 OK\r\nConte"]}) as server:
             http = transport()
-            async with http.open(Request(server.url("/ok"))) as response:
+            async with opened(http, Request(server.url("/ok"))) as response:
                 await read_whole(response, 10)
             failure = await failure_at(http, Request(server.url("/cut")))
             await http.close()
@@ -368,7 +368,7 @@ class TestTls:
                 asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
                 http = transport(ca_bundle=bundle)
                 try:
-                    async with http.open(Request(server.url("/", host))) as response:
+                    async with opened(http, Request(server.url("/", host))) as response:
                         return await read_whole(response, 100)
                 except TransferError as error:
                     return error.failure
@@ -400,7 +400,7 @@ class TestProxies:
                 monkeypatch.setenv("no_proxy", "direct.invalid")
                 http = transport(**({"policy": AddressPolicy(), "trust_env": True} | options))
                 try:
-                    async with http.open(Request(url)) as response:
+                    async with opened(http, Request(url)) as response:
                         assert await read_whole(response, 100) == b"by proxy"
                 except TransferError as error:
                     return error.failure

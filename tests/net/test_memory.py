@@ -12,7 +12,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import Request, TransferError, opened
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def test_a_stall_takes_as_long_as_the_stall_timeout() -> None:
     transport = MemoryTransport({"https://h/x": [Answer(fault=Fault.SILENT)]}, clock, stall_timeout=45)
 
     async def main() -> None:
-        async with transport.open(Request("https://h/x")):
+        async with opened(transport, Request("https://h/x")):
             pass
 
     with pytest.raises(TransferError) as caught:
@@ -55,9 +55,9 @@ def test_answers_can_be_computed_from_the_request() -> None:
     transport = MemoryTransport({"https://h/x": echo}, VirtualClock())
 
     async def main() -> tuple[bytes, int]:
-        async with transport.open(Request("https://h/x?page=2")) as response:
+        async with opened(transport, Request("https://h/x?page=2")) as response:
             body = await read_whole(response, 100)
-        async with transport.open(Request("https://h/other")) as response:
+        async with opened(transport, Request("https://h/other")) as response:
             return body, response.status
 
     assert asyncio.run(main()) == (b"https://h/x?page=2", 404)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.redirects import MAX_HOPS, next_hop
+from stacpull.net.client import MAX_HOPS, next_hop
 from stacpull.urls import wire_url
 
 HTTPS = "https://api.example/a/b?x=1"

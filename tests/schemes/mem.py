@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import orjson
 from multidict import CIMultiDict
@@ -49,8 +48,7 @@ class MemTransport:
         self._is_allowed = is_allowed
         self._key = key
 
-    @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Response]:
+    async def send(self, request: Request) -> Response:
         if not self._is_allowed:
             message = f"{self._key!r} is not the key of {request.url}."
             raise TransferError(Failure(FailureKind.REFUSED, message, 403))
@@ -59,7 +57,7 @@ class MemTransport:
             under = {url: len(found) for url, found in self._objects.items() if url.startswith(request.url)}
             body = orjson.dumps({url.removeprefix(request.url): size for url, size in under.items()})
         fields = CIMultiDict({"Content-Length": str(len(body or b""))})
-        yield BufferedResponse(request.url, 404 if body is None else 200, fields, body or b"")
+        return BufferedResponse(request.url, 404 if body is None else 200, fields, body or b"")
 
     async def close(self) -> None:
         """Nothing is open."""

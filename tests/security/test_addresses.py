@@ -29,7 +29,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
 
 LINK_LOCAL = [
     "169.254.169.254",
@@ -73,7 +73,7 @@ def made(transport: str, *, allow_private: bool) -> Transport:
 
 async def fetched(http: Transport, url: str) -> bytes | Failure:
     try:
-        async with http.open(Request(url)) as response:
+        async with opened(http, Request(url)) as response:
             return await read_whole(response, 100)
     except TransferError as error:
         return error.failure

@@ -22,7 +22,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import PAGE_LIMIT
-from stacpull.net.transport import HttpSettings, Request, TransferError
+from stacpull.net.transport import HttpSettings, Request, TransferError, opened
 
 MIB = 1 << 20
 
@@ -79,7 +79,7 @@ def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
             http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
             tracemalloc.start()
             with pytest.raises(TransferError, match="more than 8388608 bytes"):
-                async with http.open(Request(server.url("/"), decode=True)) as response:
+                async with opened(http, Request(server.url("/"), decode=True)) as response:
                     await read_whole(response, 8 * MIB)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()

@@ -12,7 +12,7 @@ import pytest
 
 from stacpull.models import Failure, FailureKind, ResumePoint
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import Request, TransferError, opened
 from stacpull.net.versions import range_headers, validator_of
 from stacpull.transfer.local import LocalTransport
 from stacpull.transfer.resume import verdict
@@ -40,7 +40,7 @@ def catalog(tmp_path: Path) -> Path:
 def get(source: Path, url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Got:
     async def main() -> Got:
         transport = LocalTransport(source.as_uri())
-        async with transport.open(Request(url, method, headers or {})) as response:
+        async with opened(transport, Request(url, method, headers or {})) as response:
             return Got(response.status, await read_whole(response, 1_000_000), response.headers, response.url)
 
     return asyncio.run(main())
@@ -178,7 +178,7 @@ def test_a_file_that_shrinks_meanwhile_is_truncated(catalog: Path) -> None:
     path = catalog.parent / "data.bin"
 
     async def main() -> None:
-        async with LocalTransport(catalog.as_uri()).open(Request(path.as_uri())) as response:
+        async with opened(LocalTransport(catalog.as_uri()), Request(path.as_uri())) as response:
             await asyncio.to_thread(os.truncate, path, 100)
             await read_whole(response, 1_000_000)
 

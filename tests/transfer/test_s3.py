@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -353,11 +352,11 @@ class AwsStandIn:
     url: str
     seen: list[Request] = field(default_factory=list)
 
-    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+    async def send(self, request: Request) -> Response:
         self.seen.append(request)
         if request.url.startswith("https://data.s3."):
             request = request._replace(url=f"{self.url}/data/k")
-        return self.transport.open(request)
+        return await self.transport.send(request)
 
     async def close(self) -> None:
         """The transport is closed by its owner."""
@@ -441,7 +440,7 @@ class Noted:
 
     last: Request
 
-    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+    async def send(self, request: Request) -> Response:
         self.last = request
         raise TransferError(Failure(FailureKind.NETWORK, "noted"))
 
@@ -473,8 +472,7 @@ def test_a_prepared_request_equals_the_one_sent(
             url = f"s3://{'data' if number % 4 else 'with.dots'}/{key}"
             ready = transport.ready(url, redirected=redirected)
             with pytest.raises(TransferError):
-                async with transport.open(Request(url, redirected=redirected)):
-                    pass
+                await transport.send(Request(url, redirected=redirected))
             assert ready is not None
             authorization = {"Authorization": ready.authorization} if ready.authorization else {}
             assert (ready.url, {**ready.headers, **authorization}) == (http.last.url, http.last.headers)

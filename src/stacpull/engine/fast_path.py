@@ -7,7 +7,7 @@
 An asset is one object here (`FastTransfer`), from its first request to its last; a gate queues this same
 object. Gates, redirects, credentials, address rules and checks are those of the general path.
 
-Everything unusual is handed over, and the general path continues (`net.client.StartedExchange`): before a
+Everything unusual is handed over, and the general path continues (`net.client.Exchange`): before a
 request that was not sent (the host throttles, or the fast path cannot connect to it), or with the response to
 one that was sent (an error, a long body, wrong content). So the results are the same.
 """
@@ -15,6 +15,7 @@ one that was sent (an error, a long body, wrong content). So the results are the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,12 +24,12 @@ from stacpull.caches import LONGEST_KEY
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import FastConnection
 from stacpull.http1.host import FastHost, is_plain, request_tail, split_url
-from stacpull.http1.response import FailedResponse, StreamedResponse
+from stacpull.http1.response import streamed
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
-from stacpull.net.client import DRAINED, LONGEST_URL, Client, PendingResponse, Route, StartedExchange
-from stacpull.net.redirects import next_hop
-from stacpull.net.transport import Request, Rewrites, Rewritten, TransferError
+from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
+from stacpull.net.transport import Request, Response, Rewrites, Rewritten, SentRequest, TransferError
+from stacpull.transfer.attempt import WHOLE
 
 if TYPE_CHECKING:
     from stacpull.engine.fetching import Download, SharedDownloads
@@ -43,7 +44,7 @@ class FastOrigin(msgspec.Struct, eq=False):
     sent_base: str
     """The start of the URLs as they are sent."""
     host: FastHost
-    route: Route
+    route: ClientHost
     rewrites: Rewrites | None
     """The transport that rewrites requests, if any."""
     is_plain: bool = False
@@ -79,8 +80,8 @@ class FastTransfer(msgspec.Struct, eq=False):
     """The request with credentials, if the host is SOURCE's own."""
     rewritten: Rewritten | None = None
     sent: bytes = b""
-    started: StartedExchange | None = None
-    """Where the general path continues, once it was handed over."""
+    answer: SentRequest | None = None
+    """Returns the response to the request, if it was sent before the asset was handed over."""
 
     # Called by a gate.
 
@@ -153,8 +154,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def stream(self, connection: FastConnection, /) -> None:
         """Hand over with the response on `connection`, which has started or failed."""
-        url = (self.outgoing or self.request()).url if self.rewritten is None else self.rewritten.url
-        self.hand_over(StreamedResponse(connection, url, in_blocks=True))
+        self.hand_over(partial(streamed, connection, self.url, in_blocks=True))
 
     def send_again(self) -> None:
         """Send the request on a new connection: the server had closed the idle one, or there is none."""
@@ -176,26 +176,33 @@ class FastTransfer(msgspec.Struct, eq=False):
     def request(self) -> Request:
         return Request(self.url, redirected=bool(self.hops))
 
-    def hand_over(self, response: StreamedResponse | FailedResponse | None = None) -> None:
+    def hand_over(self, answer: SentRequest | None = None) -> None:
         """Let the general path continue: with the response to the request, or before the request."""
-        plain, sent = self.request(), None
-        if response is not None:
-            context = response if self.rewritten is None else self.rewritten.opened(plain, response)
-            sent = PendingResponse(self.origin.route.gate, self.outgoing or plain, self.sent_at, context)
-        self.started = StartedExchange(plain, self.hops, sent)
+        if answer is not None and self.rewritten is not None:
+            answer = partial(self.rewritten.finish, self.request(), answer)
+        self.answer = answer
         self.pool.fetch(self.job, self, self.since)
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Complete the attempt on the general path (`transfer.attempt.AssetFetcher`)."""
         shared = self.path.shared
-        fetching = shared.fetcher.fetch(job, count_refusal=count_refusal, started=self.started)
+        sent = None if self.answer is None else (self.origin.route.gate, self.sent_at, self.answer)
+        started = self.path.client.open(
+            self.request(), accept=WHOLE, count_refusal=count_refusal, hops=self.hops, sent=sent
+        )
+        fetching = shared.fetcher.fetch(job, count_refusal=count_refusal, started=started)
         return await shared.finish(self.download, fetching)
 
     async def _connect(self) -> None:
         try:
             connection = await self.path.web.connect(self.origin.host)
         except TransferError as error:
-            self.hand_over(FailedResponse(error))
+            problem = error
+
+            async def failed() -> Response:
+                raise problem
+
+            self.hand_over(failed)
         except BaseException:
             self.origin.route.gate.release()
             raise
@@ -290,7 +297,7 @@ class FastPath:
         if len(server) > LONGEST_KEY or "?" in server or "#" in server:
             return None
         try:
-            route = self.client.route(url)
+            route = self.client.host(url)
         except TransferError:
             return None
         origin, transport = None, route.transport

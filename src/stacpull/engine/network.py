@@ -20,11 +20,9 @@ from stacpull.events import Notice
 from stacpull.hosts import literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import Client, NetworkCounters
+from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
 from stacpull.net.gate import Gates, Limits
-from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.json_reader import ApiReader
-from stacpull.net.request_log import RequestLog
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in

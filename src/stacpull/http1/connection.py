@@ -31,7 +31,7 @@ from stacpull.http1.message import MAX_BODY_IN_MEMORY, ParsedMessage
 from stacpull.models import Failure
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import stalled, too_slow
-from stacpull.net.redirects import REDIRECTS
+from stacpull.net.status import REDIRECTS
 
 if TYPE_CHECKING:
     from stacpull.http1.host import FastHost

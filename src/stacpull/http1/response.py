@@ -1,15 +1,13 @@
 """Responses for the general path: to requests that the fast path hands over, and to those for documents.
 
-They replace the result of a transport: a failure, or a response whose body may still arrive.
+They are the result of a transport: a response whose body may still arrive.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, cast
 
 from stacpull.http1.connection import FastConnection
 from stacpull.http1.host import request_tail
@@ -26,23 +24,8 @@ _PIECE = 128 * 1024
 """Bytes of an encoded body that are decoded at once."""
 
 
-class FailedResponse:
-    """A request without a response: entering the context raises its error."""
-
-    def __init__(self, error: TransferError) -> None:
-        self._error = error
-
-    async def __aenter__(self) -> Response:
-        raise self._error
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Do nothing."""
-
-
 class StreamedResponse:
-    """A response whose body is read from a connection, released when the context ends.
+    """A response whose body is read from a connection, released when it is closed.
 
     The connection has read the head of the response, or has failed. With `decode`, a known content coding is
     decoded. With `in_blocks`, a long body is received into blocks of memory (`http1.blocks`): `chunks` then
@@ -58,22 +41,15 @@ class StreamedResponse:
         self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
         self._coding = coding_to_undo(self.headers) if decode else None
         self._in_blocks = in_blocks
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<StreamedResponse {self.status} of {self._connection.message.name}>"
 
-    async def __aenter__(self) -> Self:
-        message = self._connection.message
-        if message.failure is not None and not message.status:
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True  # the connection is used for other exchanges from now on
             self._connection.end_exchange()
-            raise TransferError(message.failure)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.end_exchange()
-        del self._connection  # it is used for other exchanges from now on
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Return the body in pieces of about `size` bytes, decoded if its coding is known.
@@ -115,8 +91,18 @@ def _joined(pieces: list[bytes | memoryview]) -> bytes:
     return cast("bytes", pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
-@asynccontextmanager
-async def get(web: WebTransport, host: FastHost, request: Request, target: str) -> AsyncIterator[Response]:
+async def streamed(
+    connection: FastConnection, url: str, *, decode: bool = False, in_blocks: bool = False
+) -> Response:
+    """Return the response that has started on a connection, or raise its failure."""
+    message = connection.message
+    if message.failure is not None and not message.status:
+        connection.end_exchange()
+        raise TransferError(message.failure)
+    return StreamedResponse(connection, url, decode=decode, in_blocks=in_blocks)
+
+
+async def get(web: WebTransport, host: FastHost, request: Request, target: str) -> Response:
     coding = {"accept-encoding": "gzip"} if request.decode else {}
     tail = request_tail(request.headers, host.default_fields | coding)
     sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
@@ -124,9 +110,7 @@ async def get(web: WebTransport, host: FastHost, request: Request, target: str) 
     if connection is None or not await _Awaited(host).is_answered(connection, sent):
         connection = await web.connect(host)
         await _Awaited(host).is_answered(connection, sent)
-    decode = request.decode
-    async with StreamedResponse(connection, request.url, decode=decode, in_blocks=not decode) as response:
-        yield response
+    return await streamed(connection, request.url, decode=request.decode, in_blocks=not request.decode)
 
 
 class _Awaited:

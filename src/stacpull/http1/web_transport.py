@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from stacpull.hosts import forget_hosts
@@ -63,18 +62,17 @@ class WebTransport:
         self._emptied: asyncio.Event | None = None
         self._general: HttpTransport | None = None
 
-    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """Send `request` when the context is entered."""
+    async def send(self, request: Request) -> Response:
         if request.method == "GET" and request.body is None and is_plain(request.headers):
             head, target = split_url(request.url)
             host = self.host(head)
             if host is not None:
-                return get(self, host, request, target)
+                return await get(self, host, request, target)
         if self._general is None:
             from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
             self._general = HttpTransport(self._settings)
-        return self._general.open(request)
+        return await self._general.send(request)
 
     async def close(self) -> None:
         if self._timer is not None:

@@ -54,11 +54,13 @@ async def read_whole(
 
 
 async def buffered(url: str, response: Response) -> BufferedResponse:
-    """Read a small response completely. A body that fails or is too long counts as empty."""
+    """Read a small response completely and close it. A body that fails or is too long counts as empty."""
     try:
         body = await read_whole(response, _SMALL)
     except TransferError:
         body = b""
+    finally:
+        await response.close()
     return BufferedResponse(url, response.status, response.headers, body)
 
 

@@ -2,47 +2,49 @@
 
     Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
 
-It follows redirects itself, hop by hop. Each hop waits for the gate of its own host. A hop at SOURCE's host
-gets credentials; from the URL of any other hop, secrets that a server put there are removed. A redirect to
-another host keeps only the fields that describe the requested object (Range, If-Match and so on), and never
-the body, which may contain a login. The client retries nothing: it raises a failure, and `net.retry` decides.
+It follows redirects hop by hop; each hop waits for the gate of its own host. Credentials of SOURCE are
+attached to requests for its own host, never to a session. A redirect to another host keeps only the fields
+that describe the requested object (Range, If-Match and so on), and never the body, which may contain a login.
+The client retries nothing: it raises a failure, and `net.retry` decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.clock import Clock
+from stacpull.clock import Clock, rfc3339
+from stacpull.errors import DestinationError, why_unreadable
 from stacpull.hosts import forget_hosts, host_of, origin_of, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_length, is_whole
 from stacpull.net.gate import Gate, Gates, Limits
-from stacpull.net.host_credentials import HostCredentials
-from stacpull.net.redirects import REDIRECTS, next_hop
-from stacpull.net.request_log import RequestLog
-from stacpull.net.status import PREFIX_BYTES, classify
-from stacpull.net.transport import Request, Response, TransferError, Transport
-from stacpull.redact import Secrets, cut_url
-from stacpull.urls import gate_name, has_same_origin_text, same_site
+from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
+from stacpull.net.transport import Request, Response, SentRequest, TransferError, Transport
+from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
+from stacpull.urls import gate_name, has_same_origin_text, is_encrypted, rules_of, same_site
 
 OK: frozenset[int] = frozenset({200, 206})
+MAX_HOPS = 10
+DRAINED = 64 * 1024
+"""The most bytes of a redirect's body, which is read so that the connection can be used again."""
+LONGEST_URL = 16 * 1024
+"""The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 
 _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
-DRAINED = 64 * 1024
-"""The most bytes of a redirect's body, which is read so that the connection can be used again."""
-LONGEST_URL = 16 * 1024
-"""The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
 _OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
@@ -70,41 +72,16 @@ class NoPermitError(TransferError):
 class NamesHosts(Protocol):
     """A transport whose URLs do not contain the host that receives the request (S3)."""
 
-    def host_of(self, url: str) -> str:
-        """Return the name by which requests for `url` are limited and counted."""
-        ...
+    def host_of(self, url: str) -> str: ...
 
 
-class Route(msgspec.Struct, frozen=True):
-    """The transport and gate of all URLs with one scheme, host and port."""
+class ClientHost(msgspec.Struct, frozen=True, weakref=True):
+    """What the client knows of all URLs with one scheme, host and port."""
 
     transport: Transport
     gate: Gate
     gets_credentials: bool
     """True if SOURCE's credentials are sent to this host."""
-
-
-class PendingResponse(NamedTuple):
-    """A request that holds a permit and is sent when its context is entered, or was sent by the fast path."""
-
-    gate: Gate
-    outgoing: Request
-    """The request with credentials."""
-    sent_at: float
-    """When it was sent, on the gate's clock."""
-    context: AbstractAsyncContextManager[Response]
-    """As returned by `Transport.open`: entering it returns the response or raises the failure."""
-
-
-class StartedExchange(NamedTuple):
-    """An exchange that the fast path started and the client continues."""
-
-    request: Request
-    """The current request."""
-    hops: tuple[str, ...] = ()
-    """The URLs that redirected before it."""
-    sent: PendingResponse | None = None
-    """None if the current request was not sent yet."""
 
 
 class Client:
@@ -152,24 +129,29 @@ class Client:
         self.allow_downgrade = scheme == "http"
         self._right = f"{scheme}://{host}:{port}/"
         self._wrong = f"{other}://{host}:{port}/" if other and host else None
-        self._routes: dict[str, Route] = {}
+        self._hosts: dict[str, ClientHost] = {}
+        """By the start of URLs (`http://host:port`)."""
 
     def open(
         self,
-        request: Request | StartedExchange,
+        request: Request,
         *,
         accept: frozenset[int] = OK,
         count_refusal: bool = True,
         wait: bool = True,
+        hops: Sequence[str] = (),
+        sent: tuple[Gate, float, SentRequest] | None = None,
     ) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
         Statuses that are not in `accept` are failures. `count_refusal` is False if a 401 or 403 may be due to
         a stale href. Without `wait`, `NoPermitError` is raised if a host of the chain has no free permit.
+
+        The fast path hands over a chain that it has begun: `hops` are the URLs that redirected before, `sent`
+        is the gate whose permit the request holds, when it was sent, and what returns its response.
         """
-        if not isinstance(request, StartedExchange):
-            request = StartedExchange(request._replace(url=self.at_source(request.url)))
-        return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait)
+        request = request._replace(url=self.at_source(request.url))
+        return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait, hops=hops, sent=sent)
 
     @property
     def has_credentials(self) -> bool:
@@ -186,42 +168,37 @@ class Client:
             return url
         return self._right + url[len(self._wrong) :]
 
-    def route(self, url: str) -> Route:
+    def host(self, url: str) -> ClientHost:
         """Return the transport and the gate for `url`."""
         if len(url) > LONGEST_URL:
             text = f"{cut_url(url[:200])}… has more than {LONGEST_URL} characters, which is not fetched."
             raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
         start = url.find("://") + 3
-        end = url.find("/", start) if start > 2 else -1  # noqa: PLR2004 - find() gave -1
-        prefix = url[:end] if 0 <= end <= LONGEST_KEY else None
-        route = self._routes.get(prefix) if prefix else None
-        if route is None:
-            route = self._new_route(url)
-            if prefix:
-                forget_hosts(self._routes, lambda one: one.gate.is_needed)
-                self._routes[prefix] = route
-        return route
-
-    def _new_route(self, url: str) -> Route:
+        end = url.find("/", start)
+        prefix = url[:end] if len("://") <= start <= end <= LONGEST_KEY else ""
+        host = self._hosts.get(prefix)
+        if host is not None:
+            return host
         scheme = scheme_of(url)
         transport = self._logged_in(url) or self._transports.get(scheme)
-        if transport is None:
-            transport = self._transport_of(scheme)
-            if transport is not None:
-                self._transports[scheme] = transport
-        named = isinstance(transport, NamesHosts)  # files have no host
-        if transport is None or not (host_of(url) or named):
+        if transport is None and (transport := self._transport_of(scheme)) is not None:
+            self._transports[scheme] = transport
+        if transport is None or not (host_of(url) or isinstance(transport, NamesHosts)):  # files have no host
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         name = transport.host_of(url) if isinstance(transport, NamesHosts) else gate_name(url)
         gets_credentials = self._credentials is not None and self._credentials.covers(url)
-        return Route(transport, self.gates[name], gets_credentials)
+        host = ClientHost(transport, self.gates[name], gets_credentials)
+        if prefix:
+            forget_hosts(self._hosts, lambda one: one.gate.is_needed)
+            self._hosts[prefix] = host
+        return host
 
-    def prepare(self, request: Request, route: Route) -> Request:
+    def prepare(self, request: Request, host: ClientHost) -> Request:
         """Return `request` with credentials if they are for its host, else without any."""
         if self._credentials is None:
             return request
-        if route.gets_credentials:
+        if host.gets_credentials:
             return self._credentials.attach(request)
         url = self._credentials.strip(request.url)
         return request if url == request.url else request._replace(url=url)
@@ -233,30 +210,31 @@ class Client:
 class Exchange:
     """A context manager that sends a request, follows redirects, and is then the final response.
 
-    Use it only inside the context. The permit of the host is released at its end, or earlier by `leave`.
+    Use it only inside the context. The permit of the host is released at its end, or earlier by `close`.
     """
 
-    _response: Response
     status: int
     """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""
-    _context: AbstractAsyncContextManager[Response]
+    _response: Response
 
     def __init__(
         self,
         client: Client,
-        start: StartedExchange,
+        request: Request,
         accept: frozenset[int],
         *,
         count_refusal: bool,
         wait: bool,
+        hops: Sequence[str],
+        sent: tuple[Gate, float, SentRequest] | None,
     ) -> None:
         self._client = client
-        self._request, self._hops, self._sent = start
+        self._request, self._hops, self._sent = request, [*hops], sent
         self._accept = accept
         self._count_refusal = count_refusal
         self._wait = wait
         self._gate: Gate | None = None
-        self._url = self._request.url
+        self._url = request.url
         self._sent_at, self._received = 0.0, 0
         self.is_sent = False
         """True once it has a permit: from then on it waits for the host."""
@@ -265,22 +243,26 @@ class Exchange:
         return f"<Exchange {self._request.method} {cut_url(self._request.url)}>"
 
     async def __aenter__(self) -> Self:
-        request, hops, sent = self._request, list(self._hops), self._sent
-        while (following := await self._ask(request, hops, sent or await self._send(request))) is not None:
-            hops.append(request.url)
-            request, sent = following, None
+        request = self._request
+        while (following := await self._ask(request)) is not None:
+            self._hops.append(request.url)
+            request = following
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close(error)
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """End the response, perhaps with an error, before its context ends. The rest of it is discarded."""
         gate, self._gate = self._gate, None
         if gate is None:
-            return  # `leave` was called before
+            return  # it was closed before
         try:
             if error is None and self.status in self._accept:
                 gate.reset_refusals()
-            await self._context.__aexit__(kind, error, trace)
+            await self._response.close()
         finally:
             self._log(self.status)
             gate.release()
@@ -290,10 +272,6 @@ class Exchange:
                     gate.throttled(failure.retry_after)
                 elif failure.kind is FailureKind.REFUSED and self._count_refusal:
                     gate.count_refusal(failure.status or _OK)
-
-    async def leave(self, error: TransferError | None = None) -> None:
-        """End the response, perhaps with an error, before its context ends. The rest of it is discarded."""
-        await self.__aexit__(None if error is None else type(error), error, None)
 
     @property
     def url(self) -> str:
@@ -328,38 +306,22 @@ class Exchange:
                 await limits.spend(len(chunk))
             yield chunk
 
-    async def _send(self, request: Request) -> PendingResponse:
-        """Take a permit, and return the request, which is sent when its context is entered."""
-        client = self._client
-        route = client.route(request.url)
-        gate = route.gate
-        if not gate.try_acquire():
-            if not self._wait:
-                message = f"{gate.host} is at its limit of requests at once."
-                failure = Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
-                raise NoPermitError(failure)
-            await gate.acquire()
-        if client.limits.on_requests:
-            try:
-                await client.limits.turn(gate.host)
-            except BaseException:
-                gate.release()
-                raise
-        outgoing = client.prepare(request, route)
-        client.counters.requests += 1
-        context = route.transport.open(outgoing)
-        return PendingResponse(gate, outgoing, gate.now(), context)
-
-    async def _ask(self, request: Request, hops: list[str], sent: PendingResponse) -> Request | None:
+    async def _ask(self, request: Request) -> Request | None:
         """Await one response. Return the next request; None if the response is the final one, still open."""
-        gate, outgoing, sent_at, self._context = sent
-        self._url, self._sent_at, self._received = request.url, sent_at, 0
-        self.is_sent = True
+        client, outgoing = self._client, request
+        if self._sent is None:
+            host = client.host(request.url)
+            await self._take_permit(host.gate)
+            outgoing = client.prepare(request, host)
+            client.counters.requests += 1
+            self._sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
+        (gate, sent_at, answer), self._sent = self._sent, None
+        self._url, self._sent_at, self._received, self.is_sent = request.url, sent_at, 0, True
         try:
-            response = self._response = await self._context.__aenter__()
+            response = self._response = await answer()
         except TransferError as error:
             self._log(error.failure.status)
-            failure = self._client.clean(error.failure)
+            failure = client.clean(error.failure)
             if failure.kind in _UNANSWERED:
                 failure = gate.unanswered(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
@@ -372,38 +334,55 @@ class Exchange:
         if response.url != outgoing.url:  # a document in place of its directory
             self._url = response.url
         self._gate = gate
-        self.status = _effective_status(outgoing, response)
+        self.status = status = response.status
+        is_all = status == _PARTIAL and is_whole(response.headers)
+        if status == _TRANSFORMED or (is_all and "range" not in map(str.lower, request.headers)):
+            self.status = _OK  # a proxy sends 203 instead of 200 (RFC 9110, 15.3.4)
         if self.status in self._accept:
             gate.succeeded(sent_at)
             return None
         try:
-            if response.status in REDIRECTS:
+            if status in REDIRECTS:
                 gate.succeeded(sent_at)
                 gate.reset_refusals()
                 await self._beginning(response)
-                return self._following(request, response, hops)
+                return self._following(request, response)
             raise TransferError(await self._failure(response, gate, sent_at))
         finally:
-            await self.__aexit__(None, None, None)
+            await self.close()
 
-    def _following(self, request: Request, response: Response, hops: list[str]) -> Request:
+    async def _take_permit(self, gate: Gate) -> None:
+        if not gate.try_acquire():
+            if not self._wait:
+                message = f"{gate.host} is at its limit of requests at once."
+                failure = Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
+                raise NoPermitError(failure)
+            await gate.acquire()
+        if self._client.limits.on_requests:
+            try:
+                await self._client.limits.turn(gate)
+            except BaseException:
+                gate.release()
+                raise
+
+    def _following(self, request: Request, response: Response) -> Request:
         client, status = self._client, response.status
         location = client.at_source(response.headers.get("Location", ""))
-        target = next_hop(request.url, location, hops, allow_downgrade=client.allow_downgrade)
+        target = next_hop(request.url, location, self._hops, allow_downgrade=client.allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(client.clean(replace(target, status=status)))
         method, body = request.method, request.body
         is_rewritten = status == _SEE_OTHER or (status in _REWRITTEN_POST and method == "POST")
         if is_rewritten and method != "HEAD":  # RFC 9110, 15.4.2 to 15.4.4
             method, body = "GET", None
-        if has_same_origin_text(request.url, target) or same_site(request.url, target):
-            return Request(target, method, request.headers, body, request.decode, redirected=True)
-        if body is not None:
-            host = host_of(request.url)
-            message = f"{host} redirects a request with a body to another host; not followed."
-            raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-        travelling = {k: v for k, v in request.headers.items() if k.lower() in _TRAVELLING}
-        return Request(target, method, travelling, None, request.decode, redirected=True)
+        headers = request.headers
+        if not (has_same_origin_text(request.url, target) or same_site(request.url, target)):
+            if body is not None:
+                host = host_of(request.url)
+                message = f"{host} redirects a request with a body to another host; not followed."
+                raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
+            headers = {name: value for name, value in headers.items() if name.lower() in _TRAVELLING}
+        return Request(target, method, headers, body, request.decode, redirected=True)
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         """Return the failure for a status that is not accepted, and inform the gate."""
@@ -441,15 +420,109 @@ class Exchange:
             self._client.log.write(self._request.method, self._url, status, self._received, seconds)
 
 
-def _effective_status(request: Request, response: Response) -> int:
-    """Return the status of a response, or 200 for two other statuses with the whole object.
+def next_hop(
+    current_url: str, location: str | None, hops: Sequence[str], *, allow_downgrade: bool
+) -> str | Failure:
+    """Return the absolute URL to which `current_url` redirects, or the failure that ends the chain.
 
-    They are 203, which a proxy sends instead of 200 (RFC 9110, 15.3.4), and 206 if no range was requested and
-    the response contains all of the object.
+    `hops` are the URLs requested before it; `allow_downgrade` is True if SOURCE is http. A Location is used
+    exactly as the server sent it, including percent-encoding, because a signature covers it.
     """
-    status = response.status
-    if status == _TRANSFORMED:
-        return _OK
-    if status == _PARTIAL and is_whole(response.headers) and "range" not in map(str.lower, request.headers):
-        return _OK
-    return status
+    location = (location or "").strip()
+    if not hops and location != current_url and has_same_origin_text(current_url, location):
+        return location  # the common case: a first hop to another path on the same host
+    kind, target, reason = FailureKind.REDIRECT, location, None
+    rules = rules_of(current_url)
+    try:
+        # An object store's Location is relative to its server, which an `s3://` URL does not contain.
+        if not scheme_of(location) and rules is not None and rules.is_web:
+            target = rules.join(current_url, location)
+    except ValueError:
+        reason = "redirects to an invalid URL"
+    target_rules = rules_of(target)
+    if not location:
+        reason = "answered with a redirect that has no Location"
+    elif len(hops) >= MAX_HOPS:
+        reason = f"was reached after more than {MAX_HOPS} redirects"
+    elif reason is None and (target_rules is None or not target_rules.is_remote):
+        what = f"a {scheme}: URL" if (scheme := scheme_of(target)) else "a URL without a host"
+        kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
+    elif not host_of(target):
+        reason = reason or "redirects to a URL without a host"
+    elif is_encrypted(current_url) and not is_encrypted(target) and not allow_downgrade:
+        reason = "redirects from an encrypted connection to plain http, which is not followed"
+    elif target == current_url or target in hops:
+        reason = "redirects in a loop"
+    if reason is None:
+        return target
+    return Failure(kind, f"{cut_url(current_url)} {reason}.", host=host_of(current_url))
+
+
+class HostCredentials:
+    """Header fields and query parameters (MLHub's `key`), sent only to the host and port of the URL `origin`.
+
+    They are never sent less encrypted than SOURCE (`same_site`). MLHub's API of 2021 added the caller's key
+    to `next` links and redirects once more with every page. So an existing key in a URL is replaced, and a
+    key in a URL of another host is removed.
+    """
+
+    def __init__(self, origin: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
+        self._origin = origin
+        self._headers = dict(headers)
+        self._replaced = frozenset(name.lower() for name in headers)
+        self._query = [f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in query.items()]
+        self._names = frozenset(query)
+        self.values = (*credentials_in(headers), *query.values())
+        self._secrets = Secrets(self.values)
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted([*self._headers, *self._names]))
+        return f"<HostCredentials for {host_of(self._origin)}: {names}>"
+
+    def __bool__(self) -> bool:
+        return bool(self._headers or self._names)
+
+    def covers(self, url: str) -> bool:
+        return same_site(self._origin, url)
+
+    def attach(self, request: Request) -> Request:
+        """Return `request` with the credentials, or unchanged if it is for another host.
+
+        All fields and parameters of the same names are replaced.
+        """
+        if not self or not self.covers(request.url):
+            return request
+        url = request.url
+        if self._query:
+            whole, hash_mark, fragment = url.partition("#")
+            head, _, own = whole.partition("?")
+            pairs = [pair for pair in own.split("&") if pair]
+            kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in self._names]
+            url = head + "?" + "&".join([*kept, *self._query]) + hash_mark + fragment
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
+        headers |= {name: value.reveal() for name, value in self._headers.items()}
+        return request._replace(url=url, headers=headers)
+
+    def strip(self, url: str) -> str:
+        """Return `url` without these credentials, for another host (see `Secrets.strip_url`)."""
+        return self._secrets.strip_url(url)
+
+
+class RequestLog:
+    """`--log-file`: one line for each request (time, method, status, bytes, milliseconds, URL)."""
+
+    def __init__(self, path: Path, secrets: Secrets) -> None:
+        self._secrets = secrets
+        try:
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            text = f"--log-file {path} cannot be written: {why_unreadable(error)}."
+            raise DestinationError(text) from error
+
+    def write(self, method: str, url: str, status: int | None, received: int, seconds: float) -> None:
+        when = rfc3339(datetime.now(UTC).replace(microsecond=0))
+        place = self._secrets.scrub(unsigned_url(self._secrets.strip_url(url)))
+        self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
+
+    def close(self) -> None:
+        self._file.close()

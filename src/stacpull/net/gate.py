@@ -16,9 +16,8 @@ Each host has a gate with a number of permits, which follows three rules:
         └◀── an answer ends this; of overload it takes one failure off
 
 Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
-the one before. Taking a free permit of an open gate does not suspend. Waiting can be cancelled at any point
-without losing a permit. No task may hold a permit while it waits for another: with a limit of 4, four such
-workers would deadlock.
+the one before. Waiting can be cancelled at any point without losing a permit. No task may hold a permit while
+it waits for another: with a limit of 4, four such workers would deadlock.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ from msgspec.structs import replace
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
-from stacpull.hosts import forget_hosts
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
@@ -118,6 +116,8 @@ class Gate:
         """Permits in use."""
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
+        self.free_at = 0.0
+        """When the next request may be sent, if the user limits their rate (`Limits`)."""
         self._queue: deque[WaitingRequest] = deque()
         self._is_opening = False
         self._received = self._refusals = 0
@@ -138,13 +138,10 @@ class Gate:
         return f"<Gate {self.host}: {self.in_use} of {self.limit} in use, {len(self._queue)} wait, {state}>"
 
     @property
-    def waiting(self) -> int:
-        return len(self._queue)
-
-    @property
     def is_needed(self) -> bool:
         """True if it is in use or closed, or the host has failed since its last answer."""
-        return bool(self.in_use or self._queue or self._pauses or self._unanswered or self.closed_for())
+        is_used = self.in_use or self._queue or self._pauses or self._unanswered
+        return bool(is_used or self.closed_for() or self.free_at > self.now())
 
     def progress(self) -> HostProgress:
         waiting, closed = len(self._queue), self.closed_for()
@@ -276,13 +273,11 @@ class Gate:
         self._waited = 0.0
 
     def _count_turn(self, now: float) -> None:
-        """Count an answer, or a piece of a long body: a round has as many as there are permits."""
+        """Count an answer, or a piece of a long body. A round has as many as there are permits."""
         self._turns += 1
         self._used += self.in_use
-        if self._turns >= self.limit:
-            self._end_round(now)
-
-    def _end_round(self, now: float) -> None:
+        if self._turns < self.limit:
+            return
         before = self.limit
         mean = self._waited / self._answers if self._answers else 0.0
         if self._answers:
@@ -300,22 +295,35 @@ class Gate:
         if self.limit > before:
             self._admit()
 
-    def _halve(self, pause: float) -> None:
+    def _lower(self, pause: float = 0.0) -> None:
+        """Halve the limit, and close the gate for `pause` seconds unless it is already closed for longer."""
+        now = self.now()
         self._ceiling = max(2, self.limit)
-        self._ceiling_until = self.now() + max(_CEILING_SECONDS, _CEILING_PAUSES * pause)
+        self._ceiling_until = now + max(_CEILING_SECONDS, _CEILING_PAUSES * pause)
         self._doubles = False
         self.limit = max(1, self.limit // 2)
-        self._start_round(self.now())
+        self._start_round(now)
+        self._close(pause)
+
+    def _close(self, pause: float) -> None:
+        if pause > 0:
+            self.closed_until = max(self.closed_until, self.now() + pause)
 
     # Failures.
+
+    @property
+    def _next_pause(self) -> float:
+        """The seconds of a pause after the earlier ones in a row."""
+        return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
     def throttled(self, retry_after: float | None) -> None:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before."""
         if self.closed_for():  # the request was sent before the pause began
             self._close(retry_after or 0.0)
             return
-        pause = _pause(self._pauses) if retry_after is None else retry_after
-        self._halve_and_close(pause)
+        pause = self._next_pause if retry_after is None else retry_after
+        self._pauses += 1
+        self._lower(pause)
         text = f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
         self._notify(Notice("debug", text))
         is_long = _LONG_PAUSE <= pause <= _LONGEST_WAIT or self._pauses >= _MANY_PAUSES
@@ -346,9 +354,7 @@ class Gate:
             self._overload += 1
             if self._overload >= _OVERLOADED:
                 self._overload, self._lowered_at = 0, now
-                self._halve(0.0)
-                text = f"{self.host} does not serve as many requests at once: {self.limit} from now on."
-                self._notify(Notice("debug", text))
+                self._lower()
             elif now - self._lowered_at > _RECENT:
                 return failure
         return replace(failure, kind=FailureKind.THROTTLED, free=True)
@@ -360,11 +366,12 @@ class Gate:
         if left > 0:
             if not is_closed:
                 if not self._pauses:
-                    text = (
-                        f"{self.host} does not answer: retrying for {self._patience:.0f} s. {failure.message}"
-                    )
+                    how_long = f"retrying for {self._patience:.0f} s"
+                    text = f"{self.host} does not answer: {how_long}. {failure.message}"
                     self._notify(Notice("warning", text))
-                self._halve_and_close(min(_pause(self._pauses), left))
+                pause = min(self._next_pause, left)
+                self._pauses += 1
+                self._lower(pause)
             return replace(failure, kind=FailureKind.THROTTLED, retryable=True, free=True, retry_after=0.0)
         if self._given_up is None:
             message = f"{self.host} has not answered for {self._patience:.0f} s. {failure.message}"
@@ -379,26 +386,12 @@ class Gate:
                 turn.turned_away(TransferError(self._given_up))
         return self._given_up
 
-    def _halve_and_close(self, pause: float) -> None:
-        self._pauses += 1
-        self._halve(pause)
-        self._close(pause)
-
-    def _close(self, pause: float) -> None:
-        """Close the gate for `pause` seconds, unless it is already closed for longer."""
-        if pause > 0:
-            self.closed_until = max(self.closed_until, self.now() + pause)
-
-
-def _pause(earlier: int) -> float:
-    """Return the seconds of a pause after `earlier` ones in a row."""
-    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(earlier, 16))
-
 
 class Gates:
     """The gates of all hosts, with at most `per_host` requests at once to each.
 
-    If the user set the `concurrency`, each host starts with that many, and only throttling lowers it.
+    If the user set the `concurrency`, each host starts with that many, and only throttling lowers it. A host
+    has one gate as long as something refers to it; the client remembers the hosts that it needs again.
     """
 
     def __init__(
@@ -416,8 +409,6 @@ class Gates:
         self._patience = patience
         self._notify = notify
         self._gates = WeakValueDictionary[str, Gate]()
-        """All gates in use, so that a host never has two."""
-        self._kept: dict[str, Gate] = {}
 
     def __getitem__(self, host: str) -> Gate:
         """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
@@ -432,9 +423,6 @@ class Gates:
                 is_fixed=self._is_fixed,
                 notify=self._notify,
             )
-        if host not in self._kept:
-            forget_hosts(self._kept, lambda one: one.is_needed)
-            self._kept[host] = gate
         return gate
 
     def __iter__(self) -> Iterator[Gate]:
@@ -455,8 +443,7 @@ class Limits:
     def __init__(self, clock: Clock, *, byte_rate: float = 0.0, request_rate: float = 0.0) -> None:
         self._clock = clock
         self._byte_rate, self._request_rate = byte_rate, request_rate
-        self._free_at: dict[str, float] = {}
-        """The end of the last reservation by host ("" for bytes), on the clock."""
+        self._free_at = 0.0
         self.on_bytes = byte_rate > 0
         self.on_requests = request_rate > 0
         self.piece = int(min(max(byte_rate / 8, 16 * 1024), 1 << 20))
@@ -464,15 +451,13 @@ class Limits:
 
     async def spend(self, size: int) -> None:
         now = self._clock.monotonic()
-        end = self._free_at[""] = max(self._free_at.get("", now), now - 0.25) + size / self._byte_rate
-        if end > now:
-            await self._clock.sleep(end - now)
+        self._free_at = max(self._free_at, now - 0.25) + size / self._byte_rate
+        if self._free_at > now:
+            await self._clock.sleep(self._free_at - now)
 
-    async def turn(self, host: str) -> None:
+    async def turn(self, gate: Gate) -> None:
         now = self._clock.monotonic()
-        if host not in self._free_at:
-            forget_hosts(self._free_at, lambda free_at: free_at > now)
-        start = max(self._free_at.get(host, now), now)
-        self._free_at[host] = start + 1 / self._request_rate
+        start = max(gate.free_at, now)
+        gate.free_at = start + 1 / self._request_rate
         if start > now:
             await self._clock.sleep(start - now)

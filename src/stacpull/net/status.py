@@ -27,6 +27,8 @@ import orjson
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import Secrets, cut_url
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""Statuses that redirect to another URL (RFC 9110, 15.4)."""
 PREFIX_BYTES = 16 * 1024
 """Bytes of an error's body that are read to find the reason."""
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -72,7 +72,7 @@ class HttpSettings(msgspec.Struct, frozen=True):
 
 
 class Response(Protocol):
-    """A response. Usable only inside the context of `Transport.open`."""
+    """A response whose head has arrived. Whoever has it must close it."""
 
     @property
     def url(self) -> str:
@@ -95,12 +95,20 @@ class Response(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Return the connection, or close it if the body was not read to its end."""
+        ...
+
+
+SentRequest = Callable[[], Awaitable[Response]]
+"""Returns the response to a request that was sent."""
+
 
 class Transport(Protocol):
     """Sends one request and returns its response, without redirects, retries or credentials."""
 
-    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
-        """Send `request`; the connection is returned or closed when the context ends.
+    async def send(self, request: Request) -> Response:
+        """Send `request`, and return its response, which the caller closes.
 
         Raises:
             TransferError: NETWORK, STALLED, ADDRESS.
@@ -108,6 +116,16 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def opened(transport: Transport, request: Request) -> AsyncIterator[Response]:
+    """Send `request`; the response is closed when the context ends."""
+    response = await transport.send(request)
+    try:
+        yield response
+    finally:
+        await response.close()
 
 
 class Rewritten(msgspec.Struct, frozen=True):
@@ -118,8 +136,8 @@ class Rewritten(msgspec.Struct, frozen=True):
     """The header fields except `Authorization`. Equal fields are the same object."""
     authorization: str
     """The value of the field `Authorization`; empty if there is none."""
-    opened: Callable[[Request, AbstractAsyncContextManager[Response]], AbstractAsyncContextManager[Response]]
-    """Turns the original request and the http response into what `Transport.open` would return."""
+    finish: Callable[[Request, SentRequest], Awaitable[Response]]
+    """Turns the original request and the http response into what `Transport.send` would return."""
 
     def __repr__(self) -> str:
         return f"<Rewritten {self.url}>"  # the others may hold a session token
@@ -130,7 +148,7 @@ class Rewrites(Protocol):
     """A transport that converts requests to http requests (S3: signed ones)."""
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
-        """Return the http request that `open` would send for a plain GET, or None if it must wait."""
+        """Return the http request that `send` would send for a plain GET, or None if it must wait."""
         ...
 
 
@@ -151,6 +169,9 @@ class RenamedResponse:
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         return self._inner.chunks(size)
 
+    async def close(self) -> None:
+        await self._inner.close()
+
 
 class BufferedResponse(msgspec.Struct, frozen=True):
     """A response whose body is in memory, so that it can be examined and passed on."""
@@ -163,3 +184,6 @@ class BufferedResponse(msgspec.Struct, frozen=True):
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         for start in range(0, len(self.body), size):
             yield self.body[start : start + size]
+
+    async def close(self) -> None:
+        """Do nothing: no connection is open."""

@@ -41,7 +41,7 @@ from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import can_decode, coding_of, decoded
-from stacpull.net.client import Client, Exchange, StartedExchange
+from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import HeaderFields, content_length, content_range
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.net.versions import Version, range_headers, validator_of
@@ -68,7 +68,7 @@ from stacpull.urls import filename_of
 _CONNECTIONS = 4
 """Connections that one long file gets at most."""
 _OK, _PARTIAL, _NOT_MODIFIED, _FAILED, _UNSATISFIABLE = 200, 206, 304, 412, 416
-_WHOLE = frozenset({_OK})
+WHOLE = frozenset({_OK})
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """Failures after which a part must not be resumed."""
 
@@ -120,7 +120,7 @@ class Fetcher:
         """Hosts whose ETags look like an MD5 and are not."""
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
+        self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
     ) -> Arrival | None:
         """Make one attempt; return None if the source says that the asset has not changed."""
         return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
@@ -181,9 +181,7 @@ class Fetcher:
 class _Attempt:
     """One attempt. It owns the part that is open."""
 
-    def __init__(
-        self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: StartedExchange | None
-    ) -> None:
+    def __init__(self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: Exchange | None) -> None:
         self._fetcher = fetcher
         self._job = job
         self._count_refusal = count_refusal
@@ -262,7 +260,7 @@ class _Attempt:
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
-        async with self._open({}, _WHOLE) as response:
+        async with self._open({}, WHOLE) as response:
             body = await self._receive(response)
         return await self._confirm(body)
 
@@ -298,7 +296,9 @@ class _Attempt:
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         started, self._started = self._started, None
-        request = started or Request(self._job.href, headers=headers)
+        if started is not None:
+            return started
+        request = Request(self._job.href, headers=headers)
         return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:

@@ -2,7 +2,7 @@
 
 A local catalog can still contain untrusted data: an href such as `file:///etc/passwd`, a path out of the
 directory and a symlink out of it are refused. Only a run whose SOURCE is local has this transport; no
-redirect leads to it (`net.redirects`). It answers with a strong ETag made of inode, time and size, and with
+redirect leads to it (`net.client`). It answers with a strong ETag made of inode, time and size, and with
 ranges under `If-Range`, so that resuming works as with any server.
 """
 
@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -50,16 +50,12 @@ class LocalTransport:
         """Return the name of the gate and the counters for local files."""
         return "this disk"
 
-    @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[LocalResponse]:
+    async def send(self, request: Request) -> LocalResponse:
         """Open the file that `request.url` names."""
         if self._only_source:
             request = request._replace(url=self._url)
         path, stream, state = await asyncio.to_thread(self._opened, request.url)
-        try:
-            yield LocalResponse(request, path, stream, state)
-        finally:
-            await asyncio.to_thread(stream.close)
+        return LocalResponse(request, path, stream, state)
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""
@@ -123,7 +119,7 @@ def _open_below(root: Path, real: Path) -> int:
 
 
 class LocalResponse:
-    """The whole file, or a range of it. Usable only inside the context of `LocalTransport.open`."""
+    """The whole file, or a range of it."""
 
     def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
         sent = {name.lower(): value for name, value in request.headers.items()}
@@ -162,6 +158,9 @@ class LocalResponse:
                 raise _failed(FailureKind.TRUNCATED, message, retryable=True)
             left -= len(chunk)
             yield chunk
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._stream.close)
 
 
 def _path_of(url: str) -> Path:

@@ -111,17 +111,17 @@ class LongBody:
                     if at == end:
                         end = self._following(at)
                         if end == at:
-                            await response.leave()
+                            await response.close()
                             return True
                     piece, rest = rest[: end - at], rest[end - at :]
                     await self._put(at, piece)
                     at += len(piece)
         except TransferError as error:
-            await response.leave(error)
+            await response.close(error)
             raise
         finally:
             self._give_back(at, end)
-        await response.leave()
+        await response.close()
         return False
 
     def _following(self, at: int) -> int:

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -38,6 +37,7 @@ from stacpull.net.transport import (
     Request,
     Response,
     Rewritten,
+    SentRequest,
     TransferError,
     Transport,
 )
@@ -206,7 +206,7 @@ class S3Transport:
         self._date = (0, "")
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
-        """Return the request that `open` would send for a plain GET; None if it would have to wait."""
+        """Return the request that `send` would send for a plain GET; None if it would have to wait."""
         bucket, _, key = url[len("s3://") :].partition("/")
         known = self._credentials.known(signing=False)
         if not bucket or not key or known is None or not _is_unicode(url):
@@ -236,20 +236,16 @@ class S3Transport:
             endpoint.origin + path,
             prepared.fields,
             "" if signed is None else signed.authorize("GET", path),
-            partial(self._exchange, prepared),
+            partial(self._send, prepared),
         )
 
-    def open(self, request: Request) -> AbstractAsyncContextManager[Response]:
+    async def send(self, request: Request) -> Response:
         """Send `request`, and again if the response names another region or the credentials were renewed."""
-        return self._exchange(None, request, None)
+        return await self._send(None, request, None)
 
-    @asynccontextmanager
-    async def _exchange(
-        self,
-        prepared: _Prepared | None,
-        request: Request,
-        sending: AbstractAsyncContextManager[Response] | None,
-    ) -> AsyncIterator[Response]:
+    async def _send(
+        self, prepared: _Prepared | None, request: Request, answer: SentRequest | None
+    ) -> Response:
         """Send `request`, unless the fast path has sent it (`prepared`); repeat it after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
@@ -260,23 +256,19 @@ class S3Transport:
             endpoint = self._endpoint_of(bucket, settings)
             credentials = await self._credentials.frozen() if signing else None
         for attempt in (1, 2, 3):
-            if sending is None:
-                sending = self._http.open(self._request(request, endpoint, key, credentials))
-            is_answered = False
+            if answer is None:
+                answer = partial(self._http.send, self._request(request, endpoint, key, credentials))
             try:
-                async with sending as response:
-                    is_answered = True
-                    if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
-                        yield RenamedResponse(request.url, response)
-                        return
-                    refusal = await buffered(request.url, response)
+                response = await answer()
             except TransferError as error:
-                if is_answered or settings.endpoint_url or error.failure.kind is not FailureKind.NETWORK:
+                if settings.endpoint_url or error.failure.kind is not FailureKind.NETWORK:
                     raise
                 advice = f"If the bucket {bucket} is at another service, set --endpoint-url."
                 failure = replace(error.failure, message=f"{error.failure.message} {advice}")
                 raise TransferError(failure) from error
-            sending = None
+            if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
+                return RenamedResponse(request.url, response)
+            refusal, answer = await buffered(request.url, response), None
             correction = correction_of(refusal.status, refusal.headers, refusal.body, endpoint.region)
             if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
                 break
@@ -288,7 +280,7 @@ class S3Transport:
         if refusal.status == _FORBIDDEN and is_denial:
             advice = _advice(self._options, may_sign=signing, signed=credentials is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
-        yield refusal
+        return refusal
 
     def host_of(self, url: str) -> str:
         """Return the host for limits and counters: the common endpoint of all buckets, or the bucket.

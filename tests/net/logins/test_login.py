@@ -17,8 +17,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.client import NetworkCounters
-from stacpull.net.host_credentials import HostCredentials
+from stacpull.net.client import HostCredentials, NetworkCounters
 from stacpull.net.logins.login import BearerToken, Fixed, FixedLogin, LoginTransport, QueryParameter
 from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
@@ -57,9 +56,9 @@ def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
             login = HostLogin("own", (HostPattern.read(own.url("")),), BearerToken(Secret("planted")))
             async with client_for(FilledProfile("p", (login,)), VirtualClock()) as client:
                 assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
-                assert type(client.route(own.url("/x")).transport) is LoginTransport
-                assert type(client.route(other.url("/x")).transport) is WebTransport
-                assert client.route(other.url("/y")) is client.route(other.url("/x"))  # looked up once
+                assert type(client.host(own.url("/x")).transport) is LoginTransport
+                assert type(client.host(other.url("/x")).transport) is WebTransport
+                assert client.host(other.url("/y")) is client.host(other.url("/x"))  # looked up once
             assert "authorization" in own.requests[0].headers
             assert "authorization" not in other.requests[0].headers
 

@@ -9,8 +9,7 @@ the transport of a host once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -24,12 +23,11 @@ from stacpull.entry_points import names as names_of
 from stacpull.hosts import host_of, origin_of, origin_text
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
-from stacpull.net.client import Client, NetworkCounters
+from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import Gates
-from stacpull.net.host_credentials import HostCredentials
 from stacpull.net.logins.profile import FilledProfile, HostPattern, LoginKind, Netrc, basic, login_key
-from stacpull.net.redirects import REDIRECTS
 from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import (
     BufferedResponse,
     RenamedResponse,
@@ -103,12 +101,11 @@ class LoginTransport:
         self._login = login
         self._counters = counters
 
-    @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Response]:
+    async def send(self, request: Request) -> Response:
         """Send `request`.
 
         Raises:
-            TransferError: As `Transport.open` and the login; HTTP if the URL contains a password and the
+            TransferError: As `Transport.send` and the login; HTTP if the URL contains a password and the
                 login adds an `Authorization`.
             CredentialsError: The login is refused.
         """
@@ -122,25 +119,21 @@ class LoginTransport:
                 "too: use only one of them."
             )
             raise TransferError(Failure(FailureKind.HTTP, message, host=host))
-        async with self._http.open(attached.request) as response:
-            if not login.is_refusal(response):
-                login.accepted(url, attached.held)
-                yield _shown(url, response, login)
-                return
+        response = await self._http.send(attached.request)
+        if login.is_refusal(response):
             refusal = await buffered(url, response)
-        answer = await login.renewed(url, attached.held, refusal)
-        if answer is not None:
-            yield answer
-            return
-        attached = await login.attach(request)
-        self._counters.bytes_fetched += len(refusal.body)
-        self._counters.requests += 1
-        async with self._http.open(attached.request) as response:
+            answer = await login.renewed(url, attached.held, refusal)
+            if answer is not None:
+                return answer
+            attached = await login.attach(request)
+            self._counters.bytes_fetched += len(refusal.body)
+            self._counters.requests += 1
+            response = await self._http.send(attached.request)
             if response.status in REDIRECTS and login.is_refusal(response):
-                yield login.refused_again(url)
-            else:
-                login.accepted(url, attached.held)
-                yield _shown(url, response, login)
+                await response.close()
+                return login.refused_again(url)
+        login.accepted(url, attached.held)
+        return _shown(url, response, login)
 
     async def close(self) -> None:
         """Do nothing: the transport underneath is closed by its owner."""
