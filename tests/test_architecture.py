@@ -90,7 +90,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_export": frozenset(
         {
             "arguments", "boxes", "catalog.catalog_tree", "catalog.item",
-            "catalog.item_assets", "catalog.references", "catalog.stored", "clock", "config.dest",
+            "catalog.item_assets", "catalog.references", "catalog.stored", "clock",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
             "events", "filters.ids", "filters.labels", "filters.properties", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",
@@ -109,7 +109,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_raster": frozenset(
         {
-            "arguments", "clock", "concurrency", "config.dest", "config.options", "digests",
+            "arguments", "clock", "concurrency", "config.options", "dest_address", "digests",
             "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
             "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull import Options, Selection, UsageError
-from stacpull.config.dest import bucket_url
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, bucket_url, parse_dest
 from stacpull.ledger import runs
 from stacpull.ledger.database import ledger_path, open_writer
 from stacpull.ledger.meta import set_bucket

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import attrs
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import declaration, option, texts
+from stacpull.arguments import about, option, texts
 from stacpull.errors import UsageError
 
-of_assets = partial(declaration, of_assets=True)
 
-
-@arguments.documented
+@arguments.hinting
 @attrs.frozen(field_transformer=arguments.named)
 class Selection:
     """The items and assets to mirror: every filter that is set must match.
@@ -33,6 +30,42 @@ class Selection:
     - `filter` also accepts a dict (CQL2 JSON).
     - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
 
+    Attributes:
+        collections: Select this collection.
+        all_collections: Select every collection of the API.
+        labels: Keep items with this label class; case does not matter.
+        label_mode: Keep items with any or with all of the labels.
+        exclude_labels: Drop items with this label class.
+        label_property: Read labels from this item property.
+        nomenclature: Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19).
+        cloud_and_shadow: Keep only items with / without cloud and shadow.
+        seasonal_snow: Keep only items with / without seasonal snow.
+        bbox: Keep items whose geometry intersects this box, in degrees.
+        intersects: Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.
+        datetime: Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
+        max_cloud_cover: Keep items whose eo:cloud_cover is known and at most this.
+        where: Keep items whose property has this value.
+        filter: Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).
+        ids: Keep items with this id or id ending, or with those listed in a file (@FILE).
+        assets: Fetch only assets whose key matches.
+        exclude_assets: Skip assets whose key matches; '' skips none.
+        roles: Fetch only assets with this role.
+        media_types: Fetch only assets of this media type.
+        prefer: Prefer hrefs with these schemes, in this order, `alternate` hrefs included.
+        include_pages: Also fetch assets that are web pages or endpoints.
+        expand_prefix: Fetch every object under assets that are S3 prefixes.
+        clip: Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.
+        collection_assets: Also fetch the assets of collections (thumbnails, documents).
+        source_links: Also fetch the source imagery that label items link to.
+        follow: Also fetch the items that links of this relation lead to, like source items.
+        push_down: Let the source filter what it can; all filters are checked locally too.
+        sortby: Walk in the order of this property, with - in front descending: the API must be able to sort.
+            With --max-items, -datetime selects the newest.
+        max_items: Stop after this many matching items.
+        sample: Take a random sample of this many matching items, the same one in every run.
+        seed: Random seed for --sample.
+        shard: Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.
+
     Raises:
         UsageError: An argument cannot be read, which the message names; or two contradict each other.
     """
@@ -40,183 +73,81 @@ class Selection:
     collections: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
-        metadata=declaration(
-            "Select this collection.", name="collection", short="C", metavar="ID", narrows=True, brief=True
-        ),
+        metadata=about("ID", name="collection", short="C", narrows=True, brief=True),
     )
-    all_collections: bool = option(False, "Select every collection of the API.")
+    all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=texts,
-        metadata=declaration(
-            "Keep items with this label class; case does not matter.",
-            name="label",
-            metavar="NAME",
-            narrows=True,
-            brief=True,
-        ),
+        default=(), converter=texts, metadata=about("NAME", name="label", narrows=True, brief=True)
     )
-    label_mode: Literal["any", "all"] = option("any", "Keep items with any or with all of the labels.")
+    label_mode: Literal["any", "all"] = option("any")
     exclude_labels: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=texts,
-        metadata=declaration("Drop items with this label class.", name="exclude-label", metavar="NAME"),
+        default=(), converter=texts, metadata=about("NAME", name="exclude-label")
     )
-    label_property: str | None = option(None, "Read labels from this item property.", metavar="NAME")
-    nomenclature: Literal["clc43", "ben19"] | None = option(
-        None, "Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19)."
-    )
-    cloud_and_shadow: bool | None = option(
-        None, "Keep only items with / without cloud and shadow.", shown="keep both", brief=True
-    )
-    seasonal_snow: bool | None = option(
-        None, "Keep only items with / without seasonal snow.", shown="keep both", brief=True
-    )
+    label_property: str | None = option(None, "NAME")
+    nomenclature: Literal["clc43", "ben19"] | None = option(None)
+    cloud_and_shadow: bool | None = option(None, shown="keep both", brief=True)
+    seasonal_snow: bool | None = option(None, shown="keep both", brief=True)
     bbox: tuple[float, ...] | None = attrs.field(
-        default=None,
-        converter=optional(arguments.box),
-        metadata=declaration(
-            "Keep items whose geometry intersects this box, in degrees.", metavar="W,S,E,N", brief=True
-        ),
+        default=None, converter=optional(arguments.box), metadata=about("W,S,E,N", brief=True)
     )
     intersects: str | None = attrs.field(
         default=None,
         converter=optional(arguments.geometry),
-        metadata=declaration(
-            "Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.",
-            metavar="GEOJSON|@FILE",
-            load=arguments.area,
-            brief=True,
-        ),
+        metadata=about("GEOJSON|@FILE", load=arguments.area, brief=True),
     )
     datetime: str | None = attrs.field(
-        default=None,
-        converter=optional(arguments.interval),
-        metadata=declaration(
-            "Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.",
-            metavar="INTERVAL",
-            brief=True,
-        ),
+        default=None, converter=optional(arguments.interval), metadata=about("INTERVAL", brief=True)
     )
-    max_cloud_cover: float | None = option(
-        None,
-        "Keep items whose eo:cloud_cover is known and at most this.",
-        metavar="PERCENT",
-        read=arguments.percentage,
-        brief=True,
-    )
+    max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.percentage, brief=True)
     where: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.where,
-        metadata=declaration(
-            "Keep items whose property has this value.", metavar="PROPERTY=VALUE", narrows=True, brief=True
-        ),
+        default=(), converter=arguments.where, metadata=about("PROPERTY=VALUE", narrows=True, brief=True)
     )
     filter: str | None = attrs.field(
         default=None,
         converter=optional(arguments.expression),
-        metadata=declaration(
-            "Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).",
-            metavar="CQL2",
-            load=arguments.content,
-            brief=True,
-        ),
+        metadata=about("CQL2", load=arguments.content, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
-        metadata=declaration(
-            "Keep items with this id or id ending, or with those listed in a file (@FILE).",
-            metavar="ID|@FILE",
-            load=arguments.item_ids,
-            narrows=True,
-            brief=True,
-        ),
+        metadata=about("ID|@FILE", load=arguments.item_ids, narrows=True, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
-        metadata=of_assets(
-            "Fetch only assets whose key matches.", name="asset", metavar="GLOB", narrows=True, brief=True
-        ),
+        metadata=about("GLOB", name="asset", of_assets=True, narrows=True, brief=True),
     )
     exclude_assets: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=texts,
-        metadata=of_assets(
-            "Skip assets whose key matches; '' skips none.", name="exclude-asset", metavar="GLOB", brief=True
-        ),
+        default=(), converter=texts, metadata=about("GLOB", name="exclude-asset", of_assets=True, brief=True)
     )
     roles: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=texts,
-        metadata=of_assets("Fetch only assets with this role.", name="role", metavar="ROLE", narrows=True),
+        default=(), converter=texts, metadata=about("ROLE", name="role", of_assets=True, narrows=True)
     )
     media_types: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=texts,
-        metadata=of_assets(
-            "Fetch only assets of this media type.", name="media-type", metavar="TYPE", narrows=True
-        ),
+        default=(), converter=texts, metadata=about("TYPE", name="media-type", of_assets=True, narrows=True)
     )
     prefer: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.schemes,
-        metadata=declaration(
-            "Prefer hrefs with these schemes, in this order, `alternate` hrefs included.",
-            metavar="SCHEME[,SCHEME]",
-            single=True,
-        ),
+        default=(), converter=arguments.schemes, metadata=about("SCHEME[,SCHEME]", single=True)
     )
-    include_pages: bool = option(False, "Also fetch assets that are web pages or endpoints.", of_assets=True)
-    expand_prefix: bool = option(
-        False, "Fetch every object under assets that are S3 prefixes.", of_assets=True
-    )
+    include_pages: bool = option(False, of_assets=True)
+    expand_prefix: bool = option(False, of_assets=True)
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.clip),
-        metadata=declaration(
-            "Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.",
-            metavar="W,S,E,N|@GEOJSON",
-            load=arguments.area,
-        ),
+        metadata=about("W,S,E,N|@GEOJSON", load=arguments.area),
     )
-    collection_assets: bool = option(False, "Also fetch the assets of collections (thumbnails, documents).")
-    source_links: bool = option(True, "Also fetch the source imagery that label items link to.", brief=True)
-    follow: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.relations,
-        metadata=declaration(
-            "Also fetch the items that links of this relation lead to, like source items.",
-            metavar="REL",
-        ),
-    )
-    push_down: bool = option(True, "Let the source filter what it can; all filters are checked locally too.")
-    sortby: str | None = option(
-        None,
-        "Walk in the order of this property, with - in front descending: the API must be able to sort. "
-        "With --max-items, -datetime selects the newest.",
-        metavar="[-]PROPERTY",
-        read=arguments.order,
-    )
-    max_items: int | None = option(
-        None, "Stop after this many matching items.", metavar="N", read=arguments.whole(1), brief=True
-    )
-    sample: int | None = option(
-        None,
-        "Take a random sample of this many matching items, the same one in every run.",
-        metavar="N",
-        read=arguments.whole(1),
-    )
-    seed: int = option(0, "Random seed for --sample.", metavar="S")
+    collection_assets: bool = option(False)
+    source_links: bool = option(True, brief=True)
+    follow: tuple[str, ...] = attrs.field(default=(), converter=arguments.relations, metadata=about("REL"))
+    push_down: bool = option(True)
+    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.order)
+    max_items: int | None = option(None, "N", read=arguments.whole(1), brief=True)
+    sample: int | None = option(None, "N", read=arguments.whole(1))
+    seed: int = option(0, "S")
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
         converter=optional(arguments.shard),
-        metadata=declaration(
-            "Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.",
-            metavar="I/N|auto[/N]",
-            load=arguments.shard,
-        ),
+        metadata=about("I/N|auto[/N]", load=arguments.shard),
     )
 
     def __attrs_post_init__(self) -> None:
@@ -230,8 +161,9 @@ class Selection:
     def asset_filters(self) -> tuple[object, ...]:
         """The values that decide which assets of an item are fetched."""
         fields = attrs.fields(Selection)
-        names = [field.name for field in fields if field.metadata["option"].get("of_assets")]
-        return tuple(getattr(self, name) for name in names)
+        return tuple(
+            getattr(self, field.name) for field in fields if field.metadata["option"].get("of_assets")
+        )
 
     @property
     def followed(self) -> frozenset[str]:

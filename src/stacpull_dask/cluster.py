@@ -41,7 +41,7 @@ from msgspec.structs import replace
 import stacpull
 from stacpull.clock import Clock
 from stacpull.config.environment import key_variables
-from stacpull.config.options import Options, without_secret_fields
+from stacpull.config.options import Options
 from stacpull.errors import CredentialsError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
 from stacpull_dask import relay
@@ -284,7 +284,7 @@ class DaskPlace:
         profile = None if options.filled_profile is None else options.filled_profile.name
         return settings._replace(
             address=replace(address, headers={}, query={}),
-            options=attrs.evolve(without_secret_fields(options), credential_names=()),
+            options=attrs.evolve(options.without_secrets(), credential_names=()),
             wanted=address.credential_names,
             profile=profile,
         )

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from stacpull import entry_points
 from stacpull.arguments import instance
-from stacpull.config.dest import output_path
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import InterruptedRunError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.pyarrow_import import require_pyarrow

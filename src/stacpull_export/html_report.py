@@ -21,9 +21,8 @@ import msgspec
 from stacpull.arguments import instance
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.stored import asset_origin
-from stacpull.config.dest import output_path
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import DestinationError, InterruptedRunError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import item_labels

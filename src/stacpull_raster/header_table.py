@@ -21,8 +21,8 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
-from stacpull.config.dest import output_path
 from stacpull.config.options import Options
+from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped

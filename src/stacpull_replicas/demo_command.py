@@ -32,13 +32,13 @@ _MOST_ENTRIES = 3
     *parameters.named("json", "no-progress", "quiet", "verbose"),
     examples=["demo"],
 )
-def demo_command(session: CommandSession, dest: Path | None) -> int:
+def demo_command(session: CommandSession, dest: str | Path | None) -> int:
     """Try stacpull on a replica of a real service, without an account.
 
     Starts a replica of Radiant MLHub with its blob host and S3 on free local ports, mirrors the selection of
     the BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
     """
-    dest = dest or Path("stacpull-demo")
+    dest = Path(dest or "stacpull-demo").expanduser()
     flags: dict[str, object] = {
         "config": shipped_config("bigearthnet.toml"),
         "collection": (_COLLECTION,),

@@ -13,32 +13,22 @@ from stacpull.arguments import option
 
 @attrs.frozen(field_transformer=arguments.named)
 class TraceOptions:
-    """Options of `stacpull.trace`, except for its period."""
+    """Options of `stacpull.trace`, except for its period.
 
-    geometry: str | None = option(
-        None,
-        "Trace this polygon: GeoJSON in longitude and latitude, or a file with it.",
-        metavar="GEOJSON|FILE",
-    )
-    resolution: float = option(
-        3.0, "Metres per pixel.", metavar="METRES", read=arguments.above_zero("number of metres")
-    )
-    index: str | None = option(
-        None, "Compute this index: ndwi, ndvi, gndvi, evi or savi.", metavar="NAME", shown="ndwi"
-    )
+    Attributes:
+        geometry: Trace this polygon: GeoJSON in longitude and latitude, or a file with it.
+        resolution: Metres per pixel.
+        index: Compute this index: ndwi, ndvi, gndvi, evi or savi.
+        evalscript: Compute the outputs of this evalscript: default, scenes (INT16), dataMask.
+        method: Name each day's most frequent scene (mode), or give only the median index.
+        base_url: Sentinel Hub deployment; tokens come from its own identity service.
+    """
+
+    geometry: str | None = option(None, metavar="GEOJSON|FILE")
+    resolution: float = option(3.0, metavar="METRES", read=arguments.above_zero("number of metres"))
+    index: str | None = option(None, metavar="NAME", shown="ndwi")
     evalscript: Path | None = option(
-        None,
-        "Compute the outputs of this evalscript: default, scenes (INT16), dataMask.",
-        metavar="FILE",
-        read=arguments.file_path,
-        load=arguments.existing_file,
+        None, metavar="FILE", read=arguments.file_path, load=arguments.existing_file
     )
-    method: Literal["mode", "median"] = option(
-        "mode", "Name each day's most frequent scene (mode), or give only the median index."
-    )
-    base_url: str | None = option(
-        None,
-        "Sentinel Hub deployment; tokens come from its own identity service.",
-        metavar="URL",
-        read=arguments.web_address,
-    )
+    method: Literal["mode", "median"] = option("mode")
+    base_url: str | None = option(None, metavar="URL", read=arguments.web_address)

@@ -28,7 +28,7 @@ def test_mirror_passes_on_the_given_options(stacpull_command: Command, library: 
     ran = stacpull_command("mirror", "http://s", "out dir", *arguments, "--max-items", "5", "--retries", "2")
     assert ran.code == 0
     (source, dest), how = library.only_call("mirror")
-    assert (source, dest) == ("http://s", Path("out dir"))
+    assert (source, dest) == ("http://s", "out dir")
     assert how["selection"] == Selection(
         collections=("c",), labels=("Rice fields", "Sea, ocean"), seasonal_snow=False, max_items=5
     )
@@ -112,7 +112,7 @@ def test_plan(stacpull_command: Command, library: Library) -> None:
     assert ran.code == 3, "the key is not in the environment"
     ran = stacpull_command("plan", "s?key=k", "out", "--config", BIGEARTHNET, "--json")
     (source, dest), how = library.only_call("plan")
-    assert (source, dest, how["selection"].exclude_assets) == ("s?key=k", Path("out"), ("B10",))
+    assert (source, dest, how["selection"].exclude_assets) == ("s?key=k", "out", ("B10",))
     assert json.loads(ran.out)["excluded_keys"] == {"B10": 5}
 
 
@@ -123,7 +123,7 @@ def test_continuing_a_run_passes_on_the_given_options(
     library.answers[name] = mirror_report()
     assert stacpull_command(name, "out", "--concurrency", "3").code == 0
     (dest,), how = library.only_call(name)
-    assert dest == Path("out")
+    assert dest == "out"
     assert how["options"].concurrency == 3
     assert isinstance(how["stop"], asyncio.Event)
 

@@ -211,9 +211,15 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('collection = ["a"\n', "line 1: this is not TOML: Unclosed array"),
-        ('max-items = 3\ncollection = ["a",\nlabel = "x"\n', "line 2: this is not TOML: Invalid value"),
-        ('max-items = 3\n\nlabel = "x\nretries = 1\n', "line 3: this is not TOML: Illegal character"),
+        ('collection = ["a"\n', "this is not TOML: Unclosed array (at end of document)"),
+        (
+            'max-items = 3\ncollection = ["a",\nlabel = "x"\n',
+            "this is not TOML: Invalid value (at line 3, column 1)",
+        ),
+        (
+            'max-items = 3\n\nlabel = "x\nretries = 1\n',
+            "this is not TOML: Illegal character '\\n' (at line 3, column 11)",
+        ),
     ],
 )
 def test_an_unclosed_bracket_in_a_config_file_is_reported_with_its_line(
@@ -221,7 +227,7 @@ def test_an_unclosed_bracket_in_a_config_file_is_reported_with_its_line(
 ) -> None:
     Path("c.toml").write_text(text)
     ran = stacpull_command("plan", f"{NOWHERE}/v1", "--config", "c.toml")
-    assert (ran.code, f"c.toml, {message}" in ran.err) == (2, True), ran.err
+    assert (ran.code, f"c.toml: {message}" in ran.err) == (2, True), ran.err
 
 
 def test_aws_keys_alone_make_no_profile_of_another_service_ready(

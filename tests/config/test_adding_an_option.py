@@ -12,7 +12,7 @@ from tests.changed_copy import ChangedCopy, item_with
 
 pytestmark = pytest.mark.behaviour
 
-FIELD = '    greeting: str = option("hello", "Begin the output with this word.", metavar="WORD"{more})\n'
+FIELD = '    greeting: str = option("hello", "WORD", help="Begin the output with this word."{more})\n'
 
 
 PRINT = 'print(f"greeting: {{{options}.greeting}}")\n'
@@ -22,7 +22,7 @@ PRINT = 'print(f"greeting: {{{options}.greeting}}")\n'
 def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     """A copy of the package with the new option `--greeting`, which `plan` prints."""
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
-    copy.insert("config/options.py", FIELD.format(more=""), before="    retries: ")
+    copy.insert("config/options.py", FIELD.format(more=""), before="    retries: int")
     effect = f"    {PRINT.format(options='session.options')}"
     copy.insert("cli/plan_command.py", effect, before="    report = session.run_cancelled(work)")
     assert copy.changed == {"config/options.py": 1, "cli/plan_command.py": 1}
@@ -69,7 +69,7 @@ def test_python_and_the_reference_have_the_option(copy: ChangedCopy) -> None:
 def with_stored(top: Path, how: str) -> ChangedCopy:
     """Return a copy with the option `--greeting`, which each run prints, and stores as `how` says."""
     copy = ChangedCopy(top)
-    copy.insert("config/options.py", FIELD.format(more=f", {how}=True"), before="    retries: ")
+    copy.insert("config/options.py", FIELD.format(more=f", {how}=True"), before="    retries: int")
     effect = f"        {PRINT.format(options='options')}"
     copy.insert("engine/mirror.py", effect, before="        self._options = options")
     assert copy.changed == {"config/options.py": 1, "engine/mirror.py": 1}

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stacpull.config.credentials import _WANTED_PROFILES, builtin_query, header_fields, query_parameters
+from stacpull.config.credentials import _WANTED_PROFILES, header_fields, query_parameters, wanted_variable
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
@@ -92,42 +92,31 @@ def test_a_query_parameter_must_be_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "environment", "names"),
+    ("source", "is_hub"),
     [
-        ("https://api.radiant.earth/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("https://api.radiant.earth/", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("http://127.0.0.1:8801/mlhub/v1/collections/x", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("http://localhost:8801/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("http://hub:8801/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("http://[::1]:8801/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("http://192.168.7.1:8801/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("https://evil.example/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
-        ("https://api.radiant.earth.evil.example/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
-        ("https://8.8.8.8/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
+        ("https://api.radiant.earth/mlhub/v1", True),
+        ("https://api.radiant.earth/", True),
+        ("http://127.0.0.1:8801/mlhub/v1/collections/x", True),
+        ("http://localhost:8801/mlhub/v1", True),
+        ("http://hub:8801/mlhub/v1", True),
+        ("http://[::1]:8801/mlhub/v1", True),
+        ("http://192.168.7.1:8801/mlhub/v1", True),
+        ("http://0x7f000001:8801/mlhub/v1", True),
+        ("https://evil.example/mlhub/v1", False),
+        ("https://api.radiant.earth.evil.example/mlhub/v1", False),
+        ("https://example.org/stac", False),
+        ("https://example.org/?to=/mlhub/v1", False),
         *(
-            (f"https://{host}/mlhub/v1", {"MLHUB_API_KEY": "k"}, [])
+            (f"https://{host}/mlhub/v1", False)
             for host in (
-                "0x08080808",
-                "134744072",
-                "010.8.8.8",
-                "8.526344",
-                "%38.8.8.8",
-                "[64:ff9b::808:808]",
-                "\uff18.8.8.8",
-                "[::ffff:808:808]",
-                "169.254.169.254",
-                "0xa9fea9fe",
+                "8.8.8.8", "0x08080808", "134744072", "010.8.8.8", "8.526344", "%38.8.8.8",
+                "[64:ff9b::808:808]", "\uff18.8.8.8", "[::ffff:808:808]", "169.254.169.254", "0xa9fea9fe",
             )
         ),
-        ("http://0x7f000001:8801/mlhub/v1", {"MLHUB_API_KEY": "k"}, ["key"]),
-        ("https://example.org/stac", {"MLHUB_API_KEY": "k"}, []),
-        ("https://example.org/?to=/mlhub/v1", {"MLHUB_API_KEY": "k"}, []),
-        ("https://api.radiant.earth/mlhub/v1", {"MLHUB_API_KEY": ""}, []),
-        ("https://api.radiant.earth/mlhub/v1", {}, []),
     ],
-)
-def test_the_built_in_key(source: str, environment: dict[str, str], names: list[str]) -> None:
-    assert [parameter.name for parameter in builtin_query(urlsplit(source), environment)] == names
+)  # fmt: skip
+def test_the_services_that_get_the_key_of_mlhub(source: str, is_hub: bool) -> None:
+    assert wanted_variable(urlsplit(source)) == ("MLHUB_API_KEY" if is_hub else None)
 
 
 def test_recommended_profiles_are_shipped() -> None:

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from stacpull.config.environment import completed, take_over
+from stacpull.config.environment import take_over
 from stacpull.config.options import Options, S3Options
+from stacpull.config.resolve import completed
 from stacpull.errors import UsageError
 from stacpull.python_process import python_environment
 from stacpull.redact import Secret

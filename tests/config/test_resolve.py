@@ -271,10 +271,8 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
     ("flags", "environ", "message"),
     [
         ({"max-items": "0"}, {}, "--max-items must be a whole number from 1 on, not '0'"),
-        ({"max-items": str(2**63)}, {}, "--max-items must be at most 9223372036854775807, not '92"),
-        ({"seed": str(2**63)}, {}, "--seed must be at most 9223372036854775807"),
-        ({"sample": str(2**63)}, {}, "--sample must be at most 9223372036854775807"),
-        ({"shard": f"1/{2**63}"}, {}, "--shard must be at most 9223372036854775807"),
+        ({"seed": str(2**63)}, {}, "--seed must be a whole number, not '9223"),
+        ({"shard": f"1/{2**63}"}, {}, "--shard must be I/N with I from 1 to N"),
         ({"dask": "5000"}, {}, "--dask must be a whole number from 1 to 4096, not '5000'"),
         ({"endpoint-url": "http://"}, {}, "--endpoint-url must be a URL with a valid host, not 'http://'"),
         ({"endpoint-url": "http://h:x"}, {}, "--endpoint-url must be a URL with a valid host"),

@@ -48,7 +48,7 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
         ("config = 'x'", "some.toml, line 1, config: there is no such option"),
         (
             "sign-bucket = ['b']",
-            "sign-bucket: there is no such option: use --credentials NAME: a profile has",
+            "some.toml, line 1, sign-bucket: there is no such option: use --credentials NAME: a profile has",
         ),
         ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),
         ('label = [\n "a",\n "b",\n]\nlabell = 1', "some.toml, line 5, labell: there is no such option"),
@@ -63,8 +63,8 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "credentials = { queri = 'x' }",
             "some.toml, line 1, queri: there is no such key; did you mean query?",
         ),
-        ("retries = ", "some.toml, line 1: this is not TOML"),
-        ("a = 1\nb = = 2", "some.toml, line 2: this is not TOML"),
+        ("retries = ", "some.toml: this is not TOML: Invalid value (at end"),
+        ("a = 1\nb = = 2", "some.toml: this is not TOML: Invalid value (at line 2, column 5)"),
     ],
 )
 def test_mistakes_are_reported_with_their_line(refused, text: str, message: str) -> None:

@@ -15,9 +15,8 @@ FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=declaration(
-            "Fetch only assets with this title. May be repeated.",
-            name="title", metavar="TEXT", narrows=True, of_assets=True,
+        metadata=about(
+            "TEXT", name="title", narrows=True, of_assets=True, help="Fetch only assets with this title.",
         ),
     )
 """
@@ -30,7 +29,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
     copy.insert("selection.py", FIELD, before="    prefer: tuple")
     copy.insert("filters/asset_filter.py", CONDITION, before='    "type": _media_types,')
-    assert copy.changed == {"selection.py": 8, "filters/asset_filter.py": 1}
+    assert copy.changed == {"selection.py": 7, "filters/asset_filter.py": 1}
     return copy
 
 

@@ -17,8 +17,8 @@ FIELD = """\
     platforms: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=declaration(
-            "Keep items of this platform.", name="platform", metavar="NAME", narrows=True
+        metadata=about(
+            "NAME", name="platform", narrows=True, help="Keep items of this platform."
         ),
     )
 """

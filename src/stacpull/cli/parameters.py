@@ -15,30 +15,18 @@ from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
 from stacpull import entry_points
-from stacpull.config.dest import bucket_url, dest_path, output_path
 from stacpull.config.options import BY_NAME, Option, options_of
 
-_CONFIG = (
-    "Read options, and SOURCE and DEST, from a TOML file or a shipped config: "
-    "bigearthnet, full-mirror, torchgeo."
-)
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "ca-bundle")
 """The options of a command that only reads DEST."""
 
 
-class _Dest(click.Path):
-    """DEST: completed as a directory, and read by `config.dest`."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """Return a path, or the URL of a bucket."""
-        del param, ctx
-        return str(value) if bucket_url(str(value)) else dest_path(str(value))
-
-
 class OutputPath(click.Path):
-    """The path of an output, read by `config.dest`."""
+    """The path of an output, read by `dest_address`."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from stacpull.dest_address import output_path
+
         path = output_path(str(value))
         super().convert(str(path), param, ctx)
         return path
@@ -49,12 +37,12 @@ def source() -> click.Argument:
 
 
 def dest(*, required: bool = True) -> click.Argument:
+    """Return the argument DEST: text, which the public functions read. It is completed as a directory."""
     return click.Argument(
         ["dest"],
         metavar="DEST" if required else "[DEST]",
         required=required,
-        type=_Dest(file_okay=False),
-        shell_complete=_directories,
+        shell_complete=lambda _context, _parameter, typed: [CompletionItem(typed, type="dir")],
     )
 
 
@@ -80,7 +68,10 @@ def of(command: str) -> list[click.Parameter]:
 
 def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
-    return OptionParameter(["--config"], metavar="FILE|NAME", help=_CONFIG)
+    text = "Read options, and SOURCE and DEST, from a TOML file or a shipped config: "
+    return OptionParameter(
+        ["--config"], metavar="FILE|NAME", help=f"{text}bigearthnet, full-mirror, torchgeo."
+    )
 
 
 def named(*names: str) -> list[click.Parameter]:
@@ -115,11 +106,6 @@ def _parameter(option: Option) -> OptionParameter:
     made = OptionParameter(names, help=option.help + default, **how)
     made.option = option
     return made
-
-
-def _directories(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Let the shell complete directories."""
-    return [CompletionItem(typed, type="dir")]
 
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:

@@ -1,7 +1,7 @@
 """Header fields and query parameters that are sent only to the source's own host.
 
-A value may contain variables, `${NAME}`, so that files and command lines need no secrets. Values are returned
-as `Secret`. Messages contain the variable, the field or the line, but never a value.
+A value may contain variables, `${NAME}`, so that files and command lines need no secrets. Messages contain
+the variable, the field or the line, but never a value.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from stacpull.system import expanded
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
 
-_MLHUB_KEY = "MLHUB_API_KEY"
+MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
 _MLHUB_PATH = "/mlhub/v1"
-
-
 _WANTED_PROFILES = {
     "planetarycomputer.microsoft.com": "planetary-computer",
     "cmr.earthdata.nasa.gov": "earthdata",
@@ -55,8 +53,7 @@ def replaced(text: str, environ: Mapping[str, str]) -> str:
     return VARIABLE.sub(lambda match: environ.get(match[1], ""), text)
 
 
-def fill(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return the text at `where` with variables in place of each `${NAME}`, and the names."""
+def _filled(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     names = variables_in(text)
     for name in names:
         if not environ.get(name):
@@ -77,22 +74,22 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
                 raise UsageError(f"{setting.where}: the header file {path} cannot be read.") from problem
             numbered = [Setting(line.strip(), f"{path}, line {n}") for n, line in enumerate(content, 1)]
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
-        found += [_field(line, environ, is_spelled_out=line is setting) for line in lines]
+        for line in lines:
+            name, colon, rest = str(line.value).partition(":")
+            if not colon or not FIELD_NAME.fullmatch(
+                name.strip()
+            ):  # `field_name` would quote it: perhaps a secret
+                raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
+            name = Setting(name.strip(), line.where).read(field_name)
+            label = f"header {name}"
+            value, names = _filled(rest.strip(), f"the {label}", environ)
+            if CONTROL.search(value):
+                raise UsageError(
+                    f"{line.where}: the value of the {label} contains a line break or control character."
+                )
+            secret = Secret(value, spelled_out=line is setting and not names)
+            found.append(Credential(name, secret, names or (label,)))
     return found
-
-
-def _field(setting: Setting, environ: Mapping[str, str], *, is_spelled_out: bool) -> Credential:
-    name, colon, rest = str(setting.value).partition(":")
-    if not colon or not FIELD_NAME.fullmatch(name.strip()):  # `field_name` would quote it: it may be a secret
-        raise UsageError(f"{setting.where}: write a header field as 'Name: value'.")
-    name = Setting(name.strip(), setting.where).read(field_name)
-    label = f"header {name}"
-    value, names = fill(rest.strip(), f"the {label}", environ)
-    if CONTROL.search(value):
-        raise UsageError(
-            f"{setting.where}: the value of the {label} contains a line break or control character."
-        )
-    return Credential(name, Secret(value, spelled_out=is_spelled_out and not names), names or (label,))
 
 
 def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
@@ -100,21 +97,14 @@ def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -
     for name, setting in given.items():
         if not isinstance(setting.value, str):
             raise UsageError(f"{setting.where}: must be text in quotes.")
-        value, names = fill(setting.value, setting.where, environ)
+        value, names = _filled(setting.value, setting.where, environ)
         found.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
     return found
 
 
-def builtin_query(source: SplitResult, environ: Mapping[str, str]) -> list[Credential]:
-    """Return the key of Radiant MLHub if `source` is that service and the variable is set."""
-    key = environ.get(_MLHUB_KEY)
-    return [Credential("key", Secret(key), (_MLHUB_KEY,))] if key and wanted_variable(source) else []
-
-
 def wanted_variable(source: SplitResult) -> str | None:
     """Return the variable for the credentials of the service at `source`, or None if none is known."""
-    is_hub = source.hostname == _MLHUB_HOST or wanted_by_place(source)
-    return _MLHUB_KEY if is_hub else None
+    return MLHUB_KEY if source.hostname == _MLHUB_HOST or wanted_by_place(source) else None
 
 
 def wanted_by_place(source: SplitResult) -> bool:

@@ -1,14 +1,14 @@
 """The options of transfers and output, and the table of all options.
 
-Each field declares its command-line option, config key, variable and help (`arguments.option`). The command
-line, the readers of TOML and the environment, and the reference pages are generated from `OPTIONS`.
+Each field declares its flag, config key, variable and commands (`arguments.about`); the docstring of its
+class is the help. The command line, the readers of TOML and the environment, and the reference pages are
+generated from `OPTIONS`.
 (`stacpull.selection.Selection` declares which assets to transfer.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -18,7 +18,7 @@ import msgspec
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import Held, ReadArgument, declaration, option
+from stacpull.arguments import ReadArgument, about, option
 from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -29,50 +29,38 @@ _EVERY = "mirror plan headers resume retry verify collections classes"
 _FETCHING = "mirror headers resume retry verify"
 _RUNS = "mirror resume retry"
 _IN_DEST = "mirror plan resume retry verify"
-"""Commands, for `Option.commands`."""
-
-_dest = partial(option, group="Destination")
-_network = partial(option, group="Credentials and network")
-_dest_declaration = partial(declaration, group="Destination")
-_network_declaration = partial(declaration, group="Credentials and network")
-_output_declaration = partial(declaration, group="Output")
 
 
 @attrs.frozen(field_transformer=arguments.named)
 class S3Options:
-    """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile."""
+    """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile.
 
-    no_sign_request: bool = _network(False, "Send S3 requests without credentials.", brief=True)
-    request_payer: bool = _network(False, "Agree to pay for requests to requester-pays buckets.")
-    endpoint_url: str | None = _network(
-        None,
-        "Use this S3 endpoint instead of Amazon's.",
-        metavar="URL",
-        read=arguments.web_address,
-        environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    Attributes:
+        no_sign_request: Send S3 requests without credentials.
+        request_payer: Agree to pay for requests to requester-pays buckets.
+        endpoint_url: Use this S3 endpoint instead of Amazon's.
+        region: S3 region.
+        profile: Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.
+        aws_metadata: Let roles of EC2, ECS and EKS (and identities of other clouds' machines) give
+            credentials.
+    """
+
+    no_sign_request: bool = option(False, brief=True)
+    request_payer: bool = option(False)
+    endpoint_url: str | None = option(
+        None, "URL", read=arguments.web_address, environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
-    region: str | None = _network(
-        None, "S3 region.", metavar="NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION")
-    )
-    profile: str | None = _network(
-        None,
-        "Log in with this profile of `stacpull credentials list`, or with this AWS profile for S3.",
-        name="credentials",
-        metavar="NAME",
-        brief=True,
-        environment=("AWS_PROFILE",),
-    )
+    region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
+    profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     """Of a credential profile: buckets for which requests are also signed when a redirect leads to them."""
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
-    aws_metadata: bool = _network(
-        False, "Let roles of EC2, ECS and EKS (and identities of other clouds' machines) give credentials."
-    )
+    aws_metadata: bool = option(False)
 
 
-@arguments.documented
+@arguments.hinting
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
     """How to transfer.
@@ -81,7 +69,41 @@ class Options:
     is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
 
     Attributes:
-        headers: Header fields that are sent only to the source's own host.
+        layout: Path of assets in DEST.
+        metadata: Write item documents as one file each, as NDJSON, or not at all.
+        checksum: Checksum to record for every asset; crc64nvme is faster for large files.
+        missing: Exit with 1 if the source lists assets that it does not have; known: only for those that are
+            newly gone; ok: never.
+        revalidate: Re-check every local asset with the server, not only those whose item was updated.
+        items_parquet: From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).
+        prune: List the items in DEST that the source no longer has; with =remove, remove them.
+        adopt: Reuse existing files if size and checksum (or date) match.
+        work: With a bucket as DEST: the directory for the ledger and unfinished files.
+        dest_endpoint_url: With a bucket as DEST: use this endpoint for it.
+        dest_profile: With a bucket as DEST: use the credentials of this AWS profile for it.
+        dest_region: With a bucket as DEST: its region.
+        break_lock: Take over a bucket from a run that cannot end its lease. No other may be active.
+        concurrency: Simultaneous transfers.
+        per_host: Simultaneous requests per host.
+        dask: Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.
+        retries: Retries of each asset, and of each request for a document, before it fails.
+        stall_timeout: Abort an attempt after this many seconds without data.
+        min_rate: Abort an attempt that stays slower than this for --stall-timeout.
+        limit_rate: Fetch at most this many bytes per second, over all hosts.
+        requests_per_second: Send each host at most this many requests per second.
+        stop_after: Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.
+        max_failures: Stop when more assets than this have failed; the rest stays pending.
+        page_size: Items per page to request; auto starts large and shrinks after errors.
+        max_page_size: Bytes of the largest page or JSON document to read, for services that ignore
+            --page-size.
+        headers: Send this header to SOURCE's host only; ${NAME} is an environment variable.
+        ca_bundle: Trust the certificate authorities in this PEM file.
+        allow_private_hosts: Follow links and redirects to private and loopback addresses.
+        allow_local: With a SOURCE on disk: also copy assets from this directory.
+        log_file: Append a line per request to this file: time, method, status, bytes, milliseconds, URL.
+        dashboard: Serve a web page that shows the run; port 0 selects a free port.
+        dashboard_token: Of --dashboard: ask browsers for this token, or the content of @FILE; required if
+            HOST is not a loopback address.
         query: Query parameters (a key) that are sent only to the source's own host.
         credential_names: Where the credentials came from (for example `MLHUB_API_KEY`), to name the missing
             ones when a run is resumed.
@@ -92,117 +114,65 @@ class Options:
         UsageError: An argument has a type that cannot be converted; the message names it.
     """
 
-    layout: str = _dest(
-        DEFAULT_LAYOUT,
-        "Path of assets in DEST.",
-        metavar="TEMPLATE",
-        fixed=True,
-        brief=True,
+    layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, brief=True)
+    metadata: Literal["item", "ndjson", "none"] = option("item", fixed=True, commands="mirror")
+    checksum: Literal["sha256", "crc64nvme", "none"] = option("sha256", kept=True, commands="mirror retry")
+    missing: Literal["fail", "known", "ok"] = option("fail", commands=f"{_RUNS} headers", brief=True)
+    revalidate: bool = option(False, kept=True, commands="mirror")
+    items_parquet: bool | None = option(None, commands="mirror")
+    prune: Literal["list", "remove"] | None = option(
+        None, "[=remove]", read=arguments.prune, bare="list", kept=True, commands="mirror", brief=True
     )
-    metadata: Literal["item", "ndjson", "none"] = _dest(
-        "item",
-        "Write item documents as one file each, as NDJSON, or not at all.",
-        fixed=True,
-        commands="mirror",
+    adopt: bool = option(False, kept=True, commands="mirror retry")
+    work: Path | None = attrs.field(
+        default=None,
+        converter=optional(arguments.file_path),
+        metadata=about("DIR", load=arguments.directory, commands=_IN_DEST, brief=True),
     )
+    dest_endpoint_url: str | None = option(None, "URL", read=arguments.web_address, commands=_IN_DEST)
+    dest_profile: str | None = option(None, "NAME", commands=_IN_DEST)
+    dest_region: str | None = option(None, "NAME", commands=_IN_DEST)
+    break_lock: bool = option(False, commands="mirror resume")
     concurrency: int | None = option(
         None,
-        "Simultaneous transfers.",
-        metavar="N|auto",
+        "N|auto",
         read=arguments.whole(1, arguments.MOST_AT_ONCE, auto=True),
         shown="auto",
+        group="Transfer",
         commands=f"{_FETCHING} plan",
         brief=True,
     )
-    per_host: int = option(64, "Simultaneous requests per host.", metavar="N", read=arguments.whole(1))
+    per_host: int = option(64, "N", read=arguments.whole(1))
     dask: str | None = attrs.field(
         default=None,
         converter=optional(arguments.cluster),
-        metadata=declaration(
-            "Transfer on the workers of a Dask cluster: a scheduler's address or file, or N workers here.",
-            metavar="ADDRESS|FILE|N",
-            load=arguments.cluster,
-            commands=_RUNS,
-        ),
+        metadata=about("ADDRESS|FILE|N", load=arguments.cluster, commands=_RUNS),
     )
-    retries: int = option(
-        5,
-        "Retries of each asset, and of each request for a document, before it fails.",
-        metavar="N",
-        read=arguments.whole(0),
-    )
-    stall_timeout: float = option(
-        30.0,
-        "Abort an attempt after this many seconds without data.",
-        metavar="SECONDS",
-        read=arguments.seconds,
-        commands=_FETCHING,
-    )
+    retries: int = option(5, "N", read=arguments.whole(0))
+    stall_timeout: float = option(30.0, "SECONDS", read=arguments.seconds, commands=_FETCHING)
     min_rate: float = option(
-        100.0,
-        "Abort an attempt that stays slower than this for --stall-timeout.",
-        metavar="BYTES[K|M|G]",
-        read=arguments.byte_rate,
-        shown="100 bytes per second",
-        commands=_FETCHING,
+        100.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="100 bytes per second", commands=_FETCHING
     )
     limit_rate: float = option(
-        0.0,
-        "Fetch at most this many bytes per second, over all hosts.",
-        metavar="BYTES[K|M|G]",
-        read=arguments.byte_rate,
-        shown="no limit",
-        commands=_FETCHING,
-        brief=True,
+        0.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="no limit", commands=_FETCHING, brief=True
     )
-    requests_per_second: float = option(
-        0.0,
-        "Send each host at most this many requests per second.",
-        metavar="N",
-        read=arguments.rate,
-        shown="no limit",
-    )
+    requests_per_second: float = option(0.0, "N", read=arguments.rate, shown="no limit")
     stop_after: float = option(
-        0.0,
-        "Stop after this time, as Ctrl-C would; the run can be resumed. For example 3h50m.",
-        metavar="TIME",
-        read=arguments.duration,
-        shown="no limit",
-        commands=f"{_RUNS} headers",
-        brief=True,
+        0.0, "TIME", read=arguments.duration, shown="no limit", commands=f"{_RUNS} headers", brief=True
     )
-    max_failures: int | None = option(
-        None,
-        "Stop when more assets than this have failed; the rest stays pending.",
-        metavar="N",
-        read=arguments.whole(0),
-        commands=f"{_RUNS} headers",
-    )
+    max_failures: int | None = option(None, "N", read=arguments.whole(0), commands=f"{_RUNS} headers")
     page_size: int | None = option(
         None,
-        "Items per page to request; auto starts large and shrinks after errors.",
-        metavar="N|auto",
+        "N|auto",
         read=arguments.whole(1, auto=True),
         shown="auto",
         commands="mirror plan headers resume classes",
     )
-    max_page_size: int = option(
-        64_000_000,
-        "Bytes of the largest page or JSON document to read, for services that ignore --page-size.",
-        metavar="BYTES[K|M|G]",
-        read=arguments.byte_count,
-        shown="64M",
-        flag=False,
-    )
+    max_page_size: int = option(64_000_000, read=arguments.byte_count, shown="64M", flag=False)
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.header_fields,
-        metadata=_network_declaration(
-            "Send this header to SOURCE's host only; ${NAME} is an environment variable.",
-            name="header",
-            metavar="'K: V'|@FILE",
-            brief=True,
-        ),
+        metadata=about("'K: V'|@FILE", name="header", group="Credentials and network", brief=True),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     credential_names: tuple[str, ...] = ()
@@ -211,121 +181,22 @@ class Options:
     ca_bundle: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.file_path),
-        metadata=_network_declaration(
-            "Trust the certificate authorities in this PEM file.",
-            metavar="FILE",
-            load=arguments.existing_file,
-        ),
+        metadata=about("FILE", load=arguments.existing_file),
     )
-    checksum: Literal["sha256", "crc64nvme", "none"] = _dest(
-        "sha256",
-        "Checksum to record for every asset; crc64nvme is faster for large files.",
-        kept=True,
-        commands="mirror retry",
-    )
-    missing: Literal["fail", "known", "ok"] = _dest(
-        "fail",
-        "Exit with 1 if the source lists assets that it does not have; known: only for those that are newly "
-        "gone; ok: never.",
-        commands=f"{_RUNS} headers",
-        brief=True,
-    )
-    revalidate: bool = _dest(
-        False,
-        "Re-check every local asset with the server, not only those whose item was updated.",
-        kept=True,
-        commands="mirror",
-    )
-    items_parquet: bool | None = _dest(
-        None,
-        "From this run on, keep items.parquet in DEST: an index of all items (stac-geoparquet).",
-        commands="mirror",
-    )
-    prune: Literal["list", "remove"] | None = _dest(
-        None,
-        "List the items in DEST that the source no longer has; with =remove, remove them.",
-        metavar="[=remove]",
-        read=arguments.prune,
-        bare="list",
-        kept=True,
-        commands="mirror",
-        brief=True,
-    )
-    work: Path | None = attrs.field(
-        default=None,
-        converter=optional(arguments.file_path),
-        metadata=_dest_declaration(
-            "With a bucket as DEST: the directory for the ledger and unfinished files.",
-            metavar="DIR",
-            load=arguments.directory,
-            commands=_IN_DEST,
-            brief=True,
-        ),
-    )
-    break_lock: bool = _dest(
-        False,
-        "Take over a bucket from a run that cannot end its lease. No other may be active.",
-        commands="mirror resume",
-    )
-    dest_endpoint_url: str | None = _dest(
-        None,
-        "With a bucket as DEST: use this endpoint for it.",
-        metavar="URL",
-        read=arguments.web_address,
-        commands=_IN_DEST,
-    )
-    dest_profile: str | None = _dest(
-        None,
-        "With a bucket as DEST: use the credentials of this AWS profile for it.",
-        metavar="NAME",
-        commands=_IN_DEST,
-    )
-    dest_region: str | None = _dest(
-        None, "With a bucket as DEST: its region.", metavar="NAME", commands=_IN_DEST
-    )
-    adopt: bool = _dest(
-        False,
-        "Reuse existing files if size and checksum (or date) match.",
-        kept=True,
-        commands="mirror retry",
-    )
-    allow_private_hosts: bool = _network(
-        False, "Follow links and redirects to private and loopback addresses."
-    )
-    allow_local: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=arguments.texts,
-        metadata=_network_declaration(
-            "With a SOURCE on disk: also copy assets from this directory.", metavar="DIR"
-        ),
-    )
+    allow_private_hosts: bool = option(False)
+    allow_local: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts, metadata=about("DIR"))
     log_file: Path | None = attrs.field(
-        default=None,
-        converter=optional(arguments.file_path),
-        metadata=_output_declaration(
-            "Append a line per request to this file: time, method, status, bytes, milliseconds, URL.",
-            metavar="FILE",
-        ),
+        default=None, converter=optional(arguments.file_path), metadata=about("FILE", group="Output")
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
         converter=optional(arguments.listen_address),
-        metadata=_output_declaration(
-            "Serve a web page that shows the run; port 0 selects a free port.",
-            metavar="[HOST:]PORT",
-            commands=_RUNS,
-        ),
+        metadata=about("[HOST:]PORT", commands=_RUNS),
     )
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=optional(arguments.token),
-        metadata=_output_declaration(
-            "Of --dashboard: ask browsers for this token, or the content of @FILE; required if HOST is not a "
-            "loopback address.",
-            load=arguments.content,
-            commands=_RUNS,
-            flag=False,
-        ),
+        metadata=about(load=arguments.content, commands=_RUNS, flag=False),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
@@ -346,6 +217,11 @@ class Options:
         names = dict([*_declared_as("fixed"), *_declared_as("kept")])
         return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
 
+    def without_secrets(self) -> Options:
+        """Return these options without the fields whose types hold secrets."""
+        s3 = attrs.evolve(self.s3, keys=None)
+        return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)
+
     @property
     def uses_dask(self) -> bool:
         """True if the workers of a Dask cluster transfer."""
@@ -364,88 +240,75 @@ def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
             yield field.name, field.default
 
 
-def without_secret_fields(held: Held) -> Held:
-    """Return `Options`, or a part of them, with the defaults of the fields whose types hold secrets."""
-    given: Any = held
-    kind: Any = type(held)
-    plain, changed = kind(), {}
-    for name, hint in arguments.hints(kind).items():
-        if attrs.has(hint):
-            changed[name] = without_secret_fields(getattr(given, name))
-        elif _holds_secrets(hint):
-            changed[name] = getattr(plain, name)
-    bare: Held = attrs.evolve(given, **changed)
-    return bare
-
-
-def _holds_secrets(hint: Any) -> bool:
-    return hint in (Secret, FilledProfile) or any(map(_holds_secrets, get_args(hint)))
-
-
 @attrs.frozen(field_transformer=arguments.named)
 class Output:
-    """What a command prints."""
+    """What a command prints.
 
-    json: bool = option(False, "Print one JSON object as the last line.", brief=True)
-    no_progress: bool = option(False, "Show no progress.")
-    quiet: bool = option(
-        False,
-        "Print errors only, and the first line of the result if the exit code is not 0.",
-        short="q",
-        brief=True,
-    )
-    verbose: int = option(0, "Verbose; -vv adds tracebacks.", short="v", counted=True, brief=True)
+    Attributes:
+        json: Print one JSON object as the last line.
+        no_progress: Show no progress.
+        quiet: Print errors only, and the first line of the result if the exit code is not 0.
+        verbose: Verbose; -vv adds tracebacks.
+    """
+
+    json: bool = option(False, brief=True)
+    no_progress: bool = option(False)
+    quiet: bool = option(False, short="q", brief=True)
+    verbose: int = option(0, short="v", counted=True, brief=True)
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option, as its field declares it (`arguments.declaration`), with what follows from the field."""
+    """One option, as its field declares it (`arguments.about`), with what follows from the field.
+
+    Attributes:
+        holder: The class of its value: `Selection`, `Options`, `Output`, or one of a neighbour.
+        name: In kebab case.
+        target: The field that declares it (`s3.region`).
+        group: The heading on help pages. A field without one has the group of the field before it.
+        default: As help pages show it.
+        commands: The commands that have it, separated by spaces: those in which it can do something.
+        brief: `--help` shows it; `--help all` shows every option.
+        flag: False if only config files, variables and Python set it.
+        load: Returns what text means on this machine: the content of a file, or the task of a job array. Then
+            `read` reads it. Not used for values of Python.
+        environment: Variables of other programs that set it, after its own STACPULL_ variable.
+        many: It may be repeated: the field is a tuple, and a single '' means an empty one.
+        single: A tuple is given as one value (`s3,https`), not by repeating the flag.
+        switch: It takes no value on the command line; `opposite` if there is also a switch --no-NAME.
+        counted: The flag takes no value: how often it is given is counted (-vv).
+        bare: The value of the flag alone. Another one is given as `--NAME=VALUE`.
+        narrows: An empty list means no filter. So `''` is an error, unless a config file sets the option.
+        of_assets: It decides which assets of an item are fetched (`Selection.asset_filters`).
+        fixed: A run keeps the value from its start to its end: the commands that continue it, or fetch again
+            what it has planned, use the value and refuse another. It is a value that JSON has.
+        kept: `resume` uses the value again, unless another one than the default is given; also for JSON.
+    """
 
     help: str
     holder: type
-    """The class of values that it belongs to: `Selection`, `Options`, `Output`, or that of a neighbour."""
     name: str
-    """In kebab case."""
     target: str
-    """The field that declares it (`s3.region`)."""
     read: ReadArgument
     group: str
     default: str
-    """For help pages and the reference, as `help`, `group` and `metavar`."""
     commands: str
-    """The commands that have it, separated by spaces: those in which it can do something."""
     brief: bool = False
-    """True if `--help` shows it. `--help all` shows every option."""
     flag: bool = True
-    """False if only config files, variables and Python set it."""
     short: str = ""
     metavar: str = ""
     choices: tuple[str, ...] = ()
     load: Callable[[str], object] | None = None
-    """Returns what text means on this machine: the content of a file, or the task of a job array. Then the
-    field's reader reads it. Not used for values of Python."""
     environment: tuple[str, ...] = ()
-    """Variables of other programs that set it, after its own STACPULL_ variable."""
     many: bool = False
-    """True if it may be repeated: the field is a tuple, and a single '' means an empty one."""
     single: bool = False
-    """True if a tuple is given as one value (`s3,https`), not by repeating the flag."""
     switch: bool = False
-    """True if it takes no value on the command line; `opposite` if there is also a switch --no-NAME."""
     opposite: bool = False
     counted: bool = False
-    """True if the flag takes no value: how often it is given is counted (-vv)."""
     bare: str = ""
-    """The value of the flag alone. Another one is given as `--NAME=VALUE`."""
     narrows: bool = False
-    """True if an empty list means no filter. So `''` is an error, unless a config file sets the option."""
     of_assets: bool = False
-    """True if it decides which assets of an item are fetched (`Selection.asset_filters`)."""
     fixed: bool = False
-    """True if a run keeps the value from its start to its end: the commands that continue it, or fetch again
-    what it has planned, use the value and refuse another. JSON has such a value."""
     kept: bool = False
-    """True if `resume` uses the value again, unless another one than the default is given. JSON has such a
-    value."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -455,55 +318,51 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
 
 
-def declared(holder: type, title: str, part: type | None = None) -> Iterator[Option]:
-    """Yield the options that the fields of a class declare, including those of `s3`.
+def declared(holder: type, group: str, part: type | None = None) -> Iterator[Option]:
+    """Yield the options that the fields of a class declare, or those of `part`, the class of its field `s3`.
 
-    Args:
-        holder: The class.
-        title: The group on help pages, for options that name none.
-        part: The class of a field of `holder`, whose options are wanted.
+    `group` is the heading of the first ones on help pages.
     """
-    kind = part or holder
-    for field in attrs.fields(kind):
+    helps = arguments.attributes(part or holder)
+    usual = "mirror plan headers" if holder is Selection else _EVERY
+    for field in attrs.fields(part or holder):
         if field.name == "s3":
-            yield from declared(holder, title, S3Options)
-        elif given := dict(field.metadata.get("option", {})):
-            hint = arguments.hints(kind)[field.name]
-            plain = next((one for one in get_args(hint) if NoneType in get_args(hint)), hint)
-            many = plain is hint and get_origin(hint) in (tuple, Mapping) and not given.get("single")
-            name = given.pop("name", field.name.replace("_", "-"))
-            help_ = given.pop("help") + (" May be repeated." if many else "")
-            default = given.pop("shown", "" if given.get("counted") else _shown(name, field.default))
-            group = given.pop("group", title)
-            usual = "mirror plan headers" if holder is Selection else _EVERY
-            commands = given.pop("commands", "mirror plan" if given.get("fixed") else usual)
-            yield Option(
-                **given,
-                help=help_,
-                group=group,
-                commands=commands,
-                default=default,
-                holder=holder,
-                name=name,
-                target=f"s3.{field.name}" if part else field.name,
-                read=arguments.readers(kind)[field.name],
-                many=many,
-                switch=plain is bool,
-                opposite=plain is bool and field.default is not False,
-                choices=get_args(plain) if get_origin(plain) is Literal else (),
-            )
-
-
-def _shown(name: str, default: object) -> str:
-    """Return a default as written on the command line; empty for one that means "not set"."""
-    if isinstance(default, bool):
-        return name if default else ""
-    return f"{default:g}" if isinstance(default, int | float) else default if isinstance(default, str) else ""
+            yield from declared(holder, group, S3Options)
+        if "option" not in field.metadata:
+            continue
+        given = dict(field.metadata["option"])
+        hint = arguments.hints(part or holder)[field.name]
+        plain = next((one for one in get_args(hint) if NoneType in get_args(hint)), hint)
+        many = plain is hint and get_origin(hint) in (tuple, Mapping) and not given.get("single")
+        name = given.pop("name", field.name.replace("_", "-"))
+        group = given.pop("group", group)
+        default = field.default
+        if isinstance(default, bool):
+            shown = name if default else ""
+        elif isinstance(default, int | float) and not given.get("counted"):
+            shown = f"{default:g}"
+        else:
+            shown = default if isinstance(default, str) else ""
+        yield Option(
+            holder=holder,
+            name=name,
+            target=f"s3.{field.name}" if part else field.name,
+            read=arguments.readers(part or holder)[field.name],
+            help=(given.pop("help", "") or helps[field.name]) + (" May be repeated." if many else ""),
+            group=group,
+            default=given.pop("shown", shown),
+            commands=given.pop("commands", "mirror plan" if given.get("fixed") else usual),
+            many=many,
+            switch=plain is bool,
+            opposite=plain is bool and default is not False,
+            choices=get_args(plain) if get_origin(plain) is Literal else (),
+            **given,
+        )
 
 
 OPTIONS: tuple[Option, ...] = (
     *declared(Selection, "Selection"),
-    *declared(Options, "Transfer"),
+    *declared(Options, "Destination"),
     *declared(Output, "Output"),
 )
 """Every option of the core, in the order of the help pages."""

@@ -21,6 +21,7 @@ from stacpull.config.environment import with_active_endpoints
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import UsageError
+from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.spelling import similar
 from stacpull.system import PORTABLE
@@ -63,9 +64,15 @@ def resolve(
     known = _credentials(settings.get("header"), config, source, variables)
     s3 = {name.removeprefix("s3."): values[Options].pop(name) for name in [*values[Options]] if "s3." in name}
     given = Options(**values.pop(Options), **known, s3=S3Options(**s3))
+    profile = settings.get("credentials")
+    if profile is not None and profile.where != "AWS_PROFILE":  # that is always an AWS profile
+        s3_alone = attrs.evolve(given.s3, profile=variables.get("AWS_PROFILE") or None)
+        with_profile = entry_points.load("stacpull.profiles", "options")
+        without = attrs.evolve(given, s3=s3_alone)
+        given = (with_profile and with_profile(without, str(profile.value), variables)) or given
     return Resolved(
         Selection(**values.pop(Selection)),
-        _with_profile(given, settings.get("credentials"), variables),
+        given,
         Output(**values.pop(Output)),
         {holder: holder(**some) for holder, some in values.items()},
         tuple(_unknown_variables(variables)),
@@ -77,8 +84,7 @@ def _setting(
 ) -> Setting | None:
     """Return the raw value of an option with the highest precedence; None if it is not set.
 
-    A value of the config file is also checked if another one replaces it. '' is rejected if it would keep
-    everything.
+    A value of the config file is also checked if another one replaces it.
     """
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
@@ -140,30 +146,40 @@ def _credentials(
     }
 
 
-def _with_profile(options: Options, setting: Setting | None, variables: Mapping[str, str]) -> Options:
-    """Return `options` with the credential profile of `--credentials`, unless it is an AWS profile.
-
-    AWS_PROFILE is always an AWS profile.
-    """
-    if setting is None or setting.where == "AWS_PROFILE":
-        return options
-    with_profile = entry_points.load("stacpull.profiles", "options")
-    without = attrs.evolve(options, s3=attrs.evolve(options.s3, profile=variables.get("AWS_PROFILE") or None))
-    found: Options | None = with_profile and with_profile(without, str(setting.value), variables)
-    return found or options
-
-
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each variable that begins with `STACPULL_` and matches no option."""
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
-    options = {option.name.upper().replace("-", "_"): option for option in OPTIONS}
+    flags = {option.name.upper().replace("-", "_"): option.name for option in OPTIONS}
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
         if not name.startswith(_PREFIX) or word in read or name == PORTABLE:
             continue
-        if word in options:
-            hint = f": --{options[word].name} is not read from the environment."
+        if word in flags:
+            hint = f": --{flags[word]} is not read from the environment."
         else:
             near = similar(word, read)
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
         yield f"The environment variable {name} matches no option{hint}"
+
+
+def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
+    """Return the options of a Python program with unset fields taken from the environment.
+
+    Only variables of services are used: those of AWS, and the key of a service that is known by its SOURCE,
+    unless `source` has one. Complete options do not change.
+    """
+    variables = with_active_endpoints(os.environ if environ is None else environ)
+    unset: dict[str, Any] = {}
+    for option in OPTIONS:
+        part, _, name = option.target.rpartition(".")
+        if part == "s3" and option.environment and getattr(options.s3, name) is None:
+            known = (Setting(variables[v], v) for v in option.environment if variables.get(v))
+            unset[name] = next((setting.read(option.read) for setting in known), None)
+    options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
+    parts = parts_of(source)
+    wanted, given = credentials.wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
+    has_login = any(name.lower() == "authorization" for name in options.headers)
+    if has_login or options.query or "key" in given or wanted is None or not variables.get(wanted):
+        return options
+    names = (*options.credential_names, wanted)
+    return attrs.evolve(options, query={"key": Secret(variables[wanted])}, credential_names=names)

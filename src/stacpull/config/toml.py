@@ -1,9 +1,8 @@
 """Reads TOML files with the line of each key, and config files.
 
-The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case.
-`[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the source, and `profile`, which is
-equal to `credentials = "NAME"` without a table. Anything else is an error with the key, its line, and the
-nearest known key.
+The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case. A command
+ignores the options of others. `[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the
+source, and `profile`. Anything else is an error with the key, its line, and the nearest known key.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from stacpull.arguments import ReadArgument
 from stacpull.config.options import BY_NAME, REMOVED
 from stacpull.errors import UsageError, why_unreadable
 from stacpull.spelling import similar
@@ -27,8 +25,6 @@ T = TypeVar("T")
 PLACES = ("source", "dest")
 """The arguments that may stand in a config file."""
 _PACKAGE = Path(__file__).parents[1]
-_LONGEST = 100
-"""The most lines between the beginning of a statement and the line with the error."""
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
 """A line that begins a table or sets a key."""
@@ -91,7 +87,7 @@ class TomlEntry(NamedTuple):
         pairs = self.content.items()
         return [TomlEntry(self.path, (*self.keys, key), value, self.lines) for key, value in pairs]
 
-    def read(self, reader: ReadArgument) -> Any:
+    def read(self, reader: Callable[[Any], T]) -> T:
         try:
             return reader(self.value)
         except ValueError as problem:
@@ -104,10 +100,7 @@ class TomlEntry(NamedTuple):
 
 
 def config_path(given: str) -> Path:
-    """Return the path of the config file for `--config`: a file, or a shipped config by its name.
-
-    A file takes precedence over a shipped config with the same name.
-    """
+    """Return the path for `--config`: a file, or else a shipped config by its name."""
     path = expanded(given)
     if (path.exists() and not path.is_dir()) or path.name != given or path.suffix not in {"", ".toml"}:
         return path
@@ -139,10 +132,7 @@ def given(name: object, names: Iterable[str] = ()) -> Config:
 
 
 def load(path: Path, names: Iterable[str] = ()) -> Config:
-    """Read the config file at `path`; `names` are options of the command.
-
-    Options that only other commands have are ignored.
-    """
+    """Read the config file at `path`. The options of the core, and `names`, are known."""
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
     known = {*BY_NAME, *PLACES, *names}
@@ -175,41 +165,19 @@ def read_entries(path: Path) -> list[TomlEntry]:
 
     try:
         text = path.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        raise UsageError(f"{path}: this is not TOML: {problem}.") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise UsageError(f"the config file {path} cannot be read: {why_unreadable(problem)}.") from problem
-    try:
-        return TomlEntry(path, (), tomllib.loads(text), _lines_of_keys(text)).children
-    except tomllib.TOMLDecodeError as problem:
-        # The parser notices an unclosed bracket some lines later, or only at the end of the file: look for
-        # the line where the invalid statement begins.
-        lines = text.splitlines(keepends=True)
-        stated = re.search(r"at line (\d+)", str(problem))
-        last = int(stated[1]) if stated else len(lines)
-        before = range(last, max(0, last - _LONGEST), -1)
-        begins = next((number for number in before if _is_toml(lines[: number - 1])), last)
-        raise UsageError(f"{path}, line {begins}: this is not TOML: {problem}.") from problem
-
-
-def _is_toml(lines: list[str]) -> bool:
-    import tomllib  # noqa: PLC0415 - as above
-
-    try:
-        tomllib.loads("".join(lines))
-    except tomllib.TOMLDecodeError:
-        return False
-    return True
-
-
-def _lines_of_keys(text: str) -> dict[tuple[str, ...], int]:
-    """Return the line of each key and table; a key in an inline table is on the line of that."""
-    found: dict[tuple[str, ...], int] = {}
+    lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     plain = _LONG_TEXT.sub(lambda long: '""' + "\n" * long[0].count("\n"), text)
     for number, line in enumerate(plain.split("\n"), 1):
         if begun := _KEYS.match(line):
             keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))
             table = keys if begun["header"] else table
-            path = keys if begun["header"] else (*table, *keys)
-            for depth in range(1, len(path) + 1):
-                found.setdefault(path[:depth], number)
-    return found
+            whole = keys if begun["header"] else (*table, *keys)
+            for depth in range(1, len(whole) + 1):
+                lines.setdefault(whole[:depth], number)
+    return TomlEntry(path, (), content, lines).children

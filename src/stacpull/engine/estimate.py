@@ -20,9 +20,8 @@ from msgspec.structs import replace
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.concurrency import for_each
-from stacpull.config.dest import output_path
 from stacpull.config.options import Options
-from stacpull.dest_address import parse_dest
+from stacpull.dest_address import output_path, parse_dest
 from stacpull.engine.clips import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate

@@ -13,8 +13,9 @@ import msgspec
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
-from stacpull.config.environment import all_variables, completed
+from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
+from stacpull.config.resolve import completed
 from stacpull.engine.shares import SLOTS, descriptors_here
 from stacpull.events import Notice
 from stacpull.hosts import literal_address, origin_of
