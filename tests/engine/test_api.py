@@ -16,7 +16,7 @@ from tests.test_threads import cancelled_between
 import stacpull
 from stacpull import child_process
 from stacpull.engine import workspace as module
-from stacpull.engine.api import opened_invocation
+from stacpull.engine.mirror import opened_run
 from stacpull.ledger.item_set import ItemSet
 from stacpull.models import ItemId
 
@@ -30,7 +30,7 @@ def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
         raise error
 
     async def run() -> None:
-        async with opened_invocation(tmp_path, None, None, None, exists=False) as call:
+        async with opened_run(tmp_path, None, None, None, exists=False) as call:
             await call.open_workspace()
             monkeypatch.setattr(module, "checkpoint_log", failing)
             raise LookupError("what ended the run")

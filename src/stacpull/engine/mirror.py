@@ -1,12 +1,13 @@
-"""One run of a mirror, from start to end.
+"""One call of a public function that mirrors, from its arguments to its report.
 
     walk ─▶ queue ─▶ pool ─▶ store client ═▶ store process ─▶ DEST, ledger
       ▲                                                         │
       └────────────────── items already planned ◀───────────────┘
 
-A stop (SIGINT, SIGTERM) ends the walk, gives transfers in flight a few seconds, and parks the others.
-Then everything received is published, the catalog is written, and the run is recorded as interrupted. After
-an error the same is done, as far as the disk allows.
+`mirror` opens SOURCE, then DEST: a SOURCE that cannot be read changes nothing. The other functions have their
+SOURCE in DEST. A stop (SIGINT, SIGTERM) ends the walk, gives transfers in flight a few seconds, and parks the
+others. Then everything received is published, the catalog is written, and the run is recorded as interrupted.
+After an error the same is done, as far as the disk allows.
 """
 
 from __future__ import annotations
@@ -15,34 +16,42 @@ import asyncio
 import os
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
+import attrs
 import orjson
 from msgspec.structs import asdict
 
+from stacpull.arguments import instance
 from stacpull.catalog.item import clean_document
 from stacpull.child_process import Started
-from stacpull.clock import Clock, rfc3339
+from stacpull.clock import Clock, SystemClock, rfc3339
 from stacpull.config.options import Options
+from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetching import open_pool
-from stacpull.engine.network import Network, login_advice
+from stacpull.engine.item_input import path_of_input, remove_signatures
+from stacpull.engine.lookups import check_syntax, validate
+from stacpull.engine.network import Network, SourceAddress, login_advice, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
     FailureLimit,
     beside,
     nothing_to_fetch,
+    timed_stop,
     unless_stopped,
     walk_and_transfer,
 )
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
 from stacpull.engine.walk import LedgerRecord, Walk, WalkSummary, WalkTask, produce
-from stacpull.engine.workspace import Workspace
+from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
     CredentialsError,
@@ -55,15 +64,26 @@ from stacpull.errors import (
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger import runs
-from stacpull.ledger.runs import EndState, Run
+from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.meta import is_named_source
+from stacpull.ledger.runs import EndState, Run, RunSpec
 from stacpull.models import Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
+from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
+from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of, open_regular
 from stacpull.store.parts import FileParts
+from stacpull.threads import in_thread
+from stacpull.urls import is_local
+
+T = TypeVar("T")
+
+Begin = Callable[[Connection, RunSpec, Mapping[str, Any]], Run]
+"""Begins a run in the ledger with the kept options of the command."""
 
 _TICK = 0.25
 """Seconds between two progress events."""
@@ -75,90 +95,178 @@ _LOW_BYTES = 1 << 30
 _LOW_INODES = 10_000
 
 
-class Journal:
-    """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials.
-
-    It collects events on the loop; `flush` appends them to the file, off the loop.
-    """
-
-    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
-        self._path, self._secrets, self._clock = path, secrets, clock
-        self._pass_on = without_secrets(on_event, secrets)
-        self._lines: deque[bytes] = deque()
-        self._flushing = threading.Lock()
-
-    def __call__(self, event: Event) -> None:
-        if not isinstance(event, Progress | Stage):
-            time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
-            line: dict[str, object] = {"time": time, "event": type(event).__name__}
-            line |= {name: self._clean(value) for name, value in asdict(event).items()}
-            self._lines.append(orjson.dumps(line))
-        self._pass_on(event)
-
-    def _clean(self, value: object) -> object:
-        """Return a value without secrets. They are removed before JSON escapes their characters."""
-        if isinstance(value, str):
-            return self._secrets.scrub(value).encode("utf-8", "replace").decode()
-        return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
-
-    def flush(self) -> None:
-        """Append the collected events. An error of the log does not stop a run.
-
-        The thread of a cancelled call may still be writing: this one waits for it.
-        """
-        with self._flushing:
-            lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
-            with suppress(OSError):
-                if lines:
-                    fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
-                    with os.fdopen(fd, "ab", buffering=0) as file:
-                        file.write(b"".join(lines))
-
-
-class OpenedSource(NamedTuple):
-    started: Started
-    """The store process."""
-    journal: Journal
-    network: Network
-    source: Source
+@asynccontextmanager
+async def opened_run(
+    dest: str | Path,
+    options: Options | None,
+    on_event: Listener | None,
+    stop: asyncio.Event | None,
+    client: Any = None,
+    *,
+    exists: bool,
+) -> AsyncIterator[MirrorRun]:
+    """Check the arguments, serve the dashboard, and limit the time. With `exists`, DEST must be a mirror."""
+    options = instance("options", Options, options)
+    if client is not None:
+        options = attrs.evolve(options, dask_client=client)
+    if options.uses_dask:
+        await asyncio.to_thread(lambda: require("stacpull.workers", "dask", "--dask").check(options))
+    address = await asyncio.to_thread(parse_dest, dest, options)
+    if exists:
+        await asyncio.to_thread(lambda: open_reader(address.work).close())
+    async with AsyncExitStack() as opened:
+        url = None
+        if options.dashboard is not None:
+            served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
+            token = options.dashboard_token
+            dashboard = await opened.enter_async_context(
+                served(options.dashboard, token, address.name, on_event)
+            )
+            url = dashboard.url
+            if on_event is not None:
+                on_event(Notice("info", f"dashboard: {url}"))
+            on_event = dashboard
+        stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
+        yield MirrorRun(address, options, on_event, stopping, url, opened)
 
 
 class MirrorRun:
+    """What it opens is closed at the end of the call, the last first."""
+
+    workspace: Workspace
+    _run: Run
+    _started: Started
+    """The store process."""
+    _emit: Journal
+    _network: Network
+    _source: Source
+    _store: StoreClient
+
     def __init__(
-        self, workspace: Workspace, run: Run, opened: OpenedSource, options: Options, *, stop: asyncio.Event
+        self,
+        dest: DestAddress,
+        options: Options,
+        on_event: Listener | None,
+        stop: asyncio.Event,
+        dashboard: str | None,
+        opened: AsyncExitStack,
     ) -> None:
-        self._workspace = workspace
-        self._run = run
-        self._started, self._emit, self._network, self._source = opened
-        if workspace.lease is not None:
-            self._network.secrets.add(*workspace.lease.secrets)
-        self._options = options
-        self._clock = self._network.clock
-        self._stop = stop
+        self.options = options
+        self.stop = stop
+        self.dashboard = dashboard
+        """The URL of the dashboard."""
+        self._dest, self._on_event, self._enter = dest, on_event, opened.enter_async_context
         self._failures = FailureLimit(options.max_failures, stop)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._store = StoreClient(
-            workspace.destination,
-            workspace.bucket,
-            run,
-            self._network.secrets,
-            checksum=options.recorded_checksum,
-            slots=self._network.slots,
-            on_event=self._emit,
-            on_broken=self._break,
-        )
-        self._began = self._clock.monotonic()
         self._saved: dict[str, float] = {}
         """The effort of this process that was already saved."""
         self._summary = WalkSummary()
         self._cut_short = False
         """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
 
-    async def execute(self) -> MirrorReport:
-        self._emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
-        if (lease := self._workspace.lease) is not None and lease.before is not None:
+    async def open_workspace(self) -> Workspace:
+        """Open DEST in a thread. An error of the run precedes one of closing."""
+        loop, dest, on_event = asyncio.get_running_loop(), self._dest, self._on_event
+
+        def on_silent(text: str) -> None:
+            if on_event is not None:
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(on_event, Notice("warning", text))
+
+        opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
+        self.workspace = await self._enter(in_thread(opening))
+        return self.workspace
+
+    async def on_ledger(self, function: Callable[[Connection], T]) -> T:
+        """Call a function in a thread, while the store process does not have the ledger open."""
+
+        def call() -> T:
+            with translated(ledger_path(self._dest.work)):
+                return function(self.workspace.db)
+
+        return await asyncio.to_thread(call)
+
+    async def from_source(self, source: str, selection: Selection, begin: Begin) -> MirrorReport:
+        """Mirror a SOURCE that is named by a URL or a path."""
+        layout, work = check_syntax(selection, self.options), self._dest.work
+        options, address = options_and_address(source, self.options)
+        if is_local(address.url):
+            await asyncio.to_thread(refuse_own_catalog, address.url, work)
+        spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
+        try:
+            await self._open_source(address, options)
+            await unless_stopped(lambda: validate(self._source, selection, layout), self.stop)
+            await self.open_workspace()
+            self._run = await self.on_ledger(lambda db: begin(db, spec, options.kept))
+            return await self._execute()
+        except InterruptedRunError as error:
+            if await asyncio.to_thread(ledger_path(work).exists):
+                raise
+            text = "Interrupted before anything started. Run the command again."
+            raise InterruptedRunError(text) from error
+
+    async def from_ledger(self, spec: RunSpec, begin: Begin) -> MirrorReport:
+        """Make a run whose SOURCE is in DEST, which is open, as it was started.
+
+        The run's `fixed` options always apply. Its `kept` options apply where the command has the default.
+        `begin` changes the ledger, so it is called once all arguments are accepted.
+        """
+        work = self._dest.work
+        input_file = await asyncio.to_thread(path_of_input, work, spec.source)
+        options, address = options_and_address(spec.source, self.options, input_file, named=False)
+        if (
+            input_file is None
+            and is_local(address.url)
+            and not await self.on_ledger(lambda db: is_named_source(db, spec.source))
+        ):
+            path = unquote(urlsplit(address.url).path)
+            raise UsageError(
+                f"The ledger of {work} names local files as its source ({path}), but it is a copy, or was "
+                "not made by you. If you want these files to be read, name them: "
+                f"stacpull mirror {path} {work}"
+            )
+        missing = [name for name in spec.credential_names if name not in address.credential_names]
+        if missing and not (address.headers or address.query or options.filled_profile):
+            raise CredentialsError(
+                f"The run was started with {' and '.join(missing)}: to continue, give the same again."
+            )
+        run = self._run = await self.on_ledger(lambda db: begin(db, spec, options.kept))
+        await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
+        report = await self._execute()
+        if input_file is not None and report.state == "complete":
+            await asyncio.to_thread(remove_signatures, work, spec.source)
+        return report
+
+    async def _open_source(self, address: SourceAddress, options: Options) -> None:
+        """Start the store process, whose imports take as long as the first response, and open SOURCE."""
+        self.options, secrets = options, Secrets()
+        self._emit = Journal(self._dest.log, secrets, SystemClock(), self._on_event)
+        self._started = await self._enter(StoreClient.started(self._dest.modules))
+        opening = open_network(address, options, secrets=secrets, on_notice=self._emit)
+        network = self._network = await self._enter(opening)
+        self._source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
+
+    # --- the run -----------------------------------------------------------------------------------------
+
+    async def _execute(self) -> MirrorReport:
+        run, lease, network = self._run, self.workspace.lease, self._network
+        if lease is not None:
+            network.secrets.add(*lease.secrets)
+        self._clock, self._began = network.clock, network.clock.monotonic()
+        store = self._store = StoreClient(
+            self.workspace.destination,
+            self.workspace.bucket,
+            run,
+            network.secrets,
+            checksum=self.options.recorded_checksum,
+            slots=network.slots,
+            on_event=self._emit,
+            on_broken=self._break,
+        )
+        self._emit(RunStarted(run.id, run.spec.source, run.resumed))
+        if lease is not None and lease.before is not None:
             self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
-        if advice := login_advice(self._run.spec.source, self._options):
+        if advice := login_advice(run.spec.source, self.options):
             self._warn(advice)
         error: BaseException | None = None
         try:
@@ -168,12 +276,10 @@ class MirrorRun:
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
-                dest = self._workspace.destination.staged.work
-                error = await asyncio.to_thread(as_destination_error, error, dest)
+                error = await asyncio.to_thread(as_destination_error, error, self._dest.work)
         try:
-            counters = self._store.counters
-            is_left = not counters["walk_ended"] or counters["assets_pending"]
-            if is_left and error is None and not (self._cut_short or self._stop.is_set()):
+            is_left = not store.counters["walk_ended"] or store.counters["assets_pending"]
+            if is_left and error is None and not (self._cut_short or self.stop.is_set()):
                 error = StacpullError(
                     "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
                     "please report it. Finished work is safe; run the same command again to continue."
@@ -181,7 +287,7 @@ class MirrorRun:
             report = await self._conclude(error)
         finally:
             with suppress(*([] if error is None else [Exception])):  # the first error counts
-                await self._store.close()
+                await store.close()
         if isinstance(error, StacpullError):
             error.report = report
         if error is not None:
@@ -192,17 +298,17 @@ class MirrorRun:
         """Recover DEST and make the transfers; at the end publish everything that was received."""
 
         async def pass_on_stop() -> None:
-            await self._stop.wait()
+            await self.stop.wait()
             self._store.stop()
 
         store = self._store
-        await store.open(self._started, self._workspace.lock)
+        await store.open(self._started, self.workspace.lock)
         async with beside(pass_on_stop()):
             try:
                 await store.call(StoreOperations.recover)
                 try:
-                    if self._options.items_parquet is not None:
-                        await store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
+                    if self.options.items_parquet is not None:
+                        await store.call(StoreOperations.keep_items_parquet, self.options.items_parquet)
                     await self._warn_of_destination()
                     await self._transfer()
                 finally:
@@ -221,10 +327,10 @@ class MirrorRun:
     async def _write_catalogs(self) -> None:
         """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
         try:
-            if self._run.spec.kind == "mirror" and not self._stop.is_set():
+            if self._run.spec.kind == "mirror" and not self.stop.is_set():
                 for name in await self._store.call(StoreOperations.collections_to_read):
                     with suppress(SourceError, CredentialsError, UsageError):
-                        document = await unless_stopped(partial(self._source.collection, name), self._stop)
+                        document = await unless_stopped(partial(self._source.collection, name), self.stop)
                         kept = clean_document(document, self._network.secrets)
                         await self._store.call(StoreOperations.keep_collection, name, kept)
         except InterruptedRunError:
@@ -238,11 +344,14 @@ class MirrorRun:
         if not self._broken.done():
             self._broken.set_result(error)
 
+    def _warn(self, text: str) -> None:
+        self._emit(Notice("warning", text))
+
     async def _warn_of_destination(self) -> None:
-        before, now = await self._store.call(runs.layout_before, self._run.id), self._options.layout
+        before, now = await self._store.call(runs.layout_before, self._run.id), self.options.layout
         if before not in (None, now):
             self._warn(f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}.")
-        destination = self._workspace.destination
+        destination = self.workspace.destination
         work = destination.staged.work
         disk = await asyncio.to_thread(disk_of, work)
         where = "at the destination" if destination.is_local else f"in the work directory {work}"
@@ -251,12 +360,9 @@ class MirrorRun:
         if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
             self._warn(f"Only {disk.inodes_free:,} files (inodes) are free {where}.")
 
-    def _warn(self, text: str) -> None:
-        self._emit(Notice("warning", text))
-
     async def _transfer(self) -> None:
-        network, options, store, run = self._network, self._options, self._store, self._run
-        destination, selection = self._workspace.destination, run.spec.selection
+        network, options, store, run = self._network, self.options, self._store, self._run
+        destination, selection = self.workspace.destination, run.spec.selection
         own_queue = queue = JobQueue[Job](2 * network.slots)
         if options.uses_dask:
             queue = JobQueue[Job](2 * network.slots + _QUEUED_FOR_WORKERS)
@@ -296,7 +402,7 @@ class MirrorRun:
                 )
             )
         work = partial(produce, walk, record, run)
-        await walk_and_transfer(work, runner, self._tick, stop=self._stop, broken=self._broken)
+        await walk_and_transfer(work, runner, self._tick, stop=self.stop, broken=self._broken)
         await store.outcomes.flush()
         if not self._summary.items_unseen:
             await store.call(StoreOperations.forget_unwanted)
@@ -305,7 +411,7 @@ class MirrorRun:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
             await store.call(Publisher.publish_all)
-            await Pruning(task, run, store, self._stop).run(walk.summary, remove=options.prune == "remove")
+            await Pruning(task, run, store, self.stop).run(walk.summary, remove=options.prune == "remove")
 
     # --- progress and report -----------------------------------------------------------------------------
 
@@ -314,7 +420,7 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
-            if (lease := self._workspace.lease) is not None and lease.lost is not None:
+            if (lease := self.workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
             self._emit(self._progress())
             await asyncio.to_thread(self._emit.flush)
@@ -375,7 +481,7 @@ class MirrorRun:
         reason = str(error) if error is not None else self._summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
         recorded: EndState = "failed"
-        findings, destination = RunFindings({}, {}, 0), self._workspace.destination
+        findings, destination = RunFindings({}, {}, 0), self.workspace.destination
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
@@ -408,5 +514,46 @@ class MirrorRun:
             dest=destination.name,
             work=None if destination.is_local else str(destination.staged.work),
             reason=reason,
-            assets_accepted=accepted[self._options.missing],
+            assets_accepted=accepted[self.options.missing],
+            dashboard=self.dashboard,
         )
+
+
+class Journal:
+    """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials.
+
+    It collects events on the loop; `flush` appends them to the file, off the loop.
+    """
+
+    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
+        self._path, self._secrets, self._clock = path, secrets, clock
+        self._pass_on = without_secrets(on_event, secrets)
+        self._lines: deque[bytes] = deque()
+        self._flushing = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Progress | Stage):
+            time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
+            line: dict[str, object] = {"time": time, "event": type(event).__name__}
+            line |= {name: self._clean(value) for name, value in asdict(event).items()}
+            self._lines.append(orjson.dumps(line))
+        self._pass_on(event)
+
+    def _clean(self, value: object) -> object:
+        """Return a value without secrets. They are removed before JSON escapes their characters."""
+        if isinstance(value, str):
+            return self._secrets.scrub(value).encode("utf-8", "replace").decode()
+        return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
+
+    def flush(self) -> None:
+        """Append the collected events. An error of the log does not stop a run.
+
+        The thread of a cancelled call may still be writing: this one waits for it.
+        """
+        with self._flushing:
+            lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
+            with suppress(OSError):
+                if lines:
+                    fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
+                    with os.fdopen(fd, "ab", buffering=0) as file:
+                        file.write(b"".join(lines))

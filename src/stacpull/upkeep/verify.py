@@ -21,8 +21,8 @@ from stacpull.catalog.stored import asset_origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.api import on_ledger, opened_invocation
 from stacpull.engine.item_writer import sent_document
+from stacpull.engine.mirror import opened_run
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener
 from stacpull.json_values import object_or_empty
@@ -85,17 +85,17 @@ async def verify(
     if not repair:
         mirror_state, totals = await check.run(lambda: _check_alone(check, address, quick=quick))
         return _report(check, address, totals, mirror_state, quick=quick, strict=strict)
-    async with opened_invocation(dest, options, on_event, stop, exists=True) as call:
+    async with opened_run(dest, options, on_event, stop, exists=True) as call:
         workspace = await call.open_workspace()
         await check.run(lambda: _check(check, address, workspace.db, quick=False))
-        spec = await on_ledger(workspace, lambda db: _repair_spec(check, address, db))
+        spec = await call.on_ledger(lambda db: _repair_spec(check, address, db))
         fixed = None
         left = check.total
         if spec is not None:
-            fixed = await call.run(workspace, spec, partial(_begin, check, workspace.destination))
-            damaged_items = await on_ledger(workspace, jobs.damaged_items)
+            fixed = await call.from_ledger(spec, partial(_begin, check, workspace.destination))
+            damaged_items = await call.on_ledger(jobs.damaged_items)
             left = fixed.assets_failed + fixed.assets_pending + damaged_items
-        mirror_state, totals = await on_ledger(workspace, _state_and_totals)
+        mirror_state, totals = await call.on_ledger(_state_and_totals)
         report = _report(check, address, totals, mirror_state, quick=False, strict=strict)
         unknown = check.damaged["unknown"] if strict else 0
         is_complete = report.state == "complete" and (fixed is None or fixed.state == "complete")
