@@ -1,12 +1,10 @@
 """Items from standard input or from a Python program as SOURCE: stored in a file, as they come only once.
 
-A run must be able to resume after a kill, and a later run to walk again. So the input is written to
-`DEST/.stacpull/input/`, synced, and only then walked. The file is named by the SHA-256 of its content without
-signatures: giving the same input again resumes the same run, also if it was signed again. In the ledger the
-source is `stdin:` and that name, so a mirror can be moved. When the run is complete, signatures are removed.
-
-DEST may come from other hands: the file is opened without following links, and only used if its content has
-the digest that is its name.
+The input is written to `DEST/.stacpull/input/`, synced, and only then walked, so that runs can resume. The
+file is named by the SHA-256 of its content without signatures: giving the same input again resumes the same
+run, also if it was signed again. In the ledger the source is `stdin:` and that name. When the run is
+complete, signatures are removed. DEST may come from other hands: the file is opened without following links,
+and only used if its content has the digest that is its name.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import select
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -60,12 +57,6 @@ def source_text(source: SourceLike) -> str | None:
     return source if isinstance(source, str) else None
 
 
-async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
-    """Store the items of `source` in the mirror at `dest`, which this process has locked."""
-    thread = StoppableThread(stop)
-    return await thread.run(lambda: _stored(dest, _chunks(source, thread.is_stopped)))
-
-
 @asynccontextmanager
 async def temporary_input(
     source: SourceLike, stop: asyncio.Event | None = None
@@ -92,10 +83,19 @@ def temporary_directory() -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="stacpull-")
 
 
-def path_of_input(dest: Path, source: str) -> Path | None:
-    """Return the path of the stored input that `source` names, after checking it; None for any other source.
+# --- the file ----------------------------------------------------------------------------------------------
 
-    The path is absolute, as a URL is made of it. Blocks.
+
+async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike = STANDARD_INPUT) -> str:
+    """Store the items of `source` in the mirror at `dest`, which this process has locked."""
+    thread = StoppableThread(stop)
+    return await thread.run(lambda: _stored(dest, _chunks(source, thread.is_stopped)))
+
+
+def path_of_input(dest: Path, source: str) -> Path | None:
+    """Return the absolute path of the stored input that `source` names, after checking it.
+
+    None for any other source. Blocks.
     """
     if not source.startswith(_SCHEME):
         return None
@@ -137,15 +137,13 @@ def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
 
 
 def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
-    _, inputs = _directories(stack, dest)
-    fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs)
+    fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=_directories(stack, dest)[1])
     return stack.enter_context(os.fdopen(fd, "rb"))
 
 
 def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
-    errors = partial(destination_errors, dest)
     with ExitStack() as stack:
-        with errors():
+        with destination_errors(dest):
             parts, inputs = _directories(stack, dest)
             with suppress(FileNotFoundError):
                 os.unlink(_PART, dir_fd=parts)  # of a run that was killed
@@ -153,9 +151,9 @@ def _stored(dest: Path, chunks: Iterable[bytes]) -> str:
             stack.enter_context(file)
         try:
             for chunk in chunks:  # errors of the source are its own
-                with errors():
+                with destination_errors(dest):
                     file.write(chunk)
-            with errors():
+            with destination_errors(dest):
                 file.flush()
                 os.fsync(file.fileno())
                 if not file.tell():
@@ -179,30 +177,46 @@ def _name_of(file: BinaryIO) -> str:
 
 def _unsigned(file: BinaryIO) -> Iterator[bytes]:
     """Yield a file of JSON with its hrefs unsigned. None has a quote, so each is found whole."""
+
+    def unsigned(found: re.Match[bytes]) -> bytes:
+        try:
+            href = orjson.loads(found[0] + b'"')
+        except ValueError:
+            return found[0]
+        return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
+
     kept = b""
     while chunk := file.read(_CHUNK):
         kept += chunk
         end = kept.rfind(b'"') if b'"' in kept else len(kept)
-        yield _HREF.sub(_without_signature, kept[:end])
+        yield _HREF.sub(unsigned, kept[:end])
         kept = kept[end:]
-    yield _HREF.sub(_without_signature, kept)
+    yield _HREF.sub(unsigned, kept)
 
 
-def _without_signature(found: re.Match[bytes]) -> bytes:
-    try:
-        href = orjson.loads(found[0] + b'"')
-    except ValueError:
-        return found[0]
-    return orjson.dumps(cut_url(href))[:-1] if cut_url(href) != href else found[0]
+# --- the items ---------------------------------------------------------------------------------------------
 
 
 def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
     """Yield standard input, or the items of SOURCE as NDJSON with absolute hrefs.
 
-    Items are read lazily: a search of pystac-client requests one page after the other.
+    Items are read lazily: a search of pystac-client requests one page after the other. With standard input,
+    `is_stopped` is called at least every quarter second.
     """
     if source == STANDARD_INPUT:
-        yield from _standard_input(is_stopped)
+        descriptor, chunk = sys.stdin.fileno(), None
+        while chunk != b"":
+            if is_stopped():
+                raise InterruptedRunError(
+                    "Standard input had not ended yet: nothing was kept. Give the items again."
+                )
+            try:
+                if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
+                    continue
+                chunk = os.read(descriptor, _CHUNK)
+            except OSError as error:
+                raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
+            yield chunk
         return
     line = None
     for given in _items(source):
@@ -217,38 +231,20 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         yield b"[]\n"
 
 
-def _standard_input(is_stopped: IsStopped) -> Iterator[bytes]:
-    """Yield the bytes of standard input; call `is_stopped` at least every quarter second."""
-    descriptor, chunk = sys.stdin.fileno(), None
-    while chunk != b"":
-        if is_stopped():
-            raise InterruptedRunError(
-                "Standard input had not ended yet: nothing was kept. Give the items again."
-            )
-        try:
-            if not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
-                continue
-            chunk = os.read(descriptor, _CHUNK)
-        except OSError as error:
-            raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
-        yield chunk
-
-
 def _items(source: Any) -> Iterable[Any]:
+    found: Iterable[Any] = source
     if isinstance(source, Mapping):
-        features = source.get("features")
-        return features if source.get("type") == "FeatureCollection" and features is not None else [source]
-    if hasattr(source, "items_as_dicts"):  # pystac_client.ItemSearch
-        found: Iterable[Any] = source.items_as_dicts()
-        return found
-    if hasattr(source, "get_items"):  # pystac.Catalog and Collection
-        below: Iterable[Any] = source.get_items(recursive=True)
-        return below
-    if hasattr(source, "to_dict") and hasattr(source, "assets"):  # pystac.Item
-        return [source]
-    if isinstance(source, Iterable) and not isinstance(source, bytes):
-        return source
-    raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
+        is_collection = source.get("type") == "FeatureCollection" and source.get("features") is not None
+        found = source["features"] if is_collection else [source]
+    elif hasattr(source, "items_as_dicts"):  # pystac_client.ItemSearch
+        found = source.items_as_dicts()
+    elif hasattr(source, "get_items"):  # pystac.Catalog and Collection
+        found = source.get_items(recursive=True)
+    elif hasattr(source, "to_dict") and hasattr(source, "assets"):  # pystac.Item
+        found = [source]
+    elif isinstance(source, bytes) or not isinstance(source, Iterable):
+        raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
+    return found
 
 
 def _document(item: Any) -> Mapping[str, Any]:

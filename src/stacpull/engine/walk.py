@@ -15,7 +15,7 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -25,8 +25,6 @@ from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, id_of, is_named, selection_warnings
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue
-from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
@@ -65,8 +63,12 @@ from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.paging import FRUITLESS_PAGES, allowed_headers
-from stacpull.sources.source import PageSize, Restarts, Source, WalkStart, prefetch, unsortable
+from stacpull.sources.source import PageSize, Source, WalkStart, prefetch, unsortable
 from stacpull.sources.stac_api import ApiSource
+
+if TYPE_CHECKING:
+    from stacpull.engine.pool import JobQueue
+    from stacpull.engine.store_client import StoreClient
 
 ITEMS_AT_ONCE = 100
 """Items that are filtered together, and planned in one transaction: the first transfers need not wait for the
@@ -78,10 +80,7 @@ _MOST_KEYS = 20
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The next page of a walk. At its start all fields are None; at a later collection only `request` is.
-
-    Trees and files have no positions: their walk always begins at the start (`Source.has_cursors`).
-    """
+    """The next page of a walk. At its start all fields are None; at a later collection only `request` is."""
 
     collection: str | None = None
     request: PageRequest | None = None
@@ -96,10 +95,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.json.encode(replace(self, request=request)).decode()
 
     def without(self, secrets: Secrets) -> str | None:
-        """Return `to_json`, or None if it has one of `secrets`, as a service may repeat a key in any field.
-
-        The walk then resumes from the last position that could be stored, and skips what is known.
-        """
+        """Return `to_json`, or None if it has one of `secrets`: a service may repeat a key in any field."""
         text = self.to_json()
         return text if secrets.scrub(text) == text else None
 
@@ -171,29 +167,22 @@ class LedgerRecord:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         secrets, cut_short = self._task.network.secrets, batch.reached.cut_short
-        cleaned = PlanBatch(
-            [item._replace(document={}, cleaned=clean_item(item.document, secrets)) for item in batch.items],
-            [  # the ID may be the URL
-                replace(one, id=ItemId(one.id.collection, secrets.cut(one.href)))
-                if one.id.item == one.href
-                else one
-                for one in batch.failed_items
-            ],
-            batch.seen,
-            batch.left_out,
-            [
-                one._replace(
-                    name="" if one.href else secrets.cut(one.name),
-                    failure=one.failure.scrubbed(secrets),
-                    href=secrets.cut(one.href),
-                )
-                for one in batch.unread
-            ],
-            batch.reached._replace(cut_short=None if cut_short is None else secrets.scrub(cut_short)),
-        )
+        batch.items = [
+            item._replace(document={}, cleaned=clean_item(item.document, secrets)) for item in batch.items
+        ]
+        batch.unread = [
+            one._replace(
+                name="" if one.href else secrets.cut(one.name),
+                failure=one.failure.scrubbed(secrets),
+                href=secrets.cut(one.href),
+            )
+            for one in batch.unread
+        ]
+        if cut_short is not None:
+            batch.reached = batch.reached._replace(cut_short=secrets.scrub(cut_short))
         if self.unread is not None:
-            self.unread.update(link.href for link in cleaned.unread)
-        saved = await self.store.call(Planner.save_batch, cleaned, self._task.network.clock.time())
+            self.unread.update(link.href for link in batch.unread)
+        saved = await self.store.call(Planner.save_batch, batch, self._task.network.clock.time())
         for item, key, failure in saved.failures:
             self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self.queue.put(saved.jobs)
@@ -274,10 +263,8 @@ class Walk:
         """True once the record has the end of the walk."""
         self._is_last = False
         """True in the last collection: then the announced total is known."""
-        self._before: int | None = 0
-        """The number of items that the finished collections announced; None if one did not."""
-        self._here: int | None = 0
-        """The number of items that the current collection announced."""
+        self._announced: list[int | None] = []
+        """What the finished collections announced together, and the current one; None if it is not known."""
 
     async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
@@ -293,31 +280,31 @@ class Walk:
             self._sample = Sample(selection.sample, selection.seed)
         if not self._keeps_position:
             position, walked, self._matched = Position(), None, await record.restart()
-        restarts = Restarts(from_start=position == Position())
+        level: Literal["warning", "info"] = "warning"
+        from_start, furthest = position == Position(), -1
         while True:
             try:
                 await self._read_pages(starts, position, walked)
                 break
             except ForgottenCursorError as error:
-                if not restarts.may_restart(record.items_seen):
+                reached = record.items_seen
+                if from_start and reached <= furthest:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if isinstance(source, ApiSource) else "use a SOURCE with fewer items"
                     raise SourceError(
                         "The source rejects its own next-page link again and again, the last time after "
-                        f"{record.items_seen} items ({error}): {advice}."
+                        f"{reached} items ({error}): {advice}."
                     ) from error.__cause__
-                text = (
-                    f"The source no longer knows the saved position ({error}): walking again from the start."
-                )
-                self._on_event(Notice("warning" if restarts.count == 1 else "info", text))
+                text = f"The source no longer knows the saved position ({error})"
+                self._on_event(Notice(level, f"{text}: walking again from the start."))
+                from_start, furthest, level = True, reached if from_start else -1, "info"
                 position, walked, self._matched = Position(), None, await record.restart()
                 self._left_out.clear()
                 summary.cut_short = None
-        total, seen = self._announced(), record.items_seen
+        total, seen = self._total(), record.items_seen
         if not self._is_enough() or summary.cut_short is not None:
             if total is not None and total > seen:
-                summary.items_unseen = total - seen
-                self._warn(unseen_text(total, summary.items_unseen))
+                self.note_unseen(total, total - seen)
             summary.whole = not (summary.items_unseen or summary.cut_short)
         if self._sample is not None:
             drawn, self._sample = self._sample.drawn(), None
@@ -327,10 +314,29 @@ class Walk:
         if not self._has_ended:
             await record.add_batch(PlanBatch(reached=self._end()))
         is_whole = position == Position() and not self._is_enough() and summary.cut_short is None
-        for note in self._notes(is_whole=is_whole):
+        self._report_rest(is_whole=is_whole)
+
+    def _report_rest(self, *, is_whole: bool) -> None:
+        notes = self._items.notes(self._left_out, whole=is_whole)
+        if self._excluded:
+            keys, more = sorted(self._excluded), len(self._excluded) > _MOST_KEYS
+            text = f"{', '.join(keys[:_MOST_KEYS])}{' and others' if more else ''}."
+            if any("," in glob for glob in self._selection.assets):
+                text += " Repeat --asset for several keys: commas do not separate them."
+            notes.append(f"--asset matches no asset; the keys are {text}")
+        if self._unverifiable:
+            notes.append(
+                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
+                "unknown, or their length is wrong for their kind."
+            )
+        for note in notes:
             self._on_event(Notice("info", note))
 
-    def _warn(self, text: str) -> None:
+    def note_unseen(self, announced: int, unseen: int) -> None:
+        self.summary.items_unseen = unseen
+        self.warn(f"The source announced {announced} items; {unseen} of them were on no page.")
+
+    def warn(self, text: str) -> None:
         self._on_event(Notice("warning", text))
 
     # --- pages -------------------------------------------------------------------------------------------
@@ -339,21 +345,20 @@ class Walk:
         self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
     ) -> None:
         ahead = _ahead(position, starts, walked)
-        self._before = 0 if position.collection is None else position.announced
-        self._here, self._is_last = 0, not ahead
+        self._announced = [0 if position.collection is None else position.announced, 0]
+        self._is_last = not ahead
         for number, start in enumerate(ahead):
             if self._is_enough():
                 return
             collection, fruitless = start.collection, 0
             following = ahead[number + 1].collection if number + 1 < len(ahead) else None
-            self._before = _sum(self._before, self._here)
-            self._here, self._is_last = None, following is None
+            self._announced, self._is_last = [_sum(self._announced), None], following is None
             first = start._replace(resumed=position.request if number == 0 else None)
             pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
                     if page.matched is not None:
-                        self._here = page.matched
+                        self._announced[1] = page.matched
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
                     new = await self._take_page(collection, page, following)
                     if self._is_enough():
@@ -363,7 +368,7 @@ class Walk:
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
                         text = f"{fruitless} pages in a row brought no new item."
                         text = f"The walk ends at {page.request.url}: {text}"
-                        self._warn(text)
+                        self.warn(text)
                         self.summary.cut_short = text
                         reached = self._reached(collection, None, following)._replace(cut_short=text)
                         await self.record.add_batch(PlanBatch(reached=reached))
@@ -374,12 +379,12 @@ class Walk:
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
-                self._warn(warning)
+                self.warn(warning)
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             items = page.items[start : start + ITEMS_AT_ONCE]
             batch = await self._planned([(id_of(item, collection), item, page.request.url) for item in items])
-            batch.reached = WalkUpdate(announced=self._announced())
+            batch.reached = WalkUpdate(announced=self._total())
             ends_page = start + ITEMS_AT_ONCE >= len(page.items)
             if ends_page:
                 batch.unread += page.unread
@@ -388,14 +393,14 @@ class Walk:
             ends_walk = ends_page and page.next is None and following is None and self._sample is None
             if ends_walk or self._is_enough():
                 batch.reached = self._end()
-            new += await self.record.add_batch(batch)
             for one in batch.unread:
                 what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
                 if one.name == OF_COLLECTION:
                     what = f"The collection {one.collection} is mirrored without its own assets"
                 elif one in page.unread and not one.href:
                     what = f"{one.name} skipped"
-                self._warn(f"{what}: {one.failure.message}")
+                self.warn(f"{what}: {one.failure.message}")
+            new += await self.record.add_batch(batch)
             if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
                 names = ", ".join(unlabelled.item for unlabelled in without_label)
                 text = f"Left out, no label in {self._selection.nomenclature}: {names}"
@@ -405,14 +410,14 @@ class Walk:
         return new
 
     def _reached(self, collection: str, request: PageRequest | None, following: str | None) -> WalkUpdate:
-        reached = WalkUpdate(announced=self._announced())
+        reached = WalkUpdate(announced=self._total())
         if not self._keeps_position or (request is None and following is None):
             return reached
         if request is not None:
             return reached._replace(
-                position=Position(collection, request, self._before).without(self._secrets)
+                position=Position(collection, request, self._announced[0]).without(self._secrets)
             )
-        position = Position(following, None, _sum(self._before, self._here))
+        position = Position(following, None, _sum(self._announced))
         return reached._replace(position=position.without(self._secrets), walked=collection)
 
     def _end(self) -> WalkUpdate:
@@ -420,14 +425,14 @@ class Walk:
         self._has_ended = True
         cut_short = self.summary.cut_short
         counts_unseen = not self._is_enough() or cut_short is not None
-        return WalkUpdate(None, True, self._announced(), None, cut_short, counts_unseen)
+        return WalkUpdate(None, True, self._total(), None, cut_short, counts_unseen)
 
-    def _announced(self) -> int | None:
+    def _total(self) -> int | None:
         """Return the number of items that all collections announced; None if it is not known.
 
         The first page of a collection announces its items. So it is not known before the last collection.
         """
-        return _sum(self._before, self._here) if self._is_last else None
+        return _sum(self._announced) if self._is_last else None
 
     def _is_enough(self) -> bool:
         return self._selection.max_items is not None and self._matched >= self._selection.max_items
@@ -437,7 +442,16 @@ class Walk:
     async def _planned(self, items: Sequence[FoundItem]) -> PlanBatch:
         """Filter items of a page; plan the matches with their source items, or draw from them."""
         batch, links = PlanBatch(), list[SourceLink]()
-        reasons = await self._judged([item for _, item, _ in items])
+        judge, cancelled = self._items.judge, threading.Event()
+        if self._items.may_take_long:  # in a thread, so that signals still work
+            try:
+                reasons = await asyncio.to_thread(
+                    lambda: [judge(one[1]) for one in items if not cancelled.is_set()]
+                )
+            finally:
+                cancelled.set()
+        else:
+            reasons = [judge(item) for _, item, _ in items]
         matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, again = ({}, set[ItemId]()) if self._sample is not None else await self._fresh(matches)
         most = None if self._selection.max_items is None else self._selection.max_items - self._matched
@@ -476,16 +490,6 @@ class Walk:
             await self._add_collections(batch)
         return batch
 
-    async def _judged(self, items: Sequence[Json]) -> list[str | None]:
-        """Return why each item is left out. If that may take long, a thread does it: signals still work."""
-        judge, cancelled = self._items.judge, threading.Event()
-        if not self._items.may_take_long:
-            return [judge(item) for item in items]
-        try:
-            return await asyncio.to_thread(lambda: [judge(item) for item in items if not cancelled.is_set()])
-        finally:
-            cancelled.set()
-
     async def _fresh(self, matches: Sequence[FoundItem]) -> tuple[dict[ItemId, FoundItem], set[ItemId]]:
         """Return the matches to plan in their newest version, and those planned before in an older one."""
         planned = await self.record.find_planned([item_id for item_id, _, _ in matches], False)
@@ -520,6 +524,8 @@ class Walk:
                     batch.items.append(planned)
                     continue
                 failure = planned.failure
+            if link.id is None:  # its URL is its name
+                name = ItemId(name.collection, self._secrets.cut(link.href))
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
 
     async def _add_collections(self, batch: PlanBatch) -> None:
@@ -571,38 +577,19 @@ class Walk:
             self._unverifiable += planned.unverifiable
         return planned
 
-    def _notes(self, *, is_whole: bool) -> list[str]:
-        notes = self._items.notes(self._left_out, whole=is_whole)
-        if self._excluded:
-            keys = sorted(self._excluded)
-            text = f"--asset matches no asset; the keys are {', '.join(keys[:_MOST_KEYS])}"
-            text += f"{' and others' if len(keys) > _MOST_KEYS else ''}."
-            if any("," in glob for glob in self._selection.assets):
-                text += " Repeat --asset for several keys: commas do not separate them."
-            notes.append(text)
-        if self._unverifiable:
-            notes.append(
-                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
-                "unknown, or their length is wrong for their kind."
-            )
-        return notes
-
 
 async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
-    call, summary, is_walk = record.store.call, walk.summary, run.spec.kind == "mirror"
+    call, is_walk, after = record.store.call, run.spec.kind == "mirror", 0
     if not is_walk:
         from stacpull.engine import reread  # noqa: PLC0415 - most runs walk
 
         await reread.restore_hrefs(walk, record)
-    summary.cut_short = run.cut_short if is_walk else None
-    notices = [summary.cut_short] if summary.cut_short is not None else []
+    elif run.cut_short is not None:
+        walk.summary.cut_short = run.cut_short
+        walk.warn(run.cut_short)
     if is_walk and run.walk_ended and run.items_unseen:
-        summary.items_unseen = run.items_unseen
-        notices.append(unseen_text((run.counters["items_seen"] or 0) + run.items_unseen, run.items_unseen))
-    for text in notices:
-        walk.task.on_event(Notice("warning", text))
-    after = 0
+        walk.note_unseen((run.counters["items_seen"] or 0) + run.items_unseen, run.items_unseen)
     while batch := await call(jobs.pending_jobs, run.id, after, _STREAMED):
         await record.queue.put(batch)
         after = batch[-1].row
@@ -610,7 +597,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
         await reread.read_again(walk, record, run.spec.kind)
     elif not run.walk_ended:
         await walk.run(Position.from_json(run.position), await call(runs.walked))
-        if summary.whole:
+        if walk.summary.whole:
             await call(meta.set_complete_walk, run.id)
 
 
@@ -618,12 +605,9 @@ def _updated(one: FoundItem) -> str | None:
     return updated_in(one[1].get("properties"))
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
-
-
-def unseen_text(announced: int, unseen: int) -> str:
-    return f"The source announced {announced} items; {unseen} of them were on no page."
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def _ahead(

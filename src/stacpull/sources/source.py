@@ -80,29 +80,6 @@ class JsonReader(Protocol):
         ...
 
 
-class Restarts:
-    """Decides whether a walk may start again after the source has forgotten its cursor.
-
-    Each walk from the start must get further than the one before. Otherwise cursors expire faster than the
-    source can be walked, and the walk would never end.
-    """
-
-    def __init__(self, *, from_start: bool) -> None:
-        self.count = 0
-        self._from_start = from_start
-        self._furthest = -1
-
-    def may_restart(self, reached: int) -> bool:
-        """Return whether a walk that reached `reached` items may start again. Count the restart."""
-        if self._from_start:
-            if reached <= self._furthest:
-                return False
-            self._furthest = reached
-        self._from_start = True
-        self.count += 1
-        return True
-
-
 PageWalk = Callable[[PageSize, OnNotice], AsyncGenerator[Page]]
 
 
