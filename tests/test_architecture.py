@@ -70,7 +70,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_cloud": frozenset(
         {
-            "aws_credentials", "config.environment", "digests", "errors", "hosts", "ledger.backup",
+            "aws_credentials", "config.environment", "digests", "errors", "hosts",
             "ledger.database", "models", "proxies", "redact", "sigv4", "store.inspection",
             "store.protocol", "store.staging", "system",
             "caches", "net.client", "net.fields", "net.transport", "planning.prefixes", "schemes",
@@ -113,7 +113,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
             "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
-            "hosts", "ledger.database", "ledger.item_set", "ledger.planner", "ledger.schema", "models",
+            "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.retry", "net.transport", "net.versions",
             "planning.item_plan", "planning.kinds", "redact", "reports", "selection",

@@ -17,8 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
-from stacpull.ledger.backup import copy_ledger
-from stacpull.ledger.database import ledger_path
+from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.store.staging import whole_file
 from stacpull_cloud.objects import Objects
 

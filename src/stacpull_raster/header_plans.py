@@ -17,8 +17,8 @@ from stacpull.engine.pool import JobQueue
 from stacpull.engine.walk import Position
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
-from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.planner import PlanBatch
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import Asset, Failure, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection

@@ -22,7 +22,7 @@ from stacpull.engine.run_control import FailureLimit, nothing_to_fetch, walk_and
 from stacpull.engine.walk import Position, Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
 from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
-from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import FailureKind, Json
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader

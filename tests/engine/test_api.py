@@ -17,7 +17,7 @@ import stacpull
 from stacpull import child_process
 from stacpull.engine import workspace as module
 from stacpull.engine.mirror import opened_run
-from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import ItemId
 
 

@@ -107,7 +107,7 @@ def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
     bench.close()
 
 
-@pytest.mark.parametrize("killed_at", ["trust", "set_boot"])
+@pytest.mark.parametrize("killed_at", ["trust", "put"])
 def test_a_kill_while_trust_is_restored_leaves_it_withdrawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
 ) -> None:

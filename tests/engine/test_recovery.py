@@ -16,8 +16,7 @@ from stacpull.engine import recovery
 from stacpull.engine.fetching import linked_part
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.ledger.backup import copy_ledger
-from stacpull.ledger.database import ledger_path
+from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
 from stacpull.store.local_store import LocalStore
@@ -48,7 +47,7 @@ class Killer:
             (StagedParts, "write_part"),
             (RecordingSync, "sync"),
             (StagedParts, "trust"),
-            (recovery, "set_boot"),
+            (recovery, "put"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
 

@@ -142,7 +142,7 @@ def test_an_error_of_the_ledger_is_raised_in_the_caller(
                 patch.setattr("stacpull.ledger.runs.number", sqlite_fails)
                 with pytest.raises(DestinationError, match="nonsense"):
                     await store.call(runs.matched_by_walk, RUN)
-            assert await store.call(meta.complete_walk) is None
+            assert await store.call(meta.get, meta.WALKED_WHOLE) is None
 
     run(course)
     assert events.broken == []
@@ -175,7 +175,7 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
             store.outcomes.put(jobs[0], received(jobs[0], b"x"))
             await until(lambda: events.broken)
             with pytest.raises(DestinationError, match="failed to store"):
-                await store.call(meta.complete_walk)
+                await store.call(meta.get, meta.WALKED_WHOLE)
             await store.call(StoreOperations.end_run, "failed", "The disk failed.")
 
     run(course)
@@ -362,7 +362,7 @@ def test_a_store_process_killed_while_closing_is_an_error(tmp_path: Path) -> Non
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call(meta.complete_walk)
+        await store.call(meta.get, meta.WALKED_WHOLE)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:
@@ -420,7 +420,7 @@ def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[J
             store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
             await until(lambda: events.broken)
             with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(meta.complete_walk)
+                await store.call(meta.get, meta.WALKED_WHOLE)
 
     with pytest.raises(WorkerError, match="ValidationError"):
         run(course)

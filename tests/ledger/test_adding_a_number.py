@@ -14,7 +14,7 @@ FIELD = '''\
     items_bare: int = 0
     """Items without assets."""
 '''
-COUNT = '            result.count("items_bare", not item.assets)\n'
+COUNT = '            count("items_bare", not item.assets)\n'
 LINE = """\
     if report.items_bare:
         yield f"  bare     {count(report.items_bare, 'item')} without assets"
@@ -24,7 +24,7 @@ LINE = """\
 def test_it_is_counted_printed_and_part_of_the_json(tmp_path: Path) -> None:
     copy = ChangedCopy(tmp_path / "copy")
     copy.insert("reports.py", FIELD, before="    assets_excluded: int = 0")
-    copy.insert("ledger/planner.py", COUNT, before='            result.count("assets_excluded"')
+    copy.insert("ledger/planner.py", COUNT, before='            count("assets_excluded"')
     copy.insert("cli/summary.py", LINE, before="    if report.assets_excluded:")
     assert copy.changed == {"reports.py": 2, "ledger/planner.py": 1, "cli/summary.py": 2}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import closing
 
-from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import ItemId
 
 

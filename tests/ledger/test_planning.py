@@ -91,7 +91,7 @@ def test_items_that_a_filter_rejects_are_seen_and_counted_once(tmp_path: Path) -
     with ledger(tmp_path) as db:
         run, planner = started(db)
         batch = PlanBatch(seen=[id_of("a")], left_out={"cloud": [id_of("b"), id_of("c")]})
-        assert [planner.save_batch(batch, NOW).new_seen for _ in range(2)] == [3, 0]
+        assert [planner.save_batch(batch, NOW).counted.get("items_seen") for _ in range(2)] == [3, None]
         assert runs.counters(db, run.id)["items_seen"] == 3
         assert runs.left_out(db, run.id) == {"cloud": 2}
 
@@ -116,7 +116,7 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
             ),
             NOW,
         )
-        assert runs.load(db, run.id).items_unseen == 2
+        assert runs.load(db, run.id).counters["items_unseen"] == 2
 
 
 _NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
@@ -162,8 +162,8 @@ def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)
         saved = planner.save_batch(replace(batch, items=[item("i", [asset("a")])]), NOW)
-        assert (saved.new_seen, saved.matched, len(saved.jobs)) == (1, 1, 1)
-        assert views.item_record(db, saved.jobs[0].item_row).id == id_of("i")
+        assert (saved.counted["items_seen"], saved.counted["items_matched"], len(saved.jobs)) == (1, 1, 1)
+        assert next(views.item_records(db, [saved.jobs[0].item_row])).id == id_of("i")
         assert runs.begin(db, SPEC, NOW).position == "p"
         assert runs.counters(db, run.id)["items_seen"] == 1
 
@@ -177,7 +177,7 @@ def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> 
         assert run.resumed
         assert set(planner.find_planned([id_of("i"), id_of("j")], False)) == {id_of("i")}
         second = planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
-        assert (second.new_seen, second.matched, second.jobs) == (0, 0, [])
+        assert (second.counted, second.jobs) == ({}, [])
         assert runs.counters(db, run.id)["items_matched"] == 1
 
 
@@ -204,7 +204,7 @@ def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) ->
     for matched in (1, 0):
         with ledger(tmp_path) as db:
             _, planner = started(db)
-            assert commit(planner, source).matched == matched
+            assert commit(planner, source).counted.get("items_matched", 0) == matched
             assert set(planner.find_planned([source.id], False)) == {source.id}
             assert commit(planner, source._replace(parent=label.id)).jobs == []
             assert runs.counters(db, run.id)["items_matched"] == 2
@@ -250,7 +250,7 @@ def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) ->
         outcomes.record(db, [], [], {1: None}, NOW)
         listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
         assert listed == ["L"]
-        assert views.path_of_item(db, id_of("S")) is None
+        assert views.document_path(db, id_of("S"), "") is None
         assert [one.to_json()["key"] for one in views.failures(db)] == [""]
 
 
@@ -316,7 +316,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         assert list(views.failures(db)) == []
         assert runs.asset_counters(db)["assets_done"] == 2
         first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
-        assert [file.path for file in views.item_record(db, first).mirrored.values()] == [
+        assert [file.path for file in next(views.item_records(db, [first])).mirrored.values()] == [
             "flat/late.tif" if late else "flat/a.tif"
         ]
 
@@ -361,7 +361,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
         outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
         _, planner = again(db)
         for _ in range(2):
-            assert commit(planner, nameless).items_failed == 0
+            assert "items_failed" not in commit(planner, nameless).counted
             assert [one.message for one in views.failures(db)] == [GONE.message]
 
 
@@ -452,7 +452,7 @@ def test_a_lost_file_that_becomes_a_prefix_is_not_done(tmp_path: Path) -> None:
         counters = runs.counters(db, run)
         assert (counters["assets_pending"], counters["assets_done"]) == (0, 1)
         assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
-        assert views.item_record(db, job.item_row).mirrored.keys() == {"data/x"}
+        assert next(views.item_records(db, [job.item_row])).mirrored.keys() == {"data/x"}
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,9 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
         assert counters["assets_done"] == 1 + len(here)
         assert runs.asset_counters(db)["assets_pending"] == 0
         assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
-        found = {key: file.path for key, file in views.item_record(db, job.item_row).mirrored.items()}
+        found = {
+            key: file.path for key, file in next(views.item_records(db, [job.item_row])).mirrored.items()
+        }
         assert found.pop("data/x") == "c/i/data/data/x.tif"
         assert found == here
 

@@ -135,7 +135,7 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
         assert runs.counters(db, run.id)["items_failed"] == 1
         run, planner = started(db, replace(SPEC, kind=kind))
         planned = commit(planner, item("S", [asset("a")], parent="L"))
-        assert (len(planned.jobs), planned.findings) == (1, {"items_new": 1})
+        assert (len(planned.jobs), planned.counted["items_new"]) == (1, 1)
         commit(planner, item("S", [asset("a")], parent="L"))
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run.id)

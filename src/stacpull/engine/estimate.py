@@ -33,8 +33,8 @@ from stacpull.events import Listener, Notice, Progress, without_secrets
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
-from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.planner import PlanBatch
+from stacpull.ledger.runs import ItemSet
 from stacpull.ledger.views import done_keys
 from stacpull.models import Asset, ItemId, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range

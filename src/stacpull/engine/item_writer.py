@@ -119,14 +119,7 @@ class ItemWriter:
         return encode_item(ready, self._secrets)
 
     def _local_item(self, href: str) -> str | None:
-        item = item_of(href)
-        directory = views.path_of_item(self._db, item) if item is not None else None
-        if directory is None:  # a static tree, or an API that serves its items at other URLs
-            item = views.item_at(self._db, self._secrets.cut(href))
-            directory = views.path_of_item(self._db, item) if item is not None else None
-        if item is None or directory is None:
-            return None
-        return f"{directory}/{item_document_name(item)}"
+        return views.document_path(self._db, item_of(href), self._secrets.cut(href))
 
 
 def foreign_file_sentence(path: str) -> str:

@@ -70,15 +70,14 @@ class Pruning:
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
                 await self._call(StoreOperations.remove_items, going, renewed)
-        await self._call(runs.set_finding, run, "items_gone", gone)
+        await self._call(runs.set_counter, run, "items_gone", gone)
         elsewhere = f"{_NOT_LISTED}: another source has listed the item under another URL"
-        kept[elsewhere] += await self._call(pruning.of_several, run)
         hidden = f"{_NOT_LISTED}: a run with other credentials has listed the item"
-        kept[hidden] += await self._call(pruning.of_more_credentials, run)
+        kept[elsewhere], kept[hidden], unlisted = await self._call(pruning.what_stays, run)
         for reason, number in kept.items():
             if number:
                 self._on_event(Notice("warning", f"Kept in DEST: {count(number, 'item')} {reason}."))
-        if unlisted := await self._call(pruning.unlisted_assets, run):
+        if unlisted:
             text = f"Kept in DEST: {count(unlisted, 'file')} that no item lists any longer."
             self._on_event(Notice("info", text))
 
@@ -86,7 +85,7 @@ class Pruning:
         """Return why this walk cannot prove that items are gone, None if it can."""
         run, counters = self._run, self._store.counters
         unread = await self._call(pruning.unread, run.id)
-        is_whole = summary.whole or await self._call(meta.complete_walk) == run.id
+        is_whole = summary.whole or await self._call(meta.get, meta.WALKED_WHOLE) == str(run.id)
         reasons = {
             "only `mirror` looks for items that are gone": run.spec.kind != "mirror",
             "the run was stopped": self._stop.is_set(),

@@ -206,7 +206,7 @@ class Publisher:
             )
             self.refresh_counters()
         for failure in group.failures:
-            item, key = views.name_of_asset(self._db, failure.row)
+            _, item, key = views.owner(self._db, failure.row)
             self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
         if assets or items:
             self._rename(assets, items)

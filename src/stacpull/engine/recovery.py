@@ -36,7 +36,7 @@ from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
-from stacpull.ledger.meta import SYNC_ERROR, boot_of_last_run, get, set_boot
+from stacpull.ledger.meta import BOOT, SYNC_ERROR, get, put
 from stacpull.models import Arrival
 from stacpull.store.file_sync import sync_file
 from stacpull.store.protocol import FileState, Store, never
@@ -60,7 +60,7 @@ def recover(
     db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
 ) -> RecoveredAssets:
     """Recover DEST, and return the assets to publish. `checksum`: the digest that complete parts get."""
-    boot, last = boot_id(), boot_of_last_run(db)
+    boot, last = boot_id(), get(db, BOOT)
     sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
     is_trusted = boot != "" and last == boot and not sync_failed
     evidence = _Evidence(db, store, checksum, is_stopped, is_trusted, sync_failed)
@@ -102,7 +102,8 @@ def mark_recovered(db: Connection, store: Store) -> None:
     """
     boot = boot_id()
     store.staged.trust(boot)
-    set_boot(db, boot)
+    put(db, BOOT, boot)
+    put(db, SYNC_ERROR, None)
 
 
 class _Evidence(NamedTuple):

@@ -90,11 +90,10 @@ decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetw
 _ON_LEDGER = (
     jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
     jobs.restore_hrefs,
-    meta.complete_walk, meta.set_complete_walk,
-    pruning.items_not_found, pruning.label_items, pruning.of_more_credentials, pruning.of_several,
-    pruning.seen_examples, pruning.unlisted_assets, pruning.unread,
+    meta.get, meta.put,
+    pruning.items_not_found, pruning.label_items, pruning.seen_examples, pruning.unread, pruning.what_stays,
     runs.count_failures, runs.forget_links, runs.layout_before, runs.matched_by_walk, runs.restart_walk,
-    runs.set_finding, runs.unread_links, runs.walked,
+    runs.set_counter, runs.unread_links, runs.walked,
 )  # fmt: skip
 _OF_STORE = (
     StoreOperations.recover, StoreOperations.complete_items, StoreOperations.forget_unwanted,

@@ -182,7 +182,7 @@ class StoreOperations:
                 self._on_event(Notice("info", f"No longer pending: {what}."))
 
     def add_effort(self, spent: dict[str, float]) -> None:
-        runs.add_effort(self.db, self._run.id, spent)
+        runs.count(self.db, self._run.id, spent)
 
     def findings(self) -> RunFindings:
         db, run = self.db, self._run.id

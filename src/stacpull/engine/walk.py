@@ -186,7 +186,7 @@ class LedgerRecord:
         for item, key, failure in saved.failures:
             self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self.queue.put(saved.jobs)
-        return saved.new_seen
+        return saved.counted.get("items_seen", 0)
 
 
 class WalkSummary(msgspec.Struct):
@@ -588,8 +588,8 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     elif run.cut_short is not None:
         walk.summary.cut_short = run.cut_short
         walk.warn(run.cut_short)
-    if is_walk and run.walk_ended and run.items_unseen:
-        walk.note_unseen((run.counters["items_seen"] or 0) + run.items_unseen, run.items_unseen)
+    if is_walk and run.walk_ended and (unseen := run.counters["items_unseen"]):
+        walk.note_unseen((run.counters["items_seen"] or 0) + unseen, unseen)
     while batch := await call(jobs.pending_jobs, run.id, after, _STREAMED):
         await record.queue.put(batch)
         after = batch[-1].row
@@ -598,7 +598,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     elif not run.walk_ended:
         await walk.run(Position.from_json(run.position), await call(runs.walked))
         if walk.summary.whole:
-            await call(meta.set_complete_walk, run.id)
+            await call(meta.put, meta.WALKED_WHOLE, str(run.id))
 
 
 def _updated(one: FoundItem) -> str | None:

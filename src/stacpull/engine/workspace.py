@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError, UsageError, destination_error
 from stacpull.ledger import meta
-from stacpull.ledger.backup import backed_up
 from stacpull.ledger.database import (
     Connection,
+    backed_up,
     checkpoint_log,
     has_own_catalog,
     ledger_path,

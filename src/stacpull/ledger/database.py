@@ -1,9 +1,12 @@
-"""Opening the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
+"""Opening and copying the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
 
 On a local disk the ledger runs in WAL mode with `synchronous=NORMAL`. A commit costs no fsync, because the
 publisher's group sync also covers the log (`engine.publisher`). If the file system can only sync single
 files, the publisher sets `synchronous=FULL`. WAL does not work on a network file system, so the rollback
 journal is used there.
+
+Each run that changed the ledger leaves a copy beside it when it ends. A run that continues from the copy
+adopts the files that were stored after it was made.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from stacpull.errors import DestinationError, NotAMirrorError
+from stacpull.errors import DestinationError, NotAMirrorError, StacpullError
+from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, prepare
 from stacpull.planning.names import CATALOG_ID
 
@@ -30,11 +34,15 @@ Connection = sqlite3.Connection
 T = TypeVar("T")
 _AT_ONCE = 500
 _ROWS = 64
-_READER_TIMEOUT = 10.0  # seconds a reader waits for the writer's checkpoint
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
-
-
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+_FOREIGN = ("no such table", "no such column", "Could not decode")
+"""How errors of SQLite and its Python module start if a file has content that a ledger never has."""
+_WITHOUT_SHARED_MEMORY = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
+)
+"""The errors if the disk is too read-only or full for WAL's shared memory. While a process writes to the
+ledger, the shared memory exists."""
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then run the "
     "command again.",
@@ -43,10 +51,10 @@ _SENTENCES = {
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that program first.",
 }
-_UNUSABLE = "The file {path} cannot be used: {text}."
-_START = 4096
-_FOREIGN = ("no such table", "no such column", "Could not decode")
-"""How errors of SQLite and its Python module start if a file has content that a ledger never has."""
+_OF_COPIES = {
+    sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space.",
+    sqlite3.SQLITE_IOERR: "No copy of the ledger can be made ({text}): the disk is full or fails.",
+}
 
 
 def ledger_path(dest: Path) -> Path:
@@ -54,8 +62,10 @@ def ledger_path(dest: Path) -> Path:
 
 
 def backup_path(dest: Path) -> Path:
-    """Return the path of the copy that each run makes of the ledger when it ends."""
     return dest / ".stacpull" / "ledger.backup"
+
+
+# --- errors -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -65,12 +75,11 @@ def translated(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iterato
         yield
     except sqlite3.DatabaseError as error:
         code = _code(error)
-        is_damaged = code in _DAMAGES or (
-            code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN)
-        )
-        if sentences is _SENTENCES and is_damaged:
+        is_foreign = code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN)
+        if sentences is _SENTENCES and (code in _DAMAGES or is_foreign):
             raise DestinationError(damaged_sentence(path, error)) from error
-        raise DestinationError(sentences.get(code, _UNUSABLE).format(path=path, text=error)) from error
+        sentence = sentences.get(code, "The file {path} cannot be used: {text}.")
+        raise DestinationError(sentence.format(path=path, text=error)) from error
 
 
 def damaged_sentence(path: Path, what: object) -> str:
@@ -105,6 +114,9 @@ def _code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY
 
 
+# --- the writer -------------------------------------------------------------------------------------------
+
+
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> sqlite3.Connection:
@@ -121,10 +133,9 @@ def open_writer(
             db.execute("PRAGMA cache_size = -4096")
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `give_back`
             mode = db.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
+            db.execute("PRAGMA synchronous = NORMAL")
             if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
                 sync_each_commit(db)
-            else:
-                db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 16777216")
             prepare(db)
         except BaseException:
@@ -178,6 +189,18 @@ def checkpoint(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def checkpoint_log(db: sqlite3.Connection) -> None:
+    """Copy the part of the log that no reader needs into the ledger, since closing it reports no error.
+
+    If the disk is only full, the log is left unchanged and the next start continues from it.
+    """
+    try:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.OperationalError as error:
+        if is_disk_error(error):
+            raise
+
+
 def give_back(db: sqlite3.Connection) -> None:
     """Return the space of deleted rows (item JSON that has been written) to the disk, up to 100 MB."""
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
@@ -192,16 +215,7 @@ def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
     return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
 
-def checkpoint_log(db: sqlite3.Connection) -> None:
-    """Copy the part of the log that no reader needs into the ledger, since closing it reports no error.
-
-    If the disk is only full, the log is left unchanged and the next start continues from it.
-    """
-    try:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except sqlite3.OperationalError as error:
-        if is_disk_error(error):
-            raise
+# --- readers ----------------------------------------------------------------------------------------------
 
 
 def refuse_lost(dest: Path) -> None:
@@ -210,9 +224,8 @@ def refuse_lost(dest: Path) -> None:
     An empty ledger alone is no mark of a mirror: a run may have been killed right at its start, next to the
     user's files.
     """
-    path = ledger_path(dest)
     try:
-        if path.is_file() and path.stat().st_size:
+        if _has_content(ledger_path(dest)):
             return
         is_marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
         if not is_marked or all(entry.name == ".stacpull" for entry in dest.iterdir()):
@@ -228,7 +241,7 @@ def has_own_catalog(dest: Path) -> bool:
     if not (dest / "catalog.json").is_file():
         return False
     with (dest / "catalog.json").open("rb") as file:
-        return CATALOG_ID.encode() in file.read(_START)
+        return CATALOG_ID.encode() in file.read(4096)
 
 
 def open_reader(dest: Path) -> sqlite3.Connection:
@@ -244,32 +257,23 @@ def open_reader(dest: Path) -> sqlite3.Connection:
         raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
     if not size:
         refuse_lost(dest)
-    if size is None and not dest.exists():
-        raise NotAMirrorError(f"{dest} is not a mirror: it does not exist.")
     if size is None:
-        raise NotAMirrorError(f"{dest} is not a mirror: it has no .stacpull/ledger.sqlite.")
+        what = "it has no .stacpull/ledger.sqlite" if dest.exists() else "it does not exist"
+        raise NotAMirrorError(f"{dest} is not a mirror: {what}.")
     with translated(path):
         try:
-            return _connect_read_only(path, "mode=ro")
+            return _connect(path, "mode=ro")
         except sqlite3.OperationalError as error:
             code, wal, journal = _code(error), _has_content(path, "-wal"), _has_content(path, "-journal")
             if code == sqlite3.SQLITE_READONLY and journal:  # a run was killed within a commit
-                with closing(_connect(path, "mode=rw")) as db:
-                    db.execute("PRAGMA user_version").fetchone()  # SQLite undoes the commit
-                return _connect_read_only(path, "mode=ro")
+                _connect(path, "mode=rw").close()  # SQLite has undone the commit
+                return _connect(path, "mode=ro")
             if code not in _WITHOUT_SHARED_MEMORY or wal or journal:
                 raise
-            return _connect_read_only(path, "immutable=1")
+            return _connect(path, "immutable=1")
 
 
-_WITHOUT_SHARED_MEMORY = frozenset(
-    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
-)
-"""The errors if the disk is too read-only or full for WAL's shared memory. While a process writes to the
-ledger, the shared memory exists."""
-
-
-def _has_content(path: Path, end: str) -> bool:
+def _has_content(path: Path, end: str = "") -> bool:
     try:
         return path.with_name(path.name + end).stat().st_size > 0
     except OSError:
@@ -277,17 +281,8 @@ def _has_content(path: Path, end: str) -> bool:
 
 
 def _connect(path: Path, query: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{query}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=_READER_TIMEOUT,
-    )
-
-
-def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
-    db = _connect(path, query)
+    address, wait = f"{path.absolute().as_uri()}?{query}", 10.0  # seconds, for the writer's checkpoint
+    db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
     version = 0
     try:
         version = check_version(db)
@@ -300,6 +295,64 @@ def _connect_read_only(path: Path, query: str) -> sqlite3.Connection:
             "Run `stacpull mirror` again."
         )
     return db
+
+
+# --- copies -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def backed_up(db: Connection, dest: Path) -> Iterator[None]:
+    """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it."""
+
+    def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
+        return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
+
+    before = version()
+    try:
+        yield
+    except BaseException:
+        with suppress(StacpullError, sqlite3.Error):
+            if version() != before:
+                _back_up(dest)
+        raise
+    if version() != before:
+        _back_up(dest)
+
+
+def _back_up(dest: Path) -> None:
+    part = backup_path(dest).with_name("ledger.backup.part")
+    try:
+        copy_ledger(dest, part)
+        with translated(part, _OF_COPIES), closing(sqlite3.connect(part)) as copy:
+            complaint = integrity(copy, quick=True)
+        if complaint is not None:
+            raise DestinationError(damaged_sentence(ledger_path(dest), complaint))
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(backup_path(dest))
+    except OSError as error:
+        raise DestinationError(f"No copy of the ledger can be made: {error.strerror}.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def copy_ledger(dest: Path, to: Path) -> None:
+    """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it."""
+    to.unlink(missing_ok=True)
+    with closing(open_reader(dest)) as db, translated(to, _OF_COPIES):
+        make_private(to)
+        with closing(sqlite3.connect(to)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")
+            db.backup(copy)
+            meta.put(copy, meta.ADOPTING, "1")
+            meta.put(copy, meta.BOOT, None)  # it may be for another work directory, without the boot mark,
+            meta.put(copy, meta.SYNC_ERROR, None)  # which would count as a failed sync
+            copy.commit()
+            copy.execute("PRAGMA journal_mode = DELETE")
+
+
+# --- statements -------------------------------------------------------------------------------------------
 
 
 def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:
@@ -321,11 +374,6 @@ def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> I
     """Yield the rows of a query for any number of values, which replace `{marks}` in chunks."""
     for some in pieces(values):
         yield from db.execute(query.format(marks=marks(len(some))), some)
-
-
-def insert(db: sqlite3.Connection, table: str, values: Mapping[str, object]) -> int:
-    into = f"INSERT INTO {table}({', '.join(values)}) VALUES ({marks(len(values))})"
-    return db.execute(into, tuple(values.values())).lastrowid or 0
 
 
 def insert_rows(

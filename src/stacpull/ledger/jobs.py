@@ -1,10 +1,9 @@
 """Remaining work: pending assets, reservations left by a kill, failures to retry, damage to repair.
 
-Jobs are read in row order, in batches. A damaged asset becomes pending in a new generation, so that its file
-counts as the mirror's own and may be replaced. Its earlier digest is stored separately, and only bytes with
-that digest are accepted, in every attempt (`models.Job.sha256`). Until then the file counts as damaged
-(`ledger.expected`). An item with damaged JSON is read again. Each batch is one transaction: after a kill the
-remaining damage is found again.
+A damaged asset becomes pending in a new generation, so that its file counts as the mirror's own and may be
+replaced. Its earlier digest is stored separately, and only bytes with that digest are accepted, in every
+attempt (`models.Job.sha256`). An item with damaged JSON is read again. Each batch is one transaction: after a
+kill the remaining damage is found again.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from stacpull.digests import recorded
-from stacpull.ledger import paths, runs
+from stacpull.ledger import runs
 from stacpull.ledger.database import exists, number, transaction
-from stacpull.ledger.known_assets import stored_clip, version_of
-from stacpull.ledger.outcomes import FAILED_IN_PASSING, update_item_states
-from stacpull.ledger.paths import ASSET_DIRECTORY
+from stacpull.ledger.outcomes import FAILED_IN_PASSING, stored_clip, update_item_states, version_of
+from stacpull.ledger.paths import ASSET_DIRECTORY, IS_ITEM, id_values
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
@@ -38,12 +36,11 @@ _ORDERED = (
     "SELECT 'it was not ready before' FROM failures f "
     f"WHERE f.item = a.item AND f.key = a.key AND f.kind = '{FailureKind.ORDERED}'"
 )
-_STATED = (
+_STATED = (  # to search for a few bytes is much cheaper than to parse: the item is read again anyway
     "SELECT 'its item may say that it is not ready' FROM documents w WHERE w.item = a.item AND ("
     + " OR ".join(f"instr(w.document, CAST('\"{name}\"' AS BLOB))" for name in STATEMENTS)
     + ")"
 )
-"""Searching for a few bytes is much cheaper than parsing the document. The item is read again anyway."""
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
@@ -55,6 +52,7 @@ _JOBS = (
 
 
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
+    """Return the jobs of a run past row `after`, in row order."""
     rows = db.execute(
         f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} ORDER BY o.asset LIMIT ?",
         (after, run, limit),
@@ -74,11 +72,7 @@ def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
 def _job(row: tuple[Any, ...], *, has_area: bool) -> Job:
     asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
     stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready, clip = rest
-    template = None
-    if name is None and "{" in unclaimed:  # names have no braces
-        template = unclaimed
-    elif name is None:
-        name = unclaimed
+    is_template = name is None and "{" in unclaimed  # names have no braces
     checksum = None
     if stated is not None:
         algorithm, _, digest = stated.partition(b"\0")
@@ -92,8 +86,8 @@ def _job(row: tuple[Any, ...], *, has_area: bool) -> Job:
         href=href,
         item_href=item_href,
         directory=directory.removesuffix("/"),
-        name=name,
-        name_template=template,
+        name=name if is_template or name is not None else unclaimed,
+        name_template=unclaimed if is_template else None,
         size=size,
         checksum=checksum,
         media_type=kind,
@@ -122,6 +116,9 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         yield Arrival(row, item, generation, *values, bool(unproven))
 
 
+# --- failures ---------------------------------------------------------------------------------------------
+
+
 def requeue_passing(db: sqlite3.Connection, run: int) -> None:
     """Make the assets of `run` pending that failed for a reason that may have passed."""
     with transaction(db):
@@ -145,10 +142,9 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
             f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {STATE_FAILED}"
             + (f" AND EXISTS ({_ORDERED})" if ordered else "")
         ).fetchall()
-        rows = [row[:1] for row in failed]
-        requeue = f"UPDATE assets SET state = {STATE_PENDING}, run = {run:d} WHERE id = ?"
-        db.executemany(requeue, rows)
-        db.executemany("UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1", rows)
+        for row, _ in failed:
+            db.execute(f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?", (run, row))
+            db.execute("UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1", (row,))
         if not ordered:
             take_over_pending(db, run, of_repairs=False)
             db.execute(
@@ -163,7 +159,7 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
         _take_over_items(
             db, run, f"SELECT parent FROM items WHERE parent IS NOT NULL AND (run = :run OR id IN {unread})"
         )
-        update_item_states(db, {row[1] for row in failed})
+        update_item_states(db, {item for _, item in failed})
     return len(failed)
 
 
@@ -195,21 +191,28 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
 
-def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
-    """Return final items past row `after` whose JSON is missing on disk or outdated."""
-    rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
-        f"AND (written = {TO_WRITE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
-        (after, limit),
+_LOST = f"""FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
+WHERE a.run = ? AND a.state = {STATE_PENDING} AND o.stale AND i.href IS NULL"""
+
+
+def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
+    """Return the number of pending assets of `run` whose href is in SOURCE only: their items have no URL."""
+    return number(db, f"SELECT count(*) {_LOST}", (run,))
+
+
+def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
+    """Give pending assets (item, key) the hrefs that SOURCE lists; return how many had lost theirs."""
+    restore = (
+        "UPDATE open_assets SET href = ?, stale = 0 "
+        f"WHERE asset IN (SELECT a.id {_LOST} AND {IS_ITEM} AND a.key = ?)"
     )
-    return [row[0] for row in rows]
+    with transaction(db):
+        return sum(
+            db.execute(restore, (href, run, *id_values(item), key)).rowcount for item, key, href in found
+        )
 
 
-class DamagedItem(NamedTuple):
-    row: int
-    collection: str
-    name: str
-    href: str | None
+# --- damage -----------------------------------------------------------------------------------------------
 
 
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
@@ -230,22 +233,20 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             ).fetchone()
             if found is None:  # it is already open
                 continue
-            item, size, digest, clip_before = found
-            clip = stored_clip(clip_before)
+            item, size, digest, clip = found
             # a raster that was clipped to another area cannot be fetched with its earlier digest
-            is_wanted = clip is None or clip.area == area
+            held = stored_clip(clip)
+            is_wanted = held is None or held.area == area
             db.execute(
                 f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, "
                 "sha256 = NULL, etag = NULL WHERE id = ?",
                 (run, row),
             )
+            stated = None if digest or not is_wanted else size
             db.execute(
                 "INSERT OR REPLACE INTO open_assets(asset, href, stale, size, previous_digest, wanted) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    *(row, href or "", int(href is None), None if digest or not is_wanted else size, digest),
-                    1 if is_wanted else None,
-                ),
+                (row, href or "", href is None, stated, digest, 1 if is_wanted else None),
             )
             items.add(item)
         for item in items:
@@ -254,27 +255,20 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
         update_item_states(db, items)
 
 
-_LOST = f"""FROM {_OPEN} JOIN items i ON i.id = a.item
-WHERE a.run = ? AND a.state = {STATE_PENDING} AND o.stale AND i.href IS NULL"""
+def is_left_open(db: sqlite3.Connection) -> bool:
+    """Return True if a repair has left something to do."""
+    return damaged_items(db) > 0 or exists(
+        db,
+        f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "
+        f"WHERE a.state = {STATE_PENDING} AND r.kind = 'repair'",
+    )
 
 
-def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of pending assets of `run` whose href is in SOURCE only: their items have no URL."""
-    return number(db, f"SELECT count(*) {_LOST}", (run,))
-
-
-def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
-    """Give pending assets (item, key) the hrefs that SOURCE lists; return how many had lost theirs."""
-    restored = 0
-    with transaction(db):
-        for item_id, key, href in found:
-            if (item := paths.find_item(db, item_id)) is not None:
-                restored += db.execute(
-                    "UPDATE open_assets SET href = ?, stale = 0 WHERE asset IN "
-                    f"(SELECT a.id {_LOST} AND a.item = ? AND a.key = ?)",
-                    (href, run, item.row, key),
-                ).rowcount
-    return restored
+class DamagedItem(NamedTuple):
+    row: int
+    collection: str
+    name: str
+    href: str | None
 
 
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
@@ -284,6 +278,10 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
             f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written <> {UNWRITTEN}",
             ((item,) for item in items),
         )
+
+
+def damaged_items(db: sqlite3.Connection) -> int:
+    return number(db, f"SELECT count(*) FROM items WHERE written = {DAMAGED}")
 
 
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
@@ -301,13 +299,11 @@ def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
 
 
-def is_left_open(db: sqlite3.Connection) -> bool:
-    return damaged_items(db) > 0 or exists(
-        db,
-        f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "
-        f"WHERE a.state = {STATE_PENDING} AND r.kind = 'repair'",
+def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
+    """Return final items past row `after` whose JSON is missing on disk or outdated."""
+    rows = db.execute(
+        f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
+        f"AND (written = {TO_WRITE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
+        (after, limit),
     )
-
-
-def damaged_items(db: sqlite3.Connection) -> int:
-    return number(db, f"SELECT count(*) FROM items WHERE written = {DAMAGED}")
+    return [row[0] for row in rows]

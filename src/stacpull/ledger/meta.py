@@ -18,22 +18,22 @@ KEEPS_ITEMS_PARQUET = "items_parquet"
 """Key: runs keep items.parquet up to date."""
 ITEMS_PARQUET_STATE = "items_parquet_state"
 """Key: the digest of the items that items.parquet was written from."""
+BOOT = "boot"
+"""Key: the boot ID of the last run, once the files of earlier runs had been checked."""
 SYNC_ERROR = "sync_error"
 """Key: why a sync of the last run failed: files that it did not record may be lost."""
-_BOOT = "boot"
+WALKED_WHOLE = "walked_whole"
+"""Key: the last run whose walk is known to have found everything in the source."""
 _BUCKET = "bucket"
 _NAMED_SOURCE = "named source"
-_WALKED_WHOLE = "walked_whole"
 
 WALKED = "walked:"
 """Prefix of the collections that the current walk has finished."""
 REMOVALS = "remove:"
 """Prefix of the files of the mirror to remove, relative to DEST."""
 _FILES = "file:"
-_UNKNOWN = "?"
-"""Stored instead of a digest: the file belongs to the mirror; its content is unknown or will change."""
-_NOT_YET = "-"
-"""Stored instead of a digest: the file will be put in place for the first time, so it may not exist."""
+_UNKNOWN = ""
+"""Stored instead of a digest while a file of the mirror is put in place: it may not exist yet."""
 
 
 def get(db: sqlite3.Connection, key: str) -> str | None:
@@ -52,9 +52,8 @@ def put(db: sqlite3.Connection, key: str, value: str | None) -> None:
 def names(db: sqlite3.Connection, prefix: str) -> dict[str, str]:
     """Return the names with this prefix in order, without it, and their values."""
     query = "SELECT substr(key, ?), value FROM meta WHERE key >= ? AND key < ? ORDER BY key"
-    return dict(
-        db.execute(query, (len(prefix) + 1, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))).fetchall()
-    )
+    after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return dict(db.execute(query, (len(prefix) + 1, prefix, after)).fetchall())
 
 
 def add_names(db: sqlite3.Connection, prefix: str, added: Iterable[str]) -> None:
@@ -65,49 +64,14 @@ def remove_names(db: sqlite3.Connection, prefix: str, removed: Iterable[str]) ->
     db.executemany("DELETE FROM meta WHERE key = ?", ((prefix + name,) for name in removed))
 
 
-def boot_of_last_run(db: sqlite3.Connection) -> str | None:
-    return get(db, _BOOT)
-
-
-def set_boot(db: sqlite3.Connection, boot: str) -> None:
-    """Record the boot ID of a run that starts, once the files of earlier runs have been checked."""
-    put(db, _BOOT, boot)
-    put(db, SYNC_ERROR, None)
-
-
-def forget_boot(db: sqlite3.Connection) -> None:
-    """Forget the last boot and a failed sync, in a copy of the ledger for another work directory.
-
-    That has no mark of the boot, which would count as a failed sync.
-    """
-    put(db, _BOOT, None)
-    put(db, SYNC_ERROR, None)
-
-
-def complete_walk(db: sqlite3.Connection) -> int | None:
-    """Return the last run whose walk is known to have found everything in the source."""
-    found = get(db, _WALKED_WHOLE)
-    return None if found is None else int(found)
-
-
-def set_complete_walk(db: sqlite3.Connection, run: int) -> None:
-    put(db, _WALKED_WHOLE, str(run))
-
-
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
     """Return True if the catalog file `path`, relative to DEST, belongs to this mirror."""
     return get(db, _FILES + path) is not None
 
 
-def is_recorded(db: sqlite3.Connection, path: str, sha256: bytes) -> bool:
-    """Return True if a catalog file belongs to this mirror and has been put in place, with that digest."""
-    return get(db, _FILES + path) == sha256.hex()
-
-
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
     """Record that a catalog file belongs to this mirror, with its digest; None before it is put in place."""
-    before = _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN
-    put(db, _FILES + path, before if sha256 is None else sha256.hex())
+    put(db, _FILES + path, _UNKNOWN if sha256 is None else sha256.hex())
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
@@ -115,16 +79,8 @@ def disown_file(db: sqlite3.Connection, path: str) -> None:
 
 
 def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
-    """Return the catalog files of this mirror, by path, with their SHA-256 if it is known."""
-    files = names(db, _FILES)
-    return {
-        path: None if value in (_UNKNOWN, _NOT_YET) else bytes.fromhex(value) for path, value in files.items()
-    }
-
-
-def files_not_yet_there(db: sqlite3.Connection) -> frozenset[str]:
-    """Return the catalog files that a run started to put in place for the first time."""
-    return frozenset(path for path, value in names(db, _FILES).items() if value == _NOT_YET)
+    """Return the catalog files of this mirror, by path, with their SHA-256; None: it may not be in place."""
+    return {path: bytes.fromhex(value) or None for path, value in names(db, _FILES).items()}
 
 
 def note_named_source(db: sqlite3.Connection, source: str) -> None:

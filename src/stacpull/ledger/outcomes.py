@@ -9,16 +9,16 @@ item is derived from its assets and source items (`update_item_states`).
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
+import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
-from stacpull.ledger.known_assets import encoded_clip
 from stacpull.ledger.paths import ASSET_PATH
 from stacpull.ledger.schema import (
     STATE_DONE,
@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     UNWRITTEN,
     WRITTEN,
 )
-from stacpull.models import PASSING, Arrival, Clip, Failure, FailureKind
+from stacpull.models import PASSING, Arrival, Clip, Failure, FailureKind, VersionInDest
 
 
 class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
@@ -84,10 +84,11 @@ def _reserve(
     set_reserved = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
     values: list[tuple[object, ...]]
     values = [(arrival.size, arrival.digest, arrival.etag) for arrival in arrivals]
-    if clips or any(arrival.unproven for arrival in arrivals) or exists(db, _MARKED):
+    marked = "SELECT 1 FROM assets WHERE unproven UNION ALL SELECT 1 FROM assets WHERE clip IS NOT NULL"
+    if clips or any(arrival.unproven for arrival in arrivals) or exists(db, marked):
         set_reserved += ", unproven = ?, clip = ?"
-        marked = [(one.unproven, encoded_clip(clips.get(one.row))) for one in arrivals]
-        values = [(*received, *mark) for received, mark in zip(values, marked, strict=True)]
+        both = zip(values, arrivals, strict=True)
+        values = [(*received, one.unproven, encoded_clip(clips.get(one.row))) for received, one in both]
     planned = [
         (*received, arrival.row, arrival.generation, arrival.name)
         for received, arrival in zip(values, arrivals, strict=True)
@@ -116,7 +117,6 @@ def _reserve(
     return reserved, failures
 
 
-_MARKED = "SELECT 1 FROM assets WHERE unproven UNION ALL SELECT 1 FROM assets WHERE clip IS NOT NULL"
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
 _OPEN_PATHS = (
     f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a "
@@ -126,26 +126,21 @@ _OPEN_PATHS = (
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
-    released = [(row,) for row in rows]
     with transaction(db):
-        db.executemany(  # the earlier version may also be gone
-            "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL "
-            f"AND asset IN (SELECT id FROM assets WHERE id = asset AND state = {STATE_RESERVED})",
-            released,
-        )
-        db.executemany(
-            f"UPDATE assets SET state = {STATE_PENDING}, sha256 = NULL, etag = NULL "
-            f"WHERE id = ? AND state = {STATE_RESERVED}",
-            released,
-        )
+        for row in rows:
+            released = db.execute(
+                f"UPDATE assets SET state = {STATE_PENDING}, sha256 = NULL, etag = NULL "
+                f"WHERE id = ? AND state = {STATE_RESERVED}",
+                (row,),
+            )
+            if released.rowcount:  # the earlier version may also be gone
+                forget = "UPDATE open_assets SET previous_digest = NULL WHERE asset = ? AND wanted IS NULL"
+                db.execute(forget, (row,))
 
 
 def release_document(db: sqlite3.Connection, item: int) -> None:
     """Release the name of an item's JSON that was never written: a file there is not the mirror's own."""
-    db.execute(
-        f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {TO_WRITE}",
-        (item,),
-    )
+    db.execute(f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {TO_WRITE}", (item,))
 
 
 def record(
@@ -163,52 +158,50 @@ def record(
     the JSON that is durable. `unchanged` are in place and current at the source. `area` is that of the run's
     `--clip`. An asset counts for the last run that planned it.
     """
-    compared: defaultdict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COMPARED_NAMES, 0))
+    compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     with transaction(db):
-        _record_done(db, done, compared)
+        generations = {arrival.row: arrival.generation for arrival in done}
+        has_failures = bool(done) and exists(db, "SELECT 1 FROM failures")
+        for some in pieces(list(generations)):
+            found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
+            rows = [row for row, generation in found if generation == generations[row]]
+            at = marks(len(rows))
+            for run, is_same in db.execute(_COMPARED.format(rows=at), rows):
+                compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
+            db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
+            if has_failures:
+                db.execute(_HEALED.format(rows=at), rows)
+            db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
         for asset in unchanged:  # except those that were planned again in the meantime
-            found = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
-            if found is not None:
-                run, key = found
+            confirmed = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
+            if confirmed is not None:
+                run, key = confirmed
                 compared[run]["assets_revalidated"] += 1
                 db.execute("DELETE FROM open_assets WHERE asset = ?", (asset.row,))
                 db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (asset.item_row, key))
-        for row, item, generation, failure, attempts in map(msgspec.structs.astuple, failed):
-            found = db.execute(_FAILED, (failed_state(failure), row, generation)).fetchone()
-            if found is not None:
-                put_failure(db, item, found[0], failure, attempts, now)
-                if failure.kind is FailureKind.OUTSIDE:
+        for one in failed:
+            failing = (failed_state(one.failure), one.row, one.generation)
+            open_asset = db.execute(_FAILED, failing).fetchone()
+            if open_asset is not None:
+                put_failure(db, one.item_row, open_asset[0], one.failure, one.attempts, now)
+                if one.failure.kind is FailureKind.OUTSIDE:
                     clip = encoded_clip((area, 0, None))
-                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, row))
+                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, one.row))
         final = update_item_states(
             db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
         )
-        db.executemany(_WRITTEN, [(sha256, item) for item, sha256 in written_items.items()])
-        db.executemany(_DROP_DOCUMENT, [(item,) for item in written_items])
+        db.executemany(
+            f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0",
+            [(sha256, item) for item, sha256 in written_items.items()],
+        )
+        db.executemany(
+            "DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
+            f"AND written = {WRITTEN} AND remaining = 0)",
+            [(item,) for item in written_items],
+        )
         for run, counts in compared.items():
-            runs.count_findings(db, run, counts)
+            runs.count(db, run, counts)
     return final
-
-
-_COMPARED_NAMES = ("assets_changed", "assets_revalidated")
-"""Assets with an earlier version that have other content, or the same."""
-
-
-def _record_done(
-    db: sqlite3.Connection, done: Sequence[Arrival], compared: defaultdict[int, dict[str, int]]
-) -> None:
-    generations = {arrival.row: arrival.generation for arrival in done}
-    has_failures = bool(done) and exists(db, "SELECT 1 FROM failures")
-    for some in pieces(list(generations)):
-        found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
-        rows = [row for row, generation in found if generation == generations[row]]
-        at = marks(len(rows))
-        for run, is_same in db.execute(_COMPARED.format(rows=at), rows):
-            compared[run][_COMPARED_NAMES[is_same]] += 1
-        db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
-        if has_failures:
-            db.execute(_HEALED.format(rows=at), rows)
-        db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
 
 
 _RESERVED = f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND state = {STATE_RESERVED}"
@@ -217,17 +210,11 @@ _COMPARED = (
     "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
     "WHERE o.asset IN ({rows}) AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
 )
-"""For each asset with an earlier version: its run, and whether its content is the same."""
 _HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN ({rows}))"
 _CONFIRMED = (
     f"UPDATE assets SET state = {STATE_DONE}, "
     "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
     f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL RETURNING run, key"
-)
-_WRITTEN = f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0"
-_DROP_DOCUMENT = (
-    f"DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
-    f"AND written = {WRITTEN} AND remaining = 0)"
 )
 _FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key"
 
@@ -277,25 +264,17 @@ UPDATE items SET (remaining, failed) = (
 """
 
 
-def renew_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
-    """Schedule the JSON of an item to be written again. If it was written, a file there is the mirror's."""
-    db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
-    db.execute(f"UPDATE items SET written = {TO_WRITE} WHERE id = ? AND written = {WRITTEN}", (item,))
-
-
 def put_failure(
     db: sqlite3.Connection, item: int, key: str, failure: Failure, attempts: int, now: float
 ) -> None:
     """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
     message = failure.message.encode("utf-8", "replace").decode()  # it may quote any text of a server
-    db.execute(_PUT_FAILURE, (item, key, failure.kind, message, failure.status, attempts, now))
-
-
-_PUT_FAILURE = """
-INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (item, key) DO UPDATE SET kind = excluded.kind, message = excluded.message,
-    status = excluded.status, attempts = attempts + excluded.attempts, at = excluded.at
-"""
+    db.execute(
+        "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (item, key) DO UPDATE SET "
+        "kind = excluded.kind, message = excluded.message, status = excluded.status, "
+        "attempts = attempts + excluded.attempts, at = excluded.at",
+        (item, key, failure.kind, message, failure.status, attempts, now),
+    )
 
 
 def failed_state(failure: Failure) -> int:
@@ -316,3 +295,20 @@ def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int
         "WHERE id = ?",
         (run, previous or None, row),
     )
+
+
+# --- stored values of assets ------------------------------------------------------------------------------
+
+
+def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:
+    """Return the stored form of the clip of a raster; its fields are None if nothing is in the area."""
+    return None if clip is None else orjson.dumps(tuple(clip)).decode()
+
+
+def stored_clip(text: str | None) -> Clip | None:
+    return None if text is None else Clip(*orjson.loads(text))
+
+
+def version_of(etag: str | None, size: int | None, *, checksum_unverified: bool) -> VersionInDest | None:
+    """Return the version of an asset that is in place, None if it cannot be asked about."""
+    return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)

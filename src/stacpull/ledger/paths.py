@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from stacpull.caches import cached_if_short
-from stacpull.ledger.database import insert_rows, rows_with
+from stacpull.ledger.database import exists, insert_rows, rows_with
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
@@ -24,8 +23,7 @@ _hash = cached_if_short(4096)(path_hash)
 
 IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
 """SQL: item `i` of collection `c` has this ID; binds `id_values`."""
-HAS_HREF = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
-"""SQL: item `i` has this URL; binds `href`."""
+ITEMS = "items i JOIN collections c ON c.id = i.collection"
 ITEM_DIRECTORY = "coalesce(i.directory, c.name || '/' || i.name)"
 """SQL: the directory of item `i` of collection `c`."""
 OTHER_DIRECTORY = "(SELECT d.path FROM directories d WHERE d.id = a.directory)"
@@ -58,27 +56,6 @@ def directory_values(path: str) -> tuple[int, str]:
     return _hash(path) & _OF_ITEM, path
 
 
-def other_name(path: str) -> str:
-    """Return a directory with a hash in its name, because another item may have that directory."""
-    above, _, last = path.rpartition("/")
-    return f"{above}/{with_salted_hash(last, above)}"
-
-
-class KnownItem(NamedTuple):
-    row: int
-    written: int
-    directory: str
-
-
-def find_item(db: sqlite3.Connection, item: ItemId) -> KnownItem | None:
-    found = db.execute(
-        f"SELECT i.id, i.written, {ITEM_DIRECTORY} FROM items i "
-        f"JOIN collections c ON c.id = i.collection WHERE {IS_ITEM}",
-        id_values(item),
-    ).fetchone()
-    return None if found is None else KnownItem._make(found)
-
-
 def directory_row(db: sqlite3.Connection, path: str, files: Collection[str]) -> tuple[int, str]:
     """Return the row of a directory of assets, and its path, and add it if it is new.
 
@@ -91,19 +68,13 @@ def directory_row(db: sqlite3.Connection, path: str, files: Collection[str]) -> 
     found = ""
     for step in path.split("/") if path else ():
         above, found = found, path_in_dest(found, step)
-        index = path_hash(found)
-        if found in files or db.execute("SELECT 1 FROM paths WHERE hash = ?", (index,)).fetchone():
+        if found in files or exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(found),)):
             found = path_in_dest(above, with_salted_hash(step, above))
     row: int = db.execute(
         "INSERT INTO directories(path) VALUES (?) ON CONFLICT DO UPDATE SET path = path RETURNING id",
         (path_in_dest(found, ""),),
     ).fetchone()[0]
     return row, found
-
-
-def path_of(db: sqlite3.Connection, row: int) -> str | None:
-    found = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
-    return None if found is None else found[0]
 
 
 def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
@@ -149,7 +120,8 @@ def _claim_other(db: sqlite3.Connection, row: int, directory: str, name: str) ->
 
 
 def delete_asset(db: sqlite3.Connection, row: int) -> None:
-    if (path := path_of(db, row)) is not None:
+    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
+    if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
     db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
     db.execute("DELETE FROM assets WHERE id = ?", (row,))

@@ -2,10 +2,30 @@
 
 `Planner.save_batch` takes a batch of items of one page. The batch that ends a page has the new position.
 After a kill between two batches, the next start reads the page again: its first items are already planned,
-and none is counted twice.
+and none is counted twice. New and known items take the same way: each planned item and asset becomes one row,
+which is inserted, or updates the row that the ledger has.
 
-New and known items take the same way: each planned item and asset becomes one row, which is inserted, or
-updates the row that the ledger has. `ledger.known_assets` decides what becomes of known assets.
+`replan` decides what becomes of a known asset, by the first row that applies:
+
+    state     condition                                                  new state
+    done      its file is missing in DEST                                pending, generation 0
+    done      the source states another size or checksum, or it was      pending, next generation
+              clipped to another area than this run's
+    done      the source states the same checksum, and not every         done
+              asset is revalidated
+    done      every asset is revalidated, its item may have changed,     pending, next generation, and its
+              or a checksum is stated for the first time                 request is conditional
+    done                                                                 done
+    failed    its item is unchanged, it had no other area, and the       failed, until `retry`
+              failure was not a passing one (`models.PASSING`)
+    pending, reserved or failed                                          pending, same generation; a
+                                                                         conditional request stays so
+
+A conditional request has the ETag (or date) of the version in DEST. The file in DEST counts as the old
+version until the source confirms that this version is current. An ETag belongs to one URL (RFC 9110, 8.8):
+two URLs may both call their first version "1", and a date says nothing about another file. So each row has a
+hash of the planned URL (`assets.origin`), and a conditional request is only sent to that URL. A complete
+asset covers every area.
 """
 
 from __future__ import annotations
@@ -19,21 +39,21 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with, transaction
-from stacpull.ledger.known_assets import PLANNED, KnownAsset, encoded_checksum, replan, version_to_confirm
 from stacpull.ledger.outcomes import (
     FAILED_IN_PASSING,
     ITEM_FAILURE,
     drop_open,
     failed_state,
     put_failure,
+    stored_clip,
     update_item_states,
+    version_of,
 )
 from stacpull.ledger.paths import OTHER_DIRECTORY
-from stacpull.ledger.runs import LEFT_OUT, asset_counters, selection_of
 from stacpull.ledger.schema import (
     DAMAGED,
     OF_SEVERAL,
@@ -47,6 +67,7 @@ from stacpull.ledger.schema import (
 )
 from stacpull.models import (
     Asset,
+    Checksum,
     Failure,
     FailureKind,
     ItemFailure,
@@ -54,11 +75,11 @@ from stacpull.models import (
     Job,
     PlannedItem,
     Unread,
-    VersionInDest,
     WalkUpdate,
     path_in_dest,
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
+from stacpull.planning.names import with_salted_hash
 from stacpull.redact import Secrets, href_hash, is_signed
 
 
@@ -84,22 +105,103 @@ class PlanResult(msgspec.Struct):
     jobs: list[Job] = msgspec.field(default_factory=list)
     failures: list[tuple[ItemId, str, Failure]] = msgspec.field(default_factory=list)
     """Item, asset key ("" for the item itself), and reason."""
-    new_seen: int = 0
-    """How many of `PlanBatch.seen` and `PlanBatch.left_out` were new."""
-    matched: int = 0
-    """Primary items that this run planned for the first time."""
-    items_failed: int = 0
-    """What was not counted in this run before, minus the source items that were read later in the run."""
-    findings: dict[str, int] = msgspec.field(default_factory=dict)
-    """What else the report counts, by the name of its field in `MirrorReport`."""
+    counted: dict[str, int] = msgspec.field(default_factory=dict)
+    """What the batch adds to the counters of the run. Items count once per run."""
 
     def count(self, name: str, number: int) -> None:
         if number:
-            self.findings[name] = self.findings.get(name, 0) + number
+            self.counted[name] = self.counted.get(name, 0) + number
+
+
+class KnownAsset(NamedTuple):
+    """A row of `assets`; the first `_OF_ASSET` fields are the ones that a plan sets."""
+
+    row: int
+    item: int
+    key: str
+    state: int
+    generation: int
+    """0 as long as a file at its path does not belong to the mirror."""
+    run: int
+    directory: int | None
+    name: str | None
+    sha256: bytes | None = None
+    etag: str | None = None
+    origin: int | None = None
+    stated: bytes | None = None
+    unchecked: int = 0
+    size: int | None = None
+    clip: str | None = None
+    previous_digest: bytes | None = None
+    """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
+    elsewhere: str | None = None
+    """Its directory with a slash at the end, if that is not the one of its item."""
+    failed_in_passing: int = 0
+
+    @property
+    def needs_revalidation(self) -> bool:
+        return self.state == STATE_PENDING and self.etag is not None
+
+    def agrees(self, checksum: Checksum | None) -> bool | None:
+        """Return whether a done asset has a checksum that is now stated; None if that is unknown.
+
+        It is compared with the digest of the file if both have one algorithm, else with the earlier
+        statement.
+        """
+        if checksum is None:
+            return None
+        held = self.sha256 if self.sha256 is not None else self.previous_digest or None
+        digest = None if self.clip is not None or held is None else recorded(held)
+        if digest is not None and digest.algorithm == checksum.algorithm:
+            return digest == checksum
+        return None if self.stated is None else self.stated == _encoded(checksum)
+
+
+_OF_ASSET = 13
+
+
+def replan(
+    known: KnownAsset,
+    asset: Asset,
+    *,
+    is_lost: bool,
+    item_updated: bool,
+    may_have_changed: bool,
+    revalidate: bool,
+    area: int | None,
+) -> tuple[KnownAsset, bool]:
+    """Return what becomes of a known asset, and whether it was done and the source has another version.
+
+    `item_updated`: `updated` of its item has changed, now or when a run left the asset out.
+    `may_have_changed`: only a stated checksum can prove that it is current.
+    """
+    is_done, clip = known.state == STATE_DONE, stored_clip(known.clip)
+    is_of_other_area = clip is not None and clip.area != area
+    size = known.size if clip is None else clip.source_size
+    is_restated = asset.size not in (None, size) or known.agrees(asset.checksum) is False
+    if is_lost:
+        return known._replace(state=STATE_PENDING, generation=0, etag=None), is_restated
+    has_changed = is_restated or is_of_other_area
+    is_current = known.agrees(asset.checksum) or (asset.checksum is None and not may_have_changed)
+    if is_done and is_current and not has_changed and not revalidate:
+        return known, False
+    if known.state >= STATE_FAILED and not (item_updated or is_of_other_area or known.failed_in_passing):
+        return known, False
+    is_conditional = (
+        (is_done or known.needs_revalidation) and not has_changed and known.origin == href_hash(asset.href)
+    )
+    new = known._replace(state=STATE_PENDING, etag=known.etag if is_conditional else None)
+    if is_done:
+        new = new._replace(generation=known.generation + 1, previous_digest=known.sha256 or b"")
+    return new, is_done and has_changed
+
+
+def _encoded(checksum: Checksum | None) -> bytes | None:
+    return None if checksum is None else checksum.algorithm.encode() + b"\0" + checksum.digest
 
 
 class _ItemRow(NamedTuple):
-    """A row of `items`; the first `_PLANNED` fields are the ones that a plan sets."""
+    """A row of `items`; the first `_OF_ITEM` fields are the ones that a plan sets."""
 
     row: int
     hash: int
@@ -126,7 +228,7 @@ class _ItemRow(NamedTuple):
         return bool(self.is_unread) and self.updated is None and not self.written
 
 
-_PLANNED = 11
+_OF_ITEM = 11
 
 
 class _Plan(msgspec.Struct):
@@ -137,23 +239,10 @@ class _Plan(msgspec.Struct):
     row: _ItemRow
     directory: str
     """The directory of its JSON."""
-    is_renewed: bool = False
+    is_renewed: bool
     """True if its JSON must be written again."""
     has_changed: bool = False
-    """True if an asset is new, or has another size or checksum."""
-
-
-class _Rows(NamedTuple):
-    items: list[tuple[object, ...]]
-    documents: list[tuple[int, bytes]]
-    assets: list[tuple[object, ...]]
-    open_assets: list[tuple[object, ...]]
-    claims: list[tuple[int, str, str]]
-    """Assets that need the path that they have in `assets`: row, directory and name."""
-    failures: list[tuple[int, str, Failure]]
-    unchanged: list[int]
-    """Assets that are done, and now belong to this run."""
-    unchecked: list[tuple[int]]
+    """True if the source has another version of an asset, or a new one."""
 
 
 class Planner:
@@ -174,22 +263,36 @@ class Planner:
         self._is_there = is_there
         self._revalidate = revalidate
         self._area = runs.area_of(db, run)
-        self._same_assets: dict[int, bool] = {}
-        self._collections = Recent[str, int]()
-        self._directories = Recent[str, tuple[int, str]]()
-        walks = db.execute(
-            "SELECT id, kind, source = (SELECT source FROM runs WHERE id = ?) FROM runs", (run,)
-        ).fetchall()
-        self._is_walk = any(row == run and kind == "mirror" for row, kind, _ in walks)
-        self._other_walks = frozenset(row for row, _, is_own in walks if not is_own)
-        self._last_asset = number(db, "SELECT max(id) FROM assets")
-        # of the current batch:
+        kind, source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
+        self._is_walk = kind == "mirror"
+        self._other_walks = {row for (row,) in db.execute("SELECT id FROM runs WHERE source <> ?", (source,))}
+        self._same_selection = {  # not superseded: its assets may have been deleted
+            row
+            for (row,) in db.execute(
+                "SELECT o.id FROM runs r JOIN runs o USING (selection) "
+                "WHERE r.id = ? AND o.state <> 'superseded'",
+                (run,),
+            )
+        }
+        self._start_batch()
+
+    def _start_batch(self) -> None:
         self._result = PlanResult()
-        self._rows = _Rows(*([] for _ in _Rows._fields))
-        self._has_secrets = True
         self._known: dict[ItemId, _ItemRow] = {}
         self._taken: set[int] = set()
-        self._last_item = 0
+        self._collections: dict[str, int] = {}
+        self._directories: dict[str, tuple[int, str]] = {}
+        self._last_item = number(self._db, "SELECT max(id) FROM items")
+        self._last_asset = number(self._db, "SELECT max(id) FROM assets")
+        # rows to write:
+        self._items: list[tuple[object, ...]] = []
+        self._documents: list[tuple[int, bytes]] = []
+        self._assets: list[tuple[object, ...]] = []
+        self._open_assets: list[tuple[object, ...]] = []
+        self._claims: list[tuple[int, str, str]] = []  # assets that need the path in `_assets`
+        self._failures: list[tuple[int, str, Failure]] = []
+        self._unchanged: list[int] = []  # assets that are done, and now belong to this run
+        self._unchecked: list[tuple[int]] = []
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that this run has already planned, with their `updated`.
@@ -204,32 +307,22 @@ class Planner:
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
-        result = self._result = PlanResult()
-        self._rows = _Rows(*([] for _ in _Rows._fields))
-        self._has_secrets = bool(self._secrets)
-        try:
-            with transaction(self._db):
-                done = asset_counters(self._db, self._run)["assets_done"]
-                left_out = {LEFT_OUT + reason: self._see(ids) for reason, ids in batch.left_out.items()}
-                result.new_seen = self._see(batch.seen) + sum(left_out.values())
-                if batch.items or batch.failed_items:
-                    self._plan(batch, now)
-                result.items_failed += runs.note_unread(self._db, self._run, batch.unread, now)
-                runs.count_walk(
-                    self._db,
-                    self._run,
-                    batch.reached,
-                    seen=result.new_seen,
-                    matched=result.matched,
-                    items_failed=result.items_failed,
-                    skipped=asset_counters(self._db, self._run)["assets_done"] - done,
-                )
-                runs.count_findings(self._db, self._run, {**left_out, **result.findings})
-        except BaseException:  # these rows were rolled back
-            self._collections.clear()
-            self._directories.clear()
-            self._last_asset = number(self._db, "SELECT max(id) FROM assets")
-            raise
+        db, run = self._db, self._run
+        with transaction(db):
+            self._start_batch()
+            result = self._result
+            done = runs.asset_counters(db, run)["assets_done"]
+            result.count("items_seen", self._see(batch.seen))
+            for reason, ids in batch.left_out.items():
+                new = self._see(ids)
+                result.count("items_seen", new)
+                result.count(runs.LEFT_OUT + reason, new)
+            if batch.items or batch.failed_items:
+                self._plan(batch, now)
+            result.count("items_failed", runs.note_unread(db, run, batch.unread, now))
+            result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
+            runs.count(db, run, result.counted)
+            runs.save_walk(db, run, batch.reached)
         return result
 
     def _see(self, ids: Sequence[ItemId]) -> int:
@@ -238,45 +331,46 @@ class Planner:
         return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
-        ids = {item.id for item in batch.items}
-        ids |= {item.parent for item in batch.items if item.parent is not None}
-        self._known = self._load(ids.union(*((one.id, one.parent) for one in batch.failed_items)))
-        self._taken = {known.hash for known in self._known.values()}
-        self._last_item = number(self._db, "SELECT max(id) FROM items")
+        both: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
+        ids = {one.id for one in both} | {one.parent for one in both if one.parent is not None}
+        known = self._known = self._load(ids)
+        self._taken = {row.hash for row in known.values()}
+        parents = {row.row: row.parent for row in known.values()}  # before the batch
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
-        failed = [found for one in batch.failed_items if (found := self._fail_item(one)) is not None]
-        changed = {plan.row.row for plan in plans} | {after.row for _, after in failed}
-        linking = set()  # label items that link to another source item than before
-        for before, after in [*((plan.before, plan.row) for plan in plans), *failed]:
-            if before is None or (before.parent not in (None, after.parent) and not after.is_unread):
-                linking.add(after.parent)
-            changed.update(
-                one.parent for one in (before, after) if one is not None and one.parent is not None
-            )
+        failed = [row for one in batch.failed_items if (row := self._fail_item(one)) is not None]
+        rows = [*(plan.row for plan in plans), *failed]
+        linking = {  # label items that link to a source item that was new, or that another one led to
+            row.parent
+            for row in rows
+            if row.row not in parents or (parents[row.row] not in (None, row.parent) and not row.is_unread)
+        }
         self._drop_stand_ins(plans)
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        for row in rows_with(
-            self._db, _EXISTING, [plan.row.row for plan in plans if plan.before is not None]
+        for found in rows_with(
+            self._db, _ASSETS, [plan.row.row for plan in plans if plan.before is not None]
         ):
-            known = KnownAsset._make(row)
-            existing[known.item][known.key] = known
+            asset = KnownAsset._make(found)
+            existing[asset.item][asset.key] = asset
         for plan in plans:
-            self._plan_assets(plan, existing[plan.row.row])
-            self._plan_document(plan, existing[plan.row.row], links_more=plan.row.row in linking)
+            assets = existing[plan.row.row]
+            self._plan_assets(plan, assets)
+            self._fail_assets(plan, assets)
+            self._plan_document(plan, assets, links_more=plan.row.row in linking)
         self._write(now)
-        update_item_states(self._db, changed)
+        changed = {row.row for row in rows}.union(*((row.parent, parents.get(row.row)) for row in rows))
+        update_item_states(self._db, (row for row in changed if row is not None))
 
     def _write(self, now: float) -> None:
         """Write the rows of the batch. New assets whose path is taken get another name, or fail."""
-        db, rows = self._db, self._rows
-        insert_rows(db, _INTO_ITEMS, rows.items, _KNOWN_ITEM)
-        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
-        insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
-        insert_rows(db, _INTO_OPEN, rows.open_assets)
-        for some in pieces(rows.unchanged):
+        db = self._db
+        insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
+        insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
+        insert_rows(db, _INTO_OPEN, self._open_assets)
+        for some in pieces(self._unchanged):
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})", (self._run, *some))
-        db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", rows.unchecked)
-        if taken := paths.claim(db, rows.claims):
+        db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
+        if taken := paths.claim(db, self._claims):
             items = {known.row: item for item, known in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
             for job in jobs:
@@ -284,34 +378,34 @@ class Planner:
                 if isinstance(found, Failure):
                     db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
                     db.execute(f"UPDATE assets SET state = {STATE_FAILED} WHERE id = ?", (job.row,))
-                    rows.failures.append((job.item_row, job.key, found))
+                    self._failures.append((job.item_row, job.key, found))
                     self._result.failures.append((items[job.item_row], job.key, found))
                 else:
                     self._result.jobs.append(job if found is None else replace(job, name=found))
-        for row, key, failure in rows.failures:
+        for row, key, failure in self._failures:
             put_failure(db, row, key, failure.scrubbed(self._secrets), 1, now)
 
     # --- items -------------------------------------------------------------------------------------------
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         """Return those of the items that are in the ledger, and items with the same hash."""
-        found = rows_with(self._db, _FIND, list(map(paths.item_hash, set(ids))))
+        found = rows_with(self._db, _ITEMS, list(map(paths.item_hash, set(ids))))
         return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
         """Return an item with its row; None if this run already planned it, unless a page has a newer one."""
-        before, result = self._known.get(item.id), self._result
+        before, count = self._known.get(item.id), self._result.count
         again = before is not None and before.run == self._run
         if before is not None and again and not before.is_unread:
             if item.parent is None and not before.is_primary:  # so far, only a link led to it
-                result.matched += 1
+                count("items_matched", 1)
                 self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
                 self._known[item.id] = before._replace(listed=1)
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
                 return None
         elif again:
-            result.items_failed -= 1
+            count("items_failed", -1)
         if len({asset.key for asset in item.assets}) != len(item.assets):
             keys = Counter(asset.key for asset in item.assets)
             raise StacpullError(
@@ -320,115 +414,97 @@ class Planner:
                 "assets out."
             )
         if not again or (before is not None and before.is_unread):
-            result.matched += item.parent is None and not item.of_collection
-            result.count("assets_excluded", len(item.excluded))
-            result.count("assets_pages", len(item.pages))
-        result.count("items_new", (before is None or before.was_never_read) and not item.of_collection)
-        parent = None if item.parent is None else self._known.get(item.parent)
-        row = self._row_of(item.id, before, parent, item.href, is_unread=0)
+            count("items_matched", item.parent is None and not item.of_collection)
+            count("assets_excluded", len(item.excluded))
+            count("assets_pages", len(item.pages))
+        count("items_new", (before is None or before.was_never_read) and not item.of_collection)
+        row = self._row_of(item.id, item.parent, item.href)._replace(is_unread=0)
         # a batch plans each item once: nothing is newer than no time
         self._known[item.id] = row if before is None else row._replace(updated=None)
-        return _Plan(item, before, row, row.directory or f"{item.id.collection}/{item.id.item}")
+        directory = row.directory or f"{item.id.collection}/{item.id.item}"
+        return _Plan(item, before, row, directory, before is None or before.was_never_read)
 
-    def _row_of(
-        self,
-        item: ItemId,
-        before: _ItemRow | None,
-        parent: _ItemRow | None,
-        href: str | None,
-        *,
-        is_unread: int,
-    ) -> _ItemRow:
-        above, href = None if parent is None else parent.row, self._cut(href)
+    def _row_of(self, item: ItemId, parent_id: ItemId | None, href: str | None) -> _ItemRow:
+        before = self._known.get(item)
+        parent = None if parent_id is None else self._known.get(parent_id)
+        above, href = (
+            None if parent is None else parent.row,
+            None if href is None else self._secrets.cut(href),
+        )
         if before is not None:
-            return before._replace(run=self._run, parent=above, href=href, is_unread=is_unread)
+            return before._replace(run=self._run, parent=above, href=href)
         self._last_item += 1
         path, index = item_directory(item), paths.item_hash(item)
         if index in self._taken:
-            path = paths.other_name(path)
+            start, _, last = path.rpartition("/")
+            path = f"{start}/{with_salted_hash(last, start)}"  # another item may have that directory
         self._taken.add(index)
-        stored = None if path == f"{item.collection}/{item.item}" else path
-        collection = self._collections.get(item.collection)
-        if collection is None:
-            collection = self._db.execute(
+        if item.collection not in self._collections:
+            self._collections[item.collection] = self._db.execute(
                 "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id",
                 (item.collection,),
             ).fetchone()[0]
-            if len(item.collection) <= LONGEST_KEY:
-                self._collections[item.collection] = collection
-        values = (self._last_item, index, collection, item.item, above, self._run, stored, href)
-        return _ItemRow(*values, is_unread=is_unread)
+        directory = None if path == f"{item.collection}/{item.item}" else path
+        collection = self._collections[item.collection]
+        return _ItemRow(self._last_item, index, collection, item.item, above, self._run, directory, href)
 
-    def _fail_item(self, failed: ItemFailure) -> tuple[_ItemRow | None, _ItemRow] | None:
-        """Record a source item that could not be read, once per run; return its row before and after."""
+    def _fail_item(self, failed: ItemFailure) -> _ItemRow | None:
+        """Record a source item that could not be read, once per run."""
         before = self._known.get(failed.id)
         if before is not None and before.run == self._run:
             return None
-        href = failed.href if before is None else before.href
-        row = self._row_of(failed.id, before, self._known.get(failed.parent), href, is_unread=1)
-        self._known[failed.id] = row
-        self._rows.items.append(row[:_PLANNED])
-        self._rows.failures.append((row.row, "", failed.failure))
-        self._result.items_failed += 1
+        row = self._row_of(failed.id, failed.parent, failed.href if before is None else before.href)
+        self._known[failed.id] = row = row._replace(is_unread=1)
+        self._items.append(row[:_OF_ITEM])
+        self._failures.append((row.row, "", failed.failure))
+        self._result.count("items_failed", 1)
         self._result.failures.append((failed.id, "", failed.failure))
-        return before, row
+        return row
 
     def _drop_stand_ins(self, plans: Sequence[_Plan]) -> None:
         """Delete the failures of items that can be read now, and the rows that stood for items without ID."""
         db = self._db
         if not exists(db, "SELECT 1 FROM failures WHERE key = ''"):
             return
-        db.executemany(
-            "DELETE FROM failures WHERE item = ? AND key = ''",
-            [(plan.row.row,) for plan in plans if plan.before is not None and plan.before.is_unread],
-        )
-        for row in (plan.row for plan in plans if plan.row.parent is not None):
+        for plan in plans:
+            row = plan.row
+            if plan.before is not None and plan.before.is_unread:
+                db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (row.row,))
             for stand_in, run in db.execute(
                 "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
                 (row.parent, row.href, row.row),
             ).fetchall():
-                self._result.items_failed -= run == self._run
+                self._result.count("items_failed", -(run == self._run))
                 db.execute("DELETE FROM failures WHERE item = ?", (stand_in,))
                 db.execute("DELETE FROM items WHERE id = ?", (stand_in,))
 
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
-        """Plan the row of an item and its JSON, which is written again if it may be outdated.
-
-        `links_more`: it links to a source item that was new, or that another label item led to.
-        """
-        item, before, result = plan.item, plan.before, self._result
-        is_renewed, walk = True, self._run if self._is_walk else None
-        updated, written = item.updated, UNWRITTEN
+        """Plan the row of an item and its JSON, which is written again if it may be outdated."""
+        item, before, count = plan.item, plan.before, self._result.count
+        walk, updated, written = self._run if self._is_walk else None, item.updated, UNWRITTEN
         if before is not None:
             item_updated, written = item.updated != before.updated, before.written
-            lost = written == WRITTEN and not self._is_there(
-                f"{plan.directory}/{item_document_name(item.id)}"
-            )
-            result.count("files_lost", lost)
-            has_changed = (item_updated or plan.has_changed) and before.run != self._run
-            result.count("items_changed", has_changed and not (before.was_never_read or item.of_collection))
-            if before.run == self._run and not plan.is_renewed:
-                updated = before.updated  # of the document that may be about to be recorded as written
-            is_renewed = (
-                plan.is_renewed
-                or item_updated
-                or lost
-                or links_more
-                or before.was_never_read
-                or written == DAMAGED
-            )
-            if is_renewed:
+            if before.run == self._run:
+                if not plan.is_renewed:
+                    updated = before.updated  # of the document that may be about to be recorded as written
+            elif (item_updated or plan.has_changed) and not (before.was_never_read or item.of_collection):
+                count("items_changed", 1)
+            path = f"{plan.directory}/{item_document_name(item.id)}"
+            lost = written == WRITTEN and not self._is_there(path)
+            count("files_lost", lost)
+            plan.is_renewed |= item_updated or lost or links_more or written == DAMAGED
+            if plan.is_renewed:
                 self._note_unchecked(item, known, item_updated=item_updated)
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
             elif before.walk in self._other_walks and before.href != plan.row.href:
                 walk = OF_SEVERAL  # no single source may declare it gone
-        if is_renewed and not item.of_collection:
-            self._rows.documents.append((plan.row.row, item.cleaned))
+        if plan.is_renewed and not item.of_collection:
+            self._documents.append((plan.row.row, item.cleaned))
             written = TO_WRITE if written == WRITTEN else written
         row = plan.row._replace(updated=updated, walk=walk, written=written)
-        self._rows.items.append(row[:_PLANNED])
+        self._items.append(row[:_OF_ITEM])
 
     def _note_unchecked(
         self, item: PlannedItem, known: Mapping[str, KnownAsset], *, item_updated: bool
@@ -442,7 +518,7 @@ class Planner:
         planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
         assets = orjson.loads(item.cleaned).get("assets")
         listed = assets if isinstance(assets, dict) else {}
-        self._rows.unchecked.extend(
+        self._unchecked.extend(
             (old.row,)
             for key, old in known.items()
             if key not in planned and (item_updated or key not in listed)
@@ -451,88 +527,65 @@ class Planner:
     # --- assets ------------------------------------------------------------------------------------------
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        item, own, row, run = plan.item, plan.directory, plan.row.row, self._run
-        claims, added = self._rows.claims, self._rows.assets
-        usual = item_directory(item.id)  # differs from `own` if that is another item's on some file system
+        item, row, run = plan.item, plan.row.row, self._run
         for key in item.expanded_prefixes:
             old = known.get(key)
             if old is not None and old.state not in (STATE_RESERVED, STATE_DONE):
                 # not fetched, and no longer listed: only an earlier version in place stays
                 self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (row, key))
-                drop_open(self._db, old.row, old.previous_digest, self._run)
+                drop_open(self._db, old.row, old.previous_digest, run)
                 plan.is_renewed = True
+        usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
         for asset in item.assets:
-            old, name = known.get(asset.key), asset.name
-            directory = own if asset.directory == usual else asset.directory
+            old, directory = known.get(asset.key), asset.directory
+            if directory == usual:
+                directory = plan.directory
             if old is not None:
                 self._plan_known(plan, asset, old, directory)
                 continue
             plan.is_renewed, other = True, None
-            if directory != own:
+            plan.has_changed |= plan.before is not None and plan.before.run in self._same_selection
+            if directory != plan.directory:
                 other, directory = self._directory(directory, item)
-            new = self._last_asset = self._last_asset + 1
-            if name is not None:
-                claims.append((new, directory, name))
-            origin, stated = href_hash(asset.href), encoded_checksum(asset.checksum)
-            planned = (new, row, asset.key, STATE_PENDING, 0, run, other, name)
-            added.append((*planned, None, None, origin, stated, 0))
-            self._open(new, asset, None, name)
-            self._fetch(plan, asset, new, 0, directory, name, None)
-        if plan.before is not None and any(asset.key not in known for asset in item.assets):
-            plan.has_changed |= self._chose_same_assets(plan.before.run)
-        self._fail_assets(plan, known)
-
-    def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
-        item, row = plan.item, plan.row.row
-        for key, failure in item.problems:
-            old, state = known.get(key), failed_state(failure)
-            if old is None:
-                self._last_asset += 1
-                nothing = (None, None, None, None, None, None, 0)
-                self._rows.assets.append((self._last_asset, row, key, state, 0, self._run, *nothing))
-                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                plan.is_renewed |= failure.kind is not FailureKind.ITEM
-            else:
-                state = STATE_DONE if old.state == STATE_DONE else state
-                self._rows.assets.append(old._replace(run=self._run, state=state)[:PLANNED])
-            if state != STATE_DONE:
-                self._rows.failures.append((row, key, failure))
-                if old is None or old.state < STATE_FAILED:
-                    self._result.failures.append((item.id, key, failure))
+            self._last_asset += 1
+            if asset.name is not None:
+                self._claims.append((self._last_asset, directory, asset.name))
+            planned = (self._last_asset, row, asset.key, STATE_PENDING, 0, run, other, asset.name, None, None)
+            self._assets.append((*planned, href_hash(asset.href), _encoded(asset.checksum), 0))
+            self._fetch(plan, asset, self._last_asset, 0, directory, asset.name)
+            self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
 
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
-        """Plan a known asset of a known item; it would be stored in `directory` now."""
-        item, before, rows = plan.item, plan.before, self._rows
+        """Plan an asset that the ledger has; it would be stored in `directory` now."""
+        item, before = plan.item, plan.before
         if old.state < STATE_DONE and before is not None and before.run == self._run:
             # it is being fetched, perhaps from before the change
-            rows.assets.append(old._replace(unchecked=1)[:PLANNED])
+            self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
-        item_updated = before is not None and item.updated != before.updated
-        # a collection without `updated` may have changed
-        may_have_changed = item_updated or (item.of_collection and item.updated is None)
+        item_updated = bool(old.unchecked) or (before is not None and item.updated != before.updated)
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
         is_lost = old.state == STATE_DONE and old.name is not None and not self._is_there(path)
         self._result.count("files_lost", is_lost)
-        new = replan(
+        new, has_changed = replan(
             old,
             asset,
             is_lost=is_lost,
-            item_updated=item_updated or bool(old.unchecked),
-            may_have_changed=may_have_changed or bool(old.unchecked),
+            item_updated=item_updated,
+            # a collection without `updated` may have changed
+            may_have_changed=item_updated or (item.of_collection and item.updated is None),
             revalidate=self._revalidate,
             area=self._area,
         )
         plan.is_renewed |= bool(old.unchecked)
-        stated = encoded_checksum(asset.checksum)
+        stated = _encoded(asset.checksum)
         if new.state == STATE_DONE:
             if old.unchecked or stated not in (None, old.stated):
                 kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
-                rows.assets.append(kept[:PLANNED])
+                self._assets.append(kept[:_OF_ASSET])
             elif old.run != self._run:
-                rows.unchanged.append(old.row)
+                self._unchanged.append(old.row)
             return
-        name, row = asset.name, old._replace(run=self._run)
+        name, row = asset.name, new._replace(run=self._run)
         if old.name is not None:
             directory, _, name = path.rpartition("/")
         else:
@@ -541,98 +594,80 @@ class Planner:
                 other, directory = self._directory(directory, item)
             row = row._replace(directory=other)
         if new.state == STATE_PENDING:
-            row = row._replace(
-                state=STATE_PENDING,
-                generation=new.generation,
-                sha256=None,
-                etag=new.etag,
-                origin=href_hash(asset.href),
-                stated=stated,
-                unchecked=0,
-            )
-            version = version_to_confirm(old, asset, new.etag)
-            self._fetch(plan, asset, old.row, new.generation, directory, name, version)
+            row = row._replace(sha256=None, origin=href_hash(asset.href), stated=stated, unchecked=0)
+            job = self._fetch(plan, asset, old.row, new.generation, directory, name)
+            if new.etag is not None:
+                held = old._replace(stated=None) if old.needs_revalidation else old
+                is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
+                version = version_of(new.etag, old.size, checksum_unverified=is_unverified)
+                self._result.jobs[-1] = replace(job, version_in_dest=version)
             plan.is_renewed |= old.state >= STATE_DONE
-            plan.has_changed |= new.has_changed
-        rows.assets.append(row[:PLANNED])  # one that stays failed waits for `retry`, with its newest href
-        previous = new.previous_digest if new.state == STATE_PENDING else old.previous_digest
-        self._open(old.row, asset, previous, old.name)
+            plan.has_changed |= has_changed
+        self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
+        self._open(old.row, asset, new.previous_digest, is_owned=old.name is not None)
 
-    def _open(self, row: int, asset: Asset, previous_digest: bytes | None, owned: str | None) -> None:
-        """Add the row of an open asset; `owned` is its name if it owns one."""
+    def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
+        item, row = plan.item, plan.row.row
+        for key, failure in item.problems:
+            old, state = known.get(key), failed_state(failure)
+            if old is None:
+                self._last_asset += 1
+                new = KnownAsset(self._last_asset, row, key, state, 0, self._run, None, None)
+                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+                plan.is_renewed |= failure.kind is not FailureKind.ITEM
+            else:
+                new = old._replace(run=self._run, state=STATE_DONE if old.state == STATE_DONE else state)
+            self._assets.append(new[:_OF_ASSET])
+            if new.state != STATE_DONE:
+                self._failures.append((row, key, failure))
+                if old is None or old.state < STATE_FAILED:
+                    self._result.failures.append((item.id, key, failure))
+
+    def _open(self, row: int, asset: Asset, previous_digest: bytes | None, *, is_owned: bool) -> None:
+        """Add the row of an open asset, without signatures; it owns its name or has yet to claim it."""
         href, stale, alternates = asset.href, 0, None
-        name = None if owned is not None else asset.name or asset.name_template or "{filename}"
-        if "?" in href or "@" in href or asset.alternates or self._has_secrets:
+        name = None if is_owned else asset.name or asset.name_template or "{filename}"
+        if "?" in href or "@" in href or asset.alternates or self._secrets:
             cut = self._secrets.cut
             if asset.alternates:
                 alternates = orjson.dumps([cut(href) for href in asset.alternates]).decode()
             stale = int(is_signed(href) or any(map(is_signed, asset.alternates)))
             href = cut(href)
         stated = (asset.size, asset.media_type, alternates, previous_digest)
-        self._rows.open_assets.append((row, href, stale, name, *stated))
+        self._open_assets.append((row, href, stale, name, *stated))
 
     def _fetch(
-        self,
-        plan: _Plan,
-        asset: Asset,
-        row: int,
-        generation: int,
-        directory: str,
-        name: str | None,
-        version: VersionInDest | None,
-    ) -> None:
+        self, plan: _Plan, asset: Asset, row: int, generation: int, directory: str, name: str | None
+    ) -> Job:
         job = Job(
-            row,
-            plan.row.row,
-            generation,
-            asset.key,
-            asset.href,
-            plan.item.href,
-            directory,
-            name,
-            None if name is not None else asset.name_template or "{filename}",
-            asset.size,
-            asset.checksum,
-            asset.media_type,
-            False,
-            None,
-            asset.alternates,
-            version,
-            False,
-            asset.unready,
-            self._area is not None,
+            row=row,
+            item_row=plan.row.row,
+            generation=generation,
+            key=asset.key,
+            href=asset.href,
+            item_href=plan.item.href,
+            directory=directory,
+            name=name,
+            name_template=None if name is not None else asset.name_template or "{filename}",
+            size=asset.size,
+            checksum=asset.checksum,
+            media_type=asset.media_type,
+            alternates=asset.alternates,
+            unready=asset.unready,
+            clip=self._area is not None,
         )
         self._result.jobs.append(job)
-
-    # --- values of rows ----------------------------------------------------------------------------------
+        return job
 
     def _directory(self, path: str, item: PlannedItem) -> tuple[int, str]:
-        found = self._directories.get(path)
-        if found is None:
+        if path not in self._directories:
             files = {path_in_dest(one.directory, one.name) for one in item.assets if one.name is not None}
-            found = paths.directory_row(self._db, path, files)
-            if len(path) <= LONGEST_KEY:
-                self._directories[path] = found
-        return found
-
-    def _cut(self, href: str | None) -> str | None:
-        return None if href is None else self._secrets.cut(href)
-
-    def _chose_same_assets(self, run: int) -> bool:
-        """Return True if `run` selected the same assets as this run: another one is new at the source."""
-        found = self._same_assets.get(run)
-        if found is None:
-            (then, state), (now, _) = (
-                self._db.execute("SELECT selection, state FROM runs WHERE id = ?", (run_id,)).fetchone()
-                for run_id in (run, self._run)
-            )
-            is_over = state == "superseded"  # its assets may have been deleted
-            found = not is_over and selection_of(then).asset_filters == selection_of(now).asset_filters
-            self._same_assets[run] = found
-        return found
+            self._directories[path] = paths.directory_row(self._db, path, files)
+        return self._directories[path]
 
 
-_FIND = (
+_ITEMS = (
     "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
     "i.walk, i.written, i.listed, "
     f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {ITEM_FAILURE}) "
@@ -646,7 +681,7 @@ _KNOWN_ITEM = (
     " ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, run = excluded.run, href = excluded.href, "
     "updated = excluded.updated, walk = excluded.walk, written = excluded.written, listed = 0, remaining = 1"
 )
-_EXISTING = (
+_ASSETS = (
     "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
     f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
     f"a.state = {STATE_FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "

@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from stacpull.ledger import meta, paths
+from stacpull.ledger import meta, paths, runs
 from stacpull.ledger.database import exists, marks, number, rows_with, transaction
-from stacpull.ledger.outcomes import drop_open, renew_document, update_item_states
-from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY
-from stacpull.ledger.runs import count_findings, seen_hash, selection_of
+from stacpull.ledger.outcomes import drop_open, update_item_states
+from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS
 from stacpull.ledger.schema import (
     OF_SEVERAL,
     STATE_DONE,
     STATE_FAILED,
     STATE_PENDING,
     STATE_RESERVED,
+    TO_WRITE,
     UNWRITTEN,
+    WRITTEN,
 )
 from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.item_plan import item_document_name
@@ -69,7 +70,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.href, "
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
-        "count(a.id), coalesce(sum(a.size), 0) FROM items i JOIN collections c ON c.id = i.collection "
+        f"count(a.id), coalesce(sum(a.size), 0) FROM {ITEMS} "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({marks(len(walks))}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
@@ -78,7 +79,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
     found = []
     for row, collection, name, href, linked, assets, size in rows:
         item = ItemId(collection, name)
-        listed = exists(db, "SELECT 1 FROM seen WHERE hash = ?", (seen_hash(item),))
+        listed = exists(db, "SELECT 1 FROM seen WHERE hash = ?", (runs.seen_hash(item),))
         found.append(NotFoundItem(row, item, href, bool(linked), listed, assets, size))
     return found
 
@@ -88,8 +89,7 @@ def seen_examples(
 ) -> list[tuple[str, str]]:
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
     rows = db.execute(
-        "SELECT i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
+        f"SELECT i.name, i.href FROM {ITEMS} WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
         (collection, run),
     )
     found = ((name, href) for name, href in rows if href is not None and server_of(href) == server)
@@ -101,45 +101,42 @@ def unread(db: sqlite3.Connection, run: int) -> int:
 
     A known source item whose URL returns 404 or 410 is not counted: that response concerns this item only.
     """
-    return number(
+    gone = number(
         db,
-        "SELECT items_failed - (SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
-        "WHERE i.run = r.id AND f.key = '' AND f.kind = 'gone' "
-        "AND (f.status IS NULL OR f.status IN (404, 410)) AND i.name <> i.href) FROM runs r WHERE id = ?",
+        "SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
+        "WHERE i.run = ? AND f.key = '' AND f.kind = 'gone' "
+        "AND (f.status IS NULL OR f.status IN (404, 410)) AND i.name <> i.href",
         (run,),
     )
-
-
-def of_several(db: sqlite3.Connection, run: int) -> int:
-    """Return how many items `run` did not find that several sources list under different URLs."""
-    return number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,))
-
-
-def of_more_credentials(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of items last found by walks with credentials that `run` does not have."""
-    _, others = _same_walks(db, run)
-    met = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN ({marks(len(others))})"
-    return number(db, met, others)
+    return (runs.counters(db, run)["items_failed"] or 0) - gone
 
 
 def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
     rows = rows_with(
         db,
-        "SELECT s.id, i.id, c.name, i.name, i.href FROM items s JOIN items i ON i.id = s.parent "
-        "JOIN collections c ON c.id = i.collection WHERE s.id IN ({marks})",
+        f"SELECT s.id, i.id, c.name, i.name, i.href FROM {ITEMS} JOIN items s ON i.id = s.parent "
+        "WHERE s.id IN ({marks})",
         sources,
     )
     return [LabelItem(source, row, ItemId(*item), href) for source, row, *item, href in rows]
 
 
-def unlisted_assets(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of mirrored assets that their item, which `run` found, no longer lists."""
-    walks, _ = _same_walks(db, run)
-    return number(
-        db,
+def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
+    """Return the numbers of items and files that `run` did not find and does not judge.
+
+    These are items that several sources list under different URLs; items last found by walks with credentials
+    that `run` does not have; and files that their item, which `run` found, no longer lists.
+    """
+    walks, with_more_credentials = _same_walks(db, run)
+    of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN "
+    unlisted = (
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({marks(len(walks))})",
-        (run, *walks),
+        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({marks(len(walks))})"
+    )
+    return (
+        number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,)),
+        number(db, f"{of_walks} ({marks(len(with_more_credentials))})", with_more_credentials),
+        number(db, unlisted, (run, *walks)),
     )
 
 
@@ -149,18 +146,17 @@ def _same_walks(db: sqlite3.Connection, run: int) -> tuple[list[int], list[int]]
     Many services return 404 for items that the user may not see. So the walks with credentials that `run`
     does not have are the second list.
     """
-    rows = db.execute(
-        "SELECT id, source, selection, credential_names FROM runs WHERE kind = 'mirror' OR id = ?", (run,)
-    ).fetchall()
-    source, selection, names = next(
-        (row[1], selection_of(row[2]), set(orjson.loads(row[3]))) for row in rows if row[0] == run
-    )
-    comparable: list[int] = []
-    others: list[int] = []
-    for row, of_source, of_selection, of_names in rows:
-        if row != run and of_source == source and selection_of(of_selection) == selection:
-            (comparable if names.issuperset(orjson.loads(of_names)) else others).append(row)
-    return comparable, others
+    select = "SELECT id, selection, credential_names FROM runs WHERE"
+    source = "(SELECT source FROM runs WHERE id = ?)"
+    _, own, names = db.execute(f"{select} id = ?", (run,)).fetchone()
+    selection, given = runs.selection_of(own), set(orjson.loads(names))
+    walks: tuple[list[int], list[int]] = ([], [])
+    for row, stored, needed in db.execute(
+        f"{select} kind = 'mirror' AND source = {source} AND id <> ?", (run, run)
+    ).fetchall():
+        if runs.selection_of(stored) == selection:
+            walks[not given.issuperset(orjson.loads(needed))].append(row)
+    return walks
 
 
 def forget(
@@ -172,38 +168,33 @@ def forget(
     """
     with transaction(db):
         for item, document in (renewed or {}).items():
-            renew_document(db, item, document)
+            db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
+            db.execute(f"UPDATE items SET written = {TO_WRITE} WHERE id = ? AND written = {WRITTEN}", (item,))
         parents = {row[0] for row in rows_with(db, "SELECT parent FROM items WHERE id IN ({marks})", items)}
         files = 0
         for item in items:
-            removed = _assets_of(db, item)
-            files += len(removed)
-            meta.add_names(db, meta.REMOVALS, [*removed, *_document_of(db, item)])
-            for (row,) in db.execute("SELECT id FROM assets WHERE item = ?", (item,)).fetchall():
-                paths.delete_asset(db, row)
+            for (
+                asset,
+                path,
+                is_own,
+            ) in db.execute(  # files of assets that were never done are not the mirror's
+                f"SELECT a.id, {ASSET_PATH}, a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0 "
+                "FROM assets a WHERE a.item = ?",
+                (item,),
+            ).fetchall():
+                if is_own and path is not None:
+                    meta.add_names(db, meta.REMOVALS, [path])
+                    files += 1
+                paths.delete_asset(db, asset)
+            for *named, directory in db.execute(
+                f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id = ? AND i.written <> ?",
+                (item, UNWRITTEN),
+            ).fetchall():
+                meta.add_names(db, meta.REMOVALS, [f"{directory}/{item_document_name(ItemId(*named))}"])
             _delete_item(db, item)
         _forget_empty_collections(db)
         update_item_states(db, parents - {None, *items})
-        count_findings(db, run, {"items_pruned": len(items), "assets_pruned": files})
-
-
-def _assets_of(db: sqlite3.Connection, item: int) -> list[str]:
-    """Return the paths of an item's assets that were done: other files are not the mirror's own."""
-    rows = db.execute(
-        f"SELECT {ASSET_PATH} FROM assets a WHERE a.item = ? AND a.name IS NOT NULL "
-        f"AND (a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0)",
-        (item,),
-    )
-    return [path for (path,) in rows]
-
-
-def _document_of(db: sqlite3.Connection, item: int) -> list[str]:
-    rows = db.execute(
-        f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE i.id = ? AND i.written <> {UNWRITTEN}",
-        (item,),
-    )
-    return [f"{directory}/{item_document_name(ItemId(*named))}" for *named, directory in rows]
+        runs.count(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
 
 def _delete_item(db: sqlite3.Connection, item: int) -> None:
@@ -216,15 +207,14 @@ def _delete_item(db: sqlite3.Connection, item: int) -> None:
 
 def _forget_empty_collections(db: sqlite3.Connection) -> None:
     """Delete collections without items, and list their files that belong to the mirror for removal."""
-    for row, name in db.execute(
-        "SELECT id, name FROM collections c "
-        "WHERE NOT EXISTS (SELECT 1 FROM items i WHERE i.collection = c.id)"
+    for (name,) in db.execute(
+        "DELETE FROM collections WHERE NOT EXISTS "
+        "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"
     ).fetchall():
         for path in meta.file_digests(db):
             if path.startswith(f"{safe_segment(name)}/"):
                 meta.disown_file(db, path)
                 meta.add_names(db, meta.REMOVALS, [path])
-        db.execute("DELETE FROM collections WHERE id = ?", (row,))
 
 
 def removals(db: sqlite3.Connection) -> list[str]:
@@ -235,6 +225,9 @@ def clear(db: sqlite3.Connection, removed: Iterable[str]) -> None:
     """Take files from the list once their removal is durable."""
     with transaction(db):
         meta.remove_names(db, meta.REMOVALS, removed)
+
+
+# --- what is not wanted any more --------------------------------------------------------------------------
 
 
 def forget_unwanted(
@@ -269,16 +262,14 @@ def forget_unwanted(
             is_kept = previous is not None and path is not None and is_there(path)
             db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, key))
             drop_open(db, row, previous if is_kept else None, of_run)
-            if is_kept:
-                db.execute("UPDATE assets SET unchecked = 1 WHERE id = ?", (row,))
+            db.execute("UPDATE assets SET unchecked = 1 WHERE id = ?", (row,))
             pending += state == STATE_PENDING
             items.add(item)
         unread_items = db.execute(
-            "SELECT i.id FROM failures f JOIN items i ON i.id = f.item "
-            f"WHERE f.key = '' AND i.run <> ? AND i.run IN ({at})",
+            "DELETE FROM failures WHERE key = '' AND item IN "
+            f"(SELECT id FROM items WHERE run <> ? AND run IN ({at})) RETURNING item",
             (run, *replaced),
         ).fetchall()
-        db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", unread_items)
         items.update(row[0] for row in unread_items)
         update_item_states(db, items)
         update_item_states(db, _delete_empty(db, run, items))
@@ -299,8 +290,9 @@ def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Sel
     ).fetchall()
     wider: list[int] = []
     others: list[tuple[int, str]] = []
+    own = runs.selection_of(selection)
     for row, is_walk, of_source, of_selection, state in rows:
-        if is_walk and of_source == source and covers(selection_of(of_selection), selection_of(selection)):
+        if is_walk and of_source == source and covers(runs.selection_of(of_selection), own):
             wider.append(row)
         elif is_walk and state != "superseded":
             others.append((row, state))
@@ -314,7 +306,6 @@ def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Sel
 def _delete_empty(db: sqlite3.Connection, run: int, items: Iterable[int]) -> set[int]:
     """Delete the items that `run` did not plan and that have nothing; return label items that waited."""
     above: set[int] = set()
-    deleted: set[int] = set()
     for item in sorted(items):
         found = db.execute(
             f"SELECT parent FROM items WHERE id = ? AND run <> ? AND written = {UNWRITTEN} "
@@ -323,6 +314,5 @@ def _delete_empty(db: sqlite3.Connection, run: int, items: Iterable[int]) -> set
         ).fetchone()
         if found is not None:
             _delete_item(db, item)
-            deleted.add(item)
             above.update(row for row in found if row is not None)
-    return above - deleted
+    return above

@@ -1,4 +1,4 @@
-"""Runs: source, selection and options, the position of the walk, the findings, and how the run ended.
+"""Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
 If the last run did not complete, the next run with the same `RunSpec`, except for credentials, continues it.
 The position of a walk is only valid until another run starts: a later run may have taken over assets that
@@ -12,7 +12,7 @@ finds everything itself: what it does not record again is readable, or no longer
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import exists, give_back, insert, number, transaction
+from stacpull.ledger.database import exists, give_back, number, rows_with, transaction
 from stacpull.models import Failure, FailureKind, ItemId, Unread, WalkUpdate
 
 if TYPE_CHECKING:
@@ -37,18 +37,11 @@ RunKind = Literal["mirror", "retry", "ordered", "repair"]
 - ordered: transfers the assets that were not ready (`retry --ordered`).
 - repair: transfers damaged assets again, and reads damaged items again (`verify --repair`).
 """
-LEFT_OUT = "left out: "
-"""Starts the name of a finding: how many items a filter left out, by reason."""
 EndState = Literal["complete", "interrupted", "failed"]
-
-_COUNTERS = (
-    "items_seen",
-    "items_matched",
-    "items_failed",
-    "items_announced",
-    "assets_skipped",
-    "walk_ended",
-)
+LEFT_OUT = "left out: "
+"""Starts the name of a counter: how many items a filter left out, by reason."""
+EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
+_PROGRESS = ("items_seen", "items_unseen", "items_matched", "items_failed", "assets_skipped")
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -79,11 +72,11 @@ class Run(msgspec.Struct, frozen=True):
     """The options that `resume` uses again (`Options.kept`)."""
     cut_short: str | None = None
     """Why its walk ended before the end of the source."""
-    items_unseen: int = 0
-    """Once the walk has ended: the items that the source announced and that were on no page."""
 
 
 class StoredRun(NamedTuple):
+    """What the store process needs of a run."""
+
     id: int
     kind: RunKind
     source: str
@@ -141,6 +134,9 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
     return None if area is None else text_digest(area)
 
 
+# --- begin and end ----------------------------------------------------------------------------------------
+
+
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
@@ -155,10 +151,8 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
 
 
 def last_unfinished(db: sqlite3.Connection) -> Run | None:
-    row = db.execute(
-        "SELECT id FROM runs WHERE state NOT IN ('complete', 'superseded') ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return None if row is None else load(db, row[0])
+    last = number(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
+    return load(db, last) if last else None
 
 
 def begin_again(db: sqlite3.Connection, run: Run, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
@@ -183,26 +177,20 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str
         ).fetchall():
             if selection_of(selection) == spec.selection:
                 db.execute("UPDATE runs SET state = 'superseded' WHERE id = ?", (row,))
-        values = {
-            "kind": spec.kind,
-            "source": spec.source,
-            "selection": selection_json(spec.selection),
-            "fixed": as_json(spec.fixed),
-            "credential_names": as_json(spec.credential_names),
-            "kept": as_json(kept),
-            "state": "running",
-            "started": now,
-        }
-        run = insert(db, "runs", values)
+        task = (spec.kind, spec.source, selection_json(spec.selection), as_json(spec.fixed))
+        run = db.execute(
+            "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
+            (*task, as_json(spec.credential_names), as_json(kept), now),
+        ).fetchone()[0]
     return replace(load(db, run), resumed=False)
 
 
 def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-    with transaction(db):
-        db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? WHERE id = ?",
-            (as_json(spec.credential_names), as_json(kept), run.id),
-        )
+    db.execute(
+        "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? WHERE id = ?",
+        (as_json(spec.credential_names), as_json(kept), run.id),
+    )
     return replace(run, spec=spec, resumed=True, kept=kept)
 
 
@@ -214,70 +202,9 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
     give_back(db)
 
 
-def add_effort(db: sqlite3.Connection, run: int, effort: Mapping[str, float]) -> None:
-    """Add the effort of this process (bytes_fetched, requests, retries, seconds) to the sums of the run."""
-    db.execute(
-        "UPDATE runs SET bytes_fetched = bytes_fetched + :bytes_fetched, requests = requests + :requests, "
-        "retries = retries + :retries, seconds = seconds + :seconds WHERE id = :run",
-        {**effort, "run": run},
-    )
-
-
-def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of matches in the last walk up to `run`, plus those of the later retries."""
-    return number(
-        db,
-        "SELECT sum(items_matched) FROM runs "
-        "WHERE id >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
-        (run,),
-    )
-
-
-def last_spec(db: sqlite3.Connection) -> RunSpec | None:
-    last = number(db, "SELECT max(id) FROM runs")
-    return _spec(db, last) if last else None
-
-
-def layout_before(db: sqlite3.Connection, run: int) -> str | None:
-    """Return the layout of the last mirror before `run`, None if there was none or there are no files."""
-    row = db.execute(
-        "SELECT fixed FROM runs WHERE id < ? AND kind = 'mirror' "
-        "AND EXISTS (SELECT 1 FROM counts WHERE done > 0) "
-        "ORDER BY id DESC LIMIT 1",
-        (run,),
-    ).fetchone()
-    return None if row is None else decoded(row[0]).get("layout")
-
-
-def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
-    """Return the run's counters by name (`items_announced` may be None), and its findings."""
-    row = db.execute(f"SELECT {', '.join(_COUNTERS)} FROM runs WHERE id = ?", (run,)).fetchone()
-    done = number(db, "SELECT items_done FROM counts WHERE run = ?", (run,))
-    counted = dict(zip(_COUNTERS, row, strict=True))
-    return {**findings(db, run), **counted, "items_done": done, **asset_counters(db, run)}
-
-
-def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
-    found = db.execute(
-        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
-        "WHERE run = :run OR :run IS NULL",
-        {"run": run},
-    ).fetchone()
-    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
-    return {name: number or 0 for name, number in zip(names, found, strict=True)}
-
-
-def stored(db: sqlite3.Connection, run: int) -> StoredRun:
-    kind, source, fixed, kept = db.execute(
-        "SELECT kind, source, fixed, kept FROM runs WHERE id = ?", (run,)
-    ).fetchone()
-    return StoredRun(run, kind, source, decoded(fixed), decoded(kept), counters(db, run))
-
-
 def load(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, cut_short, unseen, kept = db.execute(
-        "SELECT position, walk_ended, cut_short, items_unseen, kept FROM runs WHERE id = ?",
-        (run,),
+    position, walk_ended, cut_short, kept = db.execute(
+        "SELECT position, walk_ended, cut_short, kept FROM runs WHERE id = ?", (run,)
     ).fetchone()
     return Run(
         id=run,
@@ -288,8 +215,19 @@ def load(db: sqlite3.Connection, run: int) -> Run:
         counters=counters(db, run),
         kept=decoded(kept),
         cut_short=cut_short,
-        items_unseen=unseen,
     )
+
+
+def stored(db: sqlite3.Connection, run: int) -> StoredRun:
+    kind, source, fixed, kept = db.execute(
+        "SELECT kind, source, fixed, kept FROM runs WHERE id = ?", (run,)
+    ).fetchone()
+    return StoredRun(run, kind, source, decoded(fixed), decoded(kept), counters(db, run))
+
+
+def last_spec(db: sqlite3.Connection) -> RunSpec | None:
+    last = number(db, "SELECT max(id) FROM runs")
+    return _spec(db, last) if last else None
 
 
 def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
@@ -305,76 +243,105 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
     return RunSpec(source, known, decoded(fixed), tuple(orjson.loads(names)), kind)
 
 
-def count_findings(db: sqlite3.Connection, run: int, numbers: Mapping[str, int]) -> None:
-    """Add to the findings of `run`, within a transaction. Names are fields of `MirrorReport`."""
-    found = [(run, name, number) for name, number in numbers.items() if number]
-    if found:
-        db.executemany(_ADD_FINDINGS, found)
+def layout_before(db: sqlite3.Connection, run: int) -> str | None:
+    """Return the layout of the last mirror before `run`, None if there was none or there are no files."""
+    row = db.execute(
+        "SELECT fixed FROM runs WHERE id < ? AND kind = 'mirror' "
+        "AND EXISTS (SELECT 1 FROM counts WHERE done > 0) ORDER BY id DESC LIMIT 1",
+        (run,),
+    ).fetchone()
+    return None if row is None else decoded(row[0]).get("layout")
 
 
-def set_finding(db: sqlite3.Connection, run: int, name: str, number: int) -> None:
-    """Set a finding that a resumed run counts again from zero."""
-    db.execute("INSERT OR REPLACE INTO findings VALUES (?, ?, ?)", (run, name, number))
+# --- counters ---------------------------------------------------------------------------------------------
+
+
+def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> None:
+    """Add to the counters of `run`. Names are those of this module, and fields of `MirrorReport`."""
+    db.executemany(
+        "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
+        [(run, name, number) for name, number in numbers.items() if number],
+    )
+
+
+def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> None:
+    """Set what a resumed run counts again from zero."""
+    db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (run, name, number))
+
+
+def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
+    """Return what a run has counted, by name. `items_announced` may be None."""
+    (walk_ended,) = db.execute("SELECT walk_ended FROM runs WHERE id = ?", (run,)).fetchone()
+    return {
+        **dict.fromkeys(_PROGRESS, 0),
+        "items_announced": None,
+        **_counted(db, run),
+        "walk_ended": walk_ended,
+        "items_done": number(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
+        **asset_counters(db, run),
+    }
 
 
 def findings(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return the findings of `run` so far, by name. Those that are 0 may be omitted."""
-    rows = db.execute("SELECT name, number FROM findings WHERE run = ?", (run,))
-    return {name: number for name, number in rows if not name.startswith(LEFT_OUT)}
+    """Return the other counters of the report of `run`, by name. Those that are 0 may be omitted."""
+    others = (*_PROGRESS, "items_announced")
+    return {name: number for name, number in _counted(db, run).items() if name not in others}
+
+
+def _counted(db: sqlite3.Connection, run: int) -> dict[str, int]:
+    rows = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
+    return {name: number for name, number in rows if name not in EFFORT and not name.startswith(LEFT_OUT)}
 
 
 def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
     """Return the number of items that filters rejected in a run, by reason, the most frequent first."""
     rows = db.execute(
-        "SELECT substr(name, ?), number FROM findings WHERE run = ? AND name LIKE ? "
+        "SELECT substr(name, ?), number FROM counters WHERE run = ? AND name LIKE ? "
         "ORDER BY number DESC, name",
         (len(LEFT_OUT) + 1, run, f"{LEFT_OUT}%"),
     )
     return dict(rows.fetchall())
 
 
-_ADD_FINDINGS = (
-    "INSERT INTO findings VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
-)
+def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
+    found = db.execute(
+        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM counts "
+        "WHERE run = :run OR :run IS NULL",
+        {"run": run},
+    ).fetchone()
+    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
+    return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def seen_hash(item: ItemId) -> int:
-    """Return the key of an item in the table of items seen by the current walk, matched or not."""
-    return text_digest(f"{item.collection}\0{item.item}")
+def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
+    """Return the number of matches in the last walk up to `run`, plus those of the later retries."""
+    return number(
+        db,
+        "SELECT sum(number) FROM counters WHERE name = 'items_matched' "
+        "AND run >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
+        (run,),
+    )
+
+
+# --- the walk ---------------------------------------------------------------------------------------------
 
 
 def walked(db: sqlite3.Connection) -> frozenset[str]:
     return frozenset(meta.names(db, meta.WALKED))
 
 
-def count_walk(
-    db: sqlite3.Connection,
-    run: int,
-    reached: WalkUpdate,
-    *,
-    seen: int,
-    matched: int,
-    items_failed: int,
-    skipped: int,
-) -> None:
-    """Add the counts of a batch to the run, and save what the walk has reached, within a transaction."""
+def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
+    """Save what the walk has reached, within a transaction."""
     db.execute(
-        "UPDATE runs SET items_seen = items_seen + :seen, items_matched = items_matched + :matched, "
-        "items_failed = items_failed + :items_failed, assets_skipped = assets_skipped + :skipped, "
-        "position = coalesce(:position, position), walk_ended = walk_ended OR :walk_ended, "
-        "items_announced = coalesce(:announced, items_announced), "
-        "cut_short = coalesce(:cut_short, cut_short), "
-        "items_unseen = coalesce(iif(:counts_unseen, max(0, :announced - items_seen - :seen), NULL), "
-        "items_unseen) WHERE id = :run",
-        {
-            **reached._asdict(),
-            "seen": seen,
-            "matched": matched,
-            "items_failed": items_failed,
-            "skipped": skipped,
-            "run": run,
-        },
+        "UPDATE runs SET position = coalesce(:position, position), walk_ended = walk_ended OR :walk_ended, "
+        "cut_short = coalesce(:cut_short, cut_short) WHERE id = :run",
+        {**reached._asdict(), "run": run},
     )
+    if reached.announced is not None:
+        set_counter(db, run, "items_announced", reached.announced)
+        if reached.counts_unseen:
+            seen = counters(db, run)["items_seen"] or 0
+            set_counter(db, run, "items_unseen", max(0, reached.announced - seen))
     if reached.walked is not None:
         meta.add_names(db, meta.WALKED, [reached.walked])
     if reached.walk_ended:  # forget what only earlier walks of the same source and selection recorded
@@ -390,19 +357,35 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Delete the position of the walk: it starts again and skips planned items."""
     with transaction(db):
         _forget_walk(db)
-        db.execute("DELETE FROM findings WHERE run = ? AND name LIKE ?", (run, f"{LEFT_OUT}%"))
-        db.execute("DELETE FROM unread WHERE run = ?", (run,))
-        count_failures(db, run)
         db.execute(
-            "UPDATE runs SET position = NULL, items_seen = 0, items_unseen = 0, cut_short = NULL "
-            "WHERE id = ?",
+            "DELETE FROM counters WHERE run = ? "
+            f"AND (name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen'))",
             (run,),
         )
+        db.execute("DELETE FROM unread WHERE run = ?", (run,))
+        count_failures(db, run)
+        db.execute("UPDATE runs SET position = NULL, cut_short = NULL WHERE id = ?", (run,))
 
 
 def _forget_walk(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM seen")
     meta.remove_names(db, meta.WALKED, walked(db))
+
+
+def count_failures(db: sqlite3.Connection, run: int) -> None:
+    """Reset the count of failed items before the walk restarts.
+
+    Keep only failures that the walk will not find again: the source items that failed before, and in a retry
+    also what has no URL, because it is not tried.
+    """
+    failed = number(
+        db,
+        "SELECT (SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
+        "WHERE f.key = '' AND i.run = r.id) + (SELECT count(*) FROM unread u "
+        "WHERE r.kind = 'retry' AND u.source = r.source AND NOT u.is_link) FROM runs r WHERE id = ?",
+        (run,),
+    )
+    set_counter(db, run, "items_failed", failed)
 
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> int:
@@ -412,14 +395,15 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
     """
     new = 0
     for unread in found:
+        failure, is_link = unread.failure, bool(unread.href)
         values = {
             "run": run,
             "name": unread.href or unread.name,
-            "is_link": bool(unread.href),
+            "is_link": is_link,
             "collection": unread.collection,
-            "kind": unread.failure.kind,
-            "message": unread.failure.message,
-            "status": unread.failure.status,
+            "kind": failure.kind,
+            "message": failure.message,
+            "status": failure.status,
             "at": now,
         }
         new += not exists(db, _IS_NOTED, values)
@@ -461,16 +445,39 @@ def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> No
     )
 
 
-def count_failures(db: sqlite3.Connection, run: int) -> None:
-    """Reset the count of failed items before the walk restarts.
+# --- items seen -------------------------------------------------------------------------------------------
 
-    Keep only failures that the walk will not find again: the source items that failed before, and in a retry
-    also what has no URL, because it is not tried.
+
+def seen_hash(item: ItemId) -> int:
+    """Return the key of an item in the table of items seen by the current walk, matched or not."""
+    return text_digest(f"{item.collection}\0{item.item}")
+
+
+class ItemSet:
+    """A set of items in a temporary file, which SQLite removes. Any thread may use it, one at a time.
+
+    To close it while another thread uses it can crash the interpreter. A million items take 16 MB of disk and
+    2 MB of memory; a set in memory would take 250 MB.
     """
-    db.execute(
-        "UPDATE runs SET items_failed = "
-        "(SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
-        "WHERE f.key = '' AND i.run = runs.id) + (SELECT count(*) FROM unread u "
-        "WHERE runs.kind = 'retry' AND u.source = runs.source AND NOT u.is_link) WHERE id = ?",
-        (run,),
-    )
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2048;"
+            "CREATE TABLE items(hash INTEGER PRIMARY KEY); BEGIN"
+        )
+        self.close = self._db.close
+
+    def clear(self) -> None:
+        self._db.execute("DELETE FROM items")
+
+    def add(self, item: ItemId) -> bool:
+        return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
+
+    def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
+        return set(filter(self.add, items))
+
+    def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
+        by_hash = {seen_hash(item): item for item in items}
+        rows = rows_with(self._db, "SELECT hash FROM items WHERE hash IN ({marks})", list(by_hash))
+        return {by_hash[row[0]] for row in rows}

@@ -1,12 +1,7 @@
-"""The tables of `.stacpull/ledger.sqlite`, in one version.
+"""The tables of `.stacpull/ledger.sqlite`, in one version; a ledger with another version is rejected.
 
 The row of an asset that is done stays small, because there may be eight million of them. What is only needed
-while an asset is open (its href, a template of its name) is in `open_assets`, and deleted when it is done.
-
-The counters of runs, items and assets are derived: triggers keep `counts` equal to the counts of the rows.
-Nothing else changes that table.
-
-`PRAGMA user_version` is the version of the schema. A ledger with another version is rejected.
+while an asset is open is in `open_assets`. Triggers keep `counts` equal to the counts of the rows.
 """
 
 from __future__ import annotations
@@ -42,17 +37,7 @@ DAMAGED = 3
 OF_SEVERAL = 0
 """Stored instead of the walk that found an item: walks of several sources did, under different URLs."""
 
-
-class Schema(msgspec.Struct, frozen=True):
-    """The tables of one kind of database: the SQL, its version, and the name and advice in messages."""
-
-    text: str
-    version: int
-    name: str
-    remedy: str
-
-
-_TABLES = """
+_LEDGER = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- values, and sets of names
 
 CREATE TABLE runs(
@@ -69,27 +54,15 @@ CREATE TABLE runs(
     ended REAL,
     position TEXT,                         -- the next page to read, JSON; NULL: the walk has not begun
     walk_ended INTEGER NOT NULL DEFAULT 0,
-    cut_short TEXT,                        -- why the walk ended before the source did
-    items_announced INTEGER,
-    items_seen INTEGER NOT NULL DEFAULT 0,
-    items_unseen INTEGER NOT NULL DEFAULT 0,     -- announced, and never on a page
-    items_matched INTEGER NOT NULL DEFAULT 0,
-    items_failed INTEGER NOT NULL DEFAULT 0,
-    assets_skipped INTEGER NOT NULL DEFAULT 0,
-    bytes_fetched INTEGER NOT NULL DEFAULT 0,
-    requests INTEGER NOT NULL DEFAULT 0,
-    retries INTEGER NOT NULL DEFAULT 0,
-    seconds REAL NOT NULL DEFAULT 0
+    cut_short TEXT                         -- why the walk ended before the source did
 );
-
-CREATE TABLE findings(                     -- what else a run counts: fields of `MirrorReport`,
-                                           -- and "left out: " with why a filter left out items
-    run INTEGER NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL,
+CREATE TABLE counters(                     -- what a run counts, by names of `runs.py` and `MirrorReport`
+    run INTEGER NOT NULL, name TEXT NOT NULL, number NUMERIC NOT NULL,
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
+CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen in the current walk
 
 CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, document BLOB);
-
 CREATE TABLE items(
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,                 -- of collection and name (`paths.item_hash`)
@@ -98,14 +71,13 @@ CREATE TABLE items(
     parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
     listed INTEGER NOT NULL DEFAULT 0,     -- 1: it is on a page as well, and counts as a primary item
     run INTEGER NOT NULL,                  -- the last run that planned it
-    walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown;
-                                           -- 0: walks of several sources did, under different URLs
+    walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown; OF_SEVERAL
     directory TEXT,                        -- of its JSON; NULL: <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 1,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
-    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: 0 never on disk, 1 up to date, 2 outdated, 3 damaged
+    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: UNWRITTEN | WRITTEN | TO_WRITE | DAMAGED
     sha256 BLOB                            -- of its JSON as it was written; NULL: not known
 );
 CREATE INDEX items_hash ON items(hash);
@@ -114,9 +86,6 @@ CREATE INDEX items_directory ON items(directory) WHERE directory IS NOT NULL;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE written <> 1;
 CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
-
-CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
-
 CREATE TABLE documents(                    -- JSON of items as read, until it is written: a separate table,
     item INTEGER PRIMARY KEY,              -- so that its pages are free again afterwards
     document BLOB NOT NULL
@@ -133,9 +102,14 @@ CREATE TABLE assets(
     name TEXT,                             -- NULL: it owns no path
     size INTEGER,
     sha256 BLOB,
-    etag TEXT,                             -- see below
+    etag TEXT,                             -- validator of conditional requests (`Validator.etag_or_date`):
+                                           --   done: of the bytes in place, at `origin`
+                                           --   pending: of the earlier version, which is in place and is
+                                           --   revalidated; NULL: the asset is fetched completely
+                                           --   reserved: of the version that will be renamed next
     origin INTEGER,                        -- hash of the URL that it was planned to come from
-    stated BLOB,                           -- checksum stated by the source: algorithm, NUL, digest
+    stated BLOB,                           -- checksum stated by the source: algorithm, NUL, digest. That of a
+                                           -- done asset was compared with its bytes
     unchecked INTEGER NOT NULL DEFAULT 0,  -- 1: a run left it out although its item had changed, so the next
                                            -- run that plans it revalidates it
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved its length or completeness
@@ -145,13 +119,6 @@ CREATE TABLE assets(
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
 CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
--- assets.etag is the validator of conditional requests (`Validator.etag_or_date`): an ETag, else a date.
---     done      of the bytes in place, at `origin`
---     pending   of the earlier version, which is in place and is revalidated.
---               NULL: the asset is fetched completely
---     reserved  of the version that will be renamed next
--- assets.stated of a done asset was compared with its bytes; of an open one it will be.
-
 CREATE TABLE open_assets(                  -- more columns of assets that are not done
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- signature removed
@@ -166,7 +133,7 @@ CREATE TABLE open_assets(                  -- more columns of assets that are no
     identity INTEGER                       -- reserved: of the part that is renamed,
                                            -- NULL if a file of the user is adopted
 );
-
+CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- of the folded path: two assets never have the same path
     hash INTEGER PRIMARY KEY,
     asset INTEGER NOT NULL
@@ -181,9 +148,6 @@ CREATE TABLE failures(
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);
 CREATE INDEX failures_items ON failures(item) WHERE key = '';
-
-CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen in the current walk
-
 CREATE TABLE unread(                       -- what could not be read or planned
     source TEXT NOT NULL,                  -- credentials removed
     name TEXT NOT NULL,                    -- URL of a link, place of an entry, or id of an item
@@ -195,7 +159,7 @@ CREATE TABLE unread(                       -- what could not be read or planned
     PRIMARY KEY (source, is_link, name, collection)
 ) WITHOUT ROWID;
 
-CREATE TABLE counts(                       -- of each run
+CREATE TABLE counts(                       -- of the rows of each run
     run INTEGER PRIMARY KEY,
     items INTEGER NOT NULL DEFAULT 0, items_done INTEGER NOT NULL DEFAULT 0,    -- primary items
     pending INTEGER NOT NULL DEFAULT 0,    -- assets, those reserved included
@@ -206,43 +170,48 @@ CREATE TABLE counts(                       -- of each run
 CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO counts(run) VALUES (new.id); END;
 """
 
-_ASSETS = (
+_ASSET = (
     "pending = pending {sign} ({row}.state < 2), done = done {sign} ({row}.state = 2), "
     "bytes = bytes {sign} iif({row}.state = 2, coalesce({row}.size, 0), 0), "
     "failed = failed {sign} ({row}.state > 2), missing = missing {sign} ({row}.state = 4) "
     "WHERE run = {row}.run"
 )
-_ITEMS = (
+_ITEM = (
     "items = items {sign} 1, items_done = items_done {sign} ({row}.remaining = 0 AND {row}.failed = 0) "
     "WHERE run = {row}.run AND {row}.name <> '' AND ({row}.parent IS NULL OR {row}.listed)"
 )
-
-
-def _triggers(table: str, values: str, columns: str, is_same: str) -> str:
-    """Return the triggers that keep `counts`; `is_same` is true for changes that do not concern it."""
-    add = f"UPDATE counts SET {values.format(sign='+', row='new')};"
-    subtract = f"UPDATE counts SET {values.format(sign='-', row='old')};"
-    return f"""
+_TRIGGERS = """
 CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {add} END;
-CREATE TRIGGER {table}_updated AFTER UPDATE OF {columns} ON {table} WHEN NOT ({is_same})
-BEGIN {subtract} {add} END;
+CREATE TRIGGER {table}_updated AFTER UPDATE OF {columns} ON {table} WHEN {differs} BEGIN {subtract} {add} END;
 CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {subtract} END;
 """
 
 
-_COUNTERS = _triggers(
-    "assets", _ASSETS, "state, run", "new.run = old.run AND max(new.state, 1) = max(old.state, 1)"
-) + _triggers(
-    "items",
-    _ITEMS,
-    "parent, listed, run, remaining, failed",
-    "new.run = old.run AND (new.parent IS NULL OR new.listed) = (old.parent IS NULL OR old.listed) "
-    "AND (new.remaining = 0 AND new.failed = 0) = (old.remaining = 0 AND old.failed = 0)",
-)
+class Schema(msgspec.Struct, frozen=True):
+    """The tables of one kind of database: the SQL, its version, and the name and advice in messages."""
+
+    text: str
+    version: int
+    name: str
+    remedy: str
+
 
 LEDGER: Final = Schema(
-    re.sub(r" *--[^\n]*", "", _TABLES) + _COUNTERS,  # SQLite would store the comments in every ledger
-    version=26,  # those up to 25 were never released
+    re.sub(r" *--[^\n]*", "", _LEDGER)  # SQLite would store the comments in every ledger
+    + "".join(
+        _TRIGGERS.format(
+            table=table,
+            columns=columns,
+            differs=differs,
+            add=f"UPDATE counts SET {values.format(sign='+', row='new')};",
+            subtract=f"UPDATE counts SET {values.format(sign='-', row='old')};",
+        )
+        for table, values, columns, differs in (
+            ("assets", _ASSET, "state, run", "new.run <> old.run OR max(new.state, 1) <> max(old.state, 1)"),
+            ("items", _ITEM, "parent, listed, run, remaining, failed", "1"),
+        )
+    ),
+    version=27,  # those up to 26 were never released
     name="This mirror's ledger",
     remedy=(
         "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
@@ -265,12 +234,12 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     the rest (defaults, checks, indexes).
     """
     db.execute("PRAGMA trusted_schema = OFF")
-    ours = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))
+    known = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text))
     for kind, name, sql in db.execute(
         "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
         " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
     ):
-        if sql not in ours:
+        if sql not in known:
             raise DestinationError(
                 f"{schema.name} contains a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is "
                 f"not used. {schema.remedy}"

@@ -1,28 +1,30 @@
-"""Read-only queries of the ledger: status, failures, and the content of the catalog."""
+"""Read-only queries of the ledger: status, failures, items, catalogs, and the files to expect in DEST."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from stacpull.ledger import paths
+from stacpull.ledger import meta, paths
 from stacpull.ledger.database import exists, number, rows_with
-from stacpull.ledger.known_assets import stored_clip
-from stacpull.ledger.paths import ITEM_DIRECTORY, OTHER_DIRECTORY
-from stacpull.ledger.runs import decoded
+from stacpull.ledger.outcomes import stored_clip
+from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS, OTHER_DIRECTORY
+from stacpull.ledger.runs import EFFORT, asset_counters, decoded
 from stacpull.ledger.schema import (
     DAMAGED,
     STATE_DONE,
     STATE_FAILED,
+    STATE_RESERVED,
     UNWRITTEN,
     WRITTEN,
 )
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.planning.item_plan import item_document_name
+from stacpull.planning.names import path_hash
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process: it takes 10 ms
@@ -36,35 +38,7 @@ _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents)
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
 
-class ItemRecord(msgspec.Struct, frozen=True):
-    """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
-
-    row: int
-    id: ItemId
-    directory: str
-    href: str | None
-    document: bytes | None
-    mirrored: dict[str, MirroredFile]
-    is_ours: bool = False
-    """True if a file in the place of its JSON belongs to the mirror."""
-    sha256: bytes | None = None
-    """The digest of its JSON as written, if it is known; `_OF_NOTHING` if the JSON is known to be damaged."""
-
-    @property
-    def name(self) -> str:
-        return item_document_name(self.id)
-
-    @property
-    def path(self) -> str:
-        return f"{self.directory}/{self.name}"
-
-
-class CollectionRow(msgspec.Struct, frozen=True):
-    """A collection of the mirror, and its document as read (None if it could not be read)."""
-
-    row: int
-    name: str
-    document: bytes | None
+# --- status -----------------------------------------------------------------------------------------------
 
 
 def failed_by_kind(
@@ -81,21 +55,8 @@ def failed_by_kind(
 
 
 def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
-    return number(
-        db,
-        f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {STATE_DONE} "
-        "AND run = coalesce(?, run)",
-        (run,),
-    )
-
-
-def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
-    """Return the IDs, with `_` for each dot and slash, that several primary items have."""
-    rows = db.execute(
-        "SELECT replace(replace(name, '.', '_'), '/', '_') AS key FROM items "
-        "WHERE parent IS NULL AND name <> '' GROUP BY key HAVING count(*) > 1"
-    )
-    return {row[0] for row in rows}
+    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {STATE_DONE}"
+    return number(db, f"{clips} AND run = coalesce(?, run)", (run,))
 
 
 def unproven(db: sqlite3.Connection) -> int:
@@ -114,30 +75,34 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
     """Return the run that `status` shows as a dict (`selection` decoded), or None if there is none.
 
-    That is the last run, or an unfinished one, which `resume` would continue.
+    That is the last run, or an unfinished one, which `resume` would continue. Its effort is there by name,
+    and that of all runs with `all_` before the name.
     """
     cursor = db.execute(
-        "SELECT *, (SELECT count(*) FROM runs) AS runs, "
-        "(SELECT sum(bytes_fetched) FROM runs) AS all_fetched, "
-        "(SELECT sum(seconds) FROM runs) AS all_seconds, (SELECT sum(requests) FROM runs) AS all_requests, "
-        "(SELECT sum(retries) FROM runs) AS all_retries, (SELECT max(items_seen) FROM runs "
-        "WHERE kind = 'mirror') AS most_seen FROM runs ORDER BY CASE "
+        "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
+        "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen') AS most_seen "
+        "FROM runs ORDER BY CASE "
         "WHEN (SELECT state FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1) = 'complete' "
         "AND NOT EXISTS (SELECT 1 FROM counts WHERE pending > 0) THEN 0 "
         "ELSE state NOT IN ('complete', 'superseded') END DESC, id DESC LIMIT 1"
     )
     found = next(_dicts(cursor), None)
-    if found is not None:
-        found["selection"] = decoded(found["selection"])
-    return found
+    if found is None:
+        return None
+    for name in (*EFFORT, "assets_skipped"):
+        of_one = "SELECT sum(number) FROM counters WHERE name = ?"
+        found[name] = number(db, f"{of_one} AND run = ?", (name, found["id"]))
+        found[f"all_{name}"] = number(db, of_one, (name,))
+    return {**found, "selection": decoded(found["selection"])}
 
 
 def run_summaries(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with the files and bytes that it fetched."""
+    counted = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
     cursor = db.execute(
         "SELECT source, kind, state, started, max(0, coalesce((SELECT done FROM counts c "
-        "WHERE c.run = r.id), 0) - assets_skipped) AS files, "
-        "bytes_fetched AS bytes, seconds, retries FROM runs r ORDER BY id"
+        f"WHERE c.run = r.id), 0) - {counted('assets_skipped')}) AS files, {counted('bytes_fetched')} "
+        f"AS bytes, {counted('seconds')} AS seconds, {counted('retries')} AS retries FROM runs r ORDER BY id"
     )
     return list(_dicts(cursor))
 
@@ -165,7 +130,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT c.name, i.name, f.key, f.kind, f.message, f.status, f.attempts, f.at, "
-        f"CASE WHEN f.key = '' THEN i.href ELSE o.href END, f.item, f.key "
+        "CASE WHEN f.key = '' THEN i.href ELSE o.href END, f.item, f.key "
         f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
         f"WHERE f.key = '' OR a.state >= {STATE_FAILED} UNION ALL "
@@ -194,93 +159,125 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
     )
 
 
+# --- items and their files --------------------------------------------------------------------------------
+
+
+class ItemRecord(msgspec.Struct, frozen=True):
+    """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
+
+    row: int
+    id: ItemId
+    directory: str
+    href: str | None
+    document: bytes | None
+    mirrored: dict[str, MirroredFile]
+    is_ours: bool = False
+    """True if a file in the place of its JSON belongs to the mirror."""
+    sha256: bytes | None = None
+    """The digest of its JSON as written, if it is known; `_OF_NOTHING` if the JSON is known to be damaged."""
+
+    @property
+    def name(self) -> str:
+        return item_document_name(self.id)
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.name}"
+
+
+def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
+    query = (
+        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
+        f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id IN ({{marks}}) ORDER BY i.id"
+    )
+    for start in range(0, len(rows), _ITEMS_AT_ONCE):
+        found = list(rows_with(db, query, rows[start : start + _ITEMS_AT_ONCE]))
+        files = _files(db, {row[0]: row[3] for row in found})
+        for row, collection, name, directory, href, document, written, sha256 in found:
+            digest = _OF_NOTHING if written == DAMAGED else sha256
+            item, is_ours = ItemId(collection, name), written != UNWRITTEN
+            yield ItemRecord(row, item, directory, href, document, files[row], is_ours, digest)
+
+
+def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
+    """Return the files of items (given with the directories of their JSON) by row and key."""
+    found: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
+    query = (
+        f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
+        f"WHERE a.item IN ({{marks}}) AND a.state = {STATE_DONE}"
+    )
+    for item, key, elsewhere, name, size, digest, clip in rows_with(db, query, list(directories)):
+        path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
+        sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
+        found[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
+    return found
+
+
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
     """Return ID and files (by asset key) of the item whose JSON belongs into a directory, if there is one."""
-    rows = db.execute(
-        f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE {paths.IS_IN_DIRECTORY}",
+    for row, name, path in db.execute(
+        f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {paths.IS_IN_DIRECTORY}",
         paths.directory_values(directory),
-    ).fetchall()
-    found = next(((row, name) for row, name, path in rows if path == directory), None)
-    return None if found is None else (found[1], _files(db, {found[0]: directory}).get(found[0], {}))
+    ).fetchall():
+        if path == directory:
+            return name, _files(db, {row: directory})[row]
+    return None
 
 
 def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, set[str]]:
     """Return the keys of the done assets of `items`. Items without any are omitted."""
     wanted = set(items)
     found: defaultdict[ItemId, set[str]] = defaultdict(set)
-    for collection, name, key in rows_with(db, _DONE_KEYS, list(map(paths.item_hash, wanted))):
+    query = (
+        f"SELECT c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id "
+        f"WHERE i.hash IN ({{marks}}) AND a.state = {STATE_DONE}"
+    )
+    for collection, name, key in rows_with(db, query, list(map(paths.item_hash, wanted))):
         if (item := ItemId(collection, name)) in wanted:
             found[item].add(key)
     return found
 
 
-_DONE_KEYS = (
-    "SELECT c.name, i.name, a.key FROM items i JOIN collections c ON c.id = i.collection "
-    f"JOIN assets a ON a.item = i.id WHERE i.hash IN ({{marks}}) AND a.state = {STATE_DONE}"
-)
-
-
-def item_record(db: sqlite3.Connection, row: int) -> ItemRecord:
-    return next(item_records(db, [row]))
-
-
-def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
-    for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        found = list(rows_with(db, _RECORDS, rows[start : start + _ITEMS_AT_ONCE]))
-        files = _files(db, {row[0]: row[3] for row in found})
-        for row, collection, name, directory, href, document, written, sha256 in found:
-            digest = _OF_NOTHING if written == DAMAGED else sha256
-            item, is_ours = ItemId(collection, name), written != UNWRITTEN
-            yield ItemRecord(row, item, directory, href, document, files.get(row, {}), is_ours, digest)
-
-
-_RECORDS = (
-    f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
-    "FROM items i JOIN collections c ON c.id = i.collection LEFT JOIN documents o ON o.item = i.id "
-    "WHERE i.id IN ({marks}) ORDER BY i.id"
-)
-
-
-def name_of_asset(db: sqlite3.Connection, row: int) -> tuple[ItemId, str]:
-    collection, item, key = db.execute(
-        "SELECT c.name, i.name, a.key FROM assets a JOIN items i ON i.id = a.item "
-        "JOIN collections c ON c.id = i.collection WHERE a.id = ?",
-        (row,),
+def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
+    """Return the item of an asset, by row and ID, and the key of the asset."""
+    row, collection, name, key = db.execute(
+        f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?",
+        (asset,),
     ).fetchone()
-    return ItemId(collection, item), key
+    return row, ItemId(collection, name), key
 
 
-def item_and_key(db: sqlite3.Connection, asset: int) -> tuple[int, str]:
-    row: tuple[int, str] = db.execute("SELECT item, key FROM assets WHERE id = ?", (asset,)).fetchone()
-    return row
+def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str | None:
+    """Return the path of the JSON of an item, or else of the one with the URL `href` (without credentials).
+
+    None if the mirror neither has this JSON nor will write it.
+    """
+    select = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
+    found = None
+    if item is not None:
+        found = db.execute(f"{select} AND {paths.IS_ITEM}", paths.id_values(item)).fetchone()
+    if found is None:  # a static tree, or an API that serves its items at other URLs
+        has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
+        found = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
+    return None if found is None else f"{found[2]}/{item_document_name(ItemId(*found[:2]))}"
 
 
-def path_of_item(db: sqlite3.Connection, item: ItemId) -> str | None:
-    """Return the directory of an item's JSON, relative to DEST, if the JSON exists or will be written."""
-    found = paths.find_item(db, item)
-    if found is None:
-        return None
-    waits = "SELECT 1 FROM documents WHERE item = ?"
-    return found.directory if found.written != UNWRITTEN or exists(db, waits, (found.row,)) else None
+# --- catalogs and outputs ---------------------------------------------------------------------------------
 
 
-def item_at(db: sqlite3.Connection, href: str) -> ItemId | None:
-    """Return the item of the mirror with the URL `href` (without credentials), None if there is none."""
-    found = db.execute(
-        "SELECT c.name, i.name FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE {paths.HAS_HREF} AND {_IS_STORED} LIMIT 1",
-        {"href": href},
-    ).fetchone()
-    return None if found is None else ItemId(*found)
+class CollectionRow(msgspec.Struct, frozen=True):
+    """A collection of the mirror, and its document as read (None if it could not be read)."""
+
+    row: int
+    name: str
+    document: bytes | None
 
 
 def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
-        f"WHERE i.collection = c.id AND (i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents) "
-        f"OR i.name = '{OF_COLLECTION}' AND EXISTS "
+        f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OF_COLLECTION}' AND EXISTS "
         f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {STATE_DONE}))) ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
@@ -288,19 +285,24 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
 
 def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
     """Return the files of the collection's own assets that are in the mirror, by asset key."""
-    (name,) = db.execute("SELECT name FROM collections WHERE id = ?", (collection,)).fetchone()
-    found = paths.find_item(db, ItemId(name, OF_COLLECTION))
-    return {} if found is None else _files(db, {found.row: found.directory}).get(found.row, {})
+    own = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
+    found = db.execute(own, (collection, OF_COLLECTION)).fetchone()
+    return {} if found is None else _files(db, dict([found]))[found[0]]
 
 
 def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
     return exists(db, "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", (collection, run))
 
 
+def count_items(db: sqlite3.Connection, collection: int) -> int:
+    items = "SELECT count(*) FROM items WHERE collection = ? AND name <> ?"
+    return number(db, items, (collection, OF_COLLECTION))
+
+
 def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
     """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
     return db.execute(
-        f"SELECT i.name, {ITEM_DIRECTORY} FROM items i JOIN collections c ON c.id = i.collection "
+        f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} "
         f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
         (collection,),
     )
@@ -319,24 +321,11 @@ class ItemName(NamedTuple):
 def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
     """Yield the items of a collection, sorted by ID. The row of the collection's own assets is omitted."""
     rows = db.execute(
-        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM items i "
-        "JOIN collections c ON c.id = i.collection WHERE i.collection = ? AND i.name <> ? ORDER BY i.name",
+        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM {ITEMS} "
+        "WHERE i.collection = ? AND i.name <> ? ORDER BY i.name",
         (collection, OF_COLLECTION),
     )
     return map(ItemName._make, rows)
-
-
-def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
-    return db.execute(
-        "SELECT c.name, i.name, i.sha256 FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE i.written = {WRITTEN} ORDER BY i.id"
-    )
-
-
-def count_items(db: sqlite3.Connection, collection: int) -> int:
-    return number(
-        db, "SELECT count(*) FROM items WHERE collection = ? AND name <> ?", (collection, OF_COLLECTION)
-    )
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
@@ -349,19 +338,81 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
         yield from item_records(db, [row for (row,) in some])
 
 
-def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
-    """Return the files of items (given with the directories of their JSON) by row and key."""
-    items = list(directories)
-    found: dict[int, dict[str, MirroredFile]] = {}
-    for item, key, elsewhere, name, size, digest, clip in rows_with(db, _FILES, items):
-        path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
-        sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
-        file = MirroredFile(path, size, sha256, stored_clip(clip))
-        found.setdefault(item, {})[key] = file
-    return found
+def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
+    return db.execute(
+        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.written = {WRITTEN} ORDER BY i.id"
+    )
 
 
-_FILES = (
-    f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
-    f"WHERE a.item IN ({{marks}}) AND a.state = {STATE_DONE}"
-)
+def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
+    """Return the IDs, with `_` for each dot and slash, that several primary items have."""
+    rows = db.execute(
+        "SELECT replace(replace(name, '.', '_'), '/', '_') AS key FROM items "
+        "WHERE parent IS NULL AND name <> '' GROUP BY key HAVING count(*) > 1"
+    )
+    return {row[0] for row in rows}
+
+
+# --- the files to expect in DEST --------------------------------------------------------------------------
+
+
+class Expected(NamedTuple):
+    """A file that must be in DEST. `size` and `digest` are None if the ledger does not have them."""
+
+    kind: Literal["asset", "document", "catalog"]
+    row: int
+    """The row of the asset, or of the item for an item's JSON; 0 for a catalog."""
+    path: str
+    size: int | None
+    digest: bytes | None
+
+
+def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return the number of expected files, and the number of expected bytes of assets."""
+    assets, documents = asset_counters(db), "SELECT count(*) FROM items WHERE written <> ?"
+    files = assets["assets_done"] + number(db, documents, (UNWRITTEN,)) + len(meta.file_digests(db))
+    return files, assets["bytes_done"]
+
+
+def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
+    """Yield the files that must be in DEST: assets, then documents, then catalogs.
+
+    An asset that was found to be damaged is expected with its earlier digest until it is repaired. A file
+    that is being replaced is not expected.
+    """
+    for row, path, size, digest in db.execute(
+        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {STATE_DONE}, a.sha256, NULL), "
+        "nullif(o.previous_digest, x'')) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
+        f"WHERE a.state = {STATE_DONE} OR (a.state <> {STATE_RESERVED} AND o.previous_digest IS NOT NULL) "
+        "ORDER BY a.id"
+    ):
+        yield Expected("asset", row, path, size, digest)
+    for row, collection, name, directory, sha256 in db.execute(
+        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
+        f"WHERE i.written IN ({WRITTEN}, {DAMAGED}) ORDER BY i.id"
+    ):
+        path = f"{directory}/{item_document_name(ItemId(collection, name))}"
+        yield Expected("document", row, path, None, sha256)
+    for path, sha256 in meta.file_digests(db).items():
+        if sha256 is not None:
+            yield Expected("catalog", 0, path, None, sha256)
+
+
+def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
+    """Return which of these paths (relative to DEST) the mirror has written, or may have."""
+    assets = (
+        f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash IN ({{marks}}) "
+        f"AND (a.state IN ({STATE_RESERVED}, {STATE_DONE}) OR a.generation > 0)"
+    )
+    known = {path for (path,) in rows_with(db, assets, list(map(path_hash, found)))}
+    known |= meta.file_digests(db).keys()
+    document = (
+        f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} "
+        f"WHERE i.written <> {UNWRITTEN} AND {paths.IS_IN_DIRECTORY}"
+    )
+    for path in found:
+        if path not in known:
+            within = paths.directory_values(path.rpartition("/")[0])
+            for collection, name, directory in db.execute(document, within).fetchall():
+                known.add(f"{directory}/{item_document_name(ItemId(collection, name))}")
+    return known

@@ -26,8 +26,9 @@ from typing import TypeVar
 
 from stacpull.digests import recorded
 from stacpull.events import Checked, Damage, DamageKind, Event, Listener
+from stacpull.ledger import pruning, views
 from stacpull.ledger.database import Connection
-from stacpull.ledger.expected import Expectations, Expected, FileKind
+from stacpull.ledger.views import Expected
 from stacpull.store.protocol import FileState, StoredFiles
 from stacpull.store.staging import PARTS, is_part_name
 from stacpull.system import available_processors
@@ -45,7 +46,7 @@ _TICK = 0.25
 
 
 def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
-    """Return what is wrong with a file, and what was found; None if nothing is wrong or it is not checked.
+    """Return what is wrong with a file, and what was found; None if nothing is wrong.
 
     The digest of `state` has the algorithm of the expected one; None if the file was not read. An empty file
     of unknown size is short, unless its digest matches.
@@ -53,7 +54,7 @@ def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None
     size, is_same = expected.size, None
     if None not in (expected.digest, state.digest):
         is_same = expected.digest == state.digest
-    if not expected.checked or (is_same and state.obstacle is None):
+    if is_same and state.obstacle is None:
         return None
     if state.obstacle is not None:
         return "obstructed" if state.readable else "unreadable", state.obstacle
@@ -110,49 +111,46 @@ class MirrorCheck(StoppableThread):
 
     def check(self, files: StoredFiles, db: Connection) -> None:
         """Check all files. `complete` remains False if it was stopped."""
-        expectations = Expectations(db)
-        self._totals = expectations.totals
-        known = self._known(files, expectations)
-        units = iter(lambda: list(islice(known, _UNIT)), [])
+        self._totals = views.expected_totals(db)
+        wanted = views.expected_files(db)
+        units = iter(lambda: list(islice(wanted, _UNIT)), [])
         for looked in _in_threads((partial(self._look, files, unit) for unit in units), self.is_stopped):
             for expected, state in looked:
-                self.files += 1
+                self.files += state.size is not None
                 self.bytes += state.size or 0
-                by_size = state.size is not None and state.digest is None
-                self.without_digest += expected.checked and by_size
-                self._judge(expectations, expected, state)
+                self.without_digest += state.size is not None and state.digest is None
+                self._judge(db, expected, state)
             self._report_progress()
-        for expected in expectations.missing_files():
-            if self.is_stopped():
-                break
-            state = files.state_of(expected.path, algorithm=None)
-            self._judge(expectations, expected, state if state.obstacle is not None else FileState())
-            self._report_progress()
+        self._find_unknown(files, db)
         if not self.is_stopped():
             self._check_parts(files)
         self.complete = not self.is_stopped()
         self._report_progress(now=True)
 
-    def _known(self, files: StoredFiles, expectations: Expectations) -> Iterator[Expected]:
-        """Yield what the ledger expects of the entries of DEST, and report those that it does not know."""
+    def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
+        """Report the entries of DEST that the ledger does not know."""
+        leaving = set(pruning.removals(db))
         for batch in files.walk(_OWN):
-            for entry, expected in zip(batch, expectations.of([one.path for one in batch]), strict=True):
-                if expected is not None:
-                    yield expected
-                elif entry.is_file and expectations.is_leaving(entry.path):
+            if self.is_stopped():
+                break
+            known = views.known_paths(db, [one.path for one in batch])
+            for entry in batch:
+                if entry.path in known:
+                    continue
+                if entry.is_file and entry.path in leaving:
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
                     self._unknown(entry.path, "a file" if entry.is_file else obstacle or _NOTHING)
+            self._report_progress()
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         """Look at files, and hash them with the algorithm of the recorded digest (on a thread)."""
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
-            is_read = expected.digest is not None and expected.checked and not self._quick
-            algorithm = (
-                recorded(expected.digest).algorithm if expected.digest is not None and is_read else None
-            )
+            algorithm = None
+            if expected.digest is not None and not self._quick:
+                algorithm = recorded(expected.digest).algorithm
             state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.is_stopped)
             if self.is_stopped():  # a long file may have been read in part
                 break
@@ -171,22 +169,21 @@ class MirrorCheck(StoppableThread):
             else:
                 self._unknown(path, "a file")
 
-    def _judge(self, expectations: Expectations, expected: Expected, state: FileState) -> None:
+    def _judge(self, db: Connection, expected: Expected, state: FileState) -> None:
         fault = judge(expected, state)
         if fault is None:
             return
-        if expected.kind is FileKind.ASSET:
+        names = {}
+        if expected.kind == "asset":
             self.assets.append(expected.row)
-        elif expected.kind is FileKind.DOCUMENT:
+            _, item, key = views.owner(db, expected.row)
+            names = {"collection": item.collection, "item": item.item, "key": key}
+        elif expected.kind == "document":
             self.items.append(expected.row)
+            (record,) = views.item_records(db, [expected.row])
+            names = {"collection": record.id.collection, "item": record.id.item, "key": ""}
         else:
             self.catalogs += 1
-        owner = expectations.owner_of(expected)
-        names = (
-            {}
-            if owner is None
-            else {"collection": owner[0].collection, "item": owner[0].item, "key": owner[1]}
-        )
         what, found = fault
         self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, **names))
 

@@ -203,10 +203,10 @@ def _source_hrefs(db: Connection, files: StoredFiles, assets: Iterable[int]) -> 
     found: dict[int, str | None] = {}
     item, document, base = 0, Json(), None
     for row in assets:
-        its_item, key = views.item_and_key(db, row)
+        its_item, _, key = views.owner(db, row)
         if its_item != item:  # rows of one item are mostly adjacent
             item = its_item
-            document, base = sent_document(files, views.item_record(db, item)) or ({}, None)
+            document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
         asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
         named = asset_origin(asset) or asset
         stated = named.get("href")
