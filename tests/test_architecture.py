@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
     **dict.fromkeys(PURE, BASE),
     "net": BASE,
-    "config": BASE | {"net"},
+    "config": BASE,
     "sources": BASE | {"net", "filters", "planning"},
     "transfer": BASE | {"config", "net", "planning", "store"},
     "http1": BASE | {"net"},
@@ -103,7 +103,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
             "errors", "hosts", "models", "net.bodies", "net.client",
-            "net.logins.login", "net.logins.profile", "net.retry", "net.status",
+            "net.logins", "net.retry", "net.status",
             "net.transport", "redact", "system", "urls",
         }
     ),
@@ -115,7 +115,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
             "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
-            "net.client", "net.fields", "net.retry", "net.transport", "net.versions",
+            "net.client", "net.fields", "net.retry", "net.transport",
             "planning.item_plan", "planning.kinds", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
             "threads", "transfer.attempt", "transfer.checks",
@@ -126,7 +126,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "", "arguments", "clock", "concurrency", "config.options", "engine.network",
             "engine.run_control", "errors", "events", "filters.interval", "hosts",
-            "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json",
+            "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
             "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
             "system", "urls",
         }

@@ -12,7 +12,7 @@ import pytest
 
 import stacpull
 from stacpull import Options, S3Options, Secret, Selection, UsageError, arguments
-from stacpull.net.logins.profile import FilledProfile
+from stacpull.net.logins import FilledProfile
 
 HERE = "http://127.0.0.1:1"
 SQUARE = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}
@@ -140,7 +140,9 @@ def test_fields_whose_types_hold_secrets_are_removed() -> None:
         "dashboard_token": "the-secret-of-the-page",
     }
     hints = arguments.hints(Options) | arguments.hints(S3Options)
-    assert {name for name, hint in hints.items() if "Secret" in str(hint) or "Filled" in str(hint)} == {
+    assert {
+        name for name, hint in hints.items() if "Secret" in str(hint) or "CredentialProfile" in str(hint)
+    } == {
         *known,
         "keys",
     }

@@ -12,7 +12,7 @@ A package registers what it adds in its `pyproject.toml`, as ours do:
 | `stacpull.outputs` | what an option of `mirror` asks for | a function that the core calls |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
 | `stacpull.schemes` | the scheme of URLs | a `stacpull.schemes.scheme.Scheme` |
-| `stacpull.logins` | `type` of a credential profile | a `stacpull.net.logins.profile.LoginKind` |
+| `stacpull.logins` | `type` of a credential profile | a `stacpull.net.logins.LoginKind` |
 | `stacpull.profiles` | `options`, `names` | functions that read `--credentials NAME`, and list the names |
 | `stacpull.fetchers` | what fetches an asset in another way | see `stacpull_raster` |
 | `stacpull.workers` | where worker processes run | see `stacpull_dask` |

@@ -23,14 +23,13 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import HostCredentials, NetworkCounters
-from stacpull.net.logins.login import FixedLogin
-from stacpull.net.logins.profile import LoginKind, basic, login_key
+from stacpull.net.logins import FixedLogin, LoginKind, basic, login_key
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.redact import Secret
 from stacpull.urls import same_site
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.login import Logins
+    from stacpull.net.logins import Logins
 
 _OK, _FOUND = 200, 302
 _WAITING = frozenset({"inactive", "activating"})

@@ -17,7 +17,7 @@ from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
-from stacpull.net.logins.profile import FilledProfile, is_address
+from stacpull.net.logins import FilledProfile, is_address
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
@@ -40,7 +40,7 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
     """Check whether the credentials of `options.filled_profile` are accepted."""
     profile = options.filled_profile
-    if profile is None:
+    if not isinstance(profile, FilledProfile):
         raise UsageError("There are no credentials to check: name a profile.")
     if url is None:
         urls = tuple(tried for tried in profile.check if _is_covered(tried, profile, options))

@@ -29,8 +29,7 @@ from stacpull.config.options import Options, S3Options
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
-from stacpull.net.logins.login import kind_class, kind_names
-from stacpull.net.logins.profile import (
+from stacpull.net.logins import (
     FilledProfile,
     HostLogin,
     HostPattern,
@@ -39,6 +38,8 @@ from stacpull.net.logins.profile import (
     Netrc,
     is_address,
     keys_of,
+    kind_class,
+    kind_names,
 )
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file

@@ -33,8 +33,7 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import next_hop
-from stacpull.net.logins.login import Attached, Login, refused
-from stacpull.net.logins.profile import HostPattern, LoginKind, basic, login_key
+from stacpull.net.logins import Attached, HostPattern, Login, LoginKind, basic, login_key, refused
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
@@ -42,8 +41,7 @@ from stacpull_logins.cookies import Cookies
 from stacpull_logins.tokens import PASSING, RememberedError
 
 if TYPE_CHECKING:
-    from stacpull.net.logins.login import Logins
-    from stacpull.net.logins.profile import Netrc
+    from stacpull.net.logins import Logins, Netrc
 
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 

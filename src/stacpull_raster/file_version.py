@@ -7,7 +7,7 @@
                   next read, only if the object is still the same
 
 Later reads send the validator (`If-Range`, on S3 `If-Match`), and the version that each response states is
-compared with that of the first (`net.versions`).
+compared with that of the first (`net.fields`).
 
 A server that does not serve ranges answers 200. Its body is read only as far as the parser needs, then the
 connection is closed.
@@ -25,9 +25,8 @@ from typing import Protocol, TypeVar
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
-from stacpull.net.fields import content_length, content_range
+from stacpull.net.fields import Version, content_length, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.transfer.checks import failed, page_instead
 from stacpull_raster.tiff import Needs, Segments
 

@@ -4,7 +4,7 @@ import pytest
 
 from stacpull.config.options import Options, S3Options
 from stacpull.engine.network import login_advice
-from stacpull.net.logins.profile import FilledProfile
+from stacpull.net.logins import FilledProfile
 from stacpull.redact import Secret
 
 PC = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/naip"

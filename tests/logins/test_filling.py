@@ -8,8 +8,7 @@ import pytest
 from stacpull.config.options import Options, S3Options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
-from stacpull.net.logins.login import BearerToken, UserPassword
-from stacpull.net.logins.profile import FilledProfile
+from stacpull.net.logins import BearerToken, FilledProfile, UserPassword
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation
 from stacpull_logins.grant import TokenGrant

@@ -11,13 +11,13 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import strategies as st
 from tests.logins.services import DATA, Blobs, Signing, json_reply
-from tests.net.logins.world import client_for, get
+from tests.net.login_world import client_for, get
 from tests.net.memory import Answer
 from tests.virtual_clock import EPOCH, VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
-from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
+from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull_logins.sas import SasTokens, signed_url
 

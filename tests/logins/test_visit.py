@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import pytest
 from tests.logins.services import DATA, DataCentre, Urs
-from tests.net.logins.world import client_for, get
+from tests.net.login_world import client_for, get
 from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
+from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.tokens import PASSING

@@ -22,9 +22,8 @@ import pytest
 
 from stacpull.models import Validator
 from stacpull.net.bodies import read_whole
-from stacpull.net.fields import content_range
+from stacpull.net.fields import content_range, range_headers, validator_of
 from stacpull.net.transport import Request, Transport, opened
-from stacpull.net.versions import range_headers, validator_of
 
 T = TypeVar("T")
 

@@ -10,6 +10,11 @@ from hypothesis import strategies as st
 
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_address
 
+
+def refusal(policy: AddressPolicy, address: str) -> str | None:
+    return policy.judge("h", [address])[address]
+
+
 STRICT = AddressPolicy(allow_private=False)
 OPEN = AddressPolicy(allow_private=True)
 
@@ -38,32 +43,32 @@ PUBLIC = [
 
 @pytest.mark.parametrize("address", NEVER)
 def test_some_addresses_are_always_refused(address: str) -> None:
-    assert STRICT.refusal(address)
-    assert OPEN.refusal(address)
+    assert refusal(STRICT, address)
+    assert refusal(OPEN, address)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_addresses_refused_by_default(address: str) -> None:
-    assert STRICT.refusal(address)
-    assert OPEN.refusal(address) is None
+    assert refusal(STRICT, address)
+    assert refusal(OPEN, address) is None
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_always_allowed(address: str) -> None:
-    assert STRICT.refusal(address) is None
-    assert OPEN.refusal(address) is None
+    assert refusal(STRICT, address) is None
+    assert refusal(OPEN, address) is None
 
 
 @given(st.ip_addresses(v=4))
 def test_a_mapped_address_is_judged_by_its_ipv4_address(address: ipaddress.IPv4Address) -> None:
     mapped = f"::ffff:{address}"
-    assert STRICT.refusal(mapped) == STRICT.refusal(str(address))
-    assert OPEN.refusal(mapped) == OPEN.refusal(str(address))
+    assert refusal(STRICT, mapped) == refusal(STRICT, str(address))
+    assert refusal(OPEN, mapped) == refusal(OPEN, str(address))
 
 
 @given(st.ip_addresses(network="169.254.0.0/16") | st.ip_addresses(network="fe80::/10"))
 def test_link_local_is_always_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    assert OPEN.refusal(str(address)) == "link-local"
+    assert refusal(OPEN, str(address)) == "link-local"
 
 
 # Newer versions of Python call all of 64:ff9b:1::/48 private, whatever IPv4 address it holds.
@@ -71,7 +76,7 @@ def test_link_local_is_always_refused(address: ipaddress.IPv4Address | ipaddress
 def test_the_strict_policy_allows_only_global_addresses(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
-    if STRICT.refusal(str(address)) is None:
+    if refusal(STRICT, str(address)) is None:
         inner = (
             ipaddress.ip_address(int(address) & 0xFFFFFFFF)
             if str(address).startswith("64:ff9b::")
@@ -134,6 +139,6 @@ def test_lookalikes_of_addresses_are_judged_as_addresses_or_refused(host: str) -
     try:
         taken = socket.inet_ntoa(socket.inet_aton(host))
     except OSError:
-        assert found is None or ":" in unquote(host) or OPEN.refusal(found) != "not an IP address"
+        assert found is None or ":" in unquote(host) or refusal(OPEN, found) != "not an IP address"
     else:
         assert found == taken

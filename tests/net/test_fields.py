@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.fields import HeaderFields, content_length, joined_fields
+from stacpull.net.fields import HeaderFields, content_length, joined_fields, validator_of
 from stacpull.net.transport import is_framed
-from stacpull.net.versions import validator_of
 
 RAW = [b"Content-Length", b"12 ", b"ETag", b'"v1"', b"X-Name", b"\xc3\xa9\xff", b"Empty", b""]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stacpull.models import Validator
-from stacpull.net.versions import Version, range_headers, stated_version, validator_from, validator_of
+from stacpull.net.fields import Version, range_headers, stated_version, validator_from, validator_of
 
 MONDAY, TUESDAY = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 V = Validator('"v1"', MONDAY)

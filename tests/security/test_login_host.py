@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from tests.logins.services import DATA, Urs
 from tests.logins.test_visit import World, world
-from tests.net.logins.world import get
+from tests.net.login_world import get
 from tests.net.memory import Answer, Fault
 
 from stacpull.errors import StacpullError

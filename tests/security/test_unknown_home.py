@@ -11,7 +11,7 @@ import pytest
 from stacpull.aws_credentials import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
-from stacpull.net.logins.profile import Netrc
+from stacpull.net.logins import Netrc
 from stacpull_cloud.bucket_kinds import S3
 from stacpull_cloud.services import Service
 from stacpull_logins.profiles import find_profile, profile_names

@@ -12,8 +12,8 @@ import pytest
 
 from stacpull.models import Failure, FailureKind, ResumePoint
 from stacpull.net.bodies import read_whole
+from stacpull.net.fields import range_headers, validator_of
 from stacpull.net.transport import Request, TransferError, opened
-from stacpull.net.versions import range_headers, validator_of
 from stacpull.transfer.local import LocalTransport
 from stacpull.transfer.resume import verdict
 

@@ -17,8 +17,8 @@ from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing,
 
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.client import Client
+from stacpull.net.fields import Version
 from stacpull.net.transport import Request, TransferError
-from stacpull.net.versions import Version
 from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.transfer import attempt, ranges

@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from stacpull.models import ResumePoint, Validator
-from stacpull.net.versions import validator_of
+from stacpull.net.fields import validator_of
 from stacpull.transfer.resume import Verdict, denies, provable, verdict
 
 V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")

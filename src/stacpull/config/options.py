@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Protocol, get_args, get_origin
 
 import attrs
 import msgspec
@@ -19,7 +19,6 @@ from attrs.converters import optional
 
 from stacpull import arguments
 from stacpull.arguments import ReadArgument, about, option
-from stacpull.net.logins.profile import FilledProfile
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 
@@ -58,6 +57,24 @@ class S3Options:
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
     aws_metadata: bool = option(False)
+
+
+class CredentialProfile(Protocol):
+    """The logins of `--credentials NAME` with their secrets (`net.logins.FilledProfile`)."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs of the hosts that the user chose by choosing the profile."""
+        ...
+
+    def open(self, *network: Any) -> Any:
+        """Return the logins of one run (`net.logins.Logins`)."""
+        ...
 
 
 @arguments.hinting
@@ -176,7 +193,7 @@ class Options:
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     credential_names: tuple[str, ...] = ()
-    filled_profile: FilledProfile | None = None
+    filled_profile: CredentialProfile | None = None
     s3: S3Options = attrs.field(factory=S3Options)
     ca_bundle: Path | None = attrs.field(
         default=None,

@@ -23,10 +23,9 @@ from stacpull.errors import destination_errors
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
-from stacpull.net.fields import content_length
+from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
-from stacpull.net.versions import validator_of
 from stacpull.planning.layout import final_name
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import AssetFetcher

@@ -24,7 +24,7 @@ from stacpull.filters.places import area_geometry, is_apart
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, ItemId, Json
-from stacpull.net.json import weight_of_document
+from stacpull.net.json_reader import weight_of_document
 from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs, self_href, source_links

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,9 +29,6 @@ from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
-
-if TYPE_CHECKING:
-    from stacpull.net.logins.login import Logins
 
 _PATIENCE = 4
 """Stall timeouts without a response after which a host counts as down: two minutes by default."""
@@ -65,8 +62,8 @@ class Network(msgspec.Struct, frozen=True):
     warn: Callable[[str], None]
     """Called with warnings for the user."""
     clock: Clock
-    logins: Logins | None = None
-    """The logins of a credential profile."""
+    logins: Any = None
+    """The logins of a credential profile (`net.logins.Logins`), None for most runs."""
     http: Transport | None = None
     """The transport for http and https. The fast path uses its connections if it is a `WebTransport`."""
 
@@ -132,9 +129,7 @@ async def open_network(
 
     logins = None
     if options.filled_profile is not None:
-        from stacpull.net.logins.login import Logins  # noqa: PLC0415 - few runs have a login
-
-        logins = Logins(options.filled_profile, http, policy, clock, secrets, counters, warn)
+        logins = options.filled_profile.open(http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     patience = _PATIENCE * options.stall_timeout
     client = Client(

@@ -29,8 +29,7 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 class AddressRefusedError(OSError):
     """The policy refuses this address; nothing was sent to it.
 
-    The text is always the same: if the addresses of a host fail with different texts, aiohttp merges the
-    errors into one of a plain type.
+    If the addresses of a host fail with different texts, aiohttp merges the errors into one of a plain type.
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -67,12 +66,16 @@ class AddressPolicy:
 
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
         """Return for each address that one lookup of `host` found why it is refused, or None."""
-        found = {address: self.refusal(address) for address in addresses}
+        found = {address: refused_always(address) for address in addresses}
+        usable = {address for address in found if found[address] is None}
+        outside = {address: refused_outside(address) for address in usable}
+        private = {address for address in usable if outside[address] is not None}
+        for address in private:
+            if not (self.allow_private or plain_address(address) in self._open):
+                found[address] = outside[address]
         name = _named(host)
         if name not in self._chosen:
             return found
-        private = {address for address in found if _is_private(address)}
-        usable = {address for address in found if refused_always(address) is None}
         if usable and name not in self._pinned:
             self._pinned[name] = frozenset(map(plain_address, private if private == usable else ()))
         pinned = self._pinned.get(name, frozenset[str]())
@@ -83,12 +86,6 @@ class AddressPolicy:
             elif (pinned or name in self._near) and not self.allow_private:
                 found[address] = "public, where a private address was expected"
         return found
-
-    def refusal(self, address: str) -> str | None:
-        reason = refused_always(address)
-        if reason is not None or self.allow_private or plain_address(address) in self._open:
-            return reason
-        return refused_outside(address)
 
     def connected(self, host: str, address: str) -> None:
         """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""

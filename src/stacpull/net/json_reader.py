@@ -1,6 +1,6 @@
 """Reads JSON documents (pages, collections, items), with retries, since a failed page ends the walk.
 
-    PageRequest ─▶ Client ─▶ body (bounded) ─▶ net.json ─▶ Document
+    PageRequest ─▶ Client ─▶ body (bounded) ─▶ decode ─▶ Document
 
 Documents up to 256 KiB are received and decoded without limit on their number, up to 16 MiB at most four at a
 time, and larger ones one at a time.
@@ -15,12 +15,15 @@ send pages of their own.
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, NamedTuple
 
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -28,31 +31,38 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.json_values import count_values
+from stacpull.json_values import MOST_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, Exchange
-from stacpull.net.json import (
-    PAGE_LIMIT,
-    TooManyValuesError,
-    decode,
-    divided,
-    lenient_warning,
-    weight_of,
-)
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import cut_cursor
 from stacpull.urls import same_site
 
-SOURCE_LIMIT = 256 * 1024 * 1024
+PAGE_LIMIT: Final = 64_000_000
+"""The maximum size of a document in bytes, after undoing the content coding."""
+SOURCE_LIMIT: Final = 256 * 1024 * 1024
 """The maximum size in bytes of the document at SOURCE's URL: enough for 1.6 million links to items."""
-SMALL = 256 * 1024
+LENIENT_LIMIT: Final = 16 * 1024 * 1024
+"""The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
+SMALL: Final = 256 * 1024
 """The size in bytes up to which any number of documents are read at once."""
 SILENT_AFTER = 5.0
 """Seconds without an answer after which a warning names the host."""
 
+_BYTES_PER_VALUE = 32
+"""A limit above the usual one allows one value per this many bytes."""
+_WEIGHT_OF_VALUE = 128
+_LONGEST_INTEGER = 20
+"""The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+_CHARSETS = re.compile(
+    r"(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*", re.IGNORECASE
+)
+"""Charsets whose decoders take linear time."""
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_GARBLED, _MOST_STALLED = 2, 3
 """Requests for one document that are not JSON, or stall (each takes the stall timeout)."""
 _ACCEPT = "application/geo+json, application/json"
@@ -61,6 +71,94 @@ _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several m
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
 _SEARCHED = 64 * 1024  # bytes of a web page
+
+
+# --- decoding ---------------------------------------------------------------------------------------------
+
+
+class TooManyValuesError(ValueError):
+    """A document has too many values to be decoded: 64 MB of `[],` would take 1.4 GB."""
+
+
+def weight_of_document(document: object) -> int:
+    """Return the estimated memory in bytes of a decoded document."""
+    try:
+        data = orjson.dumps(document)
+    except TypeError:  # nested too deeply
+        return LENIENT_LIMIT
+    return len(data) + _WEIGHT_OF_VALUE * count_values(data)
+
+
+def lenient_warning(name: str) -> str:
+    """Return the warning about the first document of a host or file that is not strict JSON."""
+    return (
+        f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out of range "
+        "as text, invalid Unicode as \\xXX or \\uXXXX. Other documents from there are not named."
+    )
+
+
+def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> tuple[object, bool]:
+    r"""Decode a JSON document, and return whether it is strict JSON.
+
+    UTF-8 is tried first, because many servers state a wrong charset for it, then the `charset` that is
+    stated. A document that is not strict has null for `NaN` and `Infinity`, the text of a number beyond the
+    range of a 64-bit float, `\xXX` for a byte that is not UTF-8 and `\uXXXX` for half of a surrogate pair:
+    different texts stay different.
+    """
+    most = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
+    if len(data) > most and count_values(data) > most:
+        raise TooManyValuesError(f"more than {most} values")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return orjson.loads(data), True
+    except orjson.JSONDecodeError as error:
+        if len(data) > LENIENT_LIMIT:
+            raise
+        strict = error
+    if charset is not None and _CHARSETS.fullmatch(charset):
+        with suppress(LookupError, ValueError):
+            data = data.decode(charset).encode()
+            return orjson.loads(data), True
+    try:
+        text = _NOT_UTF_8.sub(_escaped, data.decode("utf-8", "surrogateescape"))
+        strict_text = json.dumps(_PARSER.decode(text), ensure_ascii=False, allow_nan=False)
+        return orjson.loads(_SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", strict_text)), False
+    except (ValueError, RecursionError):
+        raise strict from None
+
+
+def _escaped(found: re.Match[str]) -> str:
+    hexadecimal = found[0].encode("utf-8", "surrogateescape").hex(" ").upper()
+    return "\\\\x" + hexadecimal.replace(" ", "\\\\x")
+
+
+def _number(text: str) -> float | str:
+    value = float(text)
+    return value if math.isfinite(value) else text
+
+
+_PARSER = json.JSONDecoder(
+    parse_int=lambda text: int(text) if len(text) <= _LONGEST_INTEGER else _number(text),
+    parse_float=_number,
+    parse_constant=lambda _: None,
+    strict=False,
+)
+
+
+def divided(data: bytes) -> Json | None:
+    """Return a FeatureCollection whose features are not decoded (`msgspec.Raw`); None if `data` is none.
+
+    Decoded, they take several times the memory of the text.
+    """
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])
+        return {name: orjson.loads(bytes(text)) for name, text in members.items()} | {"features": features}
+    except (msgspec.DecodeError, orjson.JSONDecodeError):
+        return None
+
+
+# --- reading ----------------------------------------------------------------------------------------------
 
 
 class Document(NamedTuple):
@@ -82,7 +180,7 @@ class Document(NamedTuple):
     @property
     def weight(self) -> int:
         """The estimated memory that it takes, in bytes."""
-        return weight_of(self.bytes, self.values)
+        return self.bytes + _WEIGHT_OF_VALUE * self.values
 
 
 class _NotJsonError(TransferError):
@@ -98,8 +196,8 @@ class ApiReader:
 
     A refusal by the host of `source` means that credentials are wrong or missing; a refusal by another host
     is an ordinary failure. Messages name the credentials in use, or the variable for those of this source.
-    `limit` is the maximum size of a document in bytes, after undoing the content coding; the one at `source`
-    may have `SOURCE_LIMIT`. `warn` gets long waits, and the first document of a host that is not strict JSON.
+    `limit` is the maximum size of a document in bytes; the one at `source` may have `SOURCE_LIMIT`. `warn`
+    gets long waits, and the first document of a host that is not strict JSON.
     """
 
     def __init__(
@@ -119,11 +217,14 @@ class ApiReader:
         self._policy = policy
         self._clock = clock
         self._source = source
-        self._credential_names = credential_names
-        self._wanted_variable = wanted_variable
         self._limit = limit
         self._jitter = jitter
         self._warn = warn
+        self._advice = "Pass credentials with --credentials, --header or in the environment."
+        if credential_names:
+            self._advice = f"Check {' and '.join(credential_names)}."
+        elif wanted_variable:
+            self._advice = f"{wanted_variable} is not set: export {wanted_variable}=..."
         self._turns = (
             (SMALL, asyncio.Semaphore(_MIDDLING_AT_ONCE)),
             (_MIDDLING, asyncio.Semaphore(1)),
@@ -152,13 +253,13 @@ class ApiReader:
                     raise
                 asks = b"password" in error.page[:_SEARCHED].lower()
                 if asks or plain != self._answered:
-                    text = f"{error.failure.message} It may require a login. {self._how_to_give()}"
+                    text = f"{error.failure.message} It may require a login. {self._advice}"
                     raise CredentialsError(text) from error
             raise SourceError(error.failure.message) from error.__cause__
         except TransferError as error:
             failure = error.failure
-            if failure.status in _REFUSALS and not one_of_many and same_site(self._source, request.url):
-                raise CredentialsError(f"{failure.message} {self._how_to_give()}") from error
+            if not one_of_many:
+                self._refuse(error, request.url)
             if failure.kind is FailureKind.OVERLONG and not failure.retryable and limit is None:
                 text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
                 raise TransferError(replace(failure, message=text)) from error
@@ -185,10 +286,14 @@ class ApiReader:
                     attempt, self._policy, self._clock, note_retry, jitter=self._jitter
                 )
             except TransferError as error:
-                if error.failure.status in _REFUSALS and same_site(self._source, url):
-                    raise CredentialsError(f"{error.failure.message} {self._how_to_give()}") from error
+                self._refuse(error, url)
                 raise
             yield response
+
+    def _refuse(self, error: TransferError, url: str) -> None:
+        """Raise that credentials are wrong or missing, if SOURCE's own host has refused a request."""
+        if error.failure.status in _REFUSALS and same_site(self._source, url):
+            raise CredentialsError(f"{error.failure.message} {self._advice}") from error
 
     async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:
         """Read a document. Repeat the request once if it is not JSON, and up to twice if it stalls."""
@@ -218,9 +323,15 @@ class ApiReader:
         return await with_retries(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        exchange = self._client.open(outgoing)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(SILENT_AFTER, self._report_silence, exchange, host_of(outgoing.url))
+        exchange, host = self._client.open(outgoing), host_of(outgoing.url)
+
+        def report_silence() -> None:
+            if exchange.is_sent:  # else it waits for a permit
+                self._report(
+                    "silent", host, f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting."
+                )
+
+        timer = asyncio.get_running_loop().call_later(SILENT_AFTER, report_silence)
         try:
             async with exchange as response, AsyncExitStack() as held:
                 timer.cancel()
@@ -232,14 +343,16 @@ class ApiReader:
                         await held.enter_async_context(waiting.pop(0)[1])
 
                 body = await response.read(limit, growing)
-                values = count_values(body)
-                await growing(weight_of(len(body), values))
+                found = Document(
+                    None, len(body), cut_cursor(response.url), response.headers, count_values(body)
+                )
+                await growing(found.weight)
                 value: object = None
                 if len(body) > _MIDDLING and outgoing.url == self._source:
                     value = await asyncio.to_thread(divided, body)
                 if value is None:
                     value = await self._decoded(body, limit, response)
-                return Document(value, len(body), cut_cursor(response.url), response.headers, values)
+                return found._replace(body=value)
         finally:
             timer.cancel()
 
@@ -270,19 +383,12 @@ class ApiReader:
             subject = f"The response of {host} to {url}" if host else url
             failure = Failure(FailureKind.SERVER, f"{subject} {what}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
-        if not is_strict and ("lenient", host) not in self._reported:
-            self._reported["lenient", host] = None
-            self._warn(lenient_warning(url))
+        if not is_strict:
+            self._report("lenient", host, lenient_warning(url))
         return value
 
-    def _report_silence(self, exchange: Exchange, host: str) -> None:
-        if exchange.is_sent and ("silent", host) not in self._reported:  # else it waits for a permit
-            self._reported["silent", host] = None
-            self._warn(f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting.")
-
-    def _how_to_give(self) -> str:
-        if self._credential_names:
-            return f"Check {' and '.join(self._credential_names)}."
-        if self._wanted_variable:
-            return f"{self._wanted_variable} is not set: export {self._wanted_variable}=..."
-        return "Pass credentials with --credentials, --header or in the environment."
+    def _report(self, what: str, host: str, text: str) -> None:
+        """Warn once per host."""
+        if (what, host) not in self._reported:
+            self._reported[what, host] = None
+            self._warn(text)

@@ -34,7 +34,6 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """The limits of retries. Durations are in seconds."""
 
     retries: int = 5
-    """Retries after the first attempt that count."""
     base: float = 0.5
     cap: float = 60.0
     """The first wait is at most `base`, every wait at most `cap`."""

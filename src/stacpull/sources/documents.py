@@ -78,7 +78,7 @@ def valid_item(feature: object) -> Json | None:
     A numeric id, which GeoJSON allows, becomes a string. A `collection` that is not a string is removed: then
     the item belongs to the collection it was found in.
     """
-    if isinstance(feature, msgspec.Raw):  # of a large document (`net.json.divided`)
+    if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.divided`)
         feature = parsed_object(bytes(feature))
     if not isinstance(feature, dict):
         return None

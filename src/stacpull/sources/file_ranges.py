@@ -7,7 +7,7 @@
 A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size. No
 `If-Range` is sent: some servers ignore it, and S3 would get another condition instead, which it answers with
 412. Without `If-Range`, a response has the ETag and the date that a 200 would have, and these are compared
-(`net.versions`).
+(`net.fields`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from stacpull.errors import ForgottenCursorError, SourceError
-from stacpull.net.fields import content_range
+from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.transport import Response, TransferError
-from stacpull.net.versions import Version, stated_version
 from stacpull.sources.source import JsonReader
 
 _CHUNK: Final = 1 << 18

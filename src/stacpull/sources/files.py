@@ -30,8 +30,7 @@ from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.bodies import CodingError, decoded
-from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode, lenient_warning
-from stacpull.net.json_reader import Document
+from stacpull.net.json_reader import PAGE_LIMIT, Document, TooManyValuesError, decode, lenient_warning
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor

@@ -18,7 +18,7 @@ from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.concurrency import for_each
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.json import weight_of_document
+from stacpull.net.json_reader import weight_of_document
 from stacpull.net.transport import TransferError
 
 _RECENT = 256

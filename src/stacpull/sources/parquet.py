@@ -28,7 +28,7 @@ from stacpull.filters.interval import parse_interval
 from stacpull.filters.narrowing import narrowing
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
-from stacpull.net.json import TooManyValuesError, decode
+from stacpull.net.json_reader import TooManyValuesError, decode
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
@@ -140,7 +140,7 @@ class ParquetSource(ItemsFile):
         assert process.stdout is not None  # noqa: S101 -- it is a pipe
         try:
             size = int.from_bytes(await process.stdout.readexactly(4), "big")
-            answer = object_or_empty(decode(await process.stdout.readexactly(size)).value)
+            answer = object_or_empty(decode(await process.stdout.readexactly(size))[0])
         except asyncio.IncompleteReadError as error:
             raise self._unreadable("decoding it fails or needs too much memory") from error
         except TooManyValuesError as error:

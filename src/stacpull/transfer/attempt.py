@@ -42,9 +42,15 @@ from stacpull.hosts import host_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import can_decode, coding_of, decoded
 from stacpull.net.client import Client, Exchange
-from stacpull.net.fields import HeaderFields, content_length, content_range
+from stacpull.net.fields import (
+    HeaderFields,
+    Version,
+    content_length,
+    content_range,
+    range_headers,
+    validator_of,
+)
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.net.versions import Version, range_headers, validator_of
 from stacpull.redact import Secrets, href_hash
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.transfer.checks import (

@@ -27,9 +27,8 @@ from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client, Exchange, NoPermitError
-from stacpull.net.fields import content_range
+from stacpull.net.fields import Version, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, Response, TransferError
-from stacpull.net.versions import Version, range_headers, stated_version
 from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
 from stacpull.transfer.checks import another_range, failed

@@ -2,7 +2,7 @@
 
 A part is resumed only if the server proves that it still has the same object. The request has `Range` and
 `If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). The version that
-the response states is also compared with the part's (`net.versions`).
+the response states is also compared with the part's (`net.fields`).
 
     200  the object changed, or ranges are not served here    replace: use this body, from the start
     206  begins at the end of the part, same object           append
@@ -21,9 +21,8 @@ from typing import Literal
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.net.bodies import coding_of
-from stacpull.net.fields import content_range
+from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
 from stacpull.net.status import moment_of
-from stacpull.net.versions import Version, stated_version, validator_from, validator_of
 
 _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""

@@ -24,7 +24,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
-from stacpull.net.json import PAGE_LIMIT, TooManyValuesError, decode
+from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
@@ -282,8 +282,8 @@ def _request(url: str, body: Json | None) -> Request:
 async def _decoded(body: bytes, response: Response) -> object:
     try:
         if len(body) > _IN_THREAD:
-            return (await asyncio.to_thread(decode, body)).value
-        return decode(body).value
+            return (await asyncio.to_thread(decode, body))[0]
+        return decode(body)[0]
     except TooManyValuesError as error:
         raise SourceError(f"{host_of(response.url)} sent a document of {error}.") from error
     except ValueError as error:

@@ -10,8 +10,7 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
-from stacpull.net.logins.login import Logins
-from stacpull.net.logins.profile import FilledProfile
+from stacpull.net.logins import FilledProfile, Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets

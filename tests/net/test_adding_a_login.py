@@ -18,8 +18,7 @@ from collections.abc import Mapping
 import attrs
 
 from stacpull.arguments import named, whole
-from stacpull.net.logins.login import Fixed
-from stacpull.net.logins.profile import login_key
+from stacpull.net.logins import Fixed, login_key
 from stacpull.redact import Secret
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.net.conformance import Routes, TransportContract, World
-from tests.net.logins.world import client_for, get
+from tests.net.login_world import client_for, get
 from tests.net.memory import Answer, Fault
 from tests.net.test_http import closed_port
 from tests.net.wire_server import WireServer
@@ -18,8 +18,16 @@ from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
-from stacpull.net.logins.login import BearerToken, Fixed, FixedLogin, LoginTransport, QueryParameter
-from stacpull.net.logins.profile import FilledProfile, HostLogin, HostPattern
+from stacpull.net.logins import (
+    BearerToken,
+    FilledProfile,
+    Fixed,
+    FixedLogin,
+    HostLogin,
+    HostPattern,
+    LoginTransport,
+    QueryParameter,
+)
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 from stacpull.redact import Secret
 

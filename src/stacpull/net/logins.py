@@ -1,0 +1,605 @@
+"""Logins to hosts: the kinds of login, profiles with their secrets, and the transport that logs in.
+
+    Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renew, resend
+
+The client requests plain URLs, and this layer below it adds the secrets. So hrefs are stored unsigned, and a
+redirect to another host starts without secrets. A host without a login has no overhead: the client looks up
+the transport of a host once.
+
+A kind of login is a class here, or an entry point of the group `stacpull.logins`. Its fields are its TOML
+keys, declared and read like options (`arguments`). `stacpull_logins.profiles` reads a profile and fills in
+its secrets. A run without `--credentials` imports nothing of this.
+"""
+
+from __future__ import annotations
+
+import base64
+import netrc
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+import msgspec
+from multidict import CIMultiDict
+
+from stacpull import arguments, entry_points
+from stacpull.arguments import ReadArgument, field_name, named, text
+from stacpull.clock import Clock
+from stacpull.hosts import host_of, origin_of, origin_text
+from stacpull.models import Failure, FailureKind
+from stacpull.net.bodies import buffered
+from stacpull.net.client import Client, HostCredentials, NetworkCounters
+from stacpull.net.gate import Gates
+from stacpull.net.retry import RetryPolicy, with_retries
+from stacpull.net.status import REDIRECTS
+from stacpull.net.transport import (
+    BufferedResponse,
+    RenamedResponse,
+    Request,
+    Response,
+    TransferError,
+    Transport,
+)
+from stacpull.redact import Secret, Secrets
+from stacpull.system import expanded, usual_file
+from stacpull.urls import is_remote, is_web
+
+T = TypeVar("T")
+_GROUP = "stacpull.logins"
+_LEAST_LABELS = 2
+_NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
+"""A host name as in URLs, or an IPv6 address in brackets."""
+_AT_ONCE = 4
+"""Requests at once to a token service."""
+_NOTICE_EVERY = 60.0
+
+
+# --- hosts ------------------------------------------------------------------------------------------------
+
+
+class HostPattern(msgspec.Struct, frozen=True):
+    """The hosts of a login: one host, or with `any_below` all its subdomains; one scheme and port.
+
+    `host` is as in `hosts.Origin`: lower case, without a trailing dot, an IPv6 address in brackets.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    any_below: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> HostPattern:
+        """Read `data.example.org`, `*.example.org` (https, default port) or `http://host:port`.
+
+        A text of another form, or one that covers hosts of other owners, like `*.org`, is a ValueError.
+        """
+        url = text if "://" in text else f"https://{text}"
+        scheme, name, port = origin_of(url)
+        any_below, host = name.startswith("*."), name.removeprefix("*.")
+        alone = host_of(url) == url.partition("://")[2].lower()
+        narrow = not any_below or len(host.split(".")) >= _LEAST_LABELS
+        if not (_NAME.fullmatch(host) and is_web(f"{scheme}://") and port and alone and narrow):
+            shown = text.rpartition("@")[2]  # the part before it may be a password
+            raise ValueError(f"must be like data.example.org or *.example.org, not {shown!r}")
+        return cls(scheme, host, port, any_below)
+
+    def covers(self, scheme: str, host: str, port: int | None) -> bool:
+        if (scheme, port) != (self.scheme, self.port):
+            return False
+        return host.endswith("." + self.host) if self.any_below else host == self.host
+
+    @property
+    def url(self) -> str | None:
+        """A URL of the host, or None if the pattern covers several hosts."""
+        return None if self.any_below else f"{self.scheme}://{self.host}:{self.port}"
+
+
+def is_address(url: str, *, web: bool = True) -> bool:
+    """Return whether `url` is a complete URL of http or https (or, unless `web`, another remote scheme).
+
+    It must not contain a user.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an unmatched bracket, or characters that normalise to special ones
+        return False
+    head = f"{parts.scheme}://"
+    usable = bool(host_of(url)) and origin_of(url).port != 0 and (is_web(head) if web else is_remote(head))
+    return usable and "@" not in parts.netloc and url.isprintable() and " " not in url
+
+
+class Netrc:
+    """Users and passwords from the netrc file in `NETRC` or `~/.netrc`, read on first use.
+
+    The `default` entry is never used: it would send a password to any host (GNU inetutils manual, "The .netrc
+    file"). A missing file has no entries, nor has an invalid one: logins may not need it.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.path = expanded(environ.get("NETRC") or "~/.netrc")
+
+    def entry(self, host: str) -> tuple[Secret, Secret] | None:
+        """Return user and password for a host, or None if it has no entry."""
+        return self._read[0].get(host)
+
+    def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, tuple[Secret, Secret]]]:
+        """Yield the hosts of the file that `hosts` cover, each with user and password."""
+        for name, entry in self._read[0].items():
+            for pattern in hosts:
+                if pattern.covers(pattern.scheme, name, pattern.port):
+                    yield HostPattern(pattern.scheme, name, pattern.port), entry
+
+    @property
+    def problem(self) -> str:
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Mapping[str, tuple[Secret, Secret]], str]:
+        path = self.path
+        try:
+            hosts = {} if usual_file(str(path)) is None else netrc.netrc(str(path)).hosts
+        except FileNotFoundError:
+            return {}, ""
+        except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
+            return {}, f"{path}, line {problem.lineno}: this is not a valid netrc file."
+        except (OSError, UnicodeDecodeError):
+            return {}, f"{path} cannot be read as a netrc file."
+        return {
+            host.lower(): (Secret(user), Secret(password))
+            for host, (user, _, password) in hosts.items()
+            if host != "default" and password
+        }, ""
+
+
+# --- kinds of login ---------------------------------------------------------------------------------------
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A TOML key of a kind of login."""
+
+    read: ReadArgument
+    has_variables: bool
+    """True if the value may contain variables: the field is a `Secret`."""
+    required: bool
+    """False if the field has a default."""
+    secret: bool = False
+    """True if the value may consist only of variables."""
+    labelled: bool = False
+    """True if text may precede a variable to state the kind of a secret (`Token ${T}`)."""
+    spare: bool = False
+    """True if the login works without the variable of this key."""
+
+
+def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:
+    """Return a field that is a TOML key of the same name, with these properties (`given`) of `Key`.
+
+    Without a `default` it is required. `read` reads the value; a `Secret` has the reader of its type.
+    """
+    return attrs.field(default=default, converter=read, metadata={"key": given})
+
+
+def keys_of(kind: Any) -> Mapping[str, Key]:
+    """Return the TOML keys of a kind of login, by name in kebab case."""
+    hints, readers = arguments.hints(kind), arguments.readers(kind)
+    return {
+        field.name.replace("_", "-"): Key(
+            readers[field.name],
+            hints[field.name] in (Secret, Secret | None),
+            field.default is attrs.NOTHING,
+            **field.metadata["key"],
+        )
+        for field in attrs.fields(kind)
+    }
+
+
+def service_address(*places: str) -> Callable[[object], str]:
+    """Return a reader for the URL of a service that may contain these placeholders."""
+
+    def read(raw: object) -> str:
+        plain = url = text(raw)
+        for place in places:
+            plain = plain.replace(place, "x")
+        if not is_address(plain):
+            raise ValueError("must be like https://host/path")
+        if "{" in plain or "}" in plain:
+            allowed = " and ".join(places)
+            raise ValueError(f"can contain only {allowed} in braces" if places else "must not contain braces")
+        return url
+
+    return read
+
+
+def basic(user: Secret, password: Secret | None) -> Secret:
+    """Return the `Authorization` of user and password (RFC 7617)."""
+    pair = f"{user.reveal()}:{password.reveal() if password else ''}"
+    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+
+
+class LoginKind:
+    """A kind of login, with its secrets: a frozen class of attrs, whose fields are made by `login_key`.
+
+    Two rules hold for all kinds: `user` and `password` belong together, and without a password the user is
+    the secret.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def problem(cls, written: Mapping[str, str]) -> str | None:  # noqa: ARG003 - a default
+        """Return what is wrong with the combination of keys, as a clause for a message, or None."""
+        return None
+
+    @classmethod
+    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:  # noqa: ARG003
+        """Return a host whose user and password are read from the netrc file, or None if there is none."""
+        return None
+
+    @classmethod
+    def logins(
+        cls,
+        hosts: tuple[HostPattern, ...],
+        texts: Mapping[str, str],
+        netrc: Netrc,  # noqa: ARG003 - most kinds do not use it
+    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        """Yield the logins of a `[login.NAME]` table, each with its hosts; none if netrc has no entry for it.
+
+        `texts` are its other values, by key, with their variables replaced.
+        """
+        required = {name for name, key in keys_of(cls).items() if key.required}
+        given = {name: text for name, text in texts.items() if text or name in required}
+        yield hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs requested to log in. The user chose them by choosing the profile."""
+        return ()
+
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
+        """Return the transport for the host of `url`. All hosts share one login.
+
+        `names` are the origins of the secrets, for messages.
+        """
+        return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
+
+    def login(self, names: tuple[str, ...], logins: Logins) -> Login:
+        """Return the login shared by all hosts of a `[login.NAME]`."""
+        raise NotImplementedError
+
+    async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:  # noqa: ARG002 - a default
+        """Request a token, if this kind uses tokens. Return the host that issued it."""
+        return None
+
+
+class Attached(NamedTuple):
+    """An authenticated request."""
+
+    request: Request
+    held: object = None
+    """The attached token or the like, for `Login.renewed` if it is refused."""
+
+
+class Login:
+    """A way to log in to hosts. The defaults are those of a login that is never renewed.
+
+    Its methods raise CredentialsError if the login is refused, and TransferError or SourceError if the
+    service of the login fails now.
+    """
+
+    async def attach(self, request: Request) -> Attached:
+        """Return `request` with the credentials that the host requires."""
+        raise NotImplementedError
+
+    def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - a default
+        """Return whether a new login might change the response."""
+        return False
+
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
+        """Log in again. Return None if the request can be resent, else the final response."""
+        return refusal
+
+    def accepted(self, url: str, held: object) -> None:
+        """Record that the host of `url` accepted the attached credentials."""
+
+    def refused_again(self, url: str) -> BufferedResponse:
+        """Return the final response if the host requires another login directly after one."""
+        return refused(url, "it requires another login right after one")
+
+    def strip(self, url: str) -> str:
+        """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
+        return url
+
+
+def refused(url: str, reason: str) -> BufferedResponse:
+    """Return a refusal (403) with its reason."""
+    return BufferedResponse(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
+
+
+# --- kinds that send the same credentials with every request ----------------------------------------------
+
+
+class Fixed(LoginKind):
+    """A login that sends the same header fields and query parameters with every request."""
+
+    __slots__ = ()
+
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {}
+
+    @property
+    def query(self) -> Mapping[str, Secret]:
+        return {}
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return (*self.headers.values(), *self.query.values())
+
+    def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
+        """Return the transport for the host of `url`. Hosts share no login, because nothing is renewed."""
+        return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
+
+
+class FixedLogin(Login):
+    def __init__(self, credentials: HostCredentials) -> None:
+        self._credentials = credentials
+
+    async def attach(self, request: Request) -> Attached:
+        return Attached(self._credentials.attach(request))
+
+    def strip(self, url: str) -> str:
+        return self._credentials.strip(url)
+
+
+@attrs.frozen(field_transformer=named)
+class HeaderField(Fixed):
+    """`kind = "header"`: a header field."""
+
+    name: str = login_key(read=field_name)
+    value: Secret = login_key(labelled=True, secret=True)
+
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {self.name: self.value}
+
+
+@attrs.frozen(field_transformer=named)
+class QueryParameter(Fixed):
+    """`kind = "query"`: a query parameter."""
+
+    name: str = login_key()
+    value: Secret = login_key(labelled=True, secret=True)
+
+    @property
+    def query(self) -> Mapping[str, Secret]:
+        return {self.name: self.value}
+
+
+@attrs.frozen(field_transformer=named)
+class BearerToken(Fixed):
+    """`kind = "bearer"`: a bearer token (RFC 6750, 2.1)."""
+
+    token: Secret = login_key(secret=True)
+
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {"Authorization": Secret(f"Bearer {self.token.reveal()}")}
+
+
+@attrs.frozen(field_transformer=named)
+class UserPassword(Fixed):
+    """`kind = "basic"`: user and password (RFC 7617)."""
+
+    user: Secret = login_key()
+    password: Secret = login_key(secret=True)
+
+    @property
+    def headers(self) -> Mapping[str, Secret]:
+        return {"Authorization": basic(self.user, self.password)}
+
+
+@attrs.frozen(field_transformer=named)
+class NetrcEntries(Fixed):
+    """`kind = "netrc"`: the user and password of each host in the netrc file."""
+
+    @classmethod
+    def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str:  # noqa: ARG003
+        return hosts[0].host
+
+    @classmethod
+    def logins(
+        cls,
+        hosts: tuple[HostPattern, ...],
+        texts: Mapping[str, str],  # noqa: ARG003 - it has no keys
+        netrc: Netrc,
+    ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
+        for host, entry in netrc.below(hosts):
+            yield (host,), UserPassword(*entry)
+
+
+_KINDS: Mapping[str, type[LoginKind]] = {
+    "header": HeaderField,
+    "query": QueryParameter,
+    "bearer": BearerToken,
+    "basic": UserPassword,
+    "netrc": NetrcEntries,
+}
+
+
+def kind_names() -> list[str]:
+    """Return the names that `kind` may have in a profile, of our own packages."""
+    return [*_KINDS, *entry_points.names(_GROUP)]
+
+
+def kind_class(name: str) -> type[LoginKind] | None:
+    """Return the class of a kind of login, None if there is none, or its package is not installed."""
+    return _KINDS.get(name) or entry_points.load(_GROUP, name)
+
+
+# --- profiles, and the logins of a run --------------------------------------------------------------------
+
+
+class HostLogin(msgspec.Struct, frozen=True):
+    """A `[login.NAME]` of a profile: a kind of login and its hosts."""
+
+    name: str
+    hosts: tuple[HostPattern, ...]
+    kind: LoginKind
+    sources: tuple[str, ...] = ()
+    """The origins of its secrets, for messages: names of variables, a netrc file."""
+
+
+class FilledProfile(msgspec.Struct, frozen=True):
+    """A credential profile with its secrets (`config.options.CredentialProfile`).
+
+    The first login that covers a host is used.
+    """
+
+    name: str
+    logins: tuple[HostLogin, ...] = ()
+    check: tuple[str, ...] = ()
+    """URLs that require a login, for `credentials check`."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return tuple(secret for login in self.logins for secret in login.kind.secrets)
+
+    def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
+        """Return the login for an origin, or None if there is none."""
+        covering = (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts))
+        return next(covering, None)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The URLs of the hosts that the user chose by choosing the profile, without wildcards."""
+        urls = [pattern.url for login in self.logins for pattern in login.hosts]
+        opened = [url for login in self.logins for url in login.kind.endpoints]
+        return (*(url for url in urls if url is not None), *opened)
+
+    def open(self, *network: Any) -> Logins:
+        """Return the logins of one run; `network` are the other arguments of `Logins`."""
+        return Logins(self, *network)
+
+
+class Logins:
+    """The logins of one run, by a credential profile, and the client that they share.
+
+    Token services are requested through a separate client without credentials. It has its own gates, because
+    a transfer holds a permit while it waits for a token. `on_wait` is called with one sentence when a login
+    has to wait.
+    """
+
+    def __init__(
+        self,
+        profile: FilledProfile,
+        http: Transport,
+        policy: RetryPolicy,
+        clock: Clock,
+        secrets: Secrets,
+        counters: NetworkCounters,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.http = http
+        self.clock = clock
+        self.secrets = secrets
+        self.counters = counters
+        self._profile = profile
+        self._policy = policy
+        self._on_wait = on_wait
+        gates = Gates(_AT_ONCE, _AT_ONCE, clock)
+        self.client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
+        self._shared: dict[int, tuple[LoginKind, Login]] = {}
+        self._silent_until: dict[str, float] = {}
+        secrets.add(*profile.secrets)
+
+    def __repr__(self) -> str:
+        return f"<Logins of {self._profile.name}>"
+
+    def transport_for(self, url: str) -> Transport | None:
+        """Return the transport that logs in to the host of `url`, or None if it has no login."""
+        login = self._profile.login_for(*origin_of(url))
+        return None if login is None else login.kind.transport(url, login.sources, self)
+
+    async def prove(self) -> list[str]:
+        """Request a token from every token service, and return their hosts."""
+        hosts = [await login.kind.prove(login.sources, self) for login in self._profile.logins]
+        return [host for host in hosts if host is not None]
+
+    # For the kinds of login.
+
+    def transport(self, login: Login) -> LoginTransport:
+        return LoginTransport(self.http, login, self.counters)
+
+    def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
+        """Return the login of `kind`, created once, so that all its hosts share one token."""
+        if id(kind) not in self._shared:
+            self._shared[id(kind)] = (kind, make())
+        return self._shared[id(kind)][1]
+
+    async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Call `attempt`, a request for a login, with retries (`net.retry.with_retries`)."""
+
+        def note(failure: Failure) -> None:
+            """Count a retry, and report it at most once per minute and host."""
+            self.counters.note_retry(failure)
+            now = self.clock.monotonic()
+            if now >= self._silent_until.get(failure.host, now):
+                self._silent_until[failure.host] = now + _NOTICE_EVERY + (failure.retry_after or 0.0)
+                again = "" if failure.retry_after is None else f", again in {failure.retry_after:.0f} s"
+                self._on_wait(f"Waiting for the login{again}: {failure.message}")
+
+        return await with_retries(attempt, self._policy, self.clock, note)
+
+
+class LoginTransport:
+    """Sends authenticated requests to one host, and resends a refused one after a new login.
+
+    `counters` count the requests and bytes that the client does not count itself.
+    """
+
+    def __init__(self, http: Transport, login: Login, counters: NetworkCounters) -> None:
+        self._http = http
+        self._login = login
+        self._counters = counters
+
+    async def send(self, request: Request) -> Response:
+        login, url = self._login, request.url
+        attached = await login.attach(request)
+        has_field = any(name.lower() == "authorization" for name in attached.request.headers)
+        if has_field and "@" in origin_text(attached.request.url):  # only one of them can be sent
+            host = host_of(url)
+            message = (
+                f"The href at {host} contains a user and password, and --credentials has a login for {host}, "
+                "too: use only one of them."
+            )
+            raise TransferError(Failure(FailureKind.HTTP, message, host=host))
+        response = await self._http.send(attached.request)
+        if login.is_refusal(response):
+            refusal = await buffered(url, response)
+            answer = await login.renewed(url, attached.held, refusal)
+            if answer is not None:
+                return answer
+            attached = await login.attach(request)
+            self._counters.bytes_fetched += len(refusal.body)
+            self._counters.requests += 1
+            response = await self._http.send(attached.request)
+            if response.status in REDIRECTS and login.is_refusal(response):
+                await response.close()
+                return login.refused_again(url)
+        login.accepted(url, attached.held)
+        headers = response.headers
+        if response.status in REDIRECTS and (location := headers.get("Location")) is not None:
+            headers = CIMultiDict(headers)
+            headers["Location"] = login.strip(location)  # without the credentials that were attached
+        return RenamedResponse(url, response, headers)
+
+    async def close(self) -> None:
+        """Do nothing: the transport underneath is closed by its owner."""

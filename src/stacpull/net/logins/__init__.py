@@ -1,1 +1,0 @@
-"""Logins at hosts other than SOURCE's own."""
