@@ -11,6 +11,7 @@ A package registers what it adds in its `pyproject.toml`, as ours do:
 | `stacpull.formats` | what `export -f` names | a `stacpull_export.formats.Format` |
 | `stacpull.outputs` | what an option of `mirror` asks for | a function that the core calls |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
+| `stacpull.sources` | the ending of a file name, such as `.parquet` | a `sources.source.Source` |
 | `stacpull.schemes` | the scheme of URLs | a `stacpull.schemes.scheme.Scheme` |
 | `stacpull.logins` | `type` of a credential profile | a `stacpull.net.logins.LoginKind` |
 | `stacpull.profiles` | `options`, `names` | functions that read `--credentials NAME`, and list the names |
@@ -28,9 +29,22 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stacpull.errors import UsageError
+
+_LINES: Final = "stacpull.sources.files:LinesSource"
+_PARQUET: Final = "stacpull.sources.parquet:ParquetSource"
+_CORE: Final = {
+    "stacpull.sources": {
+        "api": "stacpull.sources.stac_api:ApiSource",
+        "tree": "stacpull.sources.tree:TreeSource",
+        "items": "stacpull.sources.files:FeaturesSource",
+        **dict.fromkeys((".ndjson", ".jsonl", ".ldjson", ".ndgeojson", ".geojsonl", ".geojsons"), _LINES),
+        **dict.fromkeys((".parquet", ".geoparquet"), _PARQUET),
+    }
+}
+"""What the core itself loads only when it is used."""
 
 
 def load(group: str, name: str) -> Any | None:
@@ -39,7 +53,7 @@ def load(group: str, name: str) -> Any | None:
     Raises:
         ImportError: The package is installed, and something that it needs is not.
     """
-    target = _own().get(group, {}).get(name) or _everywhere(group).get(name)
+    target = _CORE.get(group, {}).get(name) or _own().get(group, {}).get(name) or _everywhere(group).get(name)
     if target is None or not _is_installed(target):
         return None
     module, _, attribute = target.partition(":")

@@ -180,7 +180,7 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
     unready: str = ""
-    """The statement of its item if it is not ready yet (`planning.statements`)."""
+    """The statement of its item if it is not ready yet (`planning.item_plan`)."""
 
 
 class FailureKind(enum.StrEnum):

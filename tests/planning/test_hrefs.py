@@ -4,7 +4,17 @@ import pytest
 
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Failure, FailureKind, ItemId, PlannedItem
-from stacpull.planning.hrefs import asset_href, asset_hrefs, item_of, own_href, self_href, source_links
+from stacpull.planning.hrefs import (
+    AssetKind,
+    asset_href,
+    asset_hrefs,
+    asset_kind,
+    item_of,
+    own_href,
+    self_href,
+    source_links,
+    suffix_of,
+)
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
@@ -19,7 +29,6 @@ BASE = "https://h/stac/c/items/i.json?key=secret"
         ("s3://EODATA/a/b.jp2", None, "s3://EODATA/a/b.jp2"),
         ("HTTPS://O/a.tif", None, "https://O/a.tif"),
         ("./a.tif", BASE, "https://h/stac/c/items/a.tif"),
-        ("../a b.tif", BASE, "https://h/stac/c/a b.tif"),
         ("/a.tif", BASE, "https://h/a.tif"),
         ("//o/a.tif", BASE, "https://o/a.tif"),
         ("a.tif", "s3://b/c/i.json", "s3://b/c/a.tif"),
@@ -27,11 +36,9 @@ BASE = "https://h/stac/c/items/i.json?key=secret"
         ("./a.tif", "file:///data/c/i.json", "file:///data/c/a.tif"),
         ("file:///data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
         ("/data/a.tif", "file:///data/c/i.json", "file:///data/a.tif"),
-        ("https://h/Nodes('n/a', -1)/$value", None, "https://h/Nodes('n/a', -1)/$value"),
         (" https://o/a.tif\n", None, "https://o/a.tif"),
         ("\t ./a.tif \x00", BASE, "https://h/stac/c/items/a.tif"),
         ("https://o/a\n.tif", None, "https://o/a.tif"),
-        (" s3://b/a.tif ", None, "s3://b/a.tif"),
     ],
 )
 def test_asset_hrefs_are_made_absolute(href, base, absolute):
@@ -42,22 +49,16 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
     ("asset", "base", "why"),
     [
         ({}, BASE, "has no href"),
-        ({"href": None}, BASE, "has no href"),
-        ({"href": ""}, BASE, "has no href"),
         ({"href": " \t"}, BASE, "has no href"),
         ({"href": ["https://o/a.tif"]}, BASE, "not a string"),
         ({"href": 5}, BASE, "not a string"),
         ("https://o/a.tif", BASE, "has no href"),
-        (None, BASE, "has no href"),
         ({"href": "file:///data/MTDA/x.tif"}, BASE, "a file: URL"),
         ({"href": "ftp://h/x.tif"}, BASE, "a ftp: URL"),
-        ({"href": "javascript:alert(1)"}, BASE, "a javascript: URL"),
         ({"href": "C:\\x.tif"}, BASE, "a c: URL"),
         ({"href": "a.tif"}, None, "relative"),
         ({"href": "a.tif"}, "/data/c/i.json", "a local path"),
-        ({"href": "ftp://h/x.tif"}, "file:///data/c/i.json", "a ftp: URL"),
         ({"href": "//h/x.tif"}, "file:///data/c/i.json", "a file: URL"),
-        ({"href": "file:///data/x.tif"}, None, "a file: URL"),
         ({"href": "//[/a.tif"}, BASE, "relative"),
     ],
 )
@@ -90,12 +91,10 @@ def test_the_url_of_an_item_at_an_api_is_derived_from_its_page(page, href):
 @pytest.mark.parametrize(
     ("href", "expected"),
     [
-        ("https://h/v1/collections/c/items/i", ItemId("c", "i")),
         ("https://h/v1/collections/c/items/i/?f=json", ItemId("c", "i")),
         ("https://h/collections/a%2Fb/items/x%20y", ItemId("a/b", "x y")),
         ("https://h/v1/collections/c", None),
         ("https://h/some/where/item.json", None),
-        ("", None),
     ],
 )
 def test_an_api_url_names_its_item(href: str, expected: ItemId | None) -> None:
@@ -195,3 +194,65 @@ def test_hrefs_in_order_of_preference(
 def test_without_a_usable_href_the_own_one_is_reported(asset: object) -> None:
     assert isinstance(asset_hrefs(asset, None, ("s3",)), Failure)
     assert isinstance(asset_hrefs(asset, None), Failure)
+
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+@pytest.mark.parametrize(
+    ("href", "media_type", "suffix"),
+    [
+        ("https://h/a/B01.tif", None, ".tif"),
+        ("https://h/a/B01.TIF?key=x.y", "image/png", ".TIF"),
+        ("https://h/a/b.tar.gz", None, ".tar.gz"),
+        ("https://h/a/b%2Etif", None, ".tif"),
+        ("s3://bucket/a.b/c.jp2#x", None, ".jp2"),
+        ("https://h/x.geojson?dl=1", COG, ".geojson"),
+        ("https://h/mlhub/v1/download/gAAAAABf9jVF-_e05e=", COG, ".tif"),
+        ("https://h/mlhub/v1/download/gAAAAABf9jVF-_e05e=", None, ""),
+        ("https://h/odata/Nodes(B02.tif)/$value", "image/jp2", ".jp2"),
+        ("https://h/product/v1.5", None, ""),
+        ("https://h/product/v1.7z", None, ".7z"),
+        ("https://h/a/.tif", None, ""),
+        ("https://h/a/b.", "image/png", ".png"),
+        ("https://h/a/b.x-y", None, ""),
+        ("https://h/a/b.elevenchars", None, ""),
+        ("https://example.com/", "text/html; charset=utf-8", ".html"),
+        ("https://h/a", "application/geo+json", ".geojson"),
+        ("https://h/a/%ff%00.tif", None, ".tif"),
+    ],
+)
+def test_the_suffix_of_an_asset_comes_from_name_or_type(href, media_type, suffix):
+    assert suffix_of(href, media_type) == suffix
+
+
+API = "https://planetarycomputer.microsoft.com/api/data/v1/item"
+TABLE = [
+    ("https://h.test/a.tif", "image/tiff", AssetKind.FILE),
+    ("https://h.test/a.tif?sig=1&collection=c", None, AssetKind.FILE),
+    ("https://www.dropbox.com/sh/x/grid_001.geojson?dl=1", "application/geo+json", AssetKind.FILE),
+    ("https://h.test/files/x?scope=download&url=s3://b/k", "image/jpeg", AssetKind.FILE),
+    ("https://h.test/{id}.tif", None, AssetKind.FILE),
+    ("https://[broken?collection=c&item=i", None, AssetKind.FILE),
+    (f"{API}/tilejson.json?collection=aster-l1t&item=A", "application/json", AssetKind.PAGE),
+    (f"{API}/preview.png?Collection=aster-l1t&ITEM=A&assets=VNIR", "image/png", AssetKind.PAGE),
+    ("https://titiler.test/cog/tilejson.json?url=s3://b/k.tif", None, AssetKind.PAGE),
+    ("https://titiler.test/cog/preview.png?url=https://h.test/k.tif", "image/png", AssetKind.PAGE),
+    ("https://h.test/ows?SERVICE=WMS&request=GetMap", "image/png", AssetKind.PAGE),
+    ("https://h.test/tiles/{z}/{x}/{y}.png", "image/png", AssetKind.PAGE),
+    ("https://h.test/stac-browser/LC08", "text/html", AssetKind.PAGE),
+    ("https://h.test/stac-browser/LC08", "Text/HTML; charset=utf-8", AssetKind.PAGE),
+    ("s3://b/k?collection=c&item={z}", None, AssetKind.FILE),
+    ("s3://b/k/", None, AssetKind.PREFIX),
+    ("s3://b", "image/tiff", AssetKind.PREFIX),
+    ("s3://EODATA/x.SAFE", "inode/directory", AssetKind.PREFIX),
+    ("https://h.test/x.SAFE", "inode/directory", AssetKind.PREFIX),
+    ("https://h.test/listing/", None, AssetKind.FILE),
+]
+
+
+@pytest.mark.parametrize(("href", "media_type", "kind"), TABLE)
+def test_the_kind_of_an_asset_follows_from_name_and_type(
+    href: str, media_type: str | None, kind: AssetKind
+) -> None:
+    assert asset_kind(href, media_type) is kind

@@ -52,7 +52,7 @@ def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> str:
 
     async def course() -> None:
         reader = MemoryReader({url: {"type": "FeatureCollection", "features": list(items)}})
-        source = FeaturesSource(await reader.read(PageRequest(url)), reader)
+        source = FeaturesSource(url, reader, await reader.read(PageRequest(url)))
         options, address = options_and_address(url, Options())
         async with open_network(address, options) as network:
             items_of = ItemReader(source.item, network.clock)
@@ -91,7 +91,7 @@ def test_of_collections_that_items_link_to_few_are_kept() -> None:
         body = {"type": "FeatureCollection", "features": [linked(n) for n in range(MANY)]}
         url = "https://h.example/items.json"
         document = await MemoryReader({url: body}).read(PageRequest(url))
-        source = FeaturesSource(document, reader)
+        source = FeaturesSource(url, reader, document)
         (start,) = await source.starts(Selection())
         async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
             pass
@@ -134,7 +134,7 @@ def test_of_collections_of_a_tree_few_urls_are_kept(monkeypatch: pytest.MonkeyPa
 
     async def starts(*names: str) -> list[str]:
         reader = MemoryReader(answer)
-        source = tree.TreeSource(root, await reader.read(PageRequest(root)), reader)
+        source = tree.TreeSource(root, reader, await reader.read(PageRequest(root)))
         return [start.request.url for start in await source.starts(Selection(collections=names))]
 
     assert asyncio.run(starts("c1", "c99")) == ["https://h.example/c1.json", "https://h.example/c99.json"]

@@ -34,7 +34,7 @@ def features(*items: Any, **more: Any) -> dict[str, Any]:
 def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> FeaturesSource:
     document = Document(body, len(orjson.dumps(body)), url, {})
     reader = MemoryReader({url: document, **(more or {})})
-    return FeaturesSource(asyncio.run(reader.read(PageRequest(url))), reader)
+    return FeaturesSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
 
 
 def pages_of(
@@ -79,7 +79,7 @@ def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:
 
 def test_a_json_list_of_items_is_read_as_a_feature_collection() -> None:
     reader = MemoryReader({URL: [item("a"), {"hello": "world"}, item("b")]})
-    source = FeaturesSource(asyncio.run(read_root(reader, URL)), reader)
+    source = FeaturesSource(URL, reader, asyncio.run(read_root(reader, URL)))
     (page,) = pages_of(source)
     assert ids([page]) == ["a", "b"]
     assert [one.name for one in page.unread] == [f"feature 2 of {URL}"]

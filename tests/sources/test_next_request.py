@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from stacpull.models import PageRequest
 from stacpull.sources.paging import (
     announced_total,
-    limit_of,
     next_request,
-    page_number,
+    number_in,
     with_limit,
 )
 
@@ -306,7 +305,7 @@ def test_a_limit_is_set_in_a_request(request_: PageRequest, limit: int, expected
 def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, limit: int, base: int) -> None:
     """A service may count its pages from 1 or from 0. No item may be lost either way."""
     changed = with_limit(get(f"{HERE}?page={page}&limit={held}"), limit)
-    new_page, new_limit = page_number(changed), limit_of(changed)
+    new_page, new_limit = number_in(changed, "page"), number_in(changed, "limit")
     assert new_page is not None
     assert new_limit is not None
     assert (new_page - base) * new_limit <= (page - base) * held
@@ -314,6 +313,6 @@ def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, l
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "\uff19", "9" * 400, "next:1"])
 def test_an_invalid_limit_is_none(value: str) -> None:
-    assert limit_of(get(f"{HERE}?limit={value}")) is None
-    assert limit_of(post(SEARCH, {"limit": value})) is None
-    assert limit_of(post(SEARCH, {"limit": True})) is None
+    assert number_in(get(f"{HERE}?limit={value}"), "limit") is None
+    assert number_in(post(SEARCH, {"limit": value}), "limit") is None
+    assert number_in(post(SEARCH, {"limit": True}), "limit") is None

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from tests.sources.memory import API, MemoryReader, failed, page
 
+from stacpull import entry_points
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
-from stacpull.sources.files import FeaturesSource
+from stacpull.sources.files import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
+from stacpull.sources.parquet import ParquetSource
 from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.tree import TreeSource
 
@@ -126,3 +128,26 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
+
+
+class FlatSource(LinesSource):
+    """A kind of source of another package."""
+
+
+def test_a_package_adds_a_kind_by_the_ending_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = "tests.sources.test_opening:FlatSource"
+    monkeypatch.setattr(
+        entry_points, "_everywhere", lambda group: {".fgb": value} if "sources" in group else {}
+    )
+    source = asyncio.run(open_source(f"{API}/items.FGB", MemoryReader({})))
+    assert type(source).__name__ == "FlatSource"
+
+
+@pytest.mark.parametrize(
+    "name", ["x.ndjson", "x.JSONL.gz", "x.parquet?key=1", "x.geoparquet", "x.geojsons.gz"]
+)
+def test_the_name_of_a_file_determines_its_kind_without_a_request(name: str) -> None:
+    reader = MemoryReader({})
+    source = asyncio.run(open_source(f"https://files.test/{name}", reader))
+    assert isinstance(source, ParquetSource if "parquet" in name else LinesSource)
+    assert reader.requests == []

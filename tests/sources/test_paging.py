@@ -17,7 +17,7 @@ from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
-from stacpull.sources.paging import PAGE_BYTES, limit_of, page_number, read_pages
+from stacpull.sources.paging import PAGE_BYTES, number_in, read_pages
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameter
 
@@ -205,7 +205,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
     """A service of 100 items with page numbers that fails if more than `limit` items are requested."""
 
     def answer(request: PageRequest) -> object:
-        page_size, number = limit_of(request) or 10, page_number(request) or 1
+        page_size, number = number_in(request, "limit") or 10, number_in(request, "page") or 1
         if page_size > limit:
             return error
         last = number * page_size
@@ -230,7 +230,7 @@ def test_a_failing_page_is_requested_again_with_fewer_items(
 ) -> None:
     found, reader = walked(breaking_above(limit, error), size=size)
     assert found.names == [str(n) for n in range(100)]
-    assert [limit_of(request) for request in reader.requests] == limits
+    assert [number_in(request, "limit") for request in reader.requests] == limits
     assert found.warnings == []
     assert found.notices
 
@@ -269,16 +269,16 @@ def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
     """Its link has `limit=100`, but it returns 30 items. Page 2 fails above 30 and is requested with 30."""
 
     def answer(request: PageRequest) -> object:
-        number, length = page_number(request) or 1, min(limit_of(request) or 0, 30)
+        number, length = number_in(request, "page") or 1, min(number_in(request, "limit") or 0, 30)
         if number == 2 and length > 15:
             return failed(FailureKind.SERVER, 500)
         names = [str(n) for n in range(90)][(number - 1) * length : number * length]
-        following = f"{ITEMS}?page={number + 1}&limit={limit_of(request)}"
+        following = f"{ITEMS}?page={number + 1}&limit={number_in(request, 'limit')}"
         return page(names, following if number * length < 90 else None)
 
     found, reader = walked(answer, size=PageSize(100))
     assert found.names == [str(n) for n in range(90)]
-    assert [limit_of(request) for request in reader.requests] == [100, 30, 10, 15, 15, 15, 15]
+    assert [number_in(request, "limit") for request in reader.requests] == [100, 30, 10, 15, 15, 15, 15]
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -315,17 +315,17 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(
 def test_a_page_that_is_never_json_is_tried_with_two_sizes() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert str(found.error) == f"The page {ITEMS} could not be read: The response of api.test is not JSON."
-    assert [limit_of(request) for request in reader.requests] == [1000, 10]
+    assert [number_in(request, "limit") for request in reader.requests] == [1000, 10]
 
 
 def test_pages_shrink_to_fit_eight_megabytes() -> None:
     def answer(request: PageRequest) -> object:
         body = breaking_above(1000, ValueError())(request)
-        return Document(body, (limit_of(request) or 0) * PAGE_BYTES // 20, request.url, {})
+        return Document(body, (number_in(request, "limit") or 0) * PAGE_BYTES // 20, request.url, {})
 
     found, reader = walked(answer, size=PageSize(50))
     assert set(found.names) == {str(n) for n in range(100)}
-    assert [limit_of(request) for request in reader.requests][:3] == [50, 20, 20]
+    assert [number_in(request, "limit") for request in reader.requests][:3] == [50, 20, 20]
 
 
 @given(
@@ -342,8 +342,8 @@ def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     """Page numbers from 0 or 1, a silently capped limit, and items that break pages of 20 and more."""
 
     def answer(request: PageRequest) -> object:
-        page_size = limit_of(request) or 10
-        number, length = page_number(request), min(page_size, cap)
+        page_size = number_in(request, "limit") or 10
+        number, length = number_in(request, "page"), min(page_size, cap)
         number = first if number is None else number
         begin = (number - first) * length
         names = [str(n) for n in range(begin, min(begin + length, total))]

@@ -48,7 +48,7 @@ TREE: dict[str, Any] = {
 def source_of(pages: dict[str, Any], url: str = ROOT) -> tuple[TreeSource, MemoryReader]:
     reader = MemoryReader(pages)
     root = asyncio.run(reader.read(PageRequest(url)))
-    return TreeSource(url, root, reader), reader
+    return TreeSource(url, reader, root), reader
 
 
 def mirrored(source: TreeSource, selection: Selection) -> dict[str, list[tuple[str, str]]]:

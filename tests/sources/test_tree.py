@@ -27,7 +27,7 @@ def walked(
 ) -> list[Page]:
     async def main() -> list[Page]:
         root = await reader.read(PageRequest(ROOT))
-        source = TreeSource(ROOT, root, reader)
+        source = TreeSource(ROOT, reader, root)
         received = notices if notices is not None else []
         (begin,) = await source.starts(Selection())
         pages = source.pages(begin, page_size=PageSize(size, fixed=True), on_notice=received.append)
@@ -146,7 +146,7 @@ def test_servers_that_are_down_end_the_walk() -> None:
     pages: dict[str, object] = documents(tree) | dict.fromkeys(in_order(tree)[20:], down)
 
     async def main(reader: MemoryReader, found: list[Page]) -> None:
-        source = TreeSource(ROOT, await reader.read(PageRequest(ROOT)), reader)
+        source = TreeSource(ROOT, reader, await reader.read(PageRequest(ROOT)))
         size = PageSize(10, fixed=True)
         (start,) = await source.starts(Selection())
         async for page in source.pages(start, page_size=size, on_notice=lambda _: None):

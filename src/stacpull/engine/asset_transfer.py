@@ -23,8 +23,8 @@ from stacpull.models import Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
+from stacpull.planning.item_plan import stated_of, why_not_ready
 from stacpull.planning.prefixes import object_asset
-from stacpull.planning.statements import stated_of, why_not_ready
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import AssetFetcher

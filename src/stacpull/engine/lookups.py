@@ -27,15 +27,13 @@ from stacpull.models import Failure, ItemId, Json
 from stacpull.net.json_reader import weight_of_document
 from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import asset_hrefs, self_href, source_links
-from stacpull.planning.item_plan import DescribedAssets, KeepsAssets, described
-from stacpull.planning.kinds import AssetKind, asset_kind
+from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
+from stacpull.planning.item_plan import NO_COLLECTION, DescribedAssets, KeepsAssets, described
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, class_documents
-from stacpull.sources.stac_api import ApiSource
 from stacpull.urls import is_in_object_store, is_local
 
 _CONCURRENT = 16
@@ -72,10 +70,11 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     """Check, before anything is created, that the names in `selection` and `layout` exist at `source`."""
     starts = await source.starts(selection)
     is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
-    if not (starts and is_needed and isinstance(source, ApiSource)):
+    collection = starts[0].collection if starts else NO_COLLECTION
+    if not is_needed or source.api_root is None or collection == NO_COLLECTION:
         return
-    items = await _first_items(source, starts[0].collection)
-    await selection_warnings(selection, items, source, starts[0].collection)
+    items = await _first_items(source, collection)
+    await selection_warnings(selection, items, source, collection)
     if len(starts) > 1 or not items or not layout.properties:
         return
     documents = list(items)
@@ -99,7 +98,7 @@ async def selection_warnings(
     warnings = await _extent_warnings(selection, source, collection)
     if not (selection.labels or selection.exclude_labels):
         return warnings
-    if not items and isinstance(source, ApiSource):
+    if not items and source.api_root is not None and collection != NO_COLLECTION:
         items = await _first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
         try:
@@ -110,7 +109,7 @@ async def selection_warnings(
     return warnings + check_labels(selection, classes)
 
 
-async def _first_items(source: ApiSource, collection: str) -> list[Json]:
+async def _first_items(source: Source, collection: str) -> list[Json]:
     """Return the first items of a collection, without a selection; none if they cannot be read."""
     try:
         return (await class_documents(source, collection)).items

@@ -28,8 +28,6 @@ from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.plurals import count
 from stacpull.redact import cut_url
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source_url import parse_api_url
-from stacpull.sources.stac_api import ApiSource, SearchSource
 from stacpull.urls import server_of
 
 _STRETCH = 500
@@ -41,8 +39,7 @@ class Pruning:
     def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
         self._source, _, network, _, _, self._on_event = task
         self._run, self._store, self._call, self._stop = run, store, store.call, stop
-        is_api = isinstance(self._source, ApiSource | SearchSource)
-        self._service = parse_api_url(self._source.url).root if is_api else None
+        self._service = self._source.api_root
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._secrets = network.secrets
         self._doubts: dict[tuple[str, str], str | None] = {}

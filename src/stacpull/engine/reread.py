@@ -12,15 +12,13 @@ from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import RunKind
 from stacpull.models import Failure, PlannedItem, WalkUpdate
 from stacpull.redact import is_signed
-from stacpull.sources.files import ItemsFile
 from stacpull.sources.source import PageSize
-from stacpull.sources.tree import TreeSource
 
 
 async def restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
     task, call = walk.task, record.store.call
-    lost = await call(jobs.lost_hrefs, record.run) if isinstance(task.source, ItemsFile) else 0
+    lost = await call(jobs.lost_hrefs, record.run) if task.source.is_file else 0
     if not lost:
         return
     size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
@@ -61,13 +59,13 @@ async def _read_links(walk: Walk, record: LedgerRecord) -> None:
     """
     task, call, run = walk.task, record.store.call, record.run
     links = await call(runs.unread_links, run)
-    if not links or task.selection.sample is not None or not isinstance(task.source, TreeSource):
+    again = task.source.again(links) if links and task.selection.sample is None else None
+    if again is None:
         return
-    again = task.source.again(links)
     record.unread = unread = set[str]()
     matched = await call(runs.matched_by_walk, run)
     await Walk(task._replace(source=again), record, matched=matched).run()
-    read = again.finished.intersection(link.href for link in links) - unread
+    read = {link.href for link in links if link.href in again.finished} - unread
     await call(runs.forget_links, run, list(read))
 
 

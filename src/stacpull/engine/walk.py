@@ -62,9 +62,15 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.paging import FRUITLESS_PAGES, allowed_headers
-from stacpull.sources.source import PageSize, Source, WalkStart, prefetch, unsortable
-from stacpull.sources.stac_api import ApiSource
+from stacpull.sources.source import (
+    FRUITLESS_PAGES,
+    PageSize,
+    Source,
+    WalkStart,
+    allowed_headers,
+    prefetch,
+    unsortable,
+)
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import JobQueue
@@ -290,7 +296,7 @@ class Walk:
                 reached = record.items_seen
                 if from_start and reached <= furthest:
                     narrower = "narrow the selection, for example with --datetime"
-                    advice = narrower if isinstance(source, ApiSource) else "use a SOURCE with fewer items"
+                    advice = narrower if source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
                         "The source rejects its own next-page link again and again, the last time after "
                         f"{reached} items ({error}): {advice}."

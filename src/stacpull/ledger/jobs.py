@@ -30,7 +30,7 @@ from stacpull.ledger.schema import (
     WRITTEN,
 )
 from stacpull.models import Arrival, Checksum, FailureKind, ItemId, Job, SourceLink
-from stacpull.planning.statements import STATEMENTS
+from stacpull.planning.item_plan import STATEMENTS
 
 _ORDERED = (
     "SELECT 'it was not ready before' FROM failures f "

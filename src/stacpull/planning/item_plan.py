@@ -2,12 +2,21 @@
 
 Nothing here raises, even for invalid items: an item that cannot be planned is `Unread`, and an asset that
 cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key); its
-href may change. Between items the ledger detects equal paths, by `names.path_hash`.
+href may change. The ledger keeps names apart that are one file on some file systems.
+
+Statements about assets come from STAC extensions:
+
+- File extension: `file:checksum` is a multihash in hex: an unsigned varint code, an unsigned varint length in
+  bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
+- Order extension and storage extension (version 1): `order:status` and `storage:tier` state that the asset
+  was ordered or is in an archive. That is not proof: the asset is requested anyway, and the statement only
+  explains a failure. (https://github.com/stac-extensions/order, v1.1.0)
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -20,6 +29,7 @@ from stacpull.models import (
     OF_COLLECTION,
     Asset,
     AssetProblem,
+    Checksum,
     Failure,
     FailureKind,
     ItemId,
@@ -27,26 +37,51 @@ from stacpull.models import (
     PlannedItem,
     Unread,
 )
-from stacpull.planning.hrefs import asset_href, asset_hrefs, own_href, self_href
-from stacpull.planning.kinds import AssetKind, asset_kind, asset_kind_of_type, plain_suffix, suffix_of
+from stacpull.planning.hrefs import (
+    AssetKind,
+    asset_href,
+    asset_hrefs,
+    asset_kind,
+    asset_kind_of_type,
+    own_href,
+    plain_suffix,
+    self_href,
+    suffix_of,
+)
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.names import COLLECTION_FILE, document_name, fold, safe_segment, with_salted_hash
+from stacpull.planning.names import COLLECTION_FILE, document_name, safe_segment
 from stacpull.planning.prefixes import Listing, keys_of, objects, refused, with_objects
-from stacpull.planning.statements import stated_of, statements_of, why_not_ready
 from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items without one whose source has none either."""
+STATEMENTS: Final = ("order:status", "storage:tier")
+"""Properties about the readiness of an asset."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
 _NO_LISTINGS: Final[Mapping[str, Listing | Failure]] = MappingProxyType({})
+_UNDER_WAY: Final = frozenset({"ordered", "pending", "shipping"})
+_ARCHIVED: Final = re.compile(r"archive|glacier", re.IGNORECASE)
+_LARGEST: Final = 1 << 63
+"""Sizes from here on are ignored: the ledger stores signed 64-bit numbers."""
+_DIGESTS: Final = {
+    b"\x11\x14": "sha1",
+    b"\x12\x20": "sha256",
+    b"\x13\x40": "sha512",
+    b"\x14\x40": "sha3_512",
+    b"\x15\x30": "sha3_384",
+    b"\x16\x20": "sha3_256",
+    b"\x17\x1c": "sha3_224",
+    b"\x20\x30": "sha384",
+    b"\xd5\x01\x10": "md5",
+    **{bytes((0x80 | size, 0xE4, 2, size)): "blake2b" for size in range(1, 65)},
+}
+"""By the code and length of a multihash, the algorithm as in `hashlib`."""
 
 
 class KeepsAssets(Protocol):
     """Selects assets (`AssetFilter`)."""
 
-    def keeps(self, key: str, asset: Json, /) -> bool:
-        """Return whether the asset is selected."""
-        ...
+    def keeps(self, key: str, asset: Json, /) -> bool: ...
 
 
 class AssetOptions(msgspec.Struct, frozen=True):
@@ -74,14 +109,21 @@ def plan_item(
     alone, `page_url` that of its page, and `parent` the label item that links to it. `listings` are the
     objects of assets that are prefixes, by key.
     """
-    item_id = _identity(item, collection_hint)
-    if isinstance(item_id, Unread):
-        return item_id
+    collection, name = item.get("collection"), item.get("id")
+    if not isinstance(collection, str) or not collection:
+        collection = collection_hint or NO_COLLECTION
+    if not isinstance(name, str) or not name:
+        why = "it has no id" if name is None else "its id is not a string"
+        why = "its id is empty" if name == "" else why
+        failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
+        return Unread(collection, str(name or "an item without an id")[:80], failure)
+    item_id = ItemId(collection, name)
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
-    filled = layout.for_item(item_id, item, parent)
-    plan = _ItemPlan(filled, asset_filter, href or page_url, options, listings)
-    plan.add_all(item, distinguishes=layout.distinguishes_assets)
-    if plan.may_state_readiness or statements_of(item.get("properties")):
+    plan = _ItemPlan(
+        layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, listings
+    )
+    plan.add(item)
+    if plan.may_state_readiness or _statements_of(item.get("properties")):
         plan.assets = [replace(asset, unready=why_not_ready(item, asset.key)) for asset in plan.assets]
     return PlannedItem(
         item_id,
@@ -106,7 +148,7 @@ def plan_collection(name: str, document: Json, *, base: str | None, options: Ass
     """
     item_id = ItemId(name, OF_COLLECTION)
     plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
-    plan.add_all(document, distinguishes=True)
+    plan.add(document)
     return PlannedItem(
         item_id,
         document,
@@ -118,28 +160,8 @@ def plan_collection(name: str, document: Json, *, base: str | None, options: Ass
     )
 
 
-def item_directory(item_id: ItemId) -> str:
-    """Return the directory of an item's document relative to DEST: `<collection>/<item>`."""
-    return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
-
-
-def item_document_name(item_id: ItemId) -> str:
-    """Return the file name of an item's document: `<item>.json`."""
-    return document_name(safe_segment(item_id.item))
-
-
-def collection_document_path(collection: str) -> str:
-    """Return the path of a collection's document relative to DEST: `<collection>/collection.json`."""
-    return f"{safe_segment(collection)}/{COLLECTION_FILE}"
-
-
 class _ItemPlan:
     """The plan of one item, while its assets are added."""
-
-    __slots__ = (
-        "assets", "base", "excluded", "keeps", "keys", "layout", "listings", "may_state_readiness", "options",
-        "pages", "prefixes", "problems", "unverifiable",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -149,45 +171,49 @@ class _ItemPlan:
         options: AssetOptions,
         listings: Mapping[str, Listing | Failure],
     ) -> None:
-        self.layout = layout
-        self.keeps = None if asset_filter is None else asset_filter.keeps
-        self.base = base
-        self.options = options
-        self.listings = listings
+        self._layout = layout
+        self._keeps = None if asset_filter is None else asset_filter.keeps
+        self._base = base
+        self._options = options
+        self._listings = listings
         self.assets: list[Asset] = []
         self.excluded: list[str] = []
         self.pages: list[str] = []
         self.prefixes: list[str] = []
+        self.problems: list[AssetProblem] = []
         self.keys: dict[str, list[str]] = {}
         """The keys of objects, by the key of their prefix."""
         self.unverifiable = 0
         self.may_state_readiness = False
         """True if an asset may state that it is not ready yet."""
-        self.problems: list[AssetProblem] = []
 
-    def add_all(self, document: Json, *, distinguishes: bool) -> None:
-        """Plan the `assets` of an item or a collection."""
+    def add(self, document: Json) -> None:
+        """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
         assets = document.get("assets")
-        if assets is None:
-            return
-        if not isinstance(assets, dict):
+        if isinstance(assets, dict):
+            if self._listings:
+                self.keys = keys_of(assets.keys(), self._listings)
+            self._add_each(assets)
+        elif assets is not None:
             text = "The item's `assets` is not an object."
             self.problems.append(AssetProblem("assets", Failure(FailureKind.ITEM, text)))
+        if len({(asset.directory, asset.name or asset.key) for asset in self.assets}) == len(self.assets):
             return
-        if self.listings:
-            self.keys = keys_of(assets.keys(), self.listings)
-        self._add_each(assets)
-        keys = [*assets, *(asset.key for asset in self.assets)] if self.prefixes else assets
-        names = [asset.name for asset in self.assets if asset.name is not None]
-        if not (_are_distinct(names) and _are_distinct(dict.fromkeys(keys))):
-            near = _near_duplicates(keys) if distinguishes else set()
-            self.assets, clashes = _with_distinct_names(self.assets, near)
-            self.problems += [AssetProblem(key, failure) for key, failure in clashes.items()]
+        first: dict[tuple[str, str], Asset] = {}
+        for asset in self.assets:
+            place = asset.directory, asset.name or asset.key
+            if (other := first.setdefault(place, asset)) is not asset:
+                text = (
+                    f"The layout gives it the same path as asset {other.key!r} of the item, {'/'.join(place)}"
+                )
+                failure = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
+                self.problems.append(AssetProblem(asset.key, failure))
+        self.assets = list(first.values())
 
     def _add_each(self, assets: Json) -> None:
         """Plan each asset: a plain one, which nearly all are, needs no look at its href beyond the suffix."""
-        keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
-        prefer = self.options.prefer
+        keeps, path_of, listings, planned = self._keeps, self._layout.path, self._listings, self.assets
+        prefer = self._options.prefer
         for key, asset in assets.items():
             if keeps is not None and key not in listings and not keeps(key, asset):
                 self.excluded.append(key)
@@ -198,7 +224,7 @@ class _ItemPlan:
                 href, media_type = asset["href"], asset.get("type")
             else:
                 self.may_state_readiness = True
-                hrefs = asset_hrefs(asset, self.base, prefer)
+                hrefs = asset_hrefs(asset, self._base, prefer)
                 if isinstance(hrefs, Failure):
                     self.problems.append(AssetProblem(key, hrefs))
                     continue
@@ -212,12 +238,12 @@ class _ItemPlan:
                         continue
                     self.prefixes.append(key)
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                    planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
+                    planned += objects(key, href, listing, self._layout, self.keys.get(key, ()))
                     continue
-                if kind is AssetKind.PAGE and not self.options.include_pages:
+                if kind is AssetKind.PAGE and not self._options.include_pages:
                     self.pages.append(key)
                     continue
-                own = asset_href(asset, self.base)  # --prefer does not change names
+                own = asset_href(asset, self._base)  # --prefer does not change names
                 suffix, others = suffix_of(own if isinstance(own, str) else href, media_type), tuple(rest)
             size, checksum = None, None
             if "file:size" in asset or "file:checksum" in asset:
@@ -251,60 +277,6 @@ def is_newer(updated: str | None, before: str | None) -> bool:
     return later is not None and earlier is not None and later > earlier
 
 
-def _identity(item: Any, hint: str | None) -> ItemId | Unread:
-    members = object_or_empty(item)
-    collection, name = members.get("collection"), members.get("id")
-    if not isinstance(collection, str) or not collection:
-        collection = hint or NO_COLLECTION
-    if isinstance(name, str) and name:
-        return ItemId(collection, name)
-    why = "its id is empty" if name == "" else "its id is not a string"
-    if not isinstance(item, dict) or name is None:
-        why = "it has no id" if isinstance(item, dict) else "it is not an object"
-    failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
-    return Unread(collection, str(name or "an item without an id")[:80], failure)
-
-
-def _are_distinct(names: Collection[str]) -> bool:
-    """Return whether no file system merges two of these names."""
-    return len(set(map(fold, names))) == len(names)
-
-
-def _with_distinct_names(
-    assets: list[Asset], near_duplicates: set[str]
-) -> tuple[list[Asset], dict[str, Failure]]:
-    """Return the assets with distinct names, and the failures by key of those that cannot have one.
-
-    If names differ only in case or Unicode form, all but the first get a hash, in the order of their keys. If
-    names are equal, the first asset keeps the name and the others fail.
-    """
-    taken: dict[str, Asset] = {}
-    placed: dict[str, Asset] = {}
-    failures: dict[str, Failure] = {}
-    for asset in sorted(assets, key=lambda asset: asset.key):
-        if asset.name is None:
-            placed[asset.key] = asset
-            continue
-        path = f"{asset.directory}/{asset.name}"
-        other = taken.get(fold(path))
-        if other is not None and f"{other.directory}/{other.name}" == path:
-            text = f"The layout gives it the same path as asset {other.key!r} of the item, {path}"
-            failures[asset.key] = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
-            continue
-        final = asset
-        if asset.key in near_duplicates or other is not None:
-            final = replace(asset, name=with_salted_hash(asset.name, asset.key))
-        taken[fold(path)] = taken[fold(f"{final.directory}/{final.name}")] = final
-        placed[asset.key] = final
-    return [placed[asset.key] for asset in assets if asset.key in placed], failures
-
-
-def _near_duplicates(keys: Collection[str]) -> set[str]:
-    """Return the keys that differ from an earlier one in sorted order only in case or Unicode form."""
-    first: dict[str, str] = {}
-    return {key for key in sorted(keys) if first.setdefault(fold(key), key) != key}
-
-
 class DescribedAssets:
     """Applies an asset filter to assets with the members from their collection's `item_assets`.
 
@@ -325,3 +297,68 @@ def described(asset: Any, template: Any) -> Any:
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
     return {**template, **{name: value for name, value in asset.items() if value}}
+
+
+# --- statements ------------------------------------------------------------------------------------------
+
+
+def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
+    """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
+    size, checksum = asset.get("file:size"), asset.get("file:checksum")
+    return (
+        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _LARGEST else None,
+        parse_multihash(checksum) if isinstance(checksum, str) else None,
+    )
+
+
+def parse_multihash(text: str) -> Checksum | None:
+    """Return the checksum in a multihash, or None if it cannot be verified.
+
+    None is not a failure: the code may be unknown, and some services write a length that contradicts the code
+    (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
+    """
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return None
+    for length in (2, 3, 4):
+        prefix, digest = raw[:length], raw[length:]
+        if prefix in _DIGESTS and prefix[-1] == len(digest):
+            return Checksum(_DIGESTS[prefix], digest)
+    return None
+
+
+def why_not_ready(item: Json, key: str) -> str:
+    """Return why the asset at `key` is not ready according to its item; empty if it is ready."""
+    asset = object_or_empty(item.get("assets")).get(key)
+    stated = {**_statements_of(item.get("properties")), **_statements_of(asset)}
+    status, tier = stated.get("order:status"), stated.get("storage:tier")
+    if status in _UNDER_WAY:
+        return f"its item states that it is being prepared (order:status {status})"
+    if tier is not None and _ARCHIVED.search(tier):
+        return f"its item states that it is in an archive (storage:tier {tier[:40]})"
+    return ""
+
+
+def _statements_of(members: object) -> dict[str, str]:
+    """Return the `STATEMENTS` in an item's properties or an asset that are strings."""
+    stated = object_or_empty(members)
+    return {name: stated[name] for name in STATEMENTS if isinstance(stated.get(name), str)}
+
+
+# --- documents -------------------------------------------------------------------------------------------
+
+
+def item_directory(item_id: ItemId) -> str:
+    """Return the directory of an item's document relative to DEST: `<collection>/<item>`."""
+    return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
+
+
+def item_document_name(item_id: ItemId) -> str:
+    """Return the file name of an item's document: `<item>.json`."""
+    return document_name(safe_segment(item_id.item))
+
+
+def collection_document_path(collection: str) -> str:
+    """Return the path of a collection's document relative to DEST: `<collection>/collection.json`."""
+    return f"{safe_segment(collection)}/{COLLECTION_FILE}"

@@ -69,8 +69,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
     """The last one is the file name."""
     needs_filename: bool
     """True if it contains `{filename}`: then names are known only after the transfer starts."""
-    distinguishes_assets: bool
-    """False if all assets of an item have the same path, without `{key}` and `{filename}`."""
     _names: Recent[tuple[str, str], str] | None = None
     """Safe names by key and suffix, if nothing else determines them."""
 
@@ -84,9 +82,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         *directories, last = [{piece.name for piece in one if isinstance(piece, Field)} for one in segments]
         if any("filename" in names for names in directories):
             raise _error(template, "{filename} is not allowed in a directory, only in the file name")
-        late = "filename" in last
-        distinguishes = late or any("key" in names for names in (*directories, last))
-        return cls(template, segments, late, distinguishes, Recent() if last <= {"key", "ext"} else None)
+        names = Recent[tuple[str, str], str]() if last <= {"key", "ext"} else None
+        return cls(template, segments, "filename" in last, names)
 
     @property
     def properties(self) -> tuple[str, ...]:

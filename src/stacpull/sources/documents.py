@@ -3,9 +3,6 @@
 Since STAC 1.0, `type` states the kind of a document. Before that (0.6 to 1.0.0-beta), catalogs and
 collections had no `type` and are recognised by their required members. `item` and `child` links are often
 mixed up, so only the linked document decides.
-
-The landing page of an API has `conformsTo` or links that only APIs have (STAC API core). A collection of an
-API is at the path of its id, or links with `rel=items` to the pages of its items.
 """
 
 from __future__ import annotations
@@ -17,23 +14,20 @@ from typing import Final
 
 import msgspec
 
-from stacpull.caches import LONGEST_KEY
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
-from stacpull.net.json_reader import Document
+from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
-from stacpull.sources.source import JsonReader
 from stacpull.sources.source_url import parse_api_url, probable_url
 from stacpull.spelling import similar
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
 MOST_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
-_LONGEST_URL = 4096
-_MOST_NAMED = 40
+_MOST_NAMED: Final = 40
 """The most collections in a message."""
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
@@ -52,7 +46,7 @@ class DocumentKind(enum.Enum):
     OTHER = ""
 
 
-_KINDS: Final = {kind.value: kind for kind in DocumentKind}
+_KINDS: Final = {kind.value: kind for kind in DocumentKind if kind is not DocumentKind.OTHER}
 
 
 def kind_of(document: object) -> DocumentKind:
@@ -60,7 +54,7 @@ def kind_of(document: object) -> DocumentKind:
     if not isinstance(document, dict):
         return DocumentKind.OTHER
     stated = document.get("type")
-    if isinstance(stated, str) and stated and stated in _KINDS:
+    if isinstance(stated, str) and stated in _KINDS:
         return _KINDS[stated]
     if isinstance(document.get("features"), list):
         return DocumentKind.ITEMS
@@ -104,11 +98,6 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
     return items, tuple(unread)
 
 
-def may_be_kept(collection_id: str, url: str) -> bool:
-    """Return whether the id and the URL of a collection are short enough to be kept for the whole run."""
-    return len(collection_id) <= LONGEST_KEY and len(url) <= _LONGEST_URL
-
-
 # --- links -----------------------------------------------------------------------------------------------
 
 
@@ -129,38 +118,36 @@ def absolute(base: str, href: str) -> str | Failure:
 
     Only local documents may link to local files. The fragment of a remote URL is removed.
     """
-    url = join(base, href.strip())
+    url = join(base, href)
     if url is not None and may_lead(base, url):
         return url if is_local(url) else url.partition("#")[0]
     return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} cannot be followed.")
 
 
-def located(document: Json, url: str) -> Json:
-    """Return a document with the URL that it was read from as its `self` link.
+def located(document: Json, url: str, *without: str) -> Json:
+    """Return a document with the URL that it was read from as its `self` link, and some links left out.
 
     In a catalog that was copied elsewhere, `self` links still contain the old URL. Its relative hrefs
     refer to the new one (RFC 3986, 5.1.3).
     """
-    others = without_links(document, "self")
-    return {**others, "links": [{"rel": "self", "href": url}, *others["links"]]}
-
-
-def without_links(document: Json, *unwanted: str) -> Json:
-    """Return a document without its links of these relations (there may be 600,000 `item` links)."""
     links = list_or_empty(document.get("links"))
-    kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in unwanted)]
-    return {**document, "links": kept}
+    kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in {"self", *without})]
+    return {**document, "links": [{"rel": "self", "href": url}, *kept]}
+
+
+def collection_at(document: Json, url: str) -> Json:
+    """Return a collection without the links to its items, of which there may be 600,000."""
+    return located(document, url, "item", "child")
 
 
 def has_next(body: Json) -> bool:
-    """Return whether a page has a `next` link."""
     return any(rel == "next" for rel, _ in links_of(body))
 
 
 def is_api_root(document: Json) -> bool:
     """Return whether a document is a landing page, or the list of collections directly below it."""
     listed = isinstance(document.get("collections"), list)
-    return listed or "conformsTo" in document or bool({rel for rel, _ in links_of(document)} & _API_LINKS)
+    return listed or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
 
 
 def belongs_to_api(document: Document) -> bool:
@@ -170,10 +157,10 @@ def belongs_to_api(document: Document) -> bool:
     `child` links.
     """
     body = document.members
+    if not is_web(document.url):
+        return False
     is_root = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
-    return is_web(document.url) and (
-        is_root or is_collection_of_api(body, parse_api_url(document.url).collection)
-    )
+    return is_root or is_collection_of_api(body, parse_api_url(document.url).collection)
 
 
 def is_collection_of_api(document: Json, named: str | None) -> bool:
@@ -190,10 +177,10 @@ def is_collection_of_api(document: Json, named: str | None) -> bool:
 # --- reading ---------------------------------------------------------------------------------------------
 
 
-async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
+async def outcome_of(reader: ApiReader, url: str, *, limit: int | None = None) -> Document | Failure:
     """Return the document at `url`, of at most `limit` bytes, or the failure if it could not be read."""
     try:
-        return _items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
+        return _with_items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
     except TransferError as error:
         return error.failure
     except SourceError as error:
@@ -203,9 +190,10 @@ async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) 
         return Failure(FailureKind.ITEM, str(error), host=authority(url))
 
 
-async def read_root(reader: JsonReader, url: str) -> Document:
+async def read_root(reader: ApiReader, url: str) -> Document:
+    """Return the document of SOURCE or of a collection, which must be an object."""
     try:
-        document = _items(await reader.read(PageRequest(url)))
+        document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
         kind, hint = error.failure.kind, ""
         if is_in_object_store(url) and kind is FailureKind.REFUSED:
@@ -226,12 +214,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     return document
 
 
-async def static_item(reader: JsonReader, href: str) -> Json:
-    """Return the item at `href`, with the URL it was read from as its `self` link."""
-    return located(*await read_item(reader, href))
-
-
-async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
+async def read_item(reader: ApiReader, href: str) -> tuple[Json, str]:
     """Return the unchanged item at `href`, and the URL it was read from."""
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
@@ -243,7 +226,7 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     return item, document.url
 
 
-def _items(document: Document) -> Document:
+def _with_items(document: Document) -> Document:
     """Return a JSON list of items, which some tools write, as an ItemCollection.
 
     An empty list is the result of a search that found nothing.
@@ -260,10 +243,8 @@ def _items(document: Document) -> Document:
 def no_collection(source: str, name: str, names: list[str]) -> str:
     """Return the message for a collection that a source does not have: similar names, or all of them."""
     wanted = name.casefold()
-    containing = [
-        candidate for candidate in names if wanted in candidate.casefold() or candidate.casefold() in wanted
-    ]
-    near = similar(name, names, most=3) or containing[:3]
+    near = similar(name, names, most=3)
+    near = near or [one for one in names if wanted in one.casefold() or one.casefold() in wanted][:3]
     hint = f"did you mean {' or '.join(near)}?" if near else listing(names)
     return f"{source} has no collection {name}: {hint}"
 

@@ -1,36 +1,46 @@
 """Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
 
 A document that was saved by itself is a copy: relative hrefs of an item refer to its `self` link, or to the
-file if the item has none. (For a tree that was moved as a whole, the opposite holds.)
+file if the item has none. (For a tree that was moved as a whole, the opposite holds.) A stopped walk begins
+again, and skips what is planned.
 
-A stopped walk begins again, and skips what is planned. If a local file is a saved page of an API, its next
-page is not followed: the file is the source. If the document is on a server, its next page is followed like
-those of an API.
+`FileRanges` reads a file in one version, that of the first response:
 
-NDJSON is read as it arrives, without a limit on its size. All of it is of one version of the file
-(`file_ranges`). Gzip is recognised by its first bytes (RFC 1952, 2.3.1). A record separator before a line
-(RFC 8142) is skipped. A line may contain an ItemCollection or a list of items.
+    offset ─▶ Range ─▶ 206 at this offset, same version   its body
+                       200, same version                  its body from the offset on
+                       anything else                      ForgottenCursorError: the walk begins again
+
+A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size. No
+`If-Range` is sent: some servers ignore it, and S3 would get another condition instead, which it answers with
+412. Without `If-Range`, a response has the ETag and the date that a 200 would have (`net.fields`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.caches import Recent
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.clock import parse_instant
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.properties import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.bodies import CodingError, decoded
-from stacpull.net.json_reader import PAGE_LIMIT, Document, TooManyValuesError, decode, lenient_warning
+from stacpull.net.fields import Version, content_range, stated_version
+from stacpull.net.json_reader import (
+    PAGE_LIMIT,
+    ApiReader,
+    Document,
+    TooManyValuesError,
+    decode,
+    lenient_warning,
+)
+from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
@@ -39,32 +49,34 @@ from stacpull.sources.documents import (
     MOST_COLLECTIONS,
     DocumentKind,
     absolute,
+    collection_at,
     has_next,
     kind_of,
     located,
-    may_be_kept,
+    read_item,
     read_root,
-    static_item,
     valid_item,
     valid_items,
-    without_links,
 )
-from stacpull.sources.file_ranges import FileRanges
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
-from stacpull.sources.source import JsonReader, OnNotice, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local
 
-_NAMES: Final = re.compile(r"\.(ndjson|jsonl|ldjson|ndgeojson|geojsonl|geojsons)(\.gz)?$", re.IGNORECASE)
-_GZIP: Final = b"\x1f\x8b"
+_GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
+_CHUNK: Final = 1 << 18
+_BREAKS: Final = 5
+"""The most interruptions in a row without a received byte."""
+_OK, _UNSATISFIABLE = 200, 416
 
 
 class ItemsFile(Source):
     """The base class of sources that are one file of items."""
 
     has_cursors = False
+    is_file = True
 
-    def __init__(self, url: str, reader: JsonReader) -> None:
+    def __init__(self, url: str, reader: ApiReader, _document: Document | None = None) -> None:
         self.url = url
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
@@ -83,7 +95,7 @@ class ItemsFile(Source):
         document = await read_root(self._reader, url)
         if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
-        return located(without_links(document.members, "item", "child"), document.url)
+        return collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. With `-C`, pages contain only items of those collections."""
@@ -91,7 +103,7 @@ class ItemsFile(Source):
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def item(self, href: str) -> Json:
-        return await static_item(self._reader, href)
+        return located(*await read_item(self._reader, href))
 
     def _selected(self, items: Iterable[Json]) -> list[Json]:
         """Return the selected items, and note the URLs of their collections."""
@@ -101,14 +113,11 @@ class ItemsFile(Source):
             if self._wanted and name not in self._wanted:
                 continue
             selected.append(item)
-            if not isinstance(name, str) or name in self._links:
-                continue
-            own, href = self.url, None
-            for rel, target in reversed(list(links_of(item))):
-                own, href = (target if rel == "self" else own), (target if rel == "collection" else href)
-            url = None if href is None else absolute(own, href)
-            if isinstance(url, str) and may_be_kept(name, url):
-                self._links[name] = url
+            if isinstance(name, str) and name not in self._links and len(name) <= LONGEST_KEY:
+                hrefs = dict(reversed(list(links_of(item))))
+                url = absolute(hrefs.get("self", self.url), hrefs.get("collection", ""))
+                if "collection" in hrefs and isinstance(url, str):
+                    self._links[name] = url
         return selected
 
     def _page_of(
@@ -124,18 +133,15 @@ class ItemsFile(Source):
 
 
 class FeaturesSource(ItemsFile):
-    """The items of one document: an item or a FeatureCollection.
-
-    `requested_url` is the URL that was requested, if it redirected to the document's URL.
-    """
+    """The items of one document. If a server sent it, its next page is followed like those of an API."""
 
     sorts = True
 
-    def __init__(self, document: Document, reader: JsonReader, requested_url: str | None = None) -> None:
+    def __init__(self, url: str, reader: ApiReader, document: Document) -> None:
         super().__init__(document.url, reader)
         self._order: str | None = None
         self._document = document
-        self._requested_url = requested_url or document.url
+        self._requested_url = url
         self._was_walked = False
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -218,19 +224,16 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
     return [feature for _, feature in keyed] + others
 
 
-def is_lines(url: str) -> bool:
-    """Return whether `url` is NDJSON: by its file name, or because it is standard input."""
-    return url.startswith("stdin:") or _NAMES.search(urlsplit(url).path) is not None
-
-
 class LinesSource(ItemsFile):
+    """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
+
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         request, size, is_strict = start.request, 0, True
         where = "stdin line {}" if self.url.startswith("stdin:") else f"line {{}} of {self.url}"
         features: list[tuple[str, object]] = []
-        async with aclosing(_split(_plain(FileRanges(self.url, self._reader, _ACCEPT)))) as lines:
+        async with aclosing(_split(_plain(FileRanges(self.url, self._reader)))) as lines:
             number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
@@ -238,7 +241,7 @@ class LinesSource(ItemsFile):
                     features, size = [], 0
                 number, size = number + 1, size + len(line)
                 name = where.format(number)
-                text = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()
+                text = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()  # RFC 8142
                 if not text:
                     continue
                 try:
@@ -308,3 +311,77 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                 raise SourceError(f"A line has more than {PAGE_LIMIT} bytes: this is not NDJSON.")
     if size:
         yield b"".join(begun)
+
+
+class FileRanges:
+    """The bytes of one version of a file."""
+
+    def __init__(self, url: str, reader: ApiReader) -> None:
+        self.size: int | None = None
+        """Bytes of the file; None if the server has not stated it."""
+        self._url = url
+        self._reader = reader
+        self._known: Version | None = None
+
+    async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+        """Yield the bytes from `start` to `stop`, with as many requests as needed.
+
+        If `start` is negative, the last `-start` bytes are requested; a server without ranges then sends the
+        whole file. Without `stop`, the bytes to the end of the file are read.
+        """
+        at, end, breaks = start, stop, 0
+        while end is None or at < end:
+            headers = {"Accept": _ACCEPT}
+            if at < 0:
+                headers["Range"] = f"bytes={at}"
+            elif at or end is not None:
+                headers["Range"] = f"bytes={at}-{'' if end is None else end - 1}"
+            cause: TransferError | None = None
+            try:
+                async with self._reader.stream(self._url, headers) as response:
+                    offset = self._offset_of(response, at)
+                    at = offset if at < 0 else at
+                    end = self.size if stop is None else stop  # a 206 may end before the end of the file
+                    async for chunk in response.chunks(_CHUNK):
+                        piece = chunk[at - offset : None if end is None else end - offset]
+                        offset += len(chunk)
+                        if piece:
+                            yield piece
+                            at, breaks = at + len(piece), 0
+                        if at == end and offset > at:
+                            break  # the server sends more than requested
+            except TransferError as error:
+                cause = error
+            if cause is None and (end is None or at == end):
+                return
+            breaks += 1
+            if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
+                where = f" at byte {at:,}" if at > 0 else ""
+                why = cause or "its server sends less than it states."
+                raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
+
+    def _offset_of(self, response: Response, requested: int) -> int:
+        """Return the offset of the first byte of a response, which must be of the same version."""
+        found, known, offset = stated_version(response.status, response.headers), self._known, 0
+        changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
+        if response.status != _OK:
+            first, _, size = content_range(response.headers)
+            if requested < 0 and (response.status == _UNSATISFIABLE or size is None):
+                why = (
+                    "it is empty"
+                    if response.status == _UNSATISFIABLE
+                    else "its server does not state its size"
+                )
+                raise SourceError(f"{self._url} cannot be read: {why}.")
+            if size is None or first != (requested if requested >= 0 else max(0, size + requested)):
+                raise changed
+            offset = first
+        # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
+        # server states nothing else
+        if known is not None:
+            has_sizes = None not in (known.total, found.total)
+            if not known.is_same_as(found) or not (has_sizes or known.validator.strong_etag is not None):
+                raise changed
+        if known is None or known.total is None:
+            self._known, self.size = found, found.total
+        return offset

@@ -2,8 +2,6 @@
 
 Many label items link to one source item, and all assets of an item expire together. So readers of the same
 href share one request, and the most recent documents are cached.
-
-`read_many` gets the hrefs of a whole page, and lets the source read many items with one request, if it can.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from stacpull.caches import Recent
@@ -21,17 +19,19 @@ from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json_reader import weight_of_document
 from stacpull.net.transport import TransferError
 
-_RECENT = 256
+_RECENT: Final = 256
 """The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""
-_HEAVIEST_CACHED = 256 * 1024
+_HEAVIEST_CACHED: Final = 256 * 1024
 """The most memory of a cached document, in estimated bytes."""
-_MOST_WEIGHT = 256 * 1024 * 1024
+_MOST_WEIGHT: Final = 256 * 1024 * 1024
 """The most memory of the documents of one `read_many`, in estimated bytes."""
-_MOST_TOGETHER = 100
+_MOST_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
-_MOST_TASKS = 64
+_MOST_TASKS: Final = 64
 """The most tasks of one `read_many`. The client's gates limit the requests."""
-_TOO_HEAVY = Failure(FailureKind.OVERLONG, "The item and those read together with it need too much memory.")
+_TOO_HEAVY: Final = Failure(
+    FailureKind.OVERLONG, "The item and those read together with it need too much memory."
+)
 
 
 class ReadItem(NamedTuple):
@@ -42,11 +42,7 @@ class ReadItem(NamedTuple):
 
 
 class ItemReader:
-    """Reads items by href, with a cache.
-
-    `read` reads one item, for example `Source.item`. `read_batch` returns those of several items that can be
-    read together, by href: `Source.items`; None reads each by itself.
-    """
+    """Reads items by `read` (`Source.item`), or several with one request by `read_batch` (`Source.items`)."""
 
     def __init__(
         self,
@@ -67,10 +63,10 @@ class ItemReader:
         """The last failures, each with the turn in which it ended: those who waited for it share it."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
-        """Return the item at `href`, requested after `newer_than`.
+        """Return the item at `href`, requested after `newer_than`, or raise TransferError.
 
         A caller whose asset href was refused passes the `read_at` of its document. So of all refused assets
-        of an item, only the first one causes a request. Failures are TransferErrors.
+        of an item, only the first one causes a request.
         """
         turn = next(self._turns)
         lock = self._locks.setdefault(href, asyncio.Lock())
@@ -123,8 +119,6 @@ class ItemReader:
         return [found[href] for href in hrefs]
 
     def _keep(self, href: str, item: ReadItem) -> None:
+        self._recent.pop(href, None)
         if len(href) + weight_of_document(item.document) <= _HEAVIEST_CACHED:
             self._recent[href] = item
-            self._recent.move_to_end(href)
-        else:
-            self._recent.pop(href, None)

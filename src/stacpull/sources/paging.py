@@ -1,7 +1,5 @@
 """Pages of an API: requests for the next ones, and the walk of the pages by their next links.
 
-    request ─▶ page, checked ─▶ next link (GET, POST) or another way to name the next page ─▶ request
-
 If a service fails, the page is requested again with fewer items. If that does not help, the walk ends with a
 SourceError. The caller has saved the pages before, and a later walk resumes there: a `PageRequest` contains
 the whole position.
@@ -11,7 +9,7 @@ The walk always ends: cursors and pages are remembered as 64-bit hashes, about 1
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Final, Literal
 from urllib.parse import urlunsplit
 
@@ -23,11 +21,11 @@ from stacpull.events import Notice
 from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
-from stacpull.net.json_reader import Document
+from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import LEAST_ITEMS, JsonReader, OnNotice, PageSize
+from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, PageSize, allowed_headers
 from stacpull.urls import (
     add_parameters,
     authority,
@@ -43,17 +41,11 @@ from stacpull.urls import (
 
 PAGE_BYTES: Final = 8_000_000
 """The intended maximum size of a page in bytes of decoded JSON."""
-FRUITLESS_PAGES: Final = 3
-"""Pages in a row without new items that are tolerated."""
 _CARRIED: Final = frozenset(
     {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
-_LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
-"""The header fields that a next link may set: content negotiation, and the position of the next page (the
-example of the STAC API specification). Any other field might be a credential, or a command to a service that
-the page cannot reach itself."""
 _OFFSETS: Final = ("offset", "startIndex", "startindex", "skip")
 """Parameters for a position counted in items: OGC drafts, OpenSearch, rustac."""
 _MOST_DIGITS: Final = 11
@@ -81,20 +73,11 @@ def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
     return replace(request, url=set_parameter(request.url, name, str(value)))
 
 
-def _number(request: PageRequest, name: str) -> int | None:
+def number_in(request: PageRequest, name: str) -> int | None:
     """Return a member of a query as a number: of its body, or a parameter; None if it is not one."""
     members = request.body or {}
     text = str(members.get(name) if request.method == "POST" else parameter(request.url, name))
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
-
-
-def limit_of(request: PageRequest) -> int | None:
-    return _number(request, "limit")
-
-
-def page_number(request: PageRequest) -> int | None:
-    """Return the page number in `request`, or None if its position is not one (GEODES and CMR use them)."""
-    return _number(request, "page")
 
 
 def with_limit(request: PageRequest, limit: int) -> PageRequest:
@@ -103,25 +86,25 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
     A page number is converted and rounded down: some items are returned twice, and none is lost. That is only
     true for smaller pages, so such a request never gets a larger limit.
     """
-    page, held = page_number(request), limit_of(request)
+    page, held = number_in(request, "page"), number_in(request, "limit")
     if page and held:
         limit = min(limit, held)
         request = _with(request, "page", (page - 1) * held // limit + 1)
     return _with(request, "limit", limit)
 
 
-def with_true_position(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
+def _with_true_position(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
     """Return the next request, after a page of `given` items, at the position where that page really ended.
 
     A service may return fewer items than requested, and still advance its position by the requested number.
     Then the items between would be lost.
     """
-    limit = limit_of(current)
+    limit = number_in(current, "limit")
     if limit is None or not 0 < given < limit:
         return following
     for name in _OFFSETS:
-        there = _number(following, name)
-        if there is not None and there - (_number(current, name) or 0) in {limit, limit + 1}:
+        there = number_in(following, name)
+        if there is not None and there - (number_in(current, name) or 0) in {limit, limit + 1}:
             return _with(following, name, there - limit + given)
     return following
 
@@ -141,7 +124,6 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         for link in objects_in(page.get("links"))
         if link.get("rel") == "next" and isinstance(link.get("href"), str) and link["href"].strip()
     ]
-    same = [link for link in links if _method(link) == current.method]
     named = object_or_empty(page.get("_links")).get("_next")  # Planet's Data API
     if not links and isinstance(named, str) and named.strip():
         links = [{"href": named}]
@@ -150,15 +132,21 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
             return None
         return _with(current, "next", cursor)
-    link, here = (same or links)[0], base or current.url
+    link = next((link for link in links if _method(link) == current.method), links[0])
+    here = base or current.url
     url = kept_encrypted(here, cut_cursor(join_web(here, link["href"])))
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
-    if _method(link) == "GET":
-        return PageRequest(_carry_parameters(current, url), headers=headers)
-    body = {**(current.body or {}), **object_or_empty(link.get("body"))}
-    following = PageRequest(url, "POST", body, headers)
-    return following if same_site(here, url) else at_home(following, here)
+    if _method(link) == "POST":
+        # merged whatever `merge` states: an absent member would lose the filter
+        body = {**(current.body or {}), **object_or_empty(link.get("body"))}
+        following = PageRequest(url, "POST", body, headers)
+        return following if same_site(here, url) else at_home(following, here)
+    if current.method == "GET" and parts_of(current.url).path == parts_of(url).path:
+        present = {p.name for p in parameters(url)}
+        carried = [p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present]
+        url = add_parameters(url, carried)
+    return PageRequest(url, headers=headers)
 
 
 def _method(link: Json) -> Literal["GET", "POST"]:
@@ -169,20 +157,6 @@ def _method(link: Json) -> Literal["GET", "POST"]:
             return "POST"
         case other:
             raise SourceError(f"The method of the next page is {other[:20]}, which is neither GET nor POST.")
-
-
-def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return the `headers` that a next link may set; None if there are none."""
-    return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
-
-
-def _carry_parameters(current: PageRequest, url: str) -> str:
-    """Add the selection's parameters to the next URL if it has the same path and lacks them."""
-    if current.method == "POST" or parts_of(current.url).path != parts_of(url).path:
-        return url
-    present = {p.name for p in parameters(url)}
-    carried = [p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present]
-    return add_parameters(url, carried)
 
 
 def at_home(following: PageRequest, home: str) -> PageRequest | None:
@@ -242,7 +216,7 @@ class WalkGuard:
 def _signature(request: PageRequest) -> int:
     """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
     url, members = request.url, dict(request.body or {})
-    if page_number(request) is None:
+    if number_in(request, "page") is None:
         url = drop_parameters(url, "limit".__eq__)
         members.pop("limit", None)
     body = orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
@@ -259,7 +233,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 async def read_pages(
-    reader: JsonReader,
+    reader: ApiReader,
     start: PageRequest,
     size: PageSize,
     on_notice: OnNotice,
@@ -282,8 +256,9 @@ async def read_pages(
             if resumed and failure is not None and failure.status in _FORGOTTEN:
                 raise ForgottenCursorError(str(error)) from error.__cause__
             raise
+        was_corrected = walk.is_corrected
         page = walk.page_of(sent, document)
-        if page.items or not walk.was_corrected or page.next is None:
+        if page.items or not was_corrected or page.next is None:
             yield page
         request, resumed = page.next, True
 
@@ -296,7 +271,7 @@ class _PageReader:
     link is right. Then the corrected page brings nothing new, and its link is followed.
     """
 
-    def __init__(self, reader: JsonReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
+    def __init__(self, reader: ApiReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
         self._reader = reader
         self._size = size
         self._on_notice = on_notice
@@ -306,8 +281,8 @@ class _PageReader:
         """Origins in links that do not have the pages."""
         self._guard = WalkGuard()
         self._items = 0
-        self.was_corrected = self._is_corrected = False
-        """True if the position of the last page, or of the next one, was corrected."""
+        self.is_corrected = False
+        """True if the position of the next page was corrected."""
 
     async def read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page, from SOURCE's own host if the host in the link does not have it."""
@@ -335,29 +310,30 @@ class _PageReader:
         first: TransferError | SourceError | None = None
         while True:
             sent = with_limit(request, self._size.items)
-            self._size = self._size._replace(items=limit_of(sent) or self._size.items)
-            smaller = self._size.smaller()
+            requested = number_in(sent, "limit") or self._size.items
+            self._size = self._size._replace(items=requested)
             try:
                 return sent, await self._reader.read(sent)
-            except TransferError as error:
-                if error.failure.status not in _TOO_MUCH_STATUS and error.failure.kind not in _TOO_MUCH:
-                    smaller = None
-                cause: TransferError | SourceError = error
-            except SourceError as error:
-                if not isinstance(error.__cause__, ValueError):
+            except (TransferError, SourceError) as error:
+                if isinstance(error, TransferError):
+                    failure = error.failure
+                    may_shrink = failure.status in _TOO_MUCH_STATUS or failure.kind in _TOO_MUCH
+                elif not isinstance(error.__cause__, ValueError):
                     raise
-                cause = error  # the JSON may be truncated
-            if first is None and smaller is not None and smaller.items > LEAST_ITEMS:
-                try:
-                    await self._reader.read(with_limit(sent, LEAST_ITEMS))
-                except (TransferError, SourceError):
-                    smaller = None
-            first = first or cause
-            if smaller is None:
+                else:
+                    may_shrink = True  # the JSON may be truncated
+                smaller = max(LEAST_ITEMS, requested // 2)
+                may_shrink = may_shrink and smaller < requested
+                if first is None and may_shrink and smaller > LEAST_ITEMS:
+                    try:
+                        await self._reader.read(with_limit(sent, LEAST_ITEMS))
+                    except (TransferError, SourceError):
+                        may_shrink = False
+                first = first or error
+            if not may_shrink:
                 raise SourceError(f"The page {cut_url(request.url)} could not be read: {first}") from first
-            text = f"A page of {self._size.items} items failed; requesting {smaller.items} instead."
-            self._say("info", text)
-            self._size = smaller
+            self._say("info", f"A page of {requested} items failed; requesting {smaller} instead.")
+            self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
         """Return the page of a document, and note its size."""
@@ -368,9 +344,8 @@ class _PageReader:
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(self._size.items, fitting))
-        self.was_corrected, self._is_corrected = self._is_corrected, False
         names = tuple((item.get("collection"), item["id"]) for item in items)
-        is_new = self._guard.brings_new(names, is_corrected=self.was_corrected)
+        is_new = self._guard.brings_new(names, is_corrected=self.is_corrected)
         self._home, self._items = sent.url, self._items + len(items) * is_new
         total = announced_total(document.members)
         following, why = self._following(sent, document, len(features), total, is_new=is_new)
@@ -383,6 +358,7 @@ class _PageReader:
         self, sent: PageRequest, document: Document, given: int, total: int | None, *, is_new: bool
     ) -> tuple[PageRequest | None, str]:
         """Return the request for the next page, or None and why the walk ends early."""
+        self.is_corrected = False
         try:
             following = next_request(document.members, sent, document.url)
         except SourceError as error:
@@ -391,12 +367,13 @@ class _PageReader:
             return None, ""
         if origin_text(following.url) in self._without_pages:
             following = at_home(following, sent.url) or following
-        held = limit_of(following)
-        if page_number(sent) is None and page_number(following) is not None and held and 0 < given < held:
+        held = number_in(following, "limit")
+        is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
+        if is_first_number and held and 0 < given < held:
             following = _with(following, "limit", given)  # the service counts pages of this size
         if is_new:
-            link, following = following, with_true_position(following, sent, given)
-            self._is_corrected = following != link
+            link, following = following, _with_true_position(following, sent, given)
+            self.is_corrected = following != link
         if (host := authority(following.url)) not in self._hosts:
             text = f"The pages continue at {host}, which does not get the credentials of {self._hosts[0]}."
             self._say("warning", text)

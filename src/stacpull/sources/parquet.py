@@ -6,10 +6,8 @@
 
 pyarrow runs in a separate process, without credentials and with a memory limit: a file may come from anyone,
 and some files crash pyarrow. It asks for the bytes that it needs, which are those of the footer and of the
-row groups that may match the selection. They are read here, like all other requests.
-
-All bytes are of one version of the file (`file_ranges`). A server without ranges sends the whole file, once,
-into a temporary file. A stopped walk begins again. Relative hrefs refer to the URL of the file.
+row groups that may match the selection. A server without ranges sends the whole file, once, into a temporary
+file. All bytes are of one version of the file (`files.FileRanges`).
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import BinaryIO, Final
+from typing import Final
 
 import orjson
 
@@ -28,13 +26,12 @@ from stacpull.filters.interval import parse_interval
 from stacpull.filters.narrowing import narrowing
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
-from stacpull.net.json_reader import TooManyValuesError, decode
+from stacpull.net.json_reader import ApiReader, Document, TooManyValuesError, decode
 from stacpull.pyarrow_import import require_pyarrow
 from stacpull.python_process import python_command, python_environment
 from stacpull.selection import Selection
-from stacpull.sources.file_ranges import FileRanges
-from stacpull.sources.files import ItemsFile
-from stacpull.sources.source import JsonReader, OnNotice, PageSize, WalkStart
+from stacpull.sources.files import FileRanges, ItemsFile
+from stacpull.sources.source import OnNotice, PageSize, WalkStart
 
 TAIL: Final = 1 << 16
 """Bytes at the end of a file that are read first, usually the whole footer."""
@@ -43,7 +40,7 @@ _WHOLE_LIMIT: Final = 2 << 30
 
 
 class ParquetSource(ItemsFile):
-    def __init__(self, url: str, reader: JsonReader) -> None:
+    def __init__(self, url: str, reader: ApiReader, _document: Document | None = None) -> None:
         require_pyarrow("A Parquet file as SOURCE")
         super().__init__(url, reader)
         self._limits: Json = {}
@@ -71,7 +68,6 @@ class ParquetSource(ItemsFile):
             self._limits = {
                 "collections": selection.collections,
                 "boxes": [list(sides) for sides in boxes],
-                "condition": wanted.condition,
                 "interval": None if interval is None else [interval.start, interval.end],
             }
         await self._known_collections()
@@ -108,11 +104,16 @@ class ParquetSource(ItemsFile):
             with temporary_errors():
                 part = await asyncio.to_thread(tempfile.TemporaryFile)
             opened.push_async_callback(asyncio.to_thread, part.close)
-            file = _RemoteFile(FileRanges(self.url, self._reader), part)
-            if (size := await file.open()) is None:
-                raise self._unreadable("its server does not support ranges, and it is too large")
-            if [chunk async for chunk in file.read(max(0, size - 4), 4)] != [b"PAR1"]:
+            ranges, received, end = FileRanges(self.url, self._reader), 0, b""
+            async with aclosing(ranges.chunks(-TAIL)) as chunks:
+                async for chunk in chunks:
+                    received, end = received + len(chunk), (end + chunk)[-4:]
+                    if received > _WHOLE_LIMIT:
+                        raise self._unreadable("its server does not support ranges, and it is too large")
+                    await asyncio.to_thread(part.write, chunk)
+            if end != b"PAR1":
                 raise self._unreadable("it is not a Parquet file")
+            size = received if ranges.size is None else ranges.size
             process = await asyncio.create_subprocess_exec(
                 *python_command("-m", "stacpull.sources.parquet_process"),
                 stdin=asyncio.subprocess.PIPE,
@@ -125,16 +126,21 @@ class ParquetSource(ItemsFile):
             assert process.stdin is not None  # noqa: S101 -- it is a pipe
             process.stdin.write(orjson.dumps(task | {"size": size}) + b"\n")
             while "end" not in (answer := await self._answer(process)):
-                if "read" in answer:
-                    start, length = answer["read"]
-                    async for chunk in file.read(start, length):
-                        process.stdin.write(chunk)
-                        with suppress(ConnectionError):
-                            await process.stdin.drain()
-                elif "collections" in answer:
+                if "collections" in answer:
                     self._collections = answer["collections"]
-                else:
+                elif "items" in answer:
                     yield answer
+                else:
+                    start, length = answer["read"]
+                    if (kept := start - (size - received)) >= 0:
+                        await asyncio.to_thread(part.seek, kept)
+                        process.stdin.write(await asyncio.to_thread(part.read, length))
+                        continue
+                    async with aclosing(ranges.chunks(start, start + length)) as chunks:
+                        async for chunk in chunks:
+                            process.stdin.write(chunk)
+                            with suppress(ConnectionError):
+                                await process.stdin.drain()
 
     async def _answer(self, process: asyncio.subprocess.Process) -> Json:
         assert process.stdout is not None  # noqa: S101 -- it is a pipe
@@ -151,38 +157,6 @@ class ParquetSource(ItemsFile):
 
     def _unreadable(self, why: str) -> SourceError:
         return SourceError(f"{self.url} cannot be read: {why}.")
-
-
-class _RemoteFile:
-    """The bytes of a file for a decoder: its end is kept, or the whole file if the server sends it."""
-
-    def __init__(self, ranges: FileRanges, part: BinaryIO) -> None:
-        self._ranges = ranges
-        self._part = part
-        self._kept_from = 0
-        """The offset of the first byte in `part`."""
-
-    async def open(self) -> int | None:
-        """Read the end of the file. Return the size of the file in bytes, None if too much would be kept."""
-        received = 0
-        async with aclosing(self._ranges.chunks(-TAIL)) as chunks:
-            async for chunk in chunks:
-                received += len(chunk)
-                if received > _WHOLE_LIMIT:
-                    return None
-                await asyncio.to_thread(self._part.write, chunk)
-        size = received if self._ranges.size is None else self._ranges.size
-        self._kept_from = size - received
-        return size
-
-    async def read(self, start: int, size: int) -> AsyncGenerator[bytes]:
-        if start >= self._kept_from:
-            await asyncio.to_thread(self._part.seek, start - self._kept_from)
-            yield await asyncio.to_thread(self._part.read, size)
-            return
-        async with aclosing(self._ranges.chunks(start, start + size)) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

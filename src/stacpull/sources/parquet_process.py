@@ -5,9 +5,8 @@ and, unless only the metadata are wanted, rows per batch and limits (`parquet`).
 bytes of length, then JSON. It asks for bytes of the file the same way, and gets them on standard input. It
 has no credentials and a memory limit, which also stops decompression bombs.
 
-The metadata have the lowest and highest value of each column in each row group. pyarrow skips the row groups
-in which, by these, no row is within the limits. Every row that is read is still judged by the filters. A
-column of another type, or with texts that are JSON, limits nothing.
+By the limits, pyarrow skips the row groups whose statistics show that no row matches. Every row that is read
+is still judged by the filters.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import io
 import resource
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
-from operator import and_, eq, ge, gt, le, lt, or_
+from operator import and_, or_
 from typing import Any, Final
 
 import orjson
@@ -51,7 +49,6 @@ _RENAMED: Final = "properties:"
 _EDGE: Final = 180.0
 _SINGLE: Final = 2.0**-23
 """The largest error of a number that was rounded or cut to single precision, as a share of it."""
-_TESTS: Final = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 _SENDING: Final = threading.Lock()
 """pyarrow reads the file in threads of its own."""
 
@@ -64,8 +61,7 @@ class _FileOverPipe(io.RawIOBase):
     """The file, read through the other process."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._place = 0
+        self._size, self._place = size, 0
         self.end = b""
         """The last bytes of the file, which pyarrow reads several times."""
 
@@ -86,9 +82,9 @@ class _FileOverPipe(io.RawIOBase):
         return self._size
 
     def read(self, size: int = -1) -> bytes:
-        rest = self._size - self._place
+        rest = max(0, self._size - self._place)
         wanted = rest if size < 0 else min(size, rest)
-        if wanted <= 0:
+        if not wanted:
             return b""
         if rest <= len(self.end):
             data = self.end[-rest:][:wanted]
@@ -134,19 +130,22 @@ def _do(task: Json) -> None:
     encoding = object_or_empty(geo.get("geometry")).get("encoding", "WKB")
     if encoding != "WKB":
         raise ParquetError(f"its geometries are encoded as {encoding}; only WKB is read")
-    _answer({"collections": _collections(stated)})
+    document = _json_of(stated.get(b"stac-geoparquet"))  # 1.1, before that `stac:collections`
+    collections = document.get("collections") or _json_of(stated.get(b"stac:collections"))
+    one = object_or_empty(document.get("collection"))
+    if isinstance(one.get("id"), str) and not collections:
+        collections = {one["id"]: one}
+    known = {name: body for name, body in object_or_empty(collections).items() if isinstance(body, dict)}
+    _answer({"collections": known})
     if "rows" not in task:
         return
     json_text = frozenset(map(str, list_or_empty(_json_of(stated.get(_JSON_TEXT_KEY)).get("columns"))))
-    groups: Sequence[int] = range(parquet.metadata.num_row_groups)
-    condition = _condition(task["limits"], {f.name: f.type for f in schema if f.name not in json_text})
-    if condition is not None and groups:
-        fragment = ds.ParquetFileFormat().make_fragment(file)
-        groups = [group.id for group in fragment.subset(condition).row_groups]
-    for group in groups:
+    fragment = ds.ParquetFileFormat().make_fragment(file)
+    condition = _condition(task["limits"], {field.name: field.type for field in schema})
+    for group in (fragment if condition is None else fragment.subset(condition)).row_groups:
         first = 0
-        for batch in parquet.iter_batches(task["rows"], row_groups=[group], use_threads=False):
-            _answer_items(group, first, _items(batch, task["url"], json_text))
+        for batch in parquet.iter_batches(task["rows"], row_groups=[group.id], use_threads=False):
+            _answer_items(group.id, first, _items(batch, task["url"], json_text))
             first += batch.num_rows
 
 
@@ -187,39 +186,38 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _collections(stated: dict[bytes, bytes]) -> dict[str, Json]:
-    """Return the collections in the metadata, in the form of stac-geoparquet 1.0 or 1.1."""
-    document = _json_of(stated.get(b"stac-geoparquet"))
-    found = document.get("collections") or _json_of(stated.get(b"stac:collections"))
-    one = document.get("collection")
-    if isinstance(one, dict) and isinstance(one.get("id"), str) and not found:
-        found = {one["id"]: one}
-    return {name: body for name, body in object_or_empty(found).items() if isinstance(body, dict)}
-
-
 def _json_of(data: bytes | None) -> Json:
     return parsed_object(data or b"{}") or {}
 
 
-# --- limits -----------------------------------------------------------------------------------------------
-
-
 def _condition(limits: Json, kinds: dict[str, pa.DataType]) -> ds.Expression | None:
     """Return what every row within the limits fulfils; None for no limits."""
-    parts: list[ds.Expression | None] = []
+    parts = list[ds.Expression]()
     if limits.get("collections") and _is_text(kinds.get("collection")):
-        named = [ds.field("collection") == name for name in limits["collections"]]
-        parts.append(reduce(or_, [*named, ds.field("collection").is_null()]))
+        parts.append(ds.field("collection").isin(limits["collections"]) | ds.field("collection").is_null())
     box = kinds.get("bbox", pa.null())
     if limits.get("boxes") and pa.types.is_struct(box) and {field.name for field in box} >= set(_FLAT):
         parts.append(reduce(or_, [_meets(*sides) for sides in limits["boxes"]]))
-    if limits.get("interval") and pa.types.is_timestamp(kinds.get("datetime", pa.null())):
+    times = {name for name, kind in kinds.items() if pa.types.is_timestamp(kind)}
+    if limits.get("interval") and "datetime" in times:
         start, end = limits["interval"]
-        parts.append(_overlaps(start, end, kinds))
-    if limits.get("condition"):
-        parts.append(_compared(limits["condition"], kinds))
-    known = [part for part in parts if part is not None]
-    return reduce(and_, known) if known else None
+
+        def after(name: str, *, text: str | None, is_start: bool) -> ds.Expression:
+            """Return whether a time is not before the start, or not after the end; or unknown."""
+            if text is None:
+                return ds.scalar(True)
+            limit = pa.scalar(datetime.fromisoformat(text), pa.timestamp("us", "UTC"))
+            limit, field = limit.cast(pa.timestamp("us", kinds[name].tz)), ds.field(name)
+            return (field >= limit if is_start else field <= limit) | field.is_null()
+
+        instant = after("datetime", text=start, is_start=True) & after("datetime", text=end, is_start=False)
+        if {"start_datetime", "end_datetime"} <= times:
+            span = after("end_datetime", text=start, is_start=True)
+            span &= after("start_datetime", text=end, is_start=False)
+            has_instant = ds.field("datetime").is_valid()
+            instant = (has_instant & instant) | (~has_instant & span)
+        parts.append(instant)
+    return reduce(and_, parts) if parts else None
 
 
 def _meets(west: float, south: float, east: float, north: float) -> ds.Expression:
@@ -234,50 +232,6 @@ def _meets(west: float, south: float, east: float, north: float) -> ds.Expressio
     is_odd = ((xmin >= 0.0) & (xmax <= 0.0)) | (xmin < -_EDGE) | (xmax > _EDGE)
     meets = (ymin <= north) & (ymax >= south) & (((xmin <= east) & (xmax >= west)) | is_odd)
     return reduce(or_, [meets, *(side.is_null() for side in (xmin, ymin, xmax, ymax))])
-
-
-def _overlaps(start: str | None, end: str | None, kinds: dict[str, pa.DataType]) -> ds.Expression:
-    """Return the condition for rows whose instant, or else range, may overlap an interval."""
-
-    def compared(name: str, *, is_low: bool) -> ds.Expression:
-        """Return whether a time is not before the start (`is_low`), or not after the end; or unknown."""
-        text, field = (start if is_low else end), ds.field(name)
-        if text is None:
-            return ds.scalar(True)
-        limit = pa.scalar(datetime.fromisoformat(text), pa.timestamp("us", "UTC"))
-        limit = limit.cast(pa.timestamp("us", kinds[name].tz))
-        return (field >= limit if is_low else field <= limit) | field.is_null()
-
-    instant = compared("datetime", is_low=True) & compared("datetime", is_low=False)
-    known = ds.field("datetime").is_valid()
-    if all(pa.types.is_timestamp(kinds.get(name, pa.null())) for name in ("start_datetime", "end_datetime")):
-        ranges = compared("end_datetime", is_low=True) & compared("start_datetime", is_low=False)
-        return (known & instant) | (~known & ranges)
-    return instant
-
-
-def _compared(condition: Json, kinds: dict[str, pa.DataType]) -> ds.Expression | None:
-    """Return a condition in CQL2 as far as the columns show whether it is true; None if they do not."""
-    name, arguments = condition["op"], condition["args"]
-    if name in {"and", "or"}:
-        parts = [_compared(argument, kinds) for argument in arguments]
-        known = [part for part in parts if part is not None]
-        if not known or (name == "or" and len(known) < len(parts)):
-            return None
-        return reduce(and_ if name == "and" else or_, known)
-    if name not in _TESTS:
-        return None
-    column, value = arguments[0]["property"], arguments[1]
-    kind = kinds.get(column, pa.null())
-    is_exact = (
-        (isinstance(value, bool) and pa.types.is_boolean(kind))
-        or (isinstance(value, str) and _is_text(kind))
-        or (type(value) is int and pa.types.is_integer(kind))
-        or (type(value) in {int, float} and pa.types.is_float64(kind) and abs(value) <= 2**53)
-    )
-    if not is_exact:
-        return None
-    return _TESTS[name](ds.field(column), pa.scalar(value, kind if pa.types.is_float64(kind) else None))
 
 
 def _is_text(kind: pa.DataType | None) -> bool:

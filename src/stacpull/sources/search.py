@@ -1,13 +1,13 @@
-"""Pushes filters down to an API: its capabilities, a query that it supports, and the walk of the result.
+"""Pushes filters down to an API: what it supports, a query for it, and the walk of the result.
 
-Capabilities are the conformance classes of the landing page (STAC API 1.0.0 and its release candidates: core,
-item search, filter extension; OGC API Features, part 1, 7.4, and part 3). Versions in their URIs are ignored.
+An API states in `conformsTo` what it supports (STAC API 1.0.0 and its release candidates: core, item search,
+filter extension; OGC API Features, part 1, 7.4, and part 3). Versions in these URIs are ignored. A query is
+sent with GET, or with POST if the API supports it and the URL would be long or a filter is sent as JSON.
 
-A query is sent with GET, or with POST if the API supports it and the URL would be long or a filter is sent as
-JSON. Members that an endpoint does not support are not sent. All items are filtered locally anyway, so an API
-may return too many. If the first page of a result is an error, or has items of other collections than those
-searched (the collection may have another name in its items), the walk continues without filters. It also does
-if the result is empty, and a query that an item of the source must match finds nothing either.
+All items are filtered locally anyway, so an API may return too many. If the first page of a result is an
+error, or has items of other collections than those searched (the collection may have another name in its
+items), the walk continues without filters. It also does if the result is empty, and a query that an item of
+the source must match finds nothing either.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from stacpull.filters.cql2 import filter_text
 from stacpull.filters.narrowing import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
+from stacpull.net.json_reader import ApiReader
 from stacpull.net.transport import TransferError
 from stacpull.sources.paging import failure_of, read_pages, with_limit
-from stacpull.sources.source import JsonReader, OnNotice, PageSize
+from stacpull.sources.source import LEAST_ITEMS, OnNotice, PageSize
 from stacpull.urls import Parameter, add_parameters, parameters
 
-MOST_IDS: Final = 500
-"""The most ids that are requested; for more, all items are walked."""
 _LONG_URL: Final = 2000
 """The most characters of a query with GET: many servers and proxies accept only some thousands."""
 _LARGE_AREA: Final = 100_000
@@ -46,42 +45,28 @@ _PLAIN: Final = "/:,.-_~'()*"
 
 
 class Capabilities(NamedTuple):
-    """The filters of an API: `items` supports bbox and datetime, `search` more; `post` means by POST."""
+    """The conformance classes of an API, and whether it searches by POST."""
 
-    items: bool = False
-    search: bool = False
+    classes: tuple[str, ...] = ()
     post: bool = False
-    cql2_json: bool = False
-    cql2_text: bool = False
-    sort: bool = False
-    sort_items: bool = False
-    """True if `…/items` can be sorted, `sort` if the search can."""
 
+    @classmethod
+    def of(cls, landing: Json) -> Capabilities:
+        uris = list_or_empty(landing.get("conformsTo"))
+        links = [link for link in objects_in(landing.get("links")) if link.get("rel") == "search"]
+        post = any(str(link.get("method")).upper() == "POST" for link in links)
+        return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), post)
 
-def capabilities_of(landing: Json) -> Capabilities:
-    """Return the capabilities that a landing page states in `conformsTo`."""
-    stated = list_or_empty(landing.get("conformsTo"))
-    classes = [uri.rstrip("/") for uri in stated if isinstance(uri, str)]
+    def have(self, *endings: str) -> bool:
+        return any(uri.endswith(endings) for uri in self.classes)
 
-    def conforms(*endings: str) -> bool:
-        return any(uri.endswith(endings) for uri in classes)
-
-    search = conforms("/item-search")
-    filters = search and conforms("/item-search#filter", "/item-search/#filter")
-    links = [link for link in objects_in(landing.get("links")) if link.get("rel") == "search"]
-    return Capabilities(
-        items=conforms("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"),
-        search=search,
-        post=search and any(str(link.get("method")).upper() == "POST" for link in links),
-        cql2_json=filters and conforms("/conf/cql2-json"),
-        cql2_text=filters and conforms("/conf/cql2-text"),
-        sort=search and conforms("/item-search#sort", "/item-search/#sort"),
-        sort_items=conforms("/ogcapi-features#sort"),
-    )
+    @property
+    def search(self) -> bool:
+        return self.have("/item-search")
 
 
 class SearchEndpoint(NamedTuple):
-    """The URL of a search, and the members that it supports."""
+    """A URL that answers queries, and the members that it supports: others are not sent."""
 
     url: str
     """The URL for GET, without the parameters of the query."""
@@ -94,7 +79,7 @@ class SearchEndpoint(NamedTuple):
     """The collections that are searched; empty for all."""
 
     def request(self, members: Json) -> PageRequest:
-        url = add_parameters(self.url, parameters_of(members))
+        url = add_parameters(self.url, _parameters_of(members))
         if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
             return PageRequest(url)
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
@@ -107,36 +92,45 @@ class SearchEndpoint(NamedTuple):
         """Return this endpoint without the members in the query of `url`: services accept each only once."""
         names = {p.name for p in parameters(url)}
         taken = names | (_PLACES if names & _PLACES else set())
-        return self._replace(takes=self.takes - taken if "ids" not in names else frozenset())
+        return self._replace(takes=frozenset() if "ids" in names else self.takes - taken)
 
     def has_others(self, items: list[Json]) -> bool:
-        """Return whether some items state that they are of collections that were not searched."""
         return len(without_others(items, self.collections)) < len(items)
 
 
-def search_endpoint(root: str, collections: tuple[str, ...], capabilities: Capabilities) -> SearchEndpoint:
+def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
     """Return the item search of the API at `root` in `collections` (empty: in all)."""
-    url, body = f"{root}/search", Json()
+    url, body, takes = f"{root}/search", Json(), {"bbox", "datetime", "intersects", "ids"}
     if collections:
         url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
         body = {"collections": list(collections)}
-    takes = {"bbox", "datetime", "intersects", "ids"}
-    as_json = capabilities.post and capabilities.cql2_json
-    if as_json or capabilities.cql2_text:
+    filters = api.have("/item-search#filter", "/item-search/#filter")
+    as_json = filters and api.post and api.have("/conf/cql2-json")
+    if as_json or (filters and api.have("/conf/cql2-text")):
         takes.add("filter")
-    if capabilities.sort:
+    if api.have("/item-search#sort", "/item-search/#sort"):
         takes.add("sortby")
-    post_body = body if capabilities.post else None
-    return SearchEndpoint(url, frozenset(takes), post_body, as_json, frozenset(collections))
+    return SearchEndpoint(url, frozenset(takes), body if api.post else None, as_json, frozenset(collections))
 
 
-def items_endpoint(url: str, capabilities: Capabilities) -> SearchEndpoint:
+def url_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
+    """Return the search at a `…/search` URL. Its query is kept, and sent with GET."""
+    as_text = api._replace(post=False)
+    endpoint = search_endpoint("", (), as_text) if api.search else SearchEndpoint(url, frozenset())
+    return endpoint._replace(url=url).less(url)
+
+
+def items_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
     """Return the endpoint of a collection's items (OGC API Features, 7.15), less the query of `url`."""
-    takes = {"bbox", "datetime"} | ({"sortby"} if capabilities.sort_items else set())
+    takes = set[str]()
+    if api.have("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
+        takes |= {"bbox", "datetime"}
+    if api.have("/ogcapi-features#sort"):
+        takes.add("sortby")
     return SearchEndpoint(url, frozenset(takes)).less(url)
 
 
-def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
+def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     """Return the parts of `narrowing` that the endpoint supports as members of a query, without ids."""
     found: Json = {}
     area = {"intersects": narrowing.area}
@@ -153,24 +147,18 @@ def members(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
     if narrowing.datetime is not None and "datetime" in endpoint.takes:
         found["datetime"] = narrowing.datetime
     if narrowing.condition is not None and "filter" in endpoint.takes:
-        if endpoint.json_filter:
-            filtered = {**found, "filter": narrowing.condition, "filter-lang": "cql2-json"}
-        else:
-            text = filter_text(narrowing.condition)
-            filtered = {**found, "filter": text, "filter-lang": "cql2-text"}
-        if endpoint.fits(filtered):
-            return filtered
+        filtered = {**found, **_filter(narrowing.condition, endpoint)}
+        found = filtered if endpoint.fits(filtered) else found
     return found
 
 
-def ids_members(ids: tuple[str, ...], endpoint: SearchEndpoint) -> Json | None:
-    """Return the query for `ids`, or None if there are too many or the endpoint does not support them."""
-    members: Json = {"ids": list(ids)}
-    can_send = "ids" in endpoint.takes and 0 < len(ids) <= MOST_IDS and endpoint.fits(members)
-    return members if can_send else None
+def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
+    if endpoint.json_filter:
+        return {"filter": condition, "filter-lang": "cql2-json"}
+    return {"filter": filter_text(condition), "filter-lang": "cql2-text"}
 
 
-def parameters_of(members: Mapping[str, Any]) -> list[Parameter]:
+def _parameters_of(members: Mapping[str, Any]) -> list[Parameter]:
     """Return the members of a query as parameters of a URL: lists joined by commas, objects as JSON."""
     found = []
     for name, value in members.items():
@@ -196,18 +184,20 @@ def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]
 
 
 async def walk_query(
-    reader: JsonReader,
+    reader: ApiReader,
     endpoint: SearchEndpoint,
-    query: PageRequest,
-    plain: PageRequest,
     members: Json,
     condition: Json | None,
+    plain: PageRequest,
     size: PageSize,
     on_notice: OnNotice,
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of the result of `query`, or those of `plain` if the first one shows a wrong filter."""
+    """Yield the pages of the result of a query, or those of `plain` if the first one shows a wrong filter.
+
+    `members` are those of the query, and `condition` the one in its filter.
+    """
     doubt, is_first = "", True
-    async with aclosing(read_pages(reader, query, size, on_notice)) as pages:
+    async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:
         try:
             async for page in pages:
                 if is_first and endpoint.has_others(page.items):
@@ -234,23 +224,23 @@ async def walk_query(
 
 
 async def _doubt(
-    reader: JsonReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
+    reader: ApiReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
 ) -> str:
     """Return why an empty result cannot be trusted, or an empty text."""
-    there = await _first_items(reader, plain)
+
+    async def first_items(request: PageRequest) -> list[Json]:
+        try:
+            page = await reader.read(with_limit(request, LEAST_ITEMS))
+        except (SourceError, TransferError):
+            return []  # a walk without filters would fail as well
+        return objects_in(page.members.get("features"))
+
+    there = await first_items(plain)
     for item in there:
-        known = _matching(item, members, condition, endpoint)
-        if known:
-            found = await _first_items(reader, endpoint.request(known))
+        if known := _matching(item, members, condition, endpoint):
+            found = await first_items(endpoint.request(known))
             return "" if found else f"its filter does not find the item {item.get('id')}, which it has"
     return "its first items do not prove it" if there else ""
-
-
-async def _first_items(reader: JsonReader, request: PageRequest) -> list[Json]:
-    try:
-        return objects_in((await reader.read(with_limit(request, 10))).members.get("features"))
-    except (SourceError, TransferError):
-        return []  # a walk without filters would fail as well
 
 
 def _matching(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:
@@ -268,13 +258,10 @@ def _matching(item: Json, members: Json, condition: Json | None, endpoint: Searc
     if "datetime" in members:
         known["datetime"] = time.replace(" ", "T")
     if "filter" in members:
-        names = [
-            name for name in _names_in(condition) if isinstance(properties.get(name), bool | int | float)
-        ]
-        name, value = (names[0], properties[names[0]]) if names else ("id", item.get("id"))
-        equal: Json = {"op": "=", "args": [{"property": name}, value]}
-        known["filter"] = equal if endpoint.json_filter else filter_text(equal)
-        known["filter-lang"] = members["filter-lang"]
+        names = (one for one in _names_in(condition) if isinstance(properties.get(one), bool | int | float))
+        name = next(names, None)
+        value = item.get("id") if name is None else properties[name]
+        known |= _filter({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
     return None if not known or None in known.values() else known
 
 

@@ -1,34 +1,39 @@
-"""The interface of a source of items, and of the reader that it uses.
+"""The interface of a source of items.
 
     open_source(url, reader) ─▶ Source ─starts─▶ WalkStart ─pages─▶ Page, Page, …
 
-A source decides which requests to send, and a `JsonReader` sends them. They exchange only values, so every
-source also works with a reader in memory.
+A source decides which requests to send, and an `ApiReader` sends them. The engine knows only this interface:
+`opening` loads the kind that SOURCE needs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Set as AbstractSet
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from stacpull.errors import UsageError, ungrouped
 from stacpull.events import Notice
-from stacpull.models import Json, Page, PageRequest
-from stacpull.net.json_reader import Document
-from stacpull.net.transport import Response
+from stacpull.models import Json, Page, PageRequest, Unread
 from stacpull.selection import Selection
 
 T = TypeVar("T")
 OnNotice = Callable[[Notice], None]
 """Called with a message for the user. Must return immediately and never raise."""
 
-AUTO_ITEMS = 1000
-LEAST_ITEMS = 10
-FILE_ITEMS = 100
+AUTO_ITEMS: Final = 1000
+LEAST_ITEMS: Final = 10
+FILE_ITEMS: Final = 100
 """Items per page of a file or a tree, where larger pages save no requests. At most these are read again after
 a kill."""
+FRUITLESS_PAGES: Final = 3
+"""Pages in a row without new items that are tolerated."""
+_LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
+"""The header fields that a next link may set: content negotiation, and the position of the next page (the
+example of the STAC API specification). Any other field might be a credential, or a command to a service that
+the page cannot reach itself."""
 
 
 class PageSize(NamedTuple):
@@ -44,43 +49,12 @@ class PageSize(NamedTuple):
 
     @property
     def for_file(self) -> int:
-        """The number of items per page of a file or a tree."""
         return self.items if self.fixed else min(FILE_ITEMS, self.items)
 
-    def smaller(self) -> PageSize | None:
-        """Return half this size, at least 10 items, or None if it is not larger than that."""
-        half = max(LEAST_ITEMS, self.items // 2)
-        return self._replace(items=half) if half < self.items else None
 
-
-class JsonReader(Protocol):
-    """Sends one request for JSON, with retries, credentials and redirects (`net.json_reader.ApiReader`)."""
-
-    async def read(
-        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
-    ) -> Document:
-        """Return the document that answers `request`, of at most `limit` bytes.
-
-        With `one_of_many`, a refusal may concern only this document, and is a `TransferError`.
-
-        Raises:
-            TransferError: It could not be read, after retries.
-            SourceError: It is not JSON (`__cause__` is then the decoder's ValueError), or the host asks to
-                wait for too long.
-            CredentialsError: Credentials are missing or refused.
-        """
-        ...
-
-    def stream(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Response]:
-        """Open a response to read its body in pieces. Accepts the statuses 200, 206 and 416.
-
-        Raises:
-            TransferError: It could not be opened.
-        """
-        ...
-
-
-PageWalk = Callable[[PageSize, OnNotice], AsyncGenerator[Page]]
+def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the `headers` that a next link may set; None if there are none."""
+    return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
 
 
 class WalkStart(NamedTuple):
@@ -92,28 +66,30 @@ class WalkStart(NamedTuple):
     """The collections whose items the pages of a search may have; empty for all."""
     resumed: PageRequest | None = None
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
-    walk: PageWalk | None = None
+    walk: Callable[[PageSize, OnNotice], AsyncGenerator[Page]] | None = None
     """Walks from the start the pages of a query to an API; None to follow the next links."""
-
-    @property
-    def first(self) -> PageRequest:
-        return self.resumed or self.request
 
 
 class Source(Protocol):
-    """A source of items: an API, a static catalog or a file.
+    """A source of items.
 
+    Its kind is a class, made of a URL, an `ApiReader`, and the document at the URL if that decided the kind.
     Every method may raise SourceError if the source cannot be read, and CredentialsError if credentials are
     missing or refused.
     """
 
     url: str
     """SOURCE without credentials."""
+    api_root: str | None = None
+    """The root of an API; None for other sources."""
+    is_file: bool = False
+    """True if items are entries of one file, and cannot be read by themselves."""
     has_cursors: bool = True
     """False if a stopped walk begins again: every page but the last then has its own request as `next`."""
-
     sorts: bool = False
     """True if the walk has the order of `Selection.sortby`, or `starts` raises `unsortable`."""
+    finished: AbstractSet[str] = frozenset()
+    """Of `again`: the hrefs of the links that were walked to the end."""
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source, or raise SourceError if it does not list them."""
@@ -126,33 +102,33 @@ class Source(Protocol):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per selected collection, in the order of the selection.
 
-        Raises:
-            UsageError: No collection is selected and the source has several, or one does not exist.
+        Raises UsageError if no collection is selected and the source has several, or one does not exist.
         """
         ...
 
     def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
         """Yield the pages of one collection.
 
-        The last page has no `next`. It has `cut_short` if the walk could not be continued.
-
-        Raises:
-            ForgottenCursorError: The source no longer knows a page that it linked to.
-            SourceError: A page could not be read; its `__cause__` is the TransferError, if there was one.
+        The last page has no `next`. It has `cut_short` if the walk could not be continued. Raises
+        ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if a page
+        could not be read; its `__cause__` is the TransferError, if there was one.
         """
         ...
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`, for example a source item.
 
-        Raises:
-            TransferError: It could not be read; GONE if it does not exist, ITEM if it is not an item.
+        Raises TransferError if it could not be read: GONE if it does not exist, ITEM if it is not an item.
         """
         ...
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
         """Return by href those items that can be read with fewer requests. The others are for `item`."""
         return {}
+
+    def again(self, links: Sequence[Unread]) -> Source | None:  # noqa: ARG002 -- for subclasses
+        """Return a source that walks only these links, which could not be read; None if it has no links."""
+        return None
 
 
 def unsortable(url: str) -> UsageError:
@@ -162,14 +138,12 @@ def unsortable(url: str) -> UsageError:
 
 
 class ClassDocuments(NamedTuple):
-    """The document of a collection, and its first items."""
-
     collection: Json
     items: list[Json]
 
 
 async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
-    """Read the documents that may list the label classes of a collection."""
+    """Return what may list the label classes of a collection: its document and its first items."""
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
     pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)

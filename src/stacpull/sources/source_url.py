@@ -1,8 +1,7 @@
-"""Parses SOURCE: a URL, or a path (which becomes a `file:///` URL), and the credentials in it.
+"""Parses SOURCE: a URL, or a path (which becomes a `file:///` URL).
 
-A SOURCE like `https://user:word@host/…?key=abc` is convenient to paste, but must not appear in the ledger,
-the log or messages. It is split into a URL without credentials and the credentials, which the client sends
-only to the host of that URL.
+Credentials in it (`https://user:word@host/…?key=abc`) must not appear in the ledger, the log or messages. The
+client sends them only to the host of the URL.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from stacpull.urls import is_local, is_web, parameters, parts_of
 
 STANDARD_INPUT: Final = "-"
 """The SOURCE for NDJSON on standard input."""
-_PARQUET: Final = (".parquet", ".geoparquet")
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _HOST = re.compile(
     r"(?P<local>localhost|\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5}(/|$)"
@@ -134,8 +131,3 @@ def split_credentials(source: str) -> SourceUrl:
     user, word = parts.username or "", parts.password or ""
     basic = base64.b64encode(f"{unquote(user)}:{unquote(word)}".encode()).decode()  # RFC 7617
     return SourceUrl(clean, query, Secret(f"Basic {basic}") if user or word else None)
-
-
-def is_parquet(url: str) -> bool:
-    """Return whether `url` is Parquet, by its file name."""
-    return urlsplit(url).path.lower().endswith(_PARQUET)

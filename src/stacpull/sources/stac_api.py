@@ -4,9 +4,9 @@ Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/colle
 `/collections/X/items`, `/collections/X/items/Y`. The query in an `…/items` or `…/search` URL is part of
 SOURCE and is kept on every page.
 
-The selection is pushed down to the API's item search, or to `…/items` if there is no search. The capabilities
-of an API are read only if there is something to push down or to read in batches, and only once. If they
-cannot be read, nothing is pushed down, and the walk itself reports the problem.
+The selection is pushed down to the API's item search, or to `…/items` if there is no search. What an API
+supports is read only if there is something to push down or to read in batches, and only once. If it cannot
+be read, nothing is pushed down, and the walk itself reports the problem.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -24,58 +25,73 @@ from stacpull.events import Notice
 from stacpull.filters.narrowing import Narrowing, narrowing
 from stacpull.json_values import list_or_empty
 from stacpull.models import FailureKind, Json, Page, PageRequest
-from stacpull.net.json_reader import Document
+from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
-from stacpull.sources.paging import WalkGuard, failure_of, limit_of, next_request, read_pages, with_limit
+from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
 from stacpull.sources.search import (
     Capabilities,
     SearchEndpoint,
-    capabilities_of,
-    ids_members,
     items_endpoint,
-    members,
+    members_of,
     search_endpoint,
+    url_endpoint,
     walk_query,
     without_others,
 )
-from stacpull.sources.source import JsonReader, OnNotice, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
-_MOST_COLLECTIONS = 100_000
+_MOST_COLLECTIONS: Final = 100_000
 """The most collections of an API. NASA's CMR has about half as many."""
-_HEAVIEST_LIST = 4 << 30
+_HEAVIEST_LIST: Final = 4 << 30
 """The most memory in bytes, as estimated, that the documents of all collections may take."""
-_MOST_CACHED = 256
+_MOST_CACHED: Final = 256
 """Collections whose documents are kept."""
-_HEAVIEST_CACHED = 1 << 20
+_HEAVIEST_CACHED: Final = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
-_MOST_PAGES_OF_IDS = 100
-"""The most pages of a search for ids."""
+_MOST_IDS: Final = 500
+"""The most ids that are searched; for more, all items are walked."""
+_MOST_PAGES_OF_IDS: Final = 100
 
 
-class StacApi(Source):
-    """The base class of sources in a STAC API: its collections, its queries, and their walks."""
-
+class ApiSource(Source):
     sorts = True
 
-    def __init__(self, url: str, reader: JsonReader, landing: Json | None = None) -> None:
+    def __init__(self, url: str, reader: ApiReader, landing: Document | None = None) -> None:
         self.url = url
         self._api = parse_api_url(url)
+        self.api_root = self._api.root
         self._reader = reader
-        self._landing = landing
+        body = landing.members if landing is not None else {}
+        self._landing = body if "conformsTo" in body else None
         self._capabilities: Capabilities | None = None
         self._searches_ids = True
         """False once a search for ids has found nothing that was requested."""
         self._read_before = Recent[str, Json](_MOST_CACHED)
+        named = (
+            (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
+        )
+        self._named = tuple(name for name in named if name)
+        """The collections in the URL."""
+
+    async def collections(self) -> list[Json]:
+        if self._named:
+            return [await self.collection(name) for name in self._named]
+        found: dict[str, Json] = {}
+        async for listed in self._pages_of_collections():
+            found |= listed
+        return list(found.values())
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection. Recent ones are not read again."""
+        """Return the document of one collection, or an empty one for a search over several."""
+        if self._api.search and collection_id == NO_COLLECTION:
+            return {}
         if (known := self._read_before.get(collection_id)) is not None:
             return known
         request = PageRequest(self._api.collection_url(collection_id))
@@ -92,6 +108,80 @@ class StacApi(Source):
             self._read_before[collection_id] = document.body
         return document.body
 
+    # --- the walk ----------------------------------------------------------------------------------------
+
+    async def starts(self, selection: Selection) -> list[WalkStart]:
+        """Return one start per collection.
+
+        Collections without the selected ids are left out, if a search finds an item for each id. If it does
+        not, some are only endings of ids, which no service searches.
+        """
+        urls = await (self._search_urls if self._api.search else self._items_urls)(selection)
+        narrow = narrowing(selection)
+        if narrow.order is not None and len(urls) != 1:
+            raise unsortable(self.url)
+        api = await self._known_capabilities() if narrow else Capabilities()
+        chosen = () if selection.all_collections else tuple(urls)
+        selected = frozenset(selection.collections if self._api.search else chosen)
+        having: set[str] | None = None
+        searches = api.search and not (self._api.items or self._api.search)
+        if searches and narrow.ids:
+            having = await self._having(narrow.ids, search_endpoint(self._api.root, chosen, api))
+        starts = []
+        for name, url in urls.items():
+            start = WalkStart(name, PageRequest(url), selected)
+            if searches:
+                endpoint = search_endpoint(self._api.root, (name,), api)
+            else:
+                endpoint = (url_endpoint if self._api.search else items_endpoint)(url, api)
+            if having is None:
+                starts.append(self._narrowed(start, endpoint, members_of(narrow, endpoint), narrow))
+            elif name in having:
+                starts.append(self._narrowed(start, endpoint, {"ids": list(narrow.ids)}, narrow))
+        return starts
+
+    async def _items_urls(self, selection: Selection) -> dict[str, str]:
+        """Return the URLs of the items of the selected collections, which exist, by id."""
+        if (name := self._api.collection) is not None:
+            others = [c for c in selection.collections if c != name]
+            if others or selection.all_collections:
+                option = f"-C {others[0]}" if others else "--all-collections"
+                text = f"The source is the collection {name} itself: leave {option} out, or use"
+                raise UsageError(f"{text} {self._api.root}.")
+            return {name: self.url if self._api.items else f"{self._api.collection_url(name)}/items"}
+        names = list(dict.fromkeys(selection.collections))
+        for name in names:
+            await self.collection(name)
+        if not names:
+            names = await self._names()
+            if not selection.all_collections:
+                text = "Name a collection with --collection, or use --all-collections;"
+                raise UsageError(f"{text} {listing(names)}")
+        return {name: f"{self._api.collection_url(name)}/items" for name in names}
+
+    async def _search_urls(self, selection: Selection) -> dict[str, str]:
+        """Return the URL of the search, or one for each selected collection."""
+        for name in selection.collections:
+            if self._named and name not in self._named:
+                raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
+        urls = {name: set_parameter(self.url, "collections", name) for name in selection.collections}
+        return urls or {self._named[0] if len(self._named) == 1 else NO_COLLECTION: self.url}
+
+    def _narrowed(
+        self, start: WalkStart, endpoint: SearchEndpoint, members: Json, narrow: Narrowing
+    ) -> WalkStart:
+        """Return the start of a query instead of `start`, if there is something to push down."""
+        plain = start.request
+        if narrow.order is not None:
+            if "sortby" not in endpoint.takes:
+                raise unsortable(self.url)
+            order: Json = {"sortby": [narrow.order]}
+            plain, members = endpoint.request(order), {**members, **order}
+        if not members:
+            return start
+        walk = partial(walk_query, self._reader, endpoint, members, narrow.condition, plain)
+        return start._replace(request=endpoint.request(members), walk=walk)
+
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
@@ -99,14 +189,12 @@ class StacApi(Source):
 
         A page of a search has only items of the selected collections, even if the service ignores them.
         """
-        most = limit_of(PageRequest(self.url)) if self._api.items or self._api.search else None
+        most = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
         if most is not None and not page_size.fixed:
             page_size = page_size._replace(items=max(1, min(most, page_size.items)))
         if start.walk is None or start.resumed is not None:
-            walked = read_pages(
-                self._reader, start.first, page_size, on_notice,
-                home=self.url, resumed=start.resumed is not None,
-            )  # fmt: skip
+            first, resumed = start.resumed or start.request, start.resumed is not None
+            walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
         else:
             walked = start.walk(page_size, on_notice)
         has_others = False
@@ -120,6 +208,26 @@ class StacApi(Source):
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
                 yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
+
+    async def _having(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
+        """Return the collections of the items of these ids; None if a search does not find all of them."""
+        if len(ids) > _MOST_IDS or not endpoint.fits(query := {"ids": list(ids)}):
+            return None
+        wanted, found, having, count = set(ids), set[str](), set[str](), 0
+        walked = read_pages(self._reader, endpoint.request(query), PageSize(len(ids)), lambda _: None)
+        try:
+            async with aclosing(walked) as pages:
+                async for page in pages:
+                    count += 1
+                    found.update(item["id"] for item in page.items)
+                    having.update(item.get("collection") or "" for item in page.items)
+                    if count > _MOST_PAGES_OF_IDS or found - wanted or endpoint.has_others(page.items):
+                        return None
+        except (SourceError, CredentialsError):
+            return None
+        return None if found != wanted or "" in having else having
+
+    # --- items -------------------------------------------------------------------------------------------
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`, of this API or another.
@@ -142,9 +250,9 @@ class StacApi(Source):
                 by_collection[named.collection][named.item] = href
         found: dict[str, Json] = {}
         for collection, wanted in by_collection.items():
-            known = await self._known_capabilities() if len(wanted) > 1 else Capabilities()
-            endpoint, ids = search_endpoint(self._api.root, (collection,), known), list(wanted)
-            while known.search and self._searches_ids and len(ids) > 1:
+            api = await self._known_capabilities() if len(wanted) > 1 else Capabilities()
+            endpoint, ids = search_endpoint(self._api.root, (collection,), api), list(wanted)
+            while api.search and self._searches_ids and len(ids) > 1:
                 some = ids
                 while len(some) > 1 and not endpoint.fits({"ids": some}):
                     some = some[: len(some) // 2]
@@ -156,8 +264,8 @@ class StacApi(Source):
                     listed = None  # reading single items reports a problem that also concerns them
                 here = {
                     wanted[item["id"]]: item
-                    for feature in list_or_empty(listed)
-                    if (item := valid_item(feature)) is not None
+                    for item in map(valid_item, list_or_empty(listed))
+                    if item is not None
                     and item["id"] in wanted
                     and item.get("collection") == collection
                     # without its own URL, an item does not tell what its relative hrefs are relative to
@@ -167,36 +275,10 @@ class StacApi(Source):
                 found |= here
         return found
 
-    async def _find(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> list[Json] | None:
-        """Return the items of these ids that a search finds; None if the service does not search by id."""
-        query = ids_members(ids, endpoint)
-        if query is None:
-            return None
-        found, wanted, count = list[Json](), frozenset(ids), 0
-        walked = read_pages(self._reader, endpoint.request(query), PageSize(len(ids)), lambda _: None)
-        try:
-            async with aclosing(walked) as pages:
-                async for page in pages:
-                    count += 1
-                    is_wrong = any(item["id"] not in wanted for item in page.items)
-                    if is_wrong or endpoint.has_others(page.items) or count > _MOST_PAGES_OF_IDS:
-                        return None
-                    found += page.items
-        except (SourceError, CredentialsError):
-            return None
-        return found
+    # --- what the API has --------------------------------------------------------------------------------
 
-    async def _all_collections(self) -> list[Json]:
-        found: dict[str, Json] = {}
-        async for listed in self._pages_of_collections():
-            found |= listed
-        return list(found.values())
-
-    async def _all_names(self) -> list[str]:
-        names: dict[str, None] = {}
-        async for listed in self._pages_of_collections():
-            names |= dict.fromkeys(listed)
-        return list(names)
+    async def _names(self) -> list[str]:
+        return list(dict.fromkeys([name async for page in self._pages_of_collections() for name in page]))
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list by id.
@@ -229,7 +311,7 @@ class StacApi(Source):
 
     async def _unknown(self, name: str) -> str:
         try:
-            names = await self._all_names()
+            names = await self._names()
         except SourceError:
             return f"{self._api.root} has no collection {name}."
         parts = [part.strip() for part in name.split(",")]
@@ -240,11 +322,11 @@ class StacApi(Source):
 
     async def _known_capabilities(self) -> Capabilities:
         if self._capabilities is None:
-            root = self._api.root
-            landing = self._landing if self._landing is not None else await self._object(root)
+            root, landing = self._api.root, self._landing
+            landing = await self._object(root) if landing is None else landing
             if "conformsTo" not in landing:
                 landing = {**await self._object(f"{root}/conformance"), **landing}
-            self._capabilities = capabilities_of(landing)
+            self._capabilities = Capabilities.of(landing)
         return self._capabilities
 
     async def _object(self, url: str) -> Json:
@@ -252,127 +334,3 @@ class StacApi(Source):
             return (await self._reader.read(PageRequest(url))).members
         except (TransferError, SourceError, CredentialsError):
             return {}
-
-    def _start_of(
-        self, start: WalkStart, endpoint: SearchEndpoint, members: Json | None, narrow: Narrowing
-    ) -> WalkStart:
-        """Return the start of a query instead of `start`, if there is something to push down."""
-        if narrow.order is not None:
-            if "sortby" not in endpoint.takes:
-                raise unsortable(self.url)
-            order: Json = {"sortby": [narrow.order]}
-            start, members = start._replace(request=endpoint.request(order)), {**(members or {}), **order}
-        if not members:
-            return start
-        query = endpoint.request(members)
-        walk = partial(walk_query, self._reader, endpoint, query, start.request, members, narrow.condition)
-        return start._replace(request=query, walk=walk)
-
-
-class ApiSource(StacApi):
-    async def collections(self) -> list[Json]:
-        """Return all collections of the API, or the one of SOURCE's URL."""
-        if self._api.collection is not None:
-            return [await self.collection(self._api.collection)]
-        return await self._all_collections()
-
-    async def starts(self, selection: Selection) -> list[WalkStart]:
-        if self._api.collection is not None:
-            name = self._api.collection
-            others = [c for c in selection.collections if c != name]
-            if others or selection.all_collections:
-                option = f"-C {others[0]}" if others else "--all-collections"
-                raise UsageError(
-                    f"The source is the collection {name} itself: leave {option} out, or use "
-                    f"{self._api.root}."
-                )
-            return await self._starts([name], selection)
-        if selection.collections:
-            wanted = list(dict.fromkeys(selection.collections))
-            for name in wanted:
-                await self.collection(name)
-            return await self._starts(wanted, selection)
-        names = await self._all_names()
-        if not selection.all_collections:
-            raise UsageError(
-                f"Name a collection with --collection, or use --all-collections; {listing(names)}"
-            )
-        return await self._starts(names, selection)
-
-    async def _starts(self, names: list[str], selection: Selection) -> list[WalkStart]:
-        """Return one start per collection.
-
-        Collections without the selected ids are left out, if a search finds an item for each id. If it does
-        not, some are only endings of ids, which no service searches.
-        """
-        selected = frozenset(() if selection.all_collections else names)
-        narrow = narrowing(selection)
-        if narrow.order is not None and len(names) != 1:
-            raise unsortable(self.url)
-        known = await self._known_capabilities() if narrow else Capabilities()
-        searches = known.search and not self._api.items
-        having: set[object] | None = None
-        if searches and narrow.ids:
-            everywhere = search_endpoint(
-                self._api.root, () if selection.all_collections else tuple(names), known
-            )
-            items = await self._find(narrow.ids, everywhere) or ()
-            if {item["id"] for item in items} == set(narrow.ids):
-                having = {item.get("collection") for item in items}
-                having = None if None in having else having
-        starts = []
-        for name in names:
-            plain = PageRequest(self.url if self._api.items else f"{self._api.collection_url(name)}/items")
-            start = WalkStart(name, plain, selected)
-            if searches:
-                endpoint = search_endpoint(self._api.root, (name,), known)
-            else:
-                endpoint = items_endpoint(plain.url, known)
-                if not known.items:
-                    endpoint = endpoint._replace(takes=frozenset())
-            if having is None:
-                starts.append(self._start_of(start, endpoint, members(narrow, endpoint), narrow))
-            elif name in having:
-                starts.append(self._start_of(start, endpoint, ids_members(narrow.ids, endpoint), narrow))
-        return starts
-
-
-class SearchSource(StacApi):
-    """One search of a STAC API; `url` is a `…/search` URL without credentials."""
-
-    def __init__(self, url: str, reader: JsonReader) -> None:
-        super().__init__(url, reader)
-        self._named = tuple(filter(None, (parameter(url, "collections") or "").split(",")))
-
-    async def collections(self) -> list[Json]:
-        if self._named:
-            return [await self.collection(name) for name in self._named]
-        return await self._all_collections()
-
-    async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection, or an empty one for a search over several."""
-        return {} if collection_id == NO_COLLECTION else await super().collection(collection_id)
-
-    async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start, or one for each selected collection."""
-        wanted = tuple(dict.fromkeys(selection.collections))
-        for name in wanted:
-            if self._named and name not in self._named:
-                raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
-        narrow, selected = narrowing(selection), frozenset(wanted)
-        known = await self._known_capabilities() if narrow else Capabilities()
-        if narrow.order is not None and (not known.search or len(wanted) > 1):
-            raise unsortable(self.url)
-        only = self._named[0] if len(self._named) == 1 else NO_COLLECTION
-        urls = {name: set_parameter(self.url, "collections", name) for name in wanted} or {only: self.url}
-        starts = []
-        for name, url in urls.items():
-            start = WalkStart(name, PageRequest(url), selected)
-            if known.search:  # the query of SOURCE is sent with GET, where a filter is text
-                endpoint = search_endpoint("", (), known)._replace(url=url, body=None, json_filter=False)
-                endpoint = endpoint.less(url)
-                if not known.cql2_text:
-                    endpoint = endpoint._replace(takes=endpoint.takes - {"filter"})
-                start = self._start_of(start, endpoint, members(narrow, endpoint), narrow)
-            starts.append(start)
-        return starts

@@ -3,34 +3,29 @@
     root ─ child ─ item, item, …          pages of about 100 items, in the order of the links
          └ child ─ child ─ item, …
 
-The document of SOURCE is the root. Only `item` and `child` links are followed, down. Without `-C` the whole
-tree is walked. With `-C` the collections are searched level by level, and their trees are walked.
+With `-C` the collections are searched level by level, and their trees are walked. A stopped walk has no
+position: it begins again, and the ledger knows the items that are planned.
 
-Documents are read ahead, in the order of the walk. A stopped walk has no position: it begins again, and the
-ledger knows the items that are planned.
-
-The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. Only small documents are
-read ahead. What cannot be read is reported and skipped, also a link to an API. Ten servers' failures in a row
-mean that a server is down, and end the walk.
+The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. What cannot be read is
+reported and skipped, also a link to an API. Ten temporary failures in a row end the walk.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from copy import copy
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
-
+from stacpull.caches import LONGEST_KEY
 from stacpull.concurrency import for_each
-from stacpull.errors import SourceError, UsageError, ungrouped
+from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.json_values import list_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unread
-from stacpull.net.json_reader import SMALL, Document
+from stacpull.net.json_reader import SMALL, ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
@@ -40,35 +35,44 @@ from stacpull.sources.documents import (
     DocumentKind,
     absolute,
     belongs_to_api,
+    collection_at,
     has_next,
     kind_of,
     located,
-    may_be_kept,
     no_collection,
     outcome_of,
+    read_item,
     read_root,
-    static_item,
     tree_hrefs,
     valid_item,
-    without_links,
 )
-from stacpull.sources.source import JsonReader, OnNotice, PageSize, Source, WalkStart
+from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart
 
-AT_ONCE = 64
+AT_ONCE: Final = 64
 """The most documents read at once. The client's gates limit the requests."""
-DEEPEST = 32
+DEEPEST: Final = 32
 """The most levels of catalogs. The deepest trees known have seven."""
-_AHEAD = 2 * AT_ONCE
-"""The most documents read ahead."""
-_HELD = 64 * 1024 * 1024
-"""The most memory of documents that were read ahead, and of a page, in estimated bytes."""
-_SHOWN = 300
+_AHEAD: Final = 2 * AT_ONCE
+"""Documents read together, and the most that are in memory. Each has at most 256 KiB; larger ones are read
+alone."""
+_HELD: Final = 64 * 1024 * 1024
+"""The most memory of a page, in estimated bytes."""
+_SHOWN: Final = 300
 """The most characters of a URL in a message."""
-_UNANSWERED = 10
+_UNANSWERED: Final = 10
 """Documents in a row with temporary failures after which the walk stops."""
+_LARGE: Final = Failure(FailureKind.OVERLONG, "It is not read ahead.")
 
 
-class _Links(NamedTuple):
+class _Link(NamedTuple):
+    href: str
+    url: str | Failure
+    collection: str
+    """The nearest collection above it."""
+    depth: int
+
+
+class _Branch(NamedTuple):
     """What the walk keeps of a catalog. Its decoded links take several times this memory."""
 
     url: str
@@ -76,177 +80,107 @@ class _Links(NamedTuple):
     """Its id, if it is a collection."""
     hrefs: list[str]
 
+    def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
+        name = self.collection or collection
+        return (_Link(href, absolute(self.url, href), name, depth) for href in self.hrefs)
 
-class _Branch(msgspec.Struct, eq=False):
-    """A catalog that is being walked. Its links from `next` on are unread."""
 
-    url: str
-    hrefs: list[str]
-    collection: str
-    """The collection of its items that state none."""
-    next: int = 0
+_Outcome = _Branch | Document | Failure
+_Waiting = tuple[_Link, _Outcome] | Iterator[_Link]
 
 
 class _TreeWalk:
-    """One walk of a tree, or of one link of it. Between two pages there are no requests in flight."""
+    """Reads the documents of a tree, in the order of their links.
 
-    def __init__(
-        self, reader: JsonReader, on_collection: Callable[[str, str], None], on_notice: OnNotice
-    ) -> None:
+    `waiting` is the rest of the tree in this order: links that are unread, and documents that were read ahead
+    of their turn. Each step reads the first of its links together, and puts the links of catalogs in place.
+    """
+
+    def __init__(self, reader: ApiReader, top: str, links: Iterator[_Link]) -> None:
         self._reader = reader
-        self._on_collection = on_collection
-        self._on_notice = on_notice
-        self._branches: list[_Branch] = []
-        """The open catalogs, from the root down."""
-        self._walked: set[int] = set()
+        self._waiting = deque[_Waiting]([links])
+        self._walked = {hash(top)}
         """Hashes of the URLs of walked catalogs."""
-        self._skipped = 0
+        self.skipped = 0
         """Links to catalogs that were walked before."""
-        self._ahead: dict[str, asyncio.Task[_Links | Document | Failure]] = {}
-        self._unanswered = 0
-        self._items: list[Json] = []
-        self._unread: list[Unread] = []
-        self._bytes = self._weight = 0
 
-    async def pages(self, request: PageRequest, size: int, top: _Branch) -> AsyncGenerator[Page]:
-        """Yield the pages of `top`. Each page but the last has `request` as its `next`."""
-        self._walked.add(hash(top.url))
-        self._branches.append(top)
-        del top
-        while self._branches:
-            self._items, self._unread, self._bytes, self._weight = [], [], 0, 0
-            with ungrouped():
-                async with asyncio.TaskGroup() as group:
-                    while len(self._items) + len(self._unread) < size and self._weight < _HELD:
-                        if not self._leave_finished():
-                            break
-                        branch = self._branches[-1]
-                        branch.next += 1
-                        await self._follow(branch, branch.hrefs[branch.next - 1], group)
-            following = request if self._leave_finished() else None
-            yield Page(request, self._items, following, None, self._bytes, unread=tuple(self._unread))
-        if self._skipped:
-            text = f"{self._skipped} links lead to catalogs that were already walked; each is walked once."
-            self._on_notice(Notice("info", text))
+    async def documents(self) -> AsyncGenerator[tuple[_Link, _Outcome]]:
+        """Yield each document with the link to it; for one that cannot be read, the failure."""
+        while self._waiting:
+            first = self._waiting[0]
+            if not isinstance(first, tuple):
+                await self._read_ahead()
+                continue
+            del self._waiting[0]
+            link, found = first
+            if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
+                placed = self._placed(link, await self._read(link.url, None))
+                self._waiting.extendleft(reversed(placed))
+                continue
+            yield first
 
-    def _leave_finished(self) -> bool:
-        """Leave catalogs without unread links. Return whether there are other ones."""
-        while self._branches and self._branches[-1].next == len(self._branches[-1].hrefs):
-            self._branches.pop()
-        return bool(self._branches)
+    async def _read_ahead(self) -> None:
+        front: list[tuple[_Link, _Outcome | None]] = []
+        while self._waiting and len(front) < _AHEAD:
+            entry = self._waiting[0]
+            if not isinstance(entry, tuple) and (link := next(entry, None)) is not None:
+                front.append((link, None))
+                continue
+            del self._waiting[0]
+            if isinstance(entry, tuple):
+                front.append(entry)
+        read: dict[str, _Outcome] = {}
 
-    async def _follow(self, branch: _Branch, href: str, group: asyncio.TaskGroup) -> None:
-        """Add the items behind a link to the page, or its failure; enter it if it is a catalog."""
-        url = absolute(branch.url, href)
-        if isinstance(url, Failure):
-            self._note(branch, href, "", url)
-            return
-        if hash(url) in self._walked:
-            self._skipped += 1
-            return
-        self._read_ahead(group)
-        task = self._ahead.pop(url, None)
-        found = await self._read(url, None) if task is None else await task
-        if task is not None and isinstance(found, Failure) and found.kind is FailureKind.OVERLONG:
-            found = await self._read(url, None)  # alone, because of its size
-        if isinstance(found, Failure):
-            self._note(branch, url, url, found)
-            return
-        self._unanswered = 0
-        if isinstance(found, Document):
-            self._add(branch, url, found)
-        elif hash(found.url) in self._walked:
-            self._skipped += 1
-        elif len(self._branches) >= DEEPEST:
+        async def read_one(url: str) -> None:
+            read[url] = await self._read(url, SMALL)
+
+        unread = (link.url for link, found in front if found is None and isinstance(link.url, str))
+        await for_each({url: None for url in unread if hash(url) not in self._walked}, read_one, AT_ONCE)
+        placed = list[_Waiting]()
+        for link, found in front:
+            if found is not None:
+                placed.append((link, found))
+            elif isinstance(link.url, Failure):
+                placed.append((link, link.url))
+            elif hash(link.url) in self._walked:
+                self.skipped += 1
+            else:
+                placed += self._placed(link, read[link.url])
+        self._waiting.extendleft(reversed(placed))
+
+    def _placed(self, link: _Link, found: _Outcome) -> list[_Waiting]:
+        """Return a document, and if it is a catalog its links; nothing if the catalog was walked before."""
+        if not isinstance(found, _Branch):
+            return [(link, found)]
+        if hash(found.url) in self._walked:
+            self.skipped += 1
+            return []
+        if link.depth >= DEEPEST:
             text = f"{cut_url(found.url)} is more than {DEEPEST} catalogs deep."
-            self._note(branch, url, url, Failure(FailureKind.ITEM, text))
-        else:
-            self._walked.add(hash(found.url))
-            self._branches.append(_Branch(found.url, found.hrefs, found.collection or branch.collection))
-            if found.collection is not None:
-                self._on_collection(found.collection, found.url)
+            return [(link, Failure(FailureKind.ITEM, text))]
+        self._walked.add(hash(found.url))
+        return [(link, found), found.links(link.collection, link.depth + 1)]
 
-    def _add(self, branch: _Branch, url: str, document: Document) -> None:
-        """Add the items of a document to the page."""
-        self._bytes += document.bytes
-        self._weight += document.weight
-        body = document.members
-        is_alone = kind_of(body) is DocumentKind.ITEM
-        for feature in [body] if is_alone else list_or_empty(body.get("features")):
-            item = valid_item(feature)
-            if item is None:
-                text = f"{cut_url(document.url)} contains no item with an id."
-                self._note(branch, url, url, Failure(FailureKind.ITEM, text))
-                continue
-            own = located(item, document.url) if is_alone else item
-            self._items.append({**own, "collection": item.get("collection") or branch.collection})
-        if has_next(body):
-            text = f"{cut_url(document.url)} is a page of an API. Its next page is not followed."
-            self._note(branch, url, url, Failure(FailureKind.ITEM, text))
-
-    def _note(self, branch: _Branch, name: str, url: str, failure: Failure) -> None:
-        """Report a link without items. Stop the walk after too many temporary failures in a row."""
-        name = cut_url(name)[:_SHOWN]
-        self._unread.append(Unread(branch.collection, name, failure, url))
-        self._unanswered = self._unanswered + 1 if failure.retryable else 0
-        if self._unanswered >= _UNANSWERED:
-            text = f"{self._unanswered} documents in a row could not be read, the last one {name}: "
-            raise SourceError(text + failure.message) from TransferError(failure)
-
-    def _read_ahead(self, group: asyncio.TaskGroup) -> None:
-        """Read the next documents, in order, once fewer than half of the possible requests are in flight."""
-        found = [task.result() for task in self._ahead.values() if task.done()]
-        held = sum(one.weight for one in found if isinstance(one, Document))
-        under_way = len(self._ahead) - len(found)
-        if under_way >= AT_ONCE // 2:
-            return
-        depths = zip(range(len(self._branches), 0, -1), reversed(self._branches), strict=True)
-        upcoming = (
-            url
-            for depth, branch in depths
-            for url in self._below(
-                branch.url, branch.hrefs, branch.next - (branch is self._branches[-1]), depth
-            )
-        )
-        for url in islice(upcoming, _AHEAD):
-            if under_way >= AT_ONCE or held >= _HELD:
-                return
-            if url not in self._ahead and hash(url) not in self._walked:
-                self._ahead[url] = group.create_task(self._read(url, SMALL))
-                under_way += 1
-
-    def _below(self, base: str, hrefs: list[str], first: int, depth: int) -> Iterator[str]:
-        """Yield the URLs of links from `first` on, also those in catalogs that were read ahead."""
-        for number in range(first, len(hrefs)):
-            url = absolute(base, hrefs[number])
-            if isinstance(url, Failure):
-                continue
-            yield url
-            task = self._ahead.get(url)
-            found = task.result() if task is not None and task.done() else None
-            if isinstance(found, _Links) and depth < DEEPEST and hash(found.url) not in self._walked:
-                yield from self._below(found.url, found.hrefs, 0, depth + 1)
-
-    async def _read(self, url: str, limit: int | None) -> _Links | Document | Failure:
+    async def _read(self, url: str, limit: int | None) -> _Outcome:
         document = await outcome_of(self._reader, url, limit=limit)
         if isinstance(document, Failure):
+            return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
+        kind = kind_of(document.body)
+        if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
             return document
         if belongs_to_api(document):
             text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
             return Failure(FailureKind.ITEM, text)
-        match kind_of(document.body):
-            case DocumentKind.ITEM | DocumentKind.ITEMS:
-                return document
-            case DocumentKind.OTHER:
-                return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
-        return _links_of(document)
+        if kind is DocumentKind.OTHER:
+            return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
+        return _branch_of(document)
 
 
-def _links_of(document: Document) -> _Links:
+def _branch_of(document: Document) -> _Branch:
     body = document.members
     name = body.get("id")
     is_collection = kind_of(body) is DocumentKind.COLLECTION and isinstance(name, str)
-    return _Links(document.url, name if is_collection else None, tree_hrefs(body))
+    return _Branch(document.url, name if is_collection else None, tree_hrefs(body))
 
 
 class TreeSource(Source):
@@ -254,14 +188,13 @@ class TreeSource(Source):
 
     has_cursors = False
 
-    def __init__(self, url: str, root: Document, reader: JsonReader) -> None:
-        body = root.members
-        name = body.get("id")
+    def __init__(self, url: str, reader: ApiReader, root: Document) -> None:
+        name = root.members.get("id")
         self.url = url
         self._root: Document | None = root
         """The root document until the walk begins. It is not kept, because it may have many links."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
-        self._is_collection = kind_of(body) is DocumentKind.COLLECTION
+        self._is_collection = kind_of(root.body) is DocumentKind.COLLECTION
         self._reader = reader
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         """The URLs of collections found so far."""
@@ -270,10 +203,8 @@ class TreeSource(Source):
         self._links: dict[str, Unread] = {}
         """The links to walk instead of the whole tree, by href."""
         self.finished: set[str] = set()
-        """Hrefs of those that were walked to the end, successfully or not."""
 
-    def again(self, links: Sequence[Unread]) -> TreeSource:
-        """Return a source that only walks these links, which were not readable before."""
+    def again(self, links: Sequence[Unread]) -> Source:
         found = copy(self)
         found._links = {link.href: link for link in links}  # noqa: SLF001 -- of the copy
         found.finished = set()
@@ -295,7 +226,7 @@ class TreeSource(Source):
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
         document = await read_root(self._reader, url)
-        return located(without_links(document.members, "item", "child"), document.url)
+        return collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start for the whole tree, or one for each selected collection."""
@@ -316,31 +247,53 @@ class TreeSource(Source):
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         """Yield the pages of the tree below `start`, from its beginning."""
-        top = await self._top(start.request.url)
-        walk = _TreeWalk(self._reader, self._add, on_notice)
-        async with aclosing(walk.pages(start.request, page_size.for_file, top)) as pages:
-            del top
-            async for page in pages:
-                yield page
-        self.finished.add(start.request.url)
+        request = start.request
+        top, collection = await self._top(request.url)
+        walk = _TreeWalk(self._reader, top.url, top.links(collection))
+        del top
+        items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
+        async with aclosing(walk.documents()) as documents:
+            async for link, found in documents:
+                failures = [found] if isinstance(found, Failure) else []
+                if isinstance(found, _Branch):
+                    self._add(found.collection, found.url)
+                elif isinstance(found, Document):
+                    features, failures = _features_of(found, link.collection)
+                    items += features
+                    size, weight = size + found.bytes, weight + found.weight
+                href = link.url if isinstance(link.url, str) else ""
+                name = cut_url(href or link.href)[:_SHOWN]
+                unread += [Unread(link.collection, name, failure, href) for failure in failures]
+                unanswered = unanswered + 1 if failures and failures[0].retryable else 0
+                if unanswered >= _UNANSWERED:
+                    text = f"{unanswered} documents in a row could not be read, the last one {name}:"
+                    raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
+                if len(items) + len(unread) >= page_size.for_file or weight >= _HELD:
+                    yield Page(request, items, request, None, size, unread=tuple(unread))
+                    items, unread, size, weight = [], [], 0, 0
+        yield Page(request, items, None, None, size, unread=tuple(unread))
+        if walk.skipped:
+            text = f"{walk.skipped} links lead to catalogs that were already walked; each is walked once."
+            on_notice(Notice("info", text))
+        self.finished.add(request.url)
 
-    async def _top(self, url: str) -> _Branch:
+    async def _top(self, url: str) -> tuple[_Branch, str]:
+        """Return the catalog where a walk begins, and the collection of items that have none above them."""
         if (link := self._links.get(url)) is not None:
-            return _Branch(self.url, [link.href], link.collection)
+            return _Branch(self.url, None, [link.href]), link.collection
         root, self._root = self._root, None
         if root is None or url != self.url:
             root = await read_root(self._reader, url)
-        links = _links_of(root)
-        if links.collection is not None:
-            self._add(links.collection, links.url)
-        return _Branch(links.url, links.hrefs, links.collection or self._id)
+        top = _branch_of(root)
+        self._add(top.collection, top.url)
+        return top, self._id
 
     async def item(self, href: str) -> Json:
-        return await static_item(self._reader, href)
+        return located(*await read_item(self._reader, href))
 
-    def _add(self, collection_id: str, url: str) -> None:
-        if may_be_kept(collection_id, url) and len(self._urls) < MOST_COLLECTIONS:
-            self._urls.setdefault(collection_id, url)
+    def _add(self, name: str | None, url: str) -> None:
+        if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < MOST_COLLECTIONS:
+            self._urls.setdefault(name, url)
 
     async def _search(self, wanted: set[str]) -> list[str]:
         """Search the tree until the URLs of these collections are known. Return the ids that were found."""
@@ -357,32 +310,44 @@ class TreeSource(Source):
     async def _found(self) -> AsyncGenerator[Json]:
         """Read the catalogs level by level, without items. Yield each collection once, without its links."""
         root = self._root or await read_root(self._reader, self.url)
-        level, walked, known = [root.url], {hash(root.url)}, set[str]()
-        for depth in range(DEEPEST):
-            below: dict[str, None] = {}
-            for first in range(0, len(level), AT_ONCE):
-                urls = level[first : first + AT_ONCE]
-                for document in [root] if depth == 0 else await _read_catalogs(self._reader, urls):
-                    name = _links_of(document).collection
-                    if name is not None and name not in known:
-                        known.add(name)
-                        self._add(name, document.url)
-                        yield located(without_links(document.members, "item", "child"), document.url)
-                    children = tree_hrefs(document.members, items=False)
-                    found = (absolute(document.url, href) for href in children)
-                    below |= dict.fromkeys(url for url in found if isinstance(url, str))
-            level = [url for url in below if hash(url) not in walked]
-            walked.update(map(hash, level))
+        read: dict[str, Document] = {root.url: root}
+
+        async def read_one(url: str) -> None:
+            document = await outcome_of(self._reader, url)
+            if isinstance(document, Document) and not belongs_to_api(document):
+                read[url] = document
+
+        waiting, walked, known = deque([(root.url, 1)]), {hash(root.url)}, set[str]()
+        while waiting:
+            for url, depth in [waiting.popleft() for _ in range(min(len(waiting), AT_ONCE))]:
+                if (document := read.get(url)) is None:
+                    continue
+                name = _branch_of(document).collection
+                if name is not None and name not in known:
+                    known.add(name)
+                    self._add(name, document.url)
+                    yield collection_at(document.members, document.url)
+                hrefs = tree_hrefs(document.members, items=False) if depth < DEEPEST else []
+                for found in (absolute(document.url, href) for href in hrefs):
+                    if isinstance(found, str) and hash(found) not in walked:
+                        walked.add(hash(found))
+                        waiting.append((found, depth + 1))
+            read.clear()
+            await for_each([url for url, _ in islice(waiting, AT_ONCE)], read_one, AT_ONCE)
 
 
-async def _read_catalogs(reader: JsonReader, urls: Sequence[str]) -> list[Document]:
-    """Read these catalogs at once; leave out what is unreadable, and APIs."""
-    found: dict[str, Document] = {}
-
-    async def read(url: str) -> None:
-        document = await outcome_of(reader, url)
-        if isinstance(document, Document) and not belongs_to_api(document):
-            found[url] = document
-
-    await for_each(urls, read, AT_ONCE)
-    return [found[url] for url in urls if url in found]
+def _features_of(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
+    """Return the items of a document, and what is wrong with it."""
+    body, where = document.members, cut_url(document.url)
+    items, failures = list[Json](), list[Failure]()
+    is_alone = kind_of(body) is DocumentKind.ITEM
+    for feature in [body] if is_alone else list_or_empty(body.get("features")):
+        if (item := valid_item(feature)) is None:
+            failures.append(Failure(FailureKind.ITEM, f"{where} contains no item with an id."))
+            continue
+        own = located(item, document.url) if is_alone else item
+        items.append({**own, "collection": item.get("collection") or collection})
+    if has_next(body):
+        text = f"{where} is a page of an API. Its next page is not followed."
+        failures.append(Failure(FailureKind.ITEM, text))
+    return items, failures

@@ -12,7 +12,7 @@ while isinstance(found := parse(segments), Needs):
 
 from __future__ import annotations
 
-from stacpull.planning.kinds import suffix_of
+from stacpull.planning.hrefs import suffix_of
 from stacpull_raster.tiff.directories import FIRST_READ
 from stacpull_raster.tiff.header import Bounds, Header, Image, Transform
 from stacpull_raster.tiff.parser import MOST_BYTES, parse, parse_file
