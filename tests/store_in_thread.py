@@ -13,7 +13,7 @@ from unittest import mock
 
 from stacpull import child_process
 from stacpull.engine import store_client
-from stacpull.engine.store_server import StoreServer
+from stacpull.engine.store_process import StoreServer
 
 
 @contextmanager

@@ -25,7 +25,7 @@ BASE = frozenset(
         "concurrency", "digests", "entry_points",
         "errors", "events",
         "hosts", "json_values", "models", "plurals", "proxies", "pyarrow_import",
-        "python_process", "redact", "reports", "runtime", "schemes",
+        "redact", "reports", "runtime", "schemes",
         "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
     }
 )  # fmt: skip
@@ -79,8 +79,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_dask": frozenset(
         {
             "", "child_process", "clock", "config.environment", "config.options",
-            "engine.channel", "engine.fetching", "engine.messages", "engine.network",
-            "engine.outcome_sender", "engine.pool", "engine.run_control", "errors", "events",
+            "engine.fetching", "engine.messages", "engine.network",
+            "engine.store_client", "engine.pool", "engine.run_control", "errors", "events",
             "ledger.outcomes", "models", "net.addresses", "net.client",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
             "store.local_store", "store.parts",
@@ -160,7 +160,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure package."""
-ENVIRONMENT_PACKAGES = frozenset({"aws_credentials", "config", "cli", "proxies", "python_process", "system"})
+ENVIRONMENT_PACKAGES = frozenset({"aws_credentials", "config", "cli", "proxies", "child_process", "system"})
 
 OWN_TASKS = {"engine/api.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a

@@ -1,4 +1,4 @@
-"""Processes that are started before they are needed."""
+"""Processes of a run: forked before they are needed, or started; and their ends."""
 
 from __future__ import annotations
 
@@ -13,53 +13,7 @@ from typing import Any
 import pytest
 from tests.acceptance.command import environment
 
-from stacpull import child_process
-from stacpull.child_process import ForkedProcess, reap, spawn, started_early
-
-STORE = "stacpull.engine.store_server"
-"""It ends with its socket."""
-SHARED = "stacpull.models"
-
-
-def test_a_process_that_was_started_early_is_the_first_that_is_spawned() -> None:
-    with started_early(STORE, shared=SHARED):
-        (early,) = child_process._running
-        process, sock = spawn(STORE)
-        assert process is early
-        other, end = spawn(STORE)
-        assert other is not early
-    assert process.poll() is None
-    for one, its_socket in ((process, sock), (other, end)):
-        its_socket.close()
-        reap(one)
-
-
-def test_a_process_that_was_started_early_and_is_not_needed_is_killed() -> None:
-    with started_early(STORE, shared=SHARED):
-        (early,) = child_process._running
-        assert early.poll() is None
-    assert early.returncode is not None
-    assert child_process._running == set()
-
-
-def test_a_process_with_the_same_arguments_is_the_one_that_was_started_early() -> None:
-    with started_early(STORE, ("json",), shared=SHARED):
-        (early,) = child_process._running
-        process, sock = spawn(STORE, arguments=("json",))
-        assert process is early
-        sock.close()
-        reap(process)
-
-
-def test_a_process_with_other_arguments_replaces_the_one_that_was_started_early() -> None:
-    with started_early(STORE, shared=SHARED):
-        (early,) = child_process._running
-        process, sock = spawn(STORE, arguments=["more"])
-        assert process is not early
-        assert early.returncode is not None
-        sock.close()
-        reap(process)
-
+from stacpull.child_process import ForkedProcess, reap
 
 _REPORTER = """
 import json, os, signal, socket, sys
@@ -87,14 +41,20 @@ def main():
 
 _STARTER = """
 import os, sys
-from stacpull.child_process import discard, reap, spawn, started_early
+from stacpull import child_process
+from stacpull.child_process import reap, spawn, started_early
 
 held = open(__file__)
-if sys.argv[1] == "forked":
-    with started_early("reporter", sys.argv[2:], shared="json"):
-        process, sock = spawn("reporter", arguments=sys.argv[2:])
+how, *arguments = sys.argv[1:]
+if how == "started":
+    process, sock = spawn("reporter", arguments=arguments)
 else:
-    process, sock = spawn("reporter", arguments=sys.argv[2:])
+    with started_early("reporter", arguments, shared="json"):
+        (early,) = child_process._running
+        process, sock = spawn("reporter", arguments=arguments if how == "forked" else ["other"])
+        assert (process is early) is (how == "forked")
+    assert (early.poll() == -9) is (how == "unused"), early.poll()
+    assert len(child_process._running) == 1
 print(type(process).__name__, flush=True)
 with sock:
     while data := sock.recv(1 << 20):
@@ -145,39 +105,24 @@ def test_the_error_of_a_process_is_printed_once(tmp_path: Path, how: str) -> Non
     assert ran.stdout.split()[-1] == "1"
 
 
-def _forked(code: int | None) -> ForkedProcess:
-    """Fork a process that ends with a code, or waits if that is None."""
-    read, write = os.pipe()
-    pid = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-ISc", f"import os; {'os.read(0, 1)' if code is None else f'os._exit({code})'}"],
-        {},
-        file_actions=[(os.POSIX_SPAWN_DUP2, read, 0), (os.POSIX_SPAWN_CLOSE, write)],
-    )
-    os.close(read)
-    if code is not None:
-        os.close(write)
-    return ForkedProcess(pid)
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_process_that_was_started_early_and_is_not_needed_is_killed(tmp_path: Path) -> None:
+    kind, *_ = _started("unused", tmp_path, "more").stdout.splitlines()
+    assert kind == "Popen"
 
 
-def test_the_end_of_a_forked_process_is_awaited() -> None:
-    process = _forked(3)
-    assert process.wait(60) == 3
-    assert (process.poll(), process.returncode) == (3, 3)
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [("import os; os._exit(3)", 3), ("import time; time.sleep(60)", -signal.SIGKILL)],
+)
+def test_the_end_of_a_forked_process_is_awaited_and_forced(program: str, code: int) -> None:
+    process = ForkedProcess(os.posix_spawn(sys.executable, [sys.executable, "-ISc", program], {}))
+    assert reap(process, 0.3 if code < 0 else 60) == code
+    assert process.poll() == process.returncode == code
     process.kill()
-
-
-def test_a_forked_process_that_does_not_end_is_killed() -> None:
-    process = _forked(None)
-    assert process.poll() is None
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_forked_process_that_the_system_has_reaped_has_ended() -> None:
-    process = _forked(3)
+    process = ForkedProcess(os.posix_spawn("/bin/true", ["true"], {}))
     os.waitpid(process.pid, 0)
-    assert process.wait(60) == 0
-    process.kill()
+    assert process.poll() == 0

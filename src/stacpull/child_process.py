@@ -1,9 +1,8 @@
 """Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-The child process inherits one end of a socket pair and standard error. A child process also inherits the
-signal mask of the thread that starts it. SIGINT and SIGTERM are blocked in this thread during the start, so
-neither can end the child process before it ignores them. `python_process` has its command line and
-environment.
+The child process inherits one end of a socket pair, standard error, and the signal mask of the thread that
+starts it. SIGINT and SIGTERM are blocked in this thread during the start, so neither can end the child
+process before it ignores them.
 
 A child process is a new interpreter. The command `mirror` forks its store process instead, while it has no
 other thread and no event loop: then most modules are imported once and not twice, which saves a third of the
@@ -18,14 +17,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import NoReturn
 
 from stacpull.errors import WorkerError
-from stacpull.python_process import drop_foreign_variables, python_command, python_environment
 from stacpull.system import GARBAGE_AFTER
 
 _START = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
@@ -33,11 +32,15 @@ _PATIENCE = 2.0
 """Seconds that a process has to end by itself once its socket is closed."""
 _KILL_SECONDS = 1.0
 """Seconds to wait for processes that were killed: one may be waiting for the disk."""
-_BLOCKED = (signal.SIGINT, signal.SIGTERM)
+_HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "STACPULL_PORTABLE"})
+_HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
+"""Variables of the interpreter and of libraries, that never hold a credential."""
+_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
+"""File names have the same encoding in all processes of a run."""
 
 
 class ForkedProcess:
-    """A process that was forked: those members of `subprocess.Popen` that a run uses."""
+    """A process that was forked: the members of `subprocess.Popen` that are used here."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -54,15 +57,6 @@ class ForkedProcess:
                 self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
 
-    def wait(self, timeout: float | None = None) -> int:
-        began, pause = time.monotonic(), 0.0005
-        while (code := self.poll()) is None:
-            if timeout is not None and time.monotonic() - began > timeout:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout)
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
-        return code
-
     def kill(self) -> None:
         if self.poll() is None:
             with suppress(ProcessLookupError):
@@ -74,24 +68,21 @@ Started = tuple[ChildProcess, socket.socket]
 """A process, and this process's end of its socket."""
 _running: set[ChildProcess] = set()
 """Processes that were started and not reaped yet."""
-_early: dict[str, tuple[Started, Sequence[str]]] = {}
-"""Processes that were started before they are needed, and their arguments, by module."""
+_early: dict[tuple[str, ...], Started] = {}
+"""Processes that were started before they are needed, by module and arguments."""
 
 
 @contextmanager
 def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) -> Iterator[None]:
-    """Start a process before it is needed. It is forked if this process has no other thread (Linux).
+    """Fork a process before it is needed, if this process has no other thread, as far as is known (Linux).
 
-    A process that cannot be forked is started at once, so that its imports take place beside those of this
-    process. The first call of `spawn` in the block for the same module returns the process. It is killed if
-    that call has other arguments, or if there is no such call. This process imports the module `shared`
-    before it forks, because both processes need it.
+    The first call of `spawn` in the block with the same arguments returns the process. It is killed if there
+    is no such call. This process imports the module `shared` before it forks, because both processes need it.
     """
+    key = (module, *arguments)
     if not _has_threads():
         import_module(shared)
-    if _has_threads():
-        started = spawn(module, arguments=arguments)
-    else:
+    if not _has_threads():
 
         def fork(theirs: socket.socket) -> ForkedProcess:
             pid = os.fork()
@@ -99,13 +90,12 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
                 _run_forked(module, theirs, arguments)
             return ForkedProcess(pid)
 
-        started = _started(fork)
-    _early[module] = started, arguments
+        _early[key] = _started(fork)
     try:
         yield
     finally:
-        if (unused := _early.pop(module, None)) is not None:
-            discard(unused[0])
+        if (unused := _early.pop(key, None)) is not None:
+            discard(unused)
 
 
 def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
@@ -113,11 +103,7 @@ def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
 
     Argument 1 is the descriptor of its end of the socket; `arguments` follow.
     """
-    if (early := _early.pop(module, None)) is not None:
-        if early[1] == arguments:
-            return early[0]
-        discard(early[0])
-    return _started(
+    return _early.pop((module, *arguments), None) or _started(
         lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
             python_command("-c", _START.format(module), str(theirs.fileno()), *arguments),
             env=python_environment(),
@@ -131,7 +117,7 @@ def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
 def _started(start: Callable[[socket.socket], ChildProcess]) -> Started:
     """Start a process by a function that is given the process's end of the socket."""
     ours, theirs = socket.socketpair()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         process = start(theirs)
     except OSError as error:
@@ -162,7 +148,9 @@ def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) ->
             if descriptor not in (0, 1, 2, theirs.fileno()):
                 with suppress(OSError):  # that of the directory is closed
                     os.close(descriptor)
-        drop_foreign_variables()
+        variables = python_environment()
+        os.environ.clear()
+        os.environ.update(variables)
         sys.argv[:] = ["-c", str(theirs.detach()), *arguments]
         with suppress(OSError):  # `ps` shows it
             Path("/proc/self/comm").write_text(f"stacpull-{module.rpartition('.')[2].partition('_')[0]}")
@@ -173,23 +161,19 @@ def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) ->
         os._exit(1)
 
 
-def reap(process: ChildProcess) -> int:
+def reap(process: ChildProcess, patience: float = _PATIENCE) -> int:
     """Wait until a process whose socket is closed has ended, or kill it; return its exit code."""
-    try:
-        return process.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
+    if not _have_ended([process], patience):
         process.kill()
-        return process.wait()
-    finally:
-        _running.discard(process)
+        _have_ended([process], inf)
+    _running.discard(process)
+    return process.returncode or 0
 
 
 def discard(started: Started) -> None:
     process, sock = started
     sock.close()
-    process.kill()
-    process.wait()
-    _running.discard(process)
+    reap(process, 0)
 
 
 def kill_all() -> None:
@@ -197,6 +181,35 @@ def kill_all() -> None:
     running = list(_running)
     for process in running:
         process.kill()
-    deadline = time.monotonic() + _KILL_SECONDS
-    while any(process.poll() is None for process in running) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    _have_ended(running, _KILL_SECONDS)
+
+
+def _have_ended(processes: Sequence[ChildProcess], patience: float) -> bool:
+    deadline, pause = time.monotonic() + patience, 0.0005
+    while any(process.poll() is None for process in processes):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    return True
+
+
+def python_command(*arguments: str) -> list[str]:
+    """Return the command line of this interpreter with `arguments`, which begin with `-c` or `-m`."""
+    return [sys.executable, *_UTF8, "-P", *arguments]
+
+
+def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a new process, in which it finds the same modules as this one.
+
+    It has no credentials, because others can read it while the process runs (`/proc/PID/environ`). Required
+    credentials are sent to the process.
+    """
+    variables = os.environ if environ is None else environ
+    harmless = {
+        name: value
+        for name, value in variables.items()
+        if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
+    }
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    return {**harmless, "PYTHONPATH": os.pathsep.join(paths)}

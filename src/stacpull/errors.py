@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +153,18 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     if sentence is None:
         return DestinationError(f"{place} cannot be written: {error.strerror or error}.")
     return DestinationError(sentence.format(dest=dest, place=where))
+
+
+def as_destination_error(error: Exception, dest: Path) -> Exception:
+    """Return an error that concerns DEST as a whole as a `DestinationError`, others unchanged."""
+    if isinstance(error, OSError) and is_destination_failure(error):
+        return destination_error(error, dest)
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        return DestinationError(
+            f"Python cannot encode the file name {error.object!a} in {error.encoding}: set PYTHONUTF8=1 "
+            "for this process, then run `stacpull resume`."
+        )
+    return error
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The events that a run reports. Progress bars, the log file and notebooks get these values.
 
 `Progress` is sent a few times per second, regardless of the number of assets; the others when they happen.
-The events with a `tag` also pass between the processes of a run (`engine.store_messages`).
+The events with a `tag` also pass between the processes of a run (`engine.messages`).
 """
 
 from __future__ import annotations

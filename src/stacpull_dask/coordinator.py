@@ -25,9 +25,9 @@ import attrs
 from stacpull.child_process import Started, reap, spawn
 from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
-from stacpull.engine.channel import Channel
-from stacpull.engine.messages import Arrivals, PartsWritten, error_of, framed
+from stacpull.engine.messages import Arrivals, Confirmed, error_of, framed
 from stacpull.engine.pool import RunOfWorkers
+from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
@@ -293,7 +293,7 @@ class DaskWorkers:
                     if arrival.body is None:
                         arrival.part = f"{worker.parts}/{arrival.part}"
                     del worker.open_jobs[arrival.row]
-                outcomes.send(arrivals, lambda count: worker.send(PartsWritten(count)))
+                outcomes.send(arrivals, lambda count: worker.send(Confirmed(count)))
             case UnchangedAsset(row):
                 outcomes.send_unchanged(worker.open_jobs.pop(row))
             case AssetFailure(row, _, _, failure, attempts):

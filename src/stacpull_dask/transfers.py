@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import cast
 
 from stacpull.config.environment import add_variables, take_over
-from stacpull.engine.channel import Channel
 from stacpull.engine.fetching import open_pool
-from stacpull.engine.messages import PartsWritten, error_report
+from stacpull.engine.messages import Confirmed, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
-from stacpull.engine.outcome_sender import OutcomeSender
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import raise_when_broken
+from stacpull.engine.store_client import Channel, OutcomeSender
 from stacpull.errors import (
     CredentialsError,
     SourceError,
@@ -183,7 +182,7 @@ class _Transfers:
             match await inbox.get():
                 case messages.Jobs(jobs):
                     await self._queue.put(jobs)
-                case PartsWritten(count):
+                case Confirmed(count):
                     self._outcomes.bodies_written(count)
                 case messages.Stop(park):
                     self._pool.stop()

@@ -1,6 +1,6 @@
 """The messages between the process of the command, the coordinator, and a worker process.
 
-    coordinator ─▶ WholeEnvironment (from the relay), Start, then Jobs, PartsWritten, Stop
+    coordinator ─▶ WholeEnvironment (from the relay), Start, then Jobs, Confirmed, Stop
     worker      ─▶ Ready, then Arrivals, AssetFailure, UnchangedAsset, Spent, Warned, Broke
 
 Messages of a worker are decoded by type, because it reads the responses of servers. The settings in `Start`
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.messages import Arrivals, ErrorReport, PartsWritten
+from stacpull.engine.messages import Arrivals, Confirmed, ErrorReport
 from stacpull.engine.network import SourceAddress
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Job
@@ -95,7 +95,7 @@ class Broke(msgspec.Struct, tag=18, array_like=True):
     error: ErrorReport
 
 
-ToWorker = Start | Jobs | PartsWritten | Stop | WholeEnvironment
+ToWorker = Start | Jobs | Confirmed | Stop | WholeEnvironment
 FromWorker = Ready | Arrivals | AssetFailure | UnchangedAsset | Spent | Warned | Broke
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode

@@ -41,7 +41,7 @@ from unittest import mock
 COMMAND = "stacpull.cli.entry"
 """The module whose `main` is the command."""
 WORKER = "stacpull_dask.worker"
-_STORE = "stacpull.engine.store_server"
+_STORE = "stacpull.engine.store_process"
 _DASK_WORKER = "distributed.cli.dask_worker"
 _MODULES = (
     "aioboto3",
@@ -55,7 +55,7 @@ _MODULES = (
     "stacpull.cli.status_command",
     "stacpull.cli.verify_command",
     "stacpull.engine.api",
-    "stacpull.engine.store_server",
+    "stacpull.engine.store_process",
     "stacpull_dask.transfers",
     "stacpull.engine.fast_path",
     "stacpull.net.http",
@@ -195,7 +195,7 @@ class Forker:
 
     def spawn(self, module: str, arguments: Sequence[str] = ()) -> tuple[ForkedProcess, socket.socket]:
         """Do what `stacpull.child_process.spawn` does, with a child that is forked."""
-        from stacpull.python_process import python_environment  # noqa: PLC0415 - only some tests need it
+        from stacpull.child_process import python_environment  # noqa: PLC0415 - only some tests need it
 
         ours, theirs = socket.socketpair()
         child = [module, python_environment(), arguments]
@@ -487,7 +487,7 @@ class _Waiting:
 
 def _spawn(waiting: list[_Waiting], module: str, arguments: Sequence[str] = ()) -> tuple[Any, socket.socket]:
     """Do what `child_process.spawn` does, with a child that waits, if there is one."""
-    from stacpull import child_process, python_process  # noqa: PLC0415 - they are imported by then
+    from stacpull import child_process  # noqa: PLC0415 - they are imported by then
 
     child = next((one for one in waiting if one.module == module), None)
     if child is None:
@@ -496,7 +496,7 @@ def _spawn(waiting: list[_Waiting], module: str, arguments: Sequence[str] = ()) 
     process = _process(child.pid)
     near, far = socket.socketpair()
     with child.socket, far:
-        message = json.dumps([python_process.python_environment(), *arguments]).encode()
+        message = json.dumps([child_process.python_environment(), *arguments]).encode()
         socket.send_fds(child.socket, [message], [far.fileno()])
     child_process._running.add(process)
     return process, near

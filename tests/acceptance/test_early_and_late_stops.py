@@ -19,7 +19,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull.engine import catalogs, store_operations
+from stacpull.engine import catalogs, store_process
 from stacpull.errors import DestinationError
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import StagedParts
@@ -169,7 +169,7 @@ def _broken(*_: object, **__: object) -> None:
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
     """What they lack is written by `resume`."""
     dest = tmp_path / "mirror"
-    monkeypatch.setattr(store_operations, "_CATALOG_PATIENCE", 0.0)
+    monkeypatch.setattr(store_process, "_CATALOG_PATIENCE", 0.0)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 

@@ -117,7 +117,7 @@ def test_a_stop_while_failures_are_forgotten_gives_the_same_mirror(
         raise stacpull.StacpullError("stopped")
 
     with monkeypatch.context() as patched, store_on_thread():
-        patched.setattr("stacpull.engine.store_operations.forget_unwanted", stopped)
+        patched.setattr("stacpull.engine.store_process.forget_unwanted", stopped)
         with pytest.raises(stacpull.StacpullError, match="stopped"):
             mirror(source, dest, exclude_assets="B10")
     assert stacpull.status(dest).assets_failed == (4 if before else 0)

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
+from stacpull.child_process import python_environment
 from stacpull.config.environment import take_over
 from stacpull.config.options import Options, S3Options
 from stacpull.config.resolve import completed
 from stacpull.errors import UsageError
-from stacpull.python_process import python_environment
 from stacpull.redact import Secret
 
 MLHUB = "https://api.radiant.earth/mlhub/v1"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.engine import recovery
-from stacpull.engine.store_operations import StoreOperations
+from stacpull.engine.recovery import Recovery
+from stacpull.engine.store_process import StoreOperations
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
@@ -78,7 +78,6 @@ class Bench:
         self.run = runs.begin(self.db, spec, NOW, kept or {})
         self.planner = Planner(self.db, self.run.id)
         self.failed: list[AssetFailed] = []
-        self.published: list[int] = []
         self.notices: list[str] = []
         self.stopped = False
         self.store = StoreOperations(
@@ -88,10 +87,9 @@ class Bench:
             secrets=Secrets(()),
             clock=SystemClock(),
             is_stopped=lambda: self.stopped,
-            on_published=self.published.append,
             on_event=self._take_event,
         )
-        self.publisher = self.store.publisher
+        self.publisher = self.store
 
     def _take_event(self, event: Event) -> None:
         match event:
@@ -110,17 +108,24 @@ class Bench:
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        arrival = arrival_of(job, len(body), filename, etag, None, digest=digest)
+        arrival = arrival_of(job, len(body), filename, etag, "", digest=digest)
         arrival.part = part_name_of(arrival)
         arrival.identity = self.destination.staged.write_part(arrival.part, body)
         return arrival
 
+    def recover(
+        self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
+    ) -> Recovery:
+        """Examine what the last process left."""
+        recovery = Recovery(self.db, self.destination, checksum=checksum, is_stopped=is_stopped)
+        recovery.run()
+        return recovery
+
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
-        left = recovery.recover(self.db, self.destination, checksum=checksum)
-        recovery.mark_recovered(self.db, self.destination)
-        self.publisher.add_in_place(left.in_place)
-        self.publisher.add_recovered(left.complete)
+        left = self.recover(checksum=checksum)
+        left.mark_recovered()
+        self.publisher.add_recovered([*left.complete.values()], [*left.in_place.values()])
         self.publisher.publish_all()
         self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()

@@ -11,9 +11,8 @@ from pathlib import Path
 from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
-from stacpull.engine.outcome_sender import OutcomeSender
-from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import StoreOperations
+from stacpull.engine.store_client import OutcomeSender, StoreClient
+from stacpull.engine.store_process import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
 from stacpull.redact import Secrets

@@ -49,7 +49,7 @@ def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, check
     assert tree(tmp_path)["c/i/a.tif"] == b"a" * 9  # whole as it looks
     assert any(name.endswith(".whole") for name in parts(tmp_path))
     bench = Bench(tmp_path)
-    left = recovery.recover(bench.db, bench.destination, checksum=checksum)
+    left = bench.recover(checksum=checksum)
     assert (list(left.complete), list(left.in_place)) == ([], [])
     assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
     assert [job.key for job in bench.pending()] == ["a", "b", "c"]
@@ -101,7 +101,7 @@ def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
         left_by_a_failed_sync(tmp_path, recorded=False)
     bench = Bench(tmp_path)
     assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
-    left = recovery.recover(bench.db, bench.destination, checksum=checksum)
+    left = bench.recover(checksum=checksum)
     assert (list(left.complete), list(left.in_place)) == ([], [])
     assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
     bench.close()
@@ -121,7 +121,7 @@ def test_a_kill_while_trust_is_restored_leaves_it_withdrawn(
     bench.arrive(bench.pending()[0], b"new")
     bench.close()
     bench = Bench(tmp_path)
-    left = recovery.recover(bench.db, bench.destination, checksum="sha256")
+    left = bench.recover()
     assert list(left.complete) == []
     bench.close()
 
@@ -142,7 +142,7 @@ def test_the_ledger_log_is_restarted_after_a_failed_sync(
     monkeypatch.setattr(recovery, "checkpoint", watched)
     bench.db.execute("UPDATE runs SET reason = 'in the log'")
     assert log.stat().st_size > 0
-    recovery.recover(bench.db, bench.destination, checksum="sha256")
+    bench.recover()
     assert checkpointed == [0]
     bench.close()
 

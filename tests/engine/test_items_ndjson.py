@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 from tests.engine.bench import SPEC, Bench, RecordingSync, parts, planned
 
+from stacpull.engine import catalogs
 from stacpull.engine.catalogs import write_lines
-from stacpull.engine.item_writer import ItemWriter
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.redact import Secrets
 
@@ -66,7 +66,7 @@ def test_a_stop_or_an_error_leaves_the_old_file(
     bench.plan(planned("i2", ["a"]))
     with pytest.raises(InterruptedRunError):
         write(bench, stopped=True)
-    monkeypatch.setattr(ItemWriter, "encode", broken)
+    monkeypatch.setattr(catalogs, "encoded_document", broken)
     with pytest.raises(RuntimeError):
         write(bench)
     assert ids(tmp_path) == ["i1"]
@@ -110,7 +110,7 @@ def test_a_collection_behind_a_link_is_refused(bench: Bench, tmp_path: Path) -> 
 
 def test_memory_does_not_grow_with_the_number_of_items(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.plan(*(planned(f"i{number}", ["a"]) for number in range(3000)))
-    monkeypatch.setattr(ItemWriter, "encode", lambda *_: b"x" * 10_000)
+    monkeypatch.setattr(catalogs, "encoded_document", lambda *_: b"x" * 10_000)
     tracemalloc.start()
     write(bench)
     peak = tracemalloc.get_traced_memory()[1]

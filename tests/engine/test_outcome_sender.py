@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stacpull.engine import outcome_sender
+from stacpull.engine import store_client
 from stacpull.engine.messages import Arrivals
-from stacpull.engine.outcome_sender import OutcomeSender
+from stacpull.engine.store_client import OutcomeSender
 from stacpull.errors import DestinationError
 from stacpull.ledger.outcomes import UnchangedAsset
 from stacpull.models import Job
@@ -64,8 +64,8 @@ async def sender_at(place: Path) -> AsyncIterator[tuple[OutcomeSender, Sent]]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each body is a batch, and three of them may be under way."""
-    monkeypatch.setattr(outcome_sender, "_BATCH", 1)
-    monkeypatch.setattr(outcome_sender, "MOST_UNDER_WAY", 3 * 10 + 9)
+    monkeypatch.setattr(store_client, "_BATCH", 1)
+    monkeypatch.setattr(store_client, "MOST_UNDER_WAY", 3 * 10 + 9)
 
 
 def job(row: int) -> Job:

@@ -20,7 +20,7 @@ from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
 from stacpull.store.local_store import LocalStore
-from stacpull.store.staging import RECORD, StagedParts, part_name_of
+from stacpull.store.staging import RECORD, StagedParts, complete_part_name, part_name_of
 from stacpull.transfer.checks import arrival_of
 
 STEPS = 13
@@ -179,7 +179,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
     bench.close()
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    monkeypatch.setattr(recovery._Evidence, "digest", lambda *_: None)  # cannot be read either
+    monkeypatch.setattr(recovery.Recovery, "_digest", lambda *_: None)  # cannot be read either
     bench = Bench(tmp_path)
     bench.take_up(checksum=None)
     assert (len(bench.pending()), tree(tmp_path)) == (1, {})
@@ -271,7 +271,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     bench = Bench(tmp_path)
     looks = iter(range(1, 9))
     with pytest.raises(InterruptedRunError):
-        recovery.recover(bench.db, bench.destination, checksum="sha256", is_stopped=lambda: next(looks) == at)
+        bench.recover(is_stopped=lambda: next(looks) == at)
     assert (tree(tmp_path), parts(tmp_path), bench.states()) == before
     bench.take_up()
     assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == (EXPECTED, [], [])
@@ -381,8 +381,8 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
     bench.publisher.publish()
     bench.close()
     bench = Bench(tmp_path)
-    left = recovery.recover(bench.db, bench.destination, checksum="sha256")
-    bench.publisher.add_in_place(left.in_place)
+    left = bench.recover()
+    bench.publisher.add_recovered([], [*left.in_place.values()])
     assert sorted(bench.destination.changed) == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()
@@ -519,3 +519,17 @@ def test_a_file_that_was_adopted_is_never_removed(
     assert bench.states() == {"a": outcomes.STATE_DONE if is_proven else outcomes.STATE_PENDING}
     assert parts(tmp_path) == []
     bench.close()
+
+
+def test_an_unproven_length_is_still_reported_after_a_kill(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take_up()
+    job = bench.plan(planned("i", ["a"])).jobs[0]
+    name = complete_part_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
+    bench.destination.staged.write_part(name, b"x")
+    bench.close()
+    later = Bench(tmp_path)
+    later.take_up()
+    assert later.states() == {"a": 2}
+    assert views.unproven(later.db) == 1
+    later.close()

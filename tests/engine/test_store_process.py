@@ -19,11 +19,11 @@ from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.child_process import reap, spawn
-from stacpull.engine import store_messages as messages
+from stacpull.engine import messages
 from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.publisher import PACE, Publisher
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import StoreOperations
+from stacpull.engine.store_process import StoreOperations
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
 from stacpull.ledger import meta, runs, views
@@ -155,7 +155,7 @@ def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jo
         async with opened(tmp_path, StoreEvents()) as store:
             with pytest.raises(WorkerError, match="ValidationError"):
                 await store.call(ledger_jobs.pending_jobs, RUN, "0; DROP TABLE", 1)  # type: ignore[arg-type]
-            with pytest.raises(KeyError):
+            with pytest.raises(WorkerError, match="LookupError"):
                 await store.call(StoreOperations.__init__)  # type: ignore[misc]
 
     run(course)
@@ -368,11 +368,11 @@ async def refused(store: StoreClient) -> None:
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:
     """The lock is held until then, and no longer."""
     lock = MirrorLock(tmp_path)
-    process, ours = spawn("stacpull.engine.store_server")
+    process, ours = spawn("stacpull.engine.store_process")
     one = jobs[0]
     part = received(one, b"x", "f")
     part.part = part_name_of(part)
-    opening = messages.OpenMirror(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
+    opening = messages.Open(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
     socket.send_fds(ours, [framed(opening)], [lock.fileno()])
     ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
@@ -402,7 +402,7 @@ def test_a_stop_reaches_a_running_operation(
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
             monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
-            monkeypatch.setattr("stacpull.engine.store_operations._CATALOG_PATIENCE", 0.0)
+            monkeypatch.setattr("stacpull.engine.store_process._CATALOG_PATIENCE", 0.0)
             async with asyncio.TaskGroup() as group:
                 group.create_task(store.call(StoreOperations.write_catalogs))
                 await until(lambda: started)

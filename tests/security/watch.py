@@ -24,7 +24,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
 __all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "stores_of", "watching", "workers_of"]
 
 WORKER = b"stacpull_dask.worker"
-STORE = b"stacpull.engine.store_server"
+STORE = b"stacpull.engine.store_process"
 
 
 @dataclass

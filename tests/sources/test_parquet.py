@@ -29,10 +29,10 @@ from tests.sources.parquet_files import (
     recorded_items,
 )
 
+from stacpull.child_process import python_command
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
-from stacpull.python_process import python_command
 from stacpull.selection import Selection
 from stacpull.sources import parquet as parquet_module
 from stacpull.sources import parquet_process

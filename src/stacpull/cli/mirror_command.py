@@ -49,7 +49,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     from stacpull.dest_address import parse_dest
 
     place = parse_dest(dest, session.options)
-    store = "stacpull.engine.store_server"
+    store = "stacpull.engine.store_process"
     with child_process.started_early(store, place.modules, shared="stacpull.engine.api"):
         from stacpull.engine import api
 

@@ -13,8 +13,6 @@ published like any other part.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import NamedTuple
 
 from stacpull.caches import Recent
 from stacpull.digests import new_hasher
@@ -32,34 +30,7 @@ from stacpull.transfer.attempt import AssetFetcher
 from stacpull.transfer.checks import Check, arrival_of, expected_checks, has_md5_etags
 from stacpull.urls import filename_of
 
-_OK = frozenset({200})
 _READ = 1 << 20
-
-
-class ExpectedContent(NamedTuple):
-    """Size, checksums and date of an asset, stated by the item and the server."""
-
-    size: int | None
-    checks: tuple[Check, ...]
-    modified: float | None = None
-    """The server's `Last-Modified`, in seconds since 1970."""
-
-
-def contradiction(stated: ExpectedContent, size: int, digests: Mapping[str, bytes]) -> str | None:
-    """Return why a file cannot be the asset, None if no certain statement contradicts it."""
-    if stated.size is not None and size != stated.size:
-        return f"it has {size} bytes, the source {stated.size}"
-    for check in stated.checks:
-        if check.sure and digests[check.checksum.algorithm] != check.checksum.digest:
-            return f"its {check.checksum.algorithm} is not what {check.source} states"
-    return None
-
-
-def is_proven(stated: ExpectedContent, size: int, modified: float, digests: Mapping[str, bytes]) -> bool:
-    """Return True if a file without contradictions is proven: by a digest, or by size and time."""
-    if any(digests[check.checksum.algorithm] == check.checksum.digest for check in stated.checks):
-        return True
-    return stated.size == size and stated.modified is not None and int(modified) == int(stated.modified)
 
 
 class AdoptingFetcher:
@@ -92,11 +63,11 @@ class AdoptingFetcher:
         if not names or (job.name is not None and job.name not in names):
             return None
         if job.name is not None and job.checksum is not None:
-            stated = ExpectedContent(job.size, (Check(job.checksum, "file:checksum"),))
-            return await asyncio.to_thread(self._judged, job, job.name, stated, "", None)
+            checks = (Check(job.checksum, "file:checksum"),)
+            return await asyncio.to_thread(self._judged, job, job.name, job.size, checks)
         try:
             async with self._client.open(
-                Request(job.href, method="HEAD"), accept=_OK, count_refusal=False
+                Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
             ) as response:
                 url, headers = response.url, response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
@@ -105,13 +76,16 @@ class AdoptingFetcher:
         name = final_name(job.name, job.name_template, filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
-        stated = ExpectedContent(
+        return await asyncio.to_thread(
+            self._judged,
+            job,
+            name,
             job.size if job.size is not None else content_length(headers),
             expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers)),
             moment_of(headers.get("Last-Modified", "")),
+            filename,
+            validator_of(headers).etag_or_date,
         )
-        etag = validator_of(headers).etag_or_date
-        return await asyncio.to_thread(self._judged, job, name, stated, filename, etag)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return the entries of a directory at its first use. Later files are the mirror's own."""
@@ -121,14 +95,21 @@ class AdoptingFetcher:
             return frozenset()
 
     def _judged(
-        self, job: Job, name: str, stated: ExpectedContent, filename: str, etag: str | None
+        self,
+        job: Job,
+        name: str,
+        stated_size: int | None,
+        checks: tuple[Check, ...],
+        last_modified: float | None = None,
+        filename: str = "",
+        etag: str | None = None,
     ) -> Arrival | None:
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         path, files = path_in_dest(job.directory, name), self._destination
         state = files.state_of(path, algorithm=None)
         if state.obstacle is not None and state.readable:
             raise TransferError(foreign_file(path, f"it is {state.obstacle}"))
-        checksums = [check.checksum for check in stated.checks]
+        checksums = [check.checksum for check in checks]
         if self._checksum is not None:
             checksums.append(Checksum(self._checksum, b""))
         hashers, size = {checksum.algorithm: new_hasher(checksum) for checksum in checksums}, 0
@@ -141,9 +122,20 @@ class AdoptingFetcher:
         except OSError as error:
             raise TransferError(foreign_file(path, f"it cannot be read ({error.strerror})")) from error
         digests = {algorithm: hasher.digest() for algorithm, hasher in hashers.items()}
-        if (why := contradiction(stated, size, digests)) is not None:
-            raise TransferError(foreign_file(path, why))
-        if not is_proven(stated, size, files.modified(path) or 0.0, digests):
+        if stated_size is not None and size != stated_size:
+            raise TransferError(foreign_file(path, f"it has {size} bytes, the source {stated_size}"))
+        is_proven = (
+            stated_size == size
+            and last_modified is not None
+            and int(files.modified(path) or 0) == int(last_modified)
+        )
+        for check in checks:
+            if digests[check.checksum.algorithm] == check.checksum.digest:
+                is_proven = True
+            elif check.sure:
+                why = f"its {check.checksum.algorithm} is not what {check.source} states"
+                raise TransferError(foreign_file(path, why))
+        if not is_proven:
             return None
         with destination_errors(files.staged.work):
             try:

@@ -10,7 +10,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
-from stacpull.engine.item_writer import ItemWriter
+from stacpull.engine.item_json import encoded_document
 from stacpull.engine.publisher import Publisher
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
@@ -32,11 +32,11 @@ def write_lines(
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write the documents of each collection into `<collection>/items.ndjson` (`--metadata ndjson`)."""
-    encode = ItemWriter(db, store, secrets, "ndjson").encode
 
     def digest_of(row: int, path: str, write: Callable[[bytes], object]) -> bytes:
         digest = hashlib.sha256()
-        encoded = (encode(record, path) for record in views.item_documents(db, row))
+        records = views.item_documents(db, row)
+        encoded = (encoded_document(db, store, secrets, record, path) for record in records)
         for document in until_stopped(is_stopped, encoded):
             if document is not None:
                 digest.update(document + b"\n")

@@ -1,5 +1,8 @@
 """Typed messages between the processes of a run: MessagePack over a socket pair, each preceded by its length.
 
+    network ─▶ `Open`, then `Call`, `Arrivals`, `AssetFailure`, `UnchangedAsset`, `StopEarly`; end of file
+    store   ─▶ `OperationResult`, `Confirmed`, `Happened`, last `Ended`
+
 A process that parses responses of servers might be compromised. So its messages are decoded by type
 (msgspec): unlike with pickle, decoding runs no code.
 """
@@ -8,17 +11,109 @@ from __future__ import annotations
 
 import struct
 import traceback
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, get_type_hints
 
 import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
-from stacpull.models import Arrival
+from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.models import Arrival, BucketLocation
 
 LENGTH = struct.Struct("<I")
 """The length of a message, in front of it."""
+RunCounters = dict[str, int | None]
+RevealedSecrets = tuple[list[str], list[str]]
+"""As by `Secrets.revealed`."""
 _ENCODER = msgspec.msgpack.Encoder()
+
+
+class ErrorReport(msgspec.Struct, array_like=True):
+    """An exception: the name of its class, its message, and a traceback if it is not a `StacpullError`."""
+
+    kind: str
+    message: str
+    trace: str = ""
+
+
+class Open(msgspec.Struct, tag=0, array_like=True):
+    """Open a mirror for a run. The message includes the descriptor of the mirror's lock."""
+
+    dest: bytes
+    bucket: BucketLocation | None
+    """The bucket that contains the files; None if they are in `dest`."""
+    run: int
+    checksum: str | None
+    secrets: RevealedSecrets
+    variables: dict[str, str]
+    """Environment variables with credentials of DEST and proxies: the process is started without them."""
+
+
+class Call(msgspec.Struct, tag=1, array_like=True):
+    """Call one of `store_process.OPERATIONS`, by its name; `number` is that of the call."""
+
+    number: int
+    operation: str
+    arguments: msgspec.Raw
+    secrets: RevealedSecrets | None
+    """The secrets, if there are new ones: they are removed from everything that is written."""
+
+
+class Arrivals(msgspec.Struct, tag=2, array_like=True):
+    """Publish these assets. Bodies are confirmed."""
+
+    arrivals: list[Arrival]
+
+
+class StopEarly(msgspec.Struct, tag=6, array_like=True):
+    """End long operations early, because the user has stopped the run."""
+
+
+class OperationResult(msgspec.Struct, tag=10, array_like=True):
+    """The result of a `Call`, or the error that it raised."""
+
+    number: int
+    result: msgspec.Raw
+    error: ErrorReport | None
+    counters: RunCounters
+
+
+class Confirmed(msgspec.Struct, tag=11, array_like=True):
+    """Bodies of the oldest unconfirmed message are on the disk, or parts are published."""
+
+    written: int
+    published: int = 0
+    counters: RunCounters = {}
+
+
+class Happened(msgspec.Struct, tag=13, array_like=True):
+    event: AssetFailed | Notice | Stage
+
+
+class Ended(msgspec.Struct, tag=15, array_like=True):
+    """Nothing can be published any more, because of an error; or (the last message) the ledger is closed."""
+
+    error: ErrorReport | None
+
+
+ToStore = Open | Call | Arrivals | AssetFailure | UnchangedAsset | StopEarly
+ToNetwork = OperationResult | Confirmed | Happened | Ended
+decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
+decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
+
+
+@cache
+def decoders(
+    operation: Callable[..., Any],
+) -> tuple[msgspec.msgpack.Decoder[Any], msgspec.msgpack.Decoder[Any]]:
+    """Return the decoders of the arguments after the first one, and of the result."""
+    hints = get_type_hints(operation)
+    hints.pop("db", None)
+    result = msgspec.msgpack.Decoder(hints.pop("return"))
+    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(hints.values()))), result
 
 
 def framed(message: msgspec.Struct) -> bytearray:
@@ -47,26 +142,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, dict):
         return {_escaped(key): _escaped(member) for key, member in value.items()}
     return value
-
-
-class Arrivals(msgspec.Struct, tag=2, array_like=True):
-    """Publish these assets. Bodies are confirmed by a `PartsWritten`."""
-
-    arrivals: list[Arrival]
-
-
-class PartsWritten(msgspec.Struct, tag=11, array_like=True):
-    """The store process has `count` bodies of the oldest unconfirmed message."""
-
-    count: int
-
-
-class ErrorReport(msgspec.Struct, array_like=True):
-    """An exception: the name of its class, its message, and a traceback if it is not a `StacpullError`."""
-
-    kind: str
-    message: str
-    trace: str = ""
 
 
 def error_report(error: BaseException) -> ErrorReport:

@@ -49,7 +49,7 @@ from stacpull.engine.run_control import (
     walk_and_transfer,
 )
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import RunFindings, StoreOperations, as_destination_error
+from stacpull.engine.store_process import RunFindings, StoreOperations
 from stacpull.engine.walk import LedgerRecord, Walk, WalkSummary, WalkTask, produce
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -59,6 +59,7 @@ from stacpull.errors import (
     SourceError,
     StacpullError,
     UsageError,
+    as_destination_error,
     cause,
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
@@ -425,7 +426,7 @@ class MirrorRun:
             self._emit(self._progress())
             await asyncio.to_thread(self._emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._store.call(StoreOperations.add_effort, self._spent())
+                await self._store.call(runs.count, self._run.id, self._spent())
 
     def _progress(self) -> Progress:
         now, before, network = self._store.counters, self._run.counters, self._network.counters
@@ -485,7 +486,7 @@ class MirrorRun:
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self._store.call(StoreOperations.add_effort, self._spent())
+                await self._store.call(runs.count, self._run.id, self._spent())
                 await self._store.call(StoreOperations.end_run, state, reason)
                 recorded = state
             with unless_first:

@@ -10,7 +10,7 @@ from typing import Any
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.item_writer import unwritten
+from stacpull.engine.item_json import unwritten
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stacpull.config.options import Options
     from stacpull.engine.fast_path import FastPath
     from stacpull.engine.network import Network
-    from stacpull.engine.outcome_sender import OutcomeSender
+    from stacpull.engine.store_client import OutcomeSender
     from stacpull.events import Listener
     from stacpull.selection import Selection
 

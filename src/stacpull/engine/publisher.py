@@ -5,10 +5,7 @@ A group is complete after `GROUP` files or `PACE` seconds. For each group the pu
     1. reserves names in the ledger         committed before any rename
     2. syncs                                this group's data and reservations, the previous group's renames
     3. records the previous group as done   its data and its names are durable
-    4. renames this group into place
-
-In a bucket, step 4 uploads the files. During a sync or an upload, the parts of the next group are written
-(`run_beside`).
+    4. renames this group into place        in a bucket: uploads it
 
 So one sync covers two groups, and nothing is recorded before it is on stable storage. After a kill at any
 moment, a file with its final name is complete, and reserved or recorded. At the end, one more sync completes
@@ -25,20 +22,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.digests import recorded
-from stacpull.engine.item_writer import ItemWriter, foreign_file_sentence, may_be_replaced
+from stacpull.engine.item_json import encoded_document, foreign_file_sentence, may_be_replaced
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed
-from stacpull.ledger import meta, outcomes, pruning, runs, views
+from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import is_disk_error, ledger_path, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, Clip, Failure
+from stacpull.models import Arrival, Failure, FailureKind
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Placement, Store
 
@@ -48,54 +44,80 @@ PACE = 0.25
 """Seconds after which a group is started with fewer files."""
 
 
-class _Group(msgspec.Struct):
-    """The assets to publish and the failures to record with the next sync."""
-
-    parts: list[Arrival] = msgspec.field(default_factory=list)
-    failures: list[AssetFailure] = msgspec.field(default_factory=list)
-    unchanged: list[UnchangedAsset] = msgspec.field(default_factory=list)
-    delivered: int = 0
-    """Number of parts from `Publisher.add_received`."""
-
-    def __len__(self) -> int:
-        return len(self.parts) + len(self.failures) + len(self.unchanged)
-
-
 class Publisher:
-    """Publishes complete parts in groups. Every method runs on the thread of the ledger's connection."""
+    """Publishes complete parts in groups. Every method runs on the thread of the ledger's connection.
+
+    `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
+    """
 
     def __init__(
         self,
         workspace: Workspace,
         run: StoredRun,
         *,
+        checksum: str | None,
         secrets: Secrets,
         clock: Clock,
-        on_published: Callable[[int], None],
-        on_event: Callable[[AssetFailed], None],
-        run_beside: Callable[[Callable[[], object]], Any],
+        is_stopped: Callable[[], bool],
+        on_event: Callable[[AssetFailed | Notice | Stage], None],
+        run_beside: Callable[[Callable[[], object]], Any] = lambda work: work(),
     ) -> None:
-        db = self._db = workspace.db
-        self._store = workspace.destination
-        self._run = run.id
-        self.items = ItemWriter(db, self._store, secrets, run.metadata)
+        self.db = workspace.db
+        self.store = workspace.destination
+        self._run = run
+        self._checksum = checksum
+        self._secrets = secrets
         self._clock = clock
-        self._on_published = on_published
+        self._is_stopped = is_stopped
         self._on_event = on_event
-        self._area = runs.area_of(db, run.id)
         self._run_beside = run_beside
-        self._group = _Group()
-        self._done: list[Arrival] = []
+        self._area = runs.area_of(self.db, run.id)
+        self._adopting = run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
+        """True to adopt an existing file with the name of an asset, if it has the asset's content."""
+        self._parts: list[Arrival] = []
+        self._failures: list[AssetFailure] = []
+        self._unchanged: list[UnchangedAsset] = []
+        self._final_items: list[int] = []
+        """What the next group publishes and records: parts, failures, and items whose JSON is written."""
+        self._placed: list[Arrival] = []
         self._written: dict[int, bytes | None] = {}
         """Assets, and the SHA-256 of the JSON of items by row, that are recorded after the next sync: it
         covers their renames."""
-        self._final_items: list[int] = []
+        self._delivered = 0
+        self.published = 0
+        """The number of published parts from `add_received`."""
+        self.unwritable: dict[int, str] = {}
+        """Why the JSON of an item could not be written, as a sentence, by row."""
         self._failed_sync: DestinationError | None = None
         self._deadline: float | None = None
-        self._adopting = run.kept.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
-        """True to adopt an existing file with the name of an asset, if it has the asset's content."""
         self.counters: Mapping[str, int | None] = run.counters
         """The run's counters after the last transaction."""
+
+    # --- the pipeline ------------------------------------------------------------------------------------
+
+    def add_received(self, parts: Sequence[Arrival]) -> None:
+        """Add complete parts that the network process has sent."""
+        self._parts.extend(parts)
+        self._delivered += len(parts)
+
+    def add_recovered(self, parts: Sequence[Arrival], in_place: Sequence[Arrival] = ()) -> None:
+        """Add complete parts that recovery has found, and files that already have their final names."""
+        self._parts.extend(parts)
+        self._placed.extend(in_place)
+
+    def fail(self, failure: AssetFailure) -> None:
+        self._failures.append(failure)
+
+    def keep_unchanged(self, asset: UnchangedAsset) -> None:
+        self._unchanged.append(asset)
+
+    def write_items(self, rows: Sequence[int]) -> None:
+        """Write the JSON of these items (again) with the next group."""
+        self._final_items.extend(rows)
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._parts) + len(self._failures) + len(self._unchanged)
 
     def seconds_until_due(self) -> float | None:
         """Return the seconds until `publish_if_due` has work, None if nothing waits."""
@@ -104,160 +126,154 @@ class Publisher:
     def publish_if_due(self) -> None:
         """Publish the group if it is full or old. Otherwise set the time to publish waiting files."""
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
-        if is_due or len(self._group) >= GROUP:
+        if is_due or self._waiting >= GROUP:
             self.publish()
-        elif self._deadline is None and self._is_waiting:
+        elif self._deadline is None and (self._waiting or self._placed or self._written or self._final_items):
             self._deadline = time.monotonic() + PACE
 
-    @property
-    def _is_waiting(self) -> bool:
-        return bool(len(self._group) or self._done or self._written or self._final_items)
-
-    def add_received(self, parts: Sequence[Arrival]) -> None:
-        """Add complete parts that the network process has sent; `on_published` counts them."""
-        self._group.parts.extend(parts)
-        self._group.delivered += len(parts)
-
-    def fail(self, failure: AssetFailure) -> None:
-        self._group.failures.append(failure)
-
-    def keep_unchanged(self, asset: UnchangedAsset) -> None:
-        self._group.unchanged.append(asset)
-
-    def add_recovered(self, batch: Sequence[Arrival]) -> None:
-        """Add complete parts that recovery has found."""
-        self._group.parts.extend(batch)
-
-    def add_in_place(self, in_place: Sequence[Arrival]) -> None:
-        """Take files that already have their final names. They are recorded after the next sync."""
-        self._done.extend(in_place)
-
-    def write_file(self, path: Path, data: bytes) -> None:
-        """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
-        sha256, final = hashlib.sha256(data).digest(), path.as_posix()
-        self.refuse_foreign(final, lambda: self._store.state_of(final).digest == sha256)
-        part = f"{path.name}.tmp"
-        self._store.staged.write_part(part, data)
-        self.place_file(final, part, sha256)
-
-    def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
-        """Raise an error if a file at `path` (relative to DEST) is not part of this mirror."""
-        if not meta.owns_file(self._db, path) and not may_be_replaced(
-            self._store, path, is_same, adopting=self._adopting
-        ):
-            raise DestinationError(foreign_file_sentence(path))
-
-    def place_file(self, path: str, part: str, sha256: bytes) -> None:
-        """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror."""
-        directory, _, name = path.rpartition("/")
-        meta.claim_file(self._db, path)
-        self._sync_all([part])
-        (failure,) = self._store.place([Placement(part, directory, name, may_replace=True)])
-        if failure is not None:
-            self._store.staged.drop_part(part)
-            raise DestinationError(failure.message)
-        meta.claim_file(self._db, path, sha256)
-
-    def remove_listed(self) -> None:
-        """Remove the files of deleted rows (`ledger.pruning`), and directories that become empty.
-
-        Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill,
-        the next start continues.
-        """
-        if not (paths := pruning.removals(self._db)):
-            return
-        self._sync_all(())  # the deletion of rows must be durable before files are removed
-        for path in paths:
-            directory, _, name = path.rpartition("/")
-            self._store.remove(directory, name)
-        self._sync_all(())
-        pruning.clear(self._db, paths)
-
     def publish_all(self) -> None:
-        while self._is_waiting:
+        while self._waiting or self._placed or self._written or self._final_items:
             self.publish()
 
     def finish(self) -> None:
         """Publish and record everything, and sync the last renames, such as those of catalogs."""
         self.publish_all()
-        self._sync_all(())
+        self._sync(())
 
     def publish(self) -> None:
         """Reserve, sync and rename the collected group, and record the previous one (steps 1 to 4)."""
         self._deadline = None
-        group, self._group = self._group, _Group()
-        done, self._done = self._done, []
+        arrivals, self._parts = self._parts, []
+        failures, self._failures = self._failures, []
+        unchanged, self._unchanged = self._unchanged, []
+        placed, self._placed = self._placed, []
         written, self._written = self._written, {}
-        items = self.items.write_parts(self._final_items, adopting=self._adopting)
-        self._final_items = []
-        assets = self._reserve(group, list(items))
-        self._sync_all([asset.part for asset in assets] + [part.part for part in items.values()])
-        if done or written or group.failures or group.unchanged:
+        delivered, self._delivered = self._delivered, 0
+        documents = self._write_documents()
+        assets: Sequence[Arrival] = ()
+        if arrivals or documents:
+            assets, taken = self._reserve(arrivals, list(documents))
+            failures += taken
+        self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
+        if placed or written or failures or unchanged:
             self._final_items = list(  # of the next group
                 outcomes.record(
-                    self._db,
-                    done=done,
-                    failed=group.failures,
+                    self.db,
+                    done=placed,
+                    failed=failures,
                     written_items=written,
                     now=self._clock.time(),
-                    unchanged=group.unchanged,
+                    unchanged=unchanged,
                     area=self._area,
                 )
             )
             self.refresh_counters()
-        for failure in group.failures:
-            _, item, key = views.owner(self._db, failure.row)
-            self._on_event(AssetFailed(item, key, failure.failure.kind, failure.failure.message))
-        if assets or items:
-            self._rename(assets, items)
-        self._on_published(group.delivered)
+        for failed in failures:
+            _, item, key = views.owner(self.db, failed.row)
+            self._on_event(AssetFailed(item, key, failed.failure.kind, failed.failure.message))
+        if assets or documents:
+            self._place(assets, documents)
+        self.published += delivered
         self.publish_if_due()
 
-    def _reserve(self, group: _Group, items: Sequence[int]) -> Sequence[Arrival]:
-        """Reserve names; return the assets that got one. The parts of other assets are removed."""
-        arrivals = group.parts
-        if not arrivals and not items:
-            return []
+    def _write_documents(self) -> dict[int, Placement]:
+        """Write the JSON of final items as parts, except where a foreign file has their name; by row."""
+        rows, self._final_items = list(dict.fromkeys(self._final_items)), []
+        written: dict[int, Placement] = {}
+        for record in views.item_records(self.db, rows) if self._run.metadata == "item" and rows else ():
+            row, path = record.row, record.path
+            data = encoded_document(self.db, self.store, self._secrets, record, path)
+            digest = None if data is None else hashlib.sha256(data).digest()
+            is_free = record.is_ours or not self.store.has(path)
+
+            def is_same(path: str = path, digest: bytes | None = digest) -> bool:
+                return digest is not None and self.store.state_of(path).digest == digest
+
+            if data is None and record.is_ours:
+                jobs.mark_documents(self.db, [row])
+                self.unwritable[row] = (
+                    f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
+                    "next `mirror`, or `stacpull verify --repair`, writes it again."
+                )
+            elif not is_free and not may_be_replaced(self.store, path, is_same, adopting=self._adopting):
+                self.unwritable[row] = foreign_file_sentence(path)
+            elif data is not None:
+                part = f"{row}.item.json"
+                self.store.staged.write_part(part, data)
+                may_replace = record.is_ours or not is_free
+                written[row] = Placement(part, record.directory, record.name, may_replace, digest)
+        return written
+
+    def _reserve(
+        self, arrivals: list[Arrival], items: list[int]
+    ) -> tuple[Sequence[Arrival], list[AssetFailure]]:
+        """Reserve names; return the assets that got one, and failures. The parts of others are removed."""
+        staged = self.store.staged
         if self._adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
             # that file one of the mirror, and might remove it.
             arrivals = [
-                arrival
-                if arrival.generation or not self._store.has(arrival.path)
-                else replace(arrival, identity=None)
-                for arrival in arrivals
+                one if one.generation or not self.store.has(one.path) else replace(one, identity=None)
+                for one in arrivals
             ]
-        reserved, failures = outcomes.reserve(self._db, arrivals, items, self._clips(arrivals))
+        clips = {}
+        if self._area is not None:
+            from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
+
+            found = {one.row: clip_in(partial(staged.open_part, one.part)) for one in arrivals}
+            clips = {row: clip for row, clip in found.items() if clip is not None}
+        reserved, failures = outcomes.reserve(self.db, arrivals, items, clips)
         if reserved is not arrivals:
-            group.failures.extend(failures)
-            for part in {received.part for received in arrivals} - {received.part for received in reserved}:
-                self._store.staged.drop_part(part)
-        return reserved
+            for part in {one.part for one in arrivals} - {one.part for one in reserved}:
+                staged.drop_part(part)
+        return reserved, failures
 
-    def _clips(self, arrivals: Sequence[Arrival]) -> dict[int, Clip]:
-        """Return the clips of clipped rasters. Only a run with `--clip` has any."""
-        if self._area is None:
-            return {}
-        from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
-
-        found = {
-            received.row: clip_in(partial(self._store.staged.open_part, received.part))
-            for received in arrivals
-        }
-        return {row: clip for row, clip in found.items() if clip is not None}
-
-    def _sync_all(self, parts: Sequence[str]) -> None:
+    def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
         if self._failed_sync is not None:
             raise self._failed_sync
         try:
-            if self._store.is_local:
-                self._run_beside(partial(self._store.sync, parts))
+            if self.store.is_local:
+                self._run_beside(partial(self.store.sync, parts))
             else:
-                self._store.sync(parts)
+                self.store.sync(parts)
         except DestinationError as error:
             self._distrust(error)
             raise
+
+    def _place(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
+        """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
+        for asset in assets:  # an earlier version, or a file of the user with the same content
+            asset.may_replace = asset.generation > 0 or (
+                asset.identity is None and _holds_same(self.store, asset)
+            )
+        place = partial(self.store.place, [*assets, *documents.values()])
+        results: list[Failure | None] = place() if self.store.is_local else self._run_beside(place)
+        for asset, failure in zip(assets, results, strict=False):
+            if failure is None:
+                self._placed.append(asset)
+                if self._adopting:  # renaming does nothing between links to one file
+                    self.store.staged.drop_part(asset.part)
+            else:
+                self.store.staged.drop_part(asset.part)
+                self._failures.append(AssetFailure(asset.row, asset.item_row, asset.generation, failure))
+        for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
+            if failure is None:
+                self._written[row] = one.digest
+                self.unwritable.pop(row, None)
+                continue
+            self.store.staged.drop_part(one.part)
+            is_taken = failure.kind is FailureKind.EXISTS
+            path = f"{one.directory}/{one.name}"
+            self.unwritable[row] = foreign_file_sentence(path) if is_taken else failure.message
+            if not one.may_replace:
+                outcomes.release_document(self.db, row)
+
+    def refresh_counters(self) -> None:
+        """Read the counters of the run again, after a transaction."""
+        self.counters = runs.counters(self.db, self._run.id)
+
+    # --- failed syncs ------------------------------------------------------------------------------------
 
     def distrust_ledger(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""
@@ -267,36 +283,52 @@ class Publisher:
     def _distrust(self, error: DestinationError) -> None:
         """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
         self._failed_sync = error
-        self._store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
-        with suppress(DestinationError), translated(ledger_path(self._store.staged.work)):
-            meta.put(self._db, meta.SYNC_ERROR, str(error))
+        self.store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
+        with suppress(DestinationError), translated(ledger_path(self.store.staged.work)):
+            meta.put(self.db, meta.SYNC_ERROR, str(error))
 
-    def _rename(self, assets: Sequence[Arrival], items: Mapping[int, Placement]) -> None:
-        """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
-        for asset in assets:  # an earlier version, or a file of the user with the same content
-            asset.may_replace = asset.generation > 0 or (
-                asset.identity is None and _holds_same(self._store, asset)
-            )
-        place = partial(self._store.place, [*assets, *items.values()])
-        results: list[Failure | None] = place() if self._store.is_local else self._run_beside(place)
-        for arrival, failure in zip(assets, results[: len(assets)], strict=True):
-            if failure is None:
-                self._done.append(arrival)
-                if self._adopting:  # renaming does nothing between links to one file
-                    self._store.staged.drop_part(arrival.part)
-            else:
-                self._store.staged.drop_part(arrival.part)
-                failed = AssetFailure(arrival.row, arrival.item_row, arrival.generation, failure)
-                self._group.failures.append(failed)
-        self._written.update(self.items.placed(items, results[len(assets) :]))
+    # --- other files of the mirror -----------------------------------------------------------------------
 
-    def refresh_counters(self) -> None:
-        """Read the counters of the run again, after a transaction elsewhere."""
-        self.counters = runs.counters(self._db, self._run)
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
+        sha256, final = hashlib.sha256(data).digest(), path.as_posix()
+        self.refuse_foreign(final, lambda: self.store.state_of(final).digest == sha256)
+        part = f"{path.name}.tmp"
+        self.store.staged.write_part(part, data)
+        self.place_file(final, part, sha256)
 
-    def write_items(self, rows: Sequence[int]) -> None:
-        """Write the JSON of these items (again) with the next group."""
-        self._final_items.extend(rows)
+    def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
+        """Raise an error if a file at `path` (relative to DEST) is not part of this mirror."""
+        if not meta.owns_file(self.db, path) and not may_be_replaced(
+            self.store, path, is_same, adopting=self._adopting
+        ):
+            raise DestinationError(foreign_file_sentence(path))
+
+    def place_file(self, path: str, part: str, sha256: bytes) -> None:
+        """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror."""
+        directory, _, name = path.rpartition("/")
+        meta.claim_file(self.db, path)
+        self._sync([part])
+        (failure,) = self.store.place([Placement(part, directory, name, may_replace=True)])
+        if failure is not None:
+            self.store.staged.drop_part(part)
+            raise DestinationError(failure.message)
+        meta.claim_file(self.db, path, sha256)
+
+    def remove_listed(self) -> None:
+        """Remove the files of deleted rows (`ledger.pruning`), and directories that become empty.
+
+        Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill,
+        the next start continues.
+        """
+        if not (paths := pruning.removals(self.db)):
+            return
+        self._sync(())  # the deletion of rows must be durable before files are removed
+        for path in paths:
+            directory, _, name = path.rpartition("/")
+            self.store.remove(directory, name)
+        self._sync(())
+        pruning.clear(self.db, paths)
 
 
 def _holds_same(store: Store, asset: Arrival) -> bool:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
@@ -48,99 +47,90 @@ _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 """Suffixes of parts that are either published at once or removed."""
 
 
-class RecoveredAssets(NamedTuple):
-    """Assets of an earlier run that this one publishes first."""
+class Recovery:
+    """The evidence for files of the last run, and what this one publishes first."""
 
-    complete: list[Arrival]
-    in_place: list[Arrival]
-    """Files with their final names that are not recorded as done."""
+    def __init__(
+        self, db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
+    ) -> None:
+        """`checksum`: the digest that complete parts get."""
+        boot, last = boot_id(), get(db, BOOT)
+        self._db = db
+        self._store = store
+        self._checksum = checksum
+        self._is_stopped = is_stopped
+        self._sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
+        """True if a sync failed: a sha256 proves nothing then."""
+        self._is_trusted = boot != "" and last == boot and not self._sync_failed
+        """True if the files were written under this boot, and no sync failed. Otherwise a sha256 must prove
+        each."""
+        self.complete: dict[int, Arrival] = {}
+        """Complete parts, by row of their assets."""
+        self.in_place: dict[int, Arrival] = {}
+        """Files with their final names that are not recorded as done, likewise."""
 
+    def run(self) -> None:
+        db, staged = self._db, self._store.staged
+        if self._sync_failed:
+            checkpoint(db)  # the log may have holes on the disk that the page cache hides
+        parts = staged.list_parts()
+        named = {part: found for part in parts if (found := parse_complete_part(part)) is not None}
+        with_part = {(name.row, name.generation) for name in named.values()}
+        lost, digests = list[int](), dict[int, bytes]()
+        for arrival in jobs.reservations(db):
+            if arrival.digest is not None:
+                digests[arrival.row] = arrival.digest
+            if self._is_in_place(arrival, has_part=(arrival.row, arrival.generation) in with_part):
+                self.in_place[arrival.row] = arrival
+            else:
+                lost.append(arrival.row)
+        for part, name in named.items() if not self._sync_failed else ():
+            if name.row not in self.in_place and name.row not in self.complete:
+                proven = self._complete_part(part, name, digests.get(name.row))
+                if proven is not None:
+                    self.complete[name.row] = proven
+        outcomes.release(db, lost)
+        kept = {arrival.part for arrival in self.complete.values()}
+        for part in parts:
+            if part.endswith(_NOT_RESUMED) and part not in kept:
+                staged.drop_part(part)
+        staged.sweep_parts(
+            lambda row, generation: self._is_trusted and jobs.is_open(db, row, generation)  # or by `retry`
+        )
 
-def recover(
-    db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
-) -> RecoveredAssets:
-    """Recover DEST, and return the assets to publish. `checksum`: the digest that complete parts get."""
-    boot, last = boot_id(), get(db, BOOT)
-    sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
-    is_trusted = boot != "" and last == boot and not sync_failed
-    evidence = _Evidence(db, store, checksum, is_stopped, is_trusted, sync_failed)
-    if sync_failed:
-        checkpoint(db)  # the log may have holes on the disk that the page cache hides
-    parts = store.staged.list_parts()
-    named = {part: found for part in parts if (found := parse_complete_part(part)) is not None}
-    staged = {(name.row, name.generation) for name in named.values()}
-    in_place, lost, digests = dict[int, Arrival](), list[int](), dict[int, bytes]()
-    for arrival in jobs.reservations(db):
-        if arrival.digest is not None:
-            digests[arrival.row] = arrival.digest
-        if evidence.is_in_place(arrival, has_part=(arrival.row, arrival.generation) in staged):
-            in_place[arrival.row] = arrival
-        else:
-            lost.append(arrival.row)
-    complete: dict[int, Arrival] = {}
-    for part, found in named.items() if not sync_failed else ():
-        if found.row not in in_place and found.row not in complete:
-            proven = evidence.complete_part(part, found, digests.get(found.row))
-            if proven is not None:
-                complete[found.row] = proven
-    outcomes.release(db, lost)
-    kept = {arrival.part for arrival in complete.values()}
-    for part in parts:
-        if part.endswith(_NOT_RESUMED) and part not in kept:
-            store.staged.drop_part(part)
-    store.staged.sweep_parts(
-        lambda row, generation: is_trusted and jobs.is_open(db, row, generation)  # `retry` continues those
-    )
-    return RecoveredAssets(list(complete.values()), list(in_place.values()))
+    def mark_recovered(self) -> None:
+        """Record that recovery is complete: files that are written under this boot can be trusted.
 
+        The mark is written first. After a kill in between, the ledger still names the boot of the run before,
+        and files are examined as after a reboot.
+        """
+        boot = boot_id()
+        self._store.staged.trust(boot)
+        put(self._db, BOOT, boot)
+        put(self._db, SYNC_ERROR, None)
 
-def mark_recovered(db: Connection, store: Store) -> None:
-    """Record that recovery is complete: files that are written under this boot can be trusted.
-
-    The mark is written first. After a kill in between, the ledger still names the boot of the run before, and
-    files are examined as after a reboot.
-    """
-    boot = boot_id()
-    store.staged.trust(boot)
-    put(db, BOOT, boot)
-    put(db, SYNC_ERROR, None)
-
-
-class _Evidence(NamedTuple):
-    """The evidence for files of the last run. If neither flag is set, a sha256 must prove each."""
-
-    db: Connection
-    store: Store
-    checksum: str | None
-    is_stopped: Callable[[], bool]
-    is_trusted: bool
-    """True if they were written under this boot, and no sync failed."""
-    sync_failed: bool
-    """True if a sync failed: a sha256 proves nothing then."""
-
-    def digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
-        """Return the digest of a file or part, None if it cannot be read."""
-        found = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
-        if self.is_stopped():
+    def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
+        found = state_of(path, algorithm=algorithm, is_stopped=self._is_stopped)
+        if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
         return found.digest
 
-    def is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
+    def _is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
         """Return True if the reserved file is in place and proven; otherwise remove it if it is the mirror's.
 
         While the part is still staged (`has_part`), a file with the same content in its place belongs to
         another program.
         """
-        store = self.store
+        store = self._store
         found = store.identity(arrival.directory, arrival.name)
         if found is None or found[1] != arrival.size:
             return False
         is_ours = found[0] == arrival.identity
-        if is_ours and self.is_trusted:
+        if is_ours and self._is_trusted:
             return True
-        if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
+        if (is_ours or not has_part) and not self._sync_failed and arrival.digest is not None:
             algorithm = recorded(arrival.digest).algorithm
-            if self.digest(store.state_of, arrival.path, algorithm) == arrival.digest:
+            if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
                 with suppress(OSError), store.open(arrival.path) as file:
                     if store.is_local:
                         sync_file(file)  # it may be a copy
@@ -149,27 +139,28 @@ class _Evidence(NamedTuple):
             store.remove(arrival.directory, arrival.name)
         return False
 
-    def complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
+    def _complete_part(self, part: str, name: CompletePartName, reserved: bytes | None) -> Arrival | None:
         """Return the open asset of a proven complete part; `reserved` is the digest of its reservation."""
-        job, there = jobs.job_of(self.db, name.row, name.generation), self.store.staged.part_identity(part)
+        staged = self._store.staged
+        job, there = jobs.job_of(self._db, name.row, name.generation), staged.part_identity(part)
         if job is None or there is None or there[1] != name.size:
             return None
         if job.name is None and name.filename is None:
             return None
         known = None
-        if not self.is_trusted:
+        if not self._is_trusted:
             known = job.checksum if reserved is None else recorded(reserved)
             if known is None or (reserved is None and known.algorithm != "sha256"):
                 return None
-        algorithm, digest = self.checksum if known is None else known.algorithm, None
+        algorithm, digest = self._checksum if known is None else known.algorithm, None
         if algorithm is not None:
-            digest = self.digest(self.store.staged.state_of_part, part, algorithm)
+            digest = self._digest(staged.state_of_part, part, algorithm)
         if known is not None and digest != known.digest:
             return None
         arrival = arrival_of(
             job, name.size, name.filename or "", name.etag, part, digest=digest, verified=not name.unproven
         )
         arrival.identity = there[0]
-        if self.store.is_local and self.store.identity(arrival.directory, arrival.name) == there:
+        if self._store.is_local and self._store.identity(arrival.directory, arrival.name) == there:
             return None  # a link of a file of the user, which a killed run was about to adopt
         return arrival

@@ -1,6 +1,19 @@
-"""The store for the network process: it starts the store process, and calls its operations.
+"""The end of the network process: what it sends to the store process, and calls there.
 
-`engine.outcome_sender` sends received assets to the store process.
+    received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
+              └▶ any other ──▶ thread: part file ─▶ message with names
+
+The network process of a run and each worker process have an `OutcomeSender`. Its memory and files are
+limited:
+
+- Slots (`engine.pool.OutcomeSink`): an asset takes a slot of its process before it is fetched. The slot is
+  free again when its bytes are on the disk as a complete part, when the store process has them, or when it
+  has failed. So there are never more assets in transfer and in memory than slots.
+- Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
+  the bodies of its workers, so the first process has at most 4 MiB per worker.
+- Complete parts: while too many wait to be published, no slot is assigned, and workers get no jobs.
+
+So all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations
@@ -9,47 +22,272 @@ import asyncio
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar, TypeVarTuple, cast
+from copy import copy
+from math import inf
+from typing import Any, Generic, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
 from stacpull.child_process import ChildProcess, Started, reap, spawn
 from stacpull.config.environment import variables_of
-from stacpull.engine import store_messages as messages
-from stacpull.engine.channel import Channel
-from stacpull.engine.messages import ErrorReport, PartsWritten, encoded, error_of, framed
-from stacpull.engine.outcome_sender import LONGEST_SENT, OutcomeSender
-from stacpull.engine.store_operations import StoreOperations
+from stacpull.digests import digest_of
+from stacpull.engine import messages
+from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error_of, framed
+from stacpull.engine.pool import OutcomeSink
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import Listener
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run
-from stacpull.models import BucketLocation
+from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, Job
 from stacpull.proxies import proxy_variables
-from stacpull.python_process import import_early
 from stacpull.redact import Secrets
-from stacpull.runtime import BUS_ERROR
+from stacpull.runtime import BUS_ERROR, import_early
 from stacpull.store.protocol import Store, store_kind
-from stacpull.threads import in_thread
+from stacpull.store.staging import part_name_of
+from stacpull.threads import in_thread, to_its_end
 
+M = TypeVar("M", bound=msgspec.Struct)
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
+LONGEST_SENT = 32 << 10
+"""The most bytes of a body that is sent: copying a longer one takes longer than writing it here."""
+MOST_UNDER_WAY = 4 << 20
+"""Bytes of bodies that were sent and that the store process has not confirmed."""
+_BATCH = 64
+_BATCH_SIZE = 1 << 20
+"""Bytes."""
+_GATHER = 0.002
+"""Seconds that a body waits for others: messages and wake-ups of a thread take system calls."""
+_MOST_UNPUBLISHED = 4096
+"""Complete parts that may wait to be published."""
+_BUFFER = 4 << 20
+"""Bytes of the socket's buffer, if the system allows it."""
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     "What it recorded is safe. Repeat the command to continue."
 )
 _PROCESS = "store process"
 """The process as errors name it."""
-_BUFFER = 4 << 20
-"""Bytes of the socket's buffer, if the system allows it."""
-_MOST_UNPUBLISHED = 4096
-"""Complete parts that may wait to be published."""
+
+
+class Channel(asyncio.Protocol, Generic[M]):
+    """One end of a socket between two processes of a run, on an event loop.
+
+    `broken` is called with an error of `decode` or `on_message`, which the loop would only log; `on_lost`
+    when the other end is closed.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[bytes], M],
+        on_message: Callable[[M], None],
+        broken: Callable[[BaseException], None],
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the other end is closed, or its process has ended."""
+        self._decode = decode
+        self._received = bytearray()
+        self._on_message = on_message
+        self._broken = broken
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while messages can be sent."""
+        return self._transport is not None
+
+    async def open(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        received, head = self._received, LENGTH.size
+        received += data
+        try:
+            while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
+                message = bytes(memoryview(received)[head:end])
+                del received[:end]
+                self._on_message(self._decode(message))
+        except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
+            self._broken(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        self._transport = None
+        self._on_lost()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message. If the other end is closed, the message is lost."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(framed(message))
+
+    async def close(self) -> None:
+        """Send the waiting bytes and the end of file, then wait until the other end is closed."""
+        if self._transport is not None:
+            self._transport.write_eof()
+            await self.lost
+
+
+class OutcomeSender(OutcomeSink[Job, Arrival | None]):
+    """Sends the outcomes of a pool. Use it on one event loop.
+
+    Bodies of more than `longest` bytes are written to `destination`. `on_broken` is called with the error if
+    nothing can be written any more.
+    """
+
+    def __init__(
+        self,
+        destination: Store,
+        send: Callable[[msgspec.Struct], None],
+        secrets: Secrets,
+        *,
+        longest: int,
+        checksum: str | None,
+        on_broken: Callable[[BaseException], None],
+        slots: int,
+        most_unpublished: float = inf,
+    ) -> None:
+        super().__init__(slots, most_unpublished)
+        self._staged = destination.staged
+        self._send_message = send
+        self._secrets = secrets
+        self._longest = longest
+        self._checksum = None if checksum is None else Checksum(checksum, b"")
+        self._on_broken = on_broken
+        self._loop = asyncio.get_running_loop()
+        self._batch: list[Arrival] = []
+        self._batch_size = 0
+        self._unsent: deque[tuple[list[Arrival], int]] = deque()
+        """Batches and their bytes."""
+        self._under_way = 0
+        self._on_written: deque[Callable[[int], None]] = deque()
+        """Callbacks for the confirmations of messages with bodies, in their order."""
+        self._long: list[Arrival] = []
+        """Assets that the thread writes next."""
+        self._writer = ThreadPoolExecutor(1, "stacpull-writer")
+        self._writing: set[asyncio.Future[list[Arrival]]] = set()
+
+    def put(self, job: Job, received: Arrival | None) -> None:
+        """Take an asset that was received; None if it has not changed."""
+        if received is None:
+            self.send_unchanged(job)
+            self.free_slots()
+            return
+        if received.body is None or received.size > self._longest:
+            # a copy, because it is changed there, and `engine.fetching` may still use it
+            self._long.append(copy(received))
+            if len(self._long) == 1:
+                self._loop.call_later(_GATHER, self._write_long)
+            return
+        received.part = part_name_of(received)
+        self._batch.append(received)
+        self._batch_size += received.size
+        if len(self._batch) >= _BATCH or self._batch_size >= _BATCH_SIZE:
+            self._end_batch()
+        elif len(self._batch) == 1:
+            self._loop.call_later(_GATHER, self._end_batch)
+
+    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
+        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
+        cut = failure.scrubbed(self._secrets)
+        self._send_message(AssetFailure(job.row, job.item_row, job.generation, cut, counted))
+
+    def send_unchanged(self, job: Job) -> None:
+        self._send_message(UnchangedAsset(job.row, job.item_row, job.generation))
+
+    def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
+        """Send assets at once: those of a batch, or those that a worker has received."""
+        self.delivered(len(arrivals))
+        if any(arrival.body is not None for arrival in arrivals):
+            self._on_written.append(on_written)
+        self._send_message(Arrivals(arrivals))
+
+    def bodies_written(self, count: int) -> None:
+        """Record that the store process has the `count` bodies of the oldest unconfirmed message."""
+        self._on_written.popleft()(count)
+
+    async def flush(self) -> None:
+        """Write and send everything. Nothing may be added after that."""
+        self._write_long()
+        try:
+            while self._writing:
+                await asyncio.wait(self._writing)
+        finally:
+            await to_its_end(self._writer.shutdown)  # the descriptors of DEST are closed next
+        self._end_batch()
+        while self._unsent:
+            self._send_next()
+
+    def _end_batch(self) -> None:
+        if self._batch:
+            self._unsent.append((self._batch, self._batch_size))
+            self._batch, self._batch_size = [], 0
+            self._send_some()
+
+    def _send_some(self) -> None:
+        while self._unsent and (
+            not self._under_way or self._under_way + self._unsent[0][1] <= MOST_UNDER_WAY
+        ):
+            self._send_next()
+
+    def _send_next(self) -> None:
+        batch, size = self._unsent.popleft()
+
+        def on_written(count: int) -> None:
+            self._under_way -= size
+            self.free_slots(count)
+            self._send_some()
+
+        self._under_way += size
+        self.send(batch, on_written)
+
+    def _write_long(self) -> None:
+        long, self._long = self._long, []
+        if long:
+            writing = self._loop.run_in_executor(self._writer, self._write, long)
+            self._writing.add(writing)
+            writing.add_done_callback(self._send_written)
+
+    def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
+        """Write bodies as complete parts, and name existing parts as such. Return the assets."""
+        for arrival in arrivals:
+            part, arrival.part = arrival.part, part_name_of(arrival)
+            if arrival.body is not None:
+                if self._checksum is not None:
+                    arrival.digest = digest_of(self._checksum, arrival.body)
+                arrival.identity = self._staged.write_part(arrival.part, arrival.body)
+                arrival.body = None
+            elif part != arrival.part or not arrival.identity:  # the ETag, which is in the name, was escaped
+                arrival.identity = self._staged.rename_part(part, arrival.part)
+        return arrivals
+
+    def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:
+        self._writing.discard(writing)
+        if (error := writing.exception()) is not None:
+            self._on_broken(error)
+            return
+        arrivals = writing.result()
+        self.send(arrivals, self.free_slots)  # without bodies, so nothing confirms it
+        self.free_slots(len(arrivals))
 
 
 class StoreClient:
-    """The interface to the store process. Use it on one event loop."""
+    """The interface to the store process. Use it on one event loop.
+
+    `on_event` and `on_broken` are called on the loop: with events for the user, and with the error after
+    which nothing can be written.
+    """
 
     def __init__(
         self,
@@ -63,14 +301,9 @@ class StoreClient:
         on_event: Listener,
         on_broken: Callable[[BaseException], None],
     ) -> None:
-        """Create the client; `open` opens the mirror.
-
-        `on_event` and `on_broken` are called on the loop: with events for the user, and with the error after
-        which nothing can be written.
-        """
         self.counters: Mapping[str, int | None] = run.counters
         """The counters of the run after the last transaction."""
-        self._destination = destination
+        self._work = destination.staged.work
         self._bucket = bucket
         self._run = run
         self._secrets = secrets
@@ -91,8 +324,10 @@ class StoreClient:
         )
         """Sends the outcomes of a pool."""
         self._process: ChildProcess | None = None
-        self._end: list[ErrorReport | None] = []
-        """What `MirrorClosed` had, once it has come."""
+        self._calls: dict[int, asyncio.Future[messages.OperationResult]] = {}
+        self._number = 0
+        self._end: list[messages.ErrorReport | None] = []
+        """What each `Ended` had."""
         self._failure: asyncio.Future[StacpullError] | None = None
         self._closing = False
 
@@ -107,7 +342,7 @@ class StoreClient:
 
         @contextmanager
         def spawned() -> Iterator[Started]:
-            process, sock = spawn("stacpull.engine.store_server", arguments=modules)
+            process, sock = spawn("stacpull.engine.store_process", arguments=modules)
             try:
                 yield process, sock
             finally:
@@ -125,10 +360,8 @@ class StoreClient:
         variables: dict[str, str] = {}
         if self._bucket is not None:
             variables = {**variables_of(store_kind(self._bucket).variables), **proxy_variables()}
-        dest = os.fsencode(self._destination.staged.work)
-        opening = messages.OpenMirror(
-            dest, self._bucket, self._run.id, self._checksum, self._secrets.revealed(), variables
-        )
+        dest, secrets = os.fsencode(self._work), self._secrets.revealed()
+        opening = messages.Open(dest, self._bucket, self._run.id, self._checksum, secrets, variables)
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
@@ -146,31 +379,40 @@ class StoreClient:
         await self._channel.close()
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
-        if (was_open and not self._end) or any(self._end):
+        if self._end[-1] is not None if self._end else was_open:
             raise self._ended()
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
-        """Call one of `store_messages.OPERATIONS` with these arguments after the first one."""
-        if not self._channel.is_open:
-            raise await self._why_closed()
+        """Call one of `store_process.OPERATIONS` with these arguments after the first one."""
+        secrets = None
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
-            await self.call(StoreOperations.learn, *self._secrets.revealed())
-        call = messages.Call(0, messages.NUMBERS[operation], msgspec.Raw(encoded(arguments)))
+            secrets = self._secrets.revealed()
+        self._number += 1
+        number = self._number
+        future = self._calls[number] = asyncio.get_running_loop().create_future()
+        packed = msgspec.Raw(encoded(arguments))
         try:
-            result: messages.OperationResult = await self._channel.request(call)
+            if not self._channel.is_open:
+                raise await self._why_closed()
+            self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
+            result = await future
         except ConnectionError as error:
             raise await self._why_closed() from error
+        finally:
+            del self._calls[number]
         if result.error is not None:
             raise error_of(result.error, _PROCESS)
         return cast("T", messages.decoders(operation)[1].decode(result.result))
 
     def _on_lost(self) -> None:
         """Handle the end of the store process. If it was not closed, the run ends."""
-        if self._closing and self._end:
-            return
-        self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
-        self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
+        if not (self._closing and self._end):
+            self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
+            self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(ConnectionResetError("The other end is closed."))
 
     async def _why_closed(self) -> StacpullError:
         if self._failure is None:
@@ -179,24 +421,27 @@ class StoreClient:
 
     def _ended(self) -> StacpullError:
         """Return the error of a store process that ended unexpectedly. Blocks."""
-        if self._end and (error := self._end[0]) is not None:
+        if (error := next(filter(None, self._end), None)) is not None:
             return error_of(error, _PROCESS)
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS
         return DestinationError(BUS_ERROR if is_bus_error else _ENDED)
 
     def _take_message(self, message: messages.ToNetwork) -> None:
-        if isinstance(message, messages.OperationResult | messages.PartsPublished) and message.counters:
-            self.counters = message.counters
         match message:
-            case messages.OperationResult():
-                self._channel.take_response(message)
-            case PartsWritten(count):
-                self.outcomes.bodies_written(count)
-            case messages.PartsPublished(count):
-                self.outcomes.published(count)
-            case messages.StoreEvent(event):
+            case messages.OperationResult(number, counters=counters):
+                self.counters = counters or self.counters
+                future = self._calls.get(number)
+                if future is not None and not future.done():
+                    future.set_result(message)
+            case Confirmed(written, published, counters):
+                self.counters = counters or self.counters
+                if written:
+                    self.outcomes.bodies_written(written)
+                if published:
+                    self.outcomes.published(published)
+            case messages.Happened(event):
                 self._on_event(event)
-            case messages.StoreBroken(error):
-                self._on_broken(error_of(error, _PROCESS))
-            case messages.MirrorClosed(error):
+            case messages.Ended(error):
                 self._end.append(error)
+                if error is not None and not self._closing:
+                    self._on_broken(error_of(error, _PROCESS))

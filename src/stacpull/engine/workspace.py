@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -51,7 +51,12 @@ def open_workspace(
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     if not adopt:
         refuse_lost(dest)
-    _refuse_foreign_catalog(dest, adopt=adopt)
+    is_own = ledger_path(dest).exists() or (adopt and has_own_catalog(dest))
+    if (dest / "catalog.json").exists() and not is_own:
+        raise DestinationError(
+            f"{dest} contains a catalog.json that stacpull did not write: choose another DEST, "
+            "or move it away."
+        )
     location = None
     if bucket is not None:
         mirror, run = bucket.mirror or os.urandom(16).hex(), os.urandom(16).hex()
@@ -60,10 +65,8 @@ def open_workspace(
             with open_files(dest, location, on_silent=on_silent) as files:
                 files.names("")
     with (
-        closing(
-            open_store(dest, location, most_held=descriptors_here().directories, on_silent=on_silent)
-        ) as destination,
-        locked(dest) as lock,
+        _opened_store(dest, location, on_silent) as destination,
+        closing(_lock(dest)) as lock,
         nullcontext() if location is None else store_kind(location).lease(destination) as lease,
         _ledger_of(destination) as db,
     ):
@@ -82,65 +85,51 @@ def opened_ledger(
     dest: Path, bucket: BucketLocation | None, on_silent: Callable[[str], None]
 ) -> Iterator[Workspace]:
     """Open DEST in the store process, while the network process (and this one with it) holds the lock."""
-    most_held = descriptors_here().directories
-    with (
-        closing(open_store(dest, bucket, most_held=most_held, on_silent=on_silent)) as destination,
-        _ledger_of(destination) as db,
-    ):
+    with _opened_store(dest, bucket, on_silent) as destination, _ledger_of(destination) as db:
         yield Workspace(destination, db)
+
+
+def _opened_store(
+    dest: Path, location: BucketLocation | None, on_silent: Callable[[str], None]
+) -> closing[Store]:
+    most_held = descriptors_here().directories
+    return closing(open_store(dest, location, most_held=most_held, on_silent=on_silent))
+
+
+def _lock(dest: Path) -> MirrorLock:
+    try:
+        return MirrorLock(dest)
+    except OSError as error:
+        raise destination_error(error, dest) from error
 
 
 @contextmanager
 def _ledger_of(destination: Store) -> Iterator[Connection]:
-    """Open the ledger, and make sure that it is on the disk at the end."""
-    covered = destination.covers_ledger
-    network = destination.staged.is_on_network
-    db = open_writer(destination.staged.work, journal="delete" if network else "wal", durable=not covered)
-    try:
-        if not covered:
-            destination.staged.sync_own_directory()
-        yield db
-    except BaseException:
-        with suppress(DestinationError):
-            _close_log(db, destination)
-        raise
-    else:
-        _close_log(db, destination)
-    finally:
-        db.close()
+    """Open the ledger, and make sure that it is on the disk at the end.
 
-
-def _close_log(db: Connection, destination: Store) -> None:
-    """Write the whole ledger to the disk. If that fails, unrecorded files are not trusted.
-
-    A log that lost a page looks complete, and later entries would be lost with the next loss of power.
+    If that fails, unrecorded files are not trusted: a log that lost a page looks complete, and later entries
+    would be lost with the next loss of power.
     """
-    try:
-        with translated(ledger_path(destination.staged.work)):
-            checkpoint_log(db)
-    except DestinationError:
-        destination.staged.withdraw_trust()
-        raise
-
-
-@contextmanager
-def locked(dest: Path) -> Iterator[MirrorLock]:
-    try:
-        lock = MirrorLock(dest)
-    except OSError as error:
-        raise destination_error(error, dest) from error
-    with closing(lock):
-        yield lock
-
-
-def _refuse_foreign_catalog(dest: Path, *, adopt: bool) -> None:
-    if adopt and has_own_catalog(dest):
-        return
-    if (dest / "catalog.json").exists() and not ledger_path(dest).exists():
-        raise DestinationError(
-            f"{dest} contains a catalog.json that stacpull did not write: choose another DEST, "
-            "or move it away."
-        )
+    staged, covered = destination.staged, destination.covers_ledger
+    with closing(
+        open_writer(staged.work, journal="delete" if staged.is_on_network else "wal", durable=not covered)
+    ) as db:
+        first: BaseException | None = None
+        try:
+            if not covered:
+                staged.sync_own_directory()
+            yield db
+        except BaseException as error:
+            first = error
+            raise
+        finally:
+            try:
+                with translated(ledger_path(staged.work)):
+                    checkpoint_log(db)
+            except DestinationError:
+                staged.withdraw_trust()
+                if first is None:
+                    raise
 
 
 def refuse_own_catalog(source: str, dest: Path) -> None:

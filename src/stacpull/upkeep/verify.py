@@ -21,7 +21,7 @@ from stacpull.catalog.stored import asset_origin
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.item_writer import sent_document
+from stacpull.engine.item_json import sent_document
 from stacpull.engine.mirror import opened_run
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Listener

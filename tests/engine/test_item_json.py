@@ -1,10 +1,9 @@
-"""Item JSON: clean when it is stored, and written with what is here."""
+"""The JSON of items: written again from DEST, and never over what others have written."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -12,44 +11,10 @@ from msgspec.structs import replace
 from tests.engine.bench import NOW, Bench, documents, planned
 from tests.ledger.plans import BROKEN
 
-from stacpull.catalog.item import clean_document
-from stacpull.engine.item_writer import ItemWriter, may_be_replaced
+from stacpull.engine.item_json import may_be_replaced
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.runs import RunKind
-from stacpull.redact import Secret, Secrets
-
-
-@pytest.mark.parametrize(
-    ("document", "gone"),
-    [
-        ({"assets": {"a": {"href": "https://h/a?sig=SIGNATURE&se=1"}}}, "SIGNATURE"),
-        ({"links": [{"href": "https://me:PASSWORD@h/x"}]}, "PASSWORD"),
-        ({"properties": {"deep": [[{"u": "https://h/x?key=GIVENKEY"}]]}}, "GIVENKEY"),
-        ({"properties": {"note": "the key is TOP-SECRET"}}, "TOP-SECRET"),
-    ],
-)
-def test_stored_documents_contain_no_credentials(document: dict[str, Any], gone: str) -> None:
-    data = clean_document({"id": "i", **document}, Secrets((Secret("TOP-SECRET"),)))
-    assert gone.encode() not in data
-    assert orjson.loads(data)["id"] == "i"
-
-
-@pytest.mark.parametrize("where", ["properties", "assets", "bbox"])
-def test_a_document_nested_too_deeply_keeps_its_other_members(where: str) -> None:
-    deep: Any = "https://h/x?sig=SIGNATURE"
-    for _ in range(100_000):
-        deep = [deep]
-    assets = {"a": {"href": "https://h/a?sig=SIGNATURE", "type": "image/tiff"}}
-    document: dict[str, Any] = {"id": "i", "collection": "c", "assets": assets}
-    if where == "assets":
-        assets["a"]["odd"] = deep
-    else:
-        document[where] = deep
-    data = clean_document(document, Secrets(()))
-    kept = orjson.loads(data)
-    assert (kept["id"], kept["collection"]) == ("i", "c")
-    assert kept["assets"] == {"a": {"href": "https://h/a", "type": "image/tiff"}}
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
@@ -84,7 +49,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
         [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
     )
     bench.publisher.publish_all()
-    (sentence,) = bench.publisher.items.unwritable.values()
+    (sentence,) = bench.publisher.unwritable.values()
     assert sentence.startswith("c/i/i.json is not up to date, because someone has changed it")
     (damaged,) = (one for one in views.expected_files(bench.db) if one.path == "c/i/i.json")
     assert damaged.digest != hashlib.sha256(path.read_bytes()).digest()
@@ -93,7 +58,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()
     assert orjson.loads(path.read_bytes())["id"] == "i"
-    assert bench.publisher.items.unwritable == {}
+    assert bench.publisher.unwritable == {}
     assert jobs.damaged_items(bench.db) == 0
     bench.close()
 
@@ -118,17 +83,6 @@ def test_only_the_same_content_or_an_adopted_document_of_a_mirror_is_replaced(
     (tmp_path / "c/i/theirs.json").write_bytes(b"{}")
     files = bench.destination
     assert may_be_replaced(files, f"c/i/{name}", lambda: is_same, adopting=adopting) == expected
-    bench.close()
-
-
-def test_without_item_json_nothing_is_written(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.plan(planned("i", ""))
-    writer = ItemWriter(bench.db, bench.destination, Secrets(()), "none")
-    assert writer.write_parts([1]) == {}
-    assert (
-        ItemWriter(bench.db, bench.destination, Secrets(()), "item").write_parts([1, 1])[1].name == "i.json"
-    )
     bench.close()
 
 

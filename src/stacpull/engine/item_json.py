@@ -1,0 +1,94 @@
+"""The JSON of items: stored in the ledger without credentials when planned, in DEST when final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import orjson
+
+from stacpull.catalog.item import encode_item, item_document
+from stacpull.catalog.stored import as_sent, is_own_document, unchanged_document
+from stacpull.ledger import views
+from stacpull.ledger.database import Connection
+from stacpull.models import FailureKind, ItemId, Json
+from stacpull.planning.hrefs import item_of
+from stacpull.planning.item_plan import collection_document_path, item_document_name
+from stacpull.redact import Secrets
+from stacpull.store.protocol import StoredFiles
+
+if TYPE_CHECKING:
+    from stacpull.reports import FailureRecord
+
+
+def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
+    """Return an item as its source sent it, without credentials, and the base URL of its hrefs.
+
+    The item is in the ledger until its JSON is written, then in DEST, with links relative to the mirror. JSON
+    that someone has changed counts as damaged, and is not used: then this returns None.
+    """
+    if record.document is not None:
+        return orjson.loads(record.document), record.href
+    stored = unchanged_document(files, record.path, record.sha256)
+    return None if stored is None else (as_sent(stored), None)
+
+
+def encoded_document(
+    db: Connection, files: StoredFiles, secrets: Secrets, record: views.ItemRecord, path: str
+) -> bytes | None:
+    """Return the item as it is stored at `path`, None if its document is lost."""
+
+    def local_item(href: str) -> str | None:
+        return views.document_path(db, item_of(href), secrets.cut(href))
+
+    sent = sent_document(files, record)
+    if sent is None:
+        return None
+    document, base = sent
+    ready = item_document(
+        document,
+        collection=record.id.collection,
+        mirrored=record.mirrored,
+        item_path=path,
+        collection_path=collection_document_path(record.id.collection),
+        local_items=local_item,
+        base=base,
+    )
+    return encode_item(ready, secrets)
+
+
+def foreign_file_sentence(path: str) -> str:
+    """Return the message for a file at `path` (relative to DEST) that has the name of a document."""
+    return (
+        f"{path} exists and is not part of this mirror: move it away, then mirror again. "
+        "If the ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
+    )
+
+
+def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
+    """Return True if a file that the ledger does not know may be replaced by a document of the mirror."""
+    return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
+
+
+def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
+    """Yield a record, with an empty `key`, for each item whose JSON cannot be written: its name is taken.
+
+    The ledger only records that such an item is final and unwritten. The obstacle may be removed, so each run
+    tries again, and this function checks again.
+    """
+    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
+
+    for collection, item, directory, href, when in views.unwritten_documents(db):
+        path = f"{directory}/{item_document_name(ItemId(collection, item))}"
+        if files.has(path):
+            yield FailureRecord(
+                collection,
+                item,
+                key="",
+                kind=FailureKind.EXISTS,
+                message=foreign_file_sentence(path),
+                status=None,
+                attempts=1,
+                when=when,
+                href=href,
+            )

@@ -1,0 +1,520 @@
+"""The store process (`main`), which `store_client.py` starts: it owns DEST and the ledger during a run.
+
+    socket ─▶ reader: messages ─▶ queue ─▶ this thread: complete parts, operations, groups ─▶ DEST, ledger
+
+One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync or upload has
+another. Meanwhile the working thread writes the parts of the next group.
+
+The store process ends when the other end of its socket is closed: the network process has closed it, has
+ended or was killed. The store process then publishes and records everything that was sent, and closes the
+ledger. Until then it holds the lock of DEST, whose descriptor is in the first message. It ignores SIGINT and
+SIGTERM, which a terminal sends to both processes: the network process handles them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property, partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from stacpull import entry_points
+from stacpull.clock import SystemClock
+from stacpull.digests import digest_of
+from stacpull.engine import messages
+from stacpull.engine.messages import LENGTH, Arrivals, Call, Confirmed, encoded, error_report, framed
+from stacpull.engine.publisher import Publisher
+from stacpull.engine.recovery import Recovery
+from stacpull.engine.workspace import opened_ledger
+from stacpull.errors import InterruptedRunError, UsageError, as_destination_error
+from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger.database import bind_plainly, ledger_path, translated
+from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.planner import Planner
+from stacpull.ledger.runs import EndState
+from stacpull.models import Arrival, Checksum, FailureKind
+from stacpull.plurals import count
+from stacpull.pyarrow_import import require_pyarrow
+from stacpull.redact import Secret, Secrets
+from stacpull.runtime import import_early, trim, tune_memory
+from stacpull.store.staging import is_worker
+
+if TYPE_CHECKING:
+    from stacpull.catalog.catalog_tree import CollectionEntry
+    from stacpull.selection import Selection
+
+_CATALOG_PATIENCE = 3.0
+"""Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
+_NOTHING = msgspec.Raw(encoded(None))
+
+_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | None
+"""An empty list means that a group is due, None the end."""
+
+
+class RunFindings(NamedTuple):
+    counts: dict[str, int]
+    """Counters of a `MirrorReport`, by name."""
+    left_out: dict[str, int]
+    """Items that the filters left out, by filter."""
+    unwritten: int
+    """Items whose JSON could not be written."""
+
+
+class StoreOperations(Publisher):
+    """What the network process calls, besides functions of the ledger (`OPERATIONS`).
+
+    Arguments and results are plain values. Every method raises `DestinationError` if the disk or the ledger
+    fails.
+    """
+
+    @cached_property
+    def planner(self) -> Planner:
+        return Planner(
+            self.db,
+            self._run.id,
+            revalidate=self._run.kept.get("revalidate", False),
+            is_there=self.store.has,
+            secrets=self._secrets,
+        )
+
+    def _warn(self, text: str) -> None:
+        self._on_event(Notice("warning", text))
+
+    def recover(self) -> None:
+        """Recover the mirror after an earlier run."""
+        if self.store.warning:
+            self._warn(self.store.warning)
+        self.remove_listed()
+        recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
+        recovery.run()
+        recovery.mark_recovered()
+        self.add_recovered([*recovery.complete.values()], [*recovery.in_place.values()])
+        self._write_final_items()
+
+    def _write_final_items(self) -> None:
+        """Publish everything, then write the missing JSON of final items."""
+        self.publish_all()
+        after = 0
+        while self._run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
+            self.write_items(rows)
+            self.publish_all()
+            after = rows[-1]
+
+    def complete_items(self) -> None:
+        """Write the JSON of final items, and remove parts of assets that are done.
+
+        An asset may have been received whole although a part of it was parked. Warnings name what is not as
+        it should be.
+        """
+        self._write_final_items()
+        self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
+        if unproven := views.unproven(self.db):
+            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
+        for sentence in self.unwritable.values():
+            self._warn(sentence)
+
+    def forget_unwanted(self) -> None:
+        """Delete open assets that only earlier runs selected, if this run is done."""
+
+        def covers(wide: Selection, narrow: Selection) -> bool:
+            from stacpull.filters.item_filter import covers  # noqa: PLC0415 -- it imports all filters
+
+            return covers(wide, narrow)
+
+        self.publish_all()
+        counters = self.counters
+        is_done = counters["walk_ended"] and not counters["assets_pending"]
+        if is_done and self._run.kind == "mirror":
+            pending = pruning.forget_unwanted(self.db, self._run.id, covers, self.store.has)
+            if pending:
+                what = f"{count(pending, 'asset')} that only an earlier, wider selection includes"
+                self._on_event(Notice("info", f"No longer pending: {what}."))
+
+    def findings(self) -> RunFindings:
+        db, run = self.db, self._run.id
+        counts = {
+            **runs.findings(db, run),
+            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
+            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
+            "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
+            "assets_clipped": views.clipped(db, run),
+        }
+        return RunFindings(counts, runs.left_out(db, run), len(self.unwritable))
+
+    def end_run(self, state: EndState, reason: str | None) -> None:
+        runs.end(self.db, self._run.id, state, reason, self._clock.time())
+        if state == "complete" and self._run.kind == "mirror":
+            meta.put(self.db, meta.ADOPTING, None)
+
+    def collections_to_read(self) -> list[str]:
+        """Return the collections to read: those with items of the run, and those without a document."""
+        db, run = self.db, self._run.id
+        rows = views.collection_rows(db)
+        return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
+
+    def keep_collection(self, name: str, document: bytes) -> None:
+        self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
+
+    def keep_items_parquet(self, kept: bool) -> None:
+        """Set whether this run and later ones keep items.parquet up to date or remove it."""
+        if kept:
+            self.refuse_foreign(meta.ITEMS_PARQUET)
+        meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
+
+    def write_catalogs(self) -> None:
+        """Update the catalogs and items.parquet."""
+        self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
+        trim()
+        from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
+
+        db, store, metadata = self.db, self.store, self._run.metadata
+        until = time.monotonic() + _CATALOG_PATIENCE
+
+        def is_stopped() -> bool:
+            return self._is_stopped() and time.monotonic() >= until
+
+        if metadata == "ndjson":
+            catalogs.write_lines(db, store, self, secrets=self._secrets, is_stopped=is_stopped)
+        entries = catalogs.collection_entries(db, metadata=metadata)
+        interrupted: InterruptedRunError | None = None
+        if meta.get(db, meta.KEEPS_ITEMS_PARQUET) and (entries or meta.owns_file(db, "catalog.json")):
+            try:
+                self._update_items_parquet(entries)
+            except InterruptedRunError as error:
+                interrupted = error
+        catalogs.write_mirror_catalogs(
+            db,
+            store,
+            self,
+            entries,
+            secrets=self._secrets,
+            source=self._run.source,
+            is_stopped=is_stopped,
+        )
+        if interrupted is not None:
+            raise interrupted
+
+    def _update_items_parquet(self, entries: list[CollectionEntry]) -> None:
+        if self._is_stopped():
+            raise InterruptedRunError("Interrupted.")
+        name = meta.ITEMS_PARQUET
+        if self._run.metadata == "none":
+            self._warn(f"{name} was not updated, because --metadata none stores no items.")
+            return
+        try:
+            require_pyarrow(name)
+            update = entry_points.require("stacpull.outputs", "items-parquet", name)
+        except UsageError as missing:
+            self._warn(f"{name} was not updated. {missing}")
+            return
+        notes: tuple[str, ...] = update(
+            self.db,
+            self.store,
+            self,
+            entries,
+            secrets=self._secrets,
+            is_stopped=self._is_stopped,
+            on_stage=self._on_event,
+        )
+        for note in notes:
+            self._warn(note)
+
+    def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
+        """Delete items and their files; `renewed` has new documents of label items, by row."""
+        pruning.forget(self.db, self._run.id, rows, renewed)
+        self.remove_listed()
+
+
+_ON_LEDGER = (
+    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
+    jobs.restore_hrefs,
+    meta.get, meta.put,
+    pruning.items_not_found, pruning.label_items, pruning.seen_examples, pruning.unread, pruning.what_stays,
+    runs.count, runs.count_failures, runs.forget_links, runs.layout_before, runs.matched_by_walk,
+    runs.restart_walk, runs.set_counter, runs.unread_links, runs.walked,
+)  # fmt: skip
+_AFTER_FAILURE = (runs.count, StoreOperations.findings, StoreOperations.end_run)
+"""Operations that are still called after publishing has failed."""
+_OF_STORE = (
+    Publisher.publish_all, Publisher.finish,
+    StoreOperations.recover, StoreOperations.complete_items, StoreOperations.forget_unwanted,
+    StoreOperations.findings, StoreOperations.end_run, StoreOperations.collections_to_read,
+    StoreOperations.keep_collection, StoreOperations.keep_items_parquet, StoreOperations.write_catalogs,
+    StoreOperations.remove_items,
+)  # fmt: skip
+OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[StoreOperations], object]]] = {
+    operation.__qualname__: (operation, first)
+    for operations, first in (
+        (_ON_LEDGER, lambda operations: operations.db),
+        ((Planner.find_planned, Planner.save_batch), lambda operations: operations.planner),
+        (_OF_STORE, lambda operations: operations),
+    )
+    for operation in operations
+}
+"""The functions that the network process may call, and where their first argument comes from."""
+
+
+class StoreServer:
+    """Runs a `StoreOperations` for the network process at the other end of a socket."""
+
+    def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
+        """`is_process`: nothing else uses this interpreter."""
+        self._sock = sock
+        self._is_process = is_process
+        self._sending = threading.Lock()
+        self._queue: SimpleQueue[_Queued] = SimpleQueue()
+        self._postponed: deque[_Queued] = deque()
+        """Messages that were taken from the queue during a sync or upload: they come first."""
+        self._stopped = threading.Event()
+        self._failed: Exception | None = None
+        """The error after which nothing is published."""
+        self._unreadable: Exception | None = None
+        """The error of a message that could not be read."""
+        self._secrets = Secrets()
+        self._dest = self._ledger = Path()
+        self._checksum: Checksum | None = None
+        """The algorithm of the digest to record, as an empty checksum."""
+        self._operations: StoreOperations | None = None
+        self._confirmed: tuple[int, object] = 0, None
+        """The published parts and the counters that were sent last."""
+
+    def serve(self) -> None:
+        """Handle messages of the network process, until its end of the socket is closed."""
+        start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
+        failure = None
+        try:
+            with self._sock.makefile("rb") as file, ExitStack() as opened:
+                received = _received(file, start)
+                for opening in received:
+                    if isinstance(opening, messages.Open):
+                        self._open(opening, opened)
+                    break
+                reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
+                reader.start()
+                opened.callback(reader.join)
+                self._work()
+        except Exception as error:  # noqa: BLE001 -- the network process raises it
+            failure = error_report(as_destination_error(error, self._dest))
+        self._send(messages.Ended(failure))
+        for lock in locks:
+            os.close(lock)
+
+    def _open(self, opening: messages.Open, opened: ExitStack) -> None:
+        if opening.variables:
+            from stacpull.config.environment import add_variables  # noqa: PLC0415 - it imports all options
+
+            add_variables(opening.variables)
+        self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
+        self._dest = Path(os.fsdecode(opening.dest))
+        self._ledger = ledger_path(self._dest)
+        self._learn(opening.secrets)
+
+        def on_event(event: AssetFailed | Notice | Stage) -> None:
+            self._send(messages.Happened(event))
+
+        try:
+            workspace = opened.enter_context(
+                opened_ledger(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
+            )
+            if opening.bucket is None and self._is_process:
+                sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
+            self._operations = StoreOperations(
+                workspace,
+                runs.stored(workspace.db, opening.run),
+                checksum=opening.checksum,
+                secrets=self._secrets,
+                clock=SystemClock(),
+                is_stopped=self._stopped.is_set,
+                on_event=on_event,
+                run_beside=self._run_beside,
+            )
+        except Exception as error:  # noqa: BLE001 -- the network process raises it
+            self._break(error)
+
+    def _learn(self, secrets: messages.RevealedSecrets | None) -> None:
+        """Also remove these secrets from everything that is written."""
+        if secrets is not None:
+            self._secrets.add(*map(Secret, secrets[0]))
+            self._secrets.learn(*map(Secret, secrets[1]), least=0)
+
+    def _read(self, received: Iterator[object]) -> None:
+        """Queue the messages of the network process. A stop is for the operation that runs."""
+        try:
+            for message in received:
+                if isinstance(message, messages.StopEarly):
+                    self._stopped.set()
+                elif isinstance(message, _Queued):
+                    self._queue.put(message)
+        except Exception as error:  # noqa: BLE001 -- `_work` raises it
+            self._unreadable = error
+        self._stopped.set()
+        self._queue.put(None)
+
+    # --- the working thread ------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Handle messages until the end, then publish and record everything."""
+        operations = self._operations
+        while (message := self._next()) is not None:
+            if isinstance(message, Call):
+                self._answer(message)
+            if self._failed is None and operations is not None:
+                try:
+                    with translated(self._ledger):
+                        match message:
+                            case AssetFailure():
+                                operations.fail(message)
+                            case UnchangedAsset():
+                                operations.keep_unchanged(message)
+                            case Arrivals(arrivals):
+                                self._write(arrivals, operations)
+                                operations.add_received(arrivals)
+                        operations.publish_if_due()
+                except Exception as error:  # noqa: BLE001 -- the network process raises it
+                    self._break(error)
+                self._confirm_published(operations)
+        if self._failed is None and operations is not None:
+            try:
+                with translated(self._ledger):
+                    operations.finish()
+                self._confirm_published(operations)
+            except Exception as error:
+                operations.distrust_ledger(error)
+                raise
+        if self._unreadable is not None:
+            raise self._unreadable
+
+    def _confirm_published(self, operations: StoreOperations) -> None:
+        confirmed = (operations.published, operations.counters)
+        if confirmed != self._confirmed:
+            self._send(Confirmed(0, confirmed[0] - self._confirmed[0], dict(operations.counters)))
+            self._confirmed = confirmed
+
+    def _next(self) -> _Queued:
+        """Return the next message, an empty list if none comes before a group is due."""
+        if self._postponed:
+            return self._postponed.popleft()
+        timeout = None
+        if self._operations is not None and self._failed is None:
+            timeout = self._operations.seconds_until_due()
+        try:
+            return self._queue.get(timeout=timeout)
+        except Empty:
+            return []
+
+    def _run_beside(self, work: Callable[[], object]) -> object:
+        """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
+        assert self._operations is not None  # noqa: S101 - it calls this
+        ended: list[object] = []
+        """The result or the error; the message that ends the wait, too."""
+
+        def run() -> None:
+            try:
+                ended.append(work())
+            except BaseException as error:  # noqa: BLE001 -- raised below
+                ended.append(error)
+            self._queue.put(ended)
+
+        threading.Thread(target=run, name="stacpull-beside", daemon=True).start()
+        while (message := self._queue.get()) is not ended:
+            if isinstance(message, Arrivals) and self._failed is None:
+                try:
+                    self._write(message.arrivals, self._operations)
+                except Exception as error:  # noqa: BLE001 -- the network process raises it
+                    self._break(error)
+            self._postponed.append(message)
+        if isinstance(ended[0], BaseException):
+            raise ended[0]
+        return ended[0]
+
+    def _write(self, arrivals: list[Arrival], operations: StoreOperations) -> None:
+        """Write the bodies of assets as complete parts, unless they are written, and confirm that."""
+        bodies = 0
+        for arrival in arrivals:
+            worker, slash, name = arrival.part.rpartition("/")
+            if slash and not is_worker(worker):
+                raise ValueError(f"{arrival.part!r} is not the name of a part")
+            if arrival.body is None:
+                continue
+            bodies += 1
+            if len(arrival.body) != arrival.size:  # nothing may change on the way between the processes
+                raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
+            if arrival.digest is None and self._checksum is not None:
+                arrival.digest = digest_of(self._checksum, arrival.body)
+            arrival.identity = operations.store.staged.write_part(arrival.part, arrival.body)
+            arrival.body = None
+        if bodies:
+            self._send(Confirmed(bodies))
+
+    def _answer(self, call: Call) -> None:
+        operations, result, failure = self._operations, _NOTHING, None
+        self._learn(call.secrets)
+        operation, first_of = OPERATIONS.get(call.operation, (None, None))
+        if operations is None or (self._failed is not None and operation not in _AFTER_FAILURE):
+            failure = None if self._failed is None else error_report(self._failed)
+        elif operation is None or first_of is None:
+            failure = error_report(LookupError(call.operation))
+        else:
+            try:
+                with translated(self._ledger):
+                    arguments = messages.decoders(operation)[0].decode(call.arguments)
+                    result = msgspec.Raw(encoded(operation(first_of(operations), *arguments)))
+                    operations.refresh_counters()
+            except Exception as error:  # noqa: BLE001 -- the caller raises it
+                operations.distrust_ledger(error)
+                failure = error_report(as_destination_error(error, self._dest))
+        counters = {} if operations is None else dict(operations.counters)
+        self._send(messages.OperationResult(call.number, result, failure, counters))
+
+    def _break(self, error: Exception) -> None:
+        """Record that nothing can be published any more."""
+        if self._operations is not None:
+            self._operations.distrust_ledger(error)
+        if self._failed is None:
+            self._failed = as_destination_error(error, self._dest)
+            self._send(messages.Ended(error_report(self._failed)))
+
+    def _send(self, message: msgspec.Struct) -> None:
+        """Send a message. If the network process has ended, the message is lost."""
+        with self._sending, suppress(OSError):
+            self._sock.sendall(framed(message))
+
+
+def _received(file: BinaryIO, start: bytes) -> Iterator[object]:
+    """Yield the messages of a socket, of which `start` was received already."""
+    with suppress(OSError):  # reset: the network process was killed
+        while len(head := start + file.read(LENGTH.size - len(start))) == LENGTH.size:
+            size: int = LENGTH.unpack(head)[0]
+            if len(data := file.read(size)) < size:
+                return
+            yield messages.decode_to_store(data)
+            start = b""
+
+
+def main() -> None:
+    """Run the store process. Does not return.
+
+    Its arguments are the descriptor of its socket, and modules to import early.
+    """
+    import_early(sys.argv[2:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    tune_memory()
+    bind_plainly()
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        StoreServer(sock, is_process=True).serve()
+    os._exit(0)  # everything is closed; freeing each object would take 15 ms
