@@ -28,7 +28,7 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["stacpull.cli.main", "stacpull.cli.status_command"])
+@pytest.mark.parametrize("module", ["stacpull.cli.main", "stacpull.cli.inspect_command"])
 def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(
     module: str, number: signal.Signals
 ) -> None:
@@ -52,7 +52,7 @@ class Interrupting:
         os.kill(os.getpid(), signal.{name})
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "stacpull.cli.status_command":
+        if name == "stacpull.cli.inspect_command":
             type("Imported", (), {{"attribute": Interrupting()}})
 sys.meta_path.insert(0, Finder())
 sys.argv = ["stacpull", "status", "/nonexistent"]

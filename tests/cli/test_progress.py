@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
 
+from stacpull.cli import progress
 from stacpull.cli.progress import Display
 from stacpull.config.options import Output
 from stacpull.events import Checked, Event, HostProgress, Progress, RunEnded, Stage
@@ -26,6 +28,7 @@ def printed(*events: Event, output: Output | None = None) -> list[str]:
     show = Display(output or Output(), stream)
     for event in events:
         show(event)
+    show(RunEnded(1, "complete"))
     show.close()
     return stream.getvalue().splitlines()
 
@@ -46,7 +49,7 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
             [HELD],
             [f"2 of 3 items matched (100 read); 4 retries; {WAITING}"],
         ),
-        (CHECKING, ["5,000 of 9,000 files checked; 5.0 s left; 3.0 MB/s; 15.0 MB; 2 damaged"]),
+        (CHECKING[:6], ["5,000 of 9,000 files checked; 5.0 s left; 3.0 MB/s; 15.0 MB; 2 damaged"]),
         (
             [Progress(items_seen=1, items_matched=1, seconds=5.0)],
             ["1 item matched (1 read)"],  # one item is not several
@@ -59,7 +62,6 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
             [*(Stage("tiles", done, 2) for done in range(3)), Stage("headers", 0, None)],
             ["tiles: 0 of 2", "tiles: 2 of 2"],
         ),
-        ([Progress(seconds=0.1)], []),  # an error is not preceded by a line of progress
         ([], []),
     ],
 )
@@ -67,11 +69,22 @@ def test_the_text_of_lines(events: list[Event], lines: list[str]) -> None:
     assert printed(*events) == [f"stacpull: {line}" for line in lines]
 
 
-def test_a_line_every_five_seconds_of_the_run_and_one_at_the_end() -> None:
-    events = [Progress(items_seen=tenths, seconds=tenths / 10) for tenths in range(123)]
-    lines = printed(*events, RunEnded(1, "complete"))
-    assert [line.split("(")[1].split()[0] for line in lines] == ["50", "100", "122"]
-    assert printed(*events, RunEnded(1, "complete"), output=Output(no_progress=True)) == []
+def test_a_line_from_time_to_time_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FIRST_LINE", "_LINE_EVERY", "_DRAW_EVERY"):
+        monkeypatch.setattr(progress, name, 0.01)
+    stream = io.StringIO()
+    show = Display(Output(), stream)
+    for seen in (1, 2, 2, 3):
+        show(Progress(items_seen=seen))
+        end = time.monotonic() + 20
+        while f"({seen} read)" not in stream.getvalue():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+    show(Progress(items_seen=4))
+    show(RunEnded(1, "complete"))
+    show.close()
+    assert [line.split("(")[1].split()[0] for line in stream.getvalue().splitlines()] == ["1", "2", "3", "4"]
+    assert printed(Progress(items_seen=4), output=Output(no_progress=True)) == []
 
 
 def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(

@@ -9,8 +9,7 @@ import pytest
 from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
-from stacpull.cli.plan_command import plan_lines
-from stacpull.cli.status_command import selection_text, status_lines
+from stacpull.cli.inspect_command import plan_lines, selection_text, status_lines
 from stacpull.cli.summary import Failed, mirror_lines, resumed_nothing
 from stacpull.models import FailureKind
 from stacpull.reports import Disk, FailureRecord, HostPlan

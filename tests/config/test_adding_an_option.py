@@ -24,8 +24,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
     copy.insert("config/options.py", FIELD.format(more=""), before="    retries: int")
     effect = f"    {PRINT.format(options='session.options')}"
-    copy.insert("cli/plan_command.py", effect, before="    report = session.run_cancelled(work)")
-    assert copy.changed == {"config/options.py": 1, "cli/plan_command.py": 1}
+    copy.insert("cli/inspect_command.py", effect, before="    report = session.run_cancelled(work)")
+    assert copy.changed == {"config/options.py": 1, "cli/inspect_command.py": 1}
     return copy
 
 

@@ -69,13 +69,7 @@ class Report(Protocol):
 
 
 class CommandSession:
-    """One run of a command: its context in click, the given options, and the display.
-
-    Attributes:
-        selection: What to mirror.
-        options: How to transfer.
-        output: What to print.
-    """
+    """One run of a command: its context in click, the given options, and the display."""
 
     def __init__(self, context: click.Context, given: Resolved, noun: str, source: str | None) -> None:
         self.context = context
@@ -219,7 +213,7 @@ def command(
     options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
     options += [option for option in options_of(name) if not option.flag]
     places = [own[place] for place in toml.PLACES if place in own]
-    if len(own) + len(options) < len(params):  # it has --config
+    if any(param.name == "config" for param in params):
         for param in places:
             param.required = False
 
@@ -231,7 +225,7 @@ def command(
             for param in places:
                 place = str(param.name)
                 if mine[place] is None and place in config.places:
-                    mine[place] = param.type_cast_value(context, config.places[place].read(arguments.text))
+                    mine[place] = config.places[place].read(arguments.text)
                 if mine[place] is None and not str(param.metavar).startswith("["):
                     raise click.MissingParameter(ctx=context, param=param)
             source = mine.get("source")

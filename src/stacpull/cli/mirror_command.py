@@ -1,15 +1,16 @@
-"""`stacpull mirror SOURCE DEST`, the main job."""
+"""`stacpull mirror SOURCE DEST`, the main job; `resume DEST` and `retry DEST`, which continue it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import dest_of, mirror_lines, with_dest
+from stacpull.cli.summary import dest_of, mirror_lines, resumed_nothing, with_dest
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         "mirror catalog.json s3://bucket/prefix --work ledger --dest-profile NAME",
     ],
 )
-def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
+def mirror(session: CommandSession, source: str, dest: str) -> int:
     """Mirror the selected items of SOURCE into DEST.
 
     DEST is a directory, or a bucket: s3://bucket/prefix with --work DIR.
@@ -53,7 +54,7 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
     with child_process.started_early(store, place.modules, shared="stacpull.engine.api"):
         from stacpull.engine import api
 
-        report = run_mirroring(
+        return _finish(
             session,
             lambda stop: api.mirror(
                 source,
@@ -64,21 +65,70 @@ def mirror(session: CommandSession, source: str, dest: Path | str) -> int:
                 stop=stop,
             ),
         )
-    return session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
 
 
-def run_mirroring(
-    session: CommandSession, start: Callable[[asyncio.Event], Coroutine[Any, Any, MirrorReport]]
-) -> MirrorReport:
-    """Return the report of a run. With --json, that of a run that an error stops is printed.
+@command("resume", parameters.dest(), *parameters.of("resume"), examples=["resume s2"])
+def resume(session: CommandSession, dest: str) -> int:
+    """Resume the unfinished run in DEST.
+
+    The selection and the layout are those that the run was started with. Transfer options and
+    credentials can be given again; only these are read from a config file.
+    """
+    from stacpull.engine import api
+
+    return _finish(
+        session, lambda stop: api.resume(dest, options=session.options, on_event=session.show, stop=stop)
+    )
+
+
+@command(
+    "retry",
+    parameters.dest(),
+    *parameters.of("retry"),
+    click.Option(["--ordered"], is_flag=True, help="Request only assets that were not ready yet."),
+    examples=["retry s2", "retry s2 --ordered"],
+)
+def retry(session: CommandSession, dest: str, ordered: bool) -> int:
+    """Retry the failed assets of DEST.
+
+    Items and catalogs that could not be read are also read again.
+
+    Transfer options and credentials can be given again; only these are read from a config file.
+    """
+    from stacpull.engine import api
+
+    def lines(report: MirrorReport) -> Iterator[str]:
+        if report.state == "complete" and not (report.assets_planned or report.items_failed):
+            return iter([f"{report.dest}: nothing is left to retry."])
+        return mirror_lines(report, session.show.failed)
+
+    return _finish(
+        session,
+        lambda stop: api.retry(
+            dest, ordered=ordered, options=session.options, on_event=session.show, stop=stop
+        ),
+        lines,
+    )
+
+
+def _finish(
+    session: CommandSession,
+    start: Callable[[asyncio.Event], Coroutine[Any, Any, MirrorReport]],
+    lines: Callable[[MirrorReport], Iterator[str]] | None = None,
+) -> int:
+    """Print the report of a run. With --json, also that of a run that an error stops.
 
     The commands in the message of such an error are completed with DEST, so that they can be copied.
     """
     try:
-        return session.run(start)
+        report = session.run(start)
     except StacpullError as error:
         if error.report is not None:
             if session.output.json:
                 printing.json_line(error.report.to_json())
             error.args = (with_dest(str(error), dest_of(error.report)),)
         raise
+    if report.nothing_to_resume:
+        return session.finish(report, resumed_nothing(report), beside_json=True)
+    shown = lines(report) if lines else mirror_lines(report, session.show.failed)
+    return session.finish(report, shown, beside_json=True)

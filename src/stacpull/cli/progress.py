@@ -34,21 +34,19 @@ from stacpull.events import (
 from stacpull.plurals import count
 from stacpull.speed import Speed
 
-_LINE_EVERY, _FIRST_LINE = 5.0, 1.0
-"""Seconds between two plain lines, and until the first one if there is no event."""
-_TICK, _DRAW_EVERY = 0.5, 0.2
+_FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
+"""Seconds until the first plain line, between plain lines, and between drawings."""
 _SILENT_FROM = 5.0
 """Seconds without any data after which that is shown."""
-_WIDEST_BAR, _NARROWEST_BAR = 30, 5
 _MOST_HOSTS = 3
 
 
 class _Shown(NamedTuple):
-    title: str
-    share: float | None
+    head: Sequence[str]
+    """What is being done, and for a run the items."""
+    figures: Sequence[str]
+    share: float | None = None
     """The finished part, from 0 to 1, if it is known."""
-    figures: list[str]
-    """The most important first."""
     troubles: Sequence[str] = ()
     waits: Sequence[str] = ()
 
@@ -73,19 +71,19 @@ class Display:
         self.failed = Failed()
         self._output = output
         self._stream = stream or sys.stderr
-        self._host = _host_of(source)
+        self._host = ""
+        with suppress(ValueError):
+            self._host = urlsplit(source or "").netloc.rpartition("@")[2]  # without credentials
         self._now: Progress | Checked | Stage | None = None
-        self._unprinted = False
+        self._printed: Progress | Checked | Stage | None = None
         self._speed = Speed()
         self._started = time.monotonic()
-        self._next_line = _FIRST_LINE
         self._frame = 0
         self._is_drawn = self._is_stopping = False
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
-        is_terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._is_live = is_terminal and not self._is_silent
+        self._is_live = not self._is_silent and self._stream.isatty() and os.environ.get("TERM") != "dumb"
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         self._is_unicode = encoding.lower().replace("-", "") == "utf8"
         if not self._is_silent:
@@ -95,7 +93,13 @@ class Display:
         is_verbose = self._output.verbose > 0
         match event:
             case Progress() | Checked() | Stage():
-                self._update(event)
+                with self._lock:
+                    begins = self._now is None
+                    self._now = event
+                    if isinstance(event, Progress):
+                        self._speed.update(event)
+                    if isinstance(event, Stage) and (begins or event.done == event.total):
+                        self._print_line()
             case Notice(level=level, text=text) if level != "debug" or is_verbose:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
@@ -107,7 +111,7 @@ class Display:
                 self.say(f"{what}: {item.collection}/{item.item} ({count(assets, 'file')}, {size(held)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
-            case RunEnded() if self._unprinted:
+            case RunEnded() if not isinstance(self._now, Stage | None):
                 self._print_line()
             case _:
                 pass
@@ -158,50 +162,32 @@ class Display:
             self._closed.set()
             self._erase()
 
-    # --- plain lines ---
-
-    def _update(self, now: Progress | Checked | Stage) -> None:
-        with self._lock:
-            before, self._now = self._now, now
-            if isinstance(now, Progress):
-                self._speed.update(now)
-            if self._is_live or self._is_silent or now == before:
-                return
-            self._unprinted = isinstance(now, Progress)
-            begins_or_ends = isinstance(now, Stage) and (before is None or now.done == now.total)
-            if begins_or_ends or self._seconds(now) >= max(self._next_line, _LINE_EVERY):
-                self._print_line()
-
-    def _seconds(self, now: Progress | Checked | Stage | None) -> float:
-        """Return the seconds since the start, by the clock of the run if it has one."""
-        return now.seconds if isinstance(now, Progress | Checked) else time.monotonic() - self._started
+    def _run(self) -> None:
+        next_line = time.monotonic() + _FIRST_LINE
+        with suppress(OSError, ValueError):  # the stream is closed
+            while not self._closed.wait(_DRAW_EVERY):
+                with self._lock:
+                    if self._is_live and not self._closed.is_set():
+                        self._draw()
+                    elif time.monotonic() >= next_line:
+                        self._print_line()
+                        next_line = time.monotonic() + _LINE_EVERY
 
     def _print_line(self) -> None:
+        """Print the current state, unless it is drawn or was printed."""
         with self._lock:
-            self._next_line = self._seconds(self._now) + _LINE_EVERY
-            self._unprinted = False
+            is_known = self._now is not None and self._now == self._printed
+            if self._is_live or self._is_silent or self._closed.is_set() or is_known:
+                return
+            self._printed = self._now
             shown = self._shown()
-            title = [] if isinstance(self._now, Progress | Checked) else [shown.title]
-            texts = [
-                ": ".join([*title, *shown.figures[:1]]),
-                *shown.figures[1:],
-                *shown.troubles,
-                *shown.waits,
-            ]
-            self.say("; ".join(filter(None, texts)))
+            if isinstance(self._now, Progress | Checked):
+                texts = [*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits]
+            else:
+                texts = [": ".join([*shown.head, *shown.figures])]
+            self.say("; ".join(texts))
 
     # --- the block on a terminal ---
-
-    def _run(self) -> None:
-        with suppress(OSError, ValueError):  # the stream is closed
-            while not self._closed.wait(_DRAW_EVERY if self._is_live else _TICK):
-                with self._lock:
-                    if self._closed.is_set():
-                        return
-                    if self._is_live:
-                        self._draw()
-                    elif self._now is None and self._seconds(None) >= self._next_line:
-                        self._print_line()
 
     def _draw(self) -> None:
         from tqdm.utils import disp_trim
@@ -243,23 +229,16 @@ class Display:
         shown = self._shown()
         dot = " · " if self._is_unicode else ", "
         spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._is_unicode else "|/-\\"
-        is_run = isinstance(self._now, Progress)
-        title, figures = [shown.title, *shown.figures[:is_run]], shown.figures[is_run:]
-        yield f"{spinner[self._frame % len(spinner)]} {dot.join(filter(None, title))}"
-        if figures:
-            while len(figures) > 1 and len(dot.join(figures)) + 4 > width:
-                figures.pop()
-            bar, room = "", min(_WIDEST_BAR, width - len(dot.join(figures)) - 6)
-            if shown.share is not None and room >= _NARROWEST_BAR:
-                bar = tqdm.format_meter(
-                    min(shown.share, 1.0),
-                    1.0,
-                    0,
-                    ncols=room,
-                    ascii=not self._is_unicode,
-                    bar_format="{bar}  ",
-                )
-            yield f"  {paint(bar, 'green', self._stream)}{dot.join(figures)}"
+        yield f"{spinner[self._frame % len(spinner)]} {dot.join(shown.head)}"
+        figures = dot.join(shown.figures)
+        if shown.share is not None:
+            colour = "green" if paint("", "green", self._stream) else None
+            yield tqdm.format_meter(
+                min(shown.share, 1.0), 1.0, 0, ncols=width - 1, ascii=not self._is_unicode, colour=colour,
+                bar_format=f"  {{bar}}  {figures}",
+            )  # fmt: skip
+        elif figures:
+            yield f"  {figures}"
         if shown.troubles:
             red = [paint(text, "red", self._stream) for text in shown.troubles[:1]]
             yield f"  {dot.join([*red, *shown.troubles[1:]])}"
@@ -272,24 +251,30 @@ class Display:
         """Return what to show now."""
         now = self._now
         if now is None:
-            waited = duration(self._seconds(None))
-            return _Shown(
-                f"connecting to {self._host} ({waited})" if self._host else f"starting ({waited})", None, []
-            )
+            what = f"connecting to {self._host}" if self._host else "starting"
+            return _Shown([f"{what} ({duration(time.monotonic() - self._started)})"], [])
         if isinstance(now, Progress):
             return self._shown_of_run(now)
         if isinstance(now, Stage):
-            return _Shown(now.name, _share(now.done, now.total), [_of(now.done, now.total)])
+            return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
         if now.bytes_expected and now.bytes and now.seconds:
             figures.append(f"{duration((now.bytes_expected - now.bytes) * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
-        return _Shown("checking", _share(now.files, now.files_expected), figures, damaged)
+        return _Shown(["checking"], figures, _share(now.files, now.files_expected), damaged)
 
     def _shown_of_run(self, now: Progress) -> _Shown:
+        phase = "fetching" if now.assets_pending else "finishing"
+        if not now.walk_ended:
+            phase = "listing and fetching" if now.assets_planned else "listing"
+        head = [phase]
+        if now.items_seen or not (now.assets_planned or now.walk_ended):  # `retry` lists no items
+            matched = f"{now.items_matched:,} of " if now.items_wanted else ""
+            items = count(now.items_wanted or now.items_matched, "item")
+            head.append(f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)")
         finished, expected = now.assets_done + now.assets_failed, now.assets_expected
-        figures = [_items(now)]
+        figures = []
         if now.assets_planned:
             figures.append(f"{finished:,} of {_planned(now)} {self.noun}")
             left = self._speed.left(finished, expected)
@@ -311,23 +296,11 @@ class Display:
         silent = self._speed.silent()
         if silent >= _SILENT_FROM and not waits and (now.assets_pending or not now.walk_ended):
             waits = [f"no data received for {duration(silent)}"]
-        phase = "fetching" if now.assets_pending else "finishing"
-        if not now.walk_ended:
-            phase = "listing and fetching" if now.assets_planned else "listing"
-        return _Shown(phase, _share(finished, expected), figures, troubles, waits)
+        return _Shown(head, figures, _share(finished, expected), troubles, waits)
 
 
 def _planned(now: Progress) -> str:
     return f"{now.assets_planned:,}{'' if now.walk_ended else '+'}"
-
-
-def _items(now: Progress) -> str:
-    """Return how many items match and how many were read; "" for a `retry`, which lists none."""
-    if not now.items_seen and (now.assets_planned or now.walk_ended):
-        return ""
-    matched = f"{now.items_matched:,} of " if now.items_wanted else ""
-    items = count(now.items_wanted or now.items_matched, "item")
-    return f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)"
 
 
 def _of(number: int, total: int | None) -> str:
@@ -336,13 +309,3 @@ def _of(number: int, total: int | None) -> str:
 
 def _share(done: int, total: int | None) -> float | None:
     return done / total if total else None
-
-
-def _host_of(source: str | None) -> str | None:
-    """Return the host of a URL, without any credentials; None for a path or standard input."""
-    try:
-        parts = urlsplit(source or "")
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return None
-    return f"{parts.hostname}{port}" if parts.hostname else None

@@ -1,0 +1,324 @@
+"""The commands that only read: `plan`, `collections`, `classes` of SOURCE; `status`, `failures` of DEST."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO, cast
+from urllib.parse import unquote
+
+import attrs
+import click
+
+from stacpull.cli import parameters
+from stacpull.cli.command import CommandSession, command
+from stacpull.cli.printing import duration, size
+from stacpull.cli.summary import by_reason, dest_of, failure_line, still_to_do, to_retry_ordered, web_pages
+from stacpull.config.options import OPTIONS, Option
+from stacpull.errors import UsageError
+from stacpull.json_values import object_or_empty
+from stacpull.models import FailureKind
+from stacpull.plurals import count
+from stacpull.reports import PlanReport, StatusReport
+from stacpull.selection import Selection
+
+# --- plan -------------------------------------------------------------------------------------------------
+
+
+@command(
+    "plan",
+    parameters.source(),
+    parameters.dest(required=False),
+    *parameters.of("plan"),
+    click.Option(
+        ["--urls", "urls"],
+        is_flag=True,
+        help="List what a mirror would fetch: on each line a URL, a tab, and its path in DEST.",
+    ),
+    click.Option(
+        ["-o", "--output", "out"],
+        type=parameters.OutputPath(dir_okay=False),
+        metavar="FILE",
+        help="With --urls: write the list to this file instead of standard output.",
+    ),
+    examples=[
+        (
+            "plan https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
+            "--bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
+        ),
+        "plan catalog.json --urls -o list.tsv",
+    ],
+)
+def plan(session: CommandSession, source: str, dest: str | None, urls: bool, out: Path | None) -> int:
+    """Show what a mirror would do, without downloading.
+
+    Estimates items, assets, bytes, requests and time for the same options as mirror. With DEST, also shows
+    the part that is still missing.
+    """
+    from stacpull.engine import estimate
+
+    if out is not None and not urls:
+        raise UsageError("-o needs --urls.")
+    is_list_printed = urls and out is None
+    if is_list_printed and session.output.json:
+        raise UsageError("--json and --urls both print to standard output: give -o FILE for the list.")
+    printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if is_list_printed else None
+    work = estimate.plan(
+        source, dest, selection=session.selection, options=session.options, urls=out or printed,
+        on_event=session.show,
+    )  # fmt: skip
+    report = session.run_cancelled(work)
+    return session.finish(report, plan_lines(report, dest), on_stderr=is_list_printed)
+
+
+def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
+    """Yield what a mirror would do; with `dest`, also how much of it is still to do."""
+
+    def by_key(numbers: Mapping[str, int]) -> str:
+        return ", ".join(f"{key}: {number:,}" for key, number in sorted(numbers.items()))
+
+    sources = f" and {count(report.source_items, 'source item')}" if report.source_items else ""
+    announced = f" of {report.items_announced:,}" if report.items_announced else ""
+    yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
+    if report.items_left_out:
+        yield f"left out {by_reason(report.items_left_out)}"
+    keys = f" ({by_key(report.excluded_keys)})" if report.excluded_keys else ""
+    excluded = f"; {report.assets_excluded:,} left out{keys}" if report.assets_excluded else ""
+    yield f"assets   {report.assets:,}{excluded}"
+    if report.assets_pages:
+        yield f"left out {web_pages(report)} ({by_key(report.page_keys)}); --include-pages fetches them"
+    if report.assets_refused:
+        text = (
+            "that cannot be fetched (unusable hrefs, S3 prefixes without --expand-prefix, or a --layout that "
+            "gives several assets one name)"
+        )
+        yield f"refused  {count(report.assets_refused, 'asset')} {text}"
+    if report.bytes_total is None:
+        yield "bytes    unknown: the source states no sizes, and the servers gave none"
+    else:
+        known = ", as the source states" if report.bytes_total else ""
+        if report.bytes_basis == "sampled":
+            known = f", estimated from {count(report.bytes_sampled, 'asset')}"
+        if report.unknown_keys:
+            missing = count(sum(report.unknown_keys.values()), "asset")
+            known += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
+        yield f"bytes    {size(report.bytes_total)}{known}"
+    seconds = report.seconds_estimated
+    time = "less than 1 s" if seconds is not None and seconds < 1 else f"about {duration(seconds or 0)}"
+    yield f"requests {report.requests:,}{'' if seconds is None else f'; {time}'}"
+    for host in report.hosts:
+        yield f"  {host.host}: {count(host.assets, 'asset')}"
+    if dest is not None:
+        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already"
+    if report.disk is not None:
+        free, inodes = report.disk.bytes_free, report.disk.inodes_free
+        if free is not None and report.bytes_total is not None and free < report.bytes_total:
+            yield f"warning: only {size(free)} are free at the destination"
+        if inodes is not None and inodes < report.assets_pending:
+            yield f"warning: the destination has room for {inodes:,} more files only"
+
+
+# --- collections and classes ------------------------------------------------------------------------------
+
+
+@command(
+    "collections",
+    parameters.source(),
+    *parameters.of("collections"),
+    examples=["collections https://earth-search.aws.element84.com/v1"],
+)
+def collections(session: CommandSession, source: str) -> None:
+    """List the collections of SOURCE.
+
+    Prints id, title, licence, citation, extent and, where the API reports it, the number of items.
+    """
+    from stacpull.engine import source_contents
+
+    documents = session.run_cancelled(source_contents.collections(source, options=session.options))
+    found = [describe(document) for document in documents]
+    lines = []
+    for collection in found:
+        lines.append(f"{collection['id']}")
+        for label, name, between in _SHOWN:
+            value = collection[name]
+            if isinstance(value, list):  # the open end of an interval is null
+                value = between.join(".." if one is None else str(one) for one in value)
+            if value not in (None, ""):
+                lines.append(f"  {label:<8} {value}")
+    session.print({"collections": found}, lines)
+
+
+_SHOWN = (
+    ("title", "title", ""),
+    ("licence", "license", ""),
+    ("cite as", "citation", ""),
+    ("doi", "doi", ""),
+    ("bbox", "bbox", ", "),
+    ("time", "interval", " to "),
+    ("items", "items", ""),
+)
+
+
+def describe(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a STAC collection that are printed; None where it has none."""
+
+    def first(value: object) -> Any:  # that of the whole collection (STAC collection, extent)
+        return value[0] if isinstance(value, list) and value else None
+
+    extent, number = object_or_empty(document.get("extent")), document.get("item_count")
+    return {
+        "id": document.get("id"),
+        "title": document.get("title"),
+        "license": document.get("license"),
+        "citation": document.get("sci:citation"),
+        "doi": document.get("sci:doi"),
+        "bbox": first(object_or_empty(extent.get("spatial")).get("bbox")),
+        "interval": first(object_or_empty(extent.get("temporal")).get("interval")),
+        "items": number if isinstance(number, int) else None,
+    }
+
+
+@command(
+    "classes",
+    parameters.source(),
+    *parameters.named("collection"),
+    click.Option(["--count", "counts"], is_flag=True, help="Count the items per class; reads every item."),
+    *parameters.of("classes"),
+    examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
+)
+def classes(session: CommandSession, source: str, counts: bool) -> None:
+    """List the label classes of a collection.
+
+    Read from label:classes of its items, or from its summaries.
+    """
+    from stacpull.engine import source_contents
+
+    by_url = re.search(r"/collections/([^/?#]+)", source)
+    names = session.selection.collections or ((unquote(by_url[1]),) if by_url else ())
+    if len(names) != 1:
+        raise UsageError("Classes are listed for one collection: name it with -C ID.")
+    work = source_contents.classes(source, names[0], count=counts, options=session.options)
+    found = session.run_cancelled(work)
+    lines = []
+    for info in found:
+        lines.append(f"Classes for {info.name}")
+        for name in sorted(info.classes, key=str.casefold):
+            counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
+            lines.append(f"- {name}{counted}")
+    session.print({"collection": names[0], "classes": [info.to_json() for info in found]}, lines)
+
+
+# --- status and failures ----------------------------------------------------------------------------------
+
+
+@command(
+    "status",
+    parameters.dest(),
+    *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
+    examples=["status s2", "status s2 --json"],
+)
+def status(session: CommandSession, dest: str) -> int:
+    """Show the state of DEST; safe while a mirror is running.
+
+    Prints items, files and bytes over all runs, how far the source was read, and the last errors.
+    """
+    from stacpull.engine.mirror_status import status as read_status
+
+    report = read_status(dest, session.options)
+    return session.finish(report, status_lines(report))
+
+
+@command(
+    "failures",
+    parameters.dest(),
+    *parameters.named(*parameters.READING_DEST, "json", "quiet", "verbose"),
+    examples=["failures s2"],
+)
+def failures(session: CommandSession, dest: str) -> None:
+    """List every asset of DEST that failed, and why.
+
+    One line each: the asset, the reason, the number of attempts and the time of the last one. With --json,
+    one JSON object per line.
+    """
+    from stacpull.engine.mirror_status import failures as read_failures
+
+    for record in read_failures(dest, session.options):
+        session.print(record.to_json(), [failure_line(record)])
+
+
+def status_lines(report: StatusReport) -> Iterator[str]:
+    """Yield the state of DEST over all runs."""
+    # files that are gone or not ready yet are not called failures
+    others = [(report.assets_missing, "gone at the source"), (report.assets_ordered, "not ready yet")]
+    failed = report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside
+    state = str(report.state)
+    if report.state == "complete":
+        left = [f"{count(number, 'file')} {what}" for number, what in others if number]
+        state = "; ".join(["finished", *left]) if left else "complete"
+        if number := failed + report.items_failed:
+            state = f"finished with {count(number, 'failure')}"
+    alive = ""
+    if report.live:
+        alive = " (a process is working on it)" if report.pid is None else f" (pid {report.pid})"
+    yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
+    yield f"  source {report.source}"
+    if chosen := selection_text(report.selection):
+        yield f"  chosen {chosen}"
+    complete = f"{report.items_done:,} complete"
+    yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
+    words = [(failed, "failed"), *others, (report.assets_outside, "with nothing in the area of --clip")]
+    rest = [f"{number:,} {word}" for number, word in words if number]
+    pending = [still_to_do(report)] if report.assets_pending else []
+    done = f"{report.assets_done:,} of {report.assets_planned:,} done"
+    yield f"  files  {', '.join([done, *rest, *pending])}"
+    speed = f" ({size(report.rate)}/s in the last run)" if report.rate and report.bytes_done else ""
+    yield f"  bytes  {size(report.bytes_done)} of files{speed}"
+    at = f"continues at {report.checkpoint or report.source}"
+    yield f"  list   {'read to the end' if report.walk_ended else at}"
+    for record in report.last_errors:
+        yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
+    dest = dest_of(report)
+    if report.state == "interrupted" or (report.state == "failed" and not report.live):
+        yield f"to resume:   stacpull resume {dest}"
+    if report.assets_failed or report.items_failed:
+        yield f"for details: stacpull failures {dest}"
+    if report.assets_ordered and not report.live:
+        yield to_retry_ordered(dest)
+
+
+_LONGEST_VALUE, _MOST_VALUES = 60, 4
+"""Characters of a value and values of an option that are shown of a selection."""
+
+
+def selection_text(selection: Mapping[str, Any]) -> str:
+    """Return a stored selection as the options that make it, without those that have their default."""
+    default = attrs.asdict(Selection())
+    unset: tuple[Any, ...] = (None, (), [])
+    return " ".join(
+        _option_text(option, value)
+        for option in OPTIONS
+        if option.holder is Selection
+        and (value := selection.get(option.target)) not in (*unset, default[option.target])
+    )
+
+
+def _option_text(option: Option, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{option.name}"
+
+    def shown(one: Any) -> str:
+        if isinstance(one, list | tuple):
+            parts = (element if isinstance(element, str) else f"{element:g}" for element in one)
+            text = ("/" if option.target == "shard" else ",").join(parts)
+        else:
+            text = f"{one:g}" if isinstance(one, float) else " ".join(str(one).split())
+        cut = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+        return f"--{option.name} {shlex.quote(cut)}"
+
+    values = value if option.many else [value]
+    more = f" (and {len(values) - _MOST_VALUES:,} more)" if len(values) > _MOST_VALUES else ""
+    return " ".join(map(shown, values[:_MOST_VALUES])) + more
