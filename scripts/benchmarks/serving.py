@@ -18,8 +18,7 @@ from scripts.benchmarks.mixes import BUCKET, COLLECTION
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 from stacpull_replicas.object_store import DirectoryStore
 from stacpull_replicas.replica_server import ReplicaServer, Responder, fast_loop
-from stacpull_replicas.s3_access import S3Access
-from stacpull_replicas.s3_service import S3Service
+from stacpull_replicas.s3_service import S3Access, S3Service
 
 _PAGES = f"/collections/{COLLECTION}"
 

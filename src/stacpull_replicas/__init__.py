@@ -15,12 +15,12 @@ from stacpull_replicas.fault_plan import (
     parse_faults,
     read_faults,
 )
-from stacpull_replicas.faults import Close, Delay, Fault, Faults, Stall, Status, Truncate
+from stacpull_replicas.faults import Close, Delay, Fault, Stall, Status, Truncate
 from stacpull_replicas.http_messages import RequestInfo
 from stacpull_replicas.mlhub_replica import ExpectedFile, MlhubReplica, S3Replica, demo_access, manifest
 from stacpull_replicas.object_store import DirectoryStore, MemoryStore, ObjectStore
-from stacpull_replicas.replica_server import RequestRecord, run_in_thread, serve
-from stacpull_replicas.s3_access import S3Access
+from stacpull_replicas.replica_server import Faults, RequestRecord, run_in_thread, serve
+from stacpull_replicas.s3_service import S3Access
 from stacpull_replicas.sentinelhub import SentinelHubReplica
 
 __all__ = [

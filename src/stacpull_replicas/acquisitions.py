@@ -28,7 +28,6 @@ _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 
 
 def central_meridian(zone: int) -> int:
-    """Return the longitude of the central meridian of a UTM zone, in degrees."""
     return zone * 6 - 183
 
 

@@ -82,14 +82,12 @@ class Archives:
 
     @lru_cache(maxsize=2)  # noqa: B019 - lives as long as its service
     def archive(self, collection: str) -> Blob | None:
-        """Return the archive of a collection; None if there is none."""
         size = _ITEM_BYTES.get(collection)
         if size is None or size * self.dataset.items > _LARGEST:
             return None
         return Blob(_tar_gz(self._archived(collection)))
 
     def archive_info(self, collection: str) -> JsonObject:
-        """Return the hub's description of an archive."""
         archive = self.archive(collection)
         size = archive.size if archive else 0
         kinds = [_KINDS[collection][1]]
@@ -97,13 +95,11 @@ class Archives:
 
     @lru_cache(maxsize=1)  # noqa: B019 - lives as long as its service
     def catalog(self, dataset: str) -> Blob | None:
-        """Return the static catalog of a data set; None if there is none."""
         if dataset != DATASET_ID or _CATALOG_ITEM_BYTES * self.dataset.items > _LARGEST:
             return None
         return Blob(_tar_gz(self._cataloged()))
 
     def catalog_info(self, dataset: str) -> JsonObject:
-        """Return the hub's description of a catalog."""
         catalog = self.catalog(dataset)
         one = sum(BAND_BYTES[metres] for metres in BAND_METRES.values()) + _METADATA_BYTES
         return {
@@ -155,7 +151,7 @@ class Archives:
     def _label_template(self) -> Template:
         name = f"{SOURCE_COLLECTION}_{text('name')}"
         document = self._frame(LABELS_COLLECTION, "label/v1.0.1")
-        link = source_link(f"../../{SOURCE_COLLECTION}/{name}/{name}.json", with_assets=False)
+        link = source_link(f"../../{SOURCE_COLLECTION}/{name}/{name}.json")
         document["links"].append(link)
         return Template.of(document | {"properties": label_properties(with_classes=True)})
 
@@ -194,7 +190,6 @@ class OpenFolders:
         return self.under.buckets()
 
     def get(self, bucket: str, key: str) -> Content | None:
-        """Return the content of a key; None if there is none."""
         if not key.startswith(OPEN_PREFIXES):
             return self.under.get(bucket, key)
         folder, _, rest = key.partition("/")

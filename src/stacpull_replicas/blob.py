@@ -19,17 +19,7 @@ from datetime import UTC, datetime
 from stacpull_replicas.archives import OPEN_PREFIXES
 from stacpull_replicas.download_tokens import Sealer, TokenRefused
 from stacpull_replicas.draws import mix
-from stacpull_replicas.http_messages import (
-    Content,
-    RangeNotSatisfiable,
-    ReplicaReply,
-    RequestInfo,
-    byte_range,
-    http_date,
-    precondition,
-    range_still_valid,
-    ranged,
-)
+from stacpull_replicas.http_messages import Content, ReplicaReply, RequestInfo, http_date, select
 from stacpull_replicas.object_store import DATASET_BUCKET, ObjectStore, content_type
 
 CONTAINER = "/mlhub/"
@@ -86,27 +76,6 @@ class BlobHost:
         return self._serve(request, content, key, version)
 
     def _serve(self, request: RequestInfo, content: Content, key: str, version: str) -> ReplicaReply:
-        headers = self._headers(content, key, version)
-        status = precondition(request.conditions, headers["ETag"], content.modified)
-        if status == 412:  # noqa: PLR2004
-            return self._error(request, 412, version)
-        if status is not None:
-            return ReplicaReply(status, _stamp(request, version) | _only_validators(headers), kind="blob")
-        wanted = request.conditions.get("x-ms-range") or request.conditions.get("range")
-        if not range_still_valid(request.conditions.get("if-range"), headers["ETag"], content.modified):
-            wanted = None
-        try:
-            span = byte_range(wanted, content.size, suffixes=False)
-        except RangeNotSatisfiable:
-            return self._error(request, 416, version, extra={"Content-Range": f"bytes */{content.size}"})
-        headers |= _stamp(request, version)
-        if span is None:
-            headers["Content-MD5"] = base64.b64encode(content.md5).decode()
-            return ReplicaReply(200, headers, ranged(content, (0, content.size)), kind="blob")
-        headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{content.size}"
-        return ReplicaReply(206, headers, ranged(content, span), kind="blob")
-
-    def _headers(self, content: Content, key: str, version: str) -> dict[str, str]:
         modified = http_date(content.modified)
         etag = f"0x8D{content.md5.hex()[:13].upper()}"
         headers = {
@@ -123,7 +92,18 @@ class BlobHost:
             headers["x-ms-creation-time"] = modified
             headers["x-ms-lease-state"] = "available"
             headers["x-ms-server-encrypted"] = "true"
-        return headers
+        conditions = dict(request.conditions)
+        if "x-ms-range" in conditions:
+            conditions["range"] = conditions["x-ms-range"]
+        status, extra, body = select(conditions, content, headers["ETag"], suffixes=False)
+        match status:
+            case 412 | 416:
+                return self._error(request, status, version, extra=extra)
+            case 304:
+                headers = {name: headers[name] for name in ("ETag", "Last-Modified")}
+            case 200:
+                headers["Content-MD5"] = base64.b64encode(content.md5).decode()
+        return ReplicaReply(status, headers | _stamp(request, version) | extra, body, kind="blob")
 
     def _error(
         self,
@@ -131,7 +111,6 @@ class BlobHost:
         status: int,
         version: str,
         detail: str = "",
-        *,
         extra: dict[str, str] | None = None,
     ) -> ReplicaReply:
         code, message = _ERRORS[status]
@@ -146,10 +125,6 @@ class BlobHost:
         if version >= _QUOTES_ETAGS_FROM:
             headers["x-ms-error-code"] = code
         return ReplicaReply(status, headers, body.encode(), message, "blob")
-
-
-def _only_validators(headers: dict[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in ("ETag", "Last-Modified")}
 
 
 def _stamp(request: RequestInfo, version: str) -> dict[str, str]:

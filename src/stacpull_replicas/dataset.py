@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 from stacpull_replicas.acquisitions import (
     ACQUISITIONS,
@@ -26,9 +28,113 @@ from stacpull_replicas.acquisitions import (
     projection_wkt,
     to_lonlat,
 )
-from stacpull_replicas.corine import CLASSES, draw_labels
-from stacpull_replicas.draws import Permutation, mix
+from stacpull_replicas.draws import Permutation, fraction, mix
 from stacpull_replicas.rasters import band_file
+
+CLASS_WEIGHTS: dict[str, int] = {
+    "Continuous urban fabric": 10784,
+    "Discontinuous urban fabric": 69872,
+    "Industrial or commercial units": 12895,
+    "Road and rail networks and associated land": 3384,
+    "Port areas": 509,
+    "Airports": 979,
+    "Mineral extraction sites": 4618,
+    "Dump sites": 959,
+    "Construction sites": 1174,
+    "Green urban areas": 1786,
+    "Sport and leisure facilities": 5353,
+    "Non-irrigated arable land": 196695,
+    "Permanently irrigated land": 13589,
+    "Rice fields": 3793,
+    "Vineyards": 9567,
+    "Fruit trees and berry plantations": 4754,
+    "Olive groves": 12538,
+    "Pastures": 103554,
+    "Annual crops associated with permanent crops": 7022,
+    "Complex cultivation patterns": 107786,
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": 147095,
+    "Agro-forestry areas": 30674,
+    "Broad-leaved forest": 150944,
+    "Coniferous forest": 211703,
+    "Mixed forest": 217119,
+    "Natural grassland": 12835,
+    "Moors and heathland": 5890,
+    "Sclerophyllous vegetation": 11241,
+    "Transitional woodland/shrub": 173506,
+    "Beaches, dunes, sands": 1578,
+    "Bare rock": 3277,
+    "Sparsely vegetated areas": 1563,
+    "Burnt areas": 328,
+    "Inland marshes": 6236,
+    "Peatbogs": 23207,
+    "Salt marshes": 1562,
+    "Salines": 424,
+    "Intertidal flats": 1003,
+    "Water courses": 10572,
+    "Water bodies": 83811,
+    "Coastal lagoons": 1498,
+    "Estuaries": 1086,
+    "Sea and ocean": 81612,
+}
+"""The 43 CORINE Land Cover level-3 classes with the names of BigEarthNet v1, and its patches with each
+
+(Sumbul et al., IGARSS 2019), so that generated patches are distributed as the real ones.
+"""
+CLASSES: tuple[str, ...] = tuple(CLASS_WEIGHTS)
+
+DROPPED_BY_19: frozenset[str] = frozenset(
+    {
+        "Road and rail networks and associated land",
+        "Port areas",
+        "Airports",
+        "Mineral extraction sites",
+        "Dump sites",
+        "Construction sites",
+        "Green urban areas",
+        "Sport and leisure facilities",
+        "Bare rock",
+        "Burnt areas",
+        "Intertidal flats",
+    }
+)
+"""Classes that the 19-class nomenclature drops."""
+
+_LABELS_PER_PATCH = (17, 27, 25, 16, 9, 3, 1.5, 0.8, 0.4, 0.2, 0.07, 0.03)
+"""Weights of 1, 2, … 12 labels: about 2.9 on average, 95 % at most five."""
+
+_COUNT_STEPS = tuple(accumulate(_LABELS_PER_PATCH))
+_ALL_STEPS = tuple(accumulate(CLASS_WEIGHTS.values()))
+_KEPT = tuple(name for name in CLASSES if name not in DROPPED_BY_19)
+_KEPT_STEPS = tuple(accumulate(CLASS_WEIGHTS[name] for name in _KEPT))
+_DROPPED = tuple(name for name in CLASSES if name in DROPPED_BY_19)
+_DROPPED_STEPS = tuple(accumulate(CLASS_WEIGHTS[name] for name in _DROPPED))
+_RANK = {name: rank for rank, name in enumerate(CLASSES)}
+
+
+def _pick(names: tuple[str, ...], steps: tuple[float, ...], at: float) -> str:
+    return names[bisect(steps, at * steps[-1])]
+
+
+def draw_labels(word: int, *, only_dropped: bool) -> tuple[str, ...]:
+    """Return one to twelve distinct classes in nomenclature order.
+
+    At least one of them is in the 19-class nomenclature. With `only_dropped`, there are one or two, and none
+    is in it.
+    """
+    if only_dropped:
+        wanted = 1 + word % 2
+        names, steps = _DROPPED, _DROPPED_STEPS
+        labels = set[str]()
+    else:
+        wanted = 1 + bisect(_COUNT_STEPS, fraction(word, 0) * _COUNT_STEPS[-1])
+        names, steps = CLASSES, _ALL_STEPS
+        labels = {_pick(_KEPT, _KEPT_STEPS, fraction(word, 1))}
+    turn = 2
+    while len(labels) < wanted:
+        labels.add(_pick(names, steps, fraction(word, turn)))
+        turn += 1
+    return tuple(sorted(labels, key=_RANK.__getitem__))
+
 
 MAX_ITEMS = 590_326
 SNOW, CLOUD, ONLY_DROPPED = 61_707, 9_280, 55
@@ -37,7 +143,7 @@ SNOW, CLOUD, ONLY_DROPPED = 61_707, 9_280, 55
 _SMALL = 20_000
 _SMALL_SHARES = (0.08, 0.04, 0.01)
 _NAME = re.compile(r"(S2[AB]_MSIL2A_\d{8}T\d{5,6})_(0|[1-9]\d?)_(0|[1-9]\d?)", re.ASCII)
-_LABELS, _FLAG_SPELLING, _ABSENCE = 11, 12, 13  # purposes of draws
+_LABELS, _ABSENCE = 11, 13  # purposes of draws
 
 Ring = list[list[float]]
 
@@ -63,7 +169,6 @@ class Site:
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Easting and northing of the upper left corner in metres."""
         return (
             self.acquisition.easting + self.column * PATCH_METRES,
             self.acquisition.northing - self.row * PATCH_METRES,
@@ -107,11 +212,10 @@ class Patch(Site):
 
 @dataclass(frozen=True)
 class Dataset:
-    """`items` patches of `seed`. With `string_flags`, a quarter of the flags are strings."""
+    """`items` patches of `seed`."""
 
     items: int = 400
     seed: int = 7
-    string_flags: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.items <= MAX_ITEMS:
@@ -137,7 +241,6 @@ class Dataset:
         return snow, snow + cloud, snow + cloud + dropped
 
     def flag(self, index: int) -> Flag:
-        """Return the flag of the patch; flags are exclusive."""
         rank = self._ranks.forward(index)
         snow, cloud, dropped = self._flag_limits
         if rank >= dropped:
@@ -168,7 +271,6 @@ class Dataset:
         return index if index < self.items else None
 
     def site(self, index: int) -> Site:
-        """Return the site of patch `index`, from 0 to items-1."""
         if not 0 <= index < self.items:
             raise IndexError(f"patch {index} of {self.items}")
         place, row = divmod(self._places.forward(index), GRID)
@@ -193,16 +295,14 @@ class Dataset:
     def patches(self) -> Iterator[Patch]:
         return map(self.patch, range(self.items))
 
-    def flag_properties(self, patch: Patch) -> dict[str, bool | str]:
-        """Return the flags as item properties. A false one may be absent; strings need `string_flags`."""
-        properties: dict[str, bool | str] = {}
-        for number, name in enumerate(("seasonal_snow", "cloud_and_shadow")):
-            value: bool = getattr(patch, name)
-            if not value and mix(self.seed, patch.index, _ABSENCE, number) % 32 == 0:
-                continue
-            spelled = self.string_flags and mix(self.seed, patch.index, _FLAG_SPELLING, number) % 4 == 0
-            properties[name] = str(value).lower() if spelled else value
-        return properties
+    def flag_properties(self, patch: Patch) -> dict[str, bool]:
+        """Return the flags as item properties. A false one may be absent."""
+        flags = {"seasonal_snow": patch.seasonal_snow, "cloud_and_shadow": patch.cloud_and_shadow}
+        return {
+            name: value
+            for number, (name, value) in enumerate(flags.items())
+            if value or mix(self.seed, patch.index, _ABSENCE, number) % 32
+        }
 
     def has_class_list(self, index: int) -> bool:
         """Return True if the label item has `label:classes`. The first has it; one in 64 others does not."""

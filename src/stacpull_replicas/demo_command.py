@@ -57,7 +57,6 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
 async def _mirror_replica(
     dest: Path, session: CommandSession, flags: dict[str, object], stop: asyncio.Event
 ) -> MirrorReport:
-    """Start a replica, mirror from it, and stop it."""
     from stacpull.engine import api
     from stacpull_replicas import MlhubReplica
 
@@ -87,7 +86,6 @@ def tree(top: Path, indent: str = "") -> Iterator[str]:
 
 
 def _next_commands(dest: Path) -> Iterator[str]:
-    """Yield the commands to try next, ready to paste."""
     me, here, source = _own_name(), shlex.quote(str(dest)), f"http://127.0.0.1:{_PORT}/mlhub/v1"
     labels = " ".join(f"--label {shlex.quote(label)}" for label in _LABELS)
     selection = f"-C {_COLLECTION} --config bigearthnet {labels} --no-cloud-and-shadow --no-seasonal-snow"

@@ -18,7 +18,6 @@ import hmac
 import os
 import struct
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,6 +27,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 _HEAD = struct.Struct(">BQ15sB")  # version, time, nonce, number of the asset
 _FORM = struct.Struct(">d16sQ")  # expiry, asset, index
 _COPIES = 6
+_BLOB_SECONDS = 3600
 _TAG = bytes(32)
 _FRAME = _HEAD.size + _COPIES * _FORM.size + len(_TAG)
 TOKEN_LENGTH = _FRAME // 3 * 4
@@ -52,20 +52,17 @@ def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Sealer:
-    """Seals (asset, index) into tokens that expire after `ttl` seconds, and signs blob URLs."""
+    """Seals (asset, index) into tokens that expire after `ttl` seconds, and signs blob URLs for an hour."""
 
     key: bytes
     ttl: float = 6 * 3600
-    blob_ttl: float = 3600
-    now: Callable[[], float] = time.time
 
     def _stream(self, head: bytes, frames: int) -> bytes:
         """Return the hash stream for the first `frames` assets of an item; it depends on the whole head."""
         return hashlib.shake_128(self.key + head).digest(frames * _FRAME)
 
     def seal(self, assets: tuple[str, ...], index: int) -> list[bytes]:
-        """Return a unique token for each asset of an item."""
-        now, count = self.now(), len(assets)
+        now, count = time.time(), len(assets)
         head = _HEAD.pack(_VERSION, int(now), os.urandom(15), 0)
         frame = head + _FORM.pack(now + self.ttl, b"", index) * _COPIES + _TAG
         mask, names = _layout(assets)
@@ -90,7 +87,7 @@ class Sealer:
         if text != form * _COPIES + _TAG:
             raise TokenRefused("altered")
         expiry, asset, index = _FORM.unpack(form)
-        if expiry < self.now():
+        if expiry < time.time():
             raise TokenRefused("expired")
         return asset.rstrip(b"\0").decode(), index
 
@@ -100,8 +97,8 @@ class Sealer:
 
     def sign_query(self, path: str, version: str) -> str:
         """Return the query (`sv=…&st=…&se=…&sr=b&sp=r&sig=…`) that allows reading a blob until it expires."""
-        now = self.now()
-        start, expiry = _iso(now - 300), _iso(ceil(now + self.blob_ttl))
+        now = time.time()
+        start, expiry = _iso(now - 300), _iso(ceil(now + _BLOB_SECONDS))
         signature = self._signature(path, version, start, expiry)
         query = {"sv": version, "st": start, "se": expiry, "sr": "b", "sp": "r", "sig": signature}
         return urlencode(query, quote_via=quote)
@@ -112,7 +109,7 @@ class Sealer:
         signature = self._signature(path, given.get("sv", ""), given.get("st", ""), given.get("se", ""))
         if not hmac.compare_digest(signature.encode(), given.get("sig", "").encode()):
             raise TokenRefused("Signature did not match.")
-        if given["se"] < _iso(self.now()):
+        if given["se"] < _iso(time.time()):
             raise TokenRefused("Signature not valid in the specified time frame.")
 
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import orjson
-
 from stacpull_replicas.draws import mix
-from stacpull_replicas.fault_replies import Responder
-from stacpull_replicas.faults import Faults
-from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, http_date, precondition
+from stacpull_replicas.faults import Responder
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, http_date, json_reply, precondition
 from stacpull_replicas.object_store import Blob
-from stacpull_replicas.replica_server import ReplicaServer
+from stacpull_replicas.replica_server import Faults, ReplicaServer
 
 COLLECTION = "evolving"
 _BEGAN = datetime(2021, 3, 1, tzinfo=UTC)
@@ -54,7 +51,6 @@ class Evolution:
 
     @property
     def gone(self) -> list[str]:
-        """The items that no longer exist."""
         return sorted(self.removed + self.renamed)
 
     @property
@@ -63,7 +59,6 @@ class Evolution:
 
     @property
     def changed(self) -> list[str]:
-        """The items that have changed under the same id."""
         return sorted(
             self.rewritten + self.resized + self.touched + self.asset_added + self.asset_removed,
         )
@@ -172,13 +167,15 @@ class EvolvingReplica(ReplicaServer):
     def respond(self, request: RequestInfo) -> ReplicaReply:
         match request.path.strip("/").split("/"):
             case [""]:
-                return _json({"type": "Catalog", "id": "evolving", "conformsTo": [], "links": []}, "root")
+                return json_reply(
+                    {"type": "Catalog", "id": "evolving", "conformsTo": [], "links": []}, "root"
+                )
             case ["collections", name] if name == COLLECTION:
-                return _json(_COLLECTION, "collection")
+                return json_reply(_COLLECTION, "collection")
             case ["collections", name, "items"] if name == COLLECTION:
                 return self._page(request)
             case ["collections", name, "items", item] if name == COLLECTION and item in self.items:
-                return _json(self._item(item), "item")
+                return json_reply(self._item(item), "item")
             case ["files", item, file] if item in self.items:
                 return self._file(request, self.items[item].files.get(file.removesuffix(".bin")))
         return ReplicaReply(404, {"Content-Type": "application/json"}, b"{}", kind="gone")
@@ -191,7 +188,7 @@ class EvolvingReplica(ReplicaServer):
             links = [{"rel": "next", "href": f"{self.base_url}/items?offset={first + _PER_PAGE}"}]
         features = [self._item(name) for name in names[first : first + _PER_PAGE]]
         page = {"type": "FeatureCollection", "features": features, "links": links}
-        return _json({**page, "numberMatched": self.announced or len(names)}, "items")
+        return json_reply({**page, "numberMatched": self.announced or len(names)}, "items")
 
     def _item(self, name: str) -> dict[str, Any]:
         item = self.items[name]
@@ -232,7 +229,3 @@ _COLLECTION: dict[str, Any] = {
     "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
     "links": [],
 }
-
-
-def _json(document: object, kind: str) -> ReplicaReply:
-    return ReplicaReply(200, {"Content-Type": "application/json"}, orjson.dumps(document), kind=kind)

@@ -1,22 +1,8 @@
-"""Rules that decide which requests get a fault, and the TOML files with such rules.
-
-    request ─▶ the rules that match it, each with its count ─▶ FaultPlan.choose (pure) ─▶ fault or None
+"""Rules that decide which requests get a fault, and the TOML files with such rules (docs/replicas.md).
 
 Every rule counts all requests that match it. If several rules strike, the first one in the plan wins. A draw
 depends only on seed, rule, path (if requests are counted by path) and count, so the same requests get the
 same faults in any order.
-
-A fault file (`stacpull serve … --faults FILE`; docs/replicas.md has the keys and examples):
-
-    seed = 7
-
-    [[fault]]
-    kind = "object"         # the requests that match
-    probability = 0.1       # the ones that are struck
-    what = "close"          # the name of a fault, with its own keys
-    after = 100
-
-Every error names its key, and the line of its rule.
 """
 
 from __future__ import annotations
@@ -24,40 +10,19 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import translate
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 from zlib import crc32
 
 import msgspec
 
 from stacpull_replicas.draws import fraction
-from stacpull_replicas.faults import (
-    Alter,
-    Bomb,
-    Changed,
-    Close,
-    Coded,
-    Delay,
-    Drip,
-    EditedPage,
-    Fault,
-    Fields,
-    IgnoredRange,
-    InvertedByte,
-    LoginPage,
-    Overlong,
-    Raw,
-    Redirect,
-    Stall,
-    Status,
-    Truncate,
-    Unframed,
-)
+from stacpull_replicas.faults import FAULTS, Fault
 from stacpull_replicas.http_messages import RequestInfo
 
 _RequestKind = Literal["page", "item", "collection", "download", "object", "listing", "other"]
@@ -79,8 +44,7 @@ def kind_of(request: RequestInfo) -> str:
     return next((kind for kind, path in _KINDS_BY_PATH if path.search(request.raw_path)), "other")
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """Defines which requests match, and which of them `fault` strikes.
 
     Args:
@@ -99,35 +63,28 @@ class Rule:
         probability: The probability of a strike, 0 to 1.
     """
 
-    fault: Any
+    fault: Fault
     server: str | None = None
     method: str | None = None
     path: str | None = None
     regex: str | None = None
     kind: _RequestKind | None = None
     ranged: bool | None = None
-    first: _MatchNumber = 1
-    last: _MatchNumber | None = None
+    first: _MatchNumber = msgspec.field(name="from", default=1)
+    last: _MatchNumber | None = msgspec.field(name="until", default=None)
     every: _MatchNumber = 1
     times: _MatchNumber | None = None
     per: Literal["rule", "path"] = "rule"
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
 
-    @cached_property
-    def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-        glob = None if self.path is None else re.compile(translate(self.path))
-        return glob, None if self.regex is None else re.compile(self.regex)
-
     def matches(self, request: RequestInfo) -> bool:
-        """Return True if the rule applies to this request."""
-        glob, regex = self._patterns
         return (
             self.server in {None, request.server}
             and self.method in {None, request.method}
             and self.ranged in {None, "range" in request.headers}
             and (self.kind is None or self.kind == kind_of(request))
-            and (glob is None or glob.match(request.path) is not None)
-            and (regex is None or regex.search(request.target) is not None)
+            and (self.path is None or _compiled(translate(self.path)).match(request.path) is not None)
+            and (self.regex is None or _compiled(self.regex).search(request.target) is not None)
         )
 
     def strikes(self, count: int, struck: int, draw: float) -> bool:
@@ -141,13 +98,7 @@ class Rule:
         )
 
 
-class Turn(NamedTuple):
-    """A rule that matches a request, and its counts; `path` is empty if the rule counts all requests."""
-
-    rule: int
-    path: str
-    number: int
-    struck: int
+_compiled = lru_cache(maxsize=256)(re.compile)
 
 
 @dataclass(frozen=True)
@@ -156,24 +107,6 @@ class FaultPlan:
 
     rules: tuple[Rule, ...]
     seed: int = 0
-
-    def matching(self, request: RequestInfo) -> list[tuple[int, str]]:
-        """Return the rules that match `request`, each with the path that it counts by."""
-        return [
-            (number, request.path if rule.per == "path" else "")
-            for number, rule in enumerate(self.rules)
-            if rule.matches(request)
-        ]
-
-    def choose(self, turns: Sequence[Turn]) -> Turn | None:
-        """Return the turn of the rule that strikes; None if none does."""
-        for turn in turns:
-            draw = fraction(
-                self.seed, turn.rule, crc32(turn.path.encode("utf-8", "surrogateescape")), turn.number
-            )
-            if self.rules[turn.rule].strikes(turn.number, turn.struck, draw):
-                return turn
-        return None
 
 
 @dataclass
@@ -186,44 +119,19 @@ class PlannedFaults:
     lock: Lock = field(default_factory=Lock)
 
     def before(self, request: RequestInfo) -> Fault | None:
-        """Return the fault of the first rule that strikes."""
+        chosen: Fault | None = None
         with self.lock:
-            turns = []
-            for key in self.plan.matching(request):
+            for number, rule in enumerate(self.plan.rules):
+                if not rule.matches(request):
+                    continue
+                key = number, request.path if rule.per == "path" else ""
                 self.counts[key] += 1
-                turns.append(Turn(*key, self.counts[key], self.struck[key]))
-            chosen = self.plan.choose(turns)
-            if chosen is None:
-                return None
-            self.struck[chosen.rule, chosen.path] += 1
-        fault: Fault = self.plan.rules[chosen.rule].fault
-        return fault
-
-
-FAULTS: Mapping[str, type[Fault]] = {
-    "status": Status,
-    "login-page": LoginPage,
-    "redirect": Redirect,
-    "alter": Alter,
-    "truncate": Truncate,
-    "damage": InvertedByte,
-    "changed": Changed,
-    "whole": IgnoredRange,
-    "coded": Coded,
-    "page": EditedPage,
-    "bomb": Bomb,
-    "delay": Delay,
-    "close": Close,
-    "stall": Stall,
-    "drip": Drip,
-    "overlong": Overlong,
-    "unframed": Unframed,
-    "fields": Fields,
-    "raw": Raw,
-}
-"""The values of `what`; the keys of a fault are its fields."""
-
-_RENAMED = {"from": "first", "until": "last"}
+                path = crc32(key[1].encode("utf-8", "surrogateescape"))
+                draw = fraction(self.plan.seed, number, path, self.counts[key])
+                if chosen is None and rule.strikes(self.counts[key], self.struck[key], draw):
+                    self.struck[key] += 1
+                    chosen = rule.fault
+        return chosen
 
 
 class FaultFileError(ValueError):
@@ -253,7 +161,7 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
     rules = []
     for number, table in enumerate(document.fault):
         try:
-            rules.append(_rule(dict(table)))
+            rules.append(_rule(table))
         except (ValueError, re.error) as error:
             line = heads[number] if number < len(heads) else 1
             raise FaultFileError(f"{name}, the rule in line {line}: {error}.") from error
@@ -261,27 +169,21 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
 
 
 _HEAD = re.compile(r"\s*\[\[\s*fault\s*\]\]")
+_OF_A_RULE = frozenset(Rule.__struct_encode_fields__) - {"fault"}
 
 
-def _rule(table: dict[str, Any]) -> Rule:
-    what = table.pop("what", None)
+def _rule(table: Mapping[str, Any]) -> Rule:
+    """Make a rule of a table, in which its own keys and those of its fault are mixed."""
+    what = table.get("what")
     if not isinstance(what, str) or what not in FAULTS:
         raise ValueError(f"what must be one of {', '.join(FAULTS)}")
-    if negative := [key for key, value in table.items() if isinstance(value, int | float) and value < 0]:
-        raise ValueError(f"{negative[0]} must not be negative")
+    own: dict[str, Any] = {key: value for key, value in table.items() if key in _OF_A_RULE}
     if "nth" in table:
-        table["from"] = table["until"] = table.pop("nth")
-    hints = get_type_hints(FAULTS[what])
-    own = {key: table.pop(key) for key in list(table) if key in hints}
-    for key, value in own.items():
-        if hints[key] is bytes and isinstance(value, str):
-            own[key] = value.encode()
-    of_rule = {member.name for member in fields(Rule)} - {"fault", *_RENAMED.values()} | _RENAMED.keys()
-    if unknown := table.keys() - of_rule:
-        known = ", ".join([*hints, "nth", *sorted(of_rule)])
-        raise ValueError(f"{min(unknown)} is not a key of a rule with {what}; it may have {known}")
-    given = {_RENAMED.get(key, key): value for key, value in table.items()}
-    re.compile(given.get("regex") or "")
-    fault = msgspec.convert(own, FAULTS[what], builtin_types=(bytes,))
-    rule = msgspec.convert({"fault": None, **given}, Rule)
-    return replace(rule, fault=fault)
+        own["from"] = own["until"] = table["nth"]
+    of_fault = {key: value for key, value in table.items() if key not in own and key != "nth"}
+    for key in ("body", "data"):
+        if isinstance(of_fault.get(key), str):
+            of_fault[key] = of_fault[key].encode()
+    re.compile(table.get("regex") or "")
+    fault = msgspec.convert(of_fault, FAULTS[what], builtin_types=(bytes,))
+    return msgspec.convert({**own, "fault": fault}, Rule, builtin_types=(bytes,))

@@ -1,89 +1,89 @@
-"""Faults for tests: wrong replies, and connections that fail.
+"""Faults of replies and connections, as the tables of a fault file (docs/replicas.md).
 
-A `Faults` decides about every request before the reply. `FaultQueue` is the simple one, filled by
-`replica.inject`; `fault_plan.PlannedFaults` follows the rules of a file. The values here only describe
-faults: `fault_replies` makes wrong replies, and `replica_server` breaks connections.
+A value here describes a fault. `reply_under` makes the wrong replies; `replica_server` breaks connections.
 """
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from threading import Lock
-from typing import Literal, Protocol
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import quote
 
-from stacpull_replicas.http_messages import RequestInfo
+import msgspec
 
-# --- wrong replies ------------------------------------------------------------------------------------------
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, Stream, http_date
+
+Responder = Callable[[RequestInfo], ReplicaReply]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class _Fault(msgspec.Struct, frozen=True, tag_field="what", forbid_unknown_fields=True):
+    pass
+
+
+class Status(_Fault, frozen=True, tag="status"):
     """Another reply instead of the right one, such as 503 with Retry-After."""
 
-    code: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    code: _Count
+    headers: dict[str, str] = {}
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class LoginPage:
+class LoginPage(_Fault, frozen=True, tag="login-page"):
     """A web page that asks for a password, with status 200."""
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(_Fault, frozen=True, tag="redirect"):
     """A redirect to `location`, in which `{url}` and `{path}` are replaced by those of the request.
 
     `{url}` makes a loop; `{path}x` makes an endless chain, if the rule strikes its links too.
     """
 
     location: str
-    code: int = 302
+    code: _Count = 302
 
 
-@dataclass(frozen=True, slots=True)
-class Alter:
+class Alter(_Fault, frozen=True, tag="alter"):
     """The right reply with other header fields: `headers` are set, those in `without` are left out."""
 
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     without: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Truncate:
+class Truncate(_Fault, frozen=True, tag="truncate"):
     """Only the first `keep` bytes, with a matching Content-Length, so that the client cannot notice."""
 
-    keep: int
+    keep: _Count
 
 
-@dataclass(frozen=True, slots=True)
-class InvertedByte:
+class InvertedByte(_Fault, frozen=True, tag="damage"):
     """The right reply with the byte at `at` inverted; its header fields describe the right content."""
 
-    at: int = 0
+    at: _Count = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(_Fault, frozen=True, tag="changed"):
     """A replaced object: other bytes of the same length, another ETag and Last-Modified.
 
     All requests that a rule strikes get the same replacement, and conditions are evaluated for it.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoredRange:
+class IgnoredRange(_Fault, frozen=True, tag="whole"):
     """The whole object with status 200, regardless of the requested range."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
+class Coded(_Fault, frozen=True, tag="coded"):
     """The right reply gzipped, although the client did not accept that."""
 
 
-@dataclass(frozen=True, slots=True)
-class EditedPage:
+class EditedPage(_Fault, frozen=True, tag="page"):
     """A page of items with another `next` link, other ids, or without assets."""
 
     next: str | None = None
@@ -91,140 +91,192 @@ class EditedPage:
     assets: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Bomb:
+class Bomb(_Fault, frozen=True, tag="bomb"):
     """An excessive page: `size` nested arrays, or `size` bytes, plain or gzipped."""
 
     shape: Literal["deep", "long", "packed"]
-    size: int
+    size: _Count
 
 
-# --- connection faults --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Delay:
+class Delay(_Fault, frozen=True, tag="delay"):
     """The right reply, this many seconds later."""
 
-    seconds: float
+    seconds: _Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(_Fault, frozen=True, tag="close"):
     """The connection ends after `after` bytes of the body, or (None) before the reply; by RST if `reset`."""
 
-    after: int | None = None
+    after: _Count | None = None
     reset: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stall:
+class Stall(_Fault, frozen=True, tag="stall"):
     """Silence for `seconds` after `after` bytes of the body, then the rest."""
 
-    after: int
-    seconds: float
+    after: _Count
+    seconds: _Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Drip:
+class Drip(_Fault, frozen=True, tag="drip"):
     """After `after` bytes of the body, at most `rate` bytes per second."""
 
-    rate: float
-    after: int = 0
+    rate: _Seconds
+    after: _Count = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Overlong:
+class Overlong(_Fault, frozen=True, tag="overlong"):
     """`extra` bytes more than Content-Length states."""
 
-    extra: int = 16
+    extra: _Count = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Unframed:
+class Unframed(_Fault, frozen=True, tag="unframed"):
     """No Content-Length: the body, or its first `keep` bytes, ends with the connection.
 
     With `chunked`, it is sent in chunks without the last one, which marks the end.
     """
 
-    keep: int | None = None
+    keep: _Count | None = None
     chunked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(_Fault, frozen=True, tag="fields"):
     """`count` more header fields of `size` bytes each."""
 
-    count: int
-    size: int = 100
+    count: _Count
+    size: _Count = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(_Fault, frozen=True, tag="raw"):
     """These bytes in place of an HTTP response, then the end of the connection."""
 
     data: bytes
 
 
-ReplyFault = (
-    Status
-    | LoginPage
-    | Redirect
-    | Alter
-    | Truncate
-    | InvertedByte
-    | Changed
-    | IgnoredRange
-    | Coded
-    | EditedPage
-    | Bomb
-)
+_InPlace = Status | LoginPage | Redirect | Bomb
+ReplyFault = _InPlace | IgnoredRange | Changed | Alter | Truncate | InvertedByte | Coded | EditedPage
 """Faults that make another reply, which is then sent correctly."""
 ConnectionFault = Close | Stall | Drip | Overlong | Unframed | Fields | Raw
-"""Faults of the connection."""
 Fault = ReplyFault | ConnectionFault | Delay
+FAULTS: Mapping[str, type[Fault]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Fault)}
+"""The faults by their names in a file (`what`)."""
+
+_KIND = "fault"
+_LOGIN = b"<!DOCTYPE html><html><title>Sign in</title><form method=post><input type=password></form></html>\n"
+_RANGES = frozenset({"range", "if-range", "x-ms-range"})
+_CONDITIONS = frozenset({"if-match", "if-none-match", "if-range", "if-modified-since", "if-unmodified-since"})
+_OF_THE_CONTENT = frozenset({"content-md5", "x-amz-checksum-sha256"})
+_MARK = "changed-"
+_CHANGED_ON = http_date(datetime(2021, 6, 9, tzinfo=UTC))
+_INVERTED = bytes(255 - value for value in range(256))
 
 
-class Faults(Protocol):
-    """Decides for every request whether a fault strikes it."""
+def reply_under(  # noqa: PLR0911 - a table of faults
+    fault: ReplyFault, request: RequestInfo, respond: Responder
+) -> ReplicaReply:
+    match fault:
+        case Status(code, headers, body):
+            return ReplicaReply(code, dict(headers), body, kind=_KIND)
+        case LoginPage():
+            return ReplicaReply(200, {"Content-Type": "text/html; charset=utf-8"}, _LOGIN, kind=_KIND)
+        case Redirect(location, code):
+            place = location.replace("{url}", request.url).replace("{path}", request.raw_path)
+            return ReplicaReply(code, {"Location": place}, kind=_KIND)
+        case Bomb():
+            return _bomb(fault)
+        case IgnoredRange():
+            return respond(replace(request, overridden=_without(request.conditions, _RANGES)))
+        case Changed():
+            return _changed(request, respond)
+    reply = respond(request)
+    match fault:
+        case Alter(headers, without):
+            left_out = {name.lower() for name in (*without, *headers)}
+            return replace(reply, headers=_without(reply.headers, left_out) | dict(headers))
+        case Truncate(keep):
+            return replace(reply, body=reply.read(0, min(keep, reply.size)))
+        case InvertedByte(at):
 
-    def before(self, request: RequestInfo) -> Fault | None:
-        """Return the fault for this request; None for the right reply."""
+            def damaged(start: int, stop: int) -> bytes:
+                piece = bytearray(reply.read(start, stop))
+                if start <= at < stop:
+                    piece[at - start] ^= 0xFF
+                return bytes(piece)
+
+            return replace(reply, body=Stream(reply.size, damaged))
+        case Coded():
+            packed = zlib.compress(reply.read(0, reply.size), level=1, wbits=31)
+            headers = {**reply.headers, "Content-Encoding": "gzip"}
+            return replace(reply, headers=headers, body=packed, compressible=False)
+        case EditedPage():
+            return replace(reply, body=_edited_page(fault, request, reply.read(0, reply.size)))
 
 
-@dataclass
-class _Injection:
-    match: Callable[[RequestInfo], bool]
-    fault: Fault
-    times: int
+def _changed(request: RequestInfo, respond: Responder) -> ReplicaReply:
+    """Return the reply for a replaced object, with inverted bytes and a marked ETag."""
+
+    def earlier(condition: str) -> str:
+        """Return the condition on the original object that corresponds to one on its replacement."""
+        return condition.replace(_MARK, "") if _MARK in condition else '"of an object that was replaced"'
+
+    conditions = {
+        name: earlier(value) if name in _CONDITIONS else value for name, value in request.conditions.items()
+    }
+    reply = respond(replace(request, overridden=conditions))
+    headers = _without(reply.headers, _OF_THE_CONTENT)
+    if etag := headers.get("ETag"):
+        marked = f'"{_MARK}{etag[1:]}' if etag.startswith('"') else _MARK + etag
+        headers |= {"ETag": marked, "Last-Modified": _CHANGED_ON}
+    if reply.status not in {200, 206}:
+        return replace(reply, headers=headers)
+    inverted = Stream(reply.size, lambda start, stop: reply.read(start, stop).translate(_INVERTED))
+    return replace(reply, headers=headers, body=inverted)
 
 
-@dataclass
-class FaultQueue:
-    """Injected faults in order; each strikes the next `times` requests that match."""
+def _edited_page(fault: EditedPage, request: RequestInfo, body: bytes) -> bytes:
+    page: dict[str, Any] = json.loads(body)
+    features = page.get("features", [])
+    for feature, name in zip(features, fault.ids, strict=False):
+        feature["id"] = name
+        for link in feature.get("links", []):
+            if link.get("rel") == "self":
+                above = str(link["href"]).rpartition("/")[0]
+                link["href"] = f"{above}/{quote(name, safe='', errors='replace')}"
+    if not fault.assets:
+        for feature in features:
+            feature.pop("assets", None)
+    if fault.next is not None:
+        page["links"] = [link for link in page.get("links", []) if link.get("rel") != "next"]
+        if fault.next != "none":
+            href = None if fault.next == "null" else fault.next.replace("{url}", request.url)
+            page["links"].append({"rel": "next", "href": href})
+    return json.dumps(page).encode("utf-8", "surrogatepass")
 
-    waiting: list[_Injection] = field(default_factory=list)
-    lock: Lock = field(default_factory=Lock)
 
-    def inject(self, match: Callable[[RequestInfo], bool], fault: Fault, times: int = 1) -> None:
-        """Let `fault` strike the next `times` requests for which `match` is true."""
-        with self.lock:
-            self.waiting.append(_Injection(match, fault, times))
+def _bomb(fault: Bomb) -> ReplicaReply:
+    headers = {"Content-Type": "application/geo+json"}
+    start = b'{"type": "FeatureCollection", "features": ['
+    if fault.shape == "deep":
+        return ReplicaReply(200, headers, start + b"[" * fault.size, kind=_KIND)
+    if fault.shape == "long":
 
-    def clear(self) -> None:
-        """Remove the faults that have not struck yet."""
-        with self.lock:
-            self.waiting.clear()
+        def read(first: int, stop: int) -> bytes:
+            return start[first:stop].ljust(stop - first)
 
-    def before(self, request: RequestInfo) -> Fault | None:
-        """Return the first waiting fault that matches."""
-        if not self.waiting:
-            return None
-        with self.lock:
-            for waiter in self.waiting:
-                if waiter.match(request):
-                    waiter.times -= 1
-                    if waiter.times <= 0:
-                        self.waiting.remove(waiter)
-                    return waiter.fault
-        return None
+        return ReplicaReply(200, headers, Stream(len(start) + fault.size, read), kind=_KIND)
+    head, block = _packed_blocks()
+    packed = head + block * max(1, fault.size >> 20)
+    return ReplicaReply(200, {**headers, "Content-Encoding": "gzip"}, packed, kind=_KIND)
+
+
+@lru_cache(maxsize=1)
+def _packed_blocks() -> tuple[bytes, bytes]:
+    """Return the start of a gzip stream, and a block that unpacks to a mebibyte and can be repeated."""
+    packer = zlib.compressobj(wbits=31)
+    head = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head, packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+
+
+def _without(fields: Mapping[str, str], names: frozenset[str] | set[str]) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if name.lower() not in names}

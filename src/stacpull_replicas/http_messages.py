@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote
+
+import orjson
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
@@ -40,7 +42,6 @@ class RequestInfo:
 
     @property
     def url(self) -> str:
-        """The requested URL, with the host that the client sent."""
         return f"http://{self.headers.get('host', '')}{self.target}"
 
     @property
@@ -50,7 +51,6 @@ class RequestInfo:
 
     @property
     def raw_query(self) -> str:
-        """The query string exactly as sent."""
         return self.target.partition("?")[2]
 
     @cached_property
@@ -63,24 +63,15 @@ class RequestInfo:
         return parse_qsl(self.raw_query, keep_blank_values=True)
 
     def parameter(self, name: str) -> str | None:
-        """Return the first value of a query parameter; None if it is absent."""
         return next((value for key, value in self.query if key == name), None)
 
 
-class Content(Protocol):
-    """Bytes that can be read in ranges, with digests and a date."""
+class Readable(Protocol):
+    """Bytes that can be read in ranges."""
 
     @property
     def size(self) -> int:
         """Length in bytes."""
-
-    @property
-    def md5(self) -> bytes:
-        """MD5 digest of all bytes."""
-
-    @property
-    def sha256(self) -> bytes:
-        """SHA-256 digest of all bytes."""
 
     @property
     def modified(self) -> datetime:
@@ -88,6 +79,16 @@ class Content(Protocol):
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`, exclusive."""
+
+
+class Content(Readable, Protocol):
+    """An object with digests."""
+
+    @property
+    def md5(self) -> bytes: ...
+
+    @property
+    def sha256(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,15 @@ class ReplicaReply:
     def size(self) -> int:
         """Length of the body in bytes."""
         return self.body.size if isinstance(self.body, Stream) else len(self.body)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return a part of the body."""
+        return self.body.read(start, stop) if isinstance(self.body, Stream) else self.body[start:stop]
+
+
+def json_reply(document: object, kind: str, media_type: str = "application/json") -> ReplicaReply:
+    """Return a 200 with a document, which may be gzipped."""
+    return ReplicaReply(200, {"Content-Type": media_type}, orjson.dumps(document), None, kind, True)
 
 
 class RangeNotSatisfiable(Exception):  # noqa: N818 - the name of the HTTP status
@@ -142,15 +152,46 @@ def byte_range(header: str | None, size: int, *, suffixes: bool = True) -> tuple
     return start, stop
 
 
-def ranged(content: Content, span: tuple[int, int]) -> bytes | Stream:
-    """Return the body for a range of `content`: bytes if it is small, otherwise a stream."""
-    start, stop = span
-    if stop - start <= LARGE:
-        return content.read(start, stop)
-    return Stream(stop - start, lambda first, last: content.read(start + first, start + last))
+class Selected(NamedTuple):
+    """The outcome of ranges and conditions: 200, 206, 304, 412 or 416, its Content-Range, and the body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes | Stream
 
 
-LARGE = 1 << 20
+def select(
+    conditions: Mapping[str, str],
+    content: Readable,
+    etag: str,
+    *,
+    suffixes: bool = True,
+    if_range: bool = True,
+) -> Selected:
+    """Select the part of an object that a GET with these header fields is sent (RFC 9110, 13 and 14).
+
+    Services differ: some send the whole object for `suffixes` (`bytes=-5`), some ignore `if_range`.
+    """
+    status = precondition(conditions, etag, content.modified)
+    if status is not None:
+        return Selected(status, {}, b"")
+    wanted = conditions.get("range")
+    if if_range and not range_still_valid(conditions.get("if-range"), etag, content.modified):
+        wanted = None
+    try:
+        span = byte_range(wanted, content.size, suffixes=suffixes)
+    except RangeNotSatisfiable:
+        return Selected(416, {"Content-Range": f"bytes */{content.size}"}, b"")
+    start, stop = span or (0, content.size)
+    body: bytes | Stream = Stream(stop - start, lambda a, b: content.read(start + a, start + b))
+    if stop - start <= _LARGE:
+        body = content.read(start, stop)
+    if span is None:
+        return Selected(200, {}, body)
+    return Selected(206, {"Content-Range": f"bytes {start}-{stop - 1}/{content.size}"}, body)
+
+
+_LARGE = 1 << 20
 """Bodies above this size are generated and sent in pieces."""
 
 _JOINED = 8 << 20
@@ -177,7 +218,6 @@ def http_date(moment: datetime) -> str:
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """Return the time of an HTTP date; None if it is absent or invalid."""
     if not text:
         return None
     try:

@@ -118,10 +118,6 @@ class HubCatalog:
         ]
         return {"collections": [self.collection(name) for name in self.collection_ids()], "links": links}
 
-    def conformance(self) -> JsonObject:
-        """Return the conformance classes that the landing page claims."""
-        return {"conformsTo": self.root()["conformsTo"]}
-
     def collection(self, name: str) -> JsonObject:
         return self._collection_2021(name) if self.era == "2021" else self._collection_2022(name)
 

@@ -25,8 +25,7 @@ from typing import Any, Self
 
 import orjson
 
-from stacpull_replicas.corine import CLASSES
-from stacpull_replicas.dataset import Dataset, Patch, Ring, Site
+from stacpull_replicas.dataset import CLASSES, Dataset, Patch, Ring, Site
 from stacpull_replicas.hub_catalog import LABELS_COLLECTION, LARGE_COLLECTION, SOURCE_COLLECTION, JsonObject
 
 # Marks from the private use area of Unicode, which none of these documents contains.
@@ -117,10 +116,9 @@ def href(base: str, asset: int) -> str:
     return f"{base}/download/{text(f'token{asset}')}"
 
 
-def source_link(href: str, *, with_assets: bool) -> JsonObject:
-    """Return the link from a label item to its imagery. Some of these links name the asset."""
-    link: JsonObject = {"rel": "source", "href": href, "type": "application/json"}
-    return link | {"label:assets": [LABELS_ASSET]} if with_assets else link
+def source_link(href: str) -> JsonObject:
+    """Return the link from a label item to its imagery."""
+    return {"rel": "source", "href": href, "type": "application/json"}
 
 
 def label_properties(*, with_classes: bool) -> JsonObject:
@@ -149,7 +147,6 @@ def source_properties() -> JsonObject:
 
 
 def frame_2022(collection: str, item_id: str, links: list[JsonObject], extensions: list[str]) -> JsonObject:
-    """Return an item of 2022 without its properties and assets."""
     return {
         "id": item_id,
         "bbox": value("bbox"),
@@ -174,11 +171,10 @@ def _links_2022(base: str, collection: str, item_id: str) -> list[JsonObject]:
     ]
 
 
-def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) -> JsonObject:
-    """Return a label item, with or without a list of classes, and an asset named in its source link."""
+def label_item(base: str, era: str, *, with_classes: bool) -> JsonObject:
     item_id = f"{LABELS_COLLECTION}_{text('name')}"
     source = f"{base}/collections/{SOURCE_COLLECTION}/items/{SOURCE_COLLECTION}_{text('name')}"
-    link = source_link(source, with_assets=with_assets)
+    link = source_link(source)
     properties = label_properties(with_classes=with_classes)
     if era == "2021":
         asset = _asset_2021(href(base, 0), "application/json", f"{text('name')}_labels_metadata")
@@ -197,7 +193,6 @@ def label_item(base: str, era: str, *, with_classes: bool, with_assets: bool) ->
 
 
 def source_item(base: str, era: str) -> JsonObject:
-    """Return a source item, with its thirteen assets."""
     item_id = f"{SOURCE_COLLECTION}_{text('name')}"
     if era == "2021":
         assets = {
@@ -277,7 +272,6 @@ class HubItems:
         return f"{collection}_{self.dataset.name(index)}"
 
     def index_of(self, collection: str, item_id: str) -> int | None:
-        """Return the index of the item with this id; None if there is none."""
         name = item_id.removeprefix(collection + "_")
         if name == item_id:
             return None
@@ -287,15 +281,9 @@ class HubItems:
         return index if 0 <= index < self.large_items and item_id == self.item_id(collection, index) else None
 
     @cached_property
-    def _label_templates(self) -> dict[tuple[bool, bool], Template]:
-        """The templates, by (has a list of classes, source link names the asset)."""
-        return {
-            (classes, assets): Template.of(
-                label_item(self.base, self.era, with_classes=classes, with_assets=assets)
-            )
-            for classes in (False, True)
-            for assets in (False, True)
-        }
+    def _label_templates(self) -> dict[bool, Template]:
+        """The templates with and without a list of classes."""
+        return {has: Template.of(label_item(self.base, self.era, with_classes=has)) for has in (False, True)}
 
     @cached_property
     def _source_template(self) -> Template:
@@ -318,8 +306,7 @@ class HubItems:
         patch = self.dataset.patch(index)
         fillings |= described(patch)
         fillings |= labelled(self.dataset, patch)
-        kind = (self.dataset.has_class_list(index), index % 3 == 0)
-        return self._label_templates[kind].fill(fillings)
+        return self._label_templates[self.dataset.has_class_list(index)].fill(fillings)
 
 
 def described(site: Site, *, broken: bool = False) -> dict[bytes, bytes]:
@@ -342,6 +329,5 @@ def _place(ring: Ring) -> dict[bytes, bytes]:
 
 
 def bounds(ring: Ring) -> list[float]:
-    """West, south, east and north of a ring."""
     longitudes, latitudes = zip(*ring, strict=True)
     return [min(longitudes), min(latitudes), max(longitudes), max(latitudes)]

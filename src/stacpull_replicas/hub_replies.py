@@ -40,8 +40,6 @@ _ERROR_PAGES = {
             "your spelling and try again."
         ),
     ),
-    400: ("Bad Request", "The browser (or proxy) sent a request that this server could not understand."),
-    403: ("Forbidden", "You don&#x27;t have the permission to access the requested resource."),
 }
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
 _FRONT_DOOR = struct.Struct("<IIQQ")
@@ -62,10 +60,9 @@ def written(document: Any, era: str) -> bytes:
     return json.dumps(document, indent=4).encode() if era == "2021" else orjson.dumps(document)
 
 
-def json_reply(
+def document_reply(
     body: bytes | Stream, kind: str, era: str, media_type: str = "application/json"
 ) -> ReplicaReply:
-    """Return a 200 with a document."""
     return ReplicaReply(200, {"Content-Type": media_type}, body, kind=kind, compressible=era == "2022")
 
 

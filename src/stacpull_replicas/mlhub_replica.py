@@ -16,18 +16,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from stacpull_replicas.archives import Archives, OpenFolders, archive_key, catalog_key
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, public_path
-from stacpull_replicas.dataset import Dataset, Patch
+from stacpull_replicas.dataset import Dataset
 from stacpull_replicas.download_tokens import Sealer, TokenRefused
 from stacpull_replicas.draws import mix
-from stacpull_replicas.fault_replies import Responder
-from stacpull_replicas.faults import Faults
+from stacpull_replicas.faults import Responder
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 from stacpull_replicas.hub_catalog import (
     DATASET_ID,
@@ -39,8 +38,8 @@ from stacpull_replicas.hub_catalog import (
     openapi,
 )
 from stacpull_replicas.hub_items import LABELS_ASSET, LARGE_ASSET, HubItems
-from stacpull_replicas.hub_listing import HubPages, HubSearch
-from stacpull_replicas.hub_replies import Refused, error_reply, json_reply, redirect, stamped, written
+from stacpull_replicas.hub_listing import HubListing
+from stacpull_replicas.hub_replies import Refused, document_reply, error_reply, redirect, stamped, written
 from stacpull_replicas.object_store import (
     ARCHIVE_PREFIX,
     DATASET_BUCKET,
@@ -52,9 +51,8 @@ from stacpull_replicas.object_store import (
     large_key,
 )
 from stacpull_replicas.rasters import BAND_METRES
-from stacpull_replicas.replica_server import ReplicaServer
-from stacpull_replicas.s3_access import S3Access
-from stacpull_replicas.s3_service import S3Service
+from stacpull_replicas.replica_server import Faults, ReplicaServer
+from stacpull_replicas.s3_service import S3Access, S3Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +69,20 @@ class ExpectedFile:
 
 
 def manifest(dataset: Dataset, index: int) -> tuple[ExpectedFile, ...]:
-    """Return the thirteen files of a patch: twelve bands and the label metadata (B10 does not exist)."""
-    return tuple(_files(dataset, dataset.patch(index)))
-
-
-def _files(dataset: Dataset, patch: Patch) -> Iterator[ExpectedFile]:
-    for band in BAND_METRES:
-        yield _expected(SOURCE_COLLECTION, patch, band, f"{band}.tif", dataset.band(patch, band))
-    yield _expected(LABELS_COLLECTION, patch, LABELS_ASSET, "labels_metadata.json", patch.metadata())
-
-
-def _expected(collection: str, patch: Patch, asset: str, tail: str, data: bytes) -> ExpectedFile:
-    return ExpectedFile(
-        collection=collection,
-        item_id=f"{collection}_{patch.name}",
-        asset=asset,
-        name=f"{patch.name}_{tail}",
-        size=len(data),
-        md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        sha256=hashlib.sha256(data).hexdigest(),
+    patch = dataset.patch(index)
+    files = [(SOURCE_COLLECTION, band, f"{band}.tif", dataset.band(patch, band)) for band in BAND_METRES]
+    files.append((LABELS_COLLECTION, LABELS_ASSET, "labels_metadata.json", patch.metadata()))
+    return tuple(
+        ExpectedFile(
+            collection=collection,
+            item_id=f"{collection}_{patch.name}",
+            asset=asset,
+            name=f"{patch.name}_{tail}",
+            size=len(data),
+            md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+        for collection, asset, tail, data in files
     )
 
 
@@ -106,8 +99,7 @@ class MlhubApi:
 
     catalog: HubCatalog
     items: HubItems
-    pages: HubPages
-    searches: HubSearch
+    listing: HubListing
     archives: Archives
     sealer: Sealer
     blob: BlobHost
@@ -133,94 +125,67 @@ class MlhubApi:
         match steps:
             case [""]:
                 return self._json(self.catalog.root(), "root")
-            case ["collections", *rest]:
-                return self._collections(request, rest)
-            case ["datasets" | "models" as kind, *rest]:
-                self._check_key(request)
-                return self._datasets(rest) if kind == "datasets" else self._models(rest)
+            case ["collections"]:
+                return self._json(self.catalog.collections(), "collections")
+            case ["collections", name]:
+                return self._json(self.catalog.collection(self._known(name)), "collection")
             case ["download", token]:
                 return self._download(token)
-            case ["archive", name, *rest]:
-                self._check_key(request)
-                return self._archive(name, rest)
-            case [name, *rest] if self.era == "2022":
-                return self._only_2022(request, name, rest)
-        raise Refused(404, "Not Found")
+            case ["conformance"] if self.era == "2022":
+                return self._json({"conformsTo": self.catalog.root()["conformsTo"]}, "conformance")
+            case ["docs"] if self.era == "2022":
+                return document_reply(_DOCS, "docs", self.era, "text/html; charset=utf-8")
+            case ["openapi.json"] if self.era == "2022":
+                return document_reply(written(openapi(), self.era), "openapi", self.era, OPENAPI_TYPE)
+        return self._route_with_key(request, steps)
 
-    def _only_2022(self, request: RequestInfo, name: str, rest: list[str]) -> ReplicaReply:
-        match [name, *rest]:
-            case ["catalog", dataset, *info]:
-                self._check_key(request)
-                return self._catalog(dataset, info)
-            case ["search"]:
-                self._check_key(request)
-                return json_reply(self.searches.page(request), "search", self.era, "application/geo+json")
-            case ["conformance"]:
-                return self._json(self.catalog.conformance(), "conformance")
-            case ["docs"]:
-                return json_reply(_DOCS, "docs", self.era, "text/html; charset=utf-8")
-            case ["openapi.json"]:
-                return json_reply(written(openapi(), self.era), "openapi", self.era, OPENAPI_TYPE)
-        raise Refused(404, "Not Found")
-
-    def _collections(self, request: RequestInfo, steps: list[str]) -> ReplicaReply:
-        match steps:
-            case []:
-                return self._json(self.catalog.collections(), "collections")
-            case [name]:
-                return self._json(self.catalog.collection(self._known(name)), "collection")
-            case [name, "items"]:
-                self._check_key(request)
-                return json_reply(self.pages.page(request, self._known(name)), "items", self.era)
-            case [name, "items", item_id]:
-                self._check_key(request)
-                return self._item(self._known(name), item_id)
-        raise Refused(404, "Not Found")
-
-    def _datasets(self, steps: list[str]) -> ReplicaReply:
-        match steps:
-            case []:
-                return self._json([self.catalog.dataset()], "datasets")
-            case [name] if name == DATASET_ID:
-                return self._json(self.catalog.dataset(), "dataset")
-            case ["doi", *doi] if "/".join(doi) == DOI:
-                return self._json(self.catalog.dataset(), "dataset")
-        raise Refused(404, f"Dataset with id '{'/'.join(steps)}' not found")
-
-    def _models(self, steps: list[str]) -> ReplicaReply:
-        """Return the list of models. It is empty: BigEarthNet has none, and none was recorded."""
-        if steps:
-            raise Refused(404, f"Model with id '{'/'.join(steps)}' not found")
-        return self._json([], "models")
-
-    def _known(self, name: str) -> str:
-        if name not in self.catalog.collection_ids():
-            raise Refused(404, f"Collection {name} does not exist.")
-        return name
-
-    def _check_key(self, request: RequestInfo) -> None:
+    def _route_with_key(self, request: RequestInfo, steps: list[str]) -> ReplicaReply:
+        known = {"collections", "datasets", "models", "archive"}
+        if steps[0] not in (known if self.era == "2021" else {*known, "catalog", "search"}):
+            raise Refused(404, "Not Found")
         keys = [value for name, value in request.query if name == "key"]
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             keys.append(bearer.strip())
         if not any(hmac.compare_digest(key.encode(), self.key.encode()) for key in keys):
             raise Refused(401, _NO_KEY)
+        match steps:
+            case ["collections", name, "items"]:
+                page = self.listing.page(request, self._known(name))
+                return document_reply(page, "items", self.era)
+            case ["collections", name, "items", item_id]:
+                index = self.items.index_of(self._known(name), item_id)
+                if index is None:
+                    raise Refused(404, f"Item {item_id} in Collection {name} does not exist.")
+                return document_reply(self.items.item(name, index), "item", self.era)
+            case ["search"]:
+                page = self.listing.search(request)
+                return document_reply(page, "search", self.era, "application/geo+json")
+            case ["datasets"]:
+                return self._json([self.catalog.dataset()], "datasets")
+            case ["datasets", *name] if "/".join(name) in {DATASET_ID, f"doi/{DOI}"}:
+                return self._json(self.catalog.dataset(), "dataset")
+            case ["datasets", *name]:
+                raise Refused(404, f"Dataset with id '{'/'.join(name)}' not found")
+            case ["models"]:
+                return self._json([], "models")  # BigEarthNet has none, and none was recorded
+            case ["archive", name, *info]:
+                return self._archive(name, info)
+            case ["catalog", name, *info]:
+                return self._catalog(name, info)
+        raise Refused(404, "Not Found")
 
-    def _item(self, collection: str, item_id: str) -> ReplicaReply:
-        index = self.items.index_of(collection, item_id)
-        if index is None:
-            raise Refused(404, f"Item {item_id} in Collection {collection} does not exist.")
-        return json_reply(self.items.item(collection, index), "item", self.era)
+    def _known(self, name: str) -> str:
+        if name not in self.catalog.collection_ids():
+            raise Refused(404, f"Collection {name} does not exist.")
+        return name
 
     def _json(self, document: object, kind: str) -> ReplicaReply:
-        return json_reply(written(document, self.era), kind, self.era)
-
-    # downloads
+        return document_reply(written(document, self.era), kind, self.era)
 
     def _archive(self, name: str, steps: list[str]) -> ReplicaReply:
         """Redirect to an archive. In 2021, the service also redirected if there was none."""
         archive = self.archives.archive(name)
-        missing = Refused(404, f"Archive with id '{name}' was not found")
         match steps:
             case ["info"] if archive is not None:
                 return self._json(self.archives.archive_info(name), "info")
@@ -229,18 +194,15 @@ class MlhubApi:
                 return redirect(location, "archive", self.era)
             case [] if archive is not None:
                 return redirect(self.blob_url + public_path(archive_key(name)), "archive", self.era)
-        raise missing
+        raise Refused(404, f"Archive with id '{name}' was not found")
 
     def _catalog(self, name: str, steps: list[str]) -> ReplicaReply:
         """Redirect to the static catalog of a dataset."""
         if self.archives.catalog(name) is None:
             raise Refused(404, f"Catalog with id '{name}' was not found")
-        match steps:
-            case ["info"]:
-                return self._json(self.archives.catalog_info(name), "info")
-            case []:
-                return redirect(self.blob_url + public_path(catalog_key(name)), "catalog", self.era)
-        raise Refused(404, "Not Found")
+        if steps == ["info"]:
+            return self._json(self.archives.catalog_info(name), "info")
+        return redirect(self.blob_url + public_path(catalog_key(name)), "catalog", self.era)
 
     def _download(self, token: str) -> ReplicaReply:
         try:
@@ -307,11 +269,9 @@ class MlhubReplica(ReplicaServer):
         seed: The seed of the data set, the keys and the credentials.
         key: The API key; None for one derived from the seed.
         era: "2022" or "2021".
-        string_flags: True to write a quarter of the flags as strings.
         echo_key: True to repeat the key in `next` links.
         latency_ms: The delay of every reply.
         href_ttl: Seconds until download hrefs expire.
-        blob_ttl: Seconds until signed blob URLs expire.
         refused_status: The status for a refused href.
         large_items: The number of files in the collection `large_files_v1`.
         large_size: Their size in bytes.
@@ -331,11 +291,9 @@ class MlhubReplica(ReplicaServer):
         seed: int = 7,
         key: str | None = None,
         era: str = "2022",
-        string_flags: bool = False,
         echo_key: bool = False,
         latency_ms: float = 0,
         href_ttl: float = 6 * 3600,
-        blob_ttl: float = 3600,
         refused_status: int = 403,
         large_items: int = 0,
         large_size: int = 0,
@@ -346,7 +304,7 @@ class MlhubReplica(ReplicaServer):
         if era not in ERAS:
             raise ValueError(f"era is one of {', '.join(ERAS)}, not {era}")
         super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
-        self.dataset = Dataset(items, seed, string_flags)
+        self.dataset = Dataset(items, seed)
         self.key = key or "demo-" + _derived(seed, "API key")[:24]
         self.access = access or demo_access(seed)
         self.store = OverlayStore(DatasetStore(self.dataset, large_items, large_size))
@@ -355,34 +313,28 @@ class MlhubReplica(ReplicaServer):
         self._refused_status = refused_status
         self._large_items = large_items
         sealing_key = bytes.fromhex(_derived(seed, "sealing key"))
-        self._sealer = Sealer(sealing_key, href_ttl, blob_ttl)
+        self._sealer = Sealer(sealing_key, href_ttl)
 
     @property
     def base_url(self) -> str:
-        """The root of the API."""
         return self.url("api") + BASE_PATH
 
     @property
     def blob_url(self) -> str:
-        """The root of the blob host."""
         return self.url("blob")
 
     @property
     def s3_url(self) -> str:
-        """The S3 endpoint."""
         return self.url("s3")
 
     def exports(self) -> dict[str, str]:
-        """Return the environment variables for clients of the replica."""
         own = {"MLHUB_API_KEY": self.key, "MLHUB_ROOT_URL": f"{self.base_url}/"}
         return own | s3_exports(self.s3_url, self.access)
 
     def places(self) -> dict[str, str]:
-        """Return the URLs of the three services."""
         return {"mlhub API": self.base_url, "blob host": self.blob_url, "S3 endpoint": self.s3_url}
 
     def manifest(self, index: int) -> tuple[ExpectedFile, ...]:
-        """Return the files of patch `index`."""
         return manifest(self.dataset, index)
 
     def change(self, key: str, data: bytes | None) -> None:
@@ -390,7 +342,6 @@ class MlhubReplica(ReplicaServer):
         self.store.changes[DATASET_BUCKET, key] = data
 
     def responders(self) -> Mapping[str, Responder]:
-        """Return the responders of the three services."""
         archives = Archives(self.dataset, self.store, self.blob_url + public_path(""))
         store = OpenFolders(self.store, archives)
         version = OLD_VERSION if self._era == "2021" else NEW_VERSION
@@ -400,8 +351,7 @@ class MlhubReplica(ReplicaServer):
         api = MlhubApi(
             catalog,
             items,
-            HubPages(catalog, items, self.key, self._era, self._echo_key),
-            HubSearch(catalog, items),
+            HubListing(catalog, items, self._era, self._echo_key),
             archives,
             self._sealer,
             blob,
@@ -442,15 +392,12 @@ class S3Replica(ReplicaServer):
 
     @property
     def s3_url(self) -> str:
-        """The endpoint."""
         return self.url("s3")
 
     def exports(self) -> dict[str, str]:
-        """Return the environment variables for clients of the endpoint."""
         return s3_exports(self.s3_url, self.access)
 
     def places(self) -> dict[str, str]:
-        """Return the URL of the endpoint."""
         return {"S3 endpoint": self.s3_url}
 
     def change(self, bucket: str, key: str, data: bytes | None) -> None:

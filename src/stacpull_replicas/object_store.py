@@ -38,7 +38,6 @@ class Blob:
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
         return len(self.data)
 
     @cached_property
@@ -73,12 +72,10 @@ class LargeFile:
 
     @property
     def md5(self) -> bytes:
-        """MD5 digest. The whole content is generated once to compute it."""
         return self._digests[0]
 
     @property
     def sha256(self) -> bytes:
-        """SHA-256 digest. The whole content is generated once to compute it."""
         return self._digests[1]
 
     def _block(self, block: int) -> bytes:
@@ -197,7 +194,6 @@ class DatasetStore:
         return sorted(names)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Yield the keys that start with `prefix` and sort after `after`, in order."""
         if bucket != self.bucket:
             return
         for key in chain(self._dataset_keys(max(prefix, after)), map(large_key, range(self.large_items))):
@@ -239,7 +235,6 @@ class MemoryStore:
         return None if data is None else Blob(data)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Yield the keys that start with `prefix` and sort after `after`, in order."""
         for key in sorted(self.contents.get(bucket, {}), key=str.encode):
             if key.startswith(prefix) and key.encode() > after.encode():
                 yield key
@@ -252,7 +247,6 @@ class DirectoryStore:
     root: Path
 
     def buckets(self) -> Iterable[str]:
-        """Return the names of the folders."""
         return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
 
     def get(self, bucket: str, key: str) -> Content | None:
@@ -269,7 +263,6 @@ class DirectoryStore:
         return FileContent(path, status.st_size, modified, status.st_mtime_ns)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Yield the keys that start with `prefix` and sort after `after`, in order."""
         top = self.root / bucket
         found = [
             (Path(folder) / name).relative_to(top).as_posix()
@@ -298,7 +291,6 @@ class OverlayStore:
         return self.under.get(bucket, key)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Yield the keys that start with `prefix` and sort after `after`, in order, including added keys."""
         own = sorted(
             key for (where, key), data in self.changes.items() if where == bucket and data is not None
         )

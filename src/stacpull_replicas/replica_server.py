@@ -1,10 +1,8 @@
 """The server of a replica: its ports, connections, faults, and the log of requests.
 
-It connects sockets to services, which use `RequestInfo` and `ReplicaReply` values. Only this module uses the
-server library. Latency, faults, compression, HEAD, large bodies and the log are the same for every replica
-and are handled here; `RequestHandler.handle` is called for every request. Invalid responses, which the
-library cannot send (too many bytes, no end, no HTTP), are written directly to the transport, which is then
-closed.
+It connects sockets to services, which are functions from `RequestInfo` to `ReplicaReply`. Only this module
+uses the server library. Responses that the library cannot send (too many bytes, no end, no HTTP) are written
+directly to the transport, which is then closed.
 """
 
 from __future__ import annotations
@@ -21,31 +19,46 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from aiohttp import web
 
-from stacpull_replicas.fault_replies import Responder, reply_under
 from stacpull_replicas.faults import (
     Close,
     ConnectionFault,
     Delay,
     Drip,
     Fault,
-    FaultQueue,
-    Faults,
     Fields,
     Overlong,
     Raw,
     ReplyFault,
+    Responder,
     Stall,
     Unframed,
+    reply_under,
 )
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, Stream
 
 _KEPT = 20_000
+_PIECE = 256 * 1024
+_DRIPS_A_SECOND = 10
+_LOOK_EVERY = 0.05
+"""Seconds between checks whether a waiting client is still connected."""
+_WORTH_COMPRESSING = 500
+_COMPRESSED_IN_A_THREAD = 1 << 20
+_BACKLOG = 1024
+_CLOSING_SECONDS = 0.5
+
+
+class Faults(Protocol):
+    """Decides for every request whether a fault strikes it."""
+
+    def before(self, request: RequestInfo) -> Fault | None:
+        """Return the fault for this request; None for the right reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,77 +75,59 @@ class RequestRecord:
 
 
 @dataclass
-class Traffic:
-    """The log of a replica: the last 20,000 requests, and counts per (server, kind of route) of all."""
-
-    record_headers: bool = False
-    requests: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
-    bytes_sent: int = 0
-
-    def note(self, record: RequestRecord) -> None:
-        self.requests.append(record)
-        self.counters[record.server, record.kind] += 1
-        self.bytes_sent += record.sent
-
-
-_PIECE = 256 * 1024
-_DRIPS_A_SECOND = 10
-_LOOK_EVERY = 0.05
-"""Seconds between checks whether a waiting client is still connected."""
-
-
-@dataclass
-class ReplySender:
+class _Sender:
     """Sends one reply to a client."""
 
     raw: web.BaseRequest
     reply: ReplicaReply
     sent: int = 0
 
-    def whole(self) -> web.Response:
-        """Return a reply that fits in memory, or its headers for HEAD."""
-        body = self.reply.body
-        headers = dict(self.reply.headers)
-        if self.raw.method == "HEAD":
-            headers["Content-Length"] = str(self.reply.size)
-            body = b""
-        elif isinstance(body, Stream):
-            raise TypeError("a stream is sent in pieces")
-        self.sent = len(body)
-        return web.Response(body=body, status=self.reply.status, reason=self.reply.reason, headers=headers)
-
-    async def send_stream(self) -> web.StreamResponse:
-        """Send a large reply in pieces."""
-        response = await self._begin()
-        await self._write(response, 0, self.reply.size)
-        return response
-
-    async def send_with(self, fault: ConnectionFault) -> web.StreamResponse:
-        """Send a reply that is truncated, delayed or not HTTP."""
+    async def send(self, fault: Fault | None) -> web.StreamResponse:
+        reply, size = self.reply, self.reply.size
         match fault:
             case Close(None, reset):
                 self._cut(reset=reset)
             case Close(int(after), reset):
                 response = await self._begin()
-                await self._write(response, 0, min(after, self.reply.size))
+                await self._write(response, 0, min(after, size))
                 self._cut(reset=reset)
                 return response
             case Stall(after, seconds):
-                return await self._stalling(min(after, self.reply.size), seconds)
+                response = await self._begin()
+                await self._write(response, 0, min(after, size))
+                if await self._still_connected_after(seconds):
+                    await self._write(response, min(after, size), size)
+                return response
             case Drip(rate, after):
-                return await self._dripping(min(after, self.reply.size), rate)
+                return await self._dripping(min(after, size), rate)
             case Overlong() | Unframed() | Fields() | Raw():
-                await self._send_raw(fault)
-        return web.Response()
+                await self._put(fault)
+                self._cut(reset=False)
+            case _ if self.raw.method == "HEAD":
+                headers = {**reply.headers, "Content-Length": str(size)}
+                return web.Response(status=reply.status, reason=reply.reason, headers=headers)
+            case _ if isinstance(reply.body, Stream):
+                response = await self._begin()
+                await self._write(response, 0, size)
+                return response
+            case _:
+                self.sent = size
+                return web.Response(
+                    body=reply.body, status=reply.status, reason=reply.reason, headers=reply.headers
+                )
+        return web.Response()  # not sent: the connection is closed
 
-    async def _stalling(self, after: int, seconds: float) -> web.StreamResponse:
-        response = await self._begin()
-        await self._write(response, 0, after)
-        await self._wait(seconds)
-        if self.raw.transport is not None:
-            await self._write(response, after, self.reply.size)
+    async def _begin(self) -> web.StreamResponse:
+        headers = {**self.reply.headers, "Content-Length": str(self.reply.size)}
+        response = web.StreamResponse(status=self.reply.status, reason=self.reply.reason, headers=headers)
+        await response.prepare(self.raw)
         return response
+
+    async def _write(self, response: web.StreamResponse, start: int, stop: int) -> None:
+        for first in range(start, stop, _PIECE):
+            piece = self.reply.read(first, min(stop, first + _PIECE))
+            await response.write(piece)
+            self.sent += len(piece)
 
     async def _dripping(self, after: int, rate: float) -> web.StreamResponse:
         response = await self._begin()
@@ -145,67 +140,43 @@ class ReplySender:
             await asyncio.sleep(step / rate)
         return response
 
-    async def _send_raw(self, fault: Overlong | Unframed | Fields | Raw) -> None:
-        """Write an invalid response directly to the transport, and close the connection."""
-        size = self.reply.size
-        match fault:
-            case Raw(data):
-                self._put(data)
-            case Fields(count, length):
-                more = {f"X-More-{number}": "x" * length for number in range(count)}
-                self._put(self._head({"Content-Length": str(size), **more}) + self._read(0, size))
-            case Overlong(extra):
-                self._put(self._head({"Content-Length": str(size)}))
-                await self._put_body(size)
-                self._put(b"!" * extra)
-            case Unframed(keep, chunked):
-                self._put(self._head({"Transfer-Encoding": "chunked"} if chunked else {}))
-                await self._put_body(size if keep is None else min(keep, size), chunked=chunked)
-        self._cut(reset=False)
-
-    async def _begin(self) -> web.StreamResponse:
-        headers = dict(self.reply.headers)
-        headers["Content-Length"] = str(self.reply.size)
-        response = web.StreamResponse(status=self.reply.status, reason=self.reply.reason, headers=headers)
-        await response.prepare(self.raw)
-        return response
-
-    async def _write(self, response: web.StreamResponse, start: int, stop: int) -> None:
-        for first in range(start, stop, _PIECE):
-            piece = self._read(first, min(stop, first + _PIECE))
-            await response.write(piece)
-            self.sent += len(piece)
-
-    async def _put_body(self, stop: int, *, chunked: bool = False) -> None:
-        """Write the body up to `stop` directly to the transport."""
-        for first in range(0, stop, _PIECE):
-            piece = self._read(first, min(stop, first + _PIECE))
-            self._put(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
-            self.sent += len(piece)
-            await asyncio.sleep(0)
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait, unless the client disconnects."""
+    async def _still_connected_after(self, seconds: float) -> bool:
         until = asyncio.get_running_loop().time() + seconds
         while self.raw.transport is not None:
             left = until - asyncio.get_running_loop().time()
             if left <= 0:
-                return
+                return True
             await asyncio.sleep(min(left, _LOOK_EVERY))
+        return False
 
-    def _put(self, data: bytes) -> None:
-        if self.raw.transport is not None and not self.raw.transport.is_closing():
-            self.raw.transport.write(data)
-
-    def _head(self, framing: dict[str, str]) -> bytes:
-        reason = self.reply.reason or HTTPStatus(self.reply.status).phrase
-        fields = {**self.reply.headers, **framing, "Connection": "close"}
+    async def _put(self, fault: Overlong | Unframed | Fields | Raw) -> None:
+        transport, reply, stop = self.raw.transport, self.reply, self.reply.size
+        if transport is None:
+            return
+        framing, chunked, behind = {"Content-Length": str(stop)}, False, b""
+        match fault:
+            case Raw(data):
+                transport.write(data)
+                return
+            case Fields(count, length):
+                framing |= {f"X-More-{number}": "x" * length for number in range(count)}
+            case Overlong(extra):
+                behind = b"!" * extra
+            case Unframed(keep, chunked):
+                framing = {"Transfer-Encoding": "chunked"} if chunked else {}
+                stop = stop if keep is None else min(keep, stop)
+        fields = {**reply.headers, **framing, "Connection": "close"}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        return f"HTTP/1.1 {self.reply.status} {reason}\r\n{lines}\r\n".encode()
-
-    def _read(self, start: int, stop: int) -> bytes:
-        body = self.reply.body
-        return body.read(start, stop) if isinstance(body, Stream) else body[start:stop]
+        reason = reply.reason or HTTPStatus(reply.status).phrase
+        transport.write(f"HTTP/1.1 {reply.status} {reason}\r\n{lines}\r\n".encode())
+        for first in range(0, stop, _PIECE):
+            piece = reply.read(first, min(stop, first + _PIECE))
+            if not transport.is_closing():
+                transport.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+            self.sent += len(piece)
+            await asyncio.sleep(0)
+        if not transport.is_closing():
+            transport.write(behind)
 
     def _cut(self, *, reset: bool) -> None:
         """Close the connection. With `reset`, bytes that are not sent yet are dropped."""
@@ -220,104 +191,26 @@ class ReplySender:
             transport.close()
 
 
-_WORTH_COMPRESSING = 500
-_COMPRESSED_IN_A_THREAD = 1 << 20
-
-
-@dataclass(frozen=True)
-class RequestHandler:
-    """Handles requests with `respond`, a pure function from request to reply."""
-
-    server: str
-    respond: Callable[[RequestInfo], ReplicaReply]
-    traffic: Traffic
-    faults: Faults
-    latency: float = 0.0
-
-    async def handle(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, with the fault that strikes it, if any.
-
-        If a client disconnects, only its own exchange ends; this is not an error of the server.
-        """
-        try:
-            return await self._answer(raw)
-        except (ConnectionError, web.RequestPayloadError):
-            return web.Response()  # not sent: the connection is closed
-
-    async def _answer(self, raw: web.BaseRequest) -> web.StreamResponse:
-        request = await self._read(raw)
-        fault = self.faults.before(request)
-        if self.latency:
-            await asyncio.sleep(self.latency)
-        if isinstance(fault, Delay):
-            await asyncio.sleep(fault.seconds)
-        reply = await _compressed(request, self._reply(request, fault))
-        sender = ReplySender(raw, reply)
-        try:
-            return await self._send(sender, fault)
-        finally:  # an interrupted reply also counts as a request
-            headers = request.headers if self.traffic.record_headers else {}
-            self.traffic.note(
-                RequestRecord(
-                    self.server,
-                    reply.kind,
-                    request.method,
-                    request.target,
-                    reply.status,
-                    sender.sent,
-                    headers,
-                )
-            )
-
-    async def _send(self, sender: ReplySender, fault: Fault | None) -> web.StreamResponse:
-        if isinstance(fault, ConnectionFault):
-            return await sender.send_with(fault)
-        if isinstance(sender.reply.body, Stream) and sender.raw.method != "HEAD":
-            return await sender.send_stream()
-        return sender.whole()
-
-    async def _read(self, raw: web.BaseRequest) -> RequestInfo:
-        headers: dict[str, str] = {}
-        for name, value in raw.headers.items():
-            lower = name.lower()
-            headers[lower] = f"{headers[lower]},{value}" if lower in headers else value
-        body = await raw.read() if raw.body_exists else b""
-        return RequestInfo(self.server, raw.method, raw.raw_path, headers, body)
-
-    def _reply(self, request: RequestInfo, fault: Fault | None) -> ReplicaReply:
-        if isinstance(fault, ReplyFault):
-            return reply_under(fault, request, self.respond)
-        return self.respond(request)
-
-
 async def _compressed(request: RequestInfo, reply: ReplicaReply) -> ReplicaReply:
     """Compress a reply with gzip if it is worthwhile and the client accepts it.
 
     Streams are not compressed, to save time: the page that benchmarks request (86 MB) would take a second.
     """
     body = reply.body
-    if not reply.compressible or isinstance(body, Stream) or "gzip" not in _codings(request):
+    accepted = "gzip" in request.headers.get("accept-encoding", "")
+    if not (reply.compressible and accepted and isinstance(body, bytes) and len(body) >= _WORTH_COMPRESSING):
         return reply
-    if len(body) < _WORTH_COMPRESSING:
-        return reply
-    headers = {**reply.headers, "Vary": "Accept-Encoding"}
-    if len(body) > _COMPRESSED_IN_A_THREAD:
-        packed = await asyncio.to_thread(_gzip, body)
-    else:
-        packed = _gzip(body)
-    return replace(reply, headers={**headers, "Content-Encoding": "gzip"}, body=packed)
+    pack = partial(zlib.compress, body, level=1, wbits=31)
+    packed = await asyncio.to_thread(pack) if len(body) > _COMPRESSED_IN_A_THREAD else pack()
+    headers = {**reply.headers, "Vary": "Accept-Encoding", "Content-Encoding": "gzip"}
+    return replace(reply, headers=headers, body=packed)
 
 
-def _codings(request: RequestInfo) -> str:
-    return request.headers.get("accept-encoding", "")
-
-
-def _gzip(body: bytes) -> bytes:
-    return zlib.compress(body, level=1, wbits=31)
-
-
-_BACKLOG = 1024
-_CLOSING_SECONDS = 0.5
+@dataclass
+class _Injection:
+    match: Callable[[RequestInfo], bool]
+    fault: Fault
+    times: int
 
 
 class ReplicaServer:
@@ -335,12 +228,19 @@ class ReplicaServer:
         record: bool = False,
         faults: Faults | None = None,
     ) -> None:
+        self.requests: deque[RequestRecord] = deque(maxlen=_KEPT)
+        """The last 20,000 requests, oldest first."""
+        self.counters: Counter[tuple[str, str]] = Counter()
+        """The number of requests for each (server, kind of route)."""
+        self.bytes_sent = 0
+        """Bytes of all bodies sent so far."""
         self._host = host
         self._port = port
         self._latency = latency_ms / 1000
-        self._injected = FaultQueue()
+        self._record_headers = record
+        self._injected: list[_Injection] = []
+        self._injecting = threading.Lock()
         self._planned = faults
-        self._traffic = Traffic(record_headers=record)
         self._urls: dict[str, str] = {}
         self._open = AsyncExitStack()
 
@@ -356,37 +256,65 @@ class ReplicaServer:
         """Return the environment variables for clients of the replica."""
         raise NotImplementedError
 
-    @property
-    def requests(self) -> deque[RequestRecord]:
-        """The last 20,000 requests, oldest first."""
-        return self._traffic.requests
-
-    @property
-    def counters(self) -> Counter[tuple[str, str]]:
-        """The number of requests for each (server, kind of route)."""
-        return self._traffic.counters
-
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes of all bodies sent so far."""
-        return self._traffic.bytes_sent
-
     def url(self, server: str) -> str:
         """Return the root URL of one of the servers, without a trailing slash."""
         return self._urls[server]
 
     def inject(self, match: Callable[[RequestInfo], bool], fault: Fault, times: int = 1) -> None:
         """Let a fault strike the next `times` requests for which `match` is true. Thread-safe."""
-        self._injected.inject(match, fault, times)
+        with self._injecting:
+            self._injected.append(_Injection(match, fault, times))
 
     def clear_faults(self) -> None:
         """Remove the injected faults that have not struck yet."""
-        self._injected.clear()
+        with self._injecting:
+            self._injected.clear()
 
-    def before(self, request: RequestInfo) -> Fault | None:
+    def _fault_for(self, request: RequestInfo) -> Fault | None:
         """Return the fault for a request: an injected one first, otherwise a planned one."""
-        fault = self._injected.before(request)
-        return fault if fault or self._planned is None else self._planned.before(request)
+        with self._injecting:
+            for waiter in self._injected:
+                if waiter.match(request):
+                    waiter.times -= 1
+                    if waiter.times <= 0:
+                        self._injected.remove(waiter)
+                    return waiter.fault
+        return None if self._planned is None else self._planned.before(request)
+
+    async def _handle(self, server: str, respond: Responder, raw: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, with the fault that strikes it, if any.
+
+        If a client disconnects, only its own exchange ends; this is not an error of the server.
+        """
+        try:
+            body = await raw.read() if raw.body_exists else b""
+            headers: dict[str, str] = {}
+            for name, value in raw.headers.items():
+                lower = name.lower()
+                headers[lower] = f"{headers[lower]},{value}" if lower in headers else value
+            request = RequestInfo(server, raw.method, raw.raw_path, headers, body)
+            fault = self._fault_for(request)
+            if self._latency:
+                await asyncio.sleep(self._latency)
+            if isinstance(fault, Delay):
+                await asyncio.sleep(fault.seconds)
+            if isinstance(fault, ReplyFault):
+                reply = reply_under(fault, request, respond)
+            else:
+                reply = respond(request)
+            sender = _Sender(raw, await _compressed(request, reply))
+            try:
+                return await sender.send(fault if isinstance(fault, ConnectionFault) else None)
+            finally:  # an interrupted reply also counts as a request
+                kept = headers if self._record_headers else {}
+                target, status = request.target, reply.status
+                self.requests.append(
+                    RequestRecord(server, reply.kind, raw.method, target, status, sender.sent, kept)
+                )
+                self.counters[server, reply.kind] += 1
+                self.bytes_sent += sender.sent
+        except (ConnectionError, web.RequestPayloadError):
+            return web.Response()  # not sent: the connection is closed
 
     async def __aenter__(self) -> Self:
         """Bind all ports or none, then start the servers."""
@@ -396,11 +324,11 @@ class ReplicaServer:
                 listener = _bind(self._host, self._port + offset if self._port else 0)
                 opening.callback(listener.close)
                 listeners[server] = listener
-                self._urls[server] = f"http://{_reachable(self._host)}:{listener.getsockname()[1]}"
+                reachable = "127.0.0.1" if self._host in {"", "0.0.0.0"} else self._host  # noqa: S104
+                self._urls[server] = f"http://{reachable}:{listener.getsockname()[1]}"
             for server, respond in self.responders().items():
-                handler = RequestHandler(server, respond, self._traffic, self, self._latency)
                 runner = web.ServerRunner(
-                    web.Server(handler.handle, access_log=None),
+                    web.Server(partial(self._handle, server, respond), access_log=None),
                     shutdown_timeout=_CLOSING_SECONDS,
                 )
                 await runner.setup()
@@ -502,8 +430,3 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
     return listener
-
-
-def _reachable(host: str) -> str:
-    """Return the name by which clients on this machine reach a bound host."""
-    return "127.0.0.1" if host in {"", "0.0.0.0"} else host  # noqa: S104 - compared, not bound

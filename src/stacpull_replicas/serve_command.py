@@ -7,7 +7,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,7 +40,6 @@ def _into_background(context: click.Context, _: click.Parameter, value: bool) ->
 
 
 def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[click.Parameter]:
-    """Return the options of all replicas."""
     patches = click.Option(
         ["--items"], type=click.IntRange(1), default=400, show_default=True, help="Patches in the data set."
     )
@@ -74,7 +73,6 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
 
 
 def _planned(faults: Path | None) -> Faults | None:
-    """Return the faults of a file."""
     from stacpull_replicas import FaultFileError, PlannedFaults, read_faults
 
     if faults is None:
@@ -86,7 +84,6 @@ def _planned(faults: Path | None) -> Faults | None:
 
 
 def _run(replica: ReplicaServer) -> None:
-    """Serve until the process is stopped."""
     from stacpull_replicas import serve
 
     try:
@@ -104,6 +101,9 @@ def command() -> None:
     """
 
 
+_TTL = click.FloatRange(0, min_open=True)
+
+
 @command.command("mlhub", params=_shared("The API's port; the blob host and S3 use the next two."))
 @click.option(
     "--era",
@@ -112,44 +112,19 @@ def command() -> None:
     show_default=True,
     help="The generation of the API to imitate.",
 )
-@click.option("--string-flags", is_flag=True, help="Write some flags of items as text, not as booleans.")
 @click.option(
     "--href-ttl",
-    type=click.FloatRange(0, min_open=True),
+    type=_TTL,
     default=6 * 3600.0,
     show_default=True,
     help="Seconds until download links expire.",
 )
 @click.option("--key", default=None, help="The API key to require. Default: derived from the seed.")
-def mlhub(
-    port: int,
-    host: str,
-    items: int,
-    seed: int,
-    latency_ms: float,
-    faults: Path | None,
-    era: str,
-    string_flags: bool,
-    href_ttl: float,
-    key: str | None,
-) -> None:
+def mlhub(faults: Path | None, **options: Any) -> None:
     """Serve Radiant MLHub with BigEarthNet: the API, a blob host and an S3 endpoint."""
     from stacpull_replicas import MlhubReplica
 
-    _run(
-        MlhubReplica(
-            port=port,
-            host=host,
-            items=items,
-            seed=seed,
-            latency_ms=latency_ms,
-            era=era,
-            string_flags=string_flags,
-            href_ttl=href_ttl,
-            key=key,
-            faults=_planned(faults),
-        )
-    )
+    _run(MlhubReplica(faults=_planned(faults), **options))
 
 
 @command.command("s3", params=_shared("The endpoint's port."))
@@ -160,76 +135,34 @@ def mlhub(
 )
 @click.option("--anonymous", is_flag=True, help="Allow reads without credentials.")
 @click.option("--requester-pays", is_flag=True, help="Refuse requests that do not agree to pay.")
-def s3(
-    port: int,
-    host: str,
-    items: int,
-    seed: int,
-    latency_ms: float,
-    faults: Path | None,
-    root: Path | None,
-    anonymous: bool,
-    requester_pays: bool,
-) -> None:
+def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **options: Any) -> None:
     """Serve an S3 endpoint."""
     from stacpull_replicas import S3Replica, demo_access
 
-    _run(
-        S3Replica(
-            port=port,
-            host=host,
-            root=root,
-            items=items,
-            seed=seed,
-            latency_ms=latency_ms,
-            access=demo_access(seed, anonymous=anonymous, requester_pays=requester_pays),
-            faults=_planned(faults),
-        )
-    )
+    access = demo_access(seed, anonymous=anonymous, requester_pays=requester_pays)
+    _run(S3Replica(seed=seed, access=access, faults=_planned(faults), **options))
 
 
 @command.command("sentinelhub", params=_shared("The service's port.", port=8802, items=False))
 @click.option(
     "--token-ttl",
-    type=click.FloatRange(0, min_open=True),
+    type=_TTL,
     default=3600.0,
     show_default=True,
     help="Seconds until an access token expires.",
 )
 @click.option(
-    "--rate-limit",
-    type=click.FloatRange(0, min_open=True),
-    help="Requests per second to answer; the others get a 429. Default: all.",
+    "--rate-limit", type=_TTL, help="Requests per second to answer; the others get a 429. Default: all."
 )
 @click.option(
     "--quota",
     type=click.FloatRange(0),
     help="Processing units of the account; when they are spent, requests get a 403. Default: unlimited.",
 )
-def sentinelhub(
-    port: int,
-    host: str,
-    seed: int,
-    latency_ms: float,
-    token_ttl: float,
-    rate_limit: float | None,
-    quota: float | None,
-    faults: Path | None,
-) -> None:
+def sentinelhub(faults: Path | None, **options: Any) -> None:
     """Serve Sentinel Hub with a collection of Analysis-Ready PlanetScope: statistics, catalog, BYOC."""
     if find_spec("pyproj") is None:
         raise MissingExtraError("serve sentinelhub", "pyproj", "trace")
     from stacpull_replicas import SentinelHubReplica
 
-    _run(
-        SentinelHubReplica(
-            port=port,
-            host=host,
-            seed=seed,
-            latency_ms=latency_ms,
-            token_ttl=token_ttl,
-            rate_limit=rate_limit,
-            quota=quota,
-            faults=_planned(faults),
-        )
-    )
+    _run(SentinelHubReplica(faults=_planned(faults), **options))

@@ -64,17 +64,6 @@ def test_serve_mlhub_accepts_the_exported_key() -> None:
         refused.value.close()
 
 
-def test_serve_s3_serves_a_directory(tmp_path: Path) -> None:
-    (tmp_path / "bucket").mkdir()
-    (tmp_path / "bucket" / "key").write_bytes(b"content")
-    port = free_ports(1)
-    with (
-        serving("s3", "--port", str(port), "--root", str(tmp_path), "--anonymous"),
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/bucket/key", timeout=20) as reply,
-    ):
-        assert reply.read() == b"content"
-
-
 def test_serve_sentinelhub_accepts_the_exported_client() -> None:
     with serving("sentinelhub", "--port", str(free_ports(1)), "--quota", "0.02") as exports:
         form = {
@@ -99,18 +88,9 @@ def test_a_port_in_use_is_reported(stacpull_command: Callable[..., Ran]) -> None
     assert f"cannot listen on 127.0.0.1 port {port}" in ran.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["serve", "s3", "--root", "/nonexistent"],
-        ["serve", "mlhub", "--era", "1999"],
-        ["serve", "mlhub", "--port", "0"],
-        ["serve", "sentinelhub", "--rate-limit", "0"],
-        ["serve", "nothing"],
-    ],
-)
-def test_wrong_usage(stacpull_command: Callable[..., Ran], arguments: list[str]) -> None:
-    assert stacpull_command(*arguments).code == 2
+def test_wrong_usage(stacpull_command: Callable[..., Ran]) -> None:
+    for arguments in (["s3", "--root", "/nonexistent"], ["mlhub", "--era", "1999"], ["nothing"]):
+        assert stacpull_command("serve", *arguments).code == 2
 
 
 FAULTY = '[[fault]]\npath = "/bucket/*"\nnth = 1\nwhat = "status"\ncode = 503\n'
@@ -130,11 +110,10 @@ def test_serve_applies_the_faults_of_a_file(tmp_path: Path) -> None:
             assert reply.read() == b"content"
 
 
-@pytest.mark.parametrize("service", ["mlhub", "s3"])
 def test_a_wrong_fault_file_is_exit_2_and_names_the_rule(
-    stacpull_command: Callable[..., Ran], tmp_path: Path, service: str
+    stacpull_command: Callable[..., Ran], tmp_path: Path
 ) -> None:
     (tmp_path / "faults.toml").write_text(FAULTY + "probability = 7\n")
-    ran = stacpull_command("serve", service, "--faults", str(tmp_path / "faults.toml"))
+    ran = stacpull_command("serve", "s3", "--faults", str(tmp_path / "faults.toml"))
     assert ran.code == 2
     assert "faults.toml, the rule in line 1: Expected `float` <= 1.0 - at `$.probability`" in ran.err

@@ -6,35 +6,28 @@ entries per page. Some tiles have no `filesMetadata`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import orjson
 import shapely
 
 from stacpull_replicas.draws import mix
-from stacpull_replicas.http_messages import (
-    LARGE,
-    RangeNotSatisfiable,
-    ReplicaReply,
-    RequestInfo,
-    Stream,
-    byte_range,
-    http_date,
-    precondition,
-    range_still_valid,
-)
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, http_date, json_reply, select
 from stacpull_replicas.sentinelhub.captures import BANDS, Archive, Capture
 from stacpull_replicas.sentinelhub.catalog_service import BUCKET, path_of, with_crs
 from stacpull_replicas.sentinelhub.geotiff import KINDS, RasterFile
 from stacpull_replicas.sentinelhub.scenes import NODATA
-from stacpull_replicas.sentinelhub.sentinelhub_service import Refusal, bad_payload, not_found, not_yours
-from stacpull_replicas.sentinelhub.statistics_order import written
+from stacpull_replicas.sentinelhub.sentinelhub_service import (
+    JSON,
+    Refusal,
+    bad_payload,
+    check_method,
+    not_found,
+)
+from stacpull_replicas.sentinelhub.statistics_request import written
 from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES
 
 ROOT = "/api/v1/byoc"
@@ -53,27 +46,28 @@ class Byoc:
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        if request.method not in {"GET", "HEAD"}:
-            raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
+        check_method(request, "GET", "HEAD")
         match below.strip("/").split("/"):
             case ["collections"]:
-                return _json(self._page(request, [self._collection(name) for name in self.archives]))
+                members = [self._collection(name) for name in self.archives]
+                return json_reply(self._page(request, members), "byoc", JSON)
             case ["collections", name]:
                 self._archive(name)
-                return _json({"data": self._collection(name)})
+                return json_reply({"data": self._collection(name)}, "byoc", JSON)
             case ["collections", name, "tiles"]:
-                return _json(self._tiles(request, name))
+                return json_reply(self._tiles(request, name), "byoc", JSON)
             case ["collections", name, "tiles", tile]:
-                return _json({"data": self._tile(name, self._capture(name, tile))})
+                return json_reply({"data": self._tile(name, self._capture(name, tile))}, "byoc", JSON)
             case ["collections", name, "tiles", tile, "files"]:
-                return _json(self._files(name, self._capture(name, tile)))
+                return json_reply(self._files(name, self._capture(name, tile)), "byoc", JSON)
             case ["collections", name, "tiles", tile, "files", *path]:
                 return self._file(request, name, self._capture(name, tile), "/".join(path))
         raise not_found(f"Resource {request.path}")
 
     def _archive(self, name: str) -> Archive:
         if name in self.foreign:
-            raise not_yours(name)
+            message = f"You do not have sufficient permissions to access collection {name}."
+            raise Refusal(403, "COMMON_INSUFFICIENT_PERMISSIONS", message)
         if name not in self.archives:
             raise not_found(f"Collection {name}")
         return self.archives[name]
@@ -86,14 +80,18 @@ class Byoc:
 
     def _page(self, request: RequestInfo, members: Sequence[Any]) -> dict[str, Any]:
         """Return a page of a list; the query gives its size and start."""
-        count = _count(request.parameter("count"))
-        start = _place(request.parameter("viewtoken"))
+        numbers = []
+        for name, default in (("count", _MOST), ("viewtoken", 0)):
+            text = request.parameter(name) or str(default)
+            if not text.isascii() or not text.isdigit() or (name == "count" and not 1 <= int(text) <= _MOST):
+                raise bad_payload(f"Invalid {name}: {text}", name)
+            numbers.append(int(text))
+        count, start = numbers
         end = start + count
-        here = f"{self.base_url}{request.raw_path}"
-        links: dict[str, str] = {"@id": f"{self.base_url}{request.target}"}
+        links: dict[str, Any] = {"@id": f"{self.base_url}{request.target}"}
         if end < len(members):
-            token = _token(end)
-            links |= {"next": f"{here}?count={count}&viewtoken={token}", "nextToken": token}
+            here = f"{self.base_url}{request.raw_path}"
+            links |= {"next": f"{here}?count={count}&viewtoken={end}", "nextToken": str(end)}
         return {"data": list(members[start:end]), "links": links}
 
     def _collection(self, name: str) -> dict[str, Any]:
@@ -149,14 +147,13 @@ class Byoc:
         }
 
     def _files(self, name: str, capture: Capture) -> list[str]:
-        """Return the names of a tile's files."""
         pattern = path_of(capture, name).rpartition("/")[2]
         return [pattern.replace("(BAND)", kind) for kind in KINDS]
 
     def _file(self, request: RequestInfo, name: str, capture: Capture, path: str) -> ReplicaReply:
         for kind, known in zip(KINDS, self._files(name, capture), strict=True):
             if path == known:
-                return _sent(request, capture, file_of(capture, kind))
+                return _sent(request, file_of(capture, kind))
         raise not_found(f"File {path}")
 
 
@@ -165,33 +162,15 @@ def file_of(capture: Capture, kind: str) -> RasterFile:
     return RasterFile(capture, KINDS[kind])
 
 
-def _sent(request: RequestInfo, capture: Capture, file: RasterFile) -> ReplicaReply:
-    """Return the reply with a file or a range of it (RFC 9110, 14)."""
-    modified = capture.ingested.replace(microsecond=0)
+def _sent(request: RequestInfo, file: RasterFile) -> ReplicaReply:
     headers = {
         "Content-Type": "application/octet-stream",
         "Accept-Ranges": "bytes",
         "ETag": file.etag,
-        "Last-Modified": http_date(modified),
+        "Last-Modified": http_date(file.modified),
     }
-    status = precondition(request.headers, file.etag, modified)
-    if status is not None:
-        return ReplicaReply(status, headers, kind="file")
-    try:
-        span = byte_range(request.headers.get("range"), file.size)
-    except RangeNotSatisfiable:
-        return ReplicaReply(416, {**headers, "Content-Range": f"bytes */{file.size}"}, kind="file")
-    if span is None or not range_still_valid(request.headers.get("if-range"), file.etag, modified):
-        return ReplicaReply(200, headers, _body(file, 0, file.size), kind="file")
-    start, stop = span
-    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
-    return ReplicaReply(206, headers, _body(file, start, stop), kind="file")
-
-
-def _body(file: RasterFile, start: int, stop: int) -> bytes | Stream:
-    if stop - start <= LARGE:
-        return file.read(start, stop)
-    return Stream(stop - start, lambda first, last: file.read(start + first, start + last))
+    status, extra, body = select(request.headers, file, file.etag)
+    return ReplicaReply(status, headers | extra, body, kind="file")
 
 
 def _has_metadata(capture: Capture) -> bool:
@@ -201,32 +180,3 @@ def _has_metadata(capture: Capture) -> bool:
 
 def _precise(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _count(text: str | None) -> int:
-    if text is None:
-        return _MOST
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST:
-        raise bad_payload(f"count must be a whole number from 1 to {_MOST}.", "count")
-    return int(text)
-
-
-def _token(place: int) -> str:
-    return base64.urlsafe_b64encode(f"from {place}".encode()).decode().rstrip("=")
-
-
-def _place(token: str | None) -> int:
-    if token is None:
-        return 0
-    try:
-        word, number = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().split(" ")
-        if word != "from":
-            raise bad_payload("Invalid viewtoken.", "viewtoken")
-        return int(number)
-    except (binascii.Error, ValueError) as error:
-        raise bad_payload("Invalid viewtoken.", "viewtoken") from error
-
-
-def _json(document: Any) -> ReplicaReply:
-    headers = {"Content-Type": "application/json;charset=utf-8"}
-    return ReplicaReply(200, headers, orjson.dumps(document), kind="byoc", compressible=True)

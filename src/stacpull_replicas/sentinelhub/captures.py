@@ -86,19 +86,16 @@ class Capture:
 
     @cached_property
     def sensed(self) -> datetime:
-        """The time in the catalog: midnight of the day."""
         return datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
 
     @cached_property
     def ingested(self) -> datetime:
-        """The time at which it was added to the collection."""
         words = self.seed, self.square.column, self.square.row, self.day.toordinal()
         start = max(_BACKFILL, self.sensed + timedelta(days=2)) + timedelta(days=30 * self.version)
         return start + timedelta(microseconds=mix(*words, 50, self.version) % 10**12)
 
     @cached_property
     def cuts(self) -> Cuts:
-        """The division of the swath into scenes."""
         if self.printed is not None:
             return self.printed.cuts()
         return cut(self.seed, self.square, self.day.toordinal(), self.swath)
@@ -154,7 +151,6 @@ class Capture:
 
 
 def _overwrite(found: dict[str, Pixels], notebook: NotebookPixels, rows: Places, columns: Places) -> None:
-    """Replace pixels with those of the notebook."""
     place = notebook.window
     rows, columns = np.broadcast_arrays(rows, columns)
     stop = place.stop
@@ -219,7 +215,6 @@ def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
 
 
 def _cells_of_window() -> NDArray[np.bool_]:
-    """Return a mask of the cells in the notebook's window."""
     place = window()
     inside = np.zeros((_CLOUD_CELLS, _CLOUD_CELLS), bool)
     bottom, right = place.stop
@@ -243,7 +238,6 @@ class Archive:
 
     @cached_property
     def captures(self) -> tuple[Capture, ...]:
-        """All captures, sorted by day, tile and version."""
         days = range(FIRST_DAY.toordinal(), LAST_DAY.toordinal() + 1)
         return tuple(capture for day in days for capture in self._of_day(day))
 

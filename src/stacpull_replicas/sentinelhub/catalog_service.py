@@ -7,9 +7,8 @@ send back as `next`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -17,16 +16,17 @@ import shapely
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, json_reply
+from stacpull_replicas.queries import QueryError, read_area, read_interval
 from stacpull_replicas.sentinelhub.captures import FIRST_DAY, LAST_DAY, Archive, Capture, footprint
-from stacpull_replicas.sentinelhub.sentinelhub_service import Refusal, bad_payload, not_found
-from stacpull_replicas.sentinelhub.statistics_order import (
-    box_of,
-    document_of,
-    geometry_of,
-    moment_of,
-    written,
+from stacpull_replicas.sentinelhub.sentinelhub_service import (
+    GEOJSON,
+    JSON,
+    bad_payload,
+    check_method,
+    not_found,
 )
+from stacpull_replicas.sentinelhub.statistics_request import document_of, written
 from stacpull_replicas.sentinelhub.tile_grid import EPSG
 
 ROOT = "/api/v1/catalog/1.0.0"
@@ -40,6 +40,7 @@ _CONFORMS = [
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/oas30",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]
+_LIST_LINKS = (("/collections", "self"), ("/", "root"))
 _UNKNOWN = ("filter", "distinct", "query", "sortby")
 """Parameters that would change the result of a search and are not supported."""
 
@@ -67,33 +68,31 @@ class Catalog:
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        """Answer a request for the path `below` the catalog's root."""
-        if below == "/search":
-            return self._method(request, "POST", self._search)
+        check_method(request, "POST" if below == "/search" else "GET")
         match below.strip("/").split("/"):
+            case ["search"]:
+                return self._search(request)
             case [""]:
-                return self._method(request, "GET", self._landing)
+                return json_reply(self._landing(), "catalog", JSON)
             case ["conformance"]:
-                return self._method(request, "GET", lambda _: _json({"conformsTo": _CONFORMS}))
+                return json_reply({"conformsTo": _CONFORMS}, "catalog", JSON)
             case ["collections"]:
-                return self._method(request, "GET", self._collections)
+                listed = [self._collection(f"byoc-{name}") for name in self.archives]
+                links = [{"href": self._url(path), "rel": rel} for path, rel in _LIST_LINKS]
+                return json_reply({"collections": listed, "links": links}, "catalog", JSON)
             case ["collections", name]:
-                return self._method(request, "GET", lambda _: _json(self._collection(name)))
+                return json_reply(self._collection(name), "catalog", JSON)
             case ["collections", name, "items", item]:
-                return self._method(request, "GET", lambda _: self._item(name, item))
+                capture = self._archive(name).by_id.get(item)
+                if capture is None:
+                    raise not_found(f"Item {item}")
+                return json_reply(self.feature(name, capture), "catalog", GEOJSON)
         raise not_found(f"Resource {request.path}")
-
-    def _method(
-        self, request: RequestInfo, method: str, answer: Callable[[RequestInfo], ReplicaReply]
-    ) -> ReplicaReply:
-        if request.method != method:
-            raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
-        return answer(request)
 
     def _url(self, path: str) -> str:
         return f"{self.base_url}{ROOT}{path}"
 
-    def _landing(self, _: RequestInfo) -> ReplicaReply:
+    def _landing(self) -> dict[str, Any]:
         links = [
             ("/", "self"),
             ("/conformance", "conformance"),
@@ -101,7 +100,7 @@ class Catalog:
             ("/search", "search"),
         ]
         links += [(f"/collections/byoc-{name}", "child") for name in self.archives]
-        document = {
+        return {
             "type": "Catalog",
             "stac_version": "1.0.0",
             "id": "sentinel-hub",
@@ -110,12 +109,6 @@ class Catalog:
             "conformsTo": _CONFORMS,
             "links": [{"href": self._url(path), "rel": rel} for path, rel in links],
         }
-        return _json(document)
-
-    def _collections(self, _: RequestInfo) -> ReplicaReply:
-        listed = [self._collection(f"byoc-{name}") for name in self.archives]
-        links = [{"href": self._url("/collections"), "rel": "self"}, {"href": self._url("/"), "rel": "root"}]
-        return _json({"collections": listed, "links": links})
 
     def _archive(self, name: str) -> Archive:
         archive = self.archives.get(name.removeprefix("byoc-"))
@@ -147,12 +140,6 @@ class Catalog:
             ],
         }
 
-    def _item(self, name: str, item: str) -> ReplicaReply:
-        capture = self._archive(name).by_id.get(item)
-        if capture is None:
-            raise not_found(f"Item {item}")
-        return _json(self.feature(name, capture), "application/geo+json;charset=utf-8")
-
     def feature(self, name: str, capture: Capture) -> dict[str, Any]:
         covered = footprint(capture)
         folder = path_of(capture, name.removeprefix("byoc-")).rpartition("/")[0]
@@ -182,100 +169,49 @@ class Catalog:
         }
 
     def _search(self, request: RequestInfo) -> ReplicaReply:
-        search = CatalogSearch.read(document_of(request.body))
-        found = search.matches(self._archive(search.collection).captures)
-        page = found[search.start : search.start + search.limit]
-        end = search.start + len(page)
-        context: dict[str, Any] = {"limit": search.limit, "returned": len(page)}
-        here = {"href": self._url("/search"), "type": "application/geo+json"}
-        links: list[dict[str, Any]] = [{**here, "rel": "self"}]
-        if end < len(found):
-            context = {"next": end, **context}
-            links.append(
-                {
-                    **here,
-                    "rel": "next",
-                    "title": "Next set of results",
-                    "method": "POST",
-                    "body": {"next": end},
-                    "merge": True,
-                }
-            )
-        document = {
-            "type": "FeatureCollection",
-            "features": [self.feature(search.collection, capture) for capture in page],
-            "links": links,
-            "context": context,
-        }
-        return _json(document, "application/geo+json;charset=utf-8")
-
-
-@dataclass(frozen=True)
-class CatalogSearch:
-    """A parsed search: collection, time (both ends included), area in degrees, ids, page."""
-
-    collection: str
-    start_time: datetime
-    end_time: datetime
-    area: BaseGeometry | None
-    ids: frozenset[str] | None
-    limit: int
-    start: int
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any]) -> CatalogSearch:
+        """Return a page of the items that match, most recent first."""
+        given = document_of(request.body)
         for name in _UNKNOWN:
             if given.get(name):
                 raise bad_payload(f"{name} is not supported.", name)
         collections = given.get("collections")
         if not isinstance(collections, list) or len(collections) != 1:
             raise bad_payload("Exactly one collection must be set.", "collections")
-        if given.get("bbox") is not None and given.get("intersects") is not None:
-            raise bad_payload("Only one of bbox and intersects can be set.", "bbox")
-        ids = given.get("ids")
-        times = _times(given.get("datetime"))
+        try:
+            area = read_area(given.get("bbox"), given.get("intersects"))
+            first, last = read_interval(given.get("datetime"))
+        except QueryError as error:
+            raise bad_payload(str(error), error.parameter) from error
         limit = _number(given.get("limit", _USUAL), "limit", 1, _MOST)
         start = _number(given.get("next") or 0, "next", 0, 10**9)
-        wanted = None if ids is None else frozenset(map(str, ids))
-        return cls(str(collections[0]), *times, _area(given), wanted, limit, start)
-
-    def matches(self, captures: Sequence[Capture]) -> list[Capture]:
-        """Return the captures that match, most recent first."""
-        return [
+        ids = None if given.get("ids") is None else frozenset(map(str, given["ids"]))
+        name = str(collections[0])
+        found = [
             capture
-            for capture in reversed(captures)
-            if self.start_time <= capture.sensed <= self.end_time
-            and (self.ids is None or capture.id in self.ids)
-            and (self.area is None or footprint(capture).intersects(self.area))
+            for capture in reversed(self._archive(name).captures)
+            if first <= capture.sensed <= last
+            and (ids is None or capture.id in ids)
+            and (area is None or footprint(capture).intersects(area))
         ]
-
-
-def _area(given: Mapping[str, Any]) -> BaseGeometry | None:
-    if given.get("bbox") is not None:
-        return shapely.box(*box_of(given["bbox"], "bbox"))
-    return None if given.get("intersects") is None else geometry_of(given["intersects"], "intersects")
-
-
-def _times(given: Any) -> tuple[datetime, datetime]:
-    """Return the start and end of a time or an interval; open ends are `..` or empty."""
-    if not given:
-        given = "../.."
-    start, slash, end = str(given).partition("/")
-    first = datetime.min.replace(tzinfo=UTC) if start in {"", ".."} else moment_of(start, "datetime")
-    if not slash:
-        return first, first
-    last = datetime.max.replace(tzinfo=UTC) if end in {"", ".."} else moment_of(end, "datetime")
-    if last < first:
-        raise bad_payload("datetime must end after it begins.", "datetime")
-    return first, last
+        page = found[start : start + limit]
+        end = start + len(page)
+        context: dict[str, Any] = {"limit": limit, "returned": len(page)}
+        here = {"href": self._url("/search"), "type": "application/geo+json"}
+        links: list[dict[str, Any]] = [{**here, "rel": "self"}]
+        if end < len(found):
+            context = {"next": end, **context}
+            following = {"method": "POST", "body": {"next": end}, "merge": True}
+            links.append({**here, "rel": "next", "title": "Next set of results", **following})
+        document = {
+            "type": "FeatureCollection",
+            "features": [self.feature(name, capture) for capture in page],
+            "links": links,
+            "context": context,
+        }
+        return json_reply(document, "catalog", GEOJSON)
 
 
 def _number(given: Any, name: str, least: int, most: int) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
         raise bad_payload(f"{name} must be a whole number from {least} to {most}.", name)
     return given
-
-
-def _json(document: Any, content_type: str = "application/json;charset=utf-8") -> ReplicaReply:
-    body = orjson.dumps(document)
-    return ReplicaReply(200, {"Content-Type": content_type}, body, kind="catalog", compressible=True)

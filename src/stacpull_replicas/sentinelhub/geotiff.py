@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
 from hashlib import md5
 from typing import Any
@@ -78,6 +79,10 @@ class RasterFile:
         return self._tiles[2]
 
     @property
+    def modified(self) -> datetime:
+        return self.capture.ingested.replace(microsecond=0)
+
+    @property
     def etag(self) -> str:
         """An ETag like those of the bucket: a digest; for the SR file, one of a multipart upload."""
         printed = self.capture.printed
@@ -137,7 +142,6 @@ class RasterFile:
         return self._slots[number]
 
     def _fields(self, offsets: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int, Any]]:
-        """Return the entries of the directory: tag, type, values."""
         bands = len(self.kind.bands)
         west, north = self.capture.square.upper_left
         citation = f"WGS 84 / UTM zone {EPSG % 100}N|WGS 84|"
@@ -166,7 +170,6 @@ class RasterFile:
 
 
 def _over_window() -> tuple[slice, slice]:
-    """Return the rows and columns of the tiles with pixels of the notebook."""
     place = window()
     bottom, right = place.stop
     return slice(place.row // _TILE, -(-bottom // _TILE)), slice(place.column // _TILE, -(-right // _TILE))

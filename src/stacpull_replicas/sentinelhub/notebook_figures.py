@@ -10,11 +10,8 @@ once may be clear; all other pixels in the boxes are clouded. So both boxes give
 pixels: the right number of pixels of each scene, and reflectances whose NDWI has the printed mean.
 
 An index is (green - nir) / (green + nir) as a 32-bit float, as the service returns it. Integers cannot give a
-printed mean directly, so some pixels are changed by one until the difference is below 1e-12. One more in
-green and one less in near infrared raises the index by about 2 / (green + nir), or 0.0005, but slightly
-differently in every pixel. Among a thousand pixels to raise and a thousand to lower, some pair gives almost
-any small change. First the sum is brought within one step, then the sum of squares, with pairs that do not
-change the sum, and then the sum again, with the best pair.
+printed mean directly, so some pixels are changed by one: one more in green and one less in near infrared
+raises the index by about 2 / (green + nir), or 0.0005, and the mean by less than 1e-8.
 """
 
 from __future__ import annotations
@@ -95,7 +92,6 @@ class NotebookDay:
         return date(*MONTH, self.day)
 
     def cuts(self) -> Cuts:
-        """Return the scenes of the tile."""
         swath = Swath((900_000, _EAST_OF_BOTH, self.east_edge), (self.cut, 0), (_LONG, 2 * _LONG))
         firsts = tuple(reach(swath, SQUARE, strip)[0] for strip in range(2))
         return Cuts(swath, firsts, ((self.north, self.south), (self.east,)))
@@ -106,7 +102,6 @@ def _scene(value: int, text: str, azimuth: float, elevation: float) -> CapturedS
 
 
 def _unlisted(value: int) -> CapturedScene:
-    """Return a scene that has pixels but is missing in the header."""
     return CapturedScene(value, "PSScene/unknown", listed=False)
 
 
@@ -212,7 +207,6 @@ def notebook_day(square: Square, day: date) -> NotebookDay | None:
 
 
 Whole = NDArray[np.int64]
-_POOL = 1500
 _ROUNDS = 4
 
 
@@ -222,98 +216,36 @@ def index_of(green: Any, nir: Any) -> NDArray[np.float64]:
 
 
 def settle(green: Whole, nir: Whole, mean: float, deviation: float | None, kept: Whole) -> None:
-    """Change `green` and `nir` in place, except in `kept`, until the index has the mean and deviation."""
-    pixels = _AdjustedPixels(green, nir, kept)
-    total = mean * len(green)
-    pixels.approach_sum(total)
-    if deviation is not None:
-        squares = (deviation**2 + mean**2) * len(green)
-        for _ in range(_ROUNDS):
-            pixels.approach_squares(squares)
-            pixels.approach_sum(total)
-        pixels.fit_squares(squares)
-    pixels.fit_sum(total)
+    """Change `green` and `nir` in place, except in `kept`, until the index has the mean and deviation.
 
+    Both are within what one more change of a pixel by one would give.
+    """
+    order = np.argsort(index_of(green, nir), kind="stable")
+    order = order[~np.isin(order, kept)]
+    spread, tenth = order[:: max(1, len(order) // 20_000)], len(order) // 10
 
-class _AdjustedPixels:
-    """Pixels, sorted once by their index, so that pools of similar and different ones can be selected."""
+    def stepped(places: Whole, step: int) -> NDArray[np.float64]:
+        return index_of(green[places] + step, nir[places] - step)
 
-    def __init__(self, green: Whole, nir: Whole, kept: Whole) -> None:
-        self.green, self.nir = green, nir
-        self.free = np.ones(len(green), bool)
-        self.free[kept] = False
-        order = np.argsort(index_of(green, nir), kind="stable")
-        self.order = order[self.free[order]]
+    def change(places: Whole, step: int) -> None:
+        green[places] += step
+        nir[places] -= step
 
-    def values(self, places: Whole, step: int = 0) -> NDArray[np.float64]:
-        """Return the index of pixels after a change by `step`."""
-        return index_of(self.green[places] + step, self.nir[places] - step)
-
-    def change(self, places: Any, step: int) -> None:
-        """Change pixels by `step`: add it to green, and subtract it from near infrared."""
-        self.green[places] += step
-        self.nir[places] -= step
-
-    def missing_sum(self, total: float) -> float:
-        """Return `total` minus the sum of the index."""
-        return math.fsum([total, *(-index_of(self.green, self.nir))])
-
-    def missing_squares(self, squares: float) -> float:
-        """Return `squares` minus the sum of squares of the index."""
-        return math.fsum([squares, *(-(index_of(self.green, self.nir) ** 2))])
-
-    def approach_sum(self, total: float) -> None:
-        """Bring the sum within one step of `total`, with changes distributed over all pixels."""
-        missing = self.missing_sum(total)
+    for turn in range(1 if deviation is None else _ROUNDS):
+        if deviation is not None:  # coarse with the outermost pixels, then finer
+            low, high = (ends[turn * tenth :][:tenth] for ends in (order, order[::-1]))
+            squares = (deviation**2 + mean**2) * len(green)
+            missing = squares - math.fsum(index_of(green, nir) ** 2)
+            step = 1 if missing > 0 else -1
+            gains = stepped(high, step) ** 2 - stepped(high, 0) ** 2
+            gains += stepped(low, -step) ** 2 - stepped(low, 0) ** 2
+            taken = int(np.searchsorted(np.cumsum(gains) * step, abs(missing)))
+            change(high[:taken], step)
+            change(low[:taken], -step)
+        missing = mean * len(green) - math.fsum(index_of(green, nir))
         step = 1 if missing > 0 else -1
-        places = self.order[:: max(1, len(self.order) // 20_000)]
-        gains = np.cumsum(self.values(places, step) - self.values(places)) * step
-        self.change(places[: int(np.searchsorted(gains, abs(missing)))], step)
-
-    def approach_squares(self, squares: float) -> None:
-        """Bring the sum of squares within one step of `squares`, with changes at both ends of the order."""
-        missing = self.missing_squares(squares)
-        step = 1 if missing > 0 else -1
-        count = len(self.order) // 10
-        low, high = self.order[:count], self.order[-count:]
-        gains = self.values(high, step) ** 2 - self.values(high) ** 2
-        gains += self.values(low, -step) ** 2 - self.values(low) ** 2
-        taken = int(np.searchsorted(np.cumsum(gains) * step, abs(missing)))
-        self.change(high[:taken], step)
-        self.change(low[:taken], -step)
-
-    def fit_squares(self, squares: float) -> None:
-        """Change the pair of equally bright pixels that brings the sum of squares closest."""
-        alike = self.order[(self.green + self.nir)[self.order] == 4000]  # noqa: PLR2004 - see the overlay
-        pool = alike[:: max(1, len(alike) // _POOL)]
-        up = self.values(pool, 1) ** 2 - self.values(pool) ** 2
-        down = self.values(pool, -1) ** 2 - self.values(pool) ** 2
-        self._change_pair(pool, up, down, self.missing_squares(squares))
-
-    def fit_sum(self, total: float) -> None:
-        """Change the pair of pixels with similar index that brings the sum closest."""
-        middle = len(self.order) // 3
-        pool = self.order[middle : middle + _POOL]
-        up = self.values(pool, 1) - self.values(pool)
-        down = self.values(pool, -1) - self.values(pool)
-        self._change_pair(pool, up, down, self.missing_sum(total))
-
-    def _change_pair(
-        self, pool: Whole, up: NDArray[np.float64], down: NDArray[np.float64], wanted: float
-    ) -> None:
-        order = np.argsort(down, kind="stable")
-        near = np.clip(np.searchsorted(down[order], wanted - up), 1, len(order) - 1)
-        best = min(
-            (
-                (abs(up[i] + down[order[j]] - wanted), i, order[j])
-                for i in range(len(pool))
-                for j in (near[i] - 1, near[i])
-            ),
-            key=lambda found: found[0],
-        )
-        if best[0] < abs(wanted) and best[1] != best[2]:
-            self.change(pool[best[1]], 1)
-            self.change(pool[best[2]], -1)
+        gains = np.cumsum(stepped(spread, step) - stepped(spread, 0)) * step
+        change(spread[: int(np.searchsorted(gains, abs(missing)))], step)
 
 
 Mask = NDArray[np.bool_]
@@ -336,7 +268,6 @@ class CloudWindow:
 
     @property
     def stop(self) -> tuple[int, int]:
-        """Row and column after the last pixel."""
         height, width = self.candidates.shape
         return self.row + height, self.column + width
 
@@ -353,7 +284,6 @@ class NotebookPixels:
 
 @lru_cache(maxsize=1)
 def window() -> CloudWindow:
-    """Return the window of the pixels that the notebook's boxes sample."""
     sampled = [_sampled(box, size) for box, size in ((PRINTED_BOX, PRINTED_SIZE), (CODE_BOX, CODE_SIZE))]
     first = [min(int(places[axis].min()) for places in sampled) for axis in (0, 1)]
     last = [max(int(places[axis].max()) for places in sampled) for axis in (0, 1)]
@@ -423,7 +353,6 @@ def _reflectances(
     """Return green and near infrared of pixels. The wettest are water, as many as the mean requires."""
     ndwi = _spread(wet, target)
     both = 1500 + 2 * (bright * 2000).astype(np.int64)
-    both[::7] = 4000  # `settle` needs some equally bright pixels
     green = np.rint(both * (1 + ndwi) / 2).astype(np.int64)
     nir = both - green
     order = np.argsort(index_of(green, nir), kind="stable")

@@ -90,7 +90,6 @@ def reach(swath: Swath, square: Square, strip: int) -> tuple[int, int]:
 
 
 def cut(seed: int, square: Square, day: int, swath: Swath) -> Cuts:
-    """Draw the scenes of a tile on a day (ordinal)."""
     order = Permutation.seeded(MOST_VALUES, seed, square.column, square.row, day)
     reaches = [reach(swath, square, strip) for strip in range(swath.strips)]
     scenes, number = [], 0

@@ -6,9 +6,8 @@ import hashlib
 import uuid
 from collections.abc import Collection, Mapping
 
-from stacpull_replicas.fault_replies import Responder
-from stacpull_replicas.faults import Faults
-from stacpull_replicas.replica_server import ReplicaServer
+from stacpull_replicas.faults import Responder
+from stacpull_replicas.replica_server import Faults, ReplicaServer
 from stacpull_replicas.sentinelhub.byoc_service import Byoc
 from stacpull_replicas.sentinelhub.captures import (
     DEFAULT_SEED,
@@ -55,7 +54,6 @@ class SentinelHubReplica(ReplicaServer):
         latency_ms: Milliseconds before each reply.
         token_ttl: Seconds until a token expires.
         rate_limit: Requests per second to answer; the others get a 429. None for no limit.
-        token_rate_limit: The same for the token endpoint.
         quota: Processing units of the account; when they are spent, requests get a 403. None for no limit.
         failing_days: Days (`2023-11-07`) whose interval of statistics is an error.
         record: True to keep request headers in the log.
@@ -73,7 +71,6 @@ class SentinelHubReplica(ReplicaServer):
         latency_ms: float = 0,
         token_ttl: float = 3600,
         rate_limit: float | None = None,
-        token_rate_limit: float | None = None,
         quota: float | None = None,
         failing_days: Collection[str] = (),
         record: bool = False,
@@ -90,12 +87,10 @@ class SentinelHubReplica(ReplicaServer):
         self._accounts = Accounts(
             self.client_id, self.client_secret, bytes.fromhex(_derived(seed, "token key")), token_ttl
         )
-        self._rate = RateLimit(rate_limit) if rate_limit else None
-        self._token_rate = RateLimit(token_rate_limit) if token_rate_limit else None
+        self._rate = RateLimit(rate_limit)
 
     @property
     def archive(self) -> Archive:
-        """The captures of the account's own collection."""
         return archive_of(self.seed)
 
     @property
@@ -105,11 +100,9 @@ class SentinelHubReplica(ReplicaServer):
 
     @property
     def token_url(self) -> str:
-        """The token endpoint."""
         return self.base_url + TOKEN_PATHS[0]
 
     def places(self) -> dict[str, str]:
-        """Return the URL, the collections and the area, for display."""
         days = f"{FIRST_DAY} to {LAST_DAY}"
         return {
             "Sentinel Hub": self.base_url,
@@ -135,7 +128,6 @@ class SentinelHubReplica(ReplicaServer):
         }
 
     def responders(self) -> Mapping[str, Responder]:
-        """Return the responder of the only service."""
         own = {self.collection_id: self.archive}
         shared = {**own, self.foreign_collection_id: archive_of(self.seed + _FOREIGN)}
         foreign = frozenset({self.foreign_collection_id})
@@ -144,5 +136,5 @@ class SentinelHubReplica(ReplicaServer):
             "catalog": Catalog(shared, self.base_url).respond,
             "byoc": Byoc(own, foreign, _uuid(self.seed, "user"), self.base_url).respond,
         }
-        service = SentinelHubService(self._accounts, parts, self.quota, self._rate, self._token_rate)
+        service = SentinelHubService(self._accounts, parts, self.quota, self._rate)
         return {"api": service.respond}

@@ -27,6 +27,8 @@ import orjson
 
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
 
+JSON, GEOJSON = "application/json;charset=utf-8", "application/geo+json;charset=utf-8"
+
 
 class Refusal(Exception):  # noqa: N818 - a reply, not an error of the replica
     """The service refuses a request: status, code, message, and the invalid parameter."""
@@ -34,32 +36,17 @@ class Refusal(Exception):  # noqa: N818 - a reply, not an error of the replica
     def __init__(self, status: int, code: str, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code
-        self.message = message
-        self.parameter = parameter
-
-    def reply(self, kind: str) -> ReplicaReply:
-        return ReplicaReply(
-            self.status,
-            {"Content-Type": "application/json;charset=utf-8"},
-            orjson.dumps({"error": self._document()}),
-            kind=kind,
-        )
-
-    def _document(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "status": self.status,
-            "reason": HTTPStatus(self.status).phrase,
-            "message": self.message,
-            "code": self.code,
+        self.document: dict[str, Any] = {
+            "status": status,
+            "reason": HTTPStatus(status).phrase,
+            "message": message,
+            "code": code,
         }
-        if self.parameter is not None:
-            document["errors"] = [{"parameter": self.parameter, "violation": self.message}]
-        return document
+        if parameter is not None:
+            self.document["errors"] = [{"parameter": parameter, "violation": message}]
 
 
 def bad_payload(message: str, parameter: str | None = None) -> Refusal:
-    """Return a 400: the request is invalid."""
     return Refusal(400, "COMMON_BAD_PAYLOAD", message, parameter)
 
 
@@ -68,48 +55,13 @@ def bad_script(message: str) -> Refusal:
     return Refusal(400, "RENDERER_EXCEPTION", f"Failed to evaluate script!\n{message}", "evalscript")
 
 
-def unauthorized() -> Refusal:
-    """Return a 401: there is no token, or it belongs to another account, or it has expired."""
-    return Refusal(
-        401,
-        "COMMON_UNAUTHORIZED",
-        "You are not authorized! Please provide a valid access token within the header "
-        "[Authorization: Bearer <accessToken>] in your request.",
-    )
-
-
-def not_yours(collection: str) -> Refusal:
-    """Return a 403: BYOC serves only the owner of a collection."""
-    return Refusal(
-        403,
-        "COMMON_INSUFFICIENT_PERMISSIONS",
-        f"You do not have sufficient permissions to access collection {collection}.",
-    )
-
-
-def quota_spent() -> Refusal:
-    """Return a 403: the account has no processing units left."""
-    return Refusal(
-        403,
-        "ACCESS_INSUFFICIENT_PROCESSING_UNITS",
-        "Insufficient processing units or requests available in your account.",
-    )
-
-
 def not_found(what: str) -> Refusal:
     return Refusal(404, "COMMON_NOT_FOUND", f"{what} not found.")
 
 
-def rate_limited(milliseconds: int, kind: str) -> ReplicaReply:
-    """Return a 429: the body is not wrapped, and `retry-after` is in milliseconds."""
-    document = {
-        "status": 429,
-        "reason": "Too Many Requests",
-        "message": "You have exceeded your rate limit",
-        "code": "RATE_LIMIT_EXCEEDED",
-    }
-    headers = {"Content-Type": "application/json;charset=utf-8", "retry-after": str(milliseconds)}
-    return ReplicaReply(429, headers, orjson.dumps(document), kind=kind)
+def check_method(request: RequestInfo, *allowed: str) -> None:
+    if request.method not in allowed:
+        raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
 
 
 _SEAL_BYTES = 32
@@ -123,7 +75,6 @@ class Accounts:
     client_secret: str
     key: bytes
     ttl: float
-    now: Callable[[], float] = time.time
 
     def token_reply(self, request: RequestInfo) -> ReplicaReply:
         """Answer a token request, with credentials in the form or in basic authentication."""
@@ -131,12 +82,15 @@ class Accounts:
         if form.get("grant_type") != "client_credentials":
             return _oauth_error(400, "unsupported_grant_type", "Unsupported grant_type")
         given = form.get("client_id", ""), form.get("client_secret", "")
-        if "client_id" not in form or "client_secret" not in form:
-            given = _basic(request.headers.get("authorization", "")) or given
+        scheme, _, packed = request.headers.get("authorization", "").partition(" ")
+        if given == ("", "") and scheme.lower() == "basic":
+            user, _, password = base64.b64decode(packed).decode("latin-1").partition(":")
+            given = user, password
         if given != (self.client_id, self.client_secret):
             return _oauth_error(401, "unauthorized_client", "Invalid client or Invalid client credentials")
+        end = struct.pack(">d", time.time() + self.ttl)
         document = {
-            "access_token": self.issue(),
+            "access_token": base64.urlsafe_b64encode(end + self._seal(end)).decode().rstrip("="),
             "expires_in": int(self.ttl),
             "token_type": "Bearer",
             "not-before-policy": 0,
@@ -144,11 +98,6 @@ class Accounts:
         }
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
         return ReplicaReply(200, headers, orjson.dumps(document), kind="token")
-
-    def issue(self) -> str:
-        """Return a new token."""
-        end = struct.pack(">d", self.now() + self.ttl)
-        return base64.urlsafe_b64encode(end + self._seal(end)).decode().rstrip("=")
 
     def check(self, request: RequestInfo) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -158,23 +107,16 @@ class Accounts:
             raw = b""
         end, seal = raw[:8], raw[8:]
         good = len(seal) == _SEAL_BYTES and hmac.compare_digest(seal, self._seal(end))
-        if scheme.lower() != "bearer" or not good or struct.unpack(">d", end)[0] <= self.now():
-            raise unauthorized()
+        if scheme.lower() != "bearer" or not good or struct.unpack(">d", end)[0] <= time.time():
+            raise Refusal(
+                401,
+                "COMMON_UNAUTHORIZED",
+                "You are not authorized! Please provide a valid access token within the header "
+                "[Authorization: Bearer <accessToken>] in your request.",
+            )
 
     def _seal(self, end: bytes) -> bytes:
         return hmac.new(self.key, end, hashlib.sha256).digest()
-
-
-def _basic(header: str) -> tuple[str, str] | None:
-    """Read user and password of basic authentication (RFC 7617)."""
-    scheme, _, packed = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, _, password = base64.b64decode(packed).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return None
-    return user, password
 
 
 def _oauth_error(status: int, error: str, description: str) -> ReplicaReply:
@@ -184,27 +126,28 @@ def _oauth_error(status: int, error: str, description: str) -> ReplicaReply:
 
 @dataclass
 class RateLimit:
-    """A limit of requests per second, with bursts of up to one second's number."""
+    """A limit of requests per second, with bursts of up to one second's number; None for no limit."""
 
-    per_second: float
-    now: Callable[[], float] = time.monotonic
-    _left: float = field(init=False)
-    _at: float = field(init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
+    per_second: float | None
+    _left: float = 1e9
+    _at: float = 0.0
+    _lock: Lock = field(default_factory=Lock)
 
-    def __post_init__(self) -> None:
-        self._left, self._at = max(1.0, self.per_second), self.now()
-
-    def wait_ms(self) -> int:
-        """Take a permit and return 0, or return the milliseconds until the next one."""
+    def refusal(self, kind: str) -> ReplicaReply | None:
+        """Take a permit; if there is none, return a 429, whose `retry-after` is in milliseconds."""
+        if self.per_second is None:
+            return None
         with self._lock:
-            now = self.now()
-            most = max(1.0, self.per_second)
-            self._left, self._at = min(most, self._left + (now - self._at) * self.per_second), now
+            now, earned = time.monotonic(), (time.monotonic() - self._at) * self.per_second
+            self._left, self._at = min(max(1.0, self.per_second), self._left + earned), now
             if self._left >= 1:
                 self._left -= 1
-                return 0
-            return max(1, int((1 - self._left) / self.per_second * 1000) + 1)
+                return None
+            wait = max(1, int((1 - self._left) / self.per_second * 1000) + 1)
+        message, code = "You have exceeded your rate limit", "RATE_LIMIT_EXCEEDED"
+        body = {"status": 429, "reason": "Too Many Requests", "message": message, "code": code}
+        headers = {"Content-Type": JSON, "retry-after": str(wait)}
+        return ReplicaReply(429, headers, orjson.dumps(body), kind=kind)
 
 
 @dataclass
@@ -218,7 +161,8 @@ class Quota:
     def charge(self, units: float) -> None:
         with self._lock:
             if self.left is not None and self.spent >= self.left:
-                raise quota_spent()
+                message = "Insufficient processing units or requests available in your account."
+                raise Refusal(403, "ACCESS_INSUFFICIENT_PROCESSING_UNITS", message)
             self.spent += units
 
 
@@ -260,40 +204,32 @@ class SentinelHubService:
 
     accounts: Accounts
     parts: Mapping[str, Part]
-    quota: Quota = field(default_factory=Quota)
-    rate: RateLimit | None = None
-    token_rate: RateLimit | None = None
+    quota: Quota
+    rate: RateLimit
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
         if request.raw_path in TOKEN_PATHS:
-            return self._token(request)
+            if request.method != "POST":
+                return ReplicaReply(405, {"Allow": "POST"}, kind="token")
+            return self.accounts.token_reply(request)
         try:
             reply = self._admitted(request)
         except Refusal as refusal:
-            reply = refusal.reply("refused")
+            body = orjson.dumps({"error": refusal.document})
+            reply = ReplicaReply(refusal.status, {"Content-Type": JSON}, body, kind="refused")
         return replace(reply, headers={**CORS, **reply.headers})
 
-    def _token(self, request: RequestInfo) -> ReplicaReply:
-        if request.method != "POST":
-            return ReplicaReply(405, {"Allow": "POST"}, kind="token")
-        wait = self.token_rate.wait_ms() if self.token_rate else 0
-        return rate_limited(wait, "token") if wait else self.accounts.token_reply(request)
-
     def _admitted(self, request: RequestInfo) -> ReplicaReply:
-        if request.path.rstrip("/") not in OPEN:
+        path = request.path.rstrip("/")
+        if path not in OPEN:
             self.accounts.check(request)
-        wait = self.rate.wait_ms() if self.rate else 0
-        if wait:
-            return rate_limited(wait, "limited")
+        if refused := self.rate.refusal("limited"):
+            return refused
         self.quota.charge(0)
-        reply = self._routed(request)
+        root = next((root for root in FAMILIES if f"{path}/".startswith(f"{root}/")), None)
+        if root is None:
+            raise not_found(f"Resource {request.path}")
+        reply = self.parts[FAMILIES[root]](request, path[len(root) :])
         units = reply.headers.get(UNITS_HEADER, str(LEAST_UNITS))
         self.quota.charge(float(units))
         return replace(reply, headers={**reply.headers, UNITS_HEADER: units})
-
-    def _routed(self, request: RequestInfo) -> ReplicaReply:
-        path = request.path.rstrip("/")
-        for root, part in FAMILIES.items():
-            if path == root or path.startswith(root + "/"):
-                return self.parts[part](request, path[len(root) :])
-        raise not_found(f"Resource {request.path}")

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
-from numpy.typing import NDArray
 
-from stacpull_replicas.http_messages import ReplicaReply, RequestInfo
+from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, json_reply
 from stacpull_replicas.sentinelhub.captures import MASK, Archive, Capture, Pixels
-from stacpull_replicas.sentinelhub.evalscript import Evaluated
-from stacpull_replicas.sentinelhub.script_evaluation import ScriptFault
-from stacpull_replicas.sentinelhub.sentinelhub_service import LEAST_UNITS, UNITS_HEADER, Refusal, not_found
-from stacpull_replicas.sentinelhub.statistics_order import Order, SampleBlock, StatisticsInterval, read_order
+from stacpull_replicas.sentinelhub.evalscript import ScriptFault
+from stacpull_replicas.sentinelhub.sentinelhub_service import (
+    JSON,
+    LEAST_UNITS,
+    UNITS_HEADER,
+    check_method,
+    not_found,
+)
+from stacpull_replicas.sentinelhub.statistics_request import SampleBlock, StatisticsRequest, written
 from stacpull_replicas.sentinelhub.tile_grid import SIDE
 
 _UNIT_PIXELS = 512 * 512
@@ -36,104 +39,69 @@ class Statistics:
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
         if below:
             raise not_found(f"Resource {request.path}")
-        if request.method != "POST":
-            raise Refusal(405, "COMMON_METHOD_NOT_ALLOWED", f"Method {request.method} is not allowed.")
-        order = read_order(request.body)
+        check_method(request, "POST")
+        order = StatisticsRequest.read(request.body)
         archive = self.archives.get(order.collection)
         if archive is None:
             raise not_found(f"Collection byoc-{order.collection}")
-        area = order.grid.bounds.outline()
-        found = [
-            (interval, archive.within(interval.start, interval.end, area)) for interval in order.intervals
-        ]
-        found = [(interval, captures) for interval, captures in found if captures]
+        area = order.grid.area.outline()
+        found = [(start, end, archive.within(start, end, area)) for start, end in order.intervals]
+        found = [interval for interval in found if interval[2]]
         blocks = list(order.grid.blocks()) if found else []
-        data = [self._interval(order, interval, captures, blocks) for interval, captures in found]
-        headers = {
-            "Content-Type": "application/json;charset=utf-8",
-            UNITS_HEADER: str(units(order.grid.samples, order.script.bands, len(found))),
-        }
-        body = orjson.dumps({"data": data, "status": _status(data)})
-        return ReplicaReply(200, headers, body, kind="statistics", compressible=True)
+        data = [
+            {"interval": {"from": written(start), "to": written(end)}}
+            | self._computed(order, captures, blocks)
+            for start, end, captures in found
+        ]
+        failed = sum("error" in interval for interval in data)
+        status = "OK" if not failed else "FAILED" if failed == len(data) else "PARTIAL"
+        reply = json_reply({"data": data, "status": status}, "statistics", JSON)
+        # one unit per 512 by 512 samples of three bands and interval with data
+        bands = len([band for band in order.script.bands if band != MASK])
+        units = order.grid.samples / _UNIT_PIXELS * bands / _UNIT_BANDS * len(found)
+        reply.headers[UNITS_HEADER] = str(max(LEAST_UNITS, units))
+        return reply
 
-    def _interval(
-        self,
-        order: Order,
-        interval: StatisticsInterval,
-        captures: list[Capture],
-        blocks: Sequence[SampleBlock],
+    def _computed(
+        self, order: StatisticsRequest, captures: list[Capture], blocks: Sequence[SampleBlock]
     ) -> dict[str, Any]:
-        document: dict[str, Any] = {"interval": interval.document()}
+        """Return the outputs of an interval, or its error."""
         if any(str(capture.day) in self.failing_days for capture in captures):
-            return document | {"error": _error("The data of this interval cannot be read.")}
+            return _error("The data of this interval cannot be read.")
         on_top = sorted(captures, key=lambda capture: (capture.sensed, capture.ingested), reverse=True)
-        if order.oldest_on_top:
-            on_top.reverse()
         try:
-            parts = [order.script.evaluate(_samples(order, on_top, block)) for block in blocks]
+            parts = [order.script.evaluate(_samples(order.script.bands, on_top, block)) for block in blocks]
         except ScriptFault as fault:
-            return document | {"error": _error(f"Failed to evaluate script! {fault}")}
-        return document | {"outputs": _outputs(order, blocks, parts)}
+            return _error(f"Failed to evaluate script! {fault}")
+        inside = np.concatenate([block.inside for block in blocks])
+        outputs: dict[str, Any] = {output.id: {"bands": {}} for output in order.script.outputs}
+        for (output, band), calculation in order.calculations.items():
+            values = np.concatenate([part.values[output, band] for part in parts])
+            valid = np.concatenate([part.valid[output, band] for part in parts])
+            outputs[output]["bands"][band] = calculation.document(values, valid & inside)
+        return {"outputs": outputs}
 
 
-def _error(message: str) -> dict[str, str]:
-    return {"type": "EXECUTION_ERROR", "message": message}
+def _error(message: str) -> dict[str, Any]:
+    return {"error": {"type": "EXECUTION_ERROR", "message": message}}
 
 
-def _status(data: Sequence[Mapping[str, Any]]) -> str:
-    failed = sum("error" in interval for interval in data)
-    if failed and failed == len(data):
-        return "FAILED"
-    return "PARTIAL" if failed else "OK"
-
-
-def units(samples: int, bands: Sequence[str], intervals: int) -> float:
-    """Return the processing units: one per 512 by 512 samples of three bands and interval with data."""
-    counted = len([band for band in bands if band != MASK])
-    return max(LEAST_UNITS, samples / _UNIT_PIXELS * counted / _UNIT_BANDS * intervals)
-
-
-def _samples(order: Order, captures: Sequence[Capture], block: SampleBlock) -> dict[str, Pixels]:
-    """Return the bands that a script reads for a block of samples; 0 where there are no data."""
+def _samples(names: Sequence[str], captures: Sequence[Capture], block: SampleBlock) -> dict[str, Pixels]:
+    """Return bands for a block of samples; 0 where there are no data."""
     count = len(block.columns)
-    names = order.script.bands
     found: dict[str, Pixels] = {name: np.zeros(count, np.int16) for name in names}
     open_places = np.flatnonzero(block.inside)
     for capture in captures:
-        if not len(open_places):
-            break
-        within, places = _on(capture, block, open_places)
-        if not len(places):
-            continue
         left, top = capture.square.corner
-        pixels = capture.read({*names, MASK}, block.rows[places] - top, block.columns[places] - left)
+        columns, rows = block.columns[open_places] - left, block.rows[open_places] - top
+        within = (columns >= 0) & (columns < SIDE) & (rows >= 0) & (rows < SIDE)
+        if not within.any():
+            continue
+        places = open_places[within]
+        pixels = capture.read({*names, MASK}, rows[within], columns[within])
         filled = pixels[MASK] != 0
         for name in names:
             found[name][places[filled]] = pixels[name][filled]
         within[within] = filled
         open_places = open_places[~within]
     return found
-
-
-def _on(
-    capture: Capture, block: SampleBlock, places: NDArray[np.intp]
-) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Return a mask of the samples on a capture's tile, and these samples."""
-    left, top = capture.square.corner
-    columns, rows = block.columns[places], block.rows[places]
-    within = (columns >= left) & (columns < left + SIDE) & (rows >= top) & (rows < top + SIDE)
-    return within, places[within]
-
-
-def _outputs(order: Order, blocks: Sequence[SampleBlock], parts: Sequence[Evaluated]) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    inside = np.concatenate([block.inside for block in blocks])
-    for output in order.script.outputs:
-        bands = {}
-        for band in output.bands:
-            key = output.id, band
-            values = np.concatenate([part.values[key] for part in parts])
-            valid = np.concatenate([part.valid[key] for part in parts])
-            bands[band] = order.calculations[key].document(values, valid & inside)
-        document[output.id] = {"bands": bands}
-    return document

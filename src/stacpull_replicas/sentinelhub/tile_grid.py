@@ -50,7 +50,6 @@ class Square:
 
     @property
     def name(self) -> str:
-        """The name, such as `22E-174N`."""
         return f"{self.column:02d}E-{self.row:03d}N"
 
     @property
@@ -60,13 +59,11 @@ class Square:
 
     @property
     def upper_left(self) -> tuple[int, int]:
-        """Easting and northing of the upper left corner in metres."""
         column, row = self.corner
         return WEST + column * METRES, NORTH - row * METRES
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """West, south, east and north in metres."""
         west, north = self.upper_left
         return west, north - EXTENT, west + EXTENT, north
 
@@ -214,5 +211,4 @@ def swath_of(seed: int, day: int) -> Swath | None:
 
 
 def seen(swath: Swath) -> tuple[Square, ...]:
-    """Return the squares that a swath covers at least partly."""
     return tuple(square for square in ALL if swath.covers(square))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
 import zlib
@@ -10,12 +9,10 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 
 from stacpull_replicas.sentinelhub.captures import QA_BANDS, archive_of
-from stacpull_replicas.sentinelhub.geotiff import KINDS, QA_FILE, RasterFile, fitted, header_tags
+from stacpull_replicas.sentinelhub.geotiff import KINDS, QA_FILE, RasterFile, header_tags
 
 SAME = np.arange(8000, dtype=np.int32)
 
@@ -42,11 +39,6 @@ def test_the_header_is_every_byte_before_the_first_pixel(seed, kind):
             assert set(dataset.dtypes) == {"int16"}
 
 
-def test_header_lengths_are_those_of_real_files():
-    lengths = {len(RasterFile(c, KINDS[QA_FILE]).header) for c in archive_of(7).captures if c.printed}
-    assert lengths == {3521}
-
-
 def test_a_whole_file_by_rasterio_and_tifffile():
     """Both read the pixels of the statistics; sparse tiles have none."""
     capture = next(c for c in archive_of(7).captures if c.printed)
@@ -66,17 +58,6 @@ def test_a_whole_file_by_rasterio_and_tifffile():
     assert file.slot(15 * 16 + 15) == 0
 
 
-def test_any_range_is_the_same_bytes():
-    file = RasterFile(sample_of(5, 1)[0], KINDS[QA_FILE])
-    block = file.read(0, 300_000)
-    chance = random.Random(1)
-    for _ in range(30):
-        start = chance.randrange(300_000)
-        stop = chance.randrange(start, 300_000)
-        assert file.read(start, stop) == block[start:stop]
-    assert file.read(file.size - 5, file.size + 5) == file.read(file.size - 5, file.size)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_compressed_tiles_fit_into_their_slots(kind):
     """This uses the weakest compression. The code tries stronger ones before it fails."""
@@ -86,25 +67,6 @@ def test_compressed_tiles_fit_into_their_slots(kind):
             file = RasterFile(capture, KINDS[kind])
             number = chance.choice([n for n in range(256) if file.slot(n)])
             assert len(zlib.compress(file.pixels(number).tobytes(), 1)) < file.slot(number)
-
-
-@given(raw=st.binary(max_size=3000), more=st.integers(20, 400))
-def test_a_stream_of_any_length_gives_the_same_bytes(raw, more):
-    packer = zlib.compressobj(1)
-    least = len(packer.compress(raw) + packer.flush(zlib.Z_SYNC_FLUSH)) + 9
-    stream = fitted(raw, least + more)
-    assert len(stream) == least + more
-    assert zlib.decompress(stream) == raw
-    unpacker = zlib.decompressobj()
-    assert unpacker.decompress(stream) == raw
-    assert unpacker.eof
-    assert not unpacker.unused_data
-
-
-def test_data_larger_than_its_slot_is_an_error():
-    noise = hashlib.shake_256(b"x").digest(5000)
-    with pytest.raises(ValueError, match="do not fit"):
-        fitted(noise, 4000)
 
 
 def test_covers_contain_exactly_the_pixels_with_data():
@@ -126,16 +88,3 @@ def test_headers_state_the_share_of_clear_pixels():
         reported = float(header_tags(capture)["PERCENTAGE_CLEAR"])
         assert (every == 1).mean() * 100 == pytest.approx(reported, abs=0.15)
         assert capture.ingested > capture.sensed
-
-
-def test_headers_omit_some_scenes_and_leave_some_unnamed():
-    listed, pixels_without, none = 0, 0, 0
-    for capture in sample_of(7, 60):
-        known = {scene.value for scene in capture.header_scenes()}
-        here = {scene.value for scene in capture.cuts.within(capture.square)}
-        listed += len(known)
-        pixels_without += len(here - known)
-        none += sum(scene.id is None for scene in capture.header_scenes())
-        assert known <= here
-    assert listed > 10 * pixels_without > 0
-    assert none > 0

@@ -17,7 +17,7 @@ from tests.replicas.sentinelhub.requests_made import NDVI, request, script
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
 
-HISTOGRAM = {"ndvi": {"histograms": {"default": {"nBins": 10, "lowEdge": -1.0, "highEdge": 1.0}}}}
+HISTOGRAM = {"ndvi": {"histograms": {"default": {"bins": [-1.0, -0.5, 0.0, 0.5, 1.0]}}}}
 MEDIAN = {"ndvi": {"statistics": {"default": {"percentiles": {"k": [50]}}}}}
 ONLY_NDVI = script(
     '"red", "nir", "cloud_mask", "dataMask"',

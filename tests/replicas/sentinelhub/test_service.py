@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import time
 
 import pytest
-import requests
 from tests.replicas.sentinelhub.conftest import ServiceClient
-from tests.replicas.sentinelhub.requests_made import CRS84, NDVI, PRINTED_BOX, UTM, request
+from tests.replicas.sentinelhub.requests_made import NDVI, PRINTED_BOX, UTM, request
 
-from stacpull_replicas import SentinelHubReplica, Status, run_in_thread
-from stacpull_replicas.sentinelhub.sentinelhub_service import RateLimit
+from stacpull_replicas import SentinelHubReplica, run_in_thread
 from stacpull_replicas.sentinelhub.tile_grid import ALL, EPSG, to_utm
 
 TOKEN_PATHS = ["/oauth/token", "/auth/realms/main/protocol/openid-connect/token"]
 SMALL = {"bbox": [550000.0, 4179000.0, 550300.0, 4179300.0], "properties": {"crs": UTM}}
+NOVEMBER = "2023-11-01T00:00:00Z/2023-11-30T00:00:00Z"
 
 
 def error_of(reply):
@@ -24,17 +21,6 @@ def error_of(reply):
     assert body["status"] == reply.status_code
     assert body["reason"]
     return body
-
-
-@pytest.mark.parametrize("path", TOKEN_PATHS)
-def test_tokens(service, path):
-    reply = service.new_token(path)
-    assert reply.status_code == 200
-    document = reply.json()
-    assert document["token_type"] == "Bearer"
-    assert document["expires_in"] == 3600
-    found = service.send("GET", "/catalog/v1/collections", token=document["access_token"])
-    assert found.status_code == 200
 
 
 def test_token_by_basic_authentication(service):
@@ -63,10 +49,6 @@ def test_tokens_refused(service, form, status, error):
     assert (reply.status_code, reply.json()["error"]) == (status, error)
 
 
-def test_the_token_endpoint_takes_posts_only(service):
-    assert service.session.get(service.replica.token_url, timeout=20).status_code == 405
-
-
 @pytest.mark.parametrize("token", ["", "nonsense", "AAAA" * 14, "é"])
 def test_without_a_good_token_it_is_a_401(service, token):
     reply = service.send("GET", "/api/v1/catalog/1.0.0/collections", token=token.encode().decode("latin-1"))
@@ -81,21 +63,8 @@ def test_landing_page_and_conformance_are_open(service, path):
         assert "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core" in reply.json()["conformsTo"]
 
 
-def test_tokens_expire(session):
-    with run_in_thread(SentinelHubReplica(token_ttl=0.3)) as replica:
-        service = ServiceClient(replica, session)
-        assert service.send("GET", "/byoc/v1/collections").status_code == 200
-        deadline = time.monotonic() + 20
-        while (reply := service.send("GET", "/byoc/v1/collections")).status_code == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert reply.status_code == 401
-        service.token = ""
-        assert service.send("GET", "/byoc/v1/collections").status_code == 200
-
-
 def test_a_rate_limit_counts_milliseconds(session):
-    with run_in_thread(SentinelHubReplica(rate_limit=2, token_rate_limit=100)) as replica:
+    with run_in_thread(SentinelHubReplica(rate_limit=2)) as replica:
         service = ServiceClient(replica, session)
         replies = [service.send("GET", "/byoc/v1/collections") for _ in range(6)]
         refused = [reply for reply in replies if reply.status_code == 429]
@@ -104,22 +73,6 @@ def test_a_rate_limit_counts_milliseconds(session):
             assert 0 < int(reply.headers["retry-after"]) <= 501
             assert reply.json()["code"] == "RATE_LIMIT_EXCEEDED"
             assert reply.json()["status"] == 429
-
-
-def test_the_token_endpoint_has_its_own_limit(session):
-    with run_in_thread(SentinelHubReplica(token_rate_limit=1)) as replica:
-        service = ServiceClient(replica, session)
-        assert [service.new_token().status_code for _ in range(3)][1:] == [429, 429]
-
-
-def test_the_rate_limit_refills_over_time():
-    now = [0.0]
-    limit = RateLimit(4, now=lambda: now[0])
-    assert [limit.wait_ms() for _ in range(5)] == [0, 0, 0, 0, 251]
-    now[0] = 0.25
-    assert [limit.wait_ms(), limit.wait_ms()] == [0, 251]
-    now[0] = 100
-    assert [limit.wait_ms() for _ in range(5)] == [0, 0, 0, 0, 251]
 
 
 def test_a_spent_quota_is_a_403(session):
@@ -158,16 +111,6 @@ def test_failing_days_are_errors_of_their_interval(session):
         assert service.statistics(body)["status"] == "FAILED"
 
 
-def test_a_script_that_fails_is_an_error_of_each_interval(service):
-    broken = NDVI.replace("let ndvi =", "let ndvi = nothing +")
-    body = request(service.replica.collection_id, broken, bounds=SMALL, size=(20, 20))
-    reply = service.statistics(body)
-    assert reply["status"] == "FAILED"
-    assert {i["error"]["message"] for i in reply["data"]} == {
-        "Failed to evaluate script! nothing is not defined"
-    }
-
-
 def changed(body, path, value):
     *way, last = path.split(".")
     place = body
@@ -181,33 +124,27 @@ def changed(body, path, value):
     ("path", "value", "message"),
     [
         ("input", None, "input must be set"),
-        ("aggregation", [], "aggregation must be set"),
         ("input.bounds", {}, "Either bbox or geometry must be set."),
         ("input.bounds", {"bbox": [1, 2, 3]}, "A bbox must be four numbers."),
         ("input.bounds", {"bbox": [3, 2, 1, 4]}, "A bbox must be west, south, east, north."),
         ("input.bounds.properties", {"crs": "EPSG:27700"}, "Unknown or unsupported CRS: EPSG:27700"),
         ("input.bounds", {"geometry": {"type": "Point", "coordinates": [1, 2]}}, "must be a Polygon"),
-        ("input.bounds", {"geometry": {"type": "Polygon"}}, "The geometry cannot be read."),
-        (
-            "input.bounds",
-            {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}},
-            "cannot be read",
-        ),
+        ("input.bounds", {"geometry": {"type": "Polygon"}}, "not a GeoJSON geometry"),
         ("input.data", [], "data must be a list of one data source."),
         ("input.data.0.type", "sentinel-2-l2a", "Unknown data source type: sentinel-2-l2a"),
         ("input.data.0.dataFilter", {"mosaickingOrder": "leastCC"}, "mosaickingOrder leastCC"),
         ("input.data.0.processing", {"upsampling": "BICUBIC"}, "upsampling BICUBIC is not supported."),
-        ("aggregation.width", 2501, "`width` must be a whole number from 1 to 2500."),
-        ("aggregation.height", 0, "`height` must be a whole number from 1 to 2500."),
+        ("aggregation.width", 2501, "must be whole numbers from 1 to 2500."),
         ("aggregation.resx", 3, "Only width and height or resx and resy can be set at the same time."),
         ("aggregation.timeRange", {"from": "x", "to": "y"}, "Invalid date: x"),
         ("aggregation.timeRange", {"from": "2023-11-02", "to": "2023-11-01"}, "must end after it begins"),
-        ("aggregation.aggregationInterval", {"of": "P1"}, "Invalid aggregation interval: P1"),
-        ("aggregation.aggregationInterval.lastIntervalBehavior", "STAY", "must be one of SKIP"),
+        ("aggregation.aggregationInterval", {"of": "P1M"}, "Invalid aggregation interval: P1M"),
+        ("aggregation.aggregationInterval.lastIntervalBehavior", "EXTEND", "EXTEND is not supported"),
         ("aggregation.evalscript", None, "Evalscript must be set."),
         ("aggregation.evalscript", NDVI.replace("let", "class"), "Unexpected token ="),
-        ("calculations", {"nope": {}}, "There is no output nope in the evalscript."),
-        ("calculations", {"ndvi": {"histograms": {"B0": {"nBins": 0}}}}, "given by ascending numbers"),
+        ("calculations", {"nope": {}}, "calculations must have only ndvi, scenes"),
+        ("calculations", {"ndvi": {"histograms": {"B0": {"nBins": 2}}}}, "histograms must have bins"),
+        ("calculations", {"ndvi": {"histograms": {"B0": {"bins": [1, 0]}}}}, "given by ascending numbers"),
         ("calculations", {"scenes": {"histograms": {"B0": {"bins": [0.0, 1.0]}}}}, "given by whole numbers"),
         ("calculations", {"ndvi": {"histograms": {"B0": {"bins": [0, 1]}}}}, "given by decimal numbers"),
         ("calculations", {"ndvi": {"statistics": {"B0": {"percentiles": {"k": [101]}}}}}, "from 0 to 100"),
@@ -218,14 +155,6 @@ def test_bad_statistics_requests(service, path, value, message):
     reply = service.send("POST", "/api/v1/statistics", json=body)
     assert reply.status_code == 400
     assert message in error_of(reply)["message"]
-
-
-def test_a_resolution_that_is_too_fine_names_the_side(service):
-    body = request(service.replica.collection_id, NDVI, resolution=1e-6)
-    reply = service.send("POST", "/statistics/v1", json=body)
-    error = error_of(reply)
-    assert error["message"] == "`width = 17070`, calculated from resx, is larger than allowed 2500."
-    assert error["errors"] == [{"parameter": "aggregation->resx", "violation": error["message"]}]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]"])
@@ -258,11 +187,6 @@ def test_unknown_paths_are_errors(service, method, path, status):
     assert error_of(reply)["code"]
 
 
-def test_an_unknown_collection_is_a_404(service):
-    body = request("11111111-2222-3333-4444-555555555555", NDVI, size=(9, 9))
-    assert service.send("POST", "/statistics/v1", json=body).status_code == 404
-
-
 def test_the_search_pages(service):
     whole = service.search(limit=100, datetime="2023-11-01T00:00:00Z/2023-11-30T23:59:59Z")
     assert whole["context"]["returned"] == 100
@@ -288,18 +212,17 @@ def test_the_search_pages(service):
 
 
 def test_search_filters_by_area_ids_and_time(service):
-    box = service.search(bbox=PRINTED_BOX, datetime="2023-11-01/2023-11-30", limit=100)["features"]
+    box = service.search(bbox=PRINTED_BOX, datetime=NOVEMBER, limit=100)["features"]
     assert len(box) == 15
     west, south, east, north = PRINTED_BOX
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     shape = {"type": "Polygon", "coordinates": [ring]}
-    assert service.search(intersects=shape, datetime="2023-11-01/2023-11-30", limit=100)["features"] == box
+    assert service.search(intersects=shape, datetime=NOVEMBER, limit=100)["features"] == box
     assert service.search(ids=[box[3]["id"]])["features"] == [box[3]]
     day = box[0]["properties"]["datetime"]
     assert [i["id"] for i in service.search(bbox=PRINTED_BOX, datetime=day)["features"]] == [box[0]["id"]]
     assert service.search(bbox=[0, 0, 1, 1])["features"] == []
-    assert service.search(datetime="2030-01-01/..")["features"] == []
-    assert service.search(datetime="../2022-12-31")["context"] == {"limit": 10, "returned": 0}
+    assert service.search(datetime="2030-01-01T00:00:00Z/..")["context"] == {"limit": 10, "returned": 0}
 
 
 @pytest.mark.parametrize(
@@ -336,7 +259,7 @@ def test_tiles_are_paged(service):
     assert sum("filesMetadata" not in tile["additionalData"] for tile in first["data"]) in range(1, 20)
     (only,) = service.send("GET", path, params={"path": first["data"][7]["path"]}).json()["data"]
     assert only == first["data"][7]
-    last = service.send("GET", f"{path}&viewtoken={base64.b64encode(b'from 3300').decode()}").json()
+    last = service.send("GET", f"{path}&viewtoken=3300").json()
     assert "next" not in last["links"]
 
 
@@ -364,38 +287,6 @@ def test_files_by_ranges(service):
     assert service.tile(capture.id, "/files/other.tif").status_code == 404
 
 
-def test_every_reply_has_its_units_and_allows_cross_origin_reads(service):
-    reply = service.send("GET", "/byoc/v1/collections")
-    assert reply.headers["x-processingunits-spent"] == "0.01"
-    assert reply.headers["access-control-allow-origin"] == "*"
-
-
-def test_injected_faults_apply_to_sentinel_hub(session):
-    with run_in_thread(SentinelHubReplica(record=True)) as replica:
-        replica.inject(lambda r: r.path.startswith("/byoc"), Status(503))
-        service = ServiceClient(replica, session)
-        assert [service.send("GET", "/byoc/v1/collections").status_code for _ in range(2)] == [503, 200]
-        assert [(r.kind, r.status) for r in replica.requests] == [
-            ("token", 200),
-            ("fault", 503),
-            ("byoc", 200),
-        ]
-        assert replica.counters["api", "token"] == 1
-
-
-def test_the_replica_runs_on_an_event_loop():
-    async def open_and_close():
-        async with SentinelHubReplica(seed=20) as replica:
-            return await asyncio.to_thread(
-                requests.get, replica.base_url + "/catalog/v1", timeout=20
-            ), replica
-
-    reply, replica = asyncio.run(open_and_close())
-    assert reply.json()["id"] == "sentinel-hub"
-    assert replica.exports()["SH_BASE_URL"] == replica.base_url
-    assert set(replica.exports()) >= {"SH_CLIENT_ID", "SH_CLIENT_SECRET", "SH_TOKEN_URL"}
-
-
 def test_the_reported_area_is_within_the_tiles(service):
     west, south, east, north = map(float, service.replica.places()["area"].split(","))
     assert (west, south, east, north) == (-122.81, 37.52, -122.01, 38.15)
@@ -405,14 +296,3 @@ def test_the_reported_area_is_within_the_tiles(service):
     assert max(x) <= max(b[2] for b in bounds)
     assert min(y) >= min(b[1] for b in bounds)
     assert max(y) <= max(b[3] for b in bounds)
-
-
-def test_different_seeds_give_different_replicas(service, other_service):
-    assert service.replica.collection_id != other_service.replica.collection_id
-    assert service.replica.client_secret != other_service.replica.client_secret
-    body = {"bounds": {"bbox": PRINTED_BOX, "properties": {"crs": CRS84}}, "size": (50, 70)}
-    days = [
-        {i["interval"]["from"] for i in a.statistics(request(a.replica.collection_id, NDVI, **body))["data"]}
-        for a in (service, other_service)
-    ]
-    assert days[0] != days[1]

@@ -1,0 +1,365 @@
+"""Fault files, which requests their rules strike, and the bytes that each fault sends."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from stacpull_replicas import (
+    Close,
+    FaultFileError,
+    FaultPlan,
+    MemoryStore,
+    MlhubReplica,
+    PlannedFaults,
+    RequestInfo,
+    Rule,
+    S3Access,
+    S3Replica,
+    Status,
+    parse_faults,
+    read_faults,
+    run_in_thread,
+)
+from stacpull_replicas.fault_plan import kind_of
+
+BANG = Close()
+
+FULL = """
+seed = 7
+
+[[fault]]
+server = "blob"
+method = "GET"
+path = "/mlhub/*.tif"
+regex = "sig="
+kind = "object"
+ranged = false
+from = 3
+until = 30
+every = 2
+times = 5
+per = "path"
+probability = 0.25
+what = "status"
+code = 503
+headers = {Retry-After = "3"}
+body = "<Error/>"
+"""
+
+
+def test_every_key_is_read(tmp_path: Path):
+    rule = Rule(
+        Status(503, {"Retry-After": "3"}, b"<Error/>"),
+        *("blob", "GET", "/mlhub/*.tif", "sig=", "object", False, 3, 30, 2, 5, "path", 0.25),
+    )
+    assert parse_faults(FULL) == FaultPlan((rule,), 7)
+    (tmp_path / "x.toml").write_text(FULL)
+    assert read_faults(tmp_path / "x.toml") == parse_faults(FULL)
+    assert parse_faults("") == FaultPlan(())
+
+
+CLOSE = '[[fault]]\nwhat = "close"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("sede = 1", None, "`sede`"),
+        ("seed = -1", None, "seed"),
+        ('[fault]\nwhat = "close"', None, "fault"),
+        ("[[fault]]\nnth = 1\n", 1, "what must be one of status, login-page"),
+        ('[[fault]]\n\nwhat = "clsoe"', 1, "what must be one of"),
+        (CLOSE + "after = true", 1, "after"),
+        (CLOSE + "after = -1", 1, "after"),
+        (CLOSE + CLOSE + "seconds = 1", 3, "`seconds`"),
+        (CLOSE + "first = 1", 1, "`first`"),
+        (CLOSE + "nth = 0", 1, ">= 1"),
+        (CLOSE + 'kind = "pages"', 1, "kind"),
+        (CLOSE + "probability = 2", 1, "probability"),
+        (CLOSE + 'regex = "("', 1, "unterminated subpattern"),
+        ('[[fault]]\nwhat = "truncate"', 1, "`keep`"),
+        ('[[fault]]\nwhat = "alter"\nheaders = {ETag = 1}', 1, "headers"),
+        ("[[fault]\n", None, "line 1"),
+    ],
+)
+def test_errors_name_the_key_and_the_line_of_the_rule(text: str, line: int | None, message: str):
+    with pytest.raises(FaultFileError) as caught:
+        parse_faults(text, "x.toml")
+    start = "x.toml is not valid: " if line is None else f"x.toml, the rule in line {line}: "
+    assert str(caught.value).startswith(start)
+    assert message in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
+    with pytest.raises(FaultFileError, match=r"faults\.toml cannot be read"):
+        read_faults(tmp_path / "faults.toml")
+
+
+def request(target: str = "/x", server: str = "blob", method: str = "GET", **headers: str) -> RequestInfo:
+    return RequestInfo(server, method, target, headers)
+
+
+@pytest.mark.parametrize(
+    ("server", "target", "kind"),
+    [
+        ("api", "/mlhub/v1/collections/c/items?limit=3", "page"),
+        ("api", "/mlhub/v1/search", "page"),
+        ("api", "/mlhub/v1/collections/c/items/an%2Fid", "item"),
+        ("api", "/mlhub/v1/collections/c", "collection"),
+        ("api", "/mlhub/v1/download/gAAA", "download"),
+        ("api", "/mlhub/v1/archive/c", "other"),
+        ("blob", "/mlhub/a/items/b.tif?sig=x", "object"),
+        ("s3", "/bucket/key", "object"),
+        ("s3", "/bucket?list-type=2", "listing"),
+    ],
+)
+def test_kinds(server: str, target: str, kind: str):
+    assert kind_of(request(target, server)) == kind
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches"),
+    [
+        ({}, True),
+        ({"server": "s3"}, False),
+        ({"method": "HEAD"}, False),
+        ({"path": "/mlhub/*.tif"}, True),
+        ({"path": "*B0[12].tif"}, True),
+        ({"path": "/mlhub"}, False),
+        ({"regex": r"B01\.tif\?sig=\w+$"}, True),
+        ({"regex": "^B01"}, False),
+        ({"kind": "page"}, False),
+        ({"server": "blob", "kind": "object", "path": "*", "ranged": True}, True),
+        ({"server": "blob", "kind": "object", "path": "*", "ranged": False}, False),
+    ],
+)
+def test_matching(rule: dict[str, Any], matches: bool):
+    info = request("/mlhub/a%20patch/x_B01.tif?sig=abc", range="bytes=7-")
+    assert Rule(BANG, **rule).matches(info) is matches
+
+
+@pytest.mark.parametrize(
+    ("rule", "struck"),
+    [
+        ({}, [1, 2, 3, 4, 5, 6, 7, 8]),
+        ({"first": 3, "last": 3}, [3]),
+        ({"first": 3, "every": 3}, [3, 6]),
+        ({"last": 2}, [1, 2]),
+        ({"first": 2, "every": 2, "times": 2}, [2, 4]),
+        ({"probability": 0.0}, []),
+        ({"per": "path", "last": 1}, [1, 2, 3, 4]),
+    ],
+)
+def test_counting(rule: dict[str, Any], struck: list[int]):
+    faults = PlannedFaults(FaultPlan((Rule(BANG, **rule),)))
+    answers = [faults.before(request(f"/{number % 4}")) for number in range(1, 9)]
+    assert [number for number, fault in enumerate(answers, 1) if fault is not None] == struck
+
+
+def test_the_first_matching_rule_applies_and_all_count_the_request():
+    for second, answers in ((Rule(BANG, last=2), [BANG, None]), (Rule(BANG, times=1), [BANG, None])):
+        faults = PlannedFaults(FaultPlan((Rule(Status(503), last=1), second)))
+        assert [faults.before(request()) for _ in range(3)] == [Status(503), *answers]
+
+
+def test_draws_follow_the_probability_and_the_seed_and_not_the_order():
+    def struck(seed: int, order: list[int]) -> list[int]:
+        faults = PlannedFaults(FaultPlan((Rule(BANG, probability=0.2, per="path"),), seed))
+        return sorted(number for number in order if faults.before(request(f"/{number}")))
+
+    order = list(range(5000))
+    assert 900 < len(struck(1, order)) < 1100
+    assert struck(1, order) == struck(1, order[::-1]) != struck(2, order)
+
+
+BODY = bytes(range(256)) * 8
+SIZE = len(BODY)
+ETAG = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class Answer:
+    """The reply up to the end of the connection; the status is 0 if it is not HTTP."""
+
+    raw: bytes
+    status: int = 0
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        head, found, self.body = self.raw.partition(b"\r\n\r\n")
+        line, *fields = head.decode().split("\r\n") if found else [""]
+        self.status = int(line.split(" ")[1]) if found else 0
+        self.fields = {field.partition(": ")[0].lower(): field.partition(": ")[2] for field in fields}
+
+
+def answer(url: str, *, timeout: float = 5, **headers: str) -> Answer:
+    """Send a request and read until the server closes."""
+    parts = urlsplit(url)
+    fields = {"Host": parts.netloc, "Connection": "close", **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    received = b""
+    with socket.create_connection((parts.hostname, parts.port), timeout=timeout) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode())
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+        except ConnectionResetError:
+            received += b"<reset>"
+    return Answer(received)
+
+
+def struck(fault: str, **headers: str) -> Answer:
+    """Return the reply to a request for the object `b/x` with `fault`."""
+    with run_in_thread(replica(fault)) as server:
+        return answer(f"{server.s3_url}/b/x?q=1", **headers)
+
+
+def replica(fault: str) -> S3Replica:
+    store = MemoryStore({"b": {"x": BODY}})
+    faults = PlannedFaults(parse_faults(f"[[fault]]\n{fault}"))
+    return S3Replica(store=store, access=S3Access("k", "s", anonymous=True), faults=faults)
+
+
+CHUNKED = {"content-length": None, "transfer-encoding": "chunked"}
+CASES = [
+    ('what = "status"\ncode = 503\nheaders = {X-A = "1"}\nbody = "no"', {}, 503, {"x-a": "1"}, b"no"),
+    ('what = "alter"\nheaders = {etag = "W/1", X-B = "2"}', {}, 200, {"etag": "W/1", "x-b": "2"}, BODY),
+    ('what = "alter"\nwithout = ["ETag"]', {}, 200, {"etag": None}, BODY),
+    ('what = "truncate"\nkeep = 7', {}, 200, {"content-length": "7"}, BODY[:7]),
+    ('what = "damage"\nat = 1', {}, 200, {"etag": f'"{ETAG}"'}, b"\x00\xfe" + BODY[2:]),
+    ('what = "whole"', {"Range": "bytes=4-7"}, 200, {"content-range": None}, BODY),
+    ('what = "close"\nafter = 5', {}, 200, {"content-length": str(SIZE)}, BODY[:5]),
+    ('what = "close"\nafter = 5\nreset = true', {}, 200, {}, BODY[:5] + b"<reset>"),
+    ('what = "stall"\nafter = 5\nseconds = 0.05', {}, 200, {}, BODY),
+    ('what = "drip"\nafter = 2000\nrate = 1000', {}, 200, {"content-length": str(SIZE)}, BODY),
+    ('what = "overlong"\nextra = 3', {}, 200, {"content-length": str(SIZE)}, BODY + b"!!!"),
+    ('what = "unframed"\nkeep = 9', {}, 200, {"content-length": None, "transfer-encoding": None}, BODY[:9]),
+    ('what = "unframed"\nchunked = true\nkeep = 9', {}, 200, CHUNKED, b"9\r\n" + BODY[:9] + b"\r\n"),
+    ('what = "fields"\ncount = 3\nsize = 5', {}, 200, {"x-more-0": "xxxxx", "x-more-2": "xxxxx"}, BODY),
+    ('what = "delay"\nseconds = 0.05', {}, 200, {}, BODY),
+    ('what = "redirect"\nlocation = "{path}y?z"\ncode = 307', {}, 307, {"location": "/b/xy?z"}, b""),
+]
+
+
+@pytest.mark.parametrize(("fault", "headers", "status", "fields", "body"), CASES)
+def test_each_fault_sends_the_described_response(
+    fault: str, headers: dict[str, str], status: int, fields: dict[str, str | None], body: bytes
+):
+    found = struck(fault, **headers)
+    assert found.status == status
+    assert {name: found.fields.get(name) for name in fields} == fields
+    assert found.body == body
+
+
+def test_faults_without_http_and_other_bodies():
+    assert struck('what = "close"').raw == b""
+    assert struck('what = "raw"\ndata = "220 ready"').raw == b"220 ready"
+    assert gzip.decompress(struck('what = "coded"', Accept_Encoding="identity").body) == BODY
+    assert b"password" in struck('what = "login-page"').body
+    assert struck('what = "redirect"\nlocation = "{url}"').fields["location"].endswith("/b/x?q=1")
+
+
+def test_slow_faults_take_their_time_and_end_when_the_client_disconnects():
+    started = time.monotonic()
+    struck('what = "drip"\nafter = 1948\nrate = 500')
+    struck('what = "stall"\nafter = 1948\nseconds = 0.1')
+    assert time.monotonic() - started > 0.2
+    with run_in_thread(replica('what = "stall"\nafter = 1\nseconds = 60')) as server:
+        with pytest.raises(TimeoutError):
+            answer(f"{server.s3_url}/b/x", timeout=0.05)
+        started = time.monotonic()
+    assert time.monotonic() - started < 20, "it would stall for a minute"
+
+
+def test_a_changed_object_differs_in_etag_content_and_ranges():
+    new = BODY.translate(bytes(255 - value for value in range(256)))
+    with run_in_thread(replica('what = "changed"')) as server:
+        url = f"{server.s3_url}/b/x"
+        etag = answer(url).fields["etag"]
+        assert etag != f'"{ETAG}"'
+        for headers, status, body in [
+            ({}, 200, new),
+            ({"Range": "bytes=4-7", "If_Match": etag}, 206, new[4:8]),
+            ({"If_None_Match": etag}, 304, b""),
+            ({"If_None_Match": f'"{ETAG}"'}, 200, new),
+        ]:
+            found = answer(url, **headers)
+            assert (found.status, found.body) == (status, body), headers
+        assert answer(url, Range="bytes=4-7", If_Match=f'"{ETAG}"').status == 412
+
+
+def page(fault: str) -> dict[str, Any]:
+    faults = PlannedFaults(parse_faults(f'[[fault]]\nkind = "page"\n{fault}'))
+    with run_in_thread(MlhubReplica(items=6, faults=faults)) as hub:
+        url = f"{hub.base_url}/collections/bigearthnet_v1_labels/items?limit=3&key={hub.key}"
+        found: dict[str, Any] = json.loads(answer(url).body)
+    found["next"] = [link["href"] for link in found["links"] if link["rel"] == "next"]
+    return found
+
+
+def test_pages_are_edited():
+    assert page('what = "page"\nnext = "none"')["next"] == []
+    assert page('what = "page"\nnext = "null"')["next"] == [None]
+    assert page('what = "page"\nnext = "x?{url}"')["next"][0].startswith("x?http://127.0.0.1")
+    edited = page('what = "page"\nids = ["../up", "b"]\nassets = false')
+    assert [feature["id"] for feature in edited["features"]][:2] == ["../up", "b"]
+    assert not any("assets" in feature for feature in edited["features"])
+    assert any(link["href"].endswith("/items/..%2Fup") for link in edited["features"][0]["links"])
+    assert len(edited["next"]) == 1
+
+
+@pytest.mark.parametrize(("shape", "size"), [("deep", 1000), ("long", 3_000_000), ("packed", 3 << 20)])
+def test_a_bomb_fault_sends_a_large_body(shape: str, size: int):
+    found = struck(f'what = "bomb"\nshape = "{shape}"\nsize = {size}')
+    if shape == "packed":
+        assert len(found.body) < size / 100
+    else:
+        assert len(found.body) >= size
+        assert found.body.startswith(b'{"type": "FeatureCollection", "features": [')
+
+
+def test_injected_faults_precede_planned_ones_and_all_replies_are_logged():
+    with run_in_thread(replica('what = "close"\nafter = 5')) as server:
+        server.inject(lambda _: True, Status(418))
+        answers = [answer(f"{server.s3_url}/b/x") for _ in range(2)]
+        assert [(record.status, record.sent) for record in server.requests] == [(418, 0), (200, 5)]
+    assert [(found.status, len(found.body)) for found in answers] == [(418, 0), (200, 5)]
+
+
+HALF_A_REQUEST = [
+    b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc",
+    b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    b"GET /x HTTP/1.1\r\nHo",
+    b"GET /b/large HTTP/1.1\r\nHost: x\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_client_that_disconnects_logs_nothing(reset: bool, caplog: pytest.LogCaptureFixture) -> None:
+    store, access = MemoryStore({"b": {"large": bytes(40_000_000)}}), S3Access("k", "s", anonymous=True)
+    with run_in_thread(S3Replica(store=store, access=access)) as server:
+        place, pause = urlsplit(server.s3_url), threading.Event()
+        for sent in HALF_A_REQUEST:
+            with socket.create_connection((place.hostname, place.port), timeout=5) as connection:
+                connection.sendall(sent)
+                assert b"large" not in sent or connection.recv(1000)
+                if reset:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert requests.get(f"{server.s3_url}/nothing", timeout=5).status_code == 404
+        assert any(len(server.requests) >= 2 or pause.wait(0.02) for _ in range(500))
+        assert server.bytes_sent < 40_000_000
+    assert caplog.records == []
