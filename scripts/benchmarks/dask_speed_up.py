@@ -86,12 +86,12 @@ def measure(
 ) -> list[SpeedUp]:
     """Make the same mirror once for each number of workers."""
     links, clock = _Links(bytes_per_second), SystemClock()
-    send = replica_server.RequestHandler._send
+    send = replica_server.ReplySender.send
 
-    async def sent(handler: replica_server.RequestHandler, sender: Any, fault: Any) -> Any:
-        if handler.server != "api":
+    async def sent(sender: replica_server.ReplySender, fault: Any) -> Any:
+        if sender.reply.kind in {"blob", "object"}:
             await clock.sleep(links.wait_of(str(sender.raw.remote), sender.reply.size))
-        return await send(handler, sender, fault)
+        return await send(sender, fault)
 
     found = []
     with (
@@ -99,7 +99,7 @@ def measure(
         tempfile.TemporaryDirectory(prefix="stacpull-dask-") as temporary,
         run_in_thread(MlhubReplica(items=items, seed=7, latency_ms=ROUND_TRIP_MS)) as replica,
     ):
-        patch.setattr(replica_server.RequestHandler, "_send", sent)
+        patch.setattr(replica_server.ReplySender, "send", sent)
         site = Path(temporary, "site")
         site.mkdir()
         (site / "sitecustomize.py").write_text(_ADDRESS)

@@ -80,8 +80,6 @@ class HeaderJob(Job, frozen=True, kw_only=True):
     """One header to read, whose `row` is its place in the results. It has no file."""
 
     item: ItemId
-    batch: Any
-    """The `RowBatch` that it belongs to."""
     header_size: int | None = None
 
 

@@ -1,47 +1,279 @@
 """One job of headers: the walk and the transfers of a mirror, with rows instead of files.
 
-    walk ─▶ selected ─▶ HeaderPlans ─▶ queue ─▶ pool (fetcher: RangedReader) ─▶ HeaderBook ─▶ results
+    walk ─▶ `HeaderPlans` ─▶ queue ─▶ pool (fetcher: `RangedReader`) ─▶ `HeaderBook` ─▶ results
 
-After a stop, the walk ends and reads in progress finish. After an error, the job saves its rows and ends.
+After a stop, the walk ends and reads in progress finish. After an error, the job saves its rows and ends. A
+job that was stopped or killed walks again, and reads only the headers without a row. A slot is released when
+its row is saved, so a kill loses at most one header per slot.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import Literal
 
 import attrs
+import msgspec
 
+from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import FailureLimit, nothing_to_fetch, walk_and_transfer
-from stacpull.engine.walk import Position, Walk, WalkSummary, WalkTask
+from stacpull.engine.walk import Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
-from stacpull.events import Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
+from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
+from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import ItemSet
-from stacpull.models import FailureKind, Json
+from stacpull.models import Failure, FailureKind, ItemId, Json
+from stacpull.planning.item_plan import NO_COLLECTION
+from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull_raster.header_book import HeaderBook
-from stacpull_raster.header_plans import HeaderPlans, TiffAssets
-from stacpull_raster.header_rows import HeaderJob, as_mapping
+from stacpull.threads import to_its_end
+from stacpull_raster.header_rows import HeaderJob, UnwritableError, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
 from stacpull_raster.ranged import HeaderRead, RangedReader
-from stacpull_raster.results import Results
+from stacpull_raster.results import Result, Results
+from stacpull_raster.tiff import is_tiff
 
 _SLOTS = 64
 """Default number of headers read at once; the gates limit each host further."""
 _TICK = 0.25
 """Seconds between progress events."""
+_PACE = 0.01
+"""Seconds to collect rows before they are saved together."""
+
+
+def key_of(item: ItemId, asset: str) -> str:
+    """Return the key of an asset's row."""
+    names = (name.replace("%", "%25").replace("/", "%2F") for name in item)
+    return f"{'/'.join(names)}/{asset}"
+
+
+class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
+    """Collects rows on the event loop, and saves them in groups in a thread."""
+
+    def __init__(
+        self,
+        results: Results,
+        secrets: Secrets,
+        *,
+        slots: int,
+        clock: Clock,
+        counts: tuple[int, int],
+        on_failed: Callable[[AssetFailed], None],
+    ) -> None:
+        super().__init__(slots)
+        self.results = results
+        self.done, self.failed = counts
+        self.open_rows = 0
+        """Number of rows that are planned but not saved."""
+        self._secrets = secrets
+        self._clock = clock
+        self._on_failed = on_failed
+        self._rows: list[Result] = []
+        self._held = 0
+        self._news = asyncio.Event()
+        self._over = False
+
+    def put(self, job: HeaderJob, received: HeaderRead) -> None:
+        """Add a header. One that cannot be written as a row becomes a failed row."""
+        self._held += 1
+        try:
+            row = header_row(job, received, self._secrets)
+        except UnwritableError as error:
+            message = f"The header of asset {job.key} cannot be written as a row: {error}."
+            self.fail(job, Failure(FailureKind.FORMAT, message))
+            return
+        self.done += 1
+        self._take(job, row, ok=True)
+
+    def fail(self, job: HeaderJob, failure: Failure, attempts: int = 0) -> None:  # noqa: ARG002 - the pool passes it
+        """Add an asset or item that failed and is not retried; its slot is already released."""
+        self.failed += 1
+        self._on_failed(AssetFailed(job.item, job.key, failure.kind, failure.message))
+        self._take(job, failed_row(job, failure, self._secrets), ok=False)
+
+    def _take(self, job: HeaderJob, row: bytes, *, ok: bool) -> None:
+        self._rows.append(Result(key_of(job.item, job.key), row, ok, job.row))
+        self._news.set()
+
+    async def record(self) -> None:
+        """Save rows in groups, until `close`."""
+        while not self._over or self._rows:
+            await self._news.wait()
+            self._news.clear()
+            if not self._over:
+                await self._clock.sleep(_PACE)
+            rows, held = self._rows, self._held
+            self._rows, self._held = [], 0
+            if rows:
+                await asyncio.to_thread(self.results.put, rows)
+            self.open_rows -= len(rows)
+            self.free_slots(held)
+
+    def close(self) -> None:
+        """End the recording: `record` saves the remaining rows and returns."""
+        self._over = True
+        self._news.set()
+
+    async def all_saved(self) -> None:
+        while self.open_rows:
+            await self._clock.sleep(_PACE)
+
+
+class TiffAssets:
+    """Keeps the assets of the selection that are TIFFs, by media type or suffix.
+
+    With --asset or --media-type, all matching assets are kept.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self.others = 0
+        """Number of assets in the selection that are not TIFFs."""
+        self._chosen = AssetFilter(selection)
+        self._guesses = not (selection.assets or selection.media_types)
+
+    def keeps(self, key: str, asset: Json) -> bool:
+        """Return True if the asset's header is to be read."""
+        if not self._chosen.keeps(key, asset):
+            return False
+        if self._guesses and not is_tiff(asset.get("type"), asset.get("href")):
+            self.others += 1
+            return False
+        return True
+
+
+class HeaderCounts(msgspec.Struct):
+    """What the walk has counted; saved when it has ended."""
+
+    items_seen: int = 0
+    items_matched: int = 0
+    items_without_label: int = 0
+    assets_excluded: int = 0
+    assets_not_tiff: int = 0
+
+
+class HeaderPlans:
+    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkRecord`).
+
+    Both sets are empty: `seen` gets the items that the walk reads, `planned` those of which headers are read.
+    """
+
+    def __init__(
+        self,
+        book: HeaderBook,
+        queue: JobQueue[HeaderJob],
+        assets: TiffAssets,
+        seen: ItemSet,
+        planned: ItemSet,
+    ) -> None:
+        self.tally = HeaderCounts()
+        self.announced: int | None = None
+        self.ended = False
+        self._book = book
+        self._queue = queue
+        self._assets = assets
+        self._seen, self._planned = seen, planned
+        self._place = 0
+
+    @property
+    def items_seen(self) -> int:
+        return self.tally.items_seen
+
+    async def find_planned(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
+        return dict.fromkeys(await to_its_end(partial(self._planned.intersection, ids)))
+
+    async def add_batch(self, planned: PlanBatch) -> int:
+        """Plan a batch and queue the assets without a row. Waits while the queue is full."""
+        reached = planned.reached
+        if reached.announced is not None:
+            self.announced = reached.announced
+        self.ended = self.ended or reached.walk_ended
+        jobs, failures = self._jobs_of(planned)
+        keys = {key_of(job.item, job.key): job.row for job in chain(jobs, (job for job, _ in failures))}
+        rows = {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
+        jobs = [job for job in jobs if job.row not in rows]
+        failures = [(job, why) for job, why in failures if job.row not in rows]
+        new = await self._count(planned)
+        self._book.open_rows += len(jobs) + len(failures)
+        for job, why in failures:
+            self._book.fail(job, why)
+        await self._queue.put(jobs)
+        return new
+
+    async def restart(self) -> int:
+        """Reset all counts, when open rows are saved, so that no header is read twice."""
+        await self._book.all_saved()
+        await to_its_end(self._seen.clear)
+        await to_its_end(self._planned.clear)
+        self.tally, self._place, self._assets.others = HeaderCounts(), 0, 0
+        return 0
+
+    def _jobs_of(self, selected: PlanBatch) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
+        """Return the jobs of a batch and its failures, numbered in the walk's order."""
+        jobs: list[HeaderJob] = []
+        failures: list[tuple[HeaderJob, Failure]] = []
+
+        def failing(item: ItemId, key: str, why: Failure) -> None:
+            failures.append((HeaderJob(self._place, 0, 0, key, "", None, "", None, item=item), why))
+            self._place += 1
+
+        for planned in selected.items:
+            for asset in planned.assets:
+                stated = planned.document["assets"][asset.key].get("file:header_size")
+                job = HeaderJob(
+                    self._place,
+                    0,
+                    0,
+                    asset.key,
+                    asset.href,
+                    planned.href,
+                    asset.directory,
+                    None,
+                    item=planned.id,
+                    header_size=stated if isinstance(stated, int) and not isinstance(stated, bool) else None,
+                    size=asset.size,
+                    checksum=asset.checksum,
+                    media_type=asset.media_type,
+                    alternates=asset.alternates,
+                )
+                jobs.append(job)
+                self._place += 1
+            for key, why in planned.problems:
+                failing(planned.id, key, why)
+        for missed in selected.failed_items:
+            failing(missed.id, "", missed.failure)
+        for odd in selected.unread:
+            failing(ItemId(odd.collection or NO_COLLECTION, odd.name), "", odd.failure)
+        return jobs, failures
+
+    async def _count(self, selected: PlanBatch) -> int:
+        """Count a batch of the walk; return the number of its items that were not read before."""
+        await to_its_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
+        read = [*selected.seen, *chain.from_iterable(selected.left_out.values())]
+        new = await to_its_end(partial(self._seen.add_all, read))
+        without_label = new.intersection(selected.left_out.get(NO_LABEL_IN_NOMENCLATURE, ()))
+        tally, others, self._assets.others = self.tally, self._assets.others, 0
+        tally.items_seen += len(new)
+        tally.items_matched += sum(planned.parent is None for planned in selected.items)
+        tally.items_without_label += len(without_label)
+        tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
+        tally.assets_not_tiff += sum(len(planned.pages) for planned in selected.items) + others
+        return len(new)
 
 
 class HeadersRun:
-    """One job of headers on an open file of results, which may have been begun before."""
+    """One job of headers on an open file of results, which may have rows already."""
 
     def __init__(
         self,
@@ -52,30 +284,31 @@ class HeadersRun:
         options: Options,
         *,
         on_event: Listener,
-        stop: asyncio.Event | None,
+        stop: asyncio.Event,
     ) -> None:
         self._results = results
         self._source = source
         self._network = network
         self._selection = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
         self._options = options
-        self._clock = network.clock
         self._emit = on_event
-        self._stop = stop or asyncio.Event()
-        self._failures = FailureLimit(options.max_failures, self._stop)
+        self._stop = stop
+        self._failures = FailureLimit(options.max_failures, stop)
         self._started = network.clock.monotonic()
         self._slots = options.concurrency or _SLOTS
         self._summary = WalkSummary()
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
-    async def execute(self, before: Json | None) -> HeadersReport:
+    async def execute(self) -> HeadersReport:
         """Run to the end, or until stopped."""
-        done, failed = await asyncio.to_thread(_counts, self._results)
+        count, clock = self._results.count, self._network.clock
+        done = await asyncio.to_thread(count, ok=True)
+        failed = await asyncio.to_thread(count, ok=False)
         self._book = HeaderBook(
             self._results,
             self._network.secrets,
             slots=self._slots,
-            clock=self._clock,
+            clock=clock,
             counts=(done, failed),
             on_failed=self._emit,
         )
@@ -84,14 +317,20 @@ class HeadersRun:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record())
             try:
-                with closing(await asyncio.to_thread(ItemSet)) as seen:
-                    await self._read(before, seen)
+                with ExitStack() as stack:
+                    sets = []
+                    for _ in range(2):
+                        sets.append(await asyncio.to_thread(ItemSet))
+                        stack.callback(sets[-1].close)
+                    await self._read(*sets)
             except BaseException as caught:  # noqa: BLE001 -- raised again after the rows are saved
                 error = cause(caught)
             self._book.close()
         if error is None and self._broken.done():
             error = self._broken.result()
-        return await self._conclude(error, skipped=done)
+        if error is not None:
+            raise error
+        return await asyncio.to_thread(self._conclude, done)
 
     async def _record(self) -> None:
         try:
@@ -99,36 +338,24 @@ class HeadersRun:
         except DestinationError as error:
             self._broken.set_result(error)
 
-    async def _read(self, before: Json | None, seen: ItemSet) -> None:
-        queue = JobQueue[HeaderJob](2 * self._slots)
-        assets = TiffAssets(self._selection)
-        self._plans = plans = HeaderPlans(
-            self._book,
-            queue,
-            assets,
-            before,
-            seen,
-        )
-        reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
+    async def _read(self, seen: ItemSet, planned: ItemSet) -> None:
+        network, selection = self._network, self._selection
+        queue, assets = JobQueue[HeaderJob](2 * self._slots), TiffAssets(selection)
+        self._plans = plans = HeaderPlans(self._book, queue, assets, seen, planned)
+        reader = ItemReader(self._source.item, network.clock, read_batch=self._source.items)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        task = WalkTask(self._source, reader, self._network, self._selection, options, self._emit)
-        walk = Walk(task, plans, assets=assets, matched=plans.tally.items_matched)
+        task = WalkTask(self._source, reader, network, selection, options, self._emit)
+        walk = Walk(task, plans, assets=assets)
         self._summary = walk.summary
-        position = Position.from_json(before["walk"] if before else None)
-        fetcher = _HeaderFetcher(RangedReader(self._network.client))
-        network, prefer = self._network, self._selection.prefer
-        note_retry = network.counters.note_retry
-        tools = TransferTools(fetcher, reader, network.policy, self._clock, note_retry, prefer)
+        fetcher, note_retry = _HeaderFetcher(RangedReader(network.client)), network.counters.note_retry
+        tools = TransferTools(fetcher, reader, network.policy, network.clock, note_retry, selection.prefer)
         pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
-
-        await walk_and_transfer(
-            partial(walk.run, position), pool, self._tick, stop=self._stop, broken=self._broken
-        )
+        await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
         self._failures.check()
 
     async def _tick(self) -> None:
         while True:
-            await self._clock.sleep(_TICK)
+            await self._network.clock.sleep(_TICK)
             self._emit(self._progress())
 
     def _progress(self) -> Progress:
@@ -149,28 +376,25 @@ class HeadersRun:
             requests=counters.requests,
             retries=counters.retries,
             walk_ended=self._plans.ended,
-            seconds=round(self._clock.monotonic() - self._started, 3),
+            seconds=round(self._network.clock.monotonic() - self._started, 3),
         )
 
-    async def _conclude(self, error: BaseException | None, *, skipped: int) -> HeadersReport:
-        if error is not None:
-            raise error
+    def _conclude(self, skipped: int) -> HeadersReport:
         progress, tally = self._progress(), self._plans.tally
         is_complete = self._plans.ended and not progress.assets_pending
         state: Literal["complete", "interrupted"] = "complete" if is_complete else "interrupted"
         self._emit(progress)
+        failed = (as_mapping(row.value) for row in self._results.failed())
         report = HeadersReport(
             state=state,
-            items_seen=tally.items_seen,
-            items_matched=tally.items_matched,
+            **msgspec.structs.asdict(tally),
             items_unseen=self._summary.items_unseen,
-            items_without_label=tally.items_without_label,
             headers_done=self._book.done,
             headers_skipped=skipped,
             headers_failed=self._book.failed,
-            headers_missing=await asyncio.to_thread(_missing, self._results),
-            assets_excluded=tally.assets_excluded,
-            assets_not_tiff=tally.assets_not_tiff,
+            headers_missing=sum(
+                row["asset"] is not None and row["failure"] == FailureKind.GONE for row in failed
+            ),
             bytes_fetched=progress.bytes_fetched,
             seconds=progress.seconds,
             requests=progress.requests,
@@ -179,8 +403,10 @@ class HeadersRun:
             reason=self._network.secrets.scrub(self._summary.cut_short or "") or None,
             missing_ok=self._options.missing != "fail",
         )
-        if is_complete and (warning := _warning_if_empty(report)) is not None:
-            self._emit(Notice("warning", warning))
+        if is_complete:
+            self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
+            if (warning := _warning_if_empty(report)) is not None:
+                self._emit(Notice("warning", warning))
         self._emit(RunEnded(1, state))
         return report
 
@@ -209,13 +435,3 @@ def _warning_if_empty(report: HeadersReport) -> str | None:
     return (
         f"{report.items_matched:,} items matched, but there is no header to read: of their assets, {others}."
     )
-
-
-def _counts(results: Results) -> tuple[int, int]:
-    return results.count(ok=True), results.count(ok=False)
-
-
-def _missing(results: Results) -> int:
-    """Return the number of assets that no longer exist at the source."""
-    failed = (as_mapping(row.value) for row in results.failed())
-    return sum(row["asset"] is not None and row["failure"] == FailureKind.GONE for row in failed)

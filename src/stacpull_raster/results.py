@@ -25,7 +25,6 @@ import orjson
 
 from stacpull.errors import UsageError
 from stacpull.ledger.database import (
-    exists,
     make_private,
     number,
     reject_irregular,
@@ -58,8 +57,6 @@ _SENTENCES = {
     sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
 }
 _RESULTS = "SELECT key, value, ok, place FROM results"
-_LAST = "\U0010ffff"
-"""Sorts after every other character."""
 _LOCK_TIMEOUT = 1.0
 """Seconds to wait for a process that is ending."""
 
@@ -135,12 +132,6 @@ class Results:
         with self._alone():
             found = rows_with(self._db, "SELECT key FROM results WHERE key IN ({marks})", keys)
             return {key for (key,) in found}
-
-    def found_before(self, place: int, prefixes: Iterable[str]) -> set[str]:
-        """Return the `prefixes` of keys whose place is below `place`."""
-        sql = "SELECT 1 FROM results WHERE key >= ? AND key < ? AND place < ?"
-        with self._alone():
-            return {prefix for prefix in prefixes if exists(self._db, sql, (prefix, prefix + _LAST, place))}
 
     def get(self, key: str) -> Result | None:
         with self._alone():

@@ -19,71 +19,71 @@ import msgspec
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, Stream, http_date
 
 Responder = Callable[[RequestInfo], ReplicaReply]
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Natural = Annotated[int, msgspec.Meta(ge=0)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class _Fault(msgspec.Struct, frozen=True, tag_field="what", forbid_unknown_fields=True):
+class _FaultValue(msgspec.Struct, frozen=True, tag_field="what", forbid_unknown_fields=True):
     pass
 
 
-class Status(_Fault, frozen=True, tag="status"):
+class Status(_FaultValue, frozen=True, tag="status"):
     """Another reply instead of the right one, such as 503 with Retry-After."""
 
-    code: _Count
+    code: _Natural
     headers: dict[str, str] = {}
     body: bytes = b""
 
 
-class LoginPage(_Fault, frozen=True, tag="login-page"):
+class LoginPage(_FaultValue, frozen=True, tag="login-page"):
     """A web page that asks for a password, with status 200."""
 
 
-class Redirect(_Fault, frozen=True, tag="redirect"):
+class Redirect(_FaultValue, frozen=True, tag="redirect"):
     """A redirect to `location`, in which `{url}` and `{path}` are replaced by those of the request.
 
     `{url}` makes a loop; `{path}x` makes an endless chain, if the rule strikes its links too.
     """
 
     location: str
-    code: _Count = 302
+    code: _Natural = 302
 
 
-class Alter(_Fault, frozen=True, tag="alter"):
+class Alter(_FaultValue, frozen=True, tag="alter"):
     """The right reply with other header fields: `headers` are set, those in `without` are left out."""
 
     headers: dict[str, str] = {}
     without: tuple[str, ...] = ()
 
 
-class Truncate(_Fault, frozen=True, tag="truncate"):
+class Truncate(_FaultValue, frozen=True, tag="truncate"):
     """Only the first `keep` bytes, with a matching Content-Length, so that the client cannot notice."""
 
-    keep: _Count
+    keep: _Natural
 
 
-class InvertedByte(_Fault, frozen=True, tag="damage"):
+class InvertedByte(_FaultValue, frozen=True, tag="damage"):
     """The right reply with the byte at `at` inverted; its header fields describe the right content."""
 
-    at: _Count = 0
+    at: _Natural = 0
 
 
-class Changed(_Fault, frozen=True, tag="changed"):
+class Changed(_FaultValue, frozen=True, tag="changed"):
     """A replaced object: other bytes of the same length, another ETag and Last-Modified.
 
     All requests that a rule strikes get the same replacement, and conditions are evaluated for it.
     """
 
 
-class IgnoredRange(_Fault, frozen=True, tag="whole"):
+class IgnoredRange(_FaultValue, frozen=True, tag="whole"):
     """The whole object with status 200, regardless of the requested range."""
 
 
-class Coded(_Fault, frozen=True, tag="coded"):
+class Coded(_FaultValue, frozen=True, tag="coded"):
     """The right reply gzipped, although the client did not accept that."""
 
 
-class EditedPage(_Fault, frozen=True, tag="page"):
+class EditedPage(_FaultValue, frozen=True, tag="page"):
     """A page of items with another `next` link, other ids, or without assets."""
 
     next: str | None = None
@@ -91,64 +91,64 @@ class EditedPage(_Fault, frozen=True, tag="page"):
     assets: bool = True
 
 
-class Bomb(_Fault, frozen=True, tag="bomb"):
+class Bomb(_FaultValue, frozen=True, tag="bomb"):
     """An excessive page: `size` nested arrays, or `size` bytes, plain or gzipped."""
 
     shape: Literal["deep", "long", "packed"]
-    size: _Count
+    size: _Natural
 
 
-class Delay(_Fault, frozen=True, tag="delay"):
+class Delay(_FaultValue, frozen=True, tag="delay"):
     """The right reply, this many seconds later."""
 
     seconds: _Seconds
 
 
-class Close(_Fault, frozen=True, tag="close"):
+class Close(_FaultValue, frozen=True, tag="close"):
     """The connection ends after `after` bytes of the body, or (None) before the reply; by RST if `reset`."""
 
-    after: _Count | None = None
+    after: _Natural | None = None
     reset: bool = False
 
 
-class Stall(_Fault, frozen=True, tag="stall"):
+class Stall(_FaultValue, frozen=True, tag="stall"):
     """Silence for `seconds` after `after` bytes of the body, then the rest."""
 
-    after: _Count
+    after: _Natural
     seconds: _Seconds
 
 
-class Drip(_Fault, frozen=True, tag="drip"):
+class Drip(_FaultValue, frozen=True, tag="drip"):
     """After `after` bytes of the body, at most `rate` bytes per second."""
 
     rate: _Seconds
-    after: _Count = 0
+    after: _Natural = 0
 
 
-class Overlong(_Fault, frozen=True, tag="overlong"):
+class Overlong(_FaultValue, frozen=True, tag="overlong"):
     """`extra` bytes more than Content-Length states."""
 
-    extra: _Count = 16
+    extra: _Natural = 16
 
 
-class Unframed(_Fault, frozen=True, tag="unframed"):
+class Unframed(_FaultValue, frozen=True, tag="unframed"):
     """No Content-Length: the body, or its first `keep` bytes, ends with the connection.
 
     With `chunked`, it is sent in chunks without the last one, which marks the end.
     """
 
-    keep: _Count | None = None
+    keep: _Natural | None = None
     chunked: bool = False
 
 
-class Fields(_Fault, frozen=True, tag="fields"):
+class Fields(_FaultValue, frozen=True, tag="fields"):
     """`count` more header fields of `size` bytes each."""
 
-    count: _Count
-    size: _Count = 100
+    count: _Natural
+    size: _Natural = 100
 
 
-class Raw(_Fault, frozen=True, tag="raw"):
+class Raw(_FaultValue, frozen=True, tag="raw"):
     """These bytes in place of an HTTP response, then the end of the connection."""
 
     data: bytes

@@ -29,7 +29,7 @@ from stacpull_replicas.http_messages import RequestInfo, Stream, in_parts
 from stacpull_replicas.hub_catalog import LARGE_COLLECTION, HubCatalog, JsonObject
 from stacpull_replicas.hub_items import HubItems
 from stacpull_replicas.hub_replies import Refused, written
-from stacpull_replicas.queries import ALWAYS, Interval, QueryError, read_area, read_interval
+from stacpull_replicas.queries import ALWAYS, QueryError, SearchInterval, read_area, read_interval
 
 COUNTED = 20_000
 """The largest data set, in patches, for which matches are counted."""
@@ -44,7 +44,7 @@ class _Query(NamedTuple):
 
     collections: tuple[str, ...]
     area: BaseGeometry | None = None
-    interval: Interval = ALWAYS
+    interval: SearchInterval = ALWAYS
     ids: tuple[str, ...] | None = None
 
     @property
@@ -53,7 +53,7 @@ class _Query(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _may_match(number: int, interval: Interval, bounds: tuple[float, ...] | None) -> bool:
+def _may_match(number: int, interval: SearchInterval, bounds: tuple[float, ...] | None) -> bool:
     """Return True if a patch of an acquisition may match. This avoids testing each patch."""
     acquisition = ACQUISITIONS[number]
     if not interval[0] <= acquisition.moment <= interval[1]:

@@ -15,8 +15,8 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)",
 _OPEN = frozenset({"", ".."})
 _BOX_SIZES = (4, 6)
 
-Interval = tuple[datetime, datetime]
-ALWAYS: Interval = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+SearchInterval = tuple[datetime, datetime]
+ALWAYS: SearchInterval = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 class QueryError(ValueError):
@@ -57,7 +57,7 @@ def read_geometry(given: Any) -> BaseGeometry:
     return geometry
 
 
-def read_interval(given: Any) -> Interval:
+def read_interval(given: Any) -> SearchInterval:
     """Return the start and end of an RFC 3339 time or interval, both included; ends may be open."""
     if given is None:
         return ALWAYS

@@ -75,7 +75,7 @@ class RequestRecord:
 
 
 @dataclass
-class _Sender:
+class ReplySender:
     """Sends one reply to a client."""
 
     raw: web.BaseRequest
@@ -237,7 +237,7 @@ class ReplicaServer:
         self._host = host
         self._port = port
         self._latency = latency_ms / 1000
-        self._record_headers = record
+        self.record_headers = record
         self._injected: list[_Injection] = []
         self._injecting = threading.Lock()
         self._planned = faults
@@ -281,6 +281,12 @@ class ReplicaServer:
                     return waiter.fault
         return None if self._planned is None else self._planned.before(request)
 
+    def note(self, record: RequestRecord) -> None:
+        """Add a request to the log and the counters."""
+        self.requests.append(record)
+        self.counters[record.server, record.kind] += 1
+        self.bytes_sent += record.sent
+
     async def _handle(self, server: str, respond: Responder, raw: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, with the fault that strikes it, if any.
 
@@ -302,17 +308,13 @@ class ReplicaServer:
                 reply = reply_under(fault, request, respond)
             else:
                 reply = respond(request)
-            sender = _Sender(raw, await _compressed(request, reply))
+            sender = ReplySender(raw, await _compressed(request, reply))
             try:
                 return await sender.send(fault if isinstance(fault, ConnectionFault) else None)
             finally:  # an interrupted reply also counts as a request
-                kept = headers if self._record_headers else {}
+                kept = headers if self.record_headers else {}
                 target, status = request.target, reply.status
-                self.requests.append(
-                    RequestRecord(server, reply.kind, raw.method, target, status, sender.sent, kept)
-                )
-                self.counters[server, reply.kind] += 1
-                self.bytes_sent += sender.sent
+                self.note(RequestRecord(server, reply.kind, raw.method, target, status, sender.sent, kept))
         except (ConnectionError, web.RequestPayloadError):
             return web.Response()  # not sent: the connection is closed
 

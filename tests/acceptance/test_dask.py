@@ -226,7 +226,7 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
 def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, cluster):
     replica = served(latency_ms=20)
     now = most = 0
-    note = replica._traffic.note
+    note = replica.note
 
     def begins(request: RequestInfo) -> bool:
         nonlocal now, most
@@ -240,7 +240,7 @@ def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, clus
         now -= record.server == "blob"
         note(record)
 
-    replica._traffic.note = noted  # type: ignore[method-assign]
+    replica.note = noted  # type: ignore[method-assign]
     replica.inject(begins, Status(500))
     report = mirrored_by(cluster, replica, tmp_path / "m", per_host=4)
     assert report.exit_code == 0

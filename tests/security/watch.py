@@ -45,7 +45,7 @@ class Watch:
 
     def note(self, replica: MlhubReplica | SentinelHubReplica) -> None:
         """A test points clients at `replica`: from now on it keeps the headers of its requests."""
-        replica._traffic.record_headers = True
+        replica.record_headers = True
         if replica not in self.replicas:
             self.replicas.append(replica)
 

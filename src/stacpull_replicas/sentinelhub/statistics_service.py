@@ -22,7 +22,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
     check_method,
     not_found,
 )
-from stacpull_replicas.sentinelhub.statistics_request import SampleBlock, StatisticsRequest, written
+from stacpull_replicas.sentinelhub.statistics_order import SampleBlock, StatisticsOrder, written
 from stacpull_replicas.sentinelhub.tile_grid import SIDE
 
 _UNIT_PIXELS = 512 * 512
@@ -40,7 +40,7 @@ class Statistics:
         if below:
             raise not_found(f"Resource {request.path}")
         check_method(request, "POST")
-        order = StatisticsRequest.read(request.body)
+        order = StatisticsOrder.read(request.body)
         archive = self.archives.get(order.collection)
         if archive is None:
             raise not_found(f"Collection byoc-{order.collection}")
@@ -63,7 +63,7 @@ class Statistics:
         return reply
 
     def _computed(
-        self, order: StatisticsRequest, captures: list[Capture], blocks: Sequence[SampleBlock]
+        self, order: StatisticsOrder, captures: list[Capture], blocks: Sequence[SampleBlock]
     ) -> dict[str, Any]:
         """Return the outputs of an interval, or its error."""
         if any(str(capture.day) in self.failing_days for capture in captures):

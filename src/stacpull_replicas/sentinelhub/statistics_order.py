@@ -240,7 +240,7 @@ class BandCalculation:
 
 
 @dataclass(frozen=True)
-class StatisticsRequest:
+class StatisticsOrder:
     """A request: collection, grid, intervals (without their ends), script, a calculation per output band."""
 
     collection: str
@@ -250,7 +250,7 @@ class StatisticsRequest:
     calculations: Mapping[tuple[str, str], BandCalculation]
 
     @classmethod
-    def read(cls, body: bytes) -> StatisticsRequest:
+    def read(cls, body: bytes) -> StatisticsOrder:
         document = document_of(body)
         given, aggregation = _member(document, "input"), _member(document, "aggregation")
         collection = _collection(given.get("data"))
