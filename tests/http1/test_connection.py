@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from tests.http1.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
 
-from stacpull.http1.connection import _State
-from stacpull.http1.response import StreamedResponse
+from stacpull.http1.connection import StreamedResponse, _State
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError, opened
@@ -77,21 +76,6 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_body_announced_as_short_is_never_paused_for(loop: Callable[[], Any]) -> None:
-    """Its reader is woken when the body is complete; if reading had stopped before, it would hang."""
-
-    async def main() -> bytes:
-        async with serving(sending(b"Content-Length: 1048576\r\n", times=1)) as origin:
-            http = fast(stall_timeout=2)
-            async with opened(http, Request(f"{origin}/")) as response:
-                body = await read_whole(response, MIB)
-            await http.close()
-            return body
-
-    assert run(main(), loop) == PATTERN
-
-
-@pytest.mark.parametrize("loop", LOOPS)
 def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], Any]) -> None:
     async def main() -> FailureKind:
         async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
@@ -152,7 +136,7 @@ def test_only_time_in_which_the_server_is_awaited_counts() -> None:
             http = fast(stall_timeout=0.04)
             async with opened(http, Request(f"{origin}/")) as response:
                 (connection,) = http.connections
-                streamed = StreamedResponse(connection, response.url, in_blocks=True)
+                streamed = StreamedResponse(connection, response.url)
                 chunks = streamed.chunks(MIB)
                 body = bytes(await anext(chunks))
                 await asyncio.sleep(0.06)
@@ -164,23 +148,6 @@ def test_only_time_in_which_the_server_is_awaited_counts() -> None:
             return body, following
 
     assert run(main()) == (PATTERN * 2, b"hello")
-
-
-@pytest.mark.parametrize(
-    ("head", "limit"),
-    [(b"Content-Length: 2097152\r\n", 2 * MIB - 1), (b"Transfer-Encoding: chunked\r\n", 1), (b"", 100)],
-)
-def test_a_reader_with_a_limit_stops_early(head: bytes, limit: int) -> None:
-    async def main() -> bytes | Failure:
-        async with serving(sending(head, times=2)) as origin:
-            http = fast()
-            failure = await fetch(http, f"{origin}/", limit=limit)
-            await http.close()
-            return failure
-
-    failure = run(main())
-    assert isinstance(failure, Failure)
-    assert (failure.kind, failure.status, failure.retryable) == (FailureKind.OVERLONG, 200, False)
 
 
 def test_a_server_that_sends_first_is_a_failure() -> None:

@@ -21,7 +21,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.http1.fast_transport import HELLO, LOOPS, fast, serving
+from tests.http1.fast_transport import HELLO, fast, serving
 from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
 from tests.store.conformance import opened_parts
 from tests.virtual_clock import VirtualClock
@@ -227,9 +227,8 @@ REPLIES = [
 ]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: repr(b"".join(reply.pieces)[:60]))
-def test_responses(reply: Reply, loop: Any) -> None:
+def test_responses(reply: Reply) -> None:
     """One that is always the same, and one that a retry does not get again."""
     wrong = Checksum("sha256", bytes(32))
     scripts = {"/a": [reply], "/b": [reply, Reply((HELLO,))]}
@@ -240,7 +239,7 @@ def test_responses(reply: Reply, loop: Any) -> None:
         job(4, "/a?4", size=11),
         job(5, "/c?5", checksum=wrong),
     )
-    alike(scripts, *jobs, loop=loop)
+    alike(scripts, *jobs)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "301 M", "307 T", "400 B", "403 F", "404 N", "503 S"])

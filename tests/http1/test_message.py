@@ -60,20 +60,6 @@ def test_bytes_past_the_end_of_a_long_body(size: int) -> None:
     assert (seen[2], seen[3], seen[4]) == (bytes(2_000_000), FailureKind.OVERLONG, False)
 
 
-def test_each_response_is_parsed_independently() -> None:
-    message = ParsedMessage("h")
-    long = OK + b"Content-Length: 2000000\r\n\r\n"
-    for pieces, size in [
-        ([SOUND[0]], 5),
-        ([long, *[bytes(100_000)] * 20], 2_000_000),
-        ([CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"], 5),
-        ([SOUND[0]], 5),
-    ]:
-        seen = received(pieces, message)
-        assert (seen[0], seen[3], seen[4]) == (200, None, True), pieces[0]
-        assert len(seen[2]) == size
-
-
 @given(pieces=st.lists(HOSTILE, max_size=12))
 def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     status, fields, body, kind, keep = received(pieces)
@@ -125,11 +111,3 @@ def test_a_reset_is_a_passing_failure(come: bytes, kind: FailureKind) -> None:
     message.end(ConnectionResetError(104, "reset"))
     assert message.failure is not None
     assert (message.failure.kind, message.failure.retryable) == (kind, True)
-
-
-def test_a_short_body_is_announced_when_complete() -> None:
-    message = ParsedMessage("h")
-    message.feed(OK + b"Content-Length: 5\r\n\r\nhell")
-    assert not message.is_answered
-    message.feed(b"o")
-    assert message.is_answered

@@ -83,20 +83,6 @@ def test_one_connection_serves_one_request_after_the_other(loop: Callable[[], An
     assert run(main(), loop) == [1] * 6
 
 
-def test_concurrent_requests_use_one_connection_each() -> None:
-    async def main() -> list[int]:
-        async with WireServer({"/": [Answer(body=b"x")]}) as server:
-            http = fast()
-            for _ in range(3):
-                await asyncio.gather(*(fetch(http, server.url("/")) for _ in range(5)))
-            await http.close()
-            return [request.connection for request in server.requests]
-
-    connections = run(main())
-    assert len(connections) == 15
-    assert sorted(set(connections)) == [1, 2, 3, 4, 5]
-
-
 @pytest.mark.parametrize(
     "raw",
     [
@@ -167,23 +153,6 @@ def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_cancelled_readers_leave_no_connection(loop: Callable[[], Any]) -> None:
-    async def main() -> int:
-        async with WireServer({"/": [Answer(body=b"x" * 5_000_000, fault=Fault.STALLED)]}) as server:
-            http = fast(stall_timeout=30)
-            tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(5)]
-            await until(lambda: len(server.requests) == 5)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await until(lambda: not http.connections)
-            await http.close()
-            return sum(task.cancelled() for task in tasks)
-
-    assert run(main(), loop) == 5
-
-
-@pytest.mark.parametrize("loop", LOOPS)
 def test_closing_ends_pending_requests(loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, list[bytes | Failure]]:
         async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
@@ -217,20 +186,6 @@ def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop
             return len(http.connections), origin.route.gate.in_use
 
     assert run(main(), loop) == (0, 0)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_connection_that_opens_after_the_end_is_closed(loop: Callable[[], Any]) -> None:
-    async def main() -> tuple[bytes | Failure, int]:
-        async with WireServer({"/": [Answer()]}) as server:
-            http = fast()
-            await http.close()
-            return await fetch(http, server.url("/")), len(http.connections)
-
-    failure, still_open = run(main(), loop)
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.NETWORK
-    assert still_open == 0
 
 
 @pytest.mark.parametrize(

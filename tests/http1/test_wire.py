@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import uvloop
 from hypothesis import strategies as st
-from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, run, serving
+from tests.http1.fast_transport import HELLO, LOOPS, fast, run, serving
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
+from stacpull.net.transport import Request, TransferError, Transport, opened
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -94,34 +91,6 @@ BROKEN = [
     CHUNKED + b"5\r\nhello\r\n0\r\n" + b"T: a\r\n" * 5000 + b"\r\n",
 ]  # fmt: skip
 
-GZIPPED = gzip.compress(bytes(100_000), mtime=0) + gzip.compress(b"hello", mtime=0)
-
-
-def coded(name: bytes, body: bytes, *, missing: int = 0) -> bytes:
-    """Return a response with a content coding and a truncated body."""
-    head = OK + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (name, len(body))
-    return head + body[: len(body) - missing]
-
-
-CODED = [
-    coded(b"gzip", GZIPPED),
-    coded(b"X-GZip", GZIPPED),
-    coded(b"deflate", zlib.compress(b"hello")),
-    coded(b"identity", b"hello"),
-    coded(b"utf-8", b"hello"),
-    coded(b"br, gzip", GZIPPED),
-    coded(b"gzip", b""),
-    coded(b"gzip", b"not coded at all"),
-    coded(b"gzip", GZIPPED[:-9]),
-    coded(b"gzip", GZIPPED[:60] + b"?" + GZIPPED[61:]),
-    coded(b"gzip", GZIPPED, missing=9),
-    coded(b"gzip", GZIPPED) + b"more",
-    coded(b"gzip", gzip.compress(bytes(20_000_000), mtime=0)),
-    coded(b"gzip", gzip.compress(b"", mtime=0) * 60_000),
-    OK + b"Content-Encoding: gzip\r\n\r\n" + GZIPPED,
-    CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GZIPPED), GZIPPED),
-]
-
 
 class Outcome(NamedTuple):
     status: int
@@ -160,34 +129,20 @@ def without_port(result: Outcome | Failure, port: int) -> Outcome | Failure:
     return Failure(result.kind, message, result.status, host, None, result.retryable, result.free)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize(
     "raw", [*SOUND, OK + COOKIES + b"Content-Length: 5\r\n\r\nhello"], ids=lambda raw: repr(raw[:40])
 )
-def test_valid_responses_are_read(raw: bytes, decode: bool, loop: Callable[[], Any]) -> None:
-    result = of(fast, raw, loop, decode=decode)
+def test_valid_responses_are_read(raw: bytes, decode: bool) -> None:
+    result = of(fast, raw, uvloop.new_event_loop, decode=decode)
     assert isinstance(result, Outcome)
     if b"hello" in raw and b"204" not in raw and b"304" not in raw:
         assert result.body.startswith(b"hello")
 
 
-@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("raw", BROKEN, ids=lambda raw: repr(raw[:40]))
-def test_broken_responses_fail(raw: bytes, loop: Callable[[], Any]) -> None:
-    assert isinstance(of(fast, raw, loop), Failure)
-
-
-@pytest.mark.parametrize("raw", CODED, ids=lambda raw: repr(raw[:60]))
-def test_coded_documents_are_read_as_by_aiohttp(raw: bytes) -> None:
-    fast_one, other = (
-        of(make, raw, uvloop.new_event_loop, decode=True) for make in (fast, aiohttp_transport)
-    )
-    assert fast_one == other
-
-
-def aiohttp_transport() -> HttpTransport:
-    return HttpTransport(HttpSettings(policy=LOCAL, stall_timeout=0.3, trust_env=False))
+def test_broken_responses_fail(raw: bytes) -> None:
+    assert isinstance(of(fast, raw, uvloop.new_event_loop), Failure)
 
 
 @pytest.mark.parametrize(
@@ -232,27 +187,6 @@ def test_silence_after_an_interim_response_is_a_stall(interim: bytes, loop: Call
     result = run(main(), loop)
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.STALLED
-
-
-@pytest.mark.parametrize("raw", [*SOUND[:8], *SOUND[21:24]], ids=lambda raw: repr(raw[:40]))
-def test_byte_by_byte_on_a_real_socket(raw: bytes) -> None:
-    raw = raw if len(raw) < 1000 else HELLO
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for position in range(len(raw)):
-            writer.write(raw[position : position + 1])
-            await writer.drain()
-            await asyncio.sleep(0)
-
-    async def main() -> Outcome | Failure:
-        async with serving(answer) as origin:
-            http = fast()
-            result = await outcome(http, f"{origin}/")
-            await http.close()
-            return result
-
-    assert run(main()) == of(fast, raw, asyncio.new_event_loop)
 
 
 FRAGMENTS = [

@@ -22,9 +22,8 @@ import msgspec
 
 from stacpull.caches import LONGEST_KEY
 from stacpull.hosts import forget_hosts, origin_text
-from stacpull.http1.connection import FastConnection
+from stacpull.http1.connection import FastConnection, streamed
 from stacpull.http1.host import FastHost, is_plain, request_tail, split_url
-from stacpull.http1.response import streamed
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
@@ -76,8 +75,6 @@ class FastTransfer(msgspec.Struct, eq=False):
     """When its first request was queued; `sent_at` is when the current one was sent."""
     sent_at: float = 0.0
     hops: tuple[str, ...] = ()
-    outgoing: Request | None = None
-    """The request with credentials, if the host is SOURCE's own."""
     rewritten: Rewritten | None = None
     sent: bytes = b""
     answer: SentRequest | None = None
@@ -142,7 +139,6 @@ class FastTransfer(msgspec.Struct, eq=False):
         connection.release()
         self.hops += (self.url,)
         self.url = target
-        self.outgoing = None
         origin = path.origin(target)
         if gate.finished(self.sent_at, 0, goes_on=origin is self.origin):
             self.admitted()
@@ -154,7 +150,7 @@ class FastTransfer(msgspec.Struct, eq=False):
 
     def stream(self, connection: FastConnection, /) -> None:
         """Hand over with the response on `connection`, which has started or failed."""
-        self.hand_over(partial(streamed, connection, self.url, in_blocks=True))
+        self.hand_over(partial(streamed, connection, self.url))
 
     def send_again(self) -> None:
         """Send the request on a new connection: the server had closed the idle one, or there is none."""
@@ -254,8 +250,7 @@ class FastPath:
         origin, url = transfer.origin, transfer.url
         if origin.rewrites is None:
             if origin.route.gets_credentials:
-                transfer.outgoing = self.client.prepare(transfer.request(), origin.route)
-                url = transfer.outgoing.url
+                url = self.client.prepare(transfer.request(), origin.route).url
             return b"GET " + split_url(url)[1].encode("ascii") + origin.tail
         rewritten = origin.rewrites.ready(url, redirected=bool(transfer.hops))
         if (

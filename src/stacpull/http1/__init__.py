@@ -4,9 +4,7 @@ Callbacks of a connection read each response, and its user sends the next reques
 (`engine.fast_path`), everything unusual is handed over with the response so far: nothing is requested twice.
 
     host.py           one host: its addresses and its idle connections; the bytes of a request
-    connection.py     a connection
+    connection.py     a connection, and the responses that a task reads from it
     message.py        the parser for responses
-    blocks.py         memory into which long bodies are received
-    response.py       responses that a task reads
     web_transport.py  opens connections, and closes idle and stalled ones; requests documents and ranges
 """

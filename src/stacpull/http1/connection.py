@@ -1,4 +1,4 @@
-"""One connection: its callbacks send requests and read responses.
+"""One connection, whose callbacks send requests and read responses, and the response that a task reads.
 
      NEW ─begin─▶ PARSED ────────────whole: release─────────────▶ IDLE ─begin─▶ PARSED
                     │ stream                                       ▲
@@ -8,30 +8,30 @@
     too much held ▼     │ take
                   PAUSED
 
-A connection whose response does not end well is closed in any state. So are those on which bytes arrive
-without a request.
+A NEW connection does not read, so that early bytes count as the first response. A PARSED one has an exchange,
+whose user gets a complete small response in a callback. A task reads a STREAMED response: it waits for more
+bytes of the body and takes them. Reading is PAUSED while more than `_MOST_HELD` bytes wait to be taken.
 
-- The general path reads a *streamed* response: it waits for more bytes of the body and takes them. It may
-  have the rest of a long body received into blocks of memory, without a copy (`http1.blocks`). Reading
-  is *paused* while more than `_MOST_HELD` bytes wait to be taken.
-- Time is counted in ticks of the owner's timer, and only while the connection waits for the server. So a
-  slow writer is not a stall, and does not make a server look slow (`net.bodies`).
+A connection whose response does not end well is closed in any state. So are those on which bytes arrive
+without a request. Time is counted in ticks of the owner's timer, and only while the connection waits for the
+server. So a slow writer is not a stall, and does not make a server look slow (`net.bodies`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
-from stacpull.http1.blocks import BlockReceiver
 from stacpull.http1.message import MAX_BODY_IN_MEMORY, ParsedMessage
 from stacpull.models import Failure
-from stacpull.net.bodies import Pace
+from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, regrouped
 from stacpull.net.connection_errors import stalled, too_slow
+from stacpull.net.fields import HeaderFields
 from stacpull.net.status import REDIRECTS
+from stacpull.net.transport import Response, TransferError
 
 if TYPE_CHECKING:
     from stacpull.http1.host import FastHost
@@ -39,21 +39,11 @@ if TYPE_CHECKING:
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
+_PIECE = 128 * 1024
+"""Bytes of an encoded body that are decoded at once."""
 _TAKEN = frozenset({200}) | REDIRECTS
 
-
-class _State(enum.Enum):
-    NEW = enum.auto()
-    """No exchange yet. It does not read, so that early bytes count as the first response."""
-    IDLE = enum.auto()
-    PARSED = enum.auto()
-    """It has an exchange, and the parser reads the response."""
-    STREAMED = enum.auto()
-    """The general path takes the response from `message`. The exchange has ended."""
-    PAUSED = enum.auto()
-    """As streamed, and it does not read."""
-
-
+_State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED", "PAUSED"])
 _NEW, _IDLE, _PARSED, _STREAMED, _PAUSED = _State
 
 
@@ -163,8 +153,7 @@ class FastConnection(asyncio.Protocol):
         self.transport.pause_reading()
         self._owner.made(self)
 
-    def data_received(self, data: bytes | memoryview) -> None:
-        """Read a response, or a part of it; a view is a piece of the rest of a long body."""
+    def data_received(self, data: bytes) -> None:
         self._quiet = 0
         self._came += len(data)
         exchange, message, state = self.exchange, self.message, self._state
@@ -212,7 +201,7 @@ class FastConnection(asyncio.Protocol):
             is_complete = message.is_ended and message.status in _TAKEN  # so its end was announced
             if is_complete and exchange.answered(self, is_ok, message.fields, message.body()):
                 return
-        if message.is_answered:  # it has started, failed or was not accepted
+        if message.has_enough(0):  # it has started, failed or was not accepted
             if message.failure is not None:
                 self.abort()
             self._end(_STREAMED)
@@ -242,6 +231,10 @@ class FastConnection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 -- see above
             _fail_run(exchange, error)
 
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     # Called by the general path while it reads the response.
 
     def wait_for_bytes(self, count: int) -> asyncio.Future[None]:
@@ -250,12 +243,7 @@ class FastConnection(asyncio.Protocol):
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         return waiter
 
-    def receive_blocks(self) -> None:
-        """Receive the rest of a long body into blocks: `take` then returns views of them."""
-        if self.message.is_bypassed:
-            self._set_protocol(BlockReceiver(self._owner.blocks, self.data_received, self.connection_lost))
-
-    def take(self) -> list[bytes | memoryview]:
+    def take(self) -> list[bytes]:
         """Return the received bytes of the body that were not taken yet, and resume reading."""
         if self._state is _PAUSED and self.transport is not None and not self.transport.is_closing():
             self._state = _STREAMED
@@ -265,23 +253,7 @@ class FastConnection(asyncio.Protocol):
     def end_exchange(self) -> None:
         """Take the connection back. It becomes idle, or is closed if it cannot be reused."""
         self._waiter = None
-        self._set_protocol(self)
         self.release()
-
-    def _set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Change the protocol of the transport, which takes effect when it starts to read."""
-        transport = self.transport
-        if transport is None or transport.is_closing() or transport.get_protocol() is protocol:
-            return
-        if self._state is not _PAUSED:
-            transport.pause_reading()
-        transport.set_protocol(protocol)
-        if self._state is not _PAUSED:
-            transport.resume_reading()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
@@ -289,3 +261,64 @@ def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
     if exchange is None:
         raise error
     exchange.fail_run(error)
+
+
+class StreamedResponse:
+    """A response whose body is read from a connection, released when it is closed.
+
+    With `decode`, a known content coding is decoded.
+    """
+
+    def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
+        self._connection = connection
+        self.url = url
+        self.status = connection.message.status
+        self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
+        self._coding = coding_to_undo(self.headers) if decode else None
+        self._is_closed = False
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True  # the connection is used for other exchanges from now on
+            self._connection.end_exchange()
+
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Return the body in pieces of about `size` bytes, decoded if its coding is known.
+
+        Bytes that were received before a failure are yielded first, so that a part can be resumed after them.
+        """
+        if self._coding is None:
+            return self._sent(size)
+        name = self._connection.message.name
+        return regrouped(decoded_body(self._sent(_PIECE), self._coding, name), size)
+
+    async def _sent(self, size: int) -> AsyncGenerator[bytes]:
+        connection, message = self._connection, self._connection.message
+        pieces: list[bytes] = []
+        held = 0
+        while True:
+            is_last = message.is_ended
+            taken = connection.take()
+            for piece in taken:
+                pieces.append(piece)
+                held += len(piece)
+                if held >= size:
+                    yield b"".join(pieces)
+                    pieces, held = [], 0
+            if is_last:
+                break
+            if not taken:  # else more may have come meanwhile, and reading may have paused
+                await connection.wait_for_bytes(size - held)
+        if pieces:
+            yield b"".join(pieces)
+        if message.failure is not None:
+            raise TransferError(message.failure)
+
+
+async def streamed(connection: FastConnection, url: str, *, decode: bool = False) -> Response:
+    """Return the response that has started on a connection, or raise its failure."""
+    message = connection.message
+    if message.failure is not None and not message.status:
+        connection.end_exchange()
+        raise TransferError(message.failure)
+    return StreamedResponse(connection, url, decode=decode)

@@ -32,11 +32,7 @@ _STEERING = frozenset(
 
 
 class FastHost:
-    """A host, its addresses and its idle connections.
-
-    `hostname` is its name or address, an IPv6 address without brackets; `name` is host and port as written in
-    the URL, for messages.
-    """
+    """`hostname` is a name or address, an IPv6 address without brackets; `name` is as in the URL."""
 
     def __init__(self, scheme: str, hostname: str, port: int, name: str) -> None:
         self.is_tls = scheme == "https"
@@ -61,12 +57,8 @@ class FastHost:
         }
         """The header fields of every request to it that does not set them itself."""
 
-    def __repr__(self) -> str:
-        return f"<FastHost {self.name}, {len(self.idle)} idle>"
-
     @property
     def is_needed(self) -> bool:
-        """True if it has an idle connection, or a lookup that others wait for."""
         return bool(self.idle) or self._lookup.locked()
 
     def pop(self) -> FastConnection | None:
@@ -101,7 +93,7 @@ class FastHost:
 
 
 def plain_host(origin: str) -> FastHost | None:
-    origin = origin.lower()
+    """Return the host of an origin in lower case; None if its name has an unusual form."""
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return None

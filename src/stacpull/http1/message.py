@@ -4,14 +4,12 @@
 
 llhttp (used by Node and aiohttp, here through httptools) parses with the same leniency as in aiohttp. This
 module decides what the parser cannot know: bytes past the end are wrong, limits, and the meaning of the end
-of the connection. `failure` is the first error.
-
-The rest of a body of known length bypasses the parser, which would copy it, unless it is small.
+of the connection. The rest of a body of known length bypasses the parser, which would copy it, unless it is
+small.
 """
 
 from __future__ import annotations
 
-import enum
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -28,15 +26,7 @@ _MAX_PARSED = 1 << 16
 _WITHOUT_BODY = frozenset({101, 204, 304})
 _SWITCHING = 101
 _LOWEST, _FINAL = 100, 200
-
-
-class _Phase(enum.Enum):
-    AWAITING = enum.auto()
-    RECEIVING = enum.auto()
-    WHOLE = enum.auto()
-
-
-_AWAITING, _RECEIVING, _WHOLE = _Phase
+_AWAITING, _RECEIVING, _WHOLE = range(3)
 
 
 class ParsedMessage:
@@ -49,7 +39,7 @@ class ParsedMessage:
         self.reset()
 
     def __repr__(self) -> str:
-        return f"<ParsedMessage {self._phase.name} {self.status}, {self.held} bytes held>"
+        return f"<ParsedMessage {self.status}, {self.held} bytes held>"
 
     def reset(self) -> None:
         self.status = 0
@@ -58,18 +48,14 @@ class ParsedMessage:
         self.held = 0
         """Bytes of the body that were not taken yet."""
         self.failure: Failure | None = None
-        self._phase = _AWAITING
-        self._pieces: list[bytes | memoryview] = []
+        """The first error."""
         self.is_short = False
         """True if the announced body is short, so that its reader only gets it when it is complete."""
+        self._phase = _AWAITING
+        self._pieces: list[bytes] = []
         self._framed = self._keep = False
         self._rest = self._overhead = 0
         self._raw: list[bytes] = []  # names and values in turn
-
-    @property
-    def is_answered(self) -> bool:
-        """True once the fields (and a short body) are complete, or there is an error."""
-        return self.has_enough(0)
 
     @property
     def is_ended(self) -> bool:
@@ -80,11 +66,6 @@ class ParsedMessage:
     def is_reusable(self) -> bool:
         """True if the connection may be reused (RFC 9112, 9.3)."""
         return self._keep and self._phase is _WHOLE and self.failure is None
-
-    @property
-    def is_bypassed(self) -> bool:
-        """True while the rest of a long body of known length arrives, which is not parsed."""
-        return self._rest > 0 and not self.is_ended
 
     @property
     def is_gathering(self) -> bool:
@@ -106,13 +87,13 @@ class ParsedMessage:
         """Return the received bytes of the body that were not taken yet, without taking them."""
         return b"".join(self._pieces)  # a single one is not copied
 
-    def take(self) -> list[bytes | memoryview]:
+    def take(self) -> list[bytes]:
         pieces, self._pieces = self._pieces, []
         self.held = 0
         return pieces
 
-    def feed(self, data: bytes | memoryview) -> None:
-        """Parse bytes of the response. A view is only passed for the rest of a long body."""
+    def feed(self, data: bytes) -> None:
+        """Parse bytes of the response."""
         if self._rest:
             self._feed_rest(data)
             return
@@ -137,7 +118,7 @@ class ParsedMessage:
         if self.failure is not None and not is_known:
             self.status = 0  # wrong from the start, so its head is meaningless
 
-    def _feed_rest(self, data: bytes | memoryview) -> None:
+    def _feed_rest(self, data: bytes) -> None:
         """Take a piece of a long body without the parser."""
         self._parser = None
         excess = len(data) - self._rest
@@ -172,8 +153,7 @@ class ParsedMessage:
             self.fail(overlong(self.name))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a field. This must be fast: a response has about ten."""
-        self._raw += (name, value)
+        self._raw += (name, value)  # this must be fast: a response has about ten fields
 
     def on_headers_complete(self) -> None:
         """Determine how the body is framed (RFC 9112, 6.3)."""

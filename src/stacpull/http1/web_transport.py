@@ -16,16 +16,15 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stacpull.hosts import forget_hosts
-from stacpull.http1.blocks import BlockPool
-from stacpull.http1.connection import FastConnection
-from stacpull.http1.host import FastHost, is_plain, plain_host, split_url
-from stacpull.http1.response import get
+from stacpull.http1.connection import FastConnection, streamed
+from stacpull.http1.host import FastHost, is_plain, plain_host, request_tail, split_url
 from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import no_connection
+from stacpull.net.connection_errors import closed, no_connection
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError
 from stacpull.proxies import is_bypassed, proxies
 
@@ -55,9 +54,6 @@ class WebTransport:
         self._hosts: dict[str, FastHost] = {}
         """By origin (`http://host:port`) in lower case."""
         self.connections: set[FastConnection] = set()
-        """All open connections."""
-        self.blocks = BlockPool()
-        """Memory for long bodies."""
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self._general: HttpTransport | None = None
@@ -67,12 +63,22 @@ class WebTransport:
             head, target = split_url(request.url)
             host = self.host(head)
             if host is not None:
-                return await get(self, host, request, target)
+                return await self._get(host, request, target)
         if self._general is None:
             from stacpull.net.http import HttpTransport  # noqa: PLC0415 -- heavy: aiohttp
 
             self._general = HttpTransport(self._settings)
         return await self._general.send(request)
+
+    async def _get(self, host: FastHost, request: Request, target: str) -> Response:
+        coding = {"accept-encoding": "gzip"} if request.decode else {}
+        tail = request_tail(request.headers, host.default_fields | coding)
+        sent = b"GET %b HTTP/1.1\r\n%b" % (target.encode("ascii"), tail)
+        connection = host.pop()
+        if connection is None or not await _Awaited(host).is_answered(connection, sent):
+            connection = await self.connect(host)
+            await _Awaited(host).is_answered(connection, sent)
+        return await streamed(connection, request.url, decode=request.decode)
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -147,15 +153,10 @@ class WebTransport:
         address, port = str(info[4][0]), int(info[4][1])
         tls, server_name = (self._tls, host.hostname) if host.is_tls else (None, None)
         patience = min(_HANDSHAKE, self._settings.stall_timeout) if host.is_tls else None
-        made: list[FastConnection] = []
-
-        def remembered() -> FastConnection:
-            made.append(FastConnection(self, host))
-            return made[-1]
-
+        connection = FastConnection(self, host)
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                remembered,
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
                 address,
                 port,
                 ssl=tls,
@@ -163,9 +164,8 @@ class WebTransport:
                 ssl_handshake_timeout=patience,
             )
         except BaseException:
-            for one in made:  # it may have the connection, and uvloop never reports its end
-                one.abort()
-                self.lost(one)
+            connection.abort()  # it may have the connection, and uvloop never reports its end
+            self.lost(connection)
             raise
         return connection
 
@@ -195,3 +195,42 @@ class WebTransport:
             connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
         if self.connections:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
+
+
+class _Awaited:
+    """An exchange whose response is streamed to a task (`connection.FastExchange`)."""
+
+    def __init__(self, host: FastHost) -> None:
+        self._host = host
+        self._answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def is_answered(self, connection: FastConnection, request: bytes) -> bool:
+        """Send the request; return False if the server had closed the connection."""
+        connection.begin(self, request)
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+    def answered(
+        self, _connection: FastConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
+    ) -> bool:
+        return False
+
+    def stream(self, connection: FastConnection, /) -> None:
+        if self._answer.done():
+            connection.abort()
+        else:
+            self._answer.set_result(True)
+
+    def send_again(self) -> None:
+        if not self._answer.done():
+            self._answer.set_result(False)
+
+    def abandon(self) -> None:
+        self.fail_run(TransferError(closed(self._host.name, None)))
+
+    def fail_run(self, error: Exception, /) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error)
