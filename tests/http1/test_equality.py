@@ -151,7 +151,7 @@ async def outcome_of(
         sink.jobs,
         {file.name: file.read_bytes() for file in directory.glob("*.part")},  # noqa: ASYNC240 - all has ended
         [(str(one.kind), one.message) for one in retried],
-        tuple(number for gate in gates for number in (gate.in_use, len(gate._queue), gate._refusals, gate.limit)),
+        tuple((gate.in_use, len(gate._queue), gate._refusals, gate.limit) for gate in gates),
         client.counters.requests,
         clock.now,
         received.copy(),
