@@ -359,22 +359,17 @@ class HeadersRun:
             self._emit(self._progress())
 
     def _progress(self) -> Progress:
-        book, tally, counters = self._book, self._plans.tally, self._network.counters
-        pending = book.open_rows
-        return Progress(
+        book, tally, pending = self._book, self._plans.tally, self._book.open_rows
+        return self._network.progress(
             items_seen=tally.items_seen,
             items_matched=tally.items_matched,
             assets_planned=book.done + book.failed + pending,
             assets_done=book.done,
             assets_failed=book.failed,
             assets_pending=pending,
-            bytes_done=counters.bytes_fetched,
-            bytes_fetched=counters.bytes_fetched,
+            bytes_done=self._network.counters.bytes_fetched,
             items_announced=self._plans.announced,
             items_wanted=self._selection.most_items,
-            hosts=self._network.client.gates.progress(),
-            requests=counters.requests,
-            retries=counters.retries,
             walk_ended=self._plans.ended,
             seconds=round(self._network.clock.monotonic() - self._started, 3),
         )

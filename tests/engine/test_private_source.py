@@ -177,12 +177,6 @@ def test_a_source_that_first_resolves_to_a_private_address_is_never_requested_at
     assert requests == 0
 
 
-def test_all_private_hosts_are_open_on_request() -> None:
-    assert addresses_tried("http://127.0.0.2:1/", {}, "http://127.0.0.3:1/x", allow_private_hosts=True) == [
-        OTHER
-    ]
-
-
 def test_a_worker_process_uses_what_the_first_process_learned() -> None:
     policy = AddressPolicy(chosen=["src.lan"])
     assert policy.judge("src.lan", [INSIDE]) == {INSIDE: None}

@@ -38,38 +38,30 @@ def test_work_is_cancelled_a_few_seconds_after_a_stop(
     assert now == pytest.approx(ends, abs=0.01)
 
 
-def test_errors_of_the_work_are_raised() -> None:
-    async def work() -> None:
-        raise ValueError
-
-    with pytest.raises(ValueError):
-        asyncio.run(unless_stopped(work, asyncio.Event()))
-
-
 class Pool:
-    """A pool whose jobs take some seconds; it has as many as the walk has found by then."""
+    """A pool whose jobs take some seconds once the queue has ended."""
 
     def __init__(self, clock: VirtualClock, seconds: float) -> None:
         self.given_up_hosts: dict[str, str] = {}
         self.events: list[tuple[str, float]] = []
-        self._clock = clock
-        self._seconds = seconds
-        self._end = asyncio.Event()
+        self._clock, self._seconds, self._end = clock, seconds, asyncio.Event()
+
+    def _note(self, event: str) -> None:
+        self.events.append((event, round(self._clock.monotonic(), 2)))
+        self._end.set()
 
     async def run(self) -> None:
         try:
             await self._end.wait()
             await asyncio.sleep(self._seconds)
         finally:
-            self.events.append(("ended", round(self._clock.monotonic(), 2)))
+            self._note("ended")
 
     def no_more(self) -> None:
-        self.events.append(("no more", round(self._clock.monotonic(), 2)))
-        self._end.set()
+        self._note("no more")
 
     def stop(self) -> None:
-        self.events.append(("stop", round(self._clock.monotonic(), 2)))
-        self._end.set()
+        self._note("stop")
 
 
 @pytest.mark.parametrize(

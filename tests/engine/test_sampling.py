@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.export.conftest import item
 
-from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan, status
+from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan
 from stacpull.engine import estimate, walk
 from stacpull.filters.ids import rank_of
 
@@ -27,17 +27,24 @@ def items_in(dest: Path) -> set[str]:
     return {path.parent.name for path in dest.glob("*/*/data")}
 
 
-def mirrored(api: SmallApi, dest: Path, **selection: object) -> MirrorReport:
-    """Mirror the whole API; a stop is an answer that ends the walk (`api.refused`)."""
+def mirrored(api: SmallApi, *runs: tuple[Path, dict[str, object]], refused: str = "") -> list[MirrorReport]:
+    """Mirror the whole API into directories; with `refused`, a page at which the first run fails."""
 
-    async def work() -> MirrorReport:
+    async def work() -> list[MirrorReport]:
+        reports = []
         async with api:
-            return await mirror(
-                api.url("/"),
-                dest,
-                selection=Selection(all_collections=True, **selection),  # type: ignore[arg-type]
-                options=Options(retries=0),
-            )
+            for dest, chosen in runs:
+                given = {
+                    "selection": Selection(all_collections=True, **chosen),
+                    "options": Options(retries=0),
+                }  # type: ignore[arg-type]
+                if refused:
+                    api.refused.add(refused)
+                    with pytest.raises(Exception, match="404"):
+                        await mirror(api.url("/"), dest, **given)  # type: ignore[arg-type]
+                    api.refused.clear()
+                reports.append(await mirror(api.url("/"), dest, **given))  # type: ignore[arg-type]
+        return reports
 
     return asyncio.run(work())
 
@@ -54,26 +61,14 @@ def mirrored(api: SmallApi, dest: Path, **selection: object) -> MirrorReport:
     ids=["an order", "another order", "another seed", "two collections", "all", "only matches"],
 )
 def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen, expected):
-    report = mirrored(SmallApi(collections), tmp_path, **chosen)
+    (report,) = mirrored(SmallApi(collections), (tmp_path, chosen))
     assert items_in(tmp_path) == expected
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, len(expected))
 
 
 def test_an_interrupted_walk_draws_the_sample_again(tmp_path):
-    """The source fails on its seventh page: nothing is planned, and the next run draws from the start."""
-
-    async def work():
-        async with SmallApi({"a": IDS}) as api:
-            api.refused.add("a:7")
-            settings = {"selection": Selection(all_collections=True, sample=5), "options": Options(retries=0)}
-            with pytest.raises(Exception, match="404"):
-                await mirror(api.url("/"), tmp_path, **settings)
-            found = await asyncio.to_thread(status, tmp_path)
-            assert (found.state, found.assets_planned, found.items_seen) == ("failed", 0, 12)
-            api.refused.clear()
-            return await mirror(api.url("/"), tmp_path, **settings)
-
-    report = asyncio.run(work())
+    """The source fails on its seventh page: the next run draws from the start."""
+    (report,) = mirrored(SmallApi({"a": IDS}), (tmp_path, {"sample": 5}), refused="a:7")
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, 5)
     assert items_in(tmp_path) == smallest(IDS, 5)
 
@@ -128,28 +123,16 @@ def test_plan_and_headers_draw_the_same_sample(tmp_path):
 
 
 def test_shards_divide_a_collection_without_overlap(tmp_path):
-    parts = []
-    for number in (1, 2, 3):
-        report = mirrored(SmallApi({"a": IDS}), tmp_path / str(number), shard=(number, 3))
-        parts.append(items_in(tmp_path / str(number)))
-        assert report.items_left_out == {"shard": 23 - len(parts[-1])}
+    runs = [(tmp_path / str(number), {"shard": (number, 3)}) for number in (1, 2, 3)]
+    reports = mirrored(SmallApi({"a": IDS}), *runs)
+    parts = [items_in(dest) for dest, _ in runs]
+    assert [one.items_left_out for one in reports] == [{"shard": 23 - len(part)} for part in parts]
     assert sorted(name for part in parts for name in part) == IDS
 
 
 def test_filtered_items_are_counted_once_over_stops(tmp_path):
-    async def work():
-        async with SmallApi({"a": IDS}) as api:
-            api.refused.add("a:7")
-            settings = {
-                "selection": Selection(all_collections=True, filter="id >= 'i10'", bbox=(0, 0, 1, 1)),
-                "options": Options(retries=0),
-            }
-            with pytest.raises(Exception, match="404"):
-                await mirror(api.url("/"), tmp_path, **settings)
-            api.refused.clear()
-            return await mirror(api.url("/"), tmp_path, **settings)
-
-    report = asyncio.run(work())
+    chosen = {"filter": "id >= 'i10'", "bbox": (0, 0, 1, 1)}
+    (report,) = mirrored(SmallApi({"a": IDS}), (tmp_path, chosen), refused="a:7")
     assert report.items_left_out == {"no location": 13, "filter": 10}
     assert report.items_seen == 23
 
@@ -158,7 +141,7 @@ def test_filtered_items_are_counted_once_over_stops(tmp_path):
 def test_an_invalid_selection_is_refused_before_any_request(tmp_path, selection):
     api = SmallApi({"a": IDS})
     with pytest.raises(UsageError):
-        mirrored(api, tmp_path / "m", **selection)
+        mirrored(api, (tmp_path / "m", selection))
     assert api.requests == []
     assert not (tmp_path / "m").exists()
 

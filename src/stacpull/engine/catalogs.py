@@ -59,18 +59,20 @@ def collection_entries(
     db: Connection, *, metadata: Literal["item", "ndjson", "none"]
 ) -> list[CollectionEntry]:
     """Return the catalog entries of the collections; `metadata` is how items are stored."""
-    return [_entry(db, row, lists_items=metadata == "item") for row in views.collection_rows(db)]
 
+    def entry(row: CollectionRow) -> CollectionEntry:
+        def items() -> Iterator[tuple[str, str]]:
+            for name, directory in views.items_of(db, row.row) if metadata == "item" else ():
+                yield name, f"{directory}/{item_document_name(ItemId(row.name, name))}"
 
-def _entry(db: Connection, row: CollectionRow, *, lists_items: bool) -> CollectionEntry:
-    def items() -> Iterator[tuple[str, str]]:
-        for name, directory in views.items_of(db, row.row) if lists_items else ():
-            yield name, f"{directory}/{item_document_name(ItemId(row.name, name))}"
+        document = None if row.document is None else orjson.loads(row.document)
+        base = None if document is None else self_href(document, local=True)
+        mirrored = views.assets_of_collection(db, row.row)
+        return CollectionEntry(
+            row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored
+        )
 
-    document = None if row.document is None else orjson.loads(row.document)
-    base = None if document is None else self_href(document, local=True)
-    mirrored = views.assets_of_collection(db, row.row)
-    return CollectionEntry(row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored)
+    return [entry(row) for row in views.collection_rows(db)]
 
 
 def write_mirror_catalogs(

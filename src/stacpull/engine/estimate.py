@@ -29,7 +29,7 @@ from stacpull.engine.network import login_advice, open_network, options_and_addr
 from stacpull.engine.run_control import nothing_to_fetch
 from stacpull.engine.walk import Walk, WalkTask
 from stacpull.errors import NotAMirrorError
-from stacpull.events import Listener, Notice, Progress, without_secrets
+from stacpull.events import Listener, Notice, without_secrets
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
@@ -218,19 +218,13 @@ class _Estimate:
 
     async def add_batch(self, batch: PlanBatch) -> int:
         new = await to_its_end(partial(self._add_batch, batch))
-        counters = self._network.counters
-        self._emit(
-            Progress(
-                items_seen=self.items_seen,
-                items_matched=self._matched,
-                items_announced=self._announced,
-                items_wanted=self._task.selection.most_items,
-                hosts=self._network.client.gates.progress(),
-                requests=counters.requests,
-                retries=counters.retries,
-                bytes_fetched=counters.bytes_fetched,
-            )
+        progress = self._network.progress(
+            items_seen=self.items_seen,
+            items_matched=self._matched,
+            items_announced=self._announced,
+            items_wanted=self._task.selection.most_items,
         )
+        self._emit(progress)
         return new
 
     def _add_batch(self, batch: PlanBatch) -> int:

@@ -30,14 +30,13 @@ from msgspec.structs import asdict
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import clean_document
-from stacpull.child_process import Started
 from stacpull.clock import Clock, SystemClock, rfc3339
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
-from stacpull.engine.network import Network, SourceAddress, login_advice, open_network, options_and_address
+from stacpull.engine.network import SourceAddress, login_advice, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers, WorkersOfRun
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
@@ -75,7 +74,6 @@ from stacpull.reports import MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
-from stacpull.sources.source import Source
 from stacpull.store.inspection import disk_of, open_regular
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
@@ -136,11 +134,6 @@ class MirrorRun:
 
     workspace: Workspace
     _run: Run
-    _started: Started
-    """The store process."""
-    _emit: Journal
-    _network: Network
-    _source: Source
     _store: StoreClient
 
     def __init__(
@@ -157,7 +150,6 @@ class MirrorRun:
         self.dashboard = dashboard
         """The URL of the dashboard."""
         self._dest, self._on_event, self._enter = dest, on_event, opened.enter_async_context
-        self._failures = FailureLimit(options.max_failures, stop)
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}
         """The effort of this process that was already saved."""
@@ -371,6 +363,7 @@ class MirrorRun:
         task = WalkTask(self._source, reader, network, selection, options, self._emit)
         record = LedgerRecord(task, run.id, store, queue)
         walk = Walk(task, record, matched=store.counters["items_matched"] or 0)
+        failures = FailureLimit(options.max_failures, self.stop)
         self._summary = walk.summary
         pool = open_pool(
             own_queue,
@@ -383,7 +376,7 @@ class MirrorRun:
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
-            count_failures=self._failures.count,
+            count_failures=failures.count,
         )
         runner: JobRunner = pool
         if options.uses_dask:
@@ -407,7 +400,7 @@ class MirrorRun:
         await store.outcomes.flush()
         if not self._summary.items_unseen:
             await store.call(StoreOperations.forget_unwanted)
-        self._failures.check()
+        failures.check()
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
@@ -429,23 +422,19 @@ class MirrorRun:
                 await self._store.call(runs.count, self._run.id, self._spent())
 
     def _progress(self) -> Progress:
-        now, before, network = self._store.counters, self._run.counters, self._network.counters
+        now, before = self._store.counters, self._run.counters
         skipped = (before["assets_done"] or 0) - (before["assets_skipped"] or 0)  # before this process
         done, failed, pending = (now[f"assets_{state}"] or 0 for state in ("done", "failed", "pending"))
         names = ("items_seen", "items_matched", "items_done", "assets_missing", "bytes_done")
-        return Progress(
+        return self._network.progress(
             **{name: now[name] or 0 for name in names},
             assets_planned=done + failed + pending,
             assets_done=done,
             assets_skipped=skipped + (now["assets_skipped"] or 0),
             assets_failed=failed,
             assets_pending=pending,
-            bytes_fetched=network.bytes_fetched,
             items_announced=now["items_announced"],
             items_wanted=self._run.spec.selection.most_items,
-            hosts=self._network.client.gates.progress(),
-            requests=network.requests,
-            retries=network.retries,
             walk_ended=bool(now["walk_ended"]),
             seconds=round(self._clock.monotonic() - self._began, 3),
         )

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from stacpull.arguments import instance
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import parse_dest
 from stacpull.engine.item_json import unwritten
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import runs, views
-from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
+from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import holder, is_held
 
 _LAST_ERRORS = 5
-
-
-@contextmanager
-def _opened_run(dest: DestAddress) -> Iterator[tuple[Connection, Mapping[str, Any]]]:
-    path = dest.work
-    with closing(open_reader(path)) as db, translated(ledger_path(path)):
-        run = views.current_run(db)
-        if run is None:
-            raise NotAMirrorError(
-                f"{dest.name} has no mirror yet: no run has begun. Run `stacpull mirror` again."
-            )
-        yield db, run
 
 
 def status(dest: str | Path, options: Options | None = None) -> StatusReport:
@@ -47,7 +34,18 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         DestinationError: The ledger cannot be read.
     """
     place = parse_dest(dest, instance("options", Options, options))
-    with _opened_run(place) as (db, run):
+    with closing(open_reader(place.work)) as db, translated(ledger_path(place.work)):
+        run = views.current_run(db)
+        if run is None:
+            raise NotAMirrorError(
+                f"{place.name} has no mirror yet: no run has begun. Run `stacpull mirror` again."
+            )
+        checkpoint = None
+        if not run["walk_ended"]:
+            from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources
+
+            request = Position.from_json(run["position"]).request
+            checkpoint = None if request is None else request.url
         live = is_held(place.work)
         assets, items = runs.asset_counters(db), views.item_totals(db)
         with open_files(place.work, place.bucket) as files:
@@ -75,7 +73,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             source=run["source"],
             dest=place.name,
             work=None if place.bucket is None else str(place.work),
-            checkpoint=None if run["walk_ended"] else _next_page(run["position"]),
+            checkpoint=checkpoint,
             walk_ended=bool(run["walk_ended"]),
             live=live,
             pid=holder(place.work) if live else None,
@@ -84,14 +82,6 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             last_errors=tuple(errors[:_LAST_ERRORS]),
             reason=run["reason"],
         )
-
-
-def _next_page(position: str | None) -> str | None:
-    """Return the URL of the next page to read, None for the first page of a collection."""
-    from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources: only if a walk is unfinished
-
-    request = Position.from_json(position).request
-    return None if request is None else request.url
 
 
 def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:

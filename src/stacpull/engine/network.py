@@ -17,7 +17,7 @@ from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.config.resolve import completed
 from stacpull.engine.shares import SLOTS, descriptors_here
-from stacpull.events import Notice
+from stacpull.events import Notice, Progress
 from stacpull.hosts import literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
@@ -70,6 +70,16 @@ class Network(msgspec.Struct, frozen=True):
     @property
     def counters(self) -> NetworkCounters:
         return self.client.counters
+
+    def progress(self, **others: Any) -> Progress:
+        """Return a `Progress` with the effort of the network so far."""
+        return Progress(
+            hosts=self.client.gates.progress(),
+            requests=self.counters.requests,
+            retries=self.counters.retries,
+            bytes_fetched=self.counters.bytes_fetched,
+            **others,
+        )
 
 
 def options_and_address(
