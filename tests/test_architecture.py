@@ -22,7 +22,7 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "aws_credentials", "boxes", "caches", "child_process", "clock",
-        "concurrency", "digests", "entry_points",
+        "digests", "entry_points",
         "errors", "events",
         "hosts", "json_values", "models", "plurals", "proxies", "pyarrow_import",
         "redact", "reports", "runtime", "schemes",
@@ -109,7 +109,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_raster": frozenset(
         {
-            "arguments", "clock", "concurrency", "config.options", "dest_address", "digests",
+            "arguments", "clock", "config.options", "dest_address", "digests",
             "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
             "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
@@ -124,11 +124,11 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_trace": frozenset(
         {
-            "", "arguments", "clock", "concurrency", "config.options", "engine.network",
+            "", "arguments", "clock", "config.options", "engine.network",
             "engine.run_control", "errors", "events", "filters.interval", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
             "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
-            "system", "urls",
+            "system", "threads", "urls",
         }
     ),
     "stacpull_replicas": frozenset(),

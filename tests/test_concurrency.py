@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from stacpull.concurrency import for_each
 from stacpull.errors import SourceError
+from stacpull.threads import for_each
 
 
 @pytest.mark.parametrize(("count", "most", "together"), [(0, 3, 0), (2, 3, 2), (9, 3, 3), (3, 1, 1)])

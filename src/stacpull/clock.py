@@ -65,20 +65,17 @@ class SystemClock:
     """The machine's own clock."""
 
     monotonic = staticmethod(time.monotonic)
-    """Return seconds on a clock that never goes back. Called twice per request, so without a wrapper."""
+    """Called twice per request, so without a wrapper."""
 
     def time(self) -> float:
-        """Return seconds since the epoch (may jump)."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Suspend the task for `seconds`."""
         import asyncio  # noqa: PLC0415 - 6 MB, which the store process has no use for
 
         await asyncio.sleep(seconds)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Have the event loop call `callback` after `seconds`."""
         import asyncio  # noqa: PLC0415 - see above
 
         asyncio.get_running_loop().call_later(seconds, callback)

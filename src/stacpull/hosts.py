@@ -10,19 +10,18 @@ well-known NAT64 prefix (RFC 6052, 2.1). Other forms are never connected to.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import unicodedata
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from stacpull.schemes import SCHEMES
 
-_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -33,10 +32,11 @@ MOST_HOSTS = 256
 """The most idle hosts whose state is kept (`forget_hosts`)."""
 _LONGEST = 400  # characters of a host that is remembered: names have up to 253
 
-_METADATA = frozenset(
-    map(
-        ipaddress.ip_address,
-        (
+_REFUSED = {
+    reason: tuple(map(ip_network, networks))
+    for reason, networks in {
+        "link-local": ("169.254.0.0/16", "fe80::/10"),
+        "a cloud metadata service": (
             "168.63.129.16",  # Azure
             "192.0.0.192",  # Oracle
             "100.100.100.200",  # Alibaba
@@ -44,33 +44,25 @@ _METADATA = frozenset(
             "fd00:ec2::254",  # Amazon: metadata
             "fd00:ec2::23",  # Amazon: credentials of containers and pods
         ),
-    )
-)
-"""Metadata services that are not at a link-local address."""
-_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_TUNNELS = tuple(
-    map(
-        ipaddress.ip_network,
-        (
+        "unspecified": ("0.0.0.0/8", "::"),
+        "multicast": ("224.0.0.0/4", "ff00::/8"),
+        "broadcast": ("255.255.255.255",),
+        "a tunnel to an IPv4 address": (
             "::/96",  # compatible
             "::ffff:0:0:0/96",  # translated
             "64:ff9b:1::/48",  # local NAT64
             "2002::/16",  # 6to4
             "2001::/32",  # Teredo
         ),
-    )
+    }.items()
+}
+"""What is never connected to; the first reason counts. (`::1` is loopback, and no tunnel.)"""
+_NAT64 = ip_network("64:ff9b::/96")
+_SHARED = ip_network("100.64.0.0/10")
+_NOT_PUBLIC = (
+    ip_network("192.0.0.0/24"),  # RFC 6890; older versions of Python call most of it public
+    ip_network("fec0::/10"),  # RFC 3879
 )
-_NOT_PUBLIC = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "192.0.0.0/24",  # RFC 6890; older versions of Python call most of it public
-            "fec0::/10",  # RFC 3879
-        ),
-    )
-)
-_SHARED = ipaddress.ip_network("100.64.0.0/10")
 _NUMBERS = frozenset("0123456789abcdefx.")
 
 
@@ -110,8 +102,7 @@ def default_port(scheme: str) -> int | None:
 
 def origin_text(url: str) -> str:
     """Return `url` up to its path: the same text for all URLs of a host, short enough to be remembered."""
-    start = url.find("://")
-    end = url.find("/", start + 3)
+    end = url.find("/", url.find("://") + 3)
     return url if end < 0 else url[:end]
 
 
@@ -163,14 +154,14 @@ def literal_address(host: str) -> str | None:
         return None
 
 
-def _judged(address: str) -> _IPAddress:
+def _judged(address: str) -> IPv4Address | IPv6Address:
     """Return an address, or the IPv4 address inside it."""
-    whole = ipaddress.ip_address(address)
-    if isinstance(whole, ipaddress.IPv4Address):
+    whole = ip_address(address)
+    if isinstance(whole, IPv4Address):
         return whole
     if whole.ipv4_mapped is not None:
         return whole.ipv4_mapped
-    return ipaddress.IPv4Address(int(whole) & 0xFFFF_FFFF) if whole in _NAT64 else whole
+    return IPv4Address(int(whole) & 0xFFFF_FFFF) if whole in _NAT64 else whole
 
 
 def plain_address(address: str) -> str:
@@ -184,16 +175,9 @@ def refused_always(address: str) -> str | None:
         judged = _judged(address)
     except ValueError:
         return "not an IP address"
-    is_tunnel = not judged.is_loopback and any(judged in network for network in _TUNNELS)
-    reasons = {
-        "link-local": judged.is_link_local,
-        "a cloud metadata service": judged in _METADATA,
-        "unspecified": judged.is_unspecified or judged in _THIS_NETWORK,
-        "multicast": judged.is_multicast,
-        "broadcast": str(judged) == "255.255.255.255",
-        "a tunnel to an IPv4 address": is_tunnel,
-    }
-    return next((reason for reason, applies in reasons.items() if applies), None)
+    if judged.is_loopback:
+        return None
+    return next((why for why, networks in _REFUSED.items() if any(judged in one for one in networks)), None)
 
 
 def refused_outside(address: str) -> str | None:

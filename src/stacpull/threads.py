@@ -1,28 +1,42 @@
-"""Blocking work in threads. A cancellation waits for its end, because a thread cannot be stopped."""
+"""Work on many values at once, and blocking work in threads.
+
+A cancellation waits for the end of work in a thread, because a thread cannot be stopped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeVar
+
+from stacpull.errors import ungrouped
 
 T = TypeVar("T")
 
 
+async def for_each(values: Collection[T], work: Callable[[T], Awaitable[None]], most: int) -> None:
+    """Call `work` with each value, in that order, with at most `most` calls at once."""
+    waiting = iter(values)
+
+    async def work_on_next() -> None:
+        for value in waiting:
+            await work(value)
+
+    with ungrouped():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(most, len(values))):
+                group.create_task(work_on_next())
+
+
 @asynccontextmanager
 async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and exit a blocking context manager in a thread.
-
-    A cancellation cannot stop the thread that enters it: it is waited for, and the context manager is exited.
-    Further cancellations change nothing.
-    """
+    """Enter and exit a blocking context manager in a thread; it is also exited after a cancellation."""
 
     async def leave(error: BaseException | None) -> bool | None:
-        if error is None:
-            return await to_its_end(lambda: context.__exit__(None, None, None))
-        return await to_its_end(lambda: context.__exit__(type(error), error, error.__traceback__))
+        kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
+        return await to_its_end(lambda: context.__exit__(kind, error, trace))
 
     entered: list[T] = []
     try:
@@ -56,11 +70,7 @@ async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] =
 
 
 class StoppableThread:
-    """A thread for blocking work that can be stopped.
-
-    Args:
-        stop: Set it to stop the work.
-    """
+    """A thread for blocking work that `stop` or a cancellation stops."""
 
     def __init__(self, stop: asyncio.Event | None) -> None:
         self._stop = stop

@@ -13,12 +13,13 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
-from stacpull.hosts import default_port, host_of, origin_of, origin_text, scheme_of
+from stacpull.hosts import default_port, host_of, origin_of, scheme_of
 from stacpull.schemes import SCHEMES, Scheme
 
 _AROUND: Final = "".join(map(chr, range(0x21)))
 _WITHIN: Final = str.maketrans("", "", "\t\n\r")
 _UNSAFE: Final = re.compile(rb"[^\x21-\x7e]")
+_NONE: Final = Scheme(name="", is_remote=False)
 
 
 # --- schemes ---------------------------------------------------------------------------------------------
@@ -29,21 +30,20 @@ def rules_of(url: str) -> Scheme | None:
     return SCHEMES.get(url.partition("://")[0]) or SCHEMES.get(scheme_of(url))
 
 
-def _exact(url: str) -> Scheme | None:
+def _exact(url: str) -> Scheme:
+    """Return the scheme of a URL that has it in lower case; one that is nothing if there is none."""
     name, mark, _ = url.partition("://")
-    return SCHEMES.get(name) if mark else None
+    return SCHEMES.get(name, _NONE) if mark else _NONE
 
 
 def is_remote(url: str) -> bool:
     """Return True for the URL of a server (`http://`, `https://`, `s3://`), its scheme in lower case."""
-    scheme = _exact(url)
-    return scheme is not None and scheme.is_remote
+    return _exact(url).is_remote
 
 
 def is_web(url: str) -> bool:
     """Return True for an http or https URL, its scheme in lower case."""
-    scheme = _exact(url)
-    return scheme is not None and scheme.is_web
+    return _exact(url).is_web
 
 
 def is_encrypted(url: str) -> bool:
@@ -63,13 +63,11 @@ def may_lead(base: str | None, url: str) -> bool:
 
 def is_in_object_store(url: str) -> bool:
     """Return True if the storage of `url` can list the objects of a prefix."""
-    scheme = _exact(url)
-    return scheme is not None and scheme.is_object_store
+    return _exact(url).is_object_store
 
 
 def is_prefix(url: str) -> bool:
-    scheme = _exact(url)
-    return scheme is not None and scheme.is_prefix(url)
+    return _exact(url).is_prefix(url)
 
 
 def filename_of(url: str) -> str:
@@ -90,18 +88,6 @@ def authority(url: str) -> str:
     return host if port in {None, default_port(scheme)} else f"{host}:{port}"
 
 
-def gate_name(url: str) -> str:
-    """Return the name of the gate that limits and counts requests for `url`.
-
-    It is `host:port`; of a scheme without ports the URL up to its path (`s3://bucket`).
-    """
-    port = default_port(scheme_of(url))
-    host = host_of(url)
-    if port is None:
-        return origin_text(url)
-    return host if ":" in host.rpartition("]")[2] else f"{host}:{port}"
-
-
 def same_site(url: str, other: str) -> bool:
     """Return True if credentials for `url` may be sent to `other`.
 
@@ -109,10 +95,8 @@ def same_site(url: str, other: str) -> bool:
     of https counts as the same port.
     """
     mine, theirs = origin_of(url), origin_of(other)
-    rules, other_rules = SCHEMES.get(mine.scheme), SCHEMES.get(theirs.scheme)
-    if rules is None or other_rules is None or not (rules.is_web and other_rules.is_web):
-        return False
-    if not mine.host or mine.host != theirs.host:
+    rules, other_rules = SCHEMES.get(mine.scheme, _NONE), SCHEMES.get(theirs.scheme, _NONE)
+    if not (rules.is_web and other_rules.is_web and mine.host and mine.host == theirs.host):
         return False
     if theirs.scheme == mine.scheme:
         return theirs.port == mine.port

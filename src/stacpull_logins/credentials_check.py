@@ -73,7 +73,9 @@ def _is_covered(url: str, profile: FilledProfile, options: Options) -> bool:
     """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
     rules = rules_of(url)
     if rules is not None and not rules.is_web:
-        return rules.has_credentials(options) or not profile.logins
+        s3 = options.s3
+        has_own = rules.name == "s3" and (s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
+        return bool(has_own) or not profile.logins
     return profile.login_for(*origin_of(url)) is not None
 
 

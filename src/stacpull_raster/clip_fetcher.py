@@ -24,13 +24,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
-from stacpull.concurrency import for_each
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.store.parts import FileParts
+from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import arrival_of, failed, hashers_for, wrong_size
 from stacpull.transfer.resume import change_headers, denies

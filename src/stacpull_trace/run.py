@@ -17,10 +17,10 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from stacpull.concurrency import for_each
 from stacpull.events import Listener, Stage
 from stacpull.models import Json
 from stacpull.net.transport import TransferError
+from stacpull.threads import for_each
 from stacpull_raster.tiff import Header
 from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.counts import Count, merged

@@ -14,30 +14,27 @@ from stacpull.planning.prefixes import ListedObject
 from stacpull.redact import Secret
 from stacpull.schemes import Scheme, TransportSetup
 
+MEM = Scheme(
+    name="mem", is_object_store=True, key_variables=("MEM_KEY",), maker="tests.schemes.mem:transport"
+)
+OBJECTS: dict[str, bytes] = {}
+"""The objects by URL."""
+RIGHT = {"key": ""}
 
-class Mem(Scheme):
-    """Objects by URL."""
 
-    name = "mem"
-    is_object_store = True
-    key_variables = ("MEM_KEY",)
+def transport(setup: TransportSetup) -> Transport:
+    key = setup.variables.get("MEM_KEY", "")
+    setup.secrets.add(Secret(key))
+    return MemTransport(OBJECTS, is_allowed=key == RIGHT["key"], key=key)
 
-    def __init__(self, objects: Mapping[str, bytes], key: str = "") -> None:
-        self.objects = objects
-        self.key = key
 
-    def transport(self, setup: TransportSetup) -> Transport:
-        key = setup.variables.get("MEM_KEY", "")
-        setup.secrets.add(Secret(key))
-        return MemTransport(self.objects, is_allowed=key == self.key, key=key)
-
-    async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        async with client.open(Request(prefix, query="list")) as response:
-            sizes = orjson.loads(await response.read(1 << 20))
-        if not sizes:
-            message = f"The prefix {prefix} cannot be mirrored: nothing is there."
-            raise TransferError(Failure(FailureKind.PREFIX, message))
-        return tuple(ListedObject(name, size) for name, size in sizes.items())
+async def list_prefix(client: Client, prefix: str) -> tuple[ListedObject, ...]:
+    async with client.open(Request(prefix, query="list")) as response:
+        sizes = orjson.loads(await response.read(1 << 20))
+    if not sizes:
+        message = f"The prefix {prefix} cannot be mirrored: nothing is there."
+        raise TransferError(Failure(FailureKind.PREFIX, message))
+    return tuple(ListedObject(name, size) for name, size in sizes.items())
 
 
 class MemTransport:

@@ -7,7 +7,7 @@ import sys
 
 import orjson
 import pytest
-from tests.schemes.mem import Mem
+from tests.schemes import mem as module
 
 from stacpull import Selection, StacpullError, UsageError, sync
 from stacpull.config.environment import key_variables
@@ -45,7 +45,8 @@ SOURCE = "mem://demo/stac/catalog.json"
 
 @pytest.fixture
 def mem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEMES, "mem", Mem(OBJECTS))
+    monkeypatch.setitem(SCHEMES, "mem", module.MEM)
+    monkeypatch.setattr(module, "OBJECTS", OBJECTS)
 
 
 def test_a_mirror_from_a_new_scheme(mem, tmp_path):
@@ -66,8 +67,10 @@ def test_a_mirror_from_a_new_scheme(mem, tmp_path):
     assert stored["bands/B02.tif"]["alternate"]["origin"]["href"] == "mem://other/bands/B02.tif"
 
 
-def test_a_scheme_reads_its_key_from_the_environment_and_has_it_removed_from_messages(monkeypatch, tmp_path):
-    monkeypatch.setitem(SCHEMES, "mem", Mem(OBJECTS, key="right-key"))
+def test_a_scheme_reads_its_key_from_the_environment_and_has_it_removed_from_messages(
+    mem, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(module.RIGHT, "key", "right-key")
     monkeypatch.setenv("MEM_KEY", "wrong-key")
     with pytest.raises(StacpullError, match="is not the key of") as caught:
         sync.mirror(SOURCE, tmp_path / "mirror")

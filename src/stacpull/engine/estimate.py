@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
-from stacpull.concurrency import for_each
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path, parse_dest
 from stacpull.engine.clips import clipping
@@ -46,7 +45,7 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
 from stacpull.store.inspection import disk_of
 from stacpull.store.staging import whole_file
-from stacpull.threads import in_thread, to_its_end
+from stacpull.threads import for_each, in_thread, to_its_end
 from stacpull.urls import wire_url
 
 _WHOLE = 200

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stacpull.caches import LONGEST_KEY, Recent
-from stacpull.concurrency import for_each
 from stacpull.config.options import Options
 from stacpull.engine.clips import clipping
 from stacpull.engine.network import Network
@@ -34,6 +33,7 @@ from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, class_documents
+from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
 _CONCURRENT = 16

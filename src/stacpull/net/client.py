@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from stacpull.caches import LONGEST_KEY
 from stacpull.clock import Clock, rfc3339
 from stacpull.errors import DestinationError, why_unreadable
-from stacpull.hosts import forget_hosts, host_of, origin_of, scheme_of
+from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_length, is_whole
@@ -32,7 +32,7 @@ from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Request, Response, SentRequest, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
-from stacpull.urls import gate_name, has_same_origin_text, is_encrypted, rules_of, same_site
+from stacpull.urls import has_same_origin_text, is_encrypted, rules_of, same_site
 
 OK: frozenset[int] = frozenset({200, 206})
 MAX_HOPS = 10
@@ -183,10 +183,17 @@ class Client:
         transport = self._logged_in(url) or self._transports.get(scheme)
         if transport is None and (transport := self._transport_of(scheme)) is not None:
             self._transports[scheme] = transport
-        if transport is None or not (host_of(url) or isinstance(transport, NamesHosts)):  # files have no host
+        name = host_of(url)
+        if transport is None or not (name or isinstance(transport, NamesHosts)):  # files have no host
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
-        name = transport.host_of(url) if isinstance(transport, NamesHosts) else gate_name(url)
+        port = default_port(scheme)
+        if isinstance(transport, NamesHosts):
+            name = transport.host_of(url)
+        elif port is None:
+            name = origin_text(url)
+        elif ":" not in name.rpartition("]")[2]:
+            name = f"{name}:{port}"
         gets_credentials = self._credentials is not None and self._credentials.covers(url)
         host = ClientHost(transport, self.gates[name], gets_credentials)
         if prefix:

@@ -14,10 +14,10 @@ from weakref import WeakValueDictionary
 
 from stacpull.caches import Recent
 from stacpull.clock import Clock
-from stacpull.concurrency import for_each
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json_reader import weight_of_document
 from stacpull.net.transport import TransferError
+from stacpull.threads import for_each
 
 _RECENT: Final = 256
 """The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""

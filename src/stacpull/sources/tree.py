@@ -20,7 +20,6 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from stacpull.caches import LONGEST_KEY
-from stacpull.concurrency import for_each
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.json_values import list_or_empty
