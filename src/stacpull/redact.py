@@ -77,13 +77,13 @@ class Secrets:
     ignored, and in documents those of fewer than 6, because they would damage every text.
     """
 
-    __slots__ = ("_forms", "_forms_bytes", "_forms_certain", "_known", "_learned", "values")
+    __slots__ = ("_forms", "_forms_certain", "_forms_in_documents", "_known", "_learned", "values")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
         self._learned: dict[Secret, None] = {}
         self._forms: tuple[str, ...] = ()
-        self._forms_bytes: tuple[bytes, ...] = ()
+        self._forms_in_documents: tuple[bytes, ...] = ()
         self._forms_certain: tuple[str, ...] = ()
         self.values: frozenset[str] = frozenset()
         """The revealed secrets. The set is replaced whenever one is added."""
@@ -97,12 +97,11 @@ class Secrets:
 
     def add(self, *secrets: Secret) -> None:
         self._known.update(secrets)
-        known = self._known | self._learned.keys()
-        forms = {form for secret in known for form in _forms_of(secret.reveal())}
+        self.values = frozenset(secret.reveal() for secret in self._known | self._learned.keys())
+        forms = {form for value in self.values for form in _forms_of(value)}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
-        self._forms_bytes = tuple(form.encode() for form in self._forms if len(form) >= _MIN_IN_DOCUMENT)
+        self._forms_in_documents = tuple(one.encode() for one in self._forms if len(one) >= _MIN_IN_DOCUMENT)
         self._forms_certain = tuple(form for form in self._forms if len(form) >= _MIN_IN_URL)
-        self.values = frozenset(secret.reveal() for secret in known)
 
     def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
         """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
@@ -131,7 +130,7 @@ class Secrets:
 
     def scrub_bytes(self, data: bytes) -> bytes:
         """Return `data`, a document in UTF-8, with every known secret replaced by `***`."""
-        for form in self._forms_bytes:
+        for form in self._forms_in_documents:
             if form in data:
                 data = data.replace(form, b"***")
         return data
@@ -189,13 +188,12 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 
     `Accept: application/json` never is one; `X-Tenant: abc` is not one if it was spelled out.
     """
-    found = []
-    for name, value in headers.items():
-        lowered = name.lower()
-        is_ordinary = lowered in _ORDINARY_FIELDS or lowered.startswith(_ORDINARY_PREFIXES)
-        if not is_ordinary and (is_credential_name(name) or not value.spelled_out):
-            found.append(value)
-    return found
+    return [
+        value
+        for name, value in headers.items()
+        if not (name.lower() in _ORDINARY_FIELDS or name.lower().startswith(_ORDINARY_PREFIXES))
+        and (is_credential_name(name) or not value.spelled_out)
+    ]
 
 
 def cut_url(url: str) -> str:
@@ -203,9 +201,16 @@ def cut_url(url: str) -> str:
 
     Everything else stays as it is, in its order and encoding.
     """
-    if "?" not in url and "@" not in url:
-        return url
     return _cut(url, keep_tokens=False)[0]
+
+
+def cut_cursor(url: str) -> str:
+    """Return the URL of a page without credentials. `token` stays, because it identifies the page."""
+    return _cut(url, keep_tokens=True)[0]
+
+
+def is_signed(url: str) -> bool:
+    return _cut(url, keep_tokens=False)[1]
 
 
 def unsigned_url(url: str) -> str:
@@ -214,9 +219,8 @@ def unsigned_url(url: str) -> str:
     MLHub's assets are `/download/<token>`, with another token each time an item is read. A token is 0x80 and
     64 bits of seconds, in base64url, and at least 73 bytes long (the Fernet specification, "Token Format").
     """
-    if "?" not in url and "@" not in url and "/gAAAAA" not in url:
-        return url  # nearly all URLs
-    return _FERNET.sub("", cut_url(url))
+    cut = _cut(url, keep_tokens=False)[0]
+    return _FERNET.sub("", cut) if "/gAAAAA" in cut else cut
 
 
 def href_hash(href: str) -> int:
@@ -228,18 +232,10 @@ def href_hash(href: str) -> int:
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
-def cut_cursor(url: str) -> str:
-    """Return the URL of a page without credentials. `token` stays, because it identifies the page."""
-    if "?" not in url and "@" not in url:
-        return url
-    return _cut(url, keep_tokens=True)[0]
-
-
-def is_signed(url: str) -> bool:
-    return "?" in url and _cut(url, keep_tokens=False)[1]
-
-
 def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
+    """Return `url` without credentials and signatures, and whether it was signed."""
+    if "?" not in url and "@" not in url:
+        return url, False  # nearly all URLs
     head, mark, rest = url.partition("?")
     scheme, found, after = head.partition("://")
     if found and "@" in head and not scheme.startswith("abfs"):  # `container@account`
@@ -268,16 +264,17 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
 
 
 def _forms_of(value: str) -> set[str]:
+    """Return the forms in which texts may contain a secret."""
     scheme, _, rest = value.partition(" ")
     plain = {value, rest}
     if scheme.lower() == "basic":
         with suppress(ValueError):
             both = base64.b64decode(rest, validate=True).decode()
             plain |= {both, both.partition(":")[2]}
-    encoded = {form for text in plain for form in (quote(text, safe=""), quote(text), quote_plus(text))}
-    # some servers write the hexadecimal digits in lower case
-    lowered = {re.sub("%..", lambda escape: escape[0].lower(), form) for form in encoded}
-    in_json = {
-        json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in plain for ascii_only in (True, False)
-    }
-    return {form for form in plain | encoded | lowered | in_json if len(form) >= _MIN_SECRET}
+    forms = set(plain)
+    for text in plain:
+        forms |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)}
+        for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
+            # some servers write the hexadecimal digits in lower case
+            forms |= {encoded, re.sub("%..", lambda escape: escape[0].lower(), encoded)}
+    return {form for form in forms if len(form) >= _MIN_SECRET}

@@ -46,6 +46,7 @@ from stacpull.sources.documents import (
     valid_item,
 )
 from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart
+from stacpull.threads import for_each
 
 AT_ONCE: Final = 64
 """The most documents read at once. The client's gates limit the requests."""
