@@ -25,10 +25,10 @@ import orjson
 
 from stacpull.errors import UsageError
 from stacpull.ledger.database import (
+    listed,
     make_private,
     number,
     reject_irregular,
-    rows_with,
     transaction,
     translated,
 )
@@ -57,6 +57,7 @@ _SENTENCES = {
     sqlite3.SQLITE_IOERR: "{path} cannot be read or written ({text}): the disk is full or fails.",
 }
 _RESULTS = "SELECT key, value, ok, place FROM results"
+_KNOWN = "SELECT key FROM results WHERE key IN (SELECT value FROM json_each(?))"
 _LOCK_TIMEOUT = 1.0
 """Seconds to wait for a process that is ending."""
 
@@ -130,7 +131,7 @@ class Results:
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return the `keys` that have a row, successful or failed."""
         with self._alone():
-            found = rows_with(self._db, "SELECT key FROM results WHERE key IN ({marks})", keys)
+            found = self._db.execute(_KNOWN, (listed(keys),))
             return {key for (key,) in found}
 
     def get(self, key: str) -> Result | None:

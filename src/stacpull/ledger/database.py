@@ -16,12 +16,14 @@ import shlex
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
+
+import orjson
 
 from stacpull.errors import DestinationError, NotAMirrorError, StacpullError
 from stacpull.ledger import meta
@@ -31,8 +33,6 @@ from stacpull.planning.names import CATALOG_ID
 Connection = sqlite3.Connection
 """An open ledger. Other packages pass it on; only this package runs SQL on it."""
 
-T = TypeVar("T")
-_AT_ONCE = 500
 _ROWS = 64
 _PRIMARY = 0xFF  # the low byte of an extended result code (sqlite.org/rescode.html)
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
@@ -364,16 +364,12 @@ def exists(db: sqlite3.Connection, query: str, values: Sequence[object] | Mappin
     return db.execute(query, values).fetchone() is not None
 
 
-def pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield `values` in chunks that one statement can bind: SQLite may be built with a limit of 999."""
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]
+AMONG = "IN (SELECT value FROM json_each(?))"
+"""SQL: one of any number of values; binds `listed`."""
 
 
-def rows_with(db: sqlite3.Connection, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query for any number of values, which replace `{marks}` in chunks."""
-    for some in pieces(values):
-        yield from db.execute(query.format(marks=marks(len(some))), some)
+def listed(values: Iterable[int | str]) -> str:
+    return orjson.dumps(list(values)).decode()
 
 
 def insert_rows(
@@ -393,12 +389,7 @@ def insert_rows(
 
 @lru_cache
 def _values(count: int, width: int) -> str:
-    return ", ".join([f"({marks(width)})"] * count)
-
-
-@lru_cache
-def marks(count: int) -> str:
-    return ", ".join("?" * count)
+    return ", ".join([f"({', '.join('?' * width)})"] * count)
 
 
 @contextmanager

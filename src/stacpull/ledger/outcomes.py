@@ -18,7 +18,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import paths, runs
-from stacpull.ledger.database import exists, marks, pieces, rows_with, transaction
+from stacpull.ledger.database import AMONG, exists, listed, transaction
 from stacpull.ledger.paths import ASSET_PATH
 from stacpull.ledger.schema import (
     STATE_DONE,
@@ -96,7 +96,11 @@ def _reserve(
     if db.executemany(f"{set_reserved} {_IF_OPEN} AND name = ?", planned).rowcount == len(arrivals):
         return arrivals, []
     # the others have names that were not known before the response or not free, or an older generation
-    found = {row: path for row, *path in rows_with(db, _OPEN_PATHS, [arrival.row for arrival in arrivals])}
+    open_paths = (
+        f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {STATE_DONE}"
+    )
+    rows = db.execute(open_paths, (listed(arrival.row for arrival in arrivals),))
+    found = {row: path for row, *path in rows}
     late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
     claimed = paths.claim(db, [(one.row, one.directory, one.name) for one in late])
@@ -118,10 +122,6 @@ def _reserve(
 
 
 _IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
-_OPEN_PATHS = (
-    f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a "
-    f"WHERE a.id IN ({{marks}}) AND a.state < {STATE_DONE}"
-)
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
@@ -161,17 +161,18 @@ def record(
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     with transaction(db):
         generations = {arrival.row: arrival.generation for arrival in done}
-        has_failures = bool(done) and exists(db, "SELECT 1 FROM failures")
-        for some in pieces(list(generations)):
-            found = db.execute(_RESERVED.format(rows=marks(len(some))), some)
-            rows = [row for row, generation in found if generation == generations[row]]
-            at = marks(len(rows))
-            for run, is_same in db.execute(_COMPARED.format(rows=at), rows):
+        if generations:
+            # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
+            reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {STATE_RESERVED}"
+            found = db.execute(reserved, (listed(generations),))
+            rows = (listed(row for row, generation in found if generation == generations[row]),)
+            for run, is_same in db.execute(_COMPARED, rows):
                 compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
-            db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id IN ({at})", rows)
-            if has_failures:
-                db.execute(_HEALED.format(rows=at), rows)
-            db.execute(f"DELETE FROM open_assets WHERE asset IN ({at})", rows)
+            db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id {AMONG}", rows)
+            if exists(db, "SELECT 1 FROM failures"):
+                its_assets = f"SELECT item, key FROM assets WHERE id {AMONG}"
+                db.execute(f"DELETE FROM failures WHERE (item, key) IN ({its_assets})", rows)
+            db.execute(f"DELETE FROM open_assets WHERE asset {AMONG}", rows)
         for asset in unchanged:  # except those that were planned again in the meantime
             confirmed = db.execute(_CONFIRMED, (asset.row, asset.row, asset.generation)).fetchone()
             if confirmed is not None:
@@ -204,13 +205,10 @@ def record(
     return final
 
 
-_RESERVED = f"SELECT id, generation FROM assets WHERE id IN ({{rows}}) AND state = {STATE_RESERVED}"
-"""Few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches."""
 _COMPARED = (
     "SELECT a.run, o.previous_digest IS a.sha256 FROM open_assets o JOIN assets a ON a.id = o.asset "
-    "WHERE o.asset IN ({rows}) AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
+    f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
 )
-_HEALED = "DELETE FROM failures WHERE (item, key) IN (SELECT item, key FROM assets WHERE id IN ({rows}))"
 _CONFIRMED = (
     f"UPDATE assets SET state = {STATE_DONE}, "
     "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
@@ -236,21 +234,19 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
     level = sorted(set(items))
     while level:
         above: set[int] = set()
-        for some in pieces(level):
-            at = marks(len(some))
-            before = {row[0]: row[1:] for row in db.execute(_STATES_BEFORE.format(items=at), some)}
-            for item, remaining, failed in db.execute(_DERIVE_STATES.format(items=at), some).fetchall():
-                remaining_before, failed_before, parent = before[item]
-                if remaining_before > 0 and remaining == 0:
-                    final.append(item)
-                is_same = (remaining_before == 0, failed_before > 0) == (remaining == 0, failed > 0)
-                if parent is not None and not is_same:
-                    above.add(parent)
+        query = f"SELECT id, remaining, failed, parent FROM items WHERE id {AMONG}"
+        before = {row[0]: row[1:] for row in db.execute(query, (listed(level),))}
+        for item, remaining, failed in db.execute(_DERIVE_STATES, (listed(level),)).fetchall():
+            remaining_before, failed_before, parent = before[item]
+            if remaining_before > 0 and remaining == 0:
+                final.append(item)
+            is_same = (remaining_before == 0, failed_before > 0) == (remaining == 0, failed > 0)
+            if parent is not None and not is_same:
+                above.add(parent)
         level = sorted(above)
     return final
 
 
-_STATES_BEFORE = "SELECT id, remaining, failed, parent FROM items WHERE id IN ({items})"
 _DERIVE_STATES = f"""
 UPDATE items SET (remaining, failed) = (
     SELECT
@@ -260,7 +256,7 @@ UPDATE items SET (remaining, failed) = (
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
             + (SELECT count(*) FROM failures f WHERE f.item = items.id AND f.key = '')
     FROM assets a WHERE a.item = items.id
-) WHERE id IN ({{items}}) RETURNING id, remaining, failed
+) WHERE id {AMONG} RETURNING id, remaining, failed
 """
 
 

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from stacpull.caches import cached_if_short
-from stacpull.ledger.database import exists, insert_rows, rows_with
+from stacpull.ledger.database import AMONG, exists, insert_rows, listed
 from stacpull.models import Failure, FailureKind, ItemId, path_in_dest
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
@@ -92,8 +92,8 @@ def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
     in_order = sorted(claims)  # visits each page of the index once: they do not all fit into the page cache
     if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
         return {}
-    found = rows_with(db, "SELECT hash, asset FROM paths WHERE hash IN ({marks})", [one[0] for one in claims])
-    owners = dict(found)
+    hashes = listed(index for index, _ in claims)
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (hashes,)).fetchall())
     taken: dict[int, str | Failure] = {}
     for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
         if owners[index] != row:

@@ -42,7 +42,7 @@ from msgspec.structs import replace
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths, runs
-from stacpull.ledger.database import exists, insert_rows, marks, number, pieces, rows_with, transaction
+from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
 from stacpull.ledger.outcomes import (
     FAILED_IN_PASSING,
     ITEM_FAILURE,
@@ -346,9 +346,8 @@ class Planner:
         }
         self._drop_stand_ins(plans)
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        for found in rows_with(
-            self._db, _ASSETS, [plan.row.row for plan in plans if plan.before is not None]
-        ):
+        known_items = listed(plan.row.row for plan in plans if plan.before is not None)
+        for found in self._db.execute(_ASSETS, (known_items,)):
             asset = KnownAsset._make(found)
             existing[asset.item][asset.key] = asset
         for plan in plans:
@@ -367,8 +366,8 @@ class Planner:
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
         insert_rows(db, _INTO_OPEN, self._open_assets)
-        for some in pieces(self._unchanged):
-            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({marks(len(some))})", (self._run, *some))
+        if self._unchanged:
+            db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, listed(self._unchanged)))
         db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
         if taken := paths.claim(db, self._claims):
             items = {known.row: item for item, known in self._known.items()}
@@ -389,7 +388,7 @@ class Planner:
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         """Return those of the items that are in the ledger, and items with the same hash."""
-        found = rows_with(self._db, _ITEMS, list(map(paths.item_hash, set(ids))))
+        found = self._db.execute(_ITEMS, (listed(map(paths.item_hash, set(ids))),))
         return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
@@ -671,7 +670,7 @@ _ITEMS = (
     "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
     "i.walk, i.written, i.listed, "
     f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {ITEM_FAILURE}) "
-    "FROM items i JOIN collections c ON c.id = i.collection WHERE i.hash IN ({marks})"
+    f"FROM {paths.ITEMS} WHERE i.hash {AMONG}"
 )
 _INTO_ITEMS = (
     "INSERT INTO items"
@@ -685,7 +684,7 @@ _ASSETS = (
     "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
     f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
     f"a.state = {STATE_FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} WHERE a.item IN ({{marks}})"
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} WHERE a.item {AMONG}"
 )
 _INTO_ASSETS = (
     "INSERT INTO assets(id, item, key, state, generation, run, directory, name, sha256, etag, origin, "

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from stacpull.ledger import meta, paths, runs
-from stacpull.ledger.database import exists, marks, number, rows_with, transaction
+from stacpull.ledger.database import AMONG, exists, listed, number, transaction
 from stacpull.ledger.outcomes import drop_open, update_item_states
 from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS
 from stacpull.ledger.schema import (
@@ -72,15 +72,15 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
         f"count(a.id), coalesce(sum(a.size), 0) FROM {ITEMS} "
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({marks(len(walks))}) "
+        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk {AMONG} "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (run, after, *walks, limit),
+        (run, after, listed(walks), limit),
     ).fetchall()
     found = []
     for row, collection, name, href, linked, assets, size in rows:
         item = ItemId(collection, name)
-        listed = exists(db, "SELECT 1 FROM seen WHERE hash = ?", (runs.seen_hash(item),))
-        found.append(NotFoundItem(row, item, href, bool(linked), listed, assets, size))
+        is_listed = exists(db, "SELECT 1 FROM seen WHERE hash = ?", (runs.seen_hash(item),))
+        found.append(NotFoundItem(row, item, href, bool(linked), is_listed, assets, size))
     return found
 
 
@@ -112,11 +112,10 @@ def unread(db: sqlite3.Connection, run: int) -> int:
 
 
 def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
-    rows = rows_with(
-        db,
+    rows = db.execute(
         f"SELECT s.id, i.id, c.name, i.name, i.href FROM {ITEMS} JOIN items s ON i.id = s.parent "
-        "WHERE s.id IN ({marks})",
-        sources,
+        f"WHERE s.id {AMONG}",
+        (listed(sources),),
     )
     return [LabelItem(source, row, ItemId(*item), href) for source, row, *item, href in rows]
 
@@ -128,15 +127,15 @@ def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
     that `run` does not have; and files that their item, which `run` found, no longer lists.
     """
     walks, with_more_credentials = _same_walks(db, run)
-    of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk IN "
+    of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk {AMONG}"
     unlisted = (
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run IN ({marks(len(walks))})"
+        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run {AMONG}"
     )
     return (
         number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,)),
-        number(db, f"{of_walks} ({marks(len(with_more_credentials))})", with_more_credentials),
-        number(db, unlisted, (run, *walks)),
+        number(db, of_walks, (listed(with_more_credentials),)),
+        number(db, unlisted, (run, listed(walks))),
     )
 
 
@@ -170,7 +169,8 @@ def forget(
         for item, document in (renewed or {}).items():
             db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
             db.execute(f"UPDATE items SET written = {TO_WRITE} WHERE id = ? AND written = {WRITTEN}", (item,))
-        parents = {row[0] for row in rows_with(db, "SELECT parent FROM items WHERE id IN ({marks})", items)}
+        above = db.execute(f"SELECT parent FROM items WHERE id {AMONG}", (listed(items),))
+        parents = {parent for (parent,) in above}
         files = 0
         for item in items:
             for (
@@ -246,18 +246,17 @@ def forget_unwanted(
     with transaction(db):
         if exists(db, "SELECT 1 FROM unread WHERE run = ? AND is_link", (run,)):
             return 0
-        replaced = _replaced(db, run, covers)
-        at = marks(len(replaced))
+        replaced = listed(_replaced(db, run, covers))
         items: set[int] = set()
         # what they left open or could not plan, except of items that this run could not read
         for row, state, item, key, path, of_run, previous in db.execute(
             f"SELECT a.id, a.state, a.item, a.key, {ASSET_PATH}, a.run, o.previous_digest "
             "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id JOIN items i ON i.id = a.item "
             "WHERE a.id IN (SELECT asset FROM open_assets UNION SELECT one.id FROM failures f "
-            f"JOIN assets one ON one.item = f.item AND one.key = f.key) AND a.run IN ({at}) "
+            f"JOIN assets one ON one.item = f.item AND one.key = f.key) AND a.run {AMONG} "
             f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
             "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
-            (*replaced, run),
+            (replaced, run),
         ).fetchall():
             is_kept = previous is not None and path is not None and is_there(path)
             db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, key))
@@ -267,14 +266,14 @@ def forget_unwanted(
             items.add(item)
         unread_items = db.execute(
             "DELETE FROM failures WHERE key = '' AND item IN "
-            f"(SELECT id FROM items WHERE run <> ? AND run IN ({at})) RETURNING item",
-            (run, *replaced),
+            f"(SELECT id FROM items WHERE run <> ? AND run {AMONG}) RETURNING item",
+            (run, replaced),
         ).fetchall()
         items.update(row[0] for row in unread_items)
         update_item_states(db, items)
         update_item_states(db, _delete_empty(db, run, items))
-        db.execute(f"DELETE FROM unread WHERE run IN ({at})", replaced)
-        db.execute(f"UPDATE runs SET state = 'superseded' WHERE id IN ({at})", replaced)
+        db.execute(f"DELETE FROM unread WHERE run {AMONG}", (replaced,))
+        db.execute(f"UPDATE runs SET state = 'superseded' WHERE id {AMONG}", (replaced,))
     return pending
 
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import exists, give_back, number, rows_with, transaction
+from stacpull.ledger.database import AMONG, exists, give_back, listed, number, transaction
 from stacpull.models import Failure, FailureKind, ItemId, Unread, WalkUpdate
 
 if TYPE_CHECKING:
@@ -479,5 +479,5 @@ class ItemSet:
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
         by_hash = {seen_hash(item): item for item in items}
-        rows = rows_with(self._db, "SELECT hash FROM items WHERE hash IN ({marks})", list(by_hash))
+        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {AMONG}", (listed(by_hash),))
         return {by_hash[row[0]] for row in rows}

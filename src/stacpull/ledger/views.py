@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from stacpull.ledger import meta, paths
-from stacpull.ledger.database import exists, number, rows_with
+from stacpull.ledger.database import AMONG, exists, listed, number
 from stacpull.ledger.outcomes import stored_clip
 from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS, OTHER_DIRECTORY
 from stacpull.ledger.runs import EFFORT, asset_counters, decoded
@@ -188,10 +188,10 @@ class ItemRecord(msgspec.Struct, frozen=True):
 def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
         f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, o.document, i.written, i.sha256 "
-        f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id IN ({{marks}}) ORDER BY i.id"
+        f"FROM {ITEMS} LEFT JOIN documents o ON o.item = i.id WHERE i.id {AMONG} ORDER BY i.id"
     )
     for start in range(0, len(rows), _ITEMS_AT_ONCE):
-        found = list(rows_with(db, query, rows[start : start + _ITEMS_AT_ONCE]))
+        found = db.execute(query, (listed(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {row[0]: row[3] for row in found})
         for row, collection, name, directory, href, document, written, sha256 in found:
             digest = _OF_NOTHING if written == DAMAGED else sha256
@@ -204,9 +204,9 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     found: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
-        f"WHERE a.item IN ({{marks}}) AND a.state = {STATE_DONE}"
+        f"WHERE a.item {AMONG} AND a.state = {STATE_DONE}"
     )
-    for item, key, elsewhere, name, size, digest, clip in rows_with(db, query, list(directories)):
+    for item, key, elsewhere, name, size, digest, clip in db.execute(query, (listed(directories),)):
         path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         found[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
@@ -230,9 +230,9 @@ def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, s
     found: defaultdict[ItemId, set[str]] = defaultdict(set)
     query = (
         f"SELECT c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id "
-        f"WHERE i.hash IN ({{marks}}) AND a.state = {STATE_DONE}"
+        f"WHERE i.hash {AMONG} AND a.state = {STATE_DONE}"
     )
-    for collection, name, key in rows_with(db, query, list(map(paths.item_hash, wanted))):
+    for collection, name, key in db.execute(query, (listed(map(paths.item_hash, wanted)),)):
         if (item := ItemId(collection, name)) in wanted:
             found[item].add(key)
     return found
@@ -401,10 +401,10 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
 def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
     assets = (
-        f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash IN ({{marks}}) "
+        f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} "
         f"AND (a.state IN ({STATE_RESERVED}, {STATE_DONE}) OR a.generation > 0)"
     )
-    known = {path for (path,) in rows_with(db, assets, list(map(path_hash, found)))}
+    known = {path for (path,) in db.execute(assets, (listed(map(path_hash, found)),))}
     known |= meta.file_digests(db).keys()
     document = (
         f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} "
