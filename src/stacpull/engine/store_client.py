@@ -328,7 +328,7 @@ class StoreClient:
         self._number = 0
         self._end: list[messages.ErrorReport | None] = []
         """What each `Ended` had."""
-        self._failure: asyncio.Future[StacpullError] | None = None
+        self._failure: StacpullError | None = None
         self._closing = False
 
     @staticmethod
@@ -365,7 +365,7 @@ class StoreClient:
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
-            raise await asyncio.to_thread(self._ended) from error
+            raise self._ended() from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
 
@@ -384,21 +384,18 @@ class StoreClient:
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
         """Call one of `store_process.OPERATIONS` with these arguments after the first one."""
+        if not self._channel.is_open:
+            raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
         secrets = None
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
             secrets = self._secrets.revealed()
         self._number += 1
-        number = self._number
+        number, packed = self._number, msgspec.Raw(encoded(arguments))
         future = self._calls[number] = asyncio.get_running_loop().create_future()
-        packed = msgspec.Raw(encoded(arguments))
+        self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
         try:
-            if not self._channel.is_open:
-                raise await self._why_closed()
-            self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
             result = await future
-        except ConnectionError as error:
-            raise await self._why_closed() from error
         finally:
             del self._calls[number]
         if result.error is not None:
@@ -408,19 +405,14 @@ class StoreClient:
     def _on_lost(self) -> None:
         """Handle the end of the store process. If it was not closed, the run ends."""
         if not (self._closing and self._end):
-            self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
-            self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
+            self._failure = self._ended()
+            self._on_broken(self._failure)
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(ConnectionResetError("The other end is closed."))
-
-    async def _why_closed(self) -> StacpullError:
-        if self._failure is None:
-            return DestinationError("The mirror is closed: nothing can be written to it.")
-        return await asyncio.shield(self._failure)
+                future.set_exception(self._failure or DestinationError(_ENDED))
 
     def _ended(self) -> StacpullError:
-        """Return the error of a store process that ended unexpectedly. Blocks."""
+        """Return the error of a store process that ended unexpectedly. It has ended, or will at once."""
         if (error := next(filter(None, self._end), None)) is not None:
             return error_of(error, _PROCESS)
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS

@@ -297,10 +297,8 @@ class StoreServer:
         try:
             with self._sock.makefile("rb") as file, ExitStack() as opened:
                 received = _received(file, start)
-                for opening in received:
-                    if isinstance(opening, messages.Open):
-                        self._open(opening, opened)
-                    break
+                if isinstance(opening := next(received, None), messages.Open):
+                    self._open(opening, opened)
                 reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
                 reader.start()
                 opened.callback(reader.join)
