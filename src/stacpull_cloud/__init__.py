@@ -4,6 +4,5 @@ kinds         what `stacpull` finds by its entry points: which URLs are buckets,
 services      obstore's stores: endpoints, credentials, regions, authorities
 objects       the requests to one prefix: repeated if the service fails, with errors of stacpull
 bucket_store  `stacpull.store.protocol.Store` on these objects
-lease         only one mirror writes to a prefix at a time
-ledger_copy   the copy of the ledger in the bucket
+lease         only one mirror writes to a prefix at a time; the copy of the ledger in the bucket
 """

@@ -97,8 +97,7 @@ class Buckets:
         return BucketFiles(location, on_silent)
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
-        from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore
-        from stacpull_cloud.ledger_copy import LedgerCopy  # noqa: PLC0415 - see above
+        from stacpull_cloud.lease import Lease, LedgerCopy  # noqa: PLC0415 - obstore
 
         objects = cast("BucketStore", store).objects
         copy = LedgerCopy(objects, store.staged.work)

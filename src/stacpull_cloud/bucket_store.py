@@ -22,7 +22,6 @@ from typing import BinaryIO, cast
 from stacpull.digests import recorded
 from stacpull.errors import destination_errors
 from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, path_in_dest
-from stacpull.redact import Secret
 from stacpull.store.inspection import digest_by
 from stacpull.store.protocol import (
     LONGEST_DOCUMENT,
@@ -54,10 +53,6 @@ class BucketFiles:
     @property
     def name(self) -> str:
         return self.location.url
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return self.objects.service.secrets
 
     def close(self) -> None:
         """Nothing is open."""

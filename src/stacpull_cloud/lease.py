@@ -1,4 +1,6 @@
-"""The lease of a prefix: only one mirror writes there at a time, from any machine.
+"""The lease of a prefix, and the copy of the ledger there, with which another machine can continue.
+
+Only one mirror writes to a prefix at a time, from any machine.
 
 `.stacpull/lease/` has numbered objects, which are only created, never replaced: every service supports that.
 The newest one counts, and names the holder. A run takes the lease by creating the next number; of two runs,
@@ -11,23 +13,34 @@ bucket: the ledger with the higher generation is the newer one.
     the same work directory, same boot   takes the lease: the lock of the directory excludes other processes
     another holder, active               is named in the error
     another mirror, with a ledger here   is refused: the ledger is not that of the bucket
+
+The copy is a compressed SQLite database. It is stored every few minutes if the ledger has changed, and at the
+end of a run. A machine that continues from it adopts the objects that were stored after it.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import os
 import platform
 import threading
 import time
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import orjson
 
-from stacpull.errors import DestinationError, StacpullError
+from stacpull.errors import DestinationError, StacpullError, destination_errors
+from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.redact import Secret
+from stacpull.store.staging import whole_file
 from stacpull.system import boot_id
-from stacpull_cloud.ledger_copy import LedgerCopy
 from stacpull_cloud.objects import Objects
 
 SECONDS = 60.0
@@ -42,6 +55,14 @@ _NAMES = ("mirror", "host", "boot", "work", "inode", "run")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
+COPY = ".stacpull/ledger.sqlite.gz"
+_INTERVAL = 300.0
+"""The least seconds between two copies."""
+_SHARE = 20
+"""Copies may take this fraction (1/20) of the time."""
+_PIECE = 1 << 20
+_GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
+
 
 class _Record(NamedTuple):
     number: int
@@ -51,16 +72,7 @@ class _Record(NamedTuple):
 
 
 class Lease:
-    """A context manager that holds the lease, and keeps the copy of the ledger. Threads renew both.
-
-    Attributes:
-        mirror: The id of the mirror.
-        generation: The generation of this run.
-        continues: True if another work directory, or an older state of this one, was used last.
-        before: The previous holder as text, if it was another work directory.
-        secrets: The credentials of DEST.
-        lost: The error that must end the run, once another one has taken the lease.
-    """
+    """Holds the lease, and keeps the copy of the ledger (`BucketLease`). Threads renew both."""
 
     def __init__(self, objects: Objects, work: str, inode: int, copy: LedgerCopy) -> None:
         location = objects.location
@@ -243,3 +255,86 @@ def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
             age = 0.0 if now is None else (now.modified - found.modified).total_seconds()
         return _Record(number, holder, age)
     raise DestinationError(f"The lease in {objects.location.url} changes all the time: try again.")
+
+
+class LedgerCopy:
+    def __init__(self, objects: Objects, work: Path) -> None:
+        self._objects = objects
+        self._work = work
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._generation = 0
+        self._is_lost: Callable[[], bool] = lambda: False
+
+    def generation(self) -> int:
+        """Return the generation of the copy, 0 if there is none."""
+        found = self._objects.find(COPY)
+        stated = "" if found is None else found.attributes.get(_GENERATION, "")
+        return int(stated) if stated.isdecimal() else 0
+
+    def fetch_if_newer(self, generation: int) -> None:
+        """Replace the ledger here by the copy if the copy has a higher generation."""
+        if self.generation() <= generation:
+            return
+        path = ledger_path(self._work)
+        packed = self._objects.read(COPY, 1 << 40)
+        if packed is None:
+            return
+        with destination_errors(self._work):
+            for left in ("-wal", "-shm", "-journal"):
+                path.with_name(path.name + left).unlink(missing_ok=True)
+            try:
+                with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
+                    os.fchmod(file.fileno(), 0o600)
+                    while data := unpacked.read(_PIECE):
+                        file.write(data)
+            except (zlib.error, gzip.BadGzipFile, EOFError) as error:
+                raise DestinationError(
+                    f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
+                    "move it away to start without it."
+                ) from error
+
+    def start(self, generation: int, is_lost: Callable[[], bool]) -> None:
+        """Begin to keep the copy up to date, in a thread."""
+        self._generation, self._is_lost = generation, is_lost
+        self._thread = threading.Thread(target=self._keep, name="stacpull-ledger-copy", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        pause = _INTERVAL
+        while not self._ended.wait(pause):
+            started = time.monotonic()
+            with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
+                self._store()
+            pause = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+
+    def finish(self) -> None:
+        """Store the last copy."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._store()
+
+    def _store(self) -> None:
+        if self._is_lost() or not ledger_path(self._work).exists():
+            return
+        raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
+        with destination_errors(self._work):
+            try:
+                copy_ledger(self._work, raw)
+                with (
+                    raw.open("rb") as of,
+                    whole_file(packed) as file,
+                    gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
+                ):
+                    while data := of.read(_PIECE):
+                        into.write(data)
+                with packed.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                attributes = {_DIGEST: sha256, _GENERATION: str(self._generation)}
+                found = self._objects.find(COPY)
+                if found is None or not attributes.items() <= found.attributes.items():
+                    self._objects.put(COPY, packed, attributes, create=False)
+            finally:
+                for left in (raw, packed):
+                    left.unlink(missing_ok=True)

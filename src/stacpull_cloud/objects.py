@@ -67,9 +67,8 @@ class Found(NamedTuple):
 class Objects:
     """The objects below a prefix. Any thread may call any method.
 
-    Raises:
-        CredentialsError: From every method: there are no credentials, or the service refuses them.
-        DestinationError: From every method: the service fails or refuses a request.
+    Every method raises `CredentialsError` if there are no credentials or the service refuses them, and
+    `DestinationError` if it fails or refuses a request.
     """
 
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
@@ -77,12 +76,8 @@ class Objects:
         self.location = location
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
-        self._service = services.Service(location)
-
-    @property
-    def service(self) -> services.Service:
+        self.service = services.Service(location)
         """The credentials and obstore's store."""
-        return self._service
 
     def key(self, path: str) -> str:
         return self._prefix + path
@@ -196,7 +191,7 @@ class Objects:
         until, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
-                return call(self._service.store)
+                return call(self.service.store)
             except (exceptions.NotFoundError, FileNotFoundError) as error:
                 failure: Exception = error
                 if "NoSuchUpload" not in str(error):
