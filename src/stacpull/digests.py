@@ -30,13 +30,9 @@ def text_digest(text: str) -> int:
 class Hasher(Protocol):
     """A running checksum, with the interface of `hashlib`."""
 
-    def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Add `data`."""
-        ...
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
 
-    def digest(self) -> bytes:
-        """Return the checksum of everything taken in."""
-        ...
+    def digest(self) -> bytes: ...
 
 
 class _CrcHasher:
@@ -50,11 +46,9 @@ class _CrcHasher:
         self._value = 0
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Take in the next bytes."""
         self._value = self._crc(data, self._value)
 
     def digest(self) -> bytes:
-        """Return the checksum of everything taken in."""
         return self._value.to_bytes(self._size, "big")
 
 

@@ -9,7 +9,6 @@ StacpullError                 1  a defect of stacpull, or another failure
 ├── SourceError               4  the source cannot be read
 │   └── ForgottenCursorError  4  the source no longer knows a page that it linked to
 ├── DestinationError          5  the destination cannot be written
-│   └── ObjectChangedError    5  an object of a bucket was replaced or removed while it was read
 ├── WorkerError               1  a process of the run fails, or worker processes are lost again and again
 └── InterruptedRunError     130  SIGINT or SIGTERM; the mirror can be resumed
 ```
@@ -87,10 +86,6 @@ class DestinationError(StacpullError):
     exit_code = 5
 
 
-class ObjectChangedError(DestinationError):
-    """An object of a bucket was replaced or removed while it was read."""
-
-
 class WorkerError(StacpullError):
     """A process of the run failed, and a new one does not help. Everything is saved, and can be resumed."""
 
@@ -103,11 +98,7 @@ class InterruptedRunError(StacpullError):
 
 @contextmanager
 def temporary_errors() -> Iterator[None]:
-    """Translate an error of `tempfile` in the block.
-
-    Raises:
-        DestinationError: No temporary file can be made.
-    """
+    """Translate an error of `tempfile` in the block."""
     try:
         yield
     except OSError as error:
@@ -185,16 +176,8 @@ def cause(error: BaseException) -> BaseException:
     """Return the main error of a group: the first `StacpullError`, else the first error."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    flat = list(_leaves(error))
-    return next((one for one in flat if isinstance(one, StacpullError)), flat[0])
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        yield error
-        return
-    for exception in error.exceptions:
-        yield from _leaves(exception)
+    causes = list(map(cause, error.exceptions))
+    return next((one for one in causes if isinstance(one, StacpullError)), causes[0])
 
 
 @contextmanager
