@@ -92,10 +92,10 @@ def test_list_shows_ready_profiles_and_missing_variables(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.write_text("x = = 1"), "line 1: this is not TOML"),
-        (lambda path: path.write_text("login = 1\n"), "line 1, login: must be a table"),
-        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read: it is not UTF-8 text"),
-        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.write_text("x = = 1"), ": this is not TOML: Invalid value (at line 1, column 5)"),
+        (lambda path: path.write_text("login = 1\n"), ", line 1, login: must be a table"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), " cannot be read: it is not UTF-8 text"),
+        (lambda path: path.mkdir(), " cannot be read: Is a directory"),
     ],
 )
 def test_a_profile_that_cannot_be_read_is_listed_with_its_reason_beside_the_others(
@@ -106,7 +106,8 @@ def test_a_profile_that_cannot_be_read_is_listed_with_its_reason_beside_the_othe
     ran = stacpull_command("credentials", "list")
     assert ran.code == 0
     assert ran.out.splitlines()[:1] == ["broken"]
-    assert f"  not ready: {path}, {message}" in ran.out.replace(f"the config file {path} ", f"{path}, ")
+    assert "  not ready: " in ran.out
+    assert f"{path}{message}" in ran.out
     assert "planetary-computer\n" in ran.out
     found = json.loads(stacpull_command("credentials", "list", "--json").out)["profiles"]
     assert [one["name"] for one in found if one["problem"]] == ["broken"]

@@ -208,26 +208,10 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
     assert "('127" not in ran.err
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('collection = ["a"\n', "this is not TOML: Unclosed array (at end of document)"),
-        (
-            'max-items = 3\ncollection = ["a",\nlabel = "x"\n',
-            "this is not TOML: Invalid value (at line 3, column 1)",
-        ),
-        (
-            'max-items = 3\n\nlabel = "x\nretries = 1\n',
-            "this is not TOML: Illegal character '\\n' (at line 3, column 11)",
-        ),
-    ],
-)
-def test_an_unclosed_bracket_in_a_config_file_is_reported_with_its_line(
-    stacpull_command: Command, text: str, message: str
-) -> None:
-    Path("c.toml").write_text(text)
+def test_a_syntax_error_in_a_config_file_is_reported_with_its_line(stacpull_command: Command) -> None:
+    Path("c.toml").write_text('max-items = 3\ncollection = ["a",\nlabel = "x"\n')
     ran = stacpull_command("plan", f"{NOWHERE}/v1", "--config", "c.toml")
-    assert (ran.code, f"c.toml: {message}" in ran.err) == (2, True), ran.err
+    assert (ran.code, "c.toml: this is not TOML: Invalid value (at line 3, column 1)" in ran.err) == (2, True)
 
 
 def test_aws_keys_alone_make_no_profile_of_another_service_ready(

@@ -9,8 +9,9 @@ import pytest
 from tests.cli.conftest import Library, Ran, mirror_report
 
 from stacpull.cli import main, printing
-from stacpull.cli.printing import Verbosity
+from stacpull.cli.printing import Verbosity, duration, rate, size
 from stacpull.errors import SourceError
+from stacpull.plurals import count
 
 HOSTILE = "a\x1b]0;owned\x07b\r\nstacpull: all is well\x9b2Jc\x7fd\u202ee\u2066f\u2028g"
 OBEYED = set("\x1b\x07\r\x9b\x7f\u202e\u2066\u2028")
@@ -59,3 +60,31 @@ def test_text_of_a_source_reaches_the_terminal_without_escape_sequences(
     for text in (ran.out, ran.err):
         assert not set(text) & set("\x1b\x9b\r\u202e")
     assert "gone\ufffd[2J" in ran.err if "--json" in options else ran.out
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0 B"), (999, "999 B"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (5e18, "5000.0 PB")],
+)
+def test_sizes_are_shown_with_a_unit(amount: float, text: str) -> None:
+    assert size(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.99, "10.0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (7500, "2 h 5 min"),
+        (1.6e6, "18 d 12 h"),
+    ],
+)
+def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_rates_and_counts_are_shown_with_their_units() -> None:
+    assert (rate(2_400_000, 2), rate(5, 0)) == ("1.2 MB/s", "- B/s")
+    assert (count(1, "item"), count(7_674_238, "file")) == ("1 item", "7,674,238 files")

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, options_of
-from stacpull.config.resolve import Resolved, resolve
+from stacpull.config.resolve import Resolved, completed, resolve
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -47,11 +47,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "seasonal-snow": (True, "true", True),
     "bbox": ("1,2,3,4", "[1, 2, 3.0, 4]", (1.0, 2.0, 3.0, 4.0)),
     "clip": ("1,2,3,4", "[1, 2, 3.0, 4]", "1.0,2.0,3.0,4.0"),
-    "intersects": (
-        '{"type": "Point", "coordinates": [1, 2]}',
-        '{ type = "Point", coordinates = [1, 2] }',
-        POINT,
-    ),
+    "intersects": (POINT, '{ type = "Point", coordinates = [1, 2] }', POINT),
     "max-cloud-cover": ("20", "20", 20.0),
     "where": (("a=1", "b:c=x=y"), '["a=1", "b:c=x=y"]', ("a=1", "b:c=x=y")),
     "filter": ("a = 1", '"a = 1"', "a = 1"),
@@ -215,17 +211,13 @@ def test_an_empty_value_is_rejected(name: str) -> None:
         resolve_with({name: ""})
 
 
-@pytest.mark.parametrize("sign", ["@", ""])
-def test_an_area_is_read_from_a_file(tmp_path: Path, sign: str) -> None:
-    file = tmp_path / "area.geojson"
-    file.write_text('\ufeff{"type": "Point",\n "coordinates": [1, 2]}\n', encoding="utf-8")
-    assert resolve_with({"intersects": f"{sign}{file}"}).selection.intersects == POINT
-
-
-def test_an_expression_is_read_from_a_file_or_a_table(tmp_path: Path) -> None:
-    file = tmp_path / "filter.txt"
-    file.write_text("a = 1\n  AND b = 2\n")
-    assert resolve_with({"filter": f"@{file}"}).selection.filter == "a = 1\n  AND b = 2"
+def test_values_are_read_from_files(tmp_path: Path) -> None:
+    area, text = tmp_path / "area.geojson", tmp_path / "filter.txt"
+    area.write_text('\ufeff{"type": "Point",\n "coordinates": [1, 2]}\n', encoding="utf-8")
+    text.write_text("a = 1\n  AND b = 2\n")
+    for sign in ("@", ""):
+        assert resolve_with({"intersects": f"{sign}{area}"}).selection.intersects == POINT
+    assert resolve_with({"filter": f"@{text}"}).selection.filter == "a = 1\n  AND b = 2"
     table = config(tmp_path, '[filter]\nop = "="\nargs = [{ property = "a" }, 1]\n')
     assert resolve_with({"config": table}).selection.filter == '{"op": "=", "args": [{"property": "a"}, 1]}'
 
@@ -243,12 +235,9 @@ def test_an_expression_is_read_from_a_file_or_a_table(tmp_path: Path) -> None:
             {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
             S3Options(endpoint_url="http://b"),
         ),
+        ({"AWS_ENDPOINT_URL": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}, S3Options()),
         (
-            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"},
-            S3Options(),
-        ),
-        (
-            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"},
+            {"AWS_ENDPOINT_URL": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "0"},
             S3Options(endpoint_url="http://b"),
         ),
         ({"STACPULL_NO_SIGN_REQUEST": "1"}, S3Options(no_sign_request=True)),
@@ -259,6 +248,26 @@ def test_an_expression_is_read_from_a_file_or_a_table(tmp_path: Path) -> None:
 )
 def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
     assert resolve_with(**environ).options.s3 == s3
+    if not any(name.startswith("STACPULL_") for name in environ):
+        assert completed(Options(), "https://a/", environ).s3 == s3
+        mine = Options(s3=S3Options(endpoint_url="http://m", profile="m", region="m"))
+        assert completed(mine, "https://a/", environ) == mine
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "key"),
+    [
+        (MLHUB, Options(), "secret-key"),
+        (f"{MLHUB}?key=mine", Options(), None),
+        (MLHUB, Options(headers={"Authorization": Secret("Bearer mine")}), None),
+        (MLHUB, Options(headers={"User-Agent": Secret("mine")}), "secret-key"),
+        ("https://elsewhere.example/v1", Options(), None),
+    ],
+)
+def test_the_key_of_a_known_service(source: str, options: Options, key: str | None) -> None:
+    found = completed(options, source, {"MLHUB_API_KEY": "secret-key"})
+    assert found.query == ({} if key is None else {"key": Secret(key)})
+    assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
 
 
 def test_a_selection_cannot_come_from_the_environment() -> None:
@@ -278,18 +287,12 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ({"endpoint-url": "http://h:x"}, {}, "--endpoint-url must be a URL with a valid host"),
         ({"intersects": "@"}, {}, "--intersects needs the name of a file after @"),
         ({"bbox": "1,2"}, {}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
-        ({"bbox": "1,2,3,4,5"}, {}, "--bbox must be four numbers"),
-        ({"bbox": "1,2,9,3,1,9"}, {}, "--bbox must have its latitudes in order"),
         ({"intersects": "{"}, {}, "--intersects is not GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, {}, "--intersects cannot read nowhere.geojson: No such file"),
         ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, {}, "--intersects must be GeoJSON"),
-        ({"intersects": "multipoint z((0 0 1))"}, {}, "--intersects must be GeoJSON"),
         ({"filter": "@/none"}, {}, "--filter cannot read /none: No such file or directory"),
         ({"max-cloud-cover": "101"}, {}, "--max-cloud-cover must be a number from 0 to 100, not '101'"),
         ({"shard": "0/3"}, {}, "--shard must be I/N with I from 1 to N, not '0/3'"),
-        ({"shard": "4/3"}, {}, "--shard must be I/N"),
-        ({"shard": "1"}, {}, "--shard must be I/N"),
-        ({"sample": "0"}, {}, "--sample must be a whole number from 1 on, not '0'"),
         (
             {"sample": "1", "max-items": "1"},
             {},
@@ -313,18 +316,12 @@ def test_an_invalid_value_is_reported_with_its_place(
     assert str(caught.value).startswith(message)
 
 
-def test_an_invalid_value_in_a_file_is_reported_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"c\.toml, line 2, label-mode must be one of any, all, not 'some'"):
-        resolve_with({"config": config(tmp_path, "retries = 1\nlabel-mode = 'some'\n")})
-
-
 @pytest.mark.parametrize(
     ("name", "text", "given"),
     [
         ("concurrency", '"eight"', "4"),
         ("label-mode", '"some"', "all"),
         ("label", "[3]", ("Pastures",)),
-        ("stop-after", '"3 hours"', "3h"),
     ],
 )
 def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(
@@ -360,28 +357,20 @@ def test_the_config_of_bigearthnet() -> None:
     assert resolved.options.credential_names == ("MLHUB_API_KEY",)
 
 
-def test_the_config_of_bigearthnet_without_a_key() -> None:
-    with pytest.raises(CredentialsError, match="MLHUB_API_KEY") as caught:
+def test_the_config_of_bigearthnet_needs_a_key_unless_source_has_one() -> None:
+    with pytest.raises(CredentialsError, match="MLHUB_API_KEY"):
         resolve_with({"config": str(BIGEARTHNET)}, MLHUB)
-    assert caught.value.exit_code == 3
-
-
-def test_a_key_in_source_takes_precedence_over_the_config() -> None:
     options = resolve_with({"config": str(BIGEARTHNET)}, f"{MLHUB}?key=other", MLHUB_API_KEY="k").options
     assert (options.query, options.credential_names) == ({}, ())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
-def test_every_shipped_config_is_valid(path: Path) -> None:
-    assert resolve_with({"config": str(path)}, MLHUB_API_KEY="k") != resolve_with()
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
-def test_a_shipped_config_is_found_by_its_name(
+def test_a_shipped_config_is_valid_and_found_by_its_name(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     expected = resolve_with({"config": str(path)}, MLHUB_API_KEY="k")
+    assert expected != resolve_with()
     assert resolve_with({"config": path.stem}, MLHUB_API_KEY="k") == expected
     assert resolve_with({"config": path.name}, MLHUB_API_KEY="k") == expected
     Path(path.stem).write_text("retries = 99\n")  # a user's file takes precedence
@@ -435,11 +424,3 @@ def test_no_representation_contains_secrets(tmp_path: Path) -> None:
     resolved = resolve_with({"config": file, "header": ("X: planted-three",)}, TWO="planted-two")
     assert set(resolved.options.query) == {"a", "b"}
     assert "planted" not in repr(resolved)
-
-
-@pytest.mark.parametrize("name", ["requests-per-second", "limit-rate", "min-rate", "stop-after"])
-def test_zero_undoes_a_limit_of_the_config_file(tmp_path: Path, name: str) -> None:
-    config = tmp_path / "c.toml"
-    config.write_text(f"{name} = 5\n")
-    options = resolve({"config": str(config), name: "0"}, environ={}).options
-    assert getattr(options, name.replace("-", "_")) == 0

@@ -72,12 +72,9 @@ def test_mistakes_are_reported_with_their_line(refused, text: str, message: str)
     assert refused(text)[-1] in ".?"
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         toml.load(tmp_path / "none.toml")
-
-
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not UTF-8"):
         toml.load(tmp_path / "x.toml")
