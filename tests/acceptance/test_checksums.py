@@ -17,7 +17,7 @@ import pytest
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
-from stacpull import Damage, MirrorReport, Options, mirror, sync, verify
+from stacpull import Damage, MirrorReport, Options, mirror, resume, sync, verify
 from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -160,3 +160,25 @@ def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
 def test_a_long_file_of_one_href_is_recorded_for_each_item(tmp_path: Path) -> None:
     on_mirror(tmp_path / "m", "crc64nvme", items=3, same=True)
     assert digests(tmp_path / "m") == expected("crc64nvme", 3)
+
+
+def test_resume_keeps_the_checksum_of_the_run(tmp_path: Path) -> None:
+    """Like `--adopt` and `--revalidate`."""
+
+    async def course() -> None:
+        stop = asyncio.Event()
+
+        def stopping(request: Request) -> Answer:
+            stop.set()
+            return served(request)
+
+        async with Source(others=stopping) as source:
+            source.features = [
+                feature(f"i{item}", {"a": source.url(f"/{item}/small")}) for item in range(300)
+            ]
+            report = await mirror(source.api, tmp_path, options=Options(checksum="none"), stop=stop)
+            assert report.state == "interrupted"
+            assert (await resume(tmp_path)).state == "complete"
+
+    asyncio.run(course())
+    assert set(digests(tmp_path).values()) == {None}
