@@ -6,21 +6,21 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.acceptance import command
+from tests.acceptance.command import Ran, environment
 from tests.cloud.unreliable import unreliable
 
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
 from stacpull_cloud.bucket_store import BucketFiles
 
-ITEMS = 60
+ITEMS = 30
+REAL = pytest.mark.parametrize("location", ["radosgw", "azurite"], indirect=True)
 
 
 @pytest.fixture
@@ -51,13 +51,15 @@ def source(tmp_path: Path) -> str:
     return str(path)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "stacpull", *arguments]
+def variables() -> dict[str, str]:
+    return environment(
+        **{name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "AZURE_"))}
+    )
 
 
-def run(*arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=110, check=False)
-    assert code is None or ran.returncode == code, ran.stdout + ran.stderr
+def run(*arguments: str, code: int = 0) -> Ran:
+    ran = command.run([*arguments], variables(), timeout=110)
+    assert ran.code == code, ran.out + ran.err
     return ran
 
 
@@ -81,22 +83,23 @@ def test_a_mirror_is_that_of_a_directory(
     run("mirror", source, str(tmp_path / "directory"))
     assert in_bucket(location) == in_directory(tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
-    again = json.loads(run("mirror", source, *dest, "--json").stdout.splitlines()[-1])
+    again = run("mirror", source, *dest, "--json").report
     assert (again["assets_skipped"], again["bytes_done"]) == (ITEMS + 1, again["bytes_done"])
-    assert "OK" in run("verify", *dest).stdout
-    assert "complete" in run("status", *dest).stdout
+    assert "OK" in run("verify", *dest).out
+    assert "complete" in run("status", *dest).out
     run("export", dest[0], str(tmp_path / "t.csv"), "-f", "csv", *dest[1:])
     run("report", dest[0], "-o", str(tmp_path / "r.html"), *dest[1:])
     refused = run("verify", str(tmp_path / "work"), code=2)
-    assert f"use {location.url} as DEST, with --work" in refused.stderr
+    assert f"use {location.url} as DEST, with --work" in refused.err
 
 
+@REAL
 def test_damage_is_found(location: BucketLocation, dest: list[str], source: str) -> None:
     run("mirror", source, *dest)
     with closing(BucketFiles(location)) as files:
         files.objects.remove("c/i1/a.bin")
         files.objects.put("c/i2/a.bin", b"other", {}, create=False)
-    assert "2 files damaged" in run("verify", *dest, code=1).stdout
+    assert "2 files damaged" in run("verify", *dest, code=1).out
 
 
 @pytest.mark.timeout(300)
@@ -104,20 +107,16 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
     run("mirror", source, str(tmp_path / "directory"))
     chance = random.Random(7)
     for _ in range(5):
-        with subprocess.Popen(
-            command("mirror", source, *dest),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
-            time.sleep(chance.uniform(0.4, 1.6))
-            os.killpg(process.pid, signal.SIGKILL)
+        with command.Running(["mirror", source, *dest], variables()) as process:
+            time.sleep(chance.uniform(0.2, 0.8))
+            process.kill_with_store()
     run("mirror", source, *dest)
     assert in_bucket(location) == in_directory(tmp_path / "directory")
-    assert "OK" in run("verify", *dest, "--strict").stdout
+    assert "OK" in run("verify", *dest, "--strict").out
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
 
 
+@REAL
 def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[str], source: str) -> None:
     run("mirror", source, *dest)
     with closing(BucketFiles(location)) as files:
@@ -127,11 +126,12 @@ def test_a_second_run_waits_for_the_lease(location: BucketLocation, dest: list[s
         path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
         assert files.objects.put(path, json.dumps(other).encode(), {}, create=True)
     refused = run("mirror", source, *dest, code=5)
-    assert "on elsewhere: wait for it" in refused.stderr
-    assert "--break-lock" in refused.stderr
+    assert "on elsewhere: wait for it" in refused.err
+    assert "--break-lock" in refused.err
     run("mirror", source, *dest, "--break-lock")
 
 
+@REAL
 def test_the_newer_ledger_wins(
     location: BucketLocation, dest: list[str], source: str, tmp_path: Path
 ) -> None:
@@ -146,18 +146,20 @@ def test_the_newer_ledger_wins(
     before = in_bucket(location)
     run("mirror", source, dest[0], "--work", str(stale), *dest[3:])
     assert in_bucket(location) == before
-    status = json.loads(run("status", dest[0], "--work", str(stale), *dest[3:], "--json").stdout)
+    status = run("status", dest[0], "--work", str(stale), *dest[3:], "--json").report
     assert (status["assets_done"], status["assets_failed"]) == (ITEMS + 1, 0)
 
 
+@REAL
 def test_an_empty_work_directory_continues(
     location: BucketLocation, dest: list[str], source: str, tmp_path: Path
 ) -> None:
     run("mirror", source, *dest)
     report = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
-    assert json.loads(report.stdout.splitlines()[-1])["assets_skipped"] == ITEMS + 1
+    assert report.report["assets_skipped"] == ITEMS + 1
 
 
+@REAL
 def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], source: str) -> None:
     with closing(BucketFiles(location)) as files:
         files.objects.put("c/i1/a.bin", b"mine", {}, create=True)
@@ -165,15 +167,15 @@ def test_a_foreign_object_is_kept(location: BucketLocation, dest: list[str], sou
         assert files.read("c/i1/a.bin") == b"mine"
 
 
-@pytest.mark.parametrize("location", ["radosgw", "azurite"], indirect=True)
+@REAL
 def test_wrong_keys_are_named(
     dest: list[str], source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "cGxhbnRlZC1zZWNyZXQ=")
     ran = run("mirror", source, *dest, code=3)
-    assert "refuses the credentials" in ran.stderr
-    assert "planted-secret" not in ran.stderr
+    assert "refuses the credentials" in ran.err
+    assert "planted-secret" not in ran.err
     assert not (tmp_path / "work").exists()
 
 
@@ -182,7 +184,7 @@ def test_a_bucket_that_does_not_exist_is_named(
 ) -> None:
     missing = location.url.replace(location.bucket, "test-of-nothing")
     ran = run("mirror", source, missing, *dest[1:], code=5)
-    assert "There is no bucket test-of-nothing" in ran.stderr
+    assert "There is no bucket test-of-nothing" in ran.err
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
