@@ -69,7 +69,7 @@ def _isolate_environment() -> None:
 _isolate_environment()
 read_models_once()
 
-settings.register_profile("moderate", max_examples=60, deadline=None)
+settings.register_profile("moderate", max_examples=30, deadline=None)
 settings.register_profile("long", max_examples=10_000, deadline=None)
 settings.load_profile("moderate")  # the long one: scripts/properties, or pytest --hypothesis-profile=long
 

@@ -17,7 +17,7 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 
 pytestmark = pytest.mark.behaviour
 
-MANY = int(os.environ.get("STACPULL_MEMORY_ITEMS", "12000"))
+MANY = int(os.environ.get("STACPULL_MEMORY_ITEMS", "9000"))
 FEW = MANY // 2
 """The first few thousand items fill buffers and the page cache of SQLite, which have limits."""
 MOST = 120e6

@@ -34,7 +34,7 @@ def after_some(recorded: Recording, count: int) -> list[tuple[str, list[str]]]:
 
 @needs_strace
 def test_nothing_is_recorded_as_done_without_its_bytes_and_the_run_resumes(recorded):
-    assert after_some(recorded, 20) == []
+    assert after_some(recorded, 10) == []
 
 
 @needs_strace

@@ -116,7 +116,7 @@ def test_a_killed_export_leaves_nothing_incomplete_and_can_be_repeated(tmp_path:
     began, quiet = time.monotonic(), subprocess.DEVNULL
     subprocess.run([*arguments, str(outs["undisturbed"]), "-f", form], check=True, capture_output=True)
     took, expected = time.monotonic() - began, files_of(outs["undisturbed"])
-    for share in (0.5, 0.7, 0.9):
+    for share in (0.6, 0.9):
         process = subprocess.Popen([*arguments, str(outs["killed"]), "-f", form], stdout=quiet, stderr=quiet)
         time.sleep(took * share)
         process.kill()

@@ -82,7 +82,6 @@ def test_resume_uses_a_kept_value_again_unless_another_is_given(tmp_path: Path) 
     stopped = ("--max-failures", "1", "--concurrency", "1")
     assert "greeting: hi\n" in copy.output("resume", dest, *stopped)
     assert "greeting: new\n" in copy.output("resume", dest, "--greeting", "new", *stopped)
-    assert "greeting: new\n" in copy.output("resume", dest)
     assert "greeting: hello\n" in copy.output("retry", dest)
 
 
@@ -97,7 +96,7 @@ def test_resume_and_retry_use_a_fixed_value_again_and_refuse_another(tmp_path: P
 
 def unfinished(copy: ChangedCopy, folder: Path) -> Path:
     """Return a mirror whose run stopped at the first failure: none of its files exists."""
-    assets = {f"a{n}": {"href": f"{n}.bin"} for n in range(500)}
+    assets = {f"a{n}": {"href": f"{n}.bin"} for n in range(60)}
     (folder / "item.json").write_text(item_with(assets))
     limits = ("--max-failures", "1", "--concurrency", "1")
     ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *limits)

@@ -440,7 +440,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert odd.fetchone() == (0,)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(25), stateful_step_count=25, deadline=None)
 TestLedger = LedgerMachine.TestCase
 
 

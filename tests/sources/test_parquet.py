@@ -126,7 +126,7 @@ def as_read(one: Json) -> Json:
 def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) -> None:
     files = recorded_items(shared_data)
     compared = 0
-    step = 1 if writer == "export" else 3
+    step = 2 if writer == "export" else 5
     for name, items in list(files.items())[::step]:
         if writer == "stac-geoparquet" and ("geodes" in name or "usgs" in name):
             continue  # it moves members that are not in the specification to the properties
@@ -139,7 +139,7 @@ def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) 
                 read.pop(member, None)
             assert read == expected, name
             compared += 1
-    assert compared > 15
+    assert compared > 10
 
 
 def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
