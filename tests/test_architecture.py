@@ -92,7 +92,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "arguments", "boxes", "catalog.catalog_tree", "catalog.item",
             "catalog.item_assets", "catalog.references", "catalog.stored", "clock",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
-            "events", "filters.ids", "filters.labels", "filters.properties", "json_values",
+            "events", "filters.properties", "filters.labels", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
             "reports", "speed", "store.staging", "store.inspection",

@@ -156,7 +156,6 @@ def test_verdicts_by_area(area, item, reason):
     ("area", "problem"),
     [
         ({}, "it is not an object with a type"),
-        ([], "it is not an object with a type"),
         ({"type": "Feature", "geometry": None}, "has no geometry"),
         ({"type": "FeatureCollection"}, r"geometry 1 \(FeatureCollection\) is empty or cannot be read"),
         ({"type": "Polygon", "coordinates": []}, r"geometry 1 \(Polygon\) is empty or cannot be read"),

@@ -7,31 +7,19 @@ from typing import Any
 import attrs
 import pytest
 
-from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_filter import _RULES, FILTERS, covers
+from stacpull.filters.item_filter import _RULES, covers
 from stacpull.selection import Selection
 
 WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"exclude_assets": "B10"}),
-    ({}, {"assets": ["B02"]}),
+    ({}, {"labels": ["Rice"], "bbox": (0, 0, 1, 1), "datetime": "2020", "where": ["a=1"]}),
     ({"assets": ["B02", "B03"]}, {"assets": ["B02"]}),
     ({"exclude_assets": "B10"}, {"exclude_assets": ["B10", "B09"]}),
-    ({"labels": ["Rice", "Wheat"]}, {"labels": [" rice "]}),
-    ({"labels": ["Rice", "Wheat"]}, {"labels": ["Rice", "Maize"], "label_mode": "all"}),
-    ({"labels": ["Rice"], "label_mode": "all"}, {"labels": ["Rice", "Wheat"], "label_mode": "all"}),
-    ({"labels": ["Rice"], "label_mode": "all"}, {"labels": ["Rice"]}),
     ({}, {"exclude_labels": ["Rice"]}),
-    ({}, {"nomenclature": "ben19"}),
     ({"max_items": 10}, {"max_items": 3}),
     ({}, {"sample": 3}),
     ({"sample": 5, "seed": 2}, {"sample": 3, "seed": 2}),
-    ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, 1, 10, 9)}),
-    ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, 1, 0, 10, 9, 500)}),
-    ({}, {"clip": (0, 0, 1, 1)}),
     ({"clip": (0, 0, 1, 1)}, {"clip": "0,0,1,1", "assets": ["B02"]}),
-    ({"datetime": "2020"}, {"datetime": "2020-02"}),
-    ({"datetime": "2020/.."}, {"datetime": "2021/2022"}),
-    ({"where": ["a=1", "a=2"]}, {"where": ["a=1", "b=3"]}),
     ({"all_collections": True}, {"collections": ["c"]}),
     ({"collections": ["c", "d"]}, {"collections": ["c"]}),
     ({"max_cloud_cover": 20}, {"max_cloud_cover": 10}),
@@ -44,27 +32,14 @@ WIDER: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 APART: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"labels": ["Rice"]}, {"labels": ["Wheat"]}),
-    ({"labels": ["Rice"]}, {"labels": ["Rice", "Wheat"]}),
-    ({"labels": ["Rice", "Wheat"], "label_mode": "all"}, {"labels": ["Rice", "Wheat"]}),
     ({"labels": ["Rice"]}, {"labels": ["Rice"], "nomenclature": "ben19"}),
     ({"collections": ["c"]}, {"collections": ["d"]}),
     ({"collections": ["c"]}, {"all_collections": True}),
     ({"exclude_labels": ["Rice"]}, {"exclude_labels": ["Rice"], "nomenclature": "ben19"}),
     ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, 1, 11, 9)}),
-    ({"bbox": (0, 0, 10, 10)}, {"bbox": (-1, 1, 9, 9)}),
-    ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, 1, 9, 11)}),
-    ({"bbox": (0, 0, 10, 10)}, {"bbox": (1, -1, 9, 9)}),
     ({"bbox": (0, 0, 10, 10)}, {}),
-    ({"bbox": (170, 0, -170, 10)}, {"bbox": (-180, 0, 170, 5)}),
-    ({"bbox": (170, 0, -170, 10)}, {"bbox": (172, 0, 175, 5)}),
-    ({"bbox": (-175, 0, 175, 10)}, {"bbox": (170, 0, -170, 10)}),
-    ({"clip": (0, 0, 10, 10)}, {"clip": (1, 1, 9, 9)}),
     ({"clip": (0, 0, 10, 10)}, {}),
     ({"datetime": "2020"}, {"datetime": "2020-12-31/2021-01-02"}),
-    ({"datetime": "2020"}, {"datetime": "2019-12-31/2020-01-02"}),
-    ({"datetime": "2020/.."}, {"datetime": "../2022"}),
-    ({"datetime": "../2020"}, {"datetime": "2019/.."}),
-    ({"datetime": "2020"}, {}),
     ({"sample": 5, "seed": 1}, {"sample": 3, "seed": 2}),
     ({"shard": (1, 2)}, {"shard": (2, 2)}),
     ({"where": ["a=1"]}, {"where": ["b=1"]}),
@@ -76,7 +51,7 @@ APART: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("wide", "narrow"), WIDER)
 def test_a_narrower_selection_is_covered(wide: dict[str, Any], narrow: dict[str, Any]) -> None:
     assert covers(Selection(**wide), Selection(**narrow))
-    assert not covers(Selection(**narrow), Selection(**wide)) or len(wide.get("labels", ())) == 1
+    assert not covers(Selection(**narrow), Selection(**wide))
 
 
 @pytest.mark.parametrize(("one", "other"), APART)
@@ -92,10 +67,7 @@ def test_equal_selections_cover_each_other(fields: dict[str, Any]) -> None:
 def test_every_field_is_compared_and_one_without_a_rule_must_be_equal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    of_filters = [name for one in (*FILTERS, AssetFilter) for name in one.fields]
-    assert len(set(of_filters)) == len(of_filters)
-    assert {*_RULES, *of_filters} < {field.name for field in attrs.fields(Selection)}
-    assert _RULES.keys().isdisjoint(of_filters)
+    assert _RULES.keys() < {field.name for field in attrs.fields(Selection)}
     monkeypatch.delitem(_RULES, "max_items")
     assert covers(Selection(max_items=3), Selection(max_items=3))
     assert covers(Selection(), Selection(max_items=3))

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from stacpull.filters.check import is_part
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -21,8 +20,6 @@ _WILD: Final = re.compile(r"[*?\[]")
 
 class AssetFilter:
     """The compiled asset filters of a selection. `members` of an asset decide, besides its key."""
-
-    fields = ("assets", "exclude_assets", "roles", "media_types")
 
     def __init__(self, selection: Selection) -> None:
         self._globs = tuple(glob for glob in selection.assets if glob)
@@ -62,13 +59,6 @@ class AssetFilter:
     def _is_of_kind(self, asset: Any) -> bool:
         members = object_or_empty(asset)
         return all(holds(members.get(name)) for name, holds in self._conditions)
-
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Return whether the filters of `wide` keep all assets that those of `narrow` keep."""
-        alternatives = ("assets", "roles", "media_types")
-        is_wider = all(is_part(getattr(wide, name), getattr(narrow, name)) for name in alternatives)
-        return is_wider and set(wide.exclude_assets) <= set(narrow.exclude_assets)
 
 
 Condition = Callable[[Any], bool]

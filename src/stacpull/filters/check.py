@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from stacpull.models import Json
@@ -14,7 +14,7 @@ LeftOut = Mapping[str, int]
 
 
 class ItemCheck:
-    """One compiled filter on items: all that is known about it.
+    """One compiled filter on items.
 
     Attributes:
         fields: The fields of a selection from which it is compiled.
@@ -44,38 +44,10 @@ class ItemCheck:
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
-        return [] if self.explained is None else left_out(counts, *self.explained)
-
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Return whether the filter of `wide` keeps all items that the filter of `narrow` keeps.
-
-        Return True only if that is certain: this run (`wide`) then gives up the open assets of the other run.
-        """
-        return all(is_equal_or_unset(getattr(wide, name), getattr(narrow, name)) for name in cls.fields)
+        number = counts.get(self.explained[0], 0) if self.explained else 0
+        return [f"{count(number, 'item')} left out: {self.explained[1]}"] if self.explained and number else []
 
     @classmethod
     def conditions(cls, selection: Selection) -> Sequence[Json]:  # noqa: ARG003 - for filters that have some
         """Return conditions that every kept item meets, to push down: CQL2 JSON of class `basic-cql2`."""
         return ()
-
-
-def is_equal_or_unset(wide: object, narrow: object) -> bool:
-    """Compare the values of a filter that can be written in different ways."""
-    return wide in (None, (), narrow)
-
-
-def is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
-    """Compare the values of a filter whose values are alternatives. Without values it keeps everything."""
-    return not wide or (bool(narrow) and set(narrow) <= set(wide))
-
-
-def is_at_most(wide: float | None, narrow: float | None) -> bool:
-    """Compare the limits of a filter."""
-    return wide is None or (narrow is not None and narrow <= wide)
-
-
-def left_out(counts: LeftOut, reason: str, why: str) -> list[str]:
-    """Return a message about the items that were left out for this reason, if there are any."""
-    number = counts.get(reason, 0)
-    return [f"{count(number, 'item')} left out: {why}"] if number else []

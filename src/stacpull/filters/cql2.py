@@ -1,7 +1,7 @@
 """Compiles and evaluates CQL2, the filter language of OGC 21-065r2, as text or JSON.
 
     text ─cql2─▶ ┐
-                 ├▶ JSON tree ─compile─▶ Expression: item ─▶ True | False | None (unknown)
+                 ├▶ JSON tree ─compile─▶ evaluation: item ─▶ True | False | None (unknown)
     JSON ───────▶ ┘
 
 The library `cql2` parses the text. Items are evaluated here, because `matches` of that library silently
@@ -25,10 +25,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
-
-import msgspec
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import ItemCheck, LeftOut
@@ -41,11 +39,11 @@ Truth = bool | None
 Evaluate = Callable[[Json, dict[str, Any]], Any]
 
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
-_EXPECTED: Final = re.compile(r"= expected (.+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
-_VALUE_RULES: Final = frozenset({"Identifier", "DECIMAL", "SingleQuotedString", "Expr"})
 _UNKNOWN: Final = "unknown to the filter"
+_SHOWN: Final = 20
+"""Characters of an expression in a message."""
 
 # --- parsing ----------------------------------------------------------------------------------------------
 
@@ -56,42 +54,31 @@ def parse_filter(text: str) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
-            raise _error(text, error.pos, f"this is not valid JSON: {error.msg}") from error
+            raise UsageError(f"--filter is not valid JSON: {error}.") from error
         except RecursionError:
             raise UsageError("--filter is nested too deeply.") from None
-    bare = _BARE_DATE.search(_QUOTED.sub(lambda quoted: " " * len(quoted.group()), text))
+    bare = _BARE_DATE.search(_QUOTED.sub("''", text))
     if bare is not None:
-        raise _error(text, bare.start(), f"write a date as DATE('{bare.group()}')")
+        raise UsageError(f"--filter: write a date as DATE('{bare.group()}').")
 
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
     try:
         return cql2.Expr(text).to_json()
     except Exception as error:  # the library raises bare Exception, and no other class for text
-        position, expected = _POSITION.search(str(error)), _EXPECTED.search(str(error))
+        position = _POSITION.search(str(error))
         if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
-        line, column = int(position[1]), int(position[2])
-        offset = sum(len(before) for before in text.splitlines(keepends=True)[: line - 1]) + column - 1
-        rules = frozenset(re.findall(r"\w+", expected[1])) if expected else frozenset()
-        problem = "AND, OR, a comparison or the end is expected"
-        if rules & _VALUE_RULES:
-            problem = "a value or a property is missing"
-        raise _error(text, offset, problem) from error
+        line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
+        rest = line[int(position[2]) - 1 :][:_SHOWN]
+        where = f"from {rest!r} on" if rest else "at its end: a value or a property is missing"
+        raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
 def filter_text(tree: Any) -> str:
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
     return str(cql2.Expr(tree).to_text())
-
-
-def _error(text: str, offset: int, problem: str) -> UsageError:
-    """Return an error with the line of `text` that contains `offset`, and a mark under the offset."""
-    offset = min(offset, len(text))
-    start = text.rfind("\n", 0, offset) + 1
-    line = text[start:].partition("\n")[0].expandtabs(1)
-    return UsageError(f"--filter: {problem}, here:\n  {line}\n  {' ' * (offset - start)}^")
 
 
 # --- values -----------------------------------------------------------------------------------------------
@@ -157,15 +144,11 @@ _EQUAL, _AT_LEAST, _AT_MOST = _comparison(operator.eq), _comparison(operator.ge)
 
 
 def _and(*truths: Truth) -> Truth:
-    if False in truths:
-        return False
-    return None if None in truths else True
+    return False if False in truths else None if None in truths else True
 
 
 def _or(*truths: Truth) -> Truth:
-    if True in truths:
-        return True
-    return None if None in truths else False
+    return True if True in truths else None if None in truths else False
 
 
 def _is_in(value: Any, members: Any) -> Truth:
@@ -204,59 +187,57 @@ def _like(text: Any, pattern: str) -> Truth:
     return like_pattern(pattern).fullmatch(text) is not None if isinstance(text, str) else None
 
 
-def _casei(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_casei(member) for member in value]
-    return value.casefold() if isinstance(value, str) else None
+def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
+    """Return a function of texts, and of lists of them."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [changed(member) for member in value]
+        return change(value) if isinstance(value, str) else None
+
+    return changed
 
 
-def _accenti(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_accenti(member) for member in value]
-    if not isinstance(value, str):
-        return None
-    return "".join(c for c in unicodedata.normalize("NFKD", value) if not unicodedata.combining(c))
+def _without_accents(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
-def _calculation(calculate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return an operator that is unknown unless `read` accepts both values."""
+
+    def judged(one: Any, other: Any) -> Any:
+        first, second = read(one), read(other)
+        return None if first is None or second is None else judge(first, second)
+
+    return judged
+
+
+def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
     """Return an operator of 7.14 in double precision."""
 
-    def calculation(one: Any, other: Any) -> Any:
-        if not (_is_number(one) and _is_number(other)):
-            return None
+    def calculated(one: float, other: float) -> float | None:
         try:
             found = calculate(float(one), float(other))
         except (ArithmeticError, ValueError):
             return None
         return found if isinstance(found, float) and math.isfinite(found) else None
 
-    return calculation
+    return _typed(lambda value: value if _is_number(value) else None, calculated)
 
 
-def _sets(judge: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
-    """Return an operator of 7.13. Arrays are sets: order and repetitions do not matter."""
-    return lambda a, b: judge(a, b) if isinstance(a, list) and isinstance(b, list) else None
+_times = partial(_typed, _span)
+_sets = partial(_typed, lambda value: value if isinstance(value, list) else None)
+"""Operators of 7.13. Arrays are sets: order and repetitions do not matter."""
 
 
 def _has_all(one: Iterable[Any], other: Iterable[Any]) -> bool:
     return all(_is_in(member, one) for member in other)
 
 
-def _times(judge: Callable[[TimeSpan, TimeSpan], bool]) -> Callable[[Any, Any], Truth]:
-    def relation(one: Any, other: Any) -> Truth:
-        first, second = _span(one), _span(other)
-        return None if first is None or second is None else judge(first, second)
+def _related(name: str, one: Any, other: Any) -> Truth:
+    from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
-    return relation
-
-
-def _spatial(name: str) -> Callable[[Any, Any], Truth]:
-    def relation(one: Any, other: Any) -> Truth:
-        from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
-
-        return shapes.related(name, one, other)
-
-    return relation
+    return shapes.related(name, one, other)
 
 
 _LOGIC: Final[dict[str, Callable[..., Any]]] = {
@@ -265,8 +246,8 @@ _LOGIC: Final[dict[str, Callable[..., Any]]] = {
     "not": lambda truth: None if truth is None else not truth,
 }
 _CALCULATED: Final[dict[str, Callable[..., Any]]] = {
-    "casei": _casei,
-    "accenti": _accenti,
+    "casei": _texts(str.casefold),
+    "accenti": _texts(_without_accents),
     "+": _calculation(operator.add),
     "-": _calculation(operator.sub),
     "*": _calculation(operator.mul),
@@ -293,13 +274,13 @@ _TEMPORAL: Final[dict[str, Callable[..., Any]]] = {
     "t_startedby": _times(lambda a, b: a[0] == b[0] and a[1] > b[1]),
     "t_starts": _times(lambda a, b: a[0] == b[0] and a[1] < b[1]),
 }
-_TEMPORAL["anyinteracts"] = _TEMPORAL["t_intersects"]
 _ARRAYS: Final[dict[str, Callable[..., Any]]] = {
     "a_contains": _sets(_has_all),
     "a_containedby": _sets(lambda a, b: _has_all(b, a)),
     "a_equals": _sets(lambda a, b: _has_all(a, b) and _has_all(b, a)),
     "a_overlaps": _sets(lambda a, b: any(_is_in(member, a) for member in b)),
 }
+_SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
 _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     **_LOGIC,
     **_CALCULATED,
@@ -315,31 +296,13 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "like": _like,
     "between": lambda value, low, high: _and(_AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
-    **{f"s_{one}": _spatial(one) for one in (
-        "contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within"
-    )},
-}  # fmt: skip
+    **{f"s_{one}": partial(_related, one) for one in _SPATIAL},
+}
 """What each operator and function does with the values of its arguments."""
 _ARITY: Final = {"not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 """The number of arguments, where it is not two."""
 
 # --- compiling --------------------------------------------------------------------------------------------
-
-
-class Expression(msgspec.Struct, frozen=True):
-    """A compiled filter. `evaluate` returns True, False, or None for unknown; `references` are its names."""
-
-    evaluate: Evaluate
-    references: tuple[Reference, ...]
-
-
-def compile_expression(tree: Any, text: str) -> Expression:
-    compiler = _Compiler(text)
-    try:
-        root = compiler.predicate(tree)
-    except RecursionError:
-        raise UsageError("--filter is nested too deeply.") from None
-    return Expression(root.evaluate, tuple(compiler.references))
 
 
 class _Term(NamedTuple):
@@ -351,120 +314,99 @@ def _constant(value: Any) -> _Term:
     return _Term(lambda _item, _properties: value, is_constant=True)
 
 
-class _Compiler:
-    def __init__(self, text: str) -> None:
-        self.references: list[Reference] = []
-        self._text = text
-
-    def wrong(self, problem: str, word: object = None) -> UsageError:
-        """Return an error that points at `word` in the text."""
-        if isinstance(word, float) and word.is_integer():
-            word = int(word)
-        found = None if word is None else re.search(re.escape(str(word)), self._text, re.IGNORECASE)
-        return _error(self._text, 0 if found is None else found.start(), problem)
-
-    def predicate(self, node: Any) -> _Term:
-        term = self.node(node)
-        match node:
-            case bool():
-                return term
-            case {"property": _}:
-                return _joined(lambda value: value if isinstance(value, bool) else None, [term])
-            case {"op": str(name)} if name.lower() not in _CALCULATED:
-                return term
-        word = node.get("op") if isinstance(node, dict) else node
-        problem = "a condition is expected (property = value, …), but this is only a value"
-        raise self.wrong(problem, word)
-
-    def node(self, node: Any) -> _Term:
-        match node:
-            case None | bool() | int() | float() | str():
-                return _constant(node)
-            case list():
-                return _joined(lambda *members: list(members), [self.node(member) for member in node])
-            case {"op": name}:
-                return self._operation(name, node.get("args", []))
-            case {"property": str(name)}:
-                self.references.append(reference := Reference(name))
-                is_time = name.removeprefix("properties.") == "datetime"
-                return _Term(_item_time(reference) if is_time else reference.value)
-            case {"property": name}:
-                raise self.wrong(f"the name of a property must be a string, not {name!r}")
-        return self._literal(node)
-
-    def _literal(self, node: Json) -> _Term:
-        """Compile a time, an interval or a geometry."""
-        match node:
-            case {"date": value}:
-                return self._instant(value, "DATE('…')")
-            case {"timestamp": value}:
-                return self._instant(value, "TIMESTAMP('…')")
-            case {"interval": [_, _] as ends}:
-                return _joined(_span_between, [self._instant(end, "INTERVAL") for end in ends])
-            case {"interval": _}:
-                raise self.wrong("INTERVAL needs two ends", "interval")
-            case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
-                return self._geometry(node)
-        raise self.wrong(f"an object with {', '.join(node) or 'no members'} is not part of CQL2")
-
-    def _instant(self, value: Any, what: str) -> _Term:
-        if not isinstance(value, str):
-            return _joined(_span, [self.node(value)])
-        span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
-        if span is None:
-            raise self.wrong(f"{value!r} is not a valid time for {what}", value)
-        return _constant(span)
-
-    def _geometry(self, node: Json) -> _Term:
-        from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
-
-        try:
-            found = shapes.box_shape(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
-        except (TypeError, ValueError) as error:
-            raise self.wrong(f"this is not a box: {error}", "bbox") from error
-        if found is None:
-            raise self.wrong(f"this {node.get('type')} cannot be read", node.get("type"))
-        return _constant(shapes.prepare(found))
-
-    def _operation(self, name: Any, arguments: Any) -> _Term:
-        operation = str(name).lower()
-        function = _OPERATORS.get(operation)
-        if function is None:
-            near = similar(operation, _OPERATORS)
-            hint = f"; did you mean {near[0].upper()}?" if near else ""
-            raise self.wrong(f"there is no operator or function {name}{hint}", name)
-        if not isinstance(arguments, list):
-            raise self.wrong(f"`args` of {name} must be a list", name)
-        arguments = [0, *arguments] if operation == "-" and len(arguments) == 1 else arguments
-        arity = _ARITY.get(operation, 2)
-        if operation in ("and", "or"):
-            if not arguments:
-                raise self.wrong(f"{name.upper()} needs conditions", name)
-        elif len(arguments) != arity:
-            raise self.wrong(f"{name} takes {arity} arguments, not {len(arguments)}", name)
-        return _joined(function, self._arguments(operation, arguments))
-
-    def _arguments(self, operation: str, arguments: list[Any]) -> list[_Term]:
-        if operation in _LOGIC:
-            return [self.predicate(one) for one in arguments]
-        if operation in _ARRAYS:
-            arguments = [one if isinstance(one, list | dict) else [one] for one in arguments]
-        elif operation in _TEMPORAL:
-            arguments = [{"timestamp": one} if isinstance(one, str) else one for one in arguments]
-        terms = [self.node(one) for one in arguments]
-        if operation == "like":
-            pattern = terms[1].evaluate({}, {}) if terms[1].is_constant else None
-            if not isinstance(pattern, str):
-                raise self.wrong("LIKE needs a pattern in single quotes", operation)
-        return terms
-
-
 def _joined(function: Callable[..., Any], terms: list[_Term]) -> _Term:
     """Return the term of a function of others, as a constant if it does not depend on the item."""
     parts = [term.evaluate for term in terms]
     if all(term.is_constant for term in terms):
         return _constant(function(*[part({}, {}) for part in parts]))
     return _Term(lambda item, properties: function(*[part(item, properties) for part in parts]))
+
+
+def compile_expression(tree: Any) -> tuple[Evaluate, list[Reference]]:
+    """Return the evaluation of a tree (True, False, or None for unknown), and the names in it."""
+    references: list[Reference] = []
+    try:
+        return _predicate(tree, references).evaluate, references
+    except RecursionError:
+        raise UsageError("--filter is nested too deeply.") from None
+
+
+def _predicate(node: Any, references: list[Reference]) -> _Term:
+    term = _term(node, references)
+    match node:
+        case bool():
+            return term
+        case {"property": _}:
+            return _joined(lambda value: value if isinstance(value, bool) else None, [term])
+        case {"op": str(name)} if name.lower() not in _CALCULATED:
+            return term
+    what = node.get("op", "this") if isinstance(node, dict) else node
+    raise UsageError(
+        f"--filter: a condition is expected (property = value, …), but {what!r} is only a value."
+    )
+
+
+def _term(node: Any, references: list[Reference]) -> _Term:
+    match node:
+        case None | bool() | int() | float() | str():
+            return _constant(node)
+        case list():
+            return _joined(lambda *members: list(members), [_term(member, references) for member in node])
+        case {"op": name}:
+            return _operation(str(name), node.get("args", []), references)
+        case {"property": str(name)}:
+            references.append(reference := Reference(name))
+            is_time = name.removeprefix("properties.") == "datetime"
+            return _Term(_item_time(reference) if is_time else reference.value)
+        case {"date": value}:
+            return _instant(value, "DATE('…')", references)
+        case {"timestamp": value}:
+            return _instant(value, "TIMESTAMP('…')", references)
+        case {"interval": [_, _] as ends}:
+            return _joined(_span_between, [_instant(end, "INTERVAL", references) for end in ends])
+        case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
+            from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+            found = shapes.read_box(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
+            if found is not None:
+                return _constant(shapes.prepare(found))
+            raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
+    raise UsageError(f"--filter: an object with {', '.join(node) or 'no members'} is not part of CQL2.")
+
+
+def _instant(value: Any, what: str, references: list[Reference]) -> _Term:
+    if not isinstance(value, str):
+        return _joined(_span, [_term(value, references)])
+    span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
+    if span is None:
+        raise UsageError(f"--filter: {value!r} is not a valid time for {what}.")
+    return _constant(span)
+
+
+def _operation(name: str, arguments: Any, references: list[Reference]) -> _Term:
+    operation = name.lower()
+    function = _OPERATORS.get(operation)
+    if function is None:
+        near = similar(operation, _OPERATORS)
+        hint = f"; did you mean {near[0].upper()}?" if near else "."
+        raise UsageError(f"--filter: there is no operator or function {name}{hint}")
+    if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
+        arguments = [0, *arguments]
+    arity = None if operation in ("and", "or") else _ARITY.get(operation, 2)
+    if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
+        raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
+    if operation in _LOGIC:
+        return _joined(function, [_predicate(one, references) for one in arguments])
+    if operation in _ARRAYS:
+        arguments = [one if isinstance(one, list | dict) else [one] for one in arguments]
+    elif operation in _TEMPORAL:
+        arguments = [{"timestamp": one} if isinstance(one, str) else one for one in arguments]
+    terms = [_term(one, references) for one in arguments]
+    if operation == "like":
+        pattern = terms[1].evaluate({}, {}) if terms[1].is_constant else None
+        if not isinstance(pattern, str):
+            raise UsageError("--filter: LIKE needs a pattern in single quotes.")
+    return _joined(function, terms)
 
 
 class ExpressionCheck(ItemCheck):
@@ -478,14 +420,14 @@ class ExpressionCheck(ItemCheck):
     )
 
     def __init__(self, text: str) -> None:
-        self._expression = compile_expression(parse_filter(text), text)
+        self._evaluate, self._references = compile_expression(parse_filter(text))
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        truth = self._expression.evaluate(item, properties)
+        truth = self._evaluate(item, properties)
         if truth is True:
             return None
         return "filter" if truth is False else _UNKNOWN
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
         notes = super().notes(counts, whole=whole)
-        return notes + (unknown_names("--filter", self._expression.references) if notes else [])
+        return notes + (unknown_names("--filter", self._references) if notes else [])

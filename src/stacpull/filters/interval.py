@@ -16,7 +16,6 @@ from stacpull.clock import in_utc, parse_instant
 from stacpull.errors import UsageError
 from stacpull.filters.check import ItemCheck
 from stacpull.models import Json
-from stacpull.selection import Selection
 
 _DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT: Final = re.compile(
@@ -37,25 +36,21 @@ class Interval(NamedTuple):
 def parse_interval(text: str) -> Interval:
     """Parse the value of `--datetime`."""
     first, slash, last = text.strip().partition("/")
-    start, end = _span_of_end(first, text), _span_of_end(last if slash else first, text)
-    if start is None and end is None:
+    spans = []
+    for end in (first, last if slash else first):
+        span = None if end.strip() in ("", "..") else time_span(end)
+        if span is None and end.strip() not in ("", ".."):
+            raise UsageError(
+                f"--datetime {text!r}: {end.strip()!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
+                "2017-06-13T10:10:31Z."
+            )
+        spans.append(span)
+    start, stop = spans
+    if start is None and stop is None:
         raise UsageError(f"--datetime {text!r} has no end: use an instant, a date, a/b, ../b or a/..")
-    interval = Interval(start and start[0], end and end[1])
-    if interval.start is not None and interval.end is not None and interval.start > interval.end:
+    if start and stop and start[0] > stop[1]:
         raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
-    return interval
-
-
-def _span_of_end(text: str, whole: str) -> TimeSpan | None:
-    if text.strip() in ("", ".."):
-        return None
-    span = time_span(text)
-    if span is None:
-        raise UsageError(
-            f"--datetime {whole!r}: {text.strip()!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
-            "2017-06-13T10:10:31Z."
-        )
-    return span
+    return Interval(start and start[0], stop and stop[1])
 
 
 def time_span(text: str) -> TimeSpan | None:
@@ -100,11 +95,3 @@ class DatetimeCheck(ItemCheck):
         is_early = self._start is not None and end is not None and end < self._start
         is_late = self._end is not None and start is not None and start > self._end
         return "datetime" if is_early or is_late else None
-
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        if wide.datetime is None or narrow.datetime is None:
-            return wide.datetime is None
-        outer, inner = parse_interval(wide.datetime), parse_interval(narrow.datetime)
-        from_start = outer.start is None or (inner.start is not None and outer.start <= inner.start)
-        return from_start and (outer.end is None or (inner.end is not None and inner.end <= outer.end))

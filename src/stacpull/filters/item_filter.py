@@ -7,20 +7,18 @@ the first one that rejects an item states the reason.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import attrs
 import msgspec
 
-from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.check import ItemCheck, LeftOut, is_at_most, is_equal_or_unset, is_part
+from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.filters.cql2 import ExpressionCheck
-from stacpull.filters.ids import IdsCheck, ShardCheck
 from stacpull.filters.interval import DatetimeCheck
 from stacpull.filters.labels import LabelCheck
 from stacpull.filters.places import AreaCheck, BboxCheck
-from stacpull.filters.properties import CloudCoverCheck, FlagCheck, WhereCheck
+from stacpull.filters.properties import CloudCoverCheck, FlagCheck, IdsCheck, ShardCheck, WhereCheck
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -72,23 +70,35 @@ def compile_items(selection: Selection) -> ItemFilter:
 def covers(wide: Selection, narrow: Selection) -> bool:
     """Return whether it is certain that `wide` accepts all items and assets that `narrow` accepts.
 
-    Each filter compares its own fields. Of the others, a field that is not in `_RULES` must be equal, or
-    unset in `wide`.
+    A run then gives up the open assets of an earlier one. A field without a rule must be equal, or unset in
+    `wide`.
     """
-    filters = (*FILTERS, AssetFilter)
-    compared = {name for one in filters for name in one.fields}
-    others = (
-        (_RULES.get(field.name, is_equal_or_unset), getattr(wide, field.name), getattr(narrow, field.name))
-        for field in attrs.fields(Selection)
-        if field.name not in compared
-    )
     return (
-        all(one.covers(wide, narrow) for one in filters)
-        and all(rule(had, kept) for rule, had, kept in others)
-        and (wide.all_collections or is_part(wide.collections, narrow.collections))
+        all(
+            _RULES.get(field.name, _is_equal_or_unset)(getattr(wide, field.name), getattr(narrow, field.name))
+            for field in attrs.fields(Selection)
+        )
+        and (wide.all_collections or _is_part(wide.collections, narrow.collections))
         and (wide.sample is None or wide.seed == narrow.seed)
         and narrow.followed <= wide.followed
     )
+
+
+def _is_equal_or_unset(wide: object, narrow: object) -> bool:
+    return wide in (None, (), narrow)
+
+
+def _is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
+    """Compare values that are alternatives. Without values, everything is kept."""
+    return not wide or (bool(narrow) and set(narrow) <= set(wide))
+
+
+def _excludes_less(wide: Collection[str], narrow: Collection[str]) -> bool:
+    return set(wide) <= set(narrow)
+
+
+def _is_at_most(wide: float | None, narrow: float | None) -> bool:
+    return wide is None or (narrow is not None and narrow <= wide)
 
 
 def _adds(wide: bool, narrow: bool) -> bool:
@@ -104,7 +114,9 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     **dict.fromkeys(
         ("collections", "all_collections", "prefer", "source_links", "follow", "push_down", "seed"), _always
     ),
+    **dict.fromkeys(("ids", "assets", "roles", "media_types"), _is_part),
+    **dict.fromkeys(("exclude_assets", "exclude_labels"), _excludes_less),
+    **dict.fromkeys(("max_items", "sample", "max_cloud_cover"), _is_at_most),
     **dict.fromkeys(("include_pages", "expand_prefix", "collection_assets"), _adds),
-    **dict.fromkeys(("max_items", "sample"), is_at_most),
-    "sortby": operator.eq,
+    **dict.fromkeys(("sortby", "label_property", "nomenclature"), operator.eq),
 }

@@ -11,7 +11,7 @@ dataset). Classes are mapped by name, because some tools list the 43 alphabetica
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
@@ -24,85 +24,58 @@ from stacpull.spelling import similar
 
 Nomenclature = Literal["clc43", "ben19"]
 
-CLC43: Final = (
-    "Continuous urban fabric",
-    "Discontinuous urban fabric",
-    "Industrial or commercial units",
-    "Road and rail networks and associated land",
-    "Port areas",
-    "Airports",
-    "Mineral extraction sites",
-    "Dump sites",
-    "Construction sites",
-    "Green urban areas",
-    "Sport and leisure facilities",
-    "Non-irrigated arable land",
-    "Permanently irrigated land",
-    "Rice fields",
-    "Vineyards",
-    "Fruit trees and berry plantations",
-    "Olive groves",
-    "Pastures",
-    "Annual crops associated with permanent crops",
-    "Complex cultivation patterns",
-    "Land principally occupied by agriculture, with significant areas of natural vegetation",
-    "Agro-forestry areas",
-    "Broad-leaved forest",
-    "Coniferous forest",
-    "Mixed forest",
-    "Natural grassland",
-    "Moors and heathland",
-    "Sclerophyllous vegetation",
-    "Transitional woodland/shrub",
-    "Beaches, dunes, sands",
-    "Bare rock",
-    "Sparsely vegetated areas",
-    "Burnt areas",
-    "Inland marshes",
-    "Peatbogs",
-    "Salt marshes",
-    "Salines",
-    "Intertidal flats",
-    "Water courses",
-    "Water bodies",
-    "Coastal lagoons",
-    "Estuaries",
-    "Sea and ocean",
-)
-"""The 43 level-3 names, in CORINE's index order."""
-
-BEN19: Final[dict[str, tuple[str, ...]]] = {
-    "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
-    "Industrial or commercial units": ("Industrial or commercial units",),
-    "Arable land": ("Non-irrigated arable land", "Permanently irrigated land", "Rice fields"),
-    "Permanent crops": (
-        "Vineyards",
-        "Fruit trees and berry plantations",
-        "Olive groves",
-        "Annual crops associated with permanent crops",
-    ),
-    "Pastures": ("Pastures",),
-    "Complex cultivation patterns": ("Complex cultivation patterns",),
-    "Land principally occupied by agriculture, with significant areas of natural vegetation": (
-        "Land principally occupied by agriculture, with significant areas of natural vegetation",
-    ),
-    "Agro-forestry areas": ("Agro-forestry areas",),
-    "Broad-leaved forest": ("Broad-leaved forest",),
-    "Coniferous forest": ("Coniferous forest",),
-    "Mixed forest": ("Mixed forest",),
-    "Natural grassland and sparsely vegetated areas": ("Natural grassland", "Sparsely vegetated areas"),
-    "Moors, heathland and sclerophyllous vegetation": ("Moors and heathland", "Sclerophyllous vegetation"),
-    "Transitional woodland, shrub": ("Transitional woodland/shrub",),
-    "Beaches, dunes, sands": ("Beaches, dunes, sands",),
-    "Inland wetlands": ("Inland marshes", "Peatbogs"),
-    "Coastal wetlands": ("Salt marshes", "Salines"),
-    "Inland waters": ("Water courses", "Water bodies"),
-    "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
+_MIXED_LAND: Final = "Land principally occupied by agriculture, with significant areas of natural vegetation"
+_CLASSES: Final[dict[str, str | None]] = {
+    "Continuous urban fabric": "Urban fabric",
+    "Discontinuous urban fabric": "Urban fabric",
+    "Industrial or commercial units": "Industrial or commercial units",
+    "Road and rail networks and associated land": None,
+    "Port areas": None,
+    "Airports": None,
+    "Mineral extraction sites": None,
+    "Dump sites": None,
+    "Construction sites": None,
+    "Green urban areas": None,
+    "Sport and leisure facilities": None,
+    "Non-irrigated arable land": "Arable land",
+    "Permanently irrigated land": "Arable land",
+    "Rice fields": "Arable land",
+    "Vineyards": "Permanent crops",
+    "Fruit trees and berry plantations": "Permanent crops",
+    "Olive groves": "Permanent crops",
+    "Pastures": "Pastures",
+    "Annual crops associated with permanent crops": "Permanent crops",
+    "Complex cultivation patterns": "Complex cultivation patterns",
+    _MIXED_LAND: _MIXED_LAND,
+    "Agro-forestry areas": "Agro-forestry areas",
+    "Broad-leaved forest": "Broad-leaved forest",
+    "Coniferous forest": "Coniferous forest",
+    "Mixed forest": "Mixed forest",
+    "Natural grassland": "Natural grassland and sparsely vegetated areas",
+    "Moors and heathland": "Moors, heathland and sclerophyllous vegetation",
+    "Sclerophyllous vegetation": "Moors, heathland and sclerophyllous vegetation",
+    "Transitional woodland/shrub": "Transitional woodland, shrub",
+    "Beaches, dunes, sands": "Beaches, dunes, sands",
+    "Bare rock": None,
+    "Sparsely vegetated areas": "Natural grassland and sparsely vegetated areas",
+    "Burnt areas": None,
+    "Inland marshes": "Inland wetlands",
+    "Peatbogs": "Inland wetlands",
+    "Salt marshes": "Coastal wetlands",
+    "Salines": "Coastal wetlands",
+    "Intertidal flats": None,
+    "Water courses": "Inland waters",
+    "Water bodies": "Inland waters",
+    "Coastal lagoons": "Marine waters",
+    "Estuaries": "Marine waters",
+    "Sea and ocean": "Marine waters",
 }
-"""The 19 classes, each with its classes of the 43. 11 of the 43 belong to none."""
+"""The 43 level-3 names in CORINE's index order, each with its class of the 19; 11 belong to none."""
 
-TO_BEN19: Final[dict[str, str]] = {old: new for new, olds in BEN19.items() for old in olds}
-"""Maps names of the 43 classes to names of the 19."""
+CLC43: Final = tuple(_CLASSES)
+TO_BEN19: Final = {old: new for old, new in _CLASSES.items() if new is not None}
+BEN19: Final = {new: tuple(old for old in CLC43 if _CLASSES[old] == new) for new in TO_BEN19.values()}
+"""The 19 classes, each with its classes of the 43."""
 
 NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
 """Why an item is left out that has no label of `--nomenclature`."""
@@ -117,7 +90,7 @@ def fold(name: str) -> str:
     return name.strip().casefold()
 
 
-_FOLDED_43: Final = {fold(name): name for name in CLC43}
+_FOLDED_43: Final = frozenset(map(fold, CLC43))
 _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} | {
     fold(name): fold(name) for name in BEN19
 }
@@ -172,23 +145,6 @@ class LabelCheck(ItemCheck):
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Compare the labels, and the fields that determine an item's labels if a filter on labels is set."""
-        names, others = ((one.label_property, one.nomenclature) for one in (wide, narrow))
-        if names != others and (wide.labels or wide.exclude_labels or wide.nomenclature):
-            return False
-        had, kept = (frozenset(map(fold, one.labels)) for one in (wide, narrow))
-        excluded, still = (frozenset(map(fold, one.exclude_labels)) for one in (wide, narrow))
-        needs_one = narrow.label_mode == "any" and len(kept) > 1
-        if not had or not kept:
-            is_wider = not had
-        elif wide.label_mode == "all":
-            is_wider = not needs_one and had <= kept
-        else:
-            is_wider = kept <= had if needs_one else not kept.isdisjoint(had)
-        return is_wider and excluded <= still
-
 
 # --- the classes of a collection --------------------------------------------------------------------------
 
@@ -236,30 +192,20 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
         known = classes[_UNNAMED]
     else:  # the labels are in `label:overviews`
         known = tuple(name for listed, names in classes.items() if listed not in _FLAGS for name in names)
-    if not wanted:
-        return []
-    if not known:
+    if wanted and not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
     spelled = {fold(name): name for name in known}
     for label in wanted:
-        if fold(label) not in spelled:
-            hint = _other_nomenclature(label, spelled, selection.nomenclature)
-            if not hint:
-                near = [repr(spelled[name]) for name in similar(fold(label), spelled, most=3, cutoff=0.5)]
-                verb = "is" if len(near) == 1 else "are"
-                hint = f"the nearest {verb} {', '.join(near)}" if near else "`stacpull classes` lists them"
-            where = selection.nomenclature or "the collection"
-            raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
+        if fold(label) in spelled:
+            continue
+        where = selection.nomenclature or "the collection"
+        near = [repr(spelled[name]) for name in similar(fold(label), spelled, most=3, cutoff=0.5)]
+        hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
+        others = (name for name in NOMENCLATURES if name != selection.nomenclature)
+        other = next((name for name in others if fold(label) in map(fold, NOMENCLATURES[name])), None)
+        if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
+            part = f"it is part of {TO_BEN19[label]!r} there, and " if label in TO_BEN19 else "it is "
+            hint = f"{part}a class of {other}: use --nomenclature {other}"
+        raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []
-
-
-def _other_nomenclature(label: str, known: Collection[str], nomenclature: Nomenclature | None) -> str:
-    """Return a hint if the label is a class of another nomenclature."""
-    old, is_new = _FOLDED_43.get(fold(label)), fold(label) in map(fold, BEN19)
-    if nomenclature == "ben19" and old is not None:
-        part = f"it is part of {TO_BEN19[old]!r} there, " if old in TO_BEN19 else ""
-        return f"{part}{label!r} is a class of clc43: use --nomenclature clc43"
-    if not is_new or _FOLDED_43.keys().isdisjoint(known):
-        return ""
-    return f"{label!r} is a class of ben19: {'use' if nomenclature else 'add'} --nomenclature ben19"

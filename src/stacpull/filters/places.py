@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from stacpull.boxes import Box, bounds_of, flat, split
+from stacpull.boxes import Box, bounds_of, split
 from stacpull.filters.check import ItemCheck
 from stacpull.models import Json
-from stacpull.selection import Selection
 
 _UNREADABLE: Final = (TypeError, KeyError, IndexError, AttributeError, ValueError, ArithmeticError)
 _NO_LOCATION: Final = "no location"
@@ -40,15 +39,6 @@ class BboxCheck(_PlaceCheck):
         except _UNREADABLE:
             return _NO_LOCATION
         return None if met else "bbox"
-
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        if wide.bbox is None or narrow.bbox is None or wide.bbox == narrow.bbox:
-            return wide.bbox in (None, narrow.bbox)
-        (west, south, east, north), inner = flat(wide.bbox), flat(narrow.bbox)
-        if inner.west > inner.east:  # across the antimeridian
-            return False
-        return west <= inner.west and south <= inner.south and inner.east <= east and inner.north <= north
 
     def _geometry_meets(self, geometry: Any) -> bool | None:
         """Return whether the geometry meets the box, None if it is invalid. Its extent usually decides."""

@@ -1,13 +1,18 @@
-"""Filters on properties of items: `--where`, the two flags of BigEarthNet and `--max-cloud-cover`."""
+"""Filters on ids and properties: `--ids`, `--shard`, `--where`, BigEarthNet's flags, `--max-cloud-cover`.
+
+Shards and samples depend only on a stable hash of the id (and the seed). An item is in the same shard and has
+the same rank in a sample on any machine, independent of pages and their order.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from stacpull.arguments import finite_number
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, LeftOut, is_at_most
+from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.models import Json
 from stacpull.selection import Selection
 
@@ -16,6 +21,82 @@ _PREFIX: Final = "properties."
 _WORDS: Final = {"true": True, "false": False}
 _UNREADABLE_FLAG: Final = "unreadable flag"
 _UNKNOWN_COVER: Final = "unknown cloud cover"
+
+
+_SEPARATORS: Final = frozenset("_-/.:")
+_NAMED = 3
+"""The most ids in a message."""
+_FILES: Final = (".csv", ".txt", ".json")
+
+
+class IdsCheck(ItemCheck):
+    """`--ids`: whole ids, or endings of ids.
+
+    Official split lists contain patch names (`S2A_MSIL2A_..._0_45`) while the service uses
+    `bigearthnet_v1_labels_S2A_MSIL2A_..._0_45`. An ending must start after a separator: `5_45` is not an
+    ending of `..._15_45`. An item takes one look-up per distinct length of the selected ids.
+    """
+
+    fields = ("ids",)
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._wanted = frozenset(text.strip() for text in ids)
+        self._lengths = sorted({len(text) for text in self._wanted})
+        self._found: set[str] = set()
+
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        name = item.get("id")
+        if not isinstance(name, str):
+            return "ids"
+        size, found = len(name), name in self._wanted
+        if found:
+            self._found.add(name)
+        for length in self._lengths:
+            start = size - length
+            if start <= 0:
+                break
+            if name[start - 1] in _SEPARATORS and (ending := name[start:]) in self._wanted:
+                self._found.add(ending)
+                found = True
+        return None if found else "ids"
+
+    def missing(self) -> list[str]:
+        """Return the sorted ids that no item has matched so far."""
+        return sorted(self._wanted - self._found)
+
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+        missing = self.missing() if whole else []
+        if not missing:
+            return []
+        shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+        file = next((name for name in missing if name.lower().endswith(_FILES)), None)
+        hint = "" if file is None else f" To read ids from a file, use --ids @{file}."
+        ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
+        return [f"No item matches {ids} in --ids: {shown}.{hint}"]
+
+
+class ShardCheck(ItemCheck):
+    """`--shard I/N`: part I of N of a collection, from 1 to N."""
+
+    fields = ("shard",)
+
+    def __init__(self, shard: tuple[int, ...]) -> None:
+        self._number, self._count = shard[0] - 1, shard[1]
+
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        is_included = _hash(str(item.get("id")), b"shard") % self._count == self._number
+        return None if is_included else "shard"
+
+
+def rank_of(seed: int, item_id: str) -> int:
+    """Return the rank of an item for a seed: 63 bits. A sample consists of the lowest ranks."""
+    return _hash(f"{seed}\0{item_id}", b"sample") >> 1
+
+
+def _hash(text: str, purpose: bytes) -> int:
+    """Return a hash of 64 bits. Different purposes make shards and samples independent."""
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
 
 
 class Reference:
@@ -70,7 +151,14 @@ class WhereCheck(ItemCheck):
     fields = ("where",)
 
     def __init__(self, conditions: Sequence[str]) -> None:
-        wanted = _by_property(conditions)
+        wanted: dict[str, list[str]] = {}
+        for condition in conditions:
+            name, sign, value = (part.strip() for part in condition.partition("="))
+            if not sign or not name or name[-1] in "<>!" or value.startswith("="):
+                raise UsageError(
+                    f"--where {condition!r} is not property=value; use --filter for other comparisons."
+                )
+            wanted.setdefault(name, []).append(value)
         self._references = tuple(map(Reference, wanted))
         self._tests = [(reference, _has_any(wanted[reference.name])) for reference in self._references]
 
@@ -82,26 +170,6 @@ class WhereCheck(ItemCheck):
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         return unknown_names("--where", self._references) if counts.get("where") else []
-
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        """Compare the conditions: the values of each property are alternatives."""
-        had, kept = _by_property(wide.where), _by_property(narrow.where)
-        return all(name in kept and set(kept[name]) <= set(values) for name, values in had.items())
-
-
-def _by_property(conditions: Sequence[str]) -> dict[str, list[str]]:
-    """Return the wanted values of each property."""
-    wanted: dict[str, list[str]] = {}
-    for condition in conditions:
-        name, sign, value = condition.partition("=")
-        name, value = name.strip(), value.strip()
-        if not sign or not name or name[-1] in "<>!" or value.startswith("="):
-            raise UsageError(
-                f"--where {condition!r} is not property=value; use --filter for other comparisons."
-            )
-        wanted.setdefault(name, []).append(value)
-    return wanted
 
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
@@ -167,10 +235,6 @@ class CloudCoverCheck(ItemCheck):
         if cover is None:
             return _UNKNOWN_COVER
         return None if cover <= self._most else "cloud cover"
-
-    @classmethod
-    def covers(cls, wide: Selection, narrow: Selection) -> bool:
-        return is_at_most(wide.max_cloud_cover, narrow.max_cloud_cover)
 
     @classmethod
     def conditions(cls, selection: Selection) -> Sequence[Json]:

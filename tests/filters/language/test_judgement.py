@@ -50,7 +50,7 @@ ITEM = {
 
 
 def judge(text, item=ITEM):
-    return compile_expression(parse_filter(text), text).evaluate(item, item["properties"])
+    return compile_expression(parse_filter(text))[0](item, item["properties"])
 
 
 NAMES = [
@@ -233,10 +233,6 @@ def test_results_of_expressions(text, expected):
         ({"op": "isNull", "args": [{"property": "nothing"}]}, True),
         ({"op": "not", "args": [{"op": "like", "args": [{"property": "platform"}, "S%"]}]}, False),
         ({"op": "a_containedBy", "args": [{"property": "bands"}, ["B02", "B03"]]}, True),
-        (
-            {"op": "anyinteracts", "args": [{"property": "datetime"}, {"interval": ["2020-01-01", ".."]}]},
-            True,
-        ),
         ({"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": [0, 0, 5, 5]}]}, True),
         ({"op": "=", "args": [{"property": "count"}, 9007199254740993]}, True),
         ({"op": "=", "args": [{"property": "count"}, 9007199254740992]}, False),
