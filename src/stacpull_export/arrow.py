@@ -186,7 +186,6 @@ def _as_json(value: Any) -> str | None:
 
 
 def _present(value: Any) -> Any:
-    """Return JSON without the null members that a struct gives for those that were absent."""
     if isinstance(value, dict):
         return {name: _present(one) for name, one in value.items() if one is not None}
     return [_present(element) for element in value] if isinstance(value, list) else value

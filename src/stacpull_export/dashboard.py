@@ -121,7 +121,6 @@ async def served_dashboard(
 
 
 def _abort(transports: Sequence[asyncio.Transport | None]) -> None:
-    """Close connections without waiting until what was sent has been read."""
     for transport in transports:
         if transport is not None:
             transport.abort()
@@ -292,7 +291,6 @@ class _DashboardSite:
         return scheme.lower() == "bearer" and _is_same(given.strip(), self._token.reveal())
 
     async def _login(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Check the token of the form, and set the cookie."""
         body = await request.content.read(_LONGEST_FORM)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if self._token is None or not _is_same(given, self._token.reveal()):
@@ -303,7 +301,6 @@ class _DashboardSite:
         return response
 
     async def _stream(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Send the state every second, and a last one at the end."""
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
         while True:
@@ -326,7 +323,6 @@ class _DashboardSite:
 
 
 def _is_same(given: str, wanted: str) -> bool:
-    """Compare two texts in constant time."""
     return compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
 
@@ -339,7 +335,6 @@ def _moment() -> str:
 
 
 def _rate_series(intervals: Sequence[_RateInterval]) -> Json:
-    """Return what the chart of rates draws: hosts, "" for the others, and their bytes in each interval."""
     totals: Counter[str] = Counter()
     for one in intervals:
         totals.update(one.hosts)

@@ -93,7 +93,6 @@ def export(
 
 
 def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the ids of each split; a name may be given several times."""
     found: dict[str, tuple[str, ...]] = {}
     for name, ids in map(_split, texts):
         found[name] = (*found.get(name, ()), *ids)

@@ -27,7 +27,7 @@ import shapely
 import shapely.geometry
 
 from stacpull.boxes import is_bbox
-from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.catalog.item import REMOTE_ASSETS
 from stacpull.catalog.stored import without_tree
 from stacpull.clock import parse_instant
 from stacpull.errors import DestinationError, UsageError
@@ -204,7 +204,6 @@ class ItemIndex:
             self._leaves = others + leaves(kind)
 
     def _schema(self) -> pa.Schema:
-        """Return the schema of the file, with the metadata of GeoParquet and stac-geoparquet."""
         types = {name: storable_type(kind) for name, kind in self._types.items()}
         types["assets"] = types["assets"] or pa.string()
         covering = {"bbox": {name: ["bbox", name] for name in _FLAT}}
@@ -225,7 +224,6 @@ class ItemIndex:
         )
 
     def _columns(self, items: Sequence[MirroredItem]) -> pa.RecordBatch:
-        """Return items as columns, each of the type that its values have."""
         for item in items:
             self._move(item.path, item.document)
         values = {name: [item.document.get(name) for item in items] for name in _MEMBERS}
@@ -270,7 +268,6 @@ class ItemIndex:
         return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
 
     def _moved_collection(self, path: str, document: Json) -> Json:
-        """Return a collection with its hrefs rewritten, without the links of the tree."""
         copy: Json = orjson.loads(orjson.dumps(without_tree(document)))
         self._move(path, copy)
         return copy
@@ -279,7 +276,7 @@ class ItemIndex:
         """Rewrite the hrefs of a document at `path` in DEST: they start at the file, or are URLs of a bucket.
 
         What is not a link or an asset is left out. Names stand in hrefs as they are in DEST, as in the
-        documents (`catalog.references`), and are not percent-encoded.
+        documents (`catalog.item`), and are not percent-encoded.
         """
         directory = path.rpartition("/")[0]
         document["links"] = [link for link in document.get("links") or () if isinstance(link, dict)]
@@ -299,7 +296,6 @@ class ItemIndex:
 
 
 def _batched(items: Iterator[MirroredItem]) -> Iterator[list[MirroredItem]]:
-    """Yield items in batches, of as many as may be held in memory."""
     batch, size = list[MirroredItem](), 0
     for item in items:
         batch.append(item)

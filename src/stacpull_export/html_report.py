@@ -243,7 +243,6 @@ class _Tally(msgspec.Struct):
 
 
 def _cell(box: object) -> tuple[int, int] | None:
-    """Return the cell of the finest grid that holds the middle of a bounding box."""
     if not is_bbox(box):
         return None
     west, south, east, north = flat(box)
@@ -256,7 +255,6 @@ def _cell(box: object) -> tuple[int, int] | None:
 
 
 def _map(finest: Mapping[tuple[int, int], int]) -> Json:
-    """Return the cells of the map, large enough to be seen, and the box around them in degrees."""
     if not finest:
         return {"degrees": _FINEST, "box": [-180, -90, 180, 90], "cells": []}
     xs, ys = [x for x, _ in finest], [y for _, y in finest]

@@ -78,7 +78,6 @@ def update_items_parquet(
 
 
 def _state(db: Connection, documents: dict[str, bytes]) -> str:
-    """Return a digest of everything that the file depends on."""
     digest = hashlib.sha256(_FORM)
     for name, document in sorted(documents.items()):
         digest.update(orjson.dumps([name, hashlib.sha256(document).hexdigest()]))

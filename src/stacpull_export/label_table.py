@@ -77,7 +77,6 @@ def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ..
 
 
 def _path(prefix: str, path: str) -> str:
-    """Return the path of a file of the mirror as the table states it."""
     if is_remote(prefix):
         return f"{prefix}/{path}"
     return os.path.normpath(os.path.join(prefix, path))  # noqa: PTH118

@@ -101,13 +101,11 @@ def _as_csv(value: Any) -> Any:
 
 
 def _harmless(text: str) -> str:
-    """Return a string that neither a spreadsheet nor a terminal interprets."""
     text = _CONTROLS.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _as_text(value: Any) -> Any:
-    """Return a dict, list or tuple as JSON text, and other values unchanged."""
     return orjson.dumps(value).decode() if isinstance(value, dict | list | tuple) else value
 
 

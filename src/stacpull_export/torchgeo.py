@@ -111,7 +111,6 @@ def export_torchgeo_v2(
 
 
 def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dict[str, Any]:
-    """Link the files of a patch, and return its row of the metadata."""
     tile = "_".join(patch.name.split("_")[:-2])
     tree.place(patch.files["s2"], f"BigEarthNet-S2/{tile}/{patch.name}", patch.name)
     tree.place(patch.files["map"], f"Reference_Maps/{tile}/{patch.name}", patch.name)

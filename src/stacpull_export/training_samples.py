@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from stacpull.catalog.references import path_named
+from stacpull.catalog.item import path_named
 from stacpull.errors import StacpullError, UsageError
 from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
 from stacpull.filters.properties import IdsCheck
@@ -165,7 +165,6 @@ class Samples:
 
 
 def _recorded_files(db: Connection, directory: str) -> Iterator[SampleFile]:
-    """Yield the files of the item whose JSON belongs into a directory, as the ledger has them."""
     item, files = views.files_of_item_in(db, directory) or ("", {})
     for key, file in files.items():
         if file.size is not None:

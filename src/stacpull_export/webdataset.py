@@ -225,7 +225,6 @@ class _ShardWriter:
         return orjson.dumps(described)
 
     def _tar_size(self, sample: TrainingSample) -> int:
-        """Return how many bytes a sample takes in a shard."""
         key = self._key(sample)
         names = [f"{key}.json", *(f"{key}.{suffix}" for suffix in _suffixes(sample.files))]
         sizes = [len(self._described(sample)), *(file.size for file in sample.files)]
@@ -369,7 +368,6 @@ def export_directory(out: Path) -> Iterator[None]:
 
 
 def _remove_others(out: Path, names: Iterable[str]) -> None:
-    """Remove shards that an export with other options left, and unfinished files."""
     kept = {name for shard in names for name in (shard, f"{shard}.parquet")}
     for entry in out.iterdir():
         if entry.name not in kept and _OWN_NAME.fullmatch(entry.name):

@@ -78,7 +78,6 @@ class ClipArea:
         return _polygons(shapely.intersection(_valid(area), raster))
 
     def _in_crs(self, epsg: int, bounds: Bounds) -> shapely.Geometry:
-        """Return the part of the area around a raster, in the raster's reference system."""
         try:
             crs = _crs(epsg)
             area = shapely.intersection(self._geometry, _surroundings(epsg, bounds))
@@ -109,7 +108,6 @@ def _transformer(epsg: int) -> Transformer:
 
 
 def _surroundings(epsg: int, bounds: Bounds) -> shapely.Geometry:
-    """Return the degrees that a raster spans, and some more: a box, or two across the antimeridian."""
     left, bottom, right, top = min(bounds[::2]), min(bounds[1::2]), max(bounds[::2]), max(bounds[1::2])
     west, south, east, north = left, bottom, right, top
     if epsg != _WGS84:
@@ -128,7 +126,6 @@ def _surroundings(epsg: int, bounds: Bounds) -> shapely.Geometry:
 
 
 def _wrapped(west: float, east: float) -> Iterator[tuple[float, float]]:
-    """Yield a span of longitudes as spans within -180 to 180."""
     if east - west >= _TURN:
         yield -_EDGE, _EDGE
         return
@@ -143,7 +140,6 @@ def _through(transformer: Transformer, points: Points) -> Points:
 
 
 def _to_pixels(transform: Transform) -> Any:
-    """Return the function from positions in the reference system to pixels."""
     a, b, c, d, e, f = transform
     determinant = a * e - b * d
     if not determinant or not np.isfinite(determinant):
@@ -161,7 +157,6 @@ def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
 
 
 def _polygons(geometry: shapely.Geometry) -> shapely.Geometry | None:
-    """Return the polygons of a geometry, without its lines and points: where two areas only touch."""
     parts = [part for part in _parts(geometry) if part.area > 0]
     return shapely.union_all(parts) if parts else None
 

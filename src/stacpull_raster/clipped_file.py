@@ -179,7 +179,6 @@ def _levels(file: TiledFile) -> list[_Level]:
 
 
 def _scale(whole: int, reduced: int) -> int:
-    """Return by which number the size of an image was divided, 0 if by none; a power of 2 if that can be."""
     ratio = whole / reduced
     power = 1 << max(0, round(math.log2(ratio)))
     for scale in (power, round(ratio)):
@@ -191,7 +190,6 @@ def _scale(whole: int, reduced: int) -> int:
 def _fit(
     levels: Sequence[_Level], bounds: tuple[float, float, float, float]
 ) -> tuple[list[_Level], ClipWindow]:
-    """Return the levels to keep, and the extent that begins and ends with tiles of each of them."""
     main = levels[0].images[0].image
     left, top, right, bottom = bounds
     kept, unit = [levels[0]], levels[0].unit
@@ -219,12 +217,10 @@ def _fit(
 
 
 def _looks_striped(width: int, height: int, block_width: int) -> bool:
-    """Return True if validators take the tiles of a large image for strips: they are as wide as it is."""
     return width == block_width and max(width, height) > _SMALL
 
 
 def _aligned(width: int, height: int, bounds: Sides, unit: tuple[int, int]) -> ClipWindow:
-    """Return the rectangle of whole units around some bounds, as far as the image goes."""
     left, top, right, bottom = bounds
     x, y = int((left + SLACK) // unit[0]) * unit[0], int((top + SLACK) // unit[1]) * unit[1]
     # an area may be thinner than the slack, but the rectangle has a unit at least
@@ -292,7 +288,6 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
 
 
 def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.int64], TileNumbers, int]:
-    """Give each tile its place behind the others; tiles that share their bytes still share them."""
     goes_to = np.zeros(len(offsets), dtype=np.uint64)
     there = np.flatnonzero(counts)
     if not len(there):
@@ -309,7 +304,6 @@ def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.in
 
 
 def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
-    """Yield the requests that bring all tiles, sorted by offset: neighbours are read together."""
     if not len(tiles):
         return
     tiles = tiles[np.argsort(tiles[:, 0], kind="stable")]
@@ -328,7 +322,6 @@ def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
 
 
 def _widest_gap(gaps: npt.NDArray[np.int64], tile_bytes: int) -> int:
-    """Return the widest gap that is read: all up to this width may be read, and are few bytes together."""
     sizes = np.sort(gaps[(gaps > _LEADER) & (gaps <= _MOST_GAP)])
     fitting = sizes[np.cumsum(sizes) <= tile_bytes * _GAPS]
     if not len(fitting):
@@ -386,7 +379,6 @@ def _directory(layout: ByteLayout, cut: _Cut, offsets: TileNumbers | None, at: i
 
 
 def _tags(layout: ByteLayout, cut: _Cut, offsets: TileNumbers) -> dict[int, TagField]:
-    """Return the entries of a directory of the clipped file."""
     kept = {tag: value for tag, value in cut.source.directory.fields.items() if tag not in _LEFT_OUT}
     place = np.dtype(f"{layout.order}u8" if layout.bigtiff else f"{layout.order}u4")
     kind = _LONG8 if layout.bigtiff else _LONG

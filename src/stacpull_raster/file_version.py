@@ -145,7 +145,6 @@ class FileVersion:
         raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
 
     async def _ask(self, wanted: Needs, parse: Parse[T]) -> T | Needs:
-        """Request the missing bytes, then parse all known bytes."""
         request = Request(self._href, headers=self._fields(wanted))
         self.reads += 1
         accept = _ACCEPTED | {_NOT_MODIFIED} if self._is_conditional else _ACCEPTED
@@ -230,7 +229,6 @@ class FileVersion:
         return taken[:size]
 
     async def _take_prefix(self, response: Exchange, wanted: Needs, parse: Parse[T]) -> T | Needs:
-        """Read the body of a 200 as far as the parser needs it."""
         if wanted.start:
             raise ChangedError
         coding = coding_to_undo(response.headers)

@@ -121,7 +121,6 @@ def _encoded(row: tuple[Any, ...]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value to one that JSON can represent: named tuples and mappings become dicts."""
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "_asdict"):

@@ -220,7 +220,6 @@ class HeaderPlans:
         return 0
 
     def _jobs_of(self, selected: PlanBatch) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
-        """Return the jobs of a batch and its failures, numbered in the walk's order."""
         jobs: list[HeaderJob] = []
         failures: list[tuple[HeaderJob, Failure]] = []
 

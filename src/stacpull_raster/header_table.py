@@ -94,7 +94,6 @@ async def headers(
 
 
 def _opened(stack: ExitStack, out: Path | None, question: Mapping[str, Any], *, refresh: bool) -> Results:
-    """Open the file of results beside OUT; without OUT, a temporary one."""
     if out is None:
         directory = Path(stack.enter_context(temporary_directory()))
         return stack.enter_context(Results(directory / "headers", question))

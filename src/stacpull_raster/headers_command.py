@@ -74,7 +74,6 @@ _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells of a row for the table on the terminal."""
     asset = (row["item"], row["asset"] or "")
     if row["failure"] is not None:
         return (*asset, f"{row['failure']}: {row['error']}")

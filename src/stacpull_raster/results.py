@@ -171,7 +171,6 @@ class Results:
         return placed
 
     def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:
-        """Store the query, or compare it with the stored one."""
         now = orjson.loads(orjson.dumps(question))
         if start_over:
             with transaction(self._db) as db:

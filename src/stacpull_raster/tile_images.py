@@ -72,7 +72,6 @@ def parse_tiles(segments: Segments) -> TiledFile | Needs:
 
 
 def _image(image: Image, directory: Directory, total: int) -> TileImage:
-    """Check the lists of an image against its size, and the tiles against the end of the file."""
     if Tag.TileWidth not in directory.fields:
         raise TiffError("an overview or mask has strips, not tiles")
     across, down = image.grid

@@ -163,7 +163,6 @@ class Archives:
         return Template.of(document | {"properties": source_properties()})
 
     def _frame(self, collection: str, extension: str) -> JsonObject:
-        """Return an item of the catalog without its properties."""
         item_id = f"{collection}_{text('name')}"
         links: list[JsonObject] = [
             {"rel": rel, "href": "../collection.json", "type": "application/json"}
@@ -211,7 +210,6 @@ class OpenFolders:
 
 
 def _files(collection: str) -> Iterable[tuple[str, str]]:
-    """Return the existing assets of an item of a collection, with the endings of their file names."""
     if collection == LABELS_COLLECTION:
         return ((LABELS_ASSET, "labels_metadata.json"),)
     return ((band, f"{band}.tif") for band in BAND_METRES)
@@ -236,7 +234,6 @@ def _root() -> JsonObject:
 
 
 def _tar_gz(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return a gzipped tar that depends only on its files."""
     packed = io.BytesIO()
     moment = int(PUBLISHED.timestamp())
     with (

@@ -231,7 +231,6 @@ class Dataset:
 
     @cached_property
     def _flag_limits(self) -> tuple[int, int, int]:
-        """The ranks below which a patch has snow, cloud, or only dropped labels."""
         if self.items < _SMALL:
             snow, cloud, dropped = (round(self.items * share) for share in _SMALL_SHARES)
         else:
@@ -318,5 +317,4 @@ class Dataset:
 
 @lru_cache(maxsize=256)
 def _classes(dataset: Dataset, index: int) -> tuple[int, ...]:
-    """Return the numbers of a patch's labels: its bands are requested together."""
     return tuple(map(CLASSES.index, dataset.labels(index, dataset.flag(index))))

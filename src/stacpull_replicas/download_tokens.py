@@ -41,7 +41,6 @@ class TokenRefused(Exception):  # noqa: N818 - reads better than TokenRefusedErr
 
 @lru_cache(maxsize=64)
 def _layout(assets: tuple[str, ...]) -> tuple[int, int]:
-    """Return the mask of the stream and the names for items with these assets, as numbers."""
     mask = b"".join(bytes(_HEAD.size) + b"\xff" * (_FRAME - _HEAD.size) for _ in assets)
     names = b"".join(
         _HEAD.pack(0, 0, b"", number) + _FORM.pack(0.0, asset.encode(), 0) * _COPIES + _TAG

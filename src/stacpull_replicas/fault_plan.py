@@ -173,7 +173,6 @@ _OF_A_RULE = frozenset(Rule.__struct_encode_fields__) - {"fault"}
 
 
 def _rule(table: Mapping[str, Any]) -> Rule:
-    """Make a rule of a table, in which its own keys and those of its fault are mixed."""
     what = table.get("what")
     if not isinstance(what, str) or what not in FAULTS:
         raise ValueError(f"what must be one of {', '.join(FAULTS)}")

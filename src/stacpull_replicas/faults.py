@@ -214,8 +214,6 @@ def reply_under(  # noqa: PLR0911 - a table of faults
 
 
 def _changed(request: RequestInfo, respond: Responder) -> ReplicaReply:
-    """Return the reply for a replaced object, with inverted bytes and a marked ETag."""
-
     def earlier(condition: str) -> str:
         """Return the condition on the original object that corresponds to one on its replacement."""
         return condition.replace(_MARK, "") if _MARK in condition else '"of an object that was replaced"'
@@ -272,7 +270,6 @@ def _bomb(fault: Bomb) -> ReplicaReply:
 
 @lru_cache(maxsize=1)
 def _packed_blocks() -> tuple[bytes, bytes]:
-    """Return the start of a gzip stream, and a block that unpacks to a mebibyte and can be repeated."""
     packer = zlib.compressobj(wbits=31)
     head = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return head, packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)

@@ -228,7 +228,6 @@ def parse_date(text: str | None) -> datetime | None:
 
 
 def _names(header: str, etag: str) -> bool:
-    """Return True if an If-Match or If-None-Match header names the entity; quotes are optional."""
     wanted = [candidate.strip().removeprefix("W/").strip('"') for candidate in header.split(",")]
     return "*" in wanted or etag.strip('"') in wanted
 

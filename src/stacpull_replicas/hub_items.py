@@ -282,7 +282,6 @@ class HubItems:
 
     @cached_property
     def _label_templates(self) -> dict[bool, Template]:
-        """The templates with and without a list of classes."""
         return {has: Template.of(label_item(self.base, self.era, with_classes=has)) for has in (False, True)}
 
     @cached_property

@@ -148,7 +148,6 @@ class HubListing:
         return f"{self.items.base}/collections/{collection}/items?{query}"
 
     def _start(self, token: str, query: _Query) -> tuple[int, int]:
-        """Return the start of a page: the position of a collection in the query, and an index."""
         direction, _, item_id = token.partition(":")
         for place, collection in enumerate(query.collections if direction == "next" else ()):
             index = self.items.index_of(collection, item_id)
@@ -215,13 +214,11 @@ def _enclosed(head: bytes, features: list[bytes], tail: bytes) -> bytes | Stream
 
 
 def _narrowing(request: RequestInfo) -> str:
-    """Return the parameters that every page repeats, each followed by an ampersand."""
     kept = [(name, value) for name, value in request.query if name in {"bbox", "datetime"}]
     return f"{urlencode(kept)}&" if kept else ""
 
 
 def _cursor(last: int) -> str:
-    """Return a cursor of 2021: unpadded base64 of a JSON object with a time and a serial number."""
     text = (
         f'{{"timestampAtLeast":"2020-12-02T05:11:23.455819Z","serialIdGreaterThan":{_FIRST_SERIAL + last}}}'
     )
@@ -237,7 +234,6 @@ def _read_cursor(cursor: str) -> int:
 
 
 def _parameters(request: RequestInfo) -> dict[str, Any]:
-    """Return the parameters of a GET in the form of a POST body."""
     given: dict[str, Any] = dict(request.query)
     for name in ("collections", "ids", "bbox"):
         if name in given:

@@ -197,7 +197,6 @@ class MlhubApi:
         raise Refused(404, f"Archive with id '{name}' was not found")
 
     def _catalog(self, name: str, steps: list[str]) -> ReplicaReply:
-        """Redirect to the static catalog of a dataset."""
         if self.archives.catalog(name) is None:
             raise Refused(404, f"Catalog with id '{name}' was not found")
         if steps == ["info"]:

@@ -56,7 +56,6 @@ _FIELD = 512
 
 @lru_cache(maxsize=8)
 def _landscape(seed: int) -> Any:
-    """Return smooth 16-bit values that are evenly distributed: the ranks of a sum of waves."""
     import numpy as np  # noqa: PLC0415 - it takes a tenth of a second
 
     draws = [fraction(seed, wave, 9) for wave in range(36)]
@@ -90,7 +89,6 @@ def _geo_keys(epsg: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _header_around_tiepoint(metres: int, zone: int) -> tuple[bytes, bytes]:
-    """Return the header before and after the two doubles of the upper left corner."""
     side = 1200 // metres
     rows = min(side, _STRIP_BYTES // (side * 2))
     strips = -(-side // rows)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def _into_background(context: click.Context, _: click.Parameter, value: bool) -> None:
-    """Continue in a child process; in this one, print what it prints when it serves, and exit."""
     if not value:
         return
     receiving, sending = os.pipe()

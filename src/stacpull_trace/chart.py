@@ -92,7 +92,6 @@ def _place(day: TraceDay) -> datetime:
 
 
 def _strength(day: TraceDay) -> float:
-    """Return the opacity of a day: full if half of the area or more is clear."""
     return _PALEST + (1 - _PALEST) * min(day.clear_share / _PALE_BELOW, 1.0)
 
 
@@ -251,7 +250,6 @@ def _thickness(period: Days) -> float:
 
 
 def _bar_width(period: Days) -> float:
-    """Return the width of a bar in days: narrow in a short period, wide enough to see in a long one."""
     return min(max(_WIDEST_BAR, len(period) / 320), 2.0) if len(period) > 1 else _WIDEST_BAR / 4
 
 
@@ -288,7 +286,6 @@ def _title(report: TraceReport) -> str:
 
 
 def _add_legend(axes: Any) -> int:
-    """Put the legend above a panel, in the order of a stack from the bottom up."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return 0

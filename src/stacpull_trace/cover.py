@@ -95,7 +95,6 @@ def _overlap(one: BaseGeometry, other: BaseGeometry, thin: float) -> bool:
 
 
 def _contest(outline: BaseGeometry, tiles: Sequence[Tile], thin: float) -> list[BaseGeometry]:
-    """Return the part of the outline that each tile shows: by covers, then by rectangles."""
     parts: list[list[BaseGeometry]] = [[] for _ in tiles]
     rest = outline
     for footprints in ([tile.cover for tile in tiles], [tile.rectangle for tile in tiles]):

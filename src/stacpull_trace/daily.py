@@ -98,7 +98,6 @@ class DayCounts:
         return counts
 
     async def _once(self, request: PlannedRequest) -> dict[date, Count] | _FailedRequest:
-        """Make one request; return the counts of each day that has a tile or valid pixels."""
         self.requests += 1
         try:
             reply = await self._service.statistics(self._question.request(request))
@@ -127,6 +126,5 @@ def _failed(some: Iterable[PlannedRequest], reason: str) -> dict[date, Count]:
 
 
 def _failed_alone(request: PlannedRequest, counts: Mapping[date, Count]) -> set[date]:
-    """Return the days that failed although other days did not; if all of several failed, none."""
     failed = {day for day in request.tiles if counts[day].error is not None}
     return set() if len(failed) == len(request.tiles) > 1 else failed

@@ -139,7 +139,6 @@ def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
 
 
 def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
-    """Return the sort key of the mode: most pixels; on a tie, the earlier scene, then other origins."""
     return -row.pixels, row.acquired or _LATEST, row.name, row.tile
 
 

@@ -133,7 +133,6 @@ def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_PieceDays]:
 
 
 def _overlap(one: Piece, other: Piece) -> bool:
-    """Return True if two pieces share more than an edge (DE-9IM: their interiors meet)."""
     return bool(one.outline.relate_pattern(other.outline, "T********"))
 
 
@@ -160,7 +159,6 @@ def _windows(area: TracedArea, run: _PieceDays) -> Iterator[PlannedRequest]:
 
 
 def _polygons(geometry: BaseGeometry) -> BaseGeometry:
-    """Return the polygons of a geometry, without lines and points, which contain no pixel."""
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"])
 
 

@@ -156,7 +156,6 @@ class TraceRun:
         return list(planned_requests(question.area, question.period, pieces_by_day(question.area, tiles)))
 
     async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
-        """Return the descriptions of the tiles from the BYOC service, without those that failed."""
         details: dict[str, ByocTile] = {}
 
         async def fetch(tile: CatalogTile) -> None:
@@ -194,7 +193,6 @@ class TraceRun:
     async def _headers(
         self, tiles: Mapping[str, ByocTile | None]
     ) -> dict[str, tuple[SceneMap | None, str | None]]:
-        """Return the scene map of each tile, or the reason why there is none."""
         maps: dict[str, tuple[SceneMap | None, str | None]] = {}
 
         async def fetch(tile: str) -> None:
@@ -214,7 +212,6 @@ class TraceRun:
         return maps
 
     async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
-        """Return the tags of a tile's QA file, or the reason why there are none."""
         if tile is None:
             return None, f"its QA file could not be found: {self._unknown.get(name, 'the tile is not known')}"
         file = _qa_file(tile)
@@ -258,7 +255,6 @@ def _qa_file(tile: ByocTile) -> str | None:
 def _by_tile(
     planned: Sequence[PlannedRequest], counts: Sequence[Mapping[date, Count]]
 ) -> dict[tuple[date, str], Count]:
-    """Return the counts of each tile and day; pixels of a day without a tile are under the tile ''."""
     parts: dict[tuple[date, str], list[Count]] = {}
     for request, by_day in zip(planned, counts, strict=True):
         for day, count in by_day.items():

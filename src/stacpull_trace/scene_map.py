@@ -159,7 +159,6 @@ def _spellings(tag: str) -> tuple[str, str]:
 
 
 def _read(tags: Mapping[str, str], tag: str, problems: list[str]) -> dict[int, str]:
-    """Return the values of both spellings of a tag by index; the first value of an index wins."""
     found: dict[int, str] = {}
     for spelling in _spellings(tag):
         for value, index in _lines(tags.get(spelling, ""), spelling, problems):

@@ -206,7 +206,6 @@ async def _hub(settings: HubSettings, options: Options) -> AsyncIterator[Hub]:
 
 @asynccontextmanager
 async def _answers(output: TraceOutput | None, question: TraceQuestion) -> AsyncIterator[AnswerStore]:
-    """Open the file of answers beside OUT; without OUT, store them in memory."""
     if output is None:
         yield AnswerStore()
         return

@@ -111,7 +111,6 @@ def _day_line(day: TraceDay) -> str:
 
 
 def _time(moment: datetime | None, precision: float | None) -> str:
-    """Return a time of day as text, as precise as it is known."""
     if moment is None:
         return "-"
     if precision is None or precision > _HUNDREDTH_SECOND:

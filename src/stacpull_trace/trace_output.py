@@ -87,7 +87,6 @@ def _check_file(path: Path, method: Method) -> None:
 
 
 def _check_free(output: TraceOutput, method: Method) -> None:
-    """Refuse to overwrite files that no trace wrote: those without a file of answers beside them."""
     if output.folder and ledger_path(output.path).exists():
         raise UsageError(f"{output.path} is a mirror: name another folder for the trace.")
     if output.answers.exists():

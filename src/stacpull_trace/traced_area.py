@@ -157,7 +157,6 @@ class TracedArea:
 
 
 def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates, Coordinates]:
-    """Return the edges of all rings: x and y of their starts, then x and y of their ends."""
     rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(outline))]
     starts, ends = np.concatenate([ring[:-1] for ring in rings]), np.concatenate([ring[1:] for ring in rings])
     return starts[:, 0], starts[:, 1], ends[:, 0], ends[:, 1]

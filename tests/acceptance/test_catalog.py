@@ -17,7 +17,7 @@ from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import expected_files
 
 import stacpull
-from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.catalog.item import REMOTE_ASSETS
 from stacpull_replicas import MlhubReplica
 
 COUNT = 12

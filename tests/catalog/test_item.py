@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, core_valid
 
-from stacpull.catalog.item import clean_item, encode_item, item_document
-from stacpull.catalog.item_assets import EXTENSION, FILE_EXTENSION, REMOTE_ASSETS
+from stacpull.catalog.item import (
+    EXTENSION,
+    FILE_EXTENSION,
+    REMOTE_ASSETS,
+    clean_item,
+    encode_item,
+    item_document,
+)
 from stacpull.catalog.stored import as_sent
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets

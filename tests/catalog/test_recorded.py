@@ -12,7 +12,7 @@ from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items_in, recorded
 
 from stacpull.catalog.collection import collection_document
-from stacpull.catalog.item_assets import REMOTE_ASSETS
+from stacpull.catalog.item import REMOTE_ASSETS
 
 FOLDERS = (
     "mlhub/prod2021",

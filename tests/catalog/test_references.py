@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pystac.utils import make_absolute_href
 
-from stacpull.catalog.references import reference
+from stacpull.catalog.item import reference
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stacpull.catalog.collection import STAC_VERSION, collection_document
-from stacpull.catalog.item import encode_item
-from stacpull.catalog.item_assets import provenance_links, with_items_parquet
-from stacpull.catalog.references import reference
+from stacpull.catalog.item import encode_item, provenance_links, reference, with_items_parquet
 from stacpull.errors import DestinationError, InterruptedRunError, destination_error
 from stacpull.json_values import parsed_object
 from stacpull.models import Json, MirroredFile
@@ -145,7 +143,6 @@ class _Update:
 
 
 def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
-    """Raise DestinationError if a directory of the mirror, or one above it, is something else."""
     segments = PurePosixPath(directory).parts
     if not segments or ".." in segments or directory.startswith("/"):
         raise DestinationError(
@@ -191,7 +188,6 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
 
 
 def _links(update: _Update, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
-    """Return the number of links to the next items, up to one catalog's, and the links as JSON."""
     count, encoded = 0, bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
         link = {"rel": "item", "href": reference(path, directory)}
@@ -206,7 +202,6 @@ def _link(rel: str, path: str, directory: str) -> Json:
 
 
 def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
-    """Return the path and the id of a sub-catalog."""
     return f"{entry.directory}/items-{number:06d}.json", f"{entry.id}-items-{number:06d}"
 
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stacpull.boxes import flat, is_bbox
-from stacpull.catalog.item_assets import provenance_links, stored_assets, stored_links, with_extensions
+from stacpull.catalog.item import provenance_links, stored_assets, stored_links, with_extensions
 from stacpull.clock import parse_instant, rfc3339
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, MirroredFile
@@ -80,12 +80,10 @@ def collection_document(
 
 
 def _outward(rel: str, href: str) -> str | None:
-    """Return the href of an external link, or None for a link to the tree or API of the source."""
     return None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href)
 
 
 def _in_order(document: Json) -> Json:
-    """Return a document in the current version, with the members and order that pystac would write."""
     found = {name: value for name, value in document.items() if name != "assets" or value}
     found["stac_version"] = STAC_VERSION
     others = (name for name in found if name not in _CORE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from stacpull.catalog.item_assets import FILE_FIELDS, REMOTE_ASSETS
-from stacpull.catalog.references import path_named
+from stacpull.catalog.item import FILE_FIELDS, REMOTE_ASSETS, path_named
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import Json
 from stacpull.planning.names import is_catalog_id
@@ -67,7 +66,7 @@ def asset_origin(asset: object) -> Json:
 def as_sent(stored: Json) -> Json:
     """Return an item of `catalog.item` with the assets that its source sent, and unchanged links.
 
-    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`catalog.item_assets.note_cut_hrefs`).
+    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`catalog.item.note_cut_hrefs`).
     """
     listed, remote = object_or_empty(stored.get("assets")), object_or_empty(stored.get(REMOTE_ASSETS))
     assets = dict(listed)

@@ -89,7 +89,6 @@ CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {
 
 
 def _may_begin(glob: str, beginning: str) -> bool:
-    """Return whether a name with this beginning may match a glob."""
     head = _WILD.split(glob, maxsplit=1)[0]
     return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 

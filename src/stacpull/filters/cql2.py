@@ -188,8 +188,6 @@ def _like(text: Any, pattern: str) -> Truth:
 
 
 def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
-    """Return a function of texts, and of lists of them."""
-
     def changed(value: Any) -> Any:
         if isinstance(value, list):
             return [changed(member) for member in value]
@@ -213,8 +211,6 @@ def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Call
 
 
 def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
-    """Return an operator of 7.14 in double precision."""
-
     def calculated(one: float, other: float) -> float | None:
         try:
             found = calculate(float(one), float(other))

@@ -79,6 +79,7 @@ def covers(wide: Selection, narrow: Selection) -> bool:
             for field in attrs.fields(Selection)
         )
         and (wide.all_collections or _is_part(wide.collections, narrow.collections))
+        and (wide.label_mode == "any" or wide.labels in ((), narrow.labels))
         and (wide.sample is None or wide.seed == narrow.seed)
         and narrow.followed <= wide.followed
     )
@@ -114,7 +115,7 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     **dict.fromkeys(
         ("collections", "all_collections", "prefer", "source_links", "follow", "push_down", "seed"), _always
     ),
-    **dict.fromkeys(("ids", "assets", "roles", "media_types"), _is_part),
+    **dict.fromkeys(("ids", "labels", "assets", "roles", "media_types"), _is_part),
     **dict.fromkeys(("exclude_assets", "exclude_labels"), _excludes_less),
     **dict.fromkeys(("max_items", "sample", "max_cloud_cover"), _is_at_most),
     **dict.fromkeys(("include_pages", "expand_prefix", "collection_assets"), _adds),

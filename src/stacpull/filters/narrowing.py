@@ -89,7 +89,6 @@ def _ring(west: float, south: float, east: float, north: float) -> list[list[flo
 
 
 def _period(text: str | None) -> str | None:
-    """Return an interval in whole seconds that contains the selected one."""
     if text is None:
         return None
     interval = parse_interval(text)
@@ -126,7 +125,6 @@ def _condition(node: Any, *, negated: bool = False) -> Json | None:
 
 
 def _comparison(sign: str, one: Any, other: Any) -> Json | None:
-    """Return the comparison of a plain property with a value, with the property first, or None."""
     if isinstance(other, dict):
         sign, one, other = _MIRRORED[sign], other, one
     name = one.get("property") if isinstance(one, dict) else None

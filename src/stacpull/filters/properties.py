@@ -173,7 +173,6 @@ class WhereCheck(ItemCheck):
 
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
-    """Return a test of a property's value: as text, and as a number if a wanted value is one."""
     texts = frozenset(wanted)
     numbers = frozenset(number for text in wanted if (number := finite_number(text)) is not None)
 

@@ -145,7 +145,6 @@ class MirrorCheck(StoppableThread):
             self._report_progress()
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
-        """Look at files, and hash them with the algorithm of the recorded digest (on a thread)."""
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
             algorithm = None
@@ -158,7 +157,6 @@ class MirrorCheck(StoppableThread):
         return states
 
     def _check_parts(self, files: StoredFiles) -> None:
-        """Count unfinished downloads, which the next run resumes or removes, and report other files."""
         try:
             names = files.names(PARTS)
         except OSError:
@@ -208,7 +206,6 @@ class MirrorCheck(StoppableThread):
             self._flush()
 
     def _flush(self) -> None:
-        """Wait until the listener has received all events."""
         events, self._waiting = self._waiting, []
 
         async def deliver(listener: Listener) -> None:

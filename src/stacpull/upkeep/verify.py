@@ -112,7 +112,6 @@ def _check_alone(
 
 
 def _check(check: MirrorCheck, address: DestAddress, db: Connection, *, quick: bool) -> None:
-    """Check the ledger, then all files (on a thread)."""
     path = ledger_path(address.work)
     with translated(path):
         complaint = integrity(db, quick=quick)
@@ -185,7 +184,6 @@ def _repair_spec(check: MirrorCheck, address: DestAddress, db: Connection) -> Ru
 def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, kept: Mapping[str, Any]
 ) -> Run:
-    """Record in the ledger what to repair, and return the run that repairs it."""
     run = runs.begin(db, spec, SystemClock().time(), kept)
     jobs.mark_documents(db, check.items)
     for start in range(0, len(check.assets), _CLAIMED_AT_ONCE):

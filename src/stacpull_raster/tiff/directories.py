@@ -83,7 +83,6 @@ class Directory(NamedTuple):
             return written.decode("latin-1")
 
     def _read(self, tag: int) -> TagField | None:
-        """Return a field whose values were read."""
         field = self.fields.get(tag)
         return None if field is None or field.data is None else field
 

@@ -164,7 +164,6 @@ def _from_scale(scale: tuple[float, ...], tiepoints: tuple[float, ...]) -> Trans
 
 
 def _to_corner(centre: Transform) -> Transform:
-    """Move the origin from the centre of the first pixel to its corner."""
     a, b, c, d, e, f = centre
     return Transform(a, b, c - (a * 0.5 + b * 0.5), d, e, f - (d * 0.5 + e * 0.5))
 

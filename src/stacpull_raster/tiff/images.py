@@ -150,7 +150,6 @@ def sample_type(bits: int, sample_format: int) -> str:
 
 
 def _for_each_band(directory: Directory, tag: Tag, bands: int) -> tuple[int, ...]:
-    """Return one value for all bands, or one for each if they differ; both tags default to 1."""
     values = directory.integers(tag) or (1,)
     if 1 < len(values) < bands:
         raise TiffError(f"{tag.name} has {len(values)} values for {bands} bands")

@@ -109,6 +109,5 @@ def _header(directories: list[Directory], structure: dict[str, str] | None, head
 
 
 def _code(directory: Directory, tag: Tag) -> int:
-    """Return the value of a tag that is 1 where it is missing."""
     code = directory.integer(tag)
     return 1 if code is None else code

@@ -71,7 +71,6 @@ class Segments:
         return [*gaps, (start, stop)] if start < stop else gaps
 
     def _insert(self, start: int, data: bytes) -> None:
-        """Insert unknown bytes, joined with the pieces that they touch."""
         index = bisect_right(self._starts, start)
         if index < len(self._starts) and self._starts[index] == start + len(data):
             data += self._pieces.pop(index)

@@ -79,7 +79,6 @@ class Byoc:
         return capture
 
     def _page(self, request: RequestInfo, members: Sequence[Any]) -> dict[str, Any]:
-        """Return a page of a list; the query gives its size and start."""
         numbers = []
         for name, default in (("count", _MOST), ("viewtoken", 0)):
             text = request.parameter(name) or str(default)

@@ -175,7 +175,6 @@ def _overlay(capture: Capture) -> NotebookPixels:
 
 @lru_cache(maxsize=9)
 def _surface(seed: int, square: Square) -> dict[str, Pixels]:
-    """Return the reflectances (times 10,000) of the surface, by cell; they are the same on every day."""
     corner = square.corner[0] // CELL, square.corner[1] // CELL
     wet = 0.7 * _field(seed, 1, corner, 220) + 0.3 * _field(seed, 1, corner, 45)
     grain, green = _field(seed, 2, corner, 12), _field(seed, 3, corner, 90)
@@ -195,7 +194,6 @@ def _field(seed: int, purpose: int, corner: tuple[int, int], spacing: int) -> ND
 
 @lru_cache(maxsize=128)
 def _clear_cells(capture: Capture) -> NDArray[np.uint8]:
-    """Return 1 for every clear cell: the least clouded ones, as many as the tile's clear share requires."""
     words = *capture._words, 52  # noqa: SLF001 - a function of this class
     clouds = 0.75 * smooth(words, (0, 0), _CLOUD_CELLS, 75) + 0.25 * smooth(words, (0, 0), _CLOUD_CELLS, 15)
     left, top = capture.square.corner

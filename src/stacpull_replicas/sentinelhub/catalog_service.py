@@ -169,7 +169,6 @@ class Catalog:
         }
 
     def _search(self, request: RequestInfo) -> ReplicaReply:
-        """Return a page of the items that match, most recent first."""
         given = document_of(request.body)
         for name in _UNKNOWN:
             if given.get(name):

@@ -53,7 +53,6 @@ class ScriptFault(Exception):  # noqa: N818 - an error of the script at run time
 
 
 def _number(value: Any) -> Any:
-    """Return a value as a number: booleans are 0 and 1, undefined is NaN."""
     if value is UNDEFINED:
         return np.nan
     if isinstance(value, np.ndarray):
@@ -67,7 +66,6 @@ def _number(value: Any) -> Any:
 
 
 def _truth(value: Any) -> Any:
-    """Return True for every value except false, 0, NaN, "" and undefined."""
     if isinstance(value, np.ndarray):
         return value if value.dtype == bool else (value != 0) & ~np.isnan(value)
     if isinstance(value, float | np.floating):
@@ -102,8 +100,6 @@ def _equal(left: Any, right: Any) -> Any:
 
 
 def _numeric(operation: Callable[..., Any], operands: int) -> Callable[..., Any]:
-    """Return an operation on this many numbers; missing ones are undefined."""
-
     def apply(*values: Any) -> Any:
         return operation(*map(_number, [*values, *[UNDEFINED] * operands][:operands]))
 
@@ -169,7 +165,6 @@ _OPERATORS: Mapping[str, Collection[str]] = {
 
 
 def _parsed(text: str) -> tuple[dict[str, Node], list[Node]]:
-    """Return the functions of a script by name, and its other statements."""
     try:
         program = esprima.parseScript(text, {"loc": True})
     except esprima.Error as error:
@@ -516,7 +511,6 @@ def _output(given: Any) -> ScriptOutput:
 
 
 def _arrays(result: dict[str, Any], output: str, bands: int, count: int) -> list[NDArray[np.float64]]:
-    """Return the bands of an output, each as an array with one value per pixel."""
     given = result.get(output)
     values = given if isinstance(given, list) else [given]
     if given is None or len(values) != bands:
@@ -525,7 +519,6 @@ def _arrays(result: dict[str, Any], output: str, bands: int, count: int) -> list
 
 
 def _typed(values: NDArray[np.float64], sample_type: str) -> NDArray[Any]:
-    """Convert values to the type of an output; integers are rounded and limited to their range."""
     kind = _TYPES[sample_type]
     if not issubclass(kind, np.integer):
         with np.errstate(over="ignore"):

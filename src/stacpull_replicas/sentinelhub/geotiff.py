@@ -101,7 +101,6 @@ class RasterFile:
 
     @cached_property
     def _tiles(self) -> tuple[list[int], list[int], int]:
-        """The layout behind the header."""
         return self._layout(len(self.header))
 
     def _layout(self, first: int) -> tuple[list[int], list[int], int]:
@@ -115,7 +114,6 @@ class RasterFile:
 
     @cached_property
     def _slots(self) -> tuple[int, ...]:
-        """The length reserved for each tile; 0 for tiles without data."""
         swath, (left, top) = self.capture.swath, self.capture.square.corner
         first = np.arange(_ACROSS, dtype=np.int32) * _TILE
         last = np.minimum(first + _TILE, SIDE) - 1

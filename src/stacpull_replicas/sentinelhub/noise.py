@@ -37,7 +37,6 @@ def _gaps(first: int, count: int, spacing: int) -> NDArray[np.int64]:
 
 
 def _places(first: int, count: int, spacing: int) -> tuple[NDArray[np.int64], NoiseField]:
-    """Return the lattice points around a range of steps, and each step's weight of its second point."""
     points = np.arange(first // spacing, (first + count - 1) // spacing + 2)
     within = (np.arange(first, first + count) % spacing / spacing).astype(np.float32)
     return points, within * within * (3 - 2 * within)

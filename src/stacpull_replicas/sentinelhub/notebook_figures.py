@@ -297,7 +297,6 @@ def window() -> CloudWindow:
 
 
 def _sampled(box: tuple[float, ...], size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and column in the tile of the pixel nearest to each sample of a box."""
     (west, south, east, north), (width, height) = box, size
     x = west + (np.arange(width) + 0.5) * ((east - west) / width)
     y = north - (np.arange(height) + 0.5) * ((north - south) / height)
@@ -329,7 +328,6 @@ def _field(
 
 
 def _clear(seed: int, printed: NotebookDay, place: CloudWindow) -> Mask:
-    """Return a mask of the least clouded pixels of each scene, as many as are valid."""
     bottom, right = place.stop
     height, width = bottom - place.row, right - place.column
     clear = np.zeros((height, width), bool)
@@ -365,7 +363,6 @@ def _reflectances(
 
 
 def _spread(wet: NDArray[np.float32], target: Target) -> NDArray[np.float64]:
-    """Return a bimodal NDWI, land and water, with the required mean and deviation."""
     rank = np.empty(len(wet))
     rank[np.argsort(wet, kind="stable")] = (np.arange(len(wet)) + 0.5) / len(wet)
     share = (target.mean - _LAND) / (_WATER - _LAND)

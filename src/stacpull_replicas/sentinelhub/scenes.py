@@ -71,7 +71,6 @@ class Cuts:
 
 @lru_cache(maxsize=16)
 def _turned(square: Square) -> Polygon:
-    """Return a tile's outline in the coordinates of the strips: across and along."""
     column, row = square.corner
     corners = [(column, row), (column + SIDE, row), (column + SIDE, row + SIDE), (column, row + SIDE)]
     return Polygon([(across(x, y), along(x, y)) for x, y in corners])

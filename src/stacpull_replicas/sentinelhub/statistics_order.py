@@ -282,7 +282,6 @@ def _member(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _collection(data: Any) -> str:
-    """Return the id of the only data source; what would change its pixels is refused."""
     if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], Mapping):
         raise bad_payload("data must be a list of one data source.", "input->data")
     kind = str(data[0].get("type", ""))
@@ -298,7 +297,6 @@ def _collection(data: Any) -> str:
 
 
 def _intervals(aggregation: Mapping[str, Any]) -> tuple[tuple[datetime, datetime], ...]:
-    """Return the complete intervals of the time range."""
     whole, cutting = _member(aggregation, "timeRange"), _member(aggregation, "aggregationInterval")
     ends = []
     for name in ("from", "to"):

@@ -65,7 +65,6 @@ class Statistics:
     def _computed(
         self, order: StatisticsOrder, captures: list[Capture], blocks: Sequence[SampleBlock]
     ) -> dict[str, Any]:
-        """Return the outputs of an interval, or its error."""
         if any(str(capture.day) in self.failing_days for capture in captures):
             return _error("The data of this interval cannot be read.")
         on_top = sorted(captures, key=lambda capture: (capture.sensed, capture.ingested), reverse=True)
@@ -87,7 +86,6 @@ def _error(message: str) -> dict[str, Any]:
 
 
 def _samples(names: Sequence[str], captures: Sequence[Capture], block: SampleBlock) -> dict[str, Pixels]:
-    """Return bands for a block of samples; 0 where there are no data."""
     count = len(block.columns)
     found: dict[str, Pixels] = {name: np.zeros(count, np.int16) for name in names}
     open_places = np.flatnonzero(block.inside)

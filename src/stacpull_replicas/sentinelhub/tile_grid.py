@@ -178,13 +178,11 @@ class Swath:
 
 
 def _beyond(point: tuple[float, float], edge: int) -> float:
-    """Return the distance of a point in metres beyond an edge; for pixels, their centre counts."""
     column, row = (point[0] - WEST) / METRES, (NORTH - point[1]) / METRES
     return float(across(column, row)) - _CENTRE - edge
 
 
 def _kept(ring: list[tuple[float, float]], edge: int, sign: int) -> list[tuple[float, float]]:
-    """Return the part of a convex ring on one side of an edge (Sutherland and Hodgman 1974)."""
     kept = []
     for here, there in zip(ring, [*ring[1:], ring[0]], strict=True):
         a, b = sign * _beyond(here, edge), sign * _beyond(there, edge)

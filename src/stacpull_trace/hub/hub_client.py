@@ -105,7 +105,6 @@ async def open_hub(
 
 
 def _counting_milliseconds(settings: HubSettings) -> set[str]:
-    """Return the hosts whose Retry-After is in milliseconds: those of Sentinel Hub itself."""
     hosts = {host_of(settings.base_url), host_of(settings.token_url)}
     return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
 
@@ -242,7 +241,6 @@ class Hub:
         raise refusal(error._replace(message=self._secrets.scrub(error.message)), self._host, target)
 
     async def _located(self, service: HubService, rest: str, fetch: Callable[[str], Awaitable[T]]) -> list[T]:
-        """Try each family of paths until one answers other than 404; return all answers, that one last."""
         answers = []
         for family in self._paths.candidates(service):
             answers.append(await fetch(self._paths.url(service, family, rest)))
@@ -300,6 +298,5 @@ def _is_missing(answer: _Answer | HeaderRead | Failure) -> bool:
 
 
 def _is_of_the_service(answer: _Answer) -> bool:
-    """Return False for a 404 of a gateway; the 404s of the services have a code."""
     body = answer.body if isinstance(answer.body, bytes) else b""
     return not _is_missing(answer) or bool(parse_error(answer.status, body).code)

@@ -70,7 +70,6 @@ class Tokens:
         return self._token_in(body)
 
     async def _requested(self) -> tuple[int, bytes]:
-        """Request a token, with retries; after a 404, also at the path of old deployments."""
         status, body = await self._retried()
         if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
             newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
