@@ -95,18 +95,6 @@ def test_settings_and_credentials_come_from_profiles(
 
 
 @pytest.mark.usefixtures("shared_files")
-def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("AWS_PROFILE", "eodata")
-    monkeypatch.setenv("AWS_REGION", "ignored-by-botocore")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "from-environment")
-    settings, credentials = asyncio.run(resolved(S3Options()))
-    assert settings == AwsSettings("from-environment", "https://eodata.example", "eodata")
-    assert credentials == EODATA
-    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-    assert asyncio.run(resolved(S3Options()))[0].endpoint_url is None
-
-
-@pytest.mark.usefixtures("shared_files")
 @pytest.mark.parametrize("profile", ["nosuch", "broken"])
 def test_unavailable_credentials_are_reported(profile: str):
     with pytest.raises(CredentialsError, match="profile"):
@@ -151,54 +139,7 @@ def test_renewing_reads_everything_again_once(shared_files: Path):
     asyncio.run(use())
 
 
-@pytest.mark.usefixtures("shared_files")
-def test_unavailable_credentials_do_not_matter_for_anonymous_requests():
-    async def use() -> AwsSettings:
-        return await AwsCredentials(AwsSettings(profile="broken")).settings()
-
-    assert asyncio.run(use()) == AwsSettings(profile="broken")
-
-
-def test_many_first_requests_resolve_once(shared_files: Path):
-    async def use() -> None:
-        aws = AwsCredentials(AwsSettings())
-        settings = await asyncio.gather(*[aws.settings() for _ in range(20)])
-        assert all(each is settings[0] for each in settings)
-        credentials = await asyncio.gather(*[aws.frozen() for _ in range(20)])
-        assert all(each is credentials[0] for each in credentials)
-
-    asyncio.run(use())
-
-
 # What is read without botocore.
-
-KEYS_IN_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "AKIDENV", "AWS_SECRET_ACCESS_KEY": "env-secret"}
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        KEYS_IN_ENVIRONMENT,
-        {**KEYS_IN_ENVIRONMENT, "AWS_SESSION_TOKEN": "t", "AWS_DEFAULT_REGION": "r1"},
-        {**KEYS_IN_ENVIRONMENT, "AWS_SESSION_TOKEN": "t", "AWS_SECURITY_TOKEN": "old"},
-    ],
-    ids=["keys", "session", "old token"],
-)
-def test_keys_in_the_environment_need_no_botocore(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    aws = AwsCredentials(AwsSettings())
-    monkeypatch.setattr(aws, "_read", lambda: pytest.fail("botocore was asked"))
-    found = asyncio.run(aws.frozen())
-    monkeypatch.setattr("stacpull.aws_credentials._only_in_environment", lambda _: None)
-    assert found == asyncio.run(AwsCredentials(AwsSettings()).frozen())
-    assert found is not None
 
 
 # Services that are never requested. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.
@@ -258,20 +199,16 @@ aws_access_key_id = AKID
 aws_secret_access_key = s
 """
 RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}
-FULL = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
 STS = {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1", "AWS_DEFAULTS_MODE": "auto"}
 METADATA = "169.254.169.254"
 STS_ITSELF = "127.0.0.1"  # legitimate: the user named a role; nothing listens there
 SCENARIOS = [
     pytest.param((None, {}, False), "none", [], id="nothing configured"),
     pytest.param((None, RELATIVE, False), "none", [], id="container, relative"),
-    pytest.param((None, FULL, False), "none", [], id="container, full"),
     pytest.param(("of-instance", {}, False), "refused", [], id="a role by the instance"),
-    pytest.param(("of-container", RELATIVE, False), "refused", [], id="a role by the container"),
     pytest.param(("of-keys", STS, False), "refused", [STS_ITSELF], id="a mode that looks for a region"),
     # The control: the hook refuses the connection, but the attempt shows.
     pytest.param((None, {}, True), "none", [METADATA], id="nothing configured, allowed"),
-    pytest.param(("of-instance", {}, True), "refused", [METADATA], id="a role by the instance, allowed"),
     pytest.param(("of-keys", STS, True), "refused", [STS_ITSELF, METADATA], id="a mode that looks, allowed"),
 ]
 

@@ -143,22 +143,6 @@ def test_closed_early_without_a_length(body: bytes):
     run(thing, act)
 
 
-# Going on.
-
-
-def test_an_interrupted_body_is_resumed():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE[:HALF], V1, len(LARGE))
-        received = await fetcher.fetch(job(served.url))
-        assert content(received, parts) == LARGE
-        assert received.digest == hashlib.sha256(LARGE).digest()
-        assert received.etag == V1.etag_or_date
-        (request,) = served.requests
-        assert (request.start, request.headers["if-range"]) == (HALF, '"v1"')
-
-    run(Thing(LARGE), act)
-
-
 crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
 STATED = Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())
 HREFS = [
@@ -187,34 +171,6 @@ def test_a_part_of_another_url_is_only_continued_under_a_checksum(
         assert not parts.parked
 
     run(Thing(LARGE), act)
-
-
-def thing_without(**missing: None) -> Thing:
-    return replace(Thing(LARGE * 400), **missing)
-
-
-NOT_KEPT = [
-    pytest.param(thing_without(etag=None, modified=None), {}, id="no validator"),
-    pytest.param(replace(thing_without(modified=None), etag='W/"v1"'), {}, id="weak ETag"),
-    pytest.param(
-        replace(thing_without(etag=None), headers={"Date": V1.last_modified}), {}, id="a date of this second"
-    ),
-    pytest.param(
-        Thing(LARGE * 400, 'W/"v1"', headers={"Date": V1.last_modified}), {}, id="the same, and a weak ETag"
-    ),
-]
-
-
-@pytest.mark.parametrize(("thing", "how"), NOT_KEPT)
-def test_a_part_of_an_unprovable_version_is_fetched_again(thing: Thing, how: dict[str, bool]):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.cut(3 << 20)
-        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True, **how)
-        assert not parts.parked
-        assert content(await fetcher.fetch(job(served.url), **how), parts) == thing.body
-        assert [request.start for request in served.requests] == [None, None]
-
-    run(thing, act)
 
 
 NEW = Thing(LARGE[::-1], etag='"v2"', modified="Tue, 02 Jan 2024 00:00:00 GMT")
@@ -277,28 +233,6 @@ def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, 
     run(answer, act)
 
 
-def test_a_complete_part_needs_no_further_bytes():
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE, V1, len(LARGE))
-        received = await fetcher.fetch(job(served.url))
-        assert content(received, parts) == LARGE
-        assert received.digest == hashlib.sha256(LARGE).digest()
-        assert [request.start for request in served.requests] == [len(LARGE)]
-
-    run(Thing(LARGE), act)
-
-
-def test_a_part_damaged_on_disk_is_detected_and_fetched_again():
-    stated = {"checksum": Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())}
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, bytes(HALF), V1, len(LARGE))
-        await refused(fetcher, job(served.url, **stated), FailureKind.CHECKSUM, retryable=True)
-        assert content(await fetcher.fetch(job(served.url, **stated)), parts) == LARGE
-
-    run(Thing(LARGE), act)
-
-
 # Bytes that are missing, too many, or wrong.
 
 
@@ -320,29 +254,6 @@ def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded
 
 
 WRONG = hashlib.sha512(b"another").digest()
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-@pytest.mark.parametrize(
-    ("headers", "known", "named"),
-    [
-        ({"Content-MD5": b64_md5(b"another")}, {}, "Content-MD5"),
-        ({"x-amz-checksum-crc32": base64.b64encode(b"\0\0\0\1").decode()}, {}, "x-amz-checksum-crc32"),
-        ({}, {"checksum": Checksum("sha512", WRONG)}, WRONG.hex()),
-        ({"Server": "AmazonS3", "ETag": f'"{WRONG.hex()[:32]}"'}, {}, "ETag"),
-    ],
-    ids=["Content-MD5", "x-amz", "sha512", "ETag of S3"],
-)
-def test_wrong_content_is_refused_and_not_kept(
-    body: bytes, headers: dict[str, str], known: dict[str, object], named: str
-):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        wanted = job(served.url, **known)
-        assert named in await refused(fetcher, wanted, FailureKind.CHECKSUM, retryable=True)
-        assert not parts.parked
-        assert not parts.finished
-
-    run(Thing(body, headers=headers), act)
 
 
 def b64(digest: bytes) -> str:
@@ -506,29 +417,3 @@ def test_an_unknown_coding_fails_if_the_bytes_are_not_proven(
         assert len(served.requests) == 1
 
     run(lambda _: Reply(200, {"Content-Encoding": "br"} | headers, LARGE), act)
-
-
-# Statuses that stand for 200.
-
-
-# Refusals.
-
-
-# Being stopped.
-
-
-@pytest.mark.parametrize(("validated", "kept"), [(True, True), (False, False)])
-def test_cancelled_in_the_middle(validated: bool, kept: bool):
-    body = LARGE * 400
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.cut(2 << 20, "stall")
-        task = asyncio.create_task(fetcher.fetch(job(served.url)))
-        await parts.grown.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert bool(parts.parked) is kept
-        assert content(await fetcher.fetch(job(served.url)), parts) == body
-
-    run(Thing(body) if validated else Thing(body, etag=None, modified=None), act)

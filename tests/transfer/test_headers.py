@@ -6,7 +6,6 @@ import pytest
 
 from stacpull.net.fields import ContentRange, content_range
 from stacpull.transfer.checks import page_instead
-from stacpull.urls import filename_of
 
 NONE = ContentRange(None, None, None)
 
@@ -35,27 +34,6 @@ NONE = ContentRange(None, None, None)
 )
 def test_content_range_is_parsed(value: str, expected: ContentRange):
     assert content_range({"Content-Range": value}) == expected
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("https://h/a/B02.tif", "B02.tif"),
-        ("https://h/a/B02.tif?sig=a/b#c/d", "B02.tif"),
-        ("https://h/a/a%20b%2Fc.tif", "a b/c.tif"),
-        ("https://h/%2e%2e", ".."),
-        ("https://h/a%2520b", "a%20b"),
-        ("https://h/Products('x')/$value", "$value"),
-        ("https://h/a/", ""),
-        ("https://h", ""),
-        ("https://h?x=/y", ""),
-        ("s3://bucket/a/b.tif", "b.tif"),
-        ("s3://bucket/a/100%25 b?.tif", "100%25 b?.tif"),
-        ("s3://bucket/k", "k"),
-    ],
-)
-def test_the_filename_of_a_url_is_found(url: str, name: str):
-    assert filename_of(url) == name
 
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}

@@ -80,16 +80,6 @@ def test_directory_markers_are_left_out() -> None:
     on_replica(act)
 
 
-def test_too_many_objects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "MOST_OBJECTS", 1500)
-
-    async def act(opened: Client, _replica: S3Replica) -> None:
-        with pytest.raises(TransferError, match="more than 1,500 objects"):
-            await list_prefix(opened, "s3://many/n/")
-
-    on_replica(act)
-
-
 def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> bytes:
     contents = "".join(f"<Contents><Key>{key}</Key>{sized}</Contents>" for key in keys)
     more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"

@@ -126,14 +126,6 @@ def test_a_symlink_that_replaces_a_checked_path_is_not_followed(
     assert inner.read_bytes() == b"secret"
 
 
-def test_symlinks_within_are_followed_and_source_may_be_one(catalog: Path, tmp_path: Path) -> None:
-    (catalog.parent / "link.bin").symlink_to("data.bin")
-    assert get(catalog, (catalog.parent / "link.bin").as_uri()).body == BODY
-    entry = tmp_path / "entry"
-    entry.symlink_to(catalog.parent)
-    assert get(entry / "catalog.json", (entry / "data.bin").as_uri()).body == BODY
-
-
 def test_a_directory_is_read_as_its_catalog(catalog: Path) -> None:
     got = get(catalog.parent, catalog.parent.as_uri())
     assert (got.body, got.url) == (b"{}", catalog.as_uri())

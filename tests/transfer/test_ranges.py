@@ -83,18 +83,6 @@ def is_whole(received: Arrival, parts: MemoryParts) -> bool:
     return received.digest == SHA256 and parts.finished[1, 1] == DATA
 
 
-async def attempts(fetcher: Fetcher, wanted: Job, most: int = 6) -> tuple[Arrival, list[FailureKind]]:
-    """Fetch as the retry policy does, without the waits."""
-    failures: list[FailureKind] = []
-    while True:
-        try:
-            return await fetcher.fetch(wanted), failures
-        except TransferError as error:
-            failures.append(error.failure.kind)
-            if not error.failure.retryable or len(failures) == most:
-                raise
-
-
 # Servers that do it right.
 
 
@@ -230,51 +218,6 @@ def test_an_invalid_range_response_ends_splitting(change: Callable[[ReceivedRequ
     run(on_ranges(change), act)
 
 
-BREAKING = [
-    pytest.param(lambda a, r: Reply(503), id="503"),
-    pytest.param(lambda a, r: Reply(500), id="500"),
-    pytest.param(lambda a, r: Reply(403), id="403: a signature that has expired"),
-    pytest.param(lambda a, r: replace(r, sent=0), id="nothing of the body"),
-    pytest.param(lambda a, r: replace(r, sent=MIB), id="the connection breaks"),
-    pytest.param(lambda a, r: short(r), id="a short range"),
-]
-
-
-@pytest.mark.parametrize("change", BREAKING)
-def test_a_connection_that_fails_does_not_fail_the_file(
-    change: Callable[[ReceivedRequest, Reply], Reply],
-) -> None:
-    """Every range fails; the rest of the first response comes with attempts that resume from there."""
-    usual = on_ranges(change)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        received, failures = await attempts(fetcher, job(served))
-        assert is_whole(received, parts)
-        assert set(failures) <= {FailureKind.TRUNCATED}
-        assert ranged(served)
-
-    run(usual, act)
-
-
-@pytest.mark.parametrize("nth", [2, 3])
-@pytest.mark.parametrize("fault", ["503", "reset"])
-def test_a_file_is_complete_if_every_nth_request_fails(nth: int, fault: str) -> None:
-    count = 0
-
-    def change(_request: ReceivedRequest, reply: Reply) -> Reply:
-        nonlocal count
-        count += 1
-        if count % nth:
-            return reply
-        return Reply(503, {"Retry-After": "0"}) if fault == "503" else replace(reply, sent=700_000)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        received, _ = await attempts(fetcher, job(served))
-        assert is_whole(received, parts)
-
-    run(on_ranges(change), act)
-
-
 @pytest.mark.parametrize(
     ("kind", "fails"),
     [(FailureKind.OVERLONG, True), (FailureKind.TRUNCATED, False)],
@@ -303,26 +246,6 @@ def test_a_response_that_is_too_long_at_its_end_is_refused(kind: FailureKind, *,
     run(thing(), act)
 
 
-def test_ranges_of_a_replaced_object_are_not_combined() -> None:
-    """From the third range on it is another one; so is what comes afresh, and that alone is taken."""
-    new = DATA[::-1]
-    later = Served(new, '"v2"', headers=RANGES)
-    range_requests = 0
-
-    def answer(request: ReceivedRequest) -> Reply:
-        nonlocal range_requests
-        range_requests += request.end is not None
-        return (thing() if range_requests < 3 else later)(request)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        received, _ = await attempts(fetcher, job(served))
-        expected = {'"v1"': DATA, '"v2"': new}[received.etag or ""]
-        assert parts.finished[1, 1] == expected
-        assert received.digest == hashlib.sha256(expected).digest()
-
-    run(answer, act)
-
-
 # Parts with gaps.
 
 
@@ -349,16 +272,6 @@ def test_only_the_gaps_are_requested(connections: int, monkeypatch: pytest.Monke
             assert opened.counters.bytes_fetched <= 9 * MIB + 5 + CHUNK
 
     run(thing(), act)
-
-
-def test_a_gap_that_is_not_served_discards_the_part_once() -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
-        received, failures = await attempts(fetcher, job(served))
-        assert is_whole(received, parts)
-        assert failures == [FailureKind.CHANGED]
-
-    run(on_ranges(lambda _request, _reply: Reply(412)), act)
 
 
 def test_the_last_connection_waits_for_a_permit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,21 +203,6 @@ def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
     on_replica(access(region="eu-central-1", region_redirect=redirect), act)
 
 
-def test_requester_pays_only_if_agreed():
-    async def pays(opened: Client, replica: S3Replica) -> None:
-        assert await read(opened, "s3://data/./x") == b"this is ./x"
-
-    async def refuses(opened: Client, replica: S3Replica) -> None:
-        with pytest.raises(TransferError) as caught:
-            await read(opened, "s3://data/./x")
-        assert caught.value.failure.kind is FailureKind.REFUSED
-        assert "--request-payer" in caught.value.failure.message
-        assert "x-amz-request-payer" not in replica.requests[-1].headers
-
-    on_replica(access(requester_pays=True), pays, S3Options(request_payer=True))
-    on_replica(access(requester_pays=True), refuses)
-
-
 REFUSALS = [
     (S3Options(no_sign_request=True), KEYS, "--no-sign-request"),
     (S3Options(), None, "AWS_ACCESS_KEY_ID"),
@@ -330,20 +315,6 @@ def test_expired_credentials_are_renewed_once():
     on_origin(lambda a: EXPIRED if "AKIDOLD" in a.headers["authorization"] else thing(a), act, given)
 
 
-def test_a_cycle_of_regions_ends():
-    async def act(opened: Client, served: Origin) -> None:
-        with pytest.raises(TransferError) as caught:
-            await read(opened, "s3://data/k")
-        assert caught.value.failure.kind is FailureKind.REDIRECT
-        assert len(served.requests) == 3
-
-    def circle(request: ReceivedRequest) -> Reply:
-        other = "r2" if "/r1/" in request.headers["authorization"] else "r1"
-        return Reply(301, {"x-amz-bucket-region": other})
-
-    on_origin(circle, act, Given())
-
-
 @dataclass
 class AwsStandIn:
     """Takes the requests that would go to AWS itself, notes them, and sends them to loopback."""
@@ -402,16 +373,6 @@ def test_a_bucket_reached_by_redirect_that_refuses_says_what_to_configure():
     assert failure.kind is FailureKind.REFUSED
     for hint in ("redirect", "name the bucket", "--endpoint-url", "profile"):
         assert hint in failure.message
-
-
-def test_requests_for_one_endpoint_are_limited_together():
-    def name(url: str, endpoint: str | None) -> str:
-        options = S3Options(endpoint_url=endpoint)
-        http = HttpTransport(HttpSettings(policy=AddressPolicy()))
-        return S3Transport(http, Given(), options, clock=SystemClock()).host_of(url)
-
-    assert name("s3://a/k", None) == "s3://a"
-    assert name("s3://a/k", "https://eodata.example") == name("s3://b/k", "https://eodata.example:443/x")
 
 
 # Requests that the fast path sends.
