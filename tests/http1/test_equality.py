@@ -21,7 +21,6 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from stacpull.net.gate import Gates
 from tests.http1.fast_transport import HELLO, fast, serving
 from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
 from tests.store.conformance import opened_parts
@@ -36,6 +35,7 @@ from stacpull.engine.fetching import SharedDownloads
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
+from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
