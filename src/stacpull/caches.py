@@ -15,7 +15,7 @@ LONGEST_KEY: Final = 512
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
-    """Return a decorator that caches a function of one text, for texts of up to `LONGEST_KEY` characters."""
+    """Cache a function of one text, for texts of up to `LONGEST_KEY` characters."""
 
     def decorate(function: Callable[[str], V]) -> Callable[[str], V]:
         cached = lru_cache(maxsize=size)(function)
@@ -33,10 +33,7 @@ _MOST: Final = 4096
 
 
 class Recent(OrderedDict[K, V]):
-    """A dictionary that forgets its oldest entry when one more than `most` is set by `self[key] = value`.
-
-    An `OrderedDict` finds its first entry at once. A plain dictionary that was full searches for it (4 µs).
-    """
+    """A dictionary that forgets its oldest entry when one more than `most` is set by `self[key] = value`."""
 
     def __init__(self, most: int = _MOST) -> None:
         super().__init__()

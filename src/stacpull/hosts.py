@@ -67,9 +67,9 @@ _NUMBERS = frozenset("0123456789abcdefx.")
 
 
 def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
-    """Remove old hosts from `known` before another one is added, because a source can name millions.
+    """Halve `known` before a host is added to `MOST_HOSTS`, because a source can name millions.
 
-    Above `MOST_HOSTS` entries, the older half is removed, except state that `is_needed`.
+    State that `is_needed` is kept.
     """
     if len(known) < MOST_HOSTS:
         return
@@ -95,7 +95,6 @@ def scheme_of(url: str) -> str:
 
 
 def default_port(scheme: str) -> int | None:
-    """Return the port of a URL that names none; None for a scheme without ports."""
     known = SCHEMES.get(scheme)
     return None if known is None else known.default_port
 
@@ -155,7 +154,6 @@ def literal_address(host: str) -> str | None:
 
 
 def _judged(address: str) -> IPv4Address | IPv6Address:
-    """Return an address, or the IPv4 address inside it."""
     whole = ip_address(address)
     if isinstance(whole, IPv4Address):
         return whole

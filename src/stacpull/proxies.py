@@ -47,7 +47,6 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
-    """Return the proxies for http and https, by scheme, of this environment or that of the process."""
     variables = os.environ if environ is None else environ
     found = {}
     for scheme in ("http", "https"):

@@ -106,8 +106,7 @@ class Secrets:
     def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
         """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
 
-        Those of fewer than `least` characters are left out: a service could choose an ordinary word, which
-        would be removed from everything that is written.
+        Shorter ones than `least` are left out: they could be ordinary words.
         """
         for secret in secrets:
             if len(secret.reveal()) >= least:
@@ -158,7 +157,6 @@ class Secrets:
         return head
 
     def cut(self, url: str) -> str:
-        """Return `url` without credentials, removed by name (`cut_url`) and by value (`strip_url`)."""
         return self.strip_url(cut_url(url))
 
     def scrub_error(self, error: BaseException) -> None:
@@ -184,10 +182,7 @@ def is_credential_name(name: str) -> bool:
 
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
-    """Return the values of header fields that are credentials: by the field's name, or if not spelled out.
-
-    `Accept: application/json` never is one; `X-Tenant: abc` is not one if it was spelled out.
-    """
+    """Return the values of header fields that are credentials: by the field's name, or if not spelled out."""
     return [
         value
         for name, value in headers.items()
@@ -197,10 +192,7 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 
 
 def cut_url(url: str) -> str:
-    """Return `url` without credential and signature parameters and without `user:password@`.
-
-    Everything else stays as it is, in its order and encoding.
-    """
+    """Return `url` without credential and signature parameters and `user:password@`, otherwise unchanged."""
     return _cut(url, keep_tokens=False)[0]
 
 
@@ -224,11 +216,7 @@ def unsigned_url(url: str) -> str:
 
 
 def href_hash(href: str) -> int:
-    """Return the hash of the origin of an asset: of its href without credentials and signature.
-
-    24 bits are enough: the hash is only compared with that of the same asset's next href. If both are equal
-    by chance, a request has the ETag of another URL, which is unlikely to match.
-    """
+    """Return the hash of an unsigned href, for comparison with the next href of the same asset."""
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 
@@ -264,7 +252,6 @@ def _cut(url: str, *, keep_tokens: bool) -> tuple[str, bool]:
 
 
 def _forms_of(value: str) -> set[str]:
-    """Return the forms in which texts may contain a secret."""
     scheme, _, rest = value.partition(" ")
     plain = {value, rest}
     if scheme.lower() == "basic":

@@ -46,13 +46,11 @@ def import_early(modules: Sequence[str]) -> None:
 
 
 def tune_memory() -> None:
-    """Make this process collect garbage rarely, and return large blocks of memory to the system."""
     give_back_large_blocks()
     collect_seldom()
 
 
 def collect_seldom() -> None:
-    """Make the cycle collector ignore existing objects and run rarely."""
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, 50, 100)
 
@@ -85,14 +83,12 @@ def handle_bus_errors() -> None:
 
 
 def trim() -> None:
-    """Return all free memory of the C heap to the system, if this is glibc."""
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
 
 
 def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run the work of this process on an event loop, and return its result."""
     tune_memory()
     with loop_runner() as runner:
         return runner.run(work)

@@ -27,13 +27,12 @@ def expanded(path: str) -> Path:
 
 
 def usual_file(path: str) -> Path | None:
-    """Return the path of a settings file that is used if it exists, with `~` expanded."""
+    """Return the path of a settings file that is used if it exists; None if `~` is not known."""
     found = expanded(path)
     return None if str(found).startswith("~") else found
 
 
 def is_linux() -> bool:
-    """Return True if system calls that only Linux has may be used."""
     return sys.platform == "linux" and not os.environ.get(PORTABLE)
 
 
@@ -47,12 +46,11 @@ def boot_id() -> str:
 
 
 def available_processors() -> int:
-    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_posix() -> None:
-    """Raise a clear error on a system without POSIX, before another import fails."""
+    """Raise a clear error before another import fails."""
     if sys.platform == "win32":
         raise ImportError(UNSUPPORTED)
 

@@ -77,9 +77,7 @@ class StoppableThread:
         self._given_up = threading.Event()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in the thread. A cancellation stops it, and waits for its end."""
         return await to_its_end(work, self._given_up.set)
 
     def is_stopped(self) -> bool:
-        """Return whether the work must end. Any thread may call it."""
         return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())

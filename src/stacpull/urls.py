@@ -52,17 +52,15 @@ def is_encrypted(url: str) -> bool:
 
 
 def is_local(url: str | None) -> bool:
-    """Return True for the URL of a file on this machine (RFC 8089)."""
     return url is not None and url.startswith("file:///")
 
 
 def may_lead(base: str | None, url: str) -> bool:
-    """Return True if a document at `base` may link to `url`: to a server, or from a file to another file."""
+    """Return True if a document at `base` may link to `url`: from a file also to other files."""
     return is_remote(url) or (is_local(base) and is_local(url))
 
 
 def is_in_object_store(url: str) -> bool:
-    """Return True if the storage of `url` can list the objects of a prefix."""
     return _exact(url).is_object_store
 
 
@@ -107,10 +105,7 @@ def same_site(url: str, other: str) -> bool:
 
 
 def has_same_origin_text(url: str, other: str) -> bool:
-    """Return True if `other` starts with the same scheme and host as `url`, compared literally.
-
-    This is a fast test. If it returns True, both URLs have the same host.
-    """
+    """Return True if `other` starts with the scheme and host of `url`, literally: a fast test."""
     path = url.find("/", url.find("://") + 3)
     return path > 0 and other.startswith(url[: path + 1])
 
@@ -127,15 +122,11 @@ def parts_of(url: str) -> SplitResult:
 
 
 def server_of(url: str) -> str:
-    """Return the host and port of a URL, "" if it has none."""
     return parts_of(url).netloc.lower()
 
 
 def without_blanks(href: str) -> str:
-    """Return an href without surrounding spaces and control characters, and without tabs and newlines.
-
-    This is how the URL standard parses every href (WHATWG URL, section 4.4, basic URL parser).
-    """
+    """Return an href as the URL standard parses it: without surrounding blanks, tabs and newlines."""
     if href.isprintable() and " " not in href:  # nearly all
         return href
     return href.strip(_AROUND).translate(_WITHIN)

@@ -60,7 +60,7 @@ class Activation(LoginKind):
 
 
 class ActivationTransport:
-    """Sends requests to one host. The response for an asset is a redirect to its file."""
+    """The response for an asset is a redirect to its file."""
 
     def __init__(
         self, http: Transport, activation: Activation, clock: Clock, counters: NetworkCounters
@@ -71,7 +71,6 @@ class ActivationTransport:
         self._clock = clock
 
     async def send(self, request: Request) -> Response:
-        """Send `request`. Activate an inactive asset and wait for it."""
         if not urlsplit(request.url).path.startswith(self._activation.path):
             return await self._http.send(request)
         return await self._located(request)
@@ -119,7 +118,7 @@ class ActivationTransport:
         return answer
 
     async def _sent(self, url: str) -> BufferedResponse:
-        """Request the whole document. The range of a request is meant for the file."""
+        """Request the whole document: the range of a request is meant for the file."""
         request = Request(url, headers={"Accept": "application/json"})
         return await buffered(url, await self._http.send(request))
 

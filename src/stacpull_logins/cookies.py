@@ -43,7 +43,6 @@ class Cookies:
         return [Secret(value) for value in {cookie.value for cookie in jar} - before if value]
 
     def forget(self, url: str) -> None:
-        """Remove all cookies for a URL's host, after it refused them."""
         host = origin_of(url).host
         self._jar(url).clear(lambda cookie: f".{host}".endswith(f".{cookie['domain']}"))
 

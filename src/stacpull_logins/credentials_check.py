@@ -38,7 +38,6 @@ class CredentialsCheck(msgspec.Struct, frozen=True):
 
 
 async def check_credentials(options: Options, url: str | None = None) -> CredentialsCheck:
-    """Check whether the credentials of `options.filled_profile` are accepted."""
     profile = options.filled_profile
     if not isinstance(profile, FilledProfile):
         raise UsageError("There are no credentials to check: name a profile.")

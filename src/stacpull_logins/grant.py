@@ -44,7 +44,6 @@ class TokenGrant(LoginKind):
 
     @classmethod
     def problem(cls, written: Mapping[str, str]) -> str | None:
-        """Return a message if there is neither a user nor a client secret."""
         if "user" in written or "client-secret" in written:
             return None
         return "a login of the kind token needs user and password, or client-secret"
@@ -68,8 +67,6 @@ class TokenGrant(LoginKind):
 
 
 class GrantLogin(Login):
-    """A token for all hosts of one login."""
-
     def __init__(self, grant: TokenGrant, logins: Logins, names: tuple[str, ...]) -> None:
         self._grant = grant
         self._logins = logins

@@ -70,7 +70,6 @@ class LoginTable(msgspec.Struct, frozen=True):
 
     @property
     def netrc_host(self) -> str | None:
-        """The host whose entry in the netrc file it requires, or None."""
         return self.kind.netrc_host(self.texts, self.hosts)
 
 
@@ -291,7 +290,6 @@ _S3_KEYS = ("access-key", "secret-key")
 
 
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
-    """Return the complete logins of `profile` with their secrets."""
     netrc = Netrc(environ)
     logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
     if not logins and not _has_s3(profile, environ):
@@ -327,7 +325,6 @@ def _has_s3(profile: Profile, environ: Mapping[str, str]) -> bool:
 
 
 def missing(profile: Profile) -> str:
-    """Return what to set for each login of the profile. No values are read."""
     ways = [_needs(table) for table in profile.logins]
     if profile.s3 is not None:
         ways.append(profile.s3.keys or ("AWS credentials, as the AWS tools find them",))
@@ -342,7 +339,6 @@ def _needs(table: LoginTable) -> tuple[str, ...]:
 
 
 def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
-    """Return all profiles by name, including those that cannot be read."""
     variables = os.environ if environ is None else environ
     own = {name: value for name, value in variables.items() if name not in _AWS_VARIABLES}
     return [_state(path, own) for path in _paths(variables).values()]
@@ -371,10 +367,7 @@ def _state(path: Path, environ: Mapping[str, str]) -> ProfileState:
 
 
 def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
-    """Return `options` with the logins, S3 settings and limit of the profile; None if it does not exist.
-
-    S3 settings of `options` take precedence.
-    """
+    """Return `options` with what the profile sets and they do not; None if it does not exist."""
     profile = find_profile(name, environ)
     if profile is None:
         return None
@@ -401,7 +394,6 @@ def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str])
 
 
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
-    """Return `options` with the credential profile `name`, as `--credentials NAME` does."""
     variables = os.environ if environ is None else environ
     found = with_profile(options, name, variables)
     if found is None:
@@ -413,8 +405,7 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
 def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> Options | None:
     """Return `options` with the profile that `--credentials` names; None for a profile of the AWS tools.
 
-    A name that is similar to a profile's is passed to the AWS tools only if their files have it. Other names
-    are passed to them in any case, because they also look elsewhere.
+    A name that is similar to a profile's is passed to the AWS tools only if their files have it.
     """
     found = with_profile(options, name, environ)
     close = "" if found is not None else nearest(name, profile_names(environ))
@@ -426,7 +417,6 @@ def chosen_profile(options: Options, name: str, environ: Mapping[str, str]) -> O
 
 
 def _aws_files(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the texts of the readable shared files of the AWS tools."""
     usual = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
     for variable, place in usual.items():
         path = usual_file(environ.get(variable) or place)

@@ -67,8 +67,6 @@ class SasTokens(LoginKind):
 
 
 class SasLogin(Login):
-    """The signatures of one signing service."""
-
     def __init__(self, tokens: SasTokens, logins: Logins, names: tuple[str, ...]) -> None:
         self._tokens = tokens
         self._logins = logins
@@ -94,7 +92,6 @@ class SasLogin(Login):
         return None if await cached.is_renewed(held, _SETTLED) else refusal
 
     def strip(self, url: str) -> str:
-        """Return `url` without a signature that the host repeats in it."""
         return signed_url(url, "")
 
     def _cached_for(self, url: str) -> CachedToken[Secret | None] | None:
@@ -140,10 +137,7 @@ class SasLogin(Login):
 
 
 def signed_url(url: str, token: str) -> str:
-    """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept.
-
-    Source: Azure Storage REST, "Create a service SAS", "Create a user delegation SAS" (names of the fields).
-    """
+    """Return `url` with the signature `token`, which replaces an older one. Other parameters are kept."""
     head, _, query = url.partition("#")[0].partition("?")
     pairs = [pair for pair in query.split("&") if pair]
     names = {unquote_plus(pair.partition("=")[0]) for pair in pairs}
@@ -160,6 +154,5 @@ def _signatures(token: str) -> list[Secret]:
 
 
 def _moment(value: Any) -> float:
-    """Return an ISO date in seconds since the epoch, by default in UTC; `inf` if it is invalid."""
     moment = parse_instant(value)
     return math.inf if moment is None else moment.timestamp()

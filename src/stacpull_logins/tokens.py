@@ -52,7 +52,6 @@ class RememberedError(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, error: StacpullError, now: float) -> RememberedError:
-        """Remember `error`: a refusal permanently, another error for a minute."""
         return cls(error, math.inf if isinstance(error, CredentialsError) else now + PASSING)
 
     def raise_if_current(self, now: float) -> None:
@@ -61,8 +60,6 @@ class RememberedError(msgspec.Struct, frozen=True):
 
 
 class CachedToken(Generic[T]):
-    """One token, requested and renewed on demand."""
-
     def __init__(self, ask: Callable[[], Awaitable[TimedToken[T]]], clock: Clock) -> None:
         self._ask = ask
         self._clock = clock
@@ -90,7 +87,7 @@ class CachedToken(Generic[T]):
         return None if self._held is None else self._held.value
 
     async def is_renewed(self, refused: T, settled: float) -> bool:
-        """Renew a token that a host refused. Return False if the request would be refused again.
+        """Renew a refused token; return False if the request would be refused again.
 
         A token of fewer than `settled` seconds is kept: it was refused for another reason.
         """
@@ -132,7 +129,6 @@ class Reply(msgspec.Struct, frozen=True):
 
     @property
     def members(self) -> Mapping[str, Any]:
-        """The members of the JSON object in the body; empty if there is none."""
         try:
             found = orjson.loads(self.body)
         except orjson.JSONDecodeError:
@@ -141,10 +137,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply:
-    """Return the response of a token service with one of the statuses in `accept`.
-
-    Redirects of a request with a body are not followed.
-    """
+    """Return the response of a token service. A redirect of a request with a body is not followed."""
     final = accept if request.body is None else accept | REDIRECTS
 
     async def attempt() -> Reply:

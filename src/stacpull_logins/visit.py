@@ -76,7 +76,6 @@ class Visit(LoginKind):
 
     @property
     def basic(self) -> Secret:
-        """The whole `Authorization` for the login host."""
         return basic(self.user or Secret(""), self.password)
 
     @property
@@ -218,7 +217,6 @@ class VisitLogin(Login):
             before, target = target, following
 
     async def _answer(self, url: str, *, with_password: bool) -> BufferedResponse:
-        """Return the response of one hop, unless it is a refusal or a failure."""
         is_login = self._is_login(url)
         try:
             answer = await self._hop(url, with_password=with_password and is_login)

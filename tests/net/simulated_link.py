@@ -260,9 +260,6 @@ class Steady(Gate):
         super().throttled(retry_after)
         self.limit = limit
 
-    def _end_round(self, now: float) -> None:
-        self._start_round(now)
-
 
 def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
     """Return a factory of gates with this fixed limit, or (None) of adaptive ones."""

@@ -27,10 +27,7 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class AddressRefusedError(OSError):
-    """The policy refuses this address; nothing was sent to it.
-
-    If the addresses of a host fail with different texts, aiohttp merges the errors into one of a plain type.
-    """
+    """The policy refuses this address. All have one text: aiohttp merges errors with different ones."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(errno.EACCES, "refused by the address rules")
@@ -41,9 +38,8 @@ class AddressRefusedError(OSError):
 class AddressPolicy:
     """The address rules of one run, and the addresses known of the hosts that the user chose.
 
-    `chosen` are written as in URLs, without ports; `localhost` and private addresses among them are open from
-    the start. Those in `near` must be private, because they get a credential for that reason. It can be
-    pickled: worker processes start with the addresses that the first network process knows.
+    `chosen` are written as in URLs, without ports. Those in `near` must be private, because they get a
+    credential for that reason. Worker processes get it pickled, with what the first process knows.
     """
 
     def __init__(

@@ -65,10 +65,7 @@ async def buffered(url: str, response: Response) -> BufferedResponse:
 
 
 async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[bytes]:
-    """Yield a body in pieces of about `size` bytes; the last one may be shorter.
-
-    The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
-    """
+    """Yield a body in pieces of about `size` bytes, those before a failure before it is raised."""
     pieces: list[bytes] = []
     held = 0
     failed: TransferError | None = None
@@ -105,10 +102,7 @@ def can_decode(coding: str) -> bool:
 
 
 def coding_to_undo(headers: Mapping[str, str]) -> str | None:
-    """Return the content coding of a response that `decoded` supports.
-
-    An unknown coding counts as none: its name is often wrong (`utf-8`). If it is not, the reader fails.
-    """
+    """Return a coding that `decoded` supports. An unknown one counts as none: its name is often wrong."""
     coding = coding_of(headers)
     return coding if coding in _SUPPORTED else None
 
@@ -142,7 +136,6 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
 
 
 async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
-    """Yield the decoded content of a response of `host` to a request that accepts codings."""
     async with aclosing(chunks):
         try:
             async for piece in decoded(chunks, coding):
@@ -156,10 +149,10 @@ async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) ->
 
 
 class Pace:
-    """Detects bodies that arrive at fewer than `least` bytes per second (0: never).
+    """Detects bodies of fewer than `least` bytes per second (0: never) over `window` seconds.
 
-    A server that sends a byte now and then never stalls, and would occupy a worker for days. So bytes are
-    counted over windows of `window` seconds of waiting for the network; time spent writing does not count.
+    A server that sends a byte now and then never stalls, and would occupy a worker for days. Only waiting for
+    the network counts.
     """
 
     def __init__(self, least: float, window: float) -> None:

@@ -65,7 +65,7 @@ class NetworkCounters(msgspec.Struct):
 
 
 class NoPermitError(TransferError):
-    """The host has no free permit, and the caller asked not to wait for one."""
+    """The host has no free permit, and the caller does not wait for one."""
 
 
 @runtime_checkable
@@ -169,7 +169,6 @@ class Client:
         return self._right + url[len(self._wrong) :]
 
     def host(self, url: str) -> ClientHost:
-        """Return the transport and the gate for `url`."""
         if len(url) > LONGEST_URL:
             text = f"{cut_url(url[:200])}… has more than {LONGEST_URL} characters, which is not fetched."
             raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
@@ -217,7 +216,7 @@ class Client:
 class Exchange:
     """A context manager that sends a request, follows redirects, and is then the final response.
 
-    Use it only inside the context. The permit of the host is released at its end, or earlier by `close`.
+    The permit of the host is released at its end, or earlier by `close`.
     """
 
     status: int
@@ -282,7 +281,7 @@ class Exchange:
 
     @property
     def url(self) -> str:
-        """The URL of the final response, without credentials but with signatures."""
+        """Without credentials, but with signatures."""
         return self._client.secrets.strip_url(self._url)
 
     @property
@@ -303,7 +302,6 @@ class Exchange:
         return body
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes."""
         gate, limits = self._gate, self._client.limits
         async for chunk in self._response.chunks(min(size, limits.piece) if limits.on_bytes else size):
             self._count(len(chunk))
@@ -392,7 +390,6 @@ class Exchange:
         return Request(target, method, headers, body, request.decode, redirected=True)
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
-        """Return the failure for a status that is not accepted, and inform the gate."""
         client, host, status = self._client, host_of(response.url), response.status
         prefix = await self._beginning(response)
         unit = client.throttle_units.get(host, 1.0)
@@ -493,10 +490,7 @@ class HostCredentials:
         return same_site(self._origin, url)
 
     def attach(self, request: Request) -> Request:
-        """Return `request` with the credentials, or unchanged if it is for another host.
-
-        All fields and parameters of the same names are replaced.
-        """
+        """Return `request` with the credentials in place of its own; unchanged if for another host."""
         if not self or not self.covers(request.url):
             return request
         url = request.url
@@ -511,7 +505,6 @@ class HostCredentials:
         return request._replace(url=url, headers=headers)
 
     def strip(self, url: str) -> str:
-        """Return `url` without these credentials, for another host (see `Secrets.strip_url`)."""
         return self._secrets.strip_url(url)
 
 

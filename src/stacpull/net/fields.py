@@ -28,10 +28,9 @@ _OK = 200
 
 
 class HeaderFields(Mapping[str, str]):
-    """A read-only mapping of fields. Names are case-insensitive; iteration yields them in lower case.
+    """A read-only mapping of fields, case-insensitive; iteration yields names in lower case.
 
-    `fields` are the values by name in lower case. They are decoded like aiohttp does: as UTF-8, with
-    surrogates for invalid bytes.
+    Values are decoded like aiohttp does: as UTF-8, with surrogates for invalid bytes.
     """
 
     __slots__ = ("_fields",)
@@ -66,7 +65,7 @@ class HeaderFields(Mapping[str, str]):
 
 
 class _Keys(dict[str, bytes]):
-    """A cache of names as lower-case bytes. It stays small: only names used in this program are looked up."""
+    """Names as lower-case bytes: only names used in this program are looked up."""
 
     def __missing__(self, name: str) -> bytes:
         self[name] = key = name.lower().encode("utf-8", "surrogateescape")
@@ -79,8 +78,8 @@ _KEYS = _Keys()
 def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
     """Return fields by name in lower case, from names and values in turn.
 
-    The values of a repeated field are joined to a list (RFC 9110, 5.3). Equal values count once, because
-    some proxies repeat fields that are not lists (ETag, Location).
+    Repeated fields are joined to a list (RFC 9110, 5.3); equal values count once, because some proxies repeat
+    ETag or Location.
     """
     fields = dict(zip(map(bytes.lower, raw[::2]), raw[1::2], strict=True))
     if 2 * len(fields) == len(raw):

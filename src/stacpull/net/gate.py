@@ -85,11 +85,10 @@ class _WaitingTask(asyncio.Future[None]):
 
 
 class Gate:
-    """The gate of one host, called `host` in messages. All methods belong to the event loop's thread.
+    """The gate of one host, for the thread of the event loop. `notify` gets what the user should know.
 
     The limit starts at `first` and is at most `maximum`; only throttling lowers it if the user set it
-    (`is_fixed`). The host is given up after `patience` seconds without an answer. `notify` gets what the user
-    should know.
+    (`is_fixed`). The host is given up after `patience` seconds without an answer.
     """
 
     def __init__(
@@ -150,7 +149,7 @@ class Gate:
     # Permits.
 
     def closed_for(self) -> float:
-        """Return the seconds until the gate opens; 0 if it is open."""
+        """Return the seconds until it opens; 0 if it is open."""
         if not self.closed_until:
             return 0.0
         now = self.now()
@@ -179,7 +178,6 @@ class Gate:
         return True
 
     async def acquire(self) -> None:
-        """Wait for a permit, in the order of requests."""
         if self.try_acquire():
             return
         turn = _WaitingTask()
@@ -233,10 +231,9 @@ class Gate:
             self._count_turn(now)
 
     def finished(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
-        """Record a complete response that was the requested one, and release its permit.
+        """Record a complete response, and release its permit.
 
-        If the next request for the object `goes_on` to this host, it may have the permit: then the result
-        is True, and the permit is not released.
+        If the next request for the object `goes_on` to this host and keeps it, return True.
         """
         self.succeeded(sent_at, size)
         self._refusals = 0
@@ -246,7 +243,6 @@ class Gate:
         return False
 
     def received(self, size: int, *, is_piece: bool = False) -> None:
-        """Record `size` bytes of a body, or a piece of a long one."""
         self._received += size
         if is_piece:
             self._count_turn(self.now())
@@ -313,7 +309,6 @@ class Gate:
 
     @property
     def _next_pause(self) -> float:
-        """The seconds of a pause after the earlier ones in a row."""
         return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
     def throttled(self, retry_after: float | None) -> None:
@@ -336,7 +331,7 @@ class Gate:
             self._notify(Notice("warning", text))
 
     def unanswered(self, sent_at: float, failure: Failure) -> Failure:
-        """Record that the request of `sent_at` got no answer because of `failure`. Its permit is still held.
+        """Record that a request, which still holds its permit, got no answer.
 
         Return the failure: free if the host is the cause and not the object; DOWN if it is given up.
         """
@@ -411,7 +406,6 @@ class Gates:
         self._gates = WeakValueDictionary[str, Gate]()
 
     def __getitem__(self, host: str) -> Gate:
-        """Return the gate of `host` (`host:port`, or `s3://bucket`)."""
         gate = self._gates.get(host)
         if gate is None:
             gate = self._gates[host] = Gate(
@@ -435,9 +429,8 @@ class Gates:
 class Limits:
     """The user's limits: bytes per second for the run, and requests per second for each host; 0 for none.
 
-    After reading bytes, the reader waits as long as they take at the permitted rate. Meanwhile the buffers of
-    the connection fill and the server has to wait. Requests wait before they are sent. Unused bytes of the
-    last quarter of a second can be used later, so that late wake-ups do not add up.
+    After reading bytes, the reader waits as long as they take at the permitted rate, so the server has to wait.
+    Unused bytes of the last quarter of a second can be used later: late wake-ups do not add up.
     """
 
     def __init__(self, clock: Clock, *, byte_rate: float = 0.0, request_rate: float = 0.0) -> None:

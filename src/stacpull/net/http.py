@@ -55,10 +55,7 @@ _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSE
 
 
 class HttpTransport:
-    """A `stacpull.net.transport.Transport` for http and https.
-
-    Sessions are created by the first request and belong to its event loop until `close`.
-    """
+    """A `stacpull.net.transport.Transport`. Its sessions belong to the event loop of the first request."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
@@ -100,7 +97,6 @@ class HttpTransport:
         return _HttpResponse(response, request, settings)
 
     def _proxy_of(self, url: URL) -> Proxy | None:
-        """Return the proxy to use for `url`, or None for a direct connection."""
         host = url.raw_host or ""
         proxy = self._proxies.get(url.scheme)
         if proxy is None or is_bypassed(host, url.port or 0):
@@ -111,7 +107,6 @@ class HttpTransport:
         return proxy
 
     async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
-        """Return the session for connections with or without a proxy, created if there is none."""
         async with self._opening:
             if is_proxied not in self._sessions:
                 settings = self._settings
@@ -151,8 +146,7 @@ class _HttpResponse:
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, decoded if the request asks for that.
 
-        The bytes before a failure are yielded before it is raised, so that a partial download can be resumed.
-        (Up to 256 KiB in aiohttp's buffer are lost.)
+        The bytes before a failure are yielded first. (Up to 256 KiB in aiohttp's buffer are lost.)
         """
         coding = coding_to_undo(self.headers) if self._decode else None
         sent = self._sent()
@@ -227,7 +221,6 @@ def _refuse_literal(host: str, policy: AddressPolicy) -> None:
 
 
 def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> Failure:
-    """Return the failure for an exception of a request to `host`, perhaps through a proxy."""
     if proxy is not None:
         if isinstance(error, aiohttp.ClientHttpProxyError):
             if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:

@@ -81,7 +81,6 @@ class TooManyValuesError(ValueError):
 
 
 def weight_of_document(document: object) -> int:
-    """Return the estimated memory in bytes of a decoded document."""
     try:
         data = orjson.dumps(document)
     except TypeError:  # nested too deeply
@@ -90,7 +89,6 @@ def weight_of_document(document: object) -> int:
 
 
 def lenient_warning(name: str) -> str:
-    """Return the warning about the first document of a host or file that is not strict JSON."""
     return (
         f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out of range "
         "as text, invalid Unicode as \\xXX or \\uXXXX. Other documents from there are not named."
@@ -146,10 +144,7 @@ _PARSER = json.JSONDecoder(
 
 
 def divided(data: bytes) -> Json | None:
-    """Return a FeatureCollection whose features are not decoded (`msgspec.Raw`); None if `data` is none.
-
-    Decoded, they take several times the memory of the text.
-    """
+    """Return a FeatureCollection with undecoded features, which take less memory; None if it is none."""
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])
@@ -174,12 +169,10 @@ class Document(NamedTuple):
 
     @property
     def members(self) -> Json:
-        """Its members if it is a JSON object; empty if it is another value."""
         return self.body if isinstance(self.body, dict) else {}
 
     @property
     def weight(self) -> int:
-        """The estimated memory that it takes, in bytes."""
         return self.bytes + _WEIGHT_OF_VALUE * self.values
 
 
@@ -194,10 +187,9 @@ class _NotJsonError(TransferError):
 class ApiReader:
     """Reads JSON documents through a client.
 
-    A refusal by the host of `source` means that credentials are wrong or missing; a refusal by another host
-    is an ordinary failure. Messages name the credentials in use, or the variable for those of this source.
-    `limit` is the maximum size of a document in bytes; the one at `source` may have `SOURCE_LIMIT`. `warn`
-    gets long waits, and the first document of a host that is not strict JSON.
+    A refusal by the host of `source` means that credentials are wrong or missing: messages name those in use,
+    or the variable for them. `limit` is the maximum size of a document in bytes; the one at `source` may have
+    `SOURCE_LIMIT`. `warn` gets long waits, and the first document of a host that is not strict JSON.
     """
 
     def __init__(
@@ -238,10 +230,9 @@ class ApiReader:
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
-        """Return the JSON document that answers `request`.
+        """Return the JSON document that answers `request`, of at most `limit` bytes.
 
         `one_of_many` is True for an item: a refusal may concern only this item, unless there are 50 in a row.
-        `limit` is the maximum size in bytes, if smaller than the reader's limit.
         """
         plain = request.url.partition("?")[0]
         own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
@@ -270,9 +261,9 @@ class ApiReader:
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
-        """Open a response, with retries, to read its body in pieces. Accepts the statuses 200, 206 and 416.
+        """Open a response (200, 206 or 416), with retries, to read its body in pieces.
 
-        If the body is truncated, the caller must request the rest: only it knows how much it has.
+        If it is truncated, the caller must request the rest: only it knows how much it has.
         """
         async with AsyncExitStack() as stack:
 
@@ -291,12 +282,10 @@ class ApiReader:
             yield response
 
     def _refuse(self, error: TransferError, url: str) -> None:
-        """Raise that credentials are wrong or missing, if SOURCE's own host has refused a request."""
         if error.failure.status in _REFUSALS and same_site(self._source, url):
             raise CredentialsError(f"{error.failure.message} {self._advice}") from error
 
     async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:
-        """Read a document. Repeat the request once if it is not JSON, and up to twice if it stalls."""
         headers, body = {"Accept": _ACCEPT, **(request.headers or {})}, None
         if request.method == "POST":
             headers["Content-Type"] = "application/json"
@@ -388,7 +377,6 @@ class ApiReader:
         return value
 
     def _report(self, what: str, host: str, text: str) -> None:
-        """Warn once per host."""
         if (what, host) not in self._reported:
             self._reported[what, host] = None
             self._warn(text)

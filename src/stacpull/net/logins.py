@@ -62,10 +62,7 @@ _NOTICE_EVERY = 60.0
 
 
 class HostPattern(msgspec.Struct, frozen=True):
-    """The hosts of a login: one host, or with `any_below` all its subdomains; one scheme and port.
-
-    `host` is as in `hosts.Origin`: lower case, without a trailing dot, an IPv6 address in brackets.
-    """
+    """The hosts of a login: one host, or with `any_below` all its subdomains; one scheme and port."""
 
     scheme: str
     host: str
@@ -76,7 +73,7 @@ class HostPattern(msgspec.Struct, frozen=True):
     def read(cls, text: str) -> HostPattern:
         """Read `data.example.org`, `*.example.org` (https, default port) or `http://host:port`.
 
-        A text of another form, or one that covers hosts of other owners, like `*.org`, is a ValueError.
+        A pattern that covers hosts of other owners, like `*.org`, is a ValueError.
         """
         url = text if "://" in text else f"https://{text}"
         scheme, name, port = origin_of(url)
@@ -100,10 +97,7 @@ class HostPattern(msgspec.Struct, frozen=True):
 
 
 def is_address(url: str, *, web: bool = True) -> bool:
-    """Return whether `url` is a complete URL of http or https (or, unless `web`, another remote scheme).
-
-    It must not contain a user.
-    """
+    """Return whether `url` is complete and without a user: web or, unless `web`, of another remote scheme."""
     try:
         parts = urlsplit(url)
     except ValueError:  # an unmatched bracket, or characters that normalise to special ones
@@ -116,19 +110,17 @@ def is_address(url: str, *, web: bool = True) -> bool:
 class Netrc:
     """Users and passwords from the netrc file in `NETRC` or `~/.netrc`, read on first use.
 
-    The `default` entry is never used: it would send a password to any host (GNU inetutils manual, "The .netrc
-    file"). A missing file has no entries, nor has an invalid one: logins may not need it.
+    The `default` entry is never used: it would send a password to any host. A missing or invalid file has no
+    entries: logins may not need it.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.path = expanded(environ.get("NETRC") or "~/.netrc")
 
     def entry(self, host: str) -> tuple[Secret, Secret] | None:
-        """Return user and password for a host, or None if it has no entry."""
         return self._read[0].get(host)
 
     def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, tuple[Secret, Secret]]]:
-        """Yield the hosts of the file that `hosts` cover, each with user and password."""
         for name, entry in self._read[0].items():
             for pattern in hosts:
                 if pattern.covers(pattern.scheme, name, pattern.port):
@@ -176,15 +168,11 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:
-    """Return a field that is a TOML key of the same name, with these properties (`given`) of `Key`.
-
-    Without a `default` it is required. `read` reads the value; a `Secret` has the reader of its type.
-    """
+    """Return a field that is a TOML key of the same name, with these properties (`given`) of `Key`."""
     return attrs.field(default=default, converter=read, metadata={"key": given})
 
 
 def keys_of(kind: Any) -> Mapping[str, Key]:
-    """Return the TOML keys of a kind of login, by name in kebab case."""
     hints, readers = arguments.hints(kind), arguments.readers(kind)
     return {
         field.name.replace("_", "-"): Key(
@@ -223,8 +211,7 @@ def basic(user: Secret, password: Secret | None) -> Secret:
 class LoginKind:
     """A kind of login, with its secrets: a frozen class of attrs, whose fields are made by `login_key`.
 
-    Two rules hold for all kinds: `user` and `password` belong together, and without a password the user is
-    the secret.
+    `user` and `password` belong together, and without a password the user is the secret.
     """
 
     __slots__ = ()
@@ -264,14 +251,11 @@ class LoginKind:
         return ()
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
-        """Return the transport for the host of `url`. All hosts share one login.
-
-        `names` are the origins of the secrets, for messages.
-        """
+        """Return the transport for the host of `url`; all hosts share one login. `names` are for messages."""
         return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login shared by all hosts of a `[login.NAME]`."""
+        """Return the login shared by all hosts."""
         raise NotImplementedError
 
     async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:  # noqa: ARG002 - a default
@@ -319,7 +303,6 @@ class Login:
 
 
 def refused(url: str, reason: str) -> BufferedResponse:
-    """Return a refusal (403) with its reason."""
     return BufferedResponse(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
 
 
@@ -327,7 +310,7 @@ def refused(url: str, reason: str) -> BufferedResponse:
 
 
 class Fixed(LoginKind):
-    """A login that sends the same header fields and query parameters with every request."""
+    """The same header fields and query parameters with every request."""
 
     __slots__ = ()
 
@@ -344,7 +327,6 @@ class Fixed(LoginKind):
         return (*self.headers.values(), *self.query.values())
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
-        """Return the transport for the host of `url`. Hosts share no login, because nothing is renewed."""
         return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
 
 
@@ -435,12 +417,10 @@ _KINDS: Mapping[str, type[LoginKind]] = {
 
 
 def kind_names() -> list[str]:
-    """Return the names that `kind` may have in a profile, of our own packages."""
     return [*_KINDS, *entry_points.names(_GROUP)]
 
 
 def kind_class(name: str) -> type[LoginKind] | None:
-    """Return the class of a kind of login, None if there is none, or its package is not installed."""
     return _KINDS.get(name) or entry_points.load(_GROUP, name)
 
 
@@ -448,7 +428,7 @@ def kind_class(name: str) -> type[LoginKind] | None:
 
 
 class HostLogin(msgspec.Struct, frozen=True):
-    """A `[login.NAME]` of a profile: a kind of login and its hosts."""
+    """A `[login.NAME]` of a profile."""
 
     name: str
     hosts: tuple[HostPattern, ...]
@@ -458,10 +438,7 @@ class HostLogin(msgspec.Struct, frozen=True):
 
 
 class FilledProfile(msgspec.Struct, frozen=True):
-    """A credential profile with its secrets (`config.options.CredentialProfile`).
-
-    The first login that covers a host is used.
-    """
+    """A credential profile with its secrets. The first login that covers a host is used."""
 
     name: str
     logins: tuple[HostLogin, ...] = ()
@@ -473,7 +450,6 @@ class FilledProfile(msgspec.Struct, frozen=True):
         return tuple(secret for login in self.logins for secret in login.kind.secrets)
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
-        """Return the login for an origin, or None if there is none."""
         covering = (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts))
         return next(covering, None)
 
@@ -492,9 +468,8 @@ class FilledProfile(msgspec.Struct, frozen=True):
 class Logins:
     """The logins of one run, by a credential profile, and the client that they share.
 
-    Token services are requested through a separate client without credentials. It has its own gates, because
-    a transfer holds a permit while it waits for a token. `on_wait` is called with one sentence when a login
-    has to wait.
+    The client requests token services without credentials. It has its own gates, because a transfer holds a
+    permit while it waits for a token. `on_wait` gets one sentence when a login has to wait.
     """
 
     def __init__(
@@ -524,7 +499,6 @@ class Logins:
         return f"<Logins of {self._profile.name}>"
 
     def transport_for(self, url: str) -> Transport | None:
-        """Return the transport that logs in to the host of `url`, or None if it has no login."""
         login = self._profile.login_for(*origin_of(url))
         return None if login is None else login.kind.transport(url, login.sources, self)
 
@@ -545,8 +519,6 @@ class Logins:
         return self._shared[id(kind)][1]
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Call `attempt`, a request for a login, with retries (`net.retry.with_retries`)."""
-
         def note(failure: Failure) -> None:
             """Count a retry, and report it at most once per minute and host."""
             self.counters.note_retry(failure)
@@ -560,10 +532,7 @@ class Logins:
 
 
 class LoginTransport:
-    """Sends authenticated requests to one host, and resends a refused one after a new login.
-
-    `counters` count the requests and bytes that the client does not count itself.
-    """
+    """Sends authenticated requests to one host, and resends a refused one after a new login."""
 
     def __init__(self, http: Transport, login: Login, counters: NetworkCounters) -> None:
         self._http = http

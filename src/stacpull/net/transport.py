@@ -65,7 +65,6 @@ class HttpSettings(msgspec.Struct, frozen=True):
     """Whether to use the proxies of the environment."""
 
     async def tls_context(self) -> ssl.SSLContext:
-        """Return a new TLS context. Certificate files are read in a thread."""
         context = await asyncio.to_thread(ssl.create_default_context, cafile=self.ca_bundle)
         context.set_alpn_protocols(["http/1.1"])
         return context
@@ -88,11 +87,7 @@ class Response(Protocol):
         ...
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes. `net.bodies.read_whole` reads all of it.
-
-        Raises:
-            TransferError: TRUNCATED, OVERLONG, STALLED, NETWORK.
-        """
+        """Yield the body in pieces of about `size` bytes, or raise `TransferError`."""
         ...
 
     async def close(self) -> None:
@@ -108,11 +103,7 @@ class Transport(Protocol):
     """Sends one request and returns its response, without redirects, retries or credentials."""
 
     async def send(self, request: Request) -> Response:
-        """Send `request`, and return its response, which the caller closes.
-
-        Raises:
-            TransferError: NETWORK, STALLED, ADDRESS.
-        """
+        """Send `request`, and return its response, which the caller closes, or raise `TransferError`."""
         ...
 
     async def close(self) -> None: ...
@@ -174,8 +165,6 @@ class RenamedResponse:
 
 
 class BufferedResponse(msgspec.Struct, frozen=True):
-    """A response whose body is in memory, so that it can be examined and passed on."""
-
     url: str
     status: int
     headers: Mapping[str, str]
