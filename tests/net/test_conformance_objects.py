@@ -9,11 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.net.conformance_objects import ObjectContract, Shelf
-from tests.net.memory import MemoryTransport
 from tests.net.object_server import object_server
 from tests.net.test_http import transport
 from tests.net.wire_server import WireServer
-from tests.virtual_clock import VirtualClock
 
 from stacpull.aws_credentials import AwsSettings
 from stacpull.clock import SystemClock
@@ -43,18 +41,6 @@ async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
     """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
     async with opened_http() as http:
         yield S3Transport(http, Signing(url, keys), S3Options(), clock=SystemClock())
-
-
-class TestMemory(ObjectContract):
-    @asynccontextmanager
-    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
-        held = dict(objects)
-        routes = {url_of(key): object_server(lambda key=key: held[key]) for key in held}
-        yield Shelf(MemoryTransport(routes, VirtualClock()), url_of, held.__setitem__)
-
-
-def url_of(key: str) -> str:
-    return f"https://memory.example/{quote(key)}"
 
 
 class TestHttp(ObjectContract):

@@ -46,15 +46,6 @@ class Bench:
             self.gate.release()
 
 
-def test_a_free_permit_does_not_suspend() -> None:
-    bench = Bench(first=2)
-    for _ in range(2):
-        with pytest.raises(StopIteration):
-            bench.gate.acquire().send(None)
-    assert bench.gate.in_use == 2
-    assert not bench.gate.try_acquire()
-
-
 def test_permits_are_granted_in_order() -> None:
     bench = Bench(first=2)
 
@@ -67,22 +58,6 @@ def test_permits_are_granted_in_order() -> None:
     bench.run(main())
     assert bench.log == [("a", 0), ("b", 0), ("c", 10), ("d", 10), ("e", 20), ("f", 20)]
     assert (bench.gate.in_use, bench.gate.progress().queued) == (0, 0)
-
-
-def test_a_new_request_does_not_overtake() -> None:
-    bench = Bench(first=1)
-
-    async def main() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(bench.hold("holder", 5))
-            await asyncio.sleep(1)
-            group.create_task(bench.hold("waiting", 1))
-            await asyncio.sleep(4)  # the permit is free again and already assigned
-            assert not bench.gate.try_acquire()
-            group.create_task(bench.hold("newcomer", 1))
-
-    bench.run(main())
-    assert [name for name, _ in bench.log] == ["holder", "waiting", "newcomer"]
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
@@ -161,18 +136,6 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
     assert [when for _, when in bench.log] == [60] * 8 + [61] * 2
 
 
-def test_only_a_longer_wait_prolongs_the_pause() -> None:
-    bench = Bench()
-    bench.gate.throttled(60)
-    bench.gate.throttled(90)
-    bench.gate.throttled(5)
-    bench.gate.throttled(None)
-    assert bench.gate.closed_for() == 90
-    assert not bench.gate.try_acquire()
-    bench.clock.now = 90
-    assert bench.gate.try_acquire()
-
-
 def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
@@ -211,17 +174,6 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
     return limits
 
 
-def test_the_best_limit_is_found() -> None:
-    assert served(Bench(), 3)[-1] == 64
-    assert served(Bench(maximum=40), 3)[-1] == 40
-
-
-def test_waiting_requests_continue_when_the_limit_grows() -> None:
-    bench = Bench(first=1)
-    assert served(bench, 5, workers=10)[-1] >= 10
-    assert bench.gate.progress().queued == 0
-
-
 def test_a_user_limit_is_not_adapted() -> None:
     bench = Bench(maximum=8, first=8, is_fixed=True)
     assert served(bench, 3, takes=5) == [8, 8, 8]
@@ -245,26 +197,6 @@ def test_counts_during_a_pause_are_discarded() -> None:
     limits = served(bench, 40)
     assert min(limits) == 8
     assert max(limits) < 16
-
-
-def test_resets_by_a_recently_overloaded_host_are_free() -> None:
-    """An answer cancels one of the three resets that lower the limit. The others must stay free."""
-    bench, reset = Bench(), Failure(FailureKind.NETWORK, "reset", retryable=True)
-
-    async def is_free(after: float) -> bool:
-        await asyncio.sleep(after)
-        bench.gate.succeeded(bench.clock.now)
-        return bench.gate.unanswered(bench.clock.now, reset).free
-
-    async def course() -> list[bool]:
-        await bench.gate.acquire()
-        await bench.gate.acquire()
-        bench.gate.succeeded(bench.clock.now)
-        at_once = [bench.gate.unanswered(bench.clock.now, reset).free for _ in range(3)]
-        return [*at_once, await is_free(1), await is_free(1), await is_free(60)]
-
-    assert bench.run(course()) == [False, False, True, True, True, False]
-    bench.gate.release()
 
 
 def test_fifty_refusals_in_a_row_stop_the_run() -> None:

@@ -1,29 +1,33 @@
+"""The transport on aiohttp. `tests/http1/test_as_http.py` runs the same tests over `http1`.
+
+Addresses, TLS and proxies are tested with whole commands, in `tests/security`.
+"""
+
 from __future__ import annotations
 
 import asyncio
 import gzip
 import socket
-import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from tests.net.conformance import DecodingContract, Routes, TransportContract, World
 from tests.net.memory import Answer, Fault
-from tests.net.wire_server import WireServer, read_request
+from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, opened
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
 
 T = TypeVar("T")
 
 LOCAL = AddressPolicy(allow_private=True)
+HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 def transport(**options: Any) -> HttpTransport:
@@ -52,37 +56,29 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def failure_at(http: HttpTransport, request: Request) -> Failure:
-    with pytest.raises(TransferError) as caught:
-        async with opened(http, request) as response:
-            await read_whole(response, 1_000_000)
-    return caught.value.failure
+def served(answers: Mapping[str, Any], course: Callable[[Transport, WireServer], Awaitable[T]]) -> T:
+    """Return the result of a course, which gets a transport and a server with these answers."""
 
-
-def outcome_of_bytes(raw: bytes, *, decode: bool = False) -> bytes | Failure:
-    """Return the body or the failure."""
-
-    async def main() -> bytes | Failure:
-        async with WireServer({"/": [raw]}) as server:
+    async def main() -> T:
+        async with WireServer(answers) as server:
             http = transport()
             try:
-                async with opened(http, Request(server.url("/"), decode=decode)) as response:
-                    return await read_whole(response, 1_000_000)
-            except TransferError as error:
-                return error.failure
+                return await course(http, server)
             finally:
                 await http.close()
 
     return asyncio.run(main())
 
 
-def failure_of_bytes(raw: bytes, *, decode: bool = False) -> Failure:
-    outcome = outcome_of_bytes(raw, decode=decode)
-    assert isinstance(outcome, Failure)
-    return outcome
+async def fetched(http: Transport, request: Request, limit: int = 1_000_000) -> bytes:
+    async with opened(http, request) as response:
+        return await read_whole(response, limit)
 
 
-HEAD = b"HTTP/1.1 200 OK\r\n"
+async def failure_at(http: Transport, request: Request) -> Failure:
+    with pytest.raises(TransferError) as caught:
+        await fetched(http, request)
+    return caught.value.failure
 
 
 @pytest.mark.parametrize(
@@ -103,14 +99,14 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
     ],
 )  # fmt: skip
 def test_invalid_responses_are_failures(raw: bytes, kind: FailureKind, words: str) -> None:
-    failure = failure_of_bytes(raw)
+    failure = served({"/": [raw]}, lambda http, server: failure_at(http, Request(server.url("/"))))
     assert (failure.kind, failure.status, failure.retryable, failure.free) == (kind, None, True, False)
     assert words in failure.message
 
 
 def test_a_body_that_cannot_be_decoded_is_a_failure() -> None:
     raw = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
-    failure = failure_of_bytes(raw, decode=True)
+    failure = served({"/": [raw]}, lambda http, at: failure_at(http, Request(at.url("/"), decode=True)))
     assert failure.kind is FailureKind.SERVER
     assert "cannot be decoded as gzip" in failure.message
 
@@ -119,59 +115,20 @@ def test_a_body_that_cannot_be_decoded_is_a_failure() -> None:
 def test_an_encoded_body_is_decoded_within_the_limit(limit: int) -> None:
     coded = Answer(body=gzip.compress(b"page" * 1500), headers={"Content-Encoding": "gzip"})
 
-    async def main() -> tuple[bytes | None, int]:
-        async with WireServer({"/": [coded, coded]}) as server:
-            http = transport()
-            read = None
-            with suppress(TransferError):
-                async with opened(http, Request(server.url("/"), decode=True)) as response:
-                    read = await read_whole(response, limit)
-            async with opened(http, Request(server.url("/"))) as response:
-                raw = await read_whole(response, limit)
-            await http.close()
-            return read, len(raw)
+    async def course(http: Transport, server: WireServer) -> tuple[bytes | None, int]:
+        read = None
+        with suppress(TransferError):
+            read = await fetched(http, Request(server.url("/"), decode=True), limit)
+        return read, len(await fetched(http, Request(server.url("/")), limit))
 
     expected = b"page" * 1500 if limit == 6000 else None
-    assert asyncio.run(main()) == (expected, len(gzip.compress(b"page" * 1500)))
+    assert served({"/": [coded, coded]}, course) == (expected, len(coded.body))
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])
 def test_head_ends_with_the_fields(framing: bytes) -> None:
-    async def main() -> tuple[int, bytes]:
-        async with WireServer({"/": [HEAD + framing + b"\r\n"]}) as server:
-            http = transport()
-            async with opened(http, Request(server.url("/"), "HEAD")) as response:
-                found = response.status, await read_whole(response, 100)
-            await http.close()
-            return found
-
-    assert asyncio.run(main()) == (200, b"")
-
-
-class Dripping(WireServer):
-    """Answers with header fields, byte by byte."""
-
-    async def _answer_one(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> bool:
-        await read_request(reader, number)
-        for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: y\r\n" * 1000:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        return False
-
-
-def test_a_head_sent_byte_by_byte_stalls() -> None:
-    async def main() -> Failure:
-        async with asyncio.timeout(20), Dripping({}) as server:
-            http = transport(connect_timeout=0.2, stall_timeout=0.2, min_rate=1000)
-            failure = await failure_at(http, Request(server.url("/")))
-            await http.close()
-            return failure
-
-    failure = asyncio.run(main())
-    assert (failure.kind, failure.retryable) == (FailureKind.STALLED, True)
+    answers = {"/": [HEAD + framing + b"\r\n"]}
+    assert served(answers, lambda http, at: fetched(http, Request(at.url("/"), "HEAD"))) == b""
 
 
 @pytest.mark.parametrize(
@@ -186,155 +143,47 @@ def test_a_head_sent_byte_by_byte_stalls() -> None:
     ],
 )
 def test_unreachable_hosts_are_reported_by_kind(url: str, kind: FailureKind) -> None:
-    async def main() -> Failure:
-        http = transport()
-        failure = await failure_at(http, Request(url))
-        await http.close()
-        return failure
-
-    failure = asyncio.run(main())
+    failure = served({}, lambda http, _: failure_at(http, Request(url)))
     assert (failure.kind, failure.retryable) == (kind, kind is FailureKind.NETWORK)
 
 
-def test_the_url_reaches_the_server_unchanged() -> None:
-    targets = [
-        "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'",
-        "/a/../b/./c",
-        "/download/gAAAAAB=?token=next:naip:1",
-        "/%e2%82%ac?lower=%c3%a9",
-    ]
+def test_a_url_reaches_the_server_unchanged_but_for_what_no_request_line_may_contain() -> None:
+    targets = {
+        "/a%2Fb/%24value?sig=a%2Bb%3D%3D&x='(1)'": None,
+        "/a/../b/./c": None,
+        "/download/gAAAAAB=?token=next:naip:1": None,
+        "/%e2%82%ac?lower=%c3%a9": None,
+        "/a b/é": "/a%20b/%C3%A9",
+        "/x\r\nEvil: 1": "/x%0D%0AEvil:%201",
+    }
 
-    async def main() -> list[str]:
-        async with WireServer({target: [Answer()] for target in targets}) as server:
-            http = transport()
-            for target in targets:
-                async with opened(http, Request(server.url(target))) as response:
-                    await read_whole(response, 10)
-            await http.close()
-            return [received.target for received in server.requests]
+    async def course(http: Transport, server: WireServer) -> list[str]:
+        for target in targets:
+            await fetched(http, Request(server.url(target)))
+        assert all("evil" not in received.headers for received in server.requests)
+        return [received.target for received in server.requests]
 
-    assert asyncio.run(main()) == targets
-
-
-def test_characters_invalid_in_a_request_line_are_encoded() -> None:
-    async def main() -> list[str]:
-        async with WireServer({}) as server:
-            http = transport()
-            for path in ["/a b/é", "/x\r\nEvil: 1"]:
-                async with opened(http, Request(server.url(path))) as response:
-                    await read_whole(response, 100)
-            await http.close()
-            assert all("evil" not in received.headers for received in server.requests)
-            return [received.target for received in server.requests]
-
-    assert asyncio.run(main()) == ["/a%20b/%C3%A9", "/x%0D%0AEvil:%201"]
+    assert served({}, course) == [sent or target for target, sent in targets.items()]
 
 
-def test_sends_a_user_agent_and_requests_no_coding() -> None:
-    async def main() -> list[dict[str, str]]:
-        async with WireServer({"/": [Answer(headers={"Set-Cookie": "a=b"})]}) as server:
-            http = transport()
-            for decode in (False, True, False):
-                async with opened(http, Request(server.url("/"), decode=decode)) as response:
-                    await read_whole(response, 10)
-            await http.close()
-            return [received.headers for received in server.requests]
+def test_the_fields_and_the_body_of_requests_on_one_connection() -> None:
+    """No cookie that a server set is sent back."""
 
-    asset, page, again = asyncio.run(main())
-    assert asset["user-agent"].startswith("stacpull/")
-    assert "(+https://" in asset["user-agent"]
-    assert (asset["accept-encoding"], page["accept-encoding"]) == ("identity", "gzip")
-    assert "cookie" not in again
-    assert "authorization" not in asset
+    async def course(http: Transport, server: WireServer) -> WireServer:
+        for decode in (False, True, False):
+            await fetched(http, Request(server.url("/"), decode=decode))
+        json = {"Content-Type": "application/json"}
+        await fetched(http, Request(server.url("/"), "POST", json, b"{}"))
+        return server
 
-
-def test_a_body_is_posted() -> None:
-    async def main() -> tuple[str, bytes, str]:
-        async with WireServer({"/search": [Answer()]}) as server:
-            http = transport()
-            request = Request(server.url("/search"), "POST", {"Content-Type": "application/json"}, b"{}")
-            async with opened(http, request) as response:
-                await read_whole(response, 10)
-            await http.close()
-            received = server.requests[0]
-            return received.method, received.body, received.headers["content-type"]
-
-    assert asyncio.run(main()) == ("POST", b"{}", "application/json")
-
-
-def test_no_redirect_is_followed() -> None:
-    async def main() -> tuple[int, str, int]:
-        answers = {"/": [Answer(302, headers={"Location": "/next%20hop"})]}
-        async with WireServer(answers) as server:
-            http = transport()
-            async with opened(http, Request(server.url("/"))) as response:
-                result = response.status, response.headers["Location"]
-            await http.close()
-            return *result, len(server.requests)
-
-    assert asyncio.run(main()) == (302, "/next%20hop", 1)
-
-
-def test_connections_are_reused() -> None:
-    async def main() -> set[int]:
-        async with WireServer({"/": [Answer(body=b"x" * 50_000)]}) as server:
-            http = transport()
-            for _ in range(5):
-                async with opened(http, Request(server.url("/"))) as response:
-                    await read_whole(response, 100_000)
-            await http.close()
-            return {received.connection for received in server.requests}
-
-    assert asyncio.run(main()) == {1}
-
-
-def test_a_used_connection_that_breaks_during_a_response_is_charged() -> None:
-    async def main() -> Failure:
-        async with WireServer({"/ok": [Answer(body=b"ok")], "/cut": [b"HTTP/1.1 200 OK\r\nConte"]}) as server:
-            http = transport()
-            async with opened(http, Request(server.url("/ok"))) as response:
-                await read_whole(response, 10)
-            failure = await failure_at(http, Request(server.url("/cut")))
-            await http.close()
-            return failure
-
-    assert not asyncio.run(main()).free
-
-
-class TestAddresses:
-    @pytest.mark.parametrize(
-        "host",
-        [
-            "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "192.168.1.1", "100.64.0.1",
-            "169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]", "[fd00:ec2::254]",
-            "0.0.0.0",  # noqa: S104 - judged, not bound to
-        ],
-    )  # fmt: skip
-    def test_refused_before_any_connection(self, host: str) -> None:
-        async def main() -> Failure:
-            http = transport(policy=AddressPolicy(allow_private=False))
-            with watched_connections() as tried:
-                failure = await failure_at(http, Request(f"http://{host}:{closed_port()}/x"))
-            assert tried == []
-            await http.close()
-            return failure
-
-        failure = asyncio.run(main())
-        assert (failure.kind, failure.retryable) == (FailureKind.ADDRESS, False)
-
-    @pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:a9fe:a9fe]", "[fe80::1]"])
-    def test_link_local_is_refused_even_if_private_is_allowed(self, host: str) -> None:
-        async def main() -> Failure:
-            http = transport()
-            with watched_connections() as tried:
-                failure = await failure_at(http, Request(f"http://{host}/latest/meta-data"))
-            assert tried == []
-            await http.close()
-            return failure
-
-        failure = asyncio.run(main())
-        assert failure.kind is FailureKind.ADDRESS
-        assert "link-local" in failure.message
+    answers = {"/": [Answer(body=b"x" * 50_000, headers={"Set-Cookie": "a=b"})]}
+    asset, page, again, search = served(answers, course).requests
+    assert asset.headers["user-agent"].startswith("stacpull/")
+    assert "(+https://" in asset.headers["user-agent"]
+    assert (asset.headers["accept-encoding"], page.headers["accept-encoding"]) == ("identity", "gzip")
+    assert not {"cookie", "authorization"} & set(again.headers)
+    assert (search.method, search.body, search.headers["content-type"]) == ("POST", b"{}", "application/json")
+    assert {asset.connection, page.connection, again.connection} == {1}
 
 
 _tried: list[object] | None = None
@@ -357,63 +206,3 @@ def watched_connections() -> Iterator[list[object]]:
         yield _tried
     finally:
         _tried = None
-
-
-class TestTls:
-    def reach(self, certificate: tuple[Path, Path], host: str, bundle: Path | None) -> bytes | Failure:
-        async def main() -> bytes | Failure:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            async with WireServer({"/": [Answer(body=b"sealed")]}, tls=context) as server:
-                asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-                http = transport(ca_bundle=bundle)
-                try:
-                    async with opened(http, Request(server.url("/", host))) as response:
-                        return await read_whole(response, 100)
-                except TransferError as error:
-                    return error.failure
-                finally:
-                    await http.close()
-
-        return asyncio.run(main())
-
-    def test_a_bundle_is_trusted(self, certificate: tuple[Path, Path]) -> None:
-        assert self.reach(certificate, "localhost", certificate[0]) == b"sealed"
-
-    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-    def test_an_unknown_or_wrong_certificate_is_final(
-        self, certificate: tuple[Path, Path], host: str
-    ) -> None:
-        failure = self.reach(certificate, host, None if host == "localhost" else certificate[0])
-        assert isinstance(failure, Failure)
-        assert (failure.kind, failure.retryable) == (FailureKind.NETWORK, False)
-        assert "certificate" in failure.message
-
-
-class TestProxies:
-    """The proxy is the wire server. It receives whole URLs."""
-
-    def through(self, monkeypatch: pytest.MonkeyPatch, url: str, **options: Any) -> list[str] | Failure:
-        async def main() -> list[str] | Failure:
-            async with WireServer({url: [Answer(body=b"by proxy")]}) as server:
-                monkeypatch.setenv("http_proxy", server.url(""))
-                monkeypatch.setenv("no_proxy", "direct.invalid")
-                http = transport(**({"policy": AddressPolicy(), "trust_env": True} | options))
-                try:
-                    async with opened(http, Request(url)) as response:
-                        assert await read_whole(response, 100) == b"by proxy"
-                except TransferError as error:
-                    return error.failure
-                else:
-                    return [received.target for received in server.requests]
-                finally:
-                    await http.close()
-
-        return asyncio.run(main())
-
-    def test_a_literal_address_is_judged_before_the_proxy_is_used(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        failure = self.through(monkeypatch, "http://169.254.169.254/latest")
-        assert isinstance(failure, Failure)
-        assert failure.kind is FailureKind.ADDRESS

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import strategies as st
 
 from stacpull.net.bodies import Pace
 
@@ -23,6 +22,3 @@ def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(
 ) -> None:
     pace = Pace(100, 10.0)
     assert [pace.is_too_slow(*arrival) for arrival in arrivals][-1] is slow
-
-
-ARRIVALS = st.lists(st.tuples(st.floats(0, 20), st.integers(0, 5000)))

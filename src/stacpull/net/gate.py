@@ -429,7 +429,7 @@ class Gates:
 class Limits:
     """The user's limits: bytes per second for the run, and requests per second for each host; 0 for none.
 
-    After reading bytes, the reader waits as long as they take at the permitted rate, so the server has to wait.
+    After reading bytes, the reader waits as long as they take at the permitted rate, so the server waits.
     Unused bytes of the last quarter of a second can be used later: late wake-ups do not add up.
     """
 
