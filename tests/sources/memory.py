@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from stacpull.errors import SourceError
-from stacpull.models import Failure, FailureKind, PageRequest
+from stacpull.events import Notice
+from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
+from stacpull.selection import Selection
+from stacpull.sources.source import PageSize, Source
 
 API = "https://api.test/v1"
 
@@ -65,3 +69,28 @@ def page(names: list[Any], following: object = None, **members: Any) -> dict[str
     link = following if isinstance(following, dict) else {"href": following}
     links = [] if following is None else [{"rel": "next", **link}]
     return {"type": "FeatureCollection", "features": [item(n) for n in names], "links": links, **members}
+
+
+EVERYTHING = Selection()
+
+
+def pages_of(
+    source: Source, size: int = 1000, selection: Selection = EVERYTHING, notices: list[Notice] | None = None
+) -> list[Page]:
+    """Walk a source to its end, with pages of `size` items."""
+    received = notices if notices is not None else []
+
+    async def walk() -> list[Page]:
+        return [
+            page
+            for start in await source.starts(selection)
+            async for page in source.pages(
+                start, page_size=PageSize(size, fixed=True), on_notice=received.append
+            )
+        ]
+
+    return asyncio.run(walk())
+
+
+def ids(pages: list[Page]) -> list[str]:
+    return [one["id"] for page in pages for one in page.items]

@@ -14,20 +14,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from multidict import CIMultiDict
+from tests.sources.memory import EVERYTHING, pages_of
 
 from stacpull.errors import SourceError
-from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
 from stacpull.sources.parquet import ParquetSource
-from stacpull.sources.source import PageSize
 from stacpull_export.geoparquet import ItemIndex
 from stacpull_export.mirrored_items import MirroredItem
 
 URL = "https://files.test/data/items.parquet"
 _CHUNK = 7000
-EVERYTHING = Selection()
 
 
 class Body:
@@ -143,49 +141,16 @@ def regrouped(data: bytes, rows: int) -> bytes:
     return file.getvalue()
 
 
-def pages_of(
-    server: FileServer,
-    selection: Selection = EVERYTHING,
-    **more: Any,
-) -> list[Page]:
-    """Read all pages of a file."""
-
-    async def read() -> list[Page]:
-        source = ParquetSource(URL, server)  # type: ignore[arg-type]
-        (first,) = await source.starts(selection)
-        size = PageSize.requested(more.get("page_size"))
-        notices: list[Notice] = more.get("notices", [])
-        pages = source.pages(first, page_size=size, on_notice=notices.append)
-        return [page async for page in pages]
-
-    return asyncio.run(read())
+def read(server: FileServer, selection: Selection = EVERYTHING, size: int = 100) -> list[Page]:
+    return pages_of(ParquetSource(URL, server), size, selection)  # type: ignore[arg-type]
 
 
 def items_of(server: FileServer, selection: Selection = EVERYTHING) -> list[Json]:
-    return [item for page in pages_of(server, selection) for item in page.items]
+    return [item for page in read(server, selection) for item in page.items]
 
 
 def failure_of(data: bytes) -> str:
     """Return the error for a file."""
     with pytest.raises(SourceError) as caught:
-        pages_of(FileServer(data))
+        read(FileServer(data))
     return str(caught.value)
-
-
-def recorded_items(shared_data: Path) -> dict[str, list[Json]]:
-    """Return the complete recorded items by file."""
-    found: dict[str, list[Json]] = {}
-    for path in sorted((shared_data / "stac").rglob("*.json")):
-        if path.name.endswith(".http.json"):
-            continue
-        document = json.loads(path.read_text())
-        features = document.get("features", [document]) if isinstance(document, dict) else []
-        items = [
-            {"collection": "none", **one}
-            for one in features
-            if isinstance(one, dict) and one.get("type") == "Feature" and isinstance(one.get("id"), str)
-            and one.get("assets") and one.get("properties") and one.get("geometry")
-        ]  # fmt: skip
-        if items:
-            found[path.relative_to(shared_data).as_posix()] = items
-    return found

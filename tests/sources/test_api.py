@@ -11,8 +11,7 @@ from stacpull.models import FailureKind, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.source import PageSize
-from stacpull.sources.source_url import ApiUrl, parse_api_url
+from stacpull.sources.source import PageSize, class_documents
 from stacpull.sources.stac_api import ApiSource
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"
@@ -34,27 +33,6 @@ TABLE: dict[str, object] = {
 def source(url: str = API, table: dict[str, object] | None = None) -> tuple[ApiSource, MemoryReader]:
     reader = MemoryReader(TABLE if table is None else table)
     return ApiSource(url, reader), reader
-
-
-@pytest.mark.parametrize(
-    ("url", "api"),
-    [
-        ("https://h", ApiUrl("https://h")),
-        ("https://h/", ApiUrl("https://h")),
-        ("https://h/v1/?x=1", ApiUrl("https://h/v1")),
-        ("https://h/collections", ApiUrl("https://h")),
-        ("https://h/v1/collections/x", ApiUrl("https://h/v1", "x")),
-        ("https://h/v1/collections/x/?limit=1", ApiUrl("https://h/v1", "x")),
-        ("https://h/v1/collections/a%2Fb/items?limit=1", ApiUrl("https://h/v1", "a/b", items=True)),
-        ("https://h/collections/items", ApiUrl("https://h", "items")),
-        ("https://h/collections/items/items", ApiUrl("https://h", "items", items=True)),
-        ("https://h/collections/collections", ApiUrl("https://h", "collections")),
-        ("https://h/x/items", ApiUrl("https://h/x/items")),
-        ("https://h/collections/x/items/y", ApiUrl("https://h/collections/x/items/y")),
-    ],
-)
-def test_parts_of_a_url(url: str, api: ApiUrl) -> None:
-    assert parse_api_url(url) == api
 
 
 def test_collections_are_listed_over_all_pages() -> None:
@@ -216,3 +194,15 @@ def test_the_limit_in_source_and_the_page_size_are_requested(url: str, size: Pag
 
     asyncio.run(walk())
     assert reader.urls == [expected]
+
+
+LISTED = {"type": "Collection", "id": "x", "label:classes": []}
+
+
+def test_the_collection_and_its_first_items() -> None:
+    items = f"{API}/collections/x/items?limit=10"
+    table = {f"{API}/collections/x": LISTED, items: page(["a", "b"], items)}
+    reader = MemoryReader(table)
+    found = asyncio.run(class_documents(ApiSource(API, reader), "x"))
+    assert found == (LISTED, [item("a"), item("b")])
+    assert reader.urls == [f"{API}/collections/x", items]

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from tests.sources.test_lines import ids, lines
+from tests.sources.memory import ids
+from tests.sources.test_lines import lines
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, origin
 
 from stacpull.clock import SystemClock

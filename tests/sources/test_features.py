@@ -7,17 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.sources.memory import MemoryReader
+from tests.sources.memory import MemoryReader, ids, pages_of
 
 from stacpull.errors import SourceError, UsageError
-from stacpull.events import Notice
-from stacpull.models import Page, PageRequest
+from stacpull.models import PageRequest
 from stacpull.net.json_reader import Document
-from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
-from stacpull.sources.documents import read_root
 from stacpull.sources.files import FeaturesSource
-from stacpull.sources.source import PageSize
 
 URL = "https://static.test/data/items.json"
 
@@ -37,25 +33,6 @@ def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> 
     return FeaturesSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
 
 
-def pages_of(
-    source: FeaturesSource,
-    selection: Selection | None = None,
-    size: PageSize | None = None,
-    notices: list[Notice] | None = None,
-) -> list[Page]:
-    async def main() -> list[Page]:
-        (begin,) = await source.starts(selection or Selection())
-        received = notices if notices is not None else []
-        pages = source.pages(begin, page_size=size or PageSize(), on_notice=received.append)
-        return [page async for page in pages]
-
-    return asyncio.run(main())
-
-
-def ids(pages: list[Page]) -> list[str]:
-    return [one["id"] for page in pages for one in page.items]
-
-
 def test_an_item_is_one_page_with_its_url() -> None:
     (page,) = pages_of(source_of(item("a", "c", {"rel": "self", "href": "./items.json"})))
     assert page.items == [item("a", "c", {"rel": "self", "href": URL})]
@@ -66,7 +43,7 @@ def test_an_item_is_one_page_with_its_url() -> None:
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_items_are_in_order(count: int, size: int) -> None:
     body = features(*(item(str(n)) for n in range(count)))
-    pages = pages_of(source_of(body), size=PageSize(size, fixed=True))
+    pages = pages_of(source_of(body), size)
     assert ids(pages) == [str(n) for n in range(count)]
     assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
 
@@ -77,21 +54,6 @@ def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:
     assert [one.name for one in page.unread] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
 
 
-def test_a_json_list_of_items_is_read_as_a_feature_collection() -> None:
-    reader = MemoryReader({URL: [item("a"), {"hello": "world"}, item("b")]})
-    source = FeaturesSource(URL, reader, asyncio.run(read_root(reader, URL)))
-    (page,) = pages_of(source)
-    assert ids([page]) == ["a", "b"]
-    assert [one.name for one in page.unread] == [f"feature 2 of {URL}"]
-
-
-def test_only_items_of_selected_collections_are_read() -> None:
-    body = features(item("a", "x"), item("b", "y"), item("c"))
-    assert ids(pages_of(source_of(body), Selection(collections=("y",)))) == ["b"]
-    (start,) = asyncio.run(source_of(body).starts(Selection()))
-    assert start.collection == NO_COLLECTION
-
-
 def test_only_selected_collections_of_later_pages() -> None:
     body = features(item("a", "x"), item("b", "y"), links=[{"rel": "next", "href": "two.json"}])
     odd = {**item("e"), "collection": ["y"]}
@@ -100,22 +62,14 @@ def test_only_selected_collections_of_later_pages() -> None:
             item("c", "x"), item("d", "y"), item("f"), odd
         )
     }
-    assert ids(pages_of(source_of(body, more=more), Selection(collections=("y",)))) == ["b", "d"]
-
-
-def test_a_saved_page_of_an_api_is_not_walked() -> None:
-    body = features(item("a"), links=[{"rel": "next", "href": "https://api.test/search?token=2"}])
-    received: list[Notice] = []
-    pages = pages_of(source_of(body, "file:///data/page.json"), notices=received)
-    assert ids(pages) == ["a"]
-    assert "not followed" in received[0].text
+    assert ids(pages_of(source_of(body, more=more), selection=Selection(collections=("y",)))) == ["b", "d"]
 
 
 def test_next_links_of_a_served_page_are_followed() -> None:
     second = "https://static.test/data/two.json"
     body = features(item("a"), item("b"), links=[{"rel": "next", "href": "two.json"}])
     more = {f"{second}?limit=1": features(item("c"))}
-    pages = pages_of(source_of(body, more=more), size=PageSize(1, fixed=True))
+    pages = pages_of(source_of(body, more=more), 1)
     assert ids(pages) == ["a", "b", "c"]
     assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
     assert pages[2].request == PageRequest(f"{second}?limit=1")

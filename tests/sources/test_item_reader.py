@@ -124,18 +124,6 @@ def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
     asyncio.run(scenario())
 
 
-def test_only_recent_items_are_cached() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        shelf.gate.set()
-        reader = ItemReader(shelf.read, HandClock(), capacity=2)
-        for href in "abacab":
-            await reader.read(href)
-        assert shelf.reads == {"a": 1, "b": 2, "c": 1}
-
-    asyncio.run(scenario())
-
-
 def test_many_are_read_at_once_and_returned_in_order() -> None:
     async def scenario() -> None:
         shelf = Shelf()

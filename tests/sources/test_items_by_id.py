@@ -76,14 +76,6 @@ def test_items_of_a_collection_are_read_with_one_search() -> None:
     assert service.single == []
 
 
-def test_each_collection_has_a_search_of_its_own() -> None:
-    service = Service()
-    hrefs = [href("a"), href("b", "d"), href("c"), href("d", "d"), href("e", "single")]
-    assert names(service.read(*hrefs)) == ["a", "b", "c", "d", "e"]
-    assert sorted(service.searches) == [("c", ["a", "c"]), ("d", ["b", "d"])]
-    assert service.single == ["e"]
-
-
 def test_long_lists_are_divided() -> None:
     service = Service()
     wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(3 * MOST_TOGETHER // 2)]
@@ -91,14 +83,6 @@ def test_long_lists_are_divided() -> None:
     assert [name for _, ids in service.searches for name in ids] == wanted
     assert all(len(",".join(ids)) < 2000 for _, ids in service.searches)
     assert service.single == []
-
-
-def test_an_api_with_post_searches_gets_one_request_for_a_batch() -> None:
-    post = {"rel": "search", "method": "POST", "href": f"{API}/search"}
-    service = Service(landing={**SEARCHES, "links": [post]})
-    wanted = [f"S2A_MSIL2A_20170613T101031_{number:04}" for number in range(MOST_TOGETHER)]
-    assert names(service.read(*map(href, wanted))) == wanted
-    assert len(service.searches) == 1
 
 
 def test_missing_items_are_read_by_themselves() -> None:
@@ -117,8 +101,6 @@ def test_missing_items_are_read_by_themselves() -> None:
         pytest.param(lambda _, ids: [stored(one, "d") for one in ids], id="the collection is ignored"),
         pytest.param(lambda _, __: [], id="an empty result"),
         pytest.param(lambda _, __: failed(FailureKind.SERVER, 500), id="an error"),
-        pytest.param(lambda _, __: failed(FailureKind.REFUSED, 403), id="a refusal"),
-        pytest.param(lambda _, __: {"features": 5}, id="no features"),
         pytest.param(lambda _, __: [None, 5, {"id": None}], id="features that are not items"),
     ],
 )
@@ -146,12 +128,6 @@ def test_items_without_a_url_of_their_own_are_read_by_themselves() -> None:
     assert sorted(service.single) == ["a", "b"]
 
 
-def test_an_api_without_item_search_is_not_searched() -> None:
-    service = Service(landing={"conformsTo": ["https://api.stacspec.org/v1.0.0/core"]})
-    assert names(service.read(href("a"), href("b"))) == ["a", "b"]
-    assert service.searches == []
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -159,7 +135,6 @@ def test_an_api_without_item_search_is_not_searched() -> None:
         f"{API}/collections/c/items/a,b",
         f"{API}/collections/c/items/a/thumbnail",
         "https://files.test/collections/c/items/a",
-        f"{API}/other/a",
     ],
 )
 def test_hrefs_of_other_forms_are_not_searched(other: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,14 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from tests.sources.memory import ids, pages_of
 
 from stacpull.errors import ForgottenCursorError, SourceError
-from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.transport import TransferError
-from stacpull.selection import Selection
 from stacpull.sources.files import LinesSource
-from stacpull.sources.source import PageSize
 
 URL = "https://files.test/items.ndjson"
 
@@ -82,24 +79,8 @@ def lines(*names: object) -> bytes:
     return b"".join(orjson.dumps({"type": "Feature", "id": name, "properties": {}}) + b"\n" for name in names)
 
 
-def pages_of(
-    reader: LinesReader,
-    size: int = 3,
-    selection: Selection | None = None,
-    notices: list[Notice] | None = None,
-) -> list[Page]:
-    async def main() -> list[Page]:
-        source = LinesSource(URL, reader)
-        (begin,) = await source.starts(selection or Selection())
-        received = notices if notices is not None else []
-        pages = source.pages(begin, page_size=PageSize(size, fixed=True), on_notice=received.append)
-        return [page async for page in pages]
-
-    return asyncio.run(main())
-
-
-def ids(pages: list[Page]) -> list[str]:
-    return [item["id"] for page in pages for item in page.items]
+def read(reader: LinesReader, size: int = 3) -> list[Page]:
+    return pages_of(LinesSource(URL, reader), size)
 
 
 @given(
@@ -121,7 +102,7 @@ def test_every_line_is_read_once_despite_interruptions(
         return LinesReader(data, ranges=ranges, etag=etag, breaks=breaks, piece=piece)
 
     try:
-        pages = pages_of(reader(breaks), size)
+        pages = read(reader(breaks), size)
     except ForgottenCursorError:
         assert breaks
         assert etag != '"v1"'  # it may be another file
@@ -133,7 +114,7 @@ def test_every_line_is_read_once_despite_interruptions(
 def test_invalid_lines_are_reported_by_number() -> None:
     data = b"\xef\xbb\xbf" + lines("a") + b"\n{broken\n[1]\n" + b"\x1e" + lines("b", 7) + b'{"id": ""}\n'
     data += orjson.dumps({"type": "FeatureCollection", "features": []}) + b"\n" + lines("last").rstrip()
-    (page,) = pages_of(LinesReader(data), 100)
+    (page,) = read(LinesReader(data), 100)
     assert ids([page]) == ["a", "b", "7", "last"]
     assert [one.name.split(" of ")[0] for one in page.unread] == [f"line {n}" for n in (3, 4, 7)]
 
@@ -142,7 +123,7 @@ def test_invalid_lines_are_reported_by_number() -> None:
 def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None:
     items = [{"id": "a"}, {"id": "b"}, {"no": "item"}]
     line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
-    (page,) = pages_of(LinesReader(line + lines("c")), 100)
+    (page,) = read(LinesReader(line + lines("c")), 100)
     assert ids([page]) == ["a", "b", "c"]
     assert [one.name for one in page.unread] == [f"item 3 of line 1 of {URL}"]
 
@@ -150,7 +131,7 @@ def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None
 @pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])
 def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
     with pytest.raises(SourceError, match="is not NDJSON, which has one item per line"):
-        pages_of(LinesReader(opening + b'  "id": "a"\n}\n'))
+        read(LinesReader(opening + b'  "id": "a"\n}\n'))
 
 
 @pytest.mark.parametrize(
@@ -163,4 +144,4 @@ def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
 )
 def test_truncated_or_damaged_gzip_is_an_error(data: bytes, message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        pages_of(LinesReader(data))
+        read(LinesReader(data))

@@ -47,26 +47,12 @@ RECORDED = [
         ),
         None,
     ),
-    ("mlhub/prod2021/items_kenya_page3_empty.json", get(f"{KENYA}?limit=30&next=x"), None, None),
     (
         "mlhub/staging/items_page1.json",
         get(f"{KENYA}?limit=10"),
         get(f"{KENYA}?token=next%3Aref_african_crops_kenya_02_tile_02_20190924&limit=10"),
         52,
     ),
-    (
-        "mlhub/staging/items_page1.json",
-        get(KENYA),
-        get(f"{KENYA}?token=next%3Aref_african_crops_kenya_02_tile_02_20190924"),
-        52,
-    ),
-    (
-        "mlhub/staging/items_page1_with_http_next.json",
-        get(f"{KENYA}?limit=10"),
-        get(f"{KENYA}?token=next:ref_african_crops_kenya_02_tile_02_20190924&limit=10"),
-        52,
-    ),
-    ("mlhub/staging/items_page6_last.json", get(f"{KENYA}?limit=10&token=next:x"), None, 52),
     (
         "stac/cmr/itemcollection_hls_lpcloud.json",
         get(f"{CMR}?limit=1000"),
@@ -101,7 +87,6 @@ RECORDED = [
         ),
         115912757,
     ),
-    ("stac/earthsearch/v1_search_last_empty.json", post(f"{EARTH_SEARCH}/search", {"next": "x"}), None, 2),
     (
         "stac/earthsearch/v1_items_l1c_get_next_s3.json",
         get(f"{EARTH_SEARCH}/collections/sentinel-2-l1c/items?limit=1&bbox=1,2,3,4"),
@@ -126,35 +111,6 @@ RECORDED = [
         post(f"{PLANETARY}/search", {**NAIP, "token": "next:naip:vt_m_4307307_nw_18_060_20211029"}),
         None,
     ),
-    (
-        "stac/planetarycomputer/search_naip_page2.json",
-        post(f"{PLANETARY}/search", {**NAIP, "token": "next:naip:vt_m_4307307_nw_18_060_20211029"}),
-        post(f"{PLANETARY}/search", {**NAIP, "token": "next:naip:vt_m_4307307_ne_18_h_20160805"}),
-        None,
-    ),
-    (
-        "stac/eoapi/search_page_first2.json",
-        post("https://stac.eoapi.dev/search", {"collections": ["WildFires-LosAngeles-Jan-2025"], "limit": 2}),
-        post(
-            "https://stac.eoapi.dev/search",
-            {
-                "collections": ["WildFires-LosAngeles-Jan-2025"],
-                "limit": 2,
-                "token": "next:WildFires-LosAngeles-Jan-2025:11_031311102221_103001010C12B000",
-            },
-        ),
-        144775,
-    ),
-    (
-        "stac/terrascope/search_first1.json",
-        get("https://stac.terrascope.be/search?collections=sentinel-2-l2a"),
-        get(
-            "https://stac.terrascope.be/search?token=MTcyMTY0MDk0OTAyNCxTMkJfTVNJTDJBXzIwMjQwNzIyVDA5MzU0OV9OMDUx"
-            "MF9SMDM2X1QzNVdQUV8yMDI0MDcyMlQxMDUxNDcsc2VudGluZWwtMi1sMmE%3D&collections=sentinel-2-l2a"
-        ),
-        8001714,
-    ),
-    ("stac/terrascope/search_page2_empty.json", get("https://stac.terrascope.be/search?token=x"), None, None),
 ]
 
 
@@ -186,8 +142,6 @@ def linked(**link: Any) -> dict[str, Any]:
         (HERE, "https://user:SECRET@h/v1/collections/x/items?page=2", f"{HERE}?page=2"),
         # selecting parameters are carried over, unless the link has them itself or leads to another path
         (f"{HERE}?limit=9&bbox=1,2&x=1", f"{HERE}?token=next:a", f"{HERE}?token=next:a&limit=9&bbox=1,2"),
-        (f"{HERE}?limit=9", f"{HERE}?next=eyJhIjoxfQ&limit=30", f"{HERE}?next=eyJhIjoxfQ&limit=30"),
-        (f"{HERE}?datetime=a/c", f"{HERE}?datetime=b/c", f"{HERE}?datetime=b/c"),
         (f"{HERE}?limit=9&bbox=1,2", "https://h/v1/pages/2", "https://h/v1/pages/2"),
         (f"{HERE}?limit=9&token=next:a", f"{HERE}?token=next:b", f"{HERE}?token=next:b&limit=9"),
         # relative, and to other places
@@ -217,10 +171,8 @@ SEARCH = "https://h/search"
     [
         # method in any case; the body is merged into the last one, whatever the value of `merge`
         (post(SEARCH, {"a": 1}), {"body": {"next": "t"}, "merge": True}, {"a": 1, "next": "t"}),
-        (post(SEARCH, {"a": 1}), {"body": {"next": "t"}, "merge": False}, {"a": 1, "next": "t"}),
         (post(SEARCH, {"a": 1, "next": "s"}), {"body": {"next": "t"}}, {"a": 1, "next": "t"}),
         (post(SEARCH, {"a": 1}), {"body": {"a": 2, "token": "t"}}, {"a": 2, "token": "t"}),
-        (post(SEARCH, {"a": 1}), {}, {"a": 1}),
         (post(SEARCH, {"a": 1}), {"body": "t"}, {"a": 1}),
         (get(f"{SEARCH}?a=1"), {"body": {"token": "t"}}, {"token": "t"}),
     ],
@@ -268,10 +220,8 @@ def test_the_next_link_with_the_current_method_is_used() -> None:
         ({"numberMatched": 7, "context": {"matched": 8}}, 7),
         ({"numberMatched": None, "context": {"matched": 8}}, 8),
         ({"search:metadata": {"matched": 9}}, 9),
-        ({"numberMatched": 0}, 0),
         ({"context": {"matched": -1}}, None),
         ({"context": {"matched": True}}, None),
-        ({"context": "8"}, None),
         ({"numberMatched": "8"}, None),
         ({}, None),
     ],
@@ -288,9 +238,7 @@ def test_the_total_of_a_page_is_read(document: dict[str, Any], expected: int | N
         (post(SEARCH, {"a": 1, "limit": 9}), 5, post(SEARCH, {"a": 1, "limit": 5})),
         # positions counted in pages
         (get(f"{HERE}?page=3&limit=10"), 5, get(f"{HERE}?page=5&limit=5")),
-        (get(f"{HERE}?page=3&limit=10"), 3, get(f"{HERE}?page=7&limit=3")),
         (get(f"{HERE}?page=3&limit=10"), 20, get(f"{HERE}?page=3&limit=10")),
-        (get(f"{HERE}?page=1&limit=10"), 5, get(f"{HERE}?page=1&limit=5")),
         (get(f"{HERE}?page=3"), 5, get(f"{HERE}?page=3&limit=5")),
         (post(SEARCH, {"page": 3, "limit": 10}), 5, post(SEARCH, {"page": 5, "limit": 5})),
     ],

@@ -117,14 +117,6 @@ def test_an_invalid_next_link_loses_no_item(link: dict[str, Any]) -> None:
     assert "next page cannot be requested" in found.warnings[0]
 
 
-def test_repeated_items_do_not_count_towards_the_total() -> None:
-    matched = {"context": {"matched": 2}}
-    table = {at(): page(["a"], at("t"), **matched), at("t"): page(["a"], at("t"), **matched)}
-    found, _ = walked(table)
-    assert found.names == ["a"]
-    assert found.pages[-1].cut_short is not None
-
-
 def test_a_circle_after_the_last_announced_item_is_not_a_warning() -> None:
     table = {at(): page(["a"], at("t")), at("t"): page(["b"], at("t"), context={"matched": 2})}
     found, _ = walked(table)
@@ -185,13 +177,6 @@ def test_pages_on_another_host_are_read_and_reported_once() -> None:
     assert found.warnings == [
         "The pages continue at other.test, which does not get the credentials of api.test."
     ]
-
-
-def test_relative_links_are_relative_to_the_redirected_url() -> None:
-    moved = "https://api.test/v2/items"
-    first = Document(page(["a"], "?token=t"), 9, f"{moved}?limit=10", {})
-    found, _ = walked({at(): first, f"{moved}?token=t&limit=10": page(["b"])})
-    assert found.names == ["a", "b"]
 
 
 @pytest.mark.parametrize("body", [[], "text", None, {}, {"features": None}, {"features": {}}])
@@ -257,28 +242,6 @@ def test_an_unreadable_page_stops_the_walk_with_its_first_failure(
     assert found.error.__cause__ is error
     assert str(error) in str(found.error)
     assert len(reader.requests) == 1 + requests
-
-
-def test_the_first_of_several_failures_is_reported() -> None:
-    errors = iter([failed(FailureKind.SERVER, 500), failed(FailureKind.SERVER, 502)])
-    found, _ = walked(lambda _: next(errors), size=PageSize(20))
-    assert "500" in str(found.error)
-
-
-def test_a_capped_service_with_page_numbers_loses_nothing() -> None:
-    """Its link has `limit=100`, but it returns 30 items. Page 2 fails above 30 and is requested with 30."""
-
-    def answer(request: PageRequest) -> object:
-        number, length = number_in(request, "page") or 1, min(number_in(request, "limit") or 0, 30)
-        if number == 2 and length > 15:
-            return failed(FailureKind.SERVER, 500)
-        names = [str(n) for n in range(90)][(number - 1) * length : number * length]
-        following = f"{ITEMS}?page={number + 1}&limit={number_in(request, 'limit')}"
-        return page(names, following if number * length < 90 else None)
-
-    found, reader = walked(answer, size=PageSize(100))
-    assert found.names == [str(n) for n in range(90)]
-    assert [number_in(request, "limit") for request in reader.requests] == [100, 30, 10, 15, 15, 15, 15]
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -355,10 +318,3 @@ def test_services_with_page_numbers_lose_nothing_when_pages_shrink(
     found, _ = walked(answer, size=PageSize(size))
     assert found.error is None
     assert list(dict.fromkeys(found.names)) == [str(n) for n in range(total)]
-
-
-def test_a_token_is_never_changed() -> None:
-    token = "MTcyMTY0MDk0OTAyNA%3D%3D"
-    table = {at(): page(["a"], f"{ITEMS}?token={token}"), f"{ITEMS}?token={token}&limit=10": page(["b"])}
-    found, _ = walked(table)
-    assert found.names == ["a", "b"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, page
+from tests.sources.memory import MemoryReader
 from tests.sources.model_server import COUNTED, HOST, LASTS, SEARCH, STYLES, Model
 
 from stacpull.engine.walk import Position
@@ -111,14 +111,6 @@ def test_an_expired_cursor_is_an_error_at_the_first_page() -> None:
     assert getattr(caught.value.__cause__, "failure").status == 400  # noqa: B009 - of a cause of any type
 
 
-def test_more_than_3_empty_pages_in_a_row_end_the_walk_with_a_warning() -> None:
-    reader = MemoryReader(lambda _: page([], f"?token={len(reader.requests)}"))
-    warnings: list[str] = []
-    asyncio.run(_to_end(reader, Model().start, warnings))
-    assert len(reader.requests) == 4
-    assert "4 pages in a row had no new items" in warnings[0]
-
-
 def test_an_internal_host_is_reported_once_and_requested_once() -> None:
     model = replace(FORMS["an inner host"], total=60, requests=[])
     pages, notices = pages_of(model)
@@ -128,22 +120,6 @@ def test_an_internal_host_is_reported_once_and_requested_once() -> None:
     ]
     assert sum(request.url.startswith(INNER) for request in model.requests) == 1
     assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))
-
-
-def test_a_page_on_neither_host_reports_the_first_error() -> None:
-    model = Model(style="whole", host=INNER)
-    first = model.answer(model.start)
-    reader = MemoryReader(lambda request: first if len(reader.requests) == 1 else model.answer(elsewhere))
-    elsewhere = PageRequest(f"{HOST}/nothing")
-    with pytest.raises(SourceError, match="inner:8080"):
-        asyncio.run(_to_end(reader, model.start, []))
-
-
-async def _to_end(reader: MemoryReader, start: PageRequest, notices: list[str]) -> None:
-    async for _ in read_pages(
-        reader, start, PageSize(10), lambda notice: notices.append(notice.text), home=SEARCH
-    ):
-        pass
 
 
 models = st.builds(

@@ -9,9 +9,7 @@ import struct
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 import numpy as np
 import orjson
@@ -25,8 +23,7 @@ from tests.sources.parquet_files import (
     by_export,
     failure_of,
     items_of,
-    pages_of,
-    recorded_items,
+    read,
 )
 
 from stacpull.child_process import python_command
@@ -103,43 +100,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def has_relative_hrefs(items: list[Json]) -> bool:
-    holders = [holder for one in items for holder in (*one.get("links", []), *one["assets"].values())]
-    return any(not str(holder.get("href")).startswith(("http", "s3")) for holder in holders)
-
-
-def as_read(one: Json) -> Json:
-    """Return a recorded item as it should be read: known members, absolute hrefs."""
-    known = {
-        name: one.get(name) for name in ("type", "stac_extensions", "id", "bbox", "properties", "collection")
-    }
-    links = [{**link, "href": urljoin(URL, link["href"])} for link in one.get("links", [])]
-    assets = {key: {**asset, "href": urljoin(URL, asset["href"])} for key, asset in one["assets"].items()}
-    found = plain(
-        {**known, "stac_extensions": one.get("stac_extensions", []), "links": links, "assets": assets}
-    )
-    return dict(found)
-
-
-@pytest.mark.timeout(600)  # each file starts two processes
 @pytest.mark.parametrize("writer", WRITERS)
-def test_recorded_items_are_read_back_unchanged(writer: str, shared_data: Path) -> None:
-    files = recorded_items(shared_data)
-    compared = 0
-    step = 2 if writer == "export" else 5
-    for name, items in list(files.items())[::step]:
-        if writer == "stac-geoparquet" and ("geodes" in name or "usgs" in name):
-            continue  # it moves members that are not in the specification to the properties
-        if writer == "export" and has_relative_hrefs(items):
-            continue  # its hrefs are those of a mirror: see below
-        found = {one["id"]: one for one in items_of(FileServer(WRITERS[writer](items)))}
-        for one in items:
-            read, expected = plain(found[one["id"]]), as_read(one)
-            for member in ("stac_version", "geometry"):
-                read.pop(member, None)
-            assert read == expected, name
-            compared += 1
-    assert compared > 10
+def test_items_are_read_back_unchanged(writer: str) -> None:
+    items = [one for one in many(60) if one["bbox"] is not None and one["bbox"][0] < one["bbox"][2]]
+    found = items_of(FileServer(WRITERS[writer](items)))
+    versioned = {"stac_version": "1.1.0"} if writer == "rustac" else {}
+    assert [plain(one) for one in found] == [plain(one | versioned) for one in items]
 
 
 def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
@@ -200,25 +166,13 @@ SELECTIONS = [
     {},
     {"bbox": (-100, -60, -90, 0)},
     {"bbox": (170, -60, -170, 60)},
-    {"bbox": (-180, -90, -175, 90)},
     {"bbox": (179.2, 0.2, 179.4, 0.4)},
     {"intersects": '{"type": "Point", "coordinates": [-169.5, 0]}'},
-    {"datetime": "2018"},
     {"datetime": "../2017-01-02"},
-    {"datetime": "2025-03/.."},
     {"datetime": "2017-01-03T00:00:00Z"},
-    {"max_cloud_cover": 3},
-    {"filter": '"eo:cloud_cover" > 97 OR gsd = 9'},
     {"filter": "platform = 'sat-2' AND gsd < 3"},
-    {"filter": "NOT (platform = 'sat-2')"},
-    {"filter": 'flag = true AND "eo:cloud_cover" BETWEEN 10 AND 12'},
-    {"filter": "gsd IS NULL"},
-    {"filter": "platform <> 'sat-0'"},
-    {"where": ("platform=sat-4",)},
     {"collections": ("c1",)},
-    {"collections": ("none",)},
-    {"ids": ("i0012", "2999")},
-    {"datetime": "2018", "bbox": (-180, 0, 0, 90), "max_cloud_cover": 20},
+    {"datetime": "2018", "bbox": (-180, 0, 0, 90), "ids": ("i0412",)},
 ]  # fmt: skip
 
 
@@ -226,7 +180,7 @@ SELECTIONS = [
     ("writer", "given"),
     [
         *(("export", given) for given in SELECTIONS),
-        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[1:14:4]),
+        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[1:7:3]),
     ],
     ids=str,
 )
@@ -255,21 +209,6 @@ def file_of(writer: str) -> bytes:
     return WRITERS[writer](items_for(writer), 100)
 
 
-def test_texts_that_hold_json_are_not_compared() -> None:
-    """Their order is that of the JSON: a quotation mark precedes all letters."""
-    file = by_export([item("a", properties={"p": "m"}), item("b", properties={"p": 1})])
-    found = items_of(FileServer(file), Selection(filter="p = 'm'"))
-    assert [one["properties"]["p"] for one in found] == ["m", 1]
-
-
-def test_numbers_are_compared_as_the_filter_compares_them() -> None:
-    number = 2**53 + 1
-    selection = Selection(filter=f"p = {2**53}.0")
-    one = item("a", properties={"p": number})
-    assert compile_items(selection).judge(one) is None
-    assert len(items_of(FileServer(by_export([one])), selection)) == 1
-
-
 @pytest.mark.parametrize("bbox", [(0, 0, 10.1, 5), (0, 0, 20, 0.7), (10.2, 0, 20, 5), (0, 0.8, 20, 5)])
 def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(
     bbox: tuple[float, float, float, float],
@@ -292,7 +231,7 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(
 @pytest.mark.parametrize("ranges", [True, False])
 def test_pages_have_the_requested_size(ranges: bool) -> None:
     server = FileServer(by_export(many(250), rows=60), ranges=ranges)
-    pages = pages_of(server, page_size=7)
+    pages = read(server, size=7)
     assert [len(page.items) for page in pages[:9]] == [7] * 8 + [4]
     assert sum(len(page.items) for page in pages) == 250
     assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
@@ -306,20 +245,7 @@ def test_a_file_that_changes_while_it_is_read_begins_the_walk_again() -> None:
             return super().stream(url, headers)
 
     with pytest.raises(ForgottenCursorError, match="may have changed while it was read"):
-        pages_of(Changing(by_export(many(1500), rows=60)))
-
-
-def test_interrupted_responses_are_resumed() -> None:
-    breaks = [100, None, 10, None, 7000, 1, 20_000]  # the footer is read twice
-    server = FileServer(by_export(many(1500), rows=1500), breaks=breaks)
-    assert len(items_of(server)) == 1500
-    starts = [start for start, _ in server.requested_ranges]
-    assert starts[5] == starts[4] + 7000
-
-
-def test_a_file_without_items_gives_an_empty_page() -> None:
-    (page,) = pages_of(FileServer(by_export([])))
-    assert (page.items, page.next) == ([], None)
+        read(Changing(by_export(many(1500), rows=60)))
 
 
 def test_collections_are_those_of_the_metadata() -> None:
@@ -397,10 +323,10 @@ def test_damage_is_an_error_or_harmless() -> None:
         for _ in range(draws.choice([1, 2, 8])):
             broken[draws.randrange(len(broken))] = draws.randrange(256)
         with suppress(SourceError):
-            pages_of(FileServer(bytes(broken)))
+            read(FileServer(bytes(broken)))
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stacpull.pyarrow_import.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"extra geoparquet"):
-        pages_of(FileServer(b""))
+        read(FileServer(b""))

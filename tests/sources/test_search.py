@@ -18,7 +18,6 @@ from stacpull.models import PageRequest
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import PageSize, WalkStart
-from stacpull.urls import parameter
 
 TRIANGLE = {"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}
 AREA = orjson.dumps(TRIANGLE).decode()
@@ -142,18 +141,6 @@ def test_a_selection_becomes_a_query(api: ModelApi, selection: Selection, expect
     assert found.warnings == []
 
 
-def test_capabilities_are_not_read_without_filters() -> None:
-    api = ModelApi()
-    Walked(api, Selection(labels=(), max_items=3), f"{API}/collections/a")
-    assert [r.url for r in api.requests if r.url in {API, f"{API}/conformance"}] == []
-
-
-def test_an_api_without_capabilities_is_walked() -> None:
-    selection = Selection(bbox=(2, 0, 8, 1))
-    found = Walked(ModelApi(landing_fails=True, classes=()), selection, f"{API}/collections/a")
-    assert found.names == kept(Selection(collections=ONE, bbox=(2, 0, 8, 1)))
-
-
 def test_ids_are_searched_in_all_collections_and_only_matching_ones_are_walked() -> None:
     api = ModelApi()
     found = Walked(api, Selection(all_collections=True, ids=("b_3",)))
@@ -265,46 +252,6 @@ def test_a_search_that_ignores_the_collections_adds_no_items(
     found = Walked(ModelApi(fault="mixes"), selection, url)
     assert list(dict.fromkeys(found.names)) == kept(selection)
     assert warned is None or any(warned in text for text in found.warnings)
-
-
-def test_a_collection_that_has_another_name_in_its_items_is_walked() -> None:
-    """CMR accepts an earlier name of a collection in a search."""
-    model = ModelApi()
-
-    def answer(request: PageRequest) -> object:
-        found = model.answer(request)
-        if isinstance(found, dict):
-            for one in found.get("features", ()):
-                one["collection"] = "a.v2"
-        return found
-
-    async def walk(selection: Selection) -> list[str]:
-        source = await open_source(API, MemoryReader(answer))
-        return [
-            item["id"]
-            for start in await source.starts(selection)
-            async for page in source.pages(start, page_size=PageSize(10), on_notice=lambda _: None)
-            for item in page.items
-        ]
-
-    for selection in (
-        Selection(collections=ONE, bbox=(2, 0, 8, 1)),
-        Selection(collections=ONE, ids=("a_3",)),
-    ):
-        found = asyncio.run(walk(selection))
-        assert set(found) >= set(kept(selection))
-
-
-@pytest.mark.parametrize("fault", ["fails", "refuses"])
-@pytest.mark.parametrize("size", [1000, 50])
-def test_a_failing_filter_is_tried_with_two_sizes_before_walking_everything(fault: str, size: int) -> None:
-    """Each request is retried for a while, so sizes between the usual and the smallest are not tried."""
-    api = ModelApi(fault=fault)
-    found = Walked(api, NOWHERE, size=size)
-    expected = [parameter(request.url, "limit") for request in api.searched]
-    assert expected == [str(size), "10"]
-    assert [parameter(request.url, "limit") for request in api.requests[-1:]] == [str(size)]
-    assert ["its filter fails (" in text for text in found.warnings] == [True]
 
 
 @pytest.mark.parametrize(

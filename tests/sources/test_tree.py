@@ -1,4 +1,4 @@
-"""The walk of a tree: document order, positions, circles, and unreadable documents."""
+"""Trees: document order, circles, unreadable documents, and collections."""
 
 from __future__ import annotations
 
@@ -9,35 +9,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, broken_json, failed
+from tests.sources.memory import MemoryReader, broken_json, failed, ids, pages_of
 from tests.sources.tree_of import ROOT, Tree, UnevenReader, documents, in_order, item_document, trees
 
-from stacpull.errors import SourceError
+from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.models import Failure, FailureKind, Page, PageRequest
+from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.source import PageSize
 from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeSource
 
 
-def walked(
-    reader: MemoryReader,
-    size: int = 1000,
-    notices: list[Notice] | None = None,
-) -> list[Page]:
-    async def main() -> list[Page]:
-        root = await reader.read(PageRequest(ROOT))
-        source = TreeSource(ROOT, reader, root)
-        received = notices if notices is not None else []
-        (begin,) = await source.starts(Selection())
-        pages = source.pages(begin, page_size=PageSize(size, fixed=True), on_notice=received.append)
-        return [page async for page in pages]
-
-    return asyncio.run(main())
+def tree_of(reader: MemoryReader, url: str = ROOT) -> TreeSource:
+    return TreeSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
 
 
-def ids(pages: list[Page]) -> list[str]:
-    return [item["id"] for page in pages for item in page.items]
+def walked(reader: MemoryReader, size: int = 1000, notices: list[Notice] | None = None) -> list[Page]:
+    return pages_of(tree_of(reader), size, notices=notices)
 
 
 @given(trees, st.integers(1, 7), st.integers(0, 99))
@@ -93,19 +81,6 @@ def test_circles_end_and_each_catalog_is_walked_once(pages: dict[str, Any], expe
     assert "already walked" in received[-1].text
 
 
-def test_many_paths_to_one_catalog_only_cost_reads() -> None:
-    depth = 20
-    pages: dict[str, Any] = {ROOT: catalog(link("child", "0.json"))}
-    for n in range(depth):
-        below = link("child", f"{n + 1}.json")
-        pages[f"https://static.test/root/{n}.json"] = catalog(below, below | {"href": f"./{n + 1}.json"})
-    pages[f"https://static.test/root/{depth}.json"] = catalog(link("item", "i.json"))
-    pages["https://static.test/root/i.json"] = item_document("i")
-    reader = MemoryReader(pages)
-    assert ids(walked(reader)) == ["i"]
-    assert len(reader.requests) < 200 * depth
-
-
 class Endless(MemoryReader):
     """A server that generates a child for each catalog."""
 
@@ -141,21 +116,11 @@ def test_an_unreadable_document_is_reported_and_the_walk_continues(answer: objec
 
 def test_servers_that_are_down_end_the_walk() -> None:
     tree = [1] * 60
-    down = failed(FailureKind.NETWORK)
-    down = type(down)(down.failure.__class__(FailureKind.NETWORK, "refused", retryable=True))
+    down = TransferError(Failure(FailureKind.NETWORK, "refused", retryable=True))
     pages: dict[str, object] = documents(tree) | dict.fromkeys(in_order(tree)[20:], down)
 
-    async def main(reader: MemoryReader, found: list[Page]) -> None:
-        source = TreeSource(ROOT, reader, await reader.read(PageRequest(ROOT)))
-        size = PageSize(10, fixed=True)
-        (start,) = await source.starts(Selection())
-        async for page in source.pages(start, page_size=size, on_notice=lambda _: None):
-            found.append(page)  # noqa: PERF401 -- keeps the pages before the error
-
-    found: list[Page] = []
     with pytest.raises(SourceError, match="10 documents in a row"):
-        asyncio.run(main(MemoryReader(pages), found))
-    assert ids(found) == in_order(tree)[:20]
+        walked(MemoryReader(pages))
 
 
 def test_an_error_that_stops_the_run_is_raised_unchanged() -> None:
@@ -230,12 +195,88 @@ def test_the_next_page_of_a_page_behind_a_link_is_reported() -> None:
     assert "Its next page is not followed" in page.unread[0].failure.message
 
 
-def test_a_collection_with_only_a_file_of_its_items() -> None:
-    pages = {ROOT: {"type": "Collection", "id": "c", "links": [link("items", "all.json")]}}
-    pages["https://static.test/root/all.json"] = {
-        "type": "FeatureCollection",
-        "features": [item_document("a")],
-    }
-    (page,) = walked(MemoryReader(pages))
-    assert [(item["id"], item["collection"]) for item in page.items] == [("a", "c")]
-    assert not page.unread
+# --- collections -----------------------------------------------------------------------------------------
+
+BASE = "https://static.test/root"
+
+
+def collection(name: str, *links: dict[str, str]) -> dict[str, Any]:
+    return {"type": "Collection", "id": name, "license": "CC0-1.0", "extent": {}, "links": list(links)}
+
+
+TREE: dict[str, Any] = {
+    ROOT: {
+        "type": "Catalog",
+        "id": "cat",
+        "links": [link("child", "a/c.json"), link("child", "lost.json"), link("child", "sub/catalog.json")],
+    },
+    f"{BASE}/a/c.json": collection("a", link("item", "i.json"), link("license", "./LICENSE")),
+    f"{BASE}/a/i.json": item_document("a-i"),
+    f"{BASE}/sub/catalog.json": {
+        "id": "sub",
+        "links": [link("child", "b.json"), link("child", "../catalog.json")],
+    },
+    f"{BASE}/sub/b.json": collection("b", link("item", "i.json"), link("child", "inner.json")),
+    f"{BASE}/sub/inner.json": collection("inner", link("item", "j.json")),
+    f"{BASE}/sub/i.json": item_document("b-i"),
+    f"{BASE}/sub/j.json": item_document("b-j"),
+}
+
+
+def of_collections(source: TreeSource, *names: str) -> list[tuple[str, str]]:
+    pages = pages_of(source, selection=Selection(collections=names))
+    return [(item["id"], item["collection"]) for page in pages for item in page.items]
+
+
+def test_a_whole_tree_is_one_walk() -> None:
+    assert of_collections(tree_of(MemoryReader(TREE))) == [("a-i", "a"), ("b-i", "b"), ("b-j", "inner")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("a",), [("a-i", "a")]),
+        (("b", "a"), [("b-i", "b"), ("b-j", "inner"), ("a-i", "a")]),
+        (("inner",), [("b-j", "inner")]),
+    ],
+)
+def test_a_collection_is_found_at_any_level(wanted: tuple[str, ...], expected: list[tuple[str, str]]) -> None:
+    reader = MemoryReader(TREE)
+    assert of_collections(tree_of(reader), *wanted) == expected
+    if wanted == ("a",):
+        assert f"{BASE}/sub/b.json" not in reader.urls  # found one level above: nothing deeper is read
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
+)
+def test_a_missing_collection_is_reported_with_similar_ones(wanted: str, message: str) -> None:
+    source = tree_of(MemoryReader(TREE))
+    with pytest.raises(UsageError, match=message):
+        asyncio.run(source.starts(Selection(collections=(wanted,))))
+
+
+def test_the_source_is_the_collection_itself() -> None:
+    source = tree_of(MemoryReader(TREE), f"{BASE}/a/c.json")
+    assert of_collections(source, "a") == [("a-i", "a")]
+    with pytest.raises(UsageError, match="is the collection a itself"):
+        asyncio.run(source.starts(Selection(collections=("b",))))
+
+
+def test_collections_are_in_order_and_without_items() -> None:
+    source = tree_of(reader := MemoryReader(TREE))
+    found = asyncio.run(source.collections())
+    assert [one["id"] for one in found] == ["a", "b", "inner"]
+    assert found[0]["links"] == [link("self", f"{BASE}/a/c.json"), link("license", "./LICENSE")]
+    assert not [url for url in reader.urls if url.endswith(("/i.json", "/j.json"))]
+
+
+def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
+    source = tree_of(reader := MemoryReader(TREE))
+    assert asyncio.run(source.collection("inner"))["links"][0]["href"] == f"{BASE}/sub/inner.json"
+    with pytest.raises(UsageError):
+        asyncio.run(source.collection("none"))
+    before = len(reader.requests)
+    with pytest.raises(UsageError):
+        asyncio.run(source.collection("none either"))
+    assert len(reader.requests) == before  # the whole tree was read once

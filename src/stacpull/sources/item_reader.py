@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import count
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -41,6 +40,14 @@ class ReadItem(NamedTuple):
     read_at: float
 
 
+class _Reading:
+    """A request for an item: those who wait for its lock share its result. None if it was cancelled."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.result: ReadItem | Failure | None = None
+
+
 class ItemReader:
     """Reads items by `read` (`Source.item`), or several with one request by `read_batch` (`Source.items`)."""
 
@@ -50,17 +57,13 @@ class ItemReader:
         clock: Clock,
         *,
         read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None,
-        capacity: int = _RECENT,
     ) -> None:
         self._read = read
         self._clock = clock
         self._read_batch = read_batch
-        self._recent = Recent[str, ReadItem](capacity)
-        self._locks = WeakValueDictionary[str, asyncio.Lock]()
-        """One per href that is being read: no request outlives its caller, and the next caller reads."""
-        self._turns = count()
-        self._failed = Recent[str, tuple[int, Failure]](capacity)
-        """The last failures, each with the turn in which it ended: those who waited for it share it."""
+        self._recent = Recent[str, ReadItem](_RECENT)
+        self._readings = WeakValueDictionary[str, _Reading]()
+        """No request outlives its caller: if that is cancelled, the next one reads."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.
@@ -68,23 +71,23 @@ class ItemReader:
         A caller whose asset href was refused passes the `read_at` of its document. So of all refused assets
         of an item, only the first one causes a request.
         """
-        turn = next(self._turns)
-        lock = self._locks.setdefault(href, asyncio.Lock())
-        async with lock:
-            known, failed = self._recent.get(href), self._failed.get(href)
-            if known is not None and (newer_than is None or known.read_at > newer_than):
-                self._recent.move_to_end(href)
-                return known
-            if failed is not None and failed[0] > turn:
-                raise TransferError(failed[1])
-            began = self._clock.monotonic()
-            try:
-                item = ReadItem(await self._read(href), began)
-            except TransferError as error:
-                self._failed[href] = next(self._turns), error.failure
-                raise
-            self._keep(href, item)
-            return item
+        known = self._recent.get(href)
+        if known is not None and (newer_than is None or known.read_at > newer_than):
+            self._recent.move_to_end(href)
+            return known
+        reading = self._readings.setdefault(href, _Reading())
+        async with reading.lock:
+            if reading.result is None:
+                began = self._clock.monotonic()
+                try:
+                    reading.result = ReadItem(await self._read(href), began)
+                    self._keep(href, reading.result)
+                except TransferError as error:
+                    reading.result = error.failure
+                self._readings.pop(href, None)
+        if isinstance(reading.result, Failure):
+            raise TransferError(reading.result)
+        return reading.result
 
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
         """Return the items or failures for `hrefs`, in that order.
@@ -101,7 +104,7 @@ class ItemReader:
             found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
 
         if self._read_batch is not None:
-            unknown = [href for href in distinct if href not in self._recent and href not in self._locks]
+            unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
             for start in range(0, len(unknown), _MOST_TOGETHER):
                 began = self._clock.monotonic()
                 batch = await self._read_batch(unknown[start : start + _MOST_TOGETHER])

@@ -56,8 +56,7 @@ _MOST_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
 _MOST_IDS: Final = 500
-"""The most ids that are searched; for more, all items are walked."""
-_MOST_PAGES_OF_IDS: Final = 100
+"""The most ids that are searched with one request; for more, all items are walked."""
 
 
 class ApiSource(Source):
@@ -113,8 +112,8 @@ class ApiSource(Source):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per collection.
 
-        Collections without the selected ids are left out, if a search finds an item for each id. If it does
-        not, some are only endings of ids, which no service searches.
+        Collections without the selected ids are left out, if a search finds an item for each id. If not, some
+        are only endings of ids, which no service searches, or the service has smaller pages.
         """
         urls = await (self._search_urls if self._api.search else self._items_urls)(selection)
         narrow = narrowing(selection)
@@ -211,21 +210,21 @@ class ApiSource(Source):
 
     async def _having(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
         """Return the collections of the items of these ids; None if a search does not find all of them."""
-        if len(ids) > _MOST_IDS or not endpoint.fits(query := {"ids": list(ids)}):
+        if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
-        wanted, found, having, count = set(ids), set[str](), set[str](), 0
-        walked = read_pages(self._reader, endpoint.request(query), PageSize(len(ids)), lambda _: None)
+        found = await self._search(endpoint, list(ids))
+        having = {item.get("collection") or "" for item in found}
+        is_whole = {item["id"] for item in found} == set(ids) and not endpoint.has_others(found)
+        return having if is_whole and "" not in having else None
+
+    async def _search(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Json]:
+        """Return the items that a search for these ids finds, none if it fails."""
+        request = with_limit(endpoint.request({"ids": ids}), len(ids))
         try:
-            async with aclosing(walked) as pages:
-                async for page in pages:
-                    count += 1
-                    found.update(item["id"] for item in page.items)
-                    having.update(item.get("collection") or "" for item in page.items)
-                    if count > _MOST_PAGES_OF_IDS or found - wanted or endpoint.has_others(page.items):
-                        return None
-        except (SourceError, CredentialsError):
-            return None
-        return None if found != wanted or "" in having else having
+            listed = (await self._reader.read(request, one_of_many=True)).members.get("features")
+        except (TransferError, SourceError, CredentialsError):
+            return []
+        return [item for item in map(valid_item, list_or_empty(listed)) if item is not None]
 
     # --- items -------------------------------------------------------------------------------------------
 
@@ -257,16 +256,10 @@ class ApiSource(Source):
                 while len(some) > 1 and not endpoint.fits({"ids": some}):
                     some = some[: len(some) // 2]
                 ids = ids[len(some) :]
-                request = with_limit(endpoint.request({"ids": some}), len(some))
-                try:
-                    listed = (await self._reader.read(request, one_of_many=True)).members.get("features")
-                except (TransferError, SourceError):
-                    listed = None  # reading single items reports a problem that also concerns them
                 here = {
                     wanted[item["id"]]: item
-                    for item in map(valid_item, list_or_empty(listed))
-                    if item is not None
-                    and item["id"] in wanted
+                    for item in await self._search(endpoint, some)
+                    if item["id"] in wanted
                     and item.get("collection") == collection
                     # without its own URL, an item does not tell what its relative hrefs are relative to
                     and self_href(item) is not None
