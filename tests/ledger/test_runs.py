@@ -74,7 +74,7 @@ def test_an_older_unfinished_run_starts_again_once_the_later_one_is_complete(tmp
         runs.end(db, later.id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
         assert unfinished is not None
-        taken_up = runs.begin_again(db, unfinished, NOW)
+        taken_up = runs.begin(db, unfinished.spec, NOW, unfinished.kept)
         assert (taken_up.id, taken_up.spec, taken_up.position) == (later.id + 1, SPEC, None)
         runs.end(db, taken_up.id, "complete", None, NOW)
         assert runs.last_unfinished(db) is None
@@ -89,7 +89,7 @@ def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Pat
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
         assert unfinished is not None
-        taken_up = runs.begin_again(db, unfinished, NOW, {"prune": True})
+        taken_up = runs.begin(db, unfinished.spec, NOW, {**unfinished.kept, "prune": True})
         assert taken_up.kept == {"adopt": True, "prune": True}
         assert runs.stored(db, taken_up.id).kept == taken_up.kept
         assert runs.load(db, taken_up.id).kept == taken_up.kept
@@ -100,7 +100,6 @@ def test_the_same_command_without_a_kept_option_withdraws_it(tmp_path: Path) -> 
         first = runs.begin(db, SPEC, NOW, {"prune": True})
         again = runs.begin(db, SPEC, NOW)
         assert (again.id, again.kept) == (first.id, {})
-        assert runs.begin_again(db, again, NOW).kept == {}
 
 
 def aged(db: sqlite3.Connection) -> None:

@@ -169,7 +169,7 @@ async def resume(
         if run is not None:
 
             def begin(db: Connection, _spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-                again = runs.begin_again(db, run, SystemClock().time(), kept)
+                again = runs.begin(db, run.spec, SystemClock().time(), {**run.kept, **kept})
                 jobs.requeue_passing(db, again.id)
                 return again
 

@@ -40,7 +40,6 @@ async def restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
 
 async def read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
     if kind == "retry":
-        await record.store.call(runs.count_failures, record.run)
         failed = await record.store.call(jobs.failed_items)
         for start in range(0, len(failed), ITEMS_AT_ONCE):
             batch = PlanBatch()

@@ -242,7 +242,7 @@ _ON_LEDGER = (
     jobs.restore_hrefs,
     meta.get, meta.put,
     pruning.items_not_found, pruning.label_items, pruning.seen_examples, pruning.unread, pruning.what_stays,
-    runs.count, runs.count_failures, runs.forget_links, runs.layout_before, runs.matched_by_walk,
+    runs.count, runs.forget_links, runs.layout_before, runs.matched_by_walk,
     runs.restart_walk, runs.set_counter, runs.unread_links, runs.walked,
 )  # fmt: skip
 _AFTER_FAILURE = (runs.count, StoreOperations.findings, StoreOperations.end_run)

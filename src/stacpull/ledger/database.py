@@ -101,10 +101,7 @@ def _remedy(dest: Path, remove: str = "") -> str:
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Return True if SQLite could not read, write or sync its files (`translated` or not).
-
-    Data that was written and not synced may then be lost, although the page cache still shows it.
-    """
+    """Return True if SQLite could not read, write or sync its files: unsynced data may be lost."""
     found = error if isinstance(error, sqlite3.Error) else error.__cause__
     return isinstance(found, sqlite3.Error) and _code(found) == sqlite3.SQLITE_IOERR
 
@@ -120,10 +117,7 @@ def _code(error: sqlite3.Error) -> int:
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> sqlite3.Connection:
-    """Open the ledger of `dest` for its only writer. A missing ledger is created.
-
-    The connection may be passed to one other thread, which then owns it.
-    """
+    """Open the ledger of `dest` for its only writer, on one thread at a time. A missing one is created."""
     path = ledger_path(dest)
     reject_irregular(path)
     with translated(path):
@@ -145,19 +139,14 @@ def open_writer(
 
 
 def make_private(path: Path) -> None:
-    """Create a missing database, empty and readable only by its owner. SQLite's logs inherit the mode.
-
-    An existing file is not opened: closing it would release the locks that this process has on it.
-    """
+    """Create a missing database, empty and readable only by its owner. SQLite's logs inherit the mode."""
+    # an existing file is not opened: closing it would release the locks that this process has on it
     with suppress(OSError):  # it exists, or SQLite will report why it cannot be created
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def bind_plainly() -> None:
-    """Let `sqlite3` bind None and bytes without a search for adapters, which takes longer than storing them.
-
-    This holds for all connections of the interpreter, so only the store process does it.
-    """
+    """Let all connections of this interpreter bind None and bytes without a search for adapters."""
     nothing: dict[None, None] = {}
     sqlite3.register_adapter(type(None), nothing.get)
     sqlite3.register_adapter(bytes, bytes.__bytes__)
@@ -183,21 +172,17 @@ def reject_irregular(path: Path) -> None:
 def checkpoint(db: sqlite3.Connection) -> None:
     """Copy the write-ahead log into the ledger itself, sync it, and start a new log.
 
-    After a failed sync the log may have holes on the disk that the page cache hides. Anything appended after
-    a hole would be lost with the next power loss, even if it is synced.
+    After a failed sync the log may have holes on the disk. What follows a hole is lost when power is lost.
     """
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def checkpoint_log(db: sqlite3.Connection) -> None:
-    """Copy the part of the log that no reader needs into the ledger, since closing it reports no error.
-
-    If the disk is only full, the log is left unchanged and the next start continues from it.
-    """
+    """Copy the part of the log that no reader needs into the ledger, since closing it reports no error."""
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.OperationalError as error:
-        if is_disk_error(error):
+        if is_disk_error(error):  # if the disk is only full, the next start continues from the log
             raise
 
 
@@ -207,10 +192,7 @@ def give_back(db: sqlite3.Connection) -> None:
 
 
 def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
-    """Return the first problem that SQLite's integrity check finds in the ledger, None if there is none.
-
-    `quick` skips the comparison of tables and indexes.
-    """
+    """Return the first problem that SQLite finds in the ledger; `quick` does not look at the indexes."""
     found: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
     return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
@@ -219,22 +201,14 @@ def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
 
 
 def refuse_lost(dest: Path) -> None:
-    """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown.
-
-    An empty ledger alone is no mark of a mirror: a run may have been killed right at its start, next to the
-    user's files.
-    """
-    try:
-        if _has_content(ledger_path(dest)):
-            return
+    """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
+    with suppress(OSError):  # missing, or opening it will report the error
+        # an empty ledger alone is no mark of a mirror: a run may have been killed right at its start
         is_marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
-        if not is_marked or all(entry.name == ".stacpull" for entry in dest.iterdir()):
-            return
-    except OSError:  # missing, or opening it will report the error
-        return
-    raise DestinationError(
-        f"The ledger of {dest} is missing, but files that were mirrored with it still exist. {_remedy(dest)}"
-    )
+        has_files = is_marked and any(entry.name != ".stacpull" for entry in dest.iterdir())
+        if has_files and not _has_content(ledger_path(dest)):
+            what = "is missing, but files that were mirrored with it still exist"
+            raise DestinationError(f"The ledger of {dest} {what}. {_remedy(dest)}")
 
 
 def has_own_catalog(dest: Path) -> bool:
@@ -245,10 +219,7 @@ def has_own_catalog(dest: Path) -> bool:
 
 
 def open_reader(dest: Path) -> sqlite3.Connection:
-    """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed.
-
-    Any thread may use the connection, one at a time.
-    """
+    """Open the ledger of `dest` read-only, even while a mirror runs or right after one was killed."""
     path = ledger_path(dest)
     reject_irregular(path)
     try:
@@ -312,14 +283,14 @@ def backed_up(db: Connection, dest: Path) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(StacpullError, sqlite3.Error):
-            if version() != before:
-                _back_up(dest)
+            _back_up(dest, needed=version() != before)
         raise
-    if version() != before:
-        _back_up(dest)
+    _back_up(dest, needed=version() != before)
 
 
-def _back_up(dest: Path) -> None:
+def _back_up(dest: Path, *, needed: bool) -> None:
+    if not needed:
+        return
     part = backup_path(dest).with_name("ledger.backup.part")
     try:
         copy_ledger(dest, part)
@@ -375,9 +346,9 @@ def listed(values: Iterable[int | str]) -> str:
 def insert_rows(
     db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = ""
 ) -> int:
-    """Insert rows of at most 15 values, many with one statement, and return how many were new.
+    """Insert rows of at most 15 values, and return how many were new. `into` ends with VALUES.
 
-    `executemany` takes two to three times as long for short rows. `into` ends with VALUES.
+    `executemany` takes two to three times as long for short rows.
     """
     inserted = 0
     for start in range(0, len(rows), _ROWS):

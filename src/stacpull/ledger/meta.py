@@ -91,8 +91,7 @@ def note_named_source(db: sqlite3.Connection, source: str) -> None:
 def is_named_source(db: sqlite3.Connection, source: str) -> bool:
     """Return True if this user named `source` for this ledger, not for another one that it was copied from.
 
-    The inode identifies the file of the ledger. A person who prepares a ledger for another user does not know
-    it.
+    A person who prepares a ledger for another user does not know the inode that it will have.
     """
     inode = _inode(db)
     return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"

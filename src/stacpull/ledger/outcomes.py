@@ -59,10 +59,8 @@ def reserve(
 ) -> tuple[list[Arrival], list[AssetFailure]]:
     """Reserve the final names of `arrivals`, and of the JSON of `items`, in one transaction.
 
-    `clips` has the parts of clipped rasters that were received. Returned are the arrivals that may be
-    renamed, `arrivals` itself if all keep their planned names, and the failures of those whose name is taken.
-    A name may have been changed because another path differs from it only in case or Unicode form. Arrivals
-    of an older generation are in neither list.
+    Returned are the arrivals that may be renamed, perhaps to other names (`arrivals` itself if all keep
+    theirs), and the failures of those whose name is taken. An older generation is in neither list.
     """
     with transaction(db):
         reserved, failures = arrivals, list[AssetFailure]()
@@ -154,9 +152,8 @@ def record(
 ) -> list[int]:
     """Record durable outcomes in one transaction; return the items that are final, to write their JSON.
 
-    `done` are reserved, synced and renamed, and their renames are synced. `written_items` has the SHA-256 of
-    the JSON that is durable. `unchanged` are in place and current at the source. `area` is that of the run's
-    `--clip`. An asset counts for the last run that planned it.
+    The renames of `done` are synced. `written_items` has the SHA-256 of the JSON that is durable. `area` is
+    that of the run's `--clip`. An asset counts for the last run that planned it.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     with transaction(db):
@@ -221,15 +218,10 @@ FAILED_IN_PASSING = (
     f"({', '.join(repr(kind.value) for kind in sorted(PASSING))})"
 )
 """SQL: asset `a` failed for a reason that may have passed."""
-ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
-"""Selects from `failures` those of items, without those of assets whose key is empty."""
 
 
 def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int]:
-    """Update `remaining` and `failed` of these items and of the label items that wait for them.
-
-    Returned are the items that have become final: their JSON can be written.
-    """
+    """Update `remaining` and `failed` of items and of their label items; return those that became final."""
     final: list[int] = []
     level = sorted(set(items))
     while level:

@@ -40,11 +40,7 @@ IS_IN_DIRECTORY = "(i.hash = ? OR i.directory = ?)"
 
 
 def item_hash(item: ItemId) -> int:
-    """Return the hash that an item is looked up by: of its folded directory `<collection>/<item>`.
-
-    Items whose directories are the same on some file system have the same hash. A few others collide by
-    chance.
-    """
+    """Return the hash of an item's folded directory, which it is looked up by. A few items share one."""
     return _hash(item_directory(item)) & _OF_ITEM
 
 
@@ -57,10 +53,9 @@ def directory_values(path: str) -> tuple[int, str]:
 
 
 def directory_row(db: sqlite3.Connection, path: str, files: Collection[str]) -> tuple[int, str]:
-    """Return the row of a directory of assets, and its path, and add it if it is new.
+    """Return the row and path of a directory of assets, and add it if it is new.
 
-    A new directory with the path of an asset, or of one of these files, which are planned with it, gets a
-    hash in its name.
+    If an asset, or one of these `files`, has the path of a new one, it gets a hash in its name.
     """
     known = db.execute("SELECT id FROM directories WHERE path = ?", (path_in_dest(path, ""),)).fetchone()
     if known is not None:

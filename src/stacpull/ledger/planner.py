@@ -45,7 +45,6 @@ from stacpull.ledger import paths, runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
 from stacpull.ledger.outcomes import (
     FAILED_IN_PASSING,
-    ITEM_FAILURE,
     drop_open,
     failed_state,
     put_failure,
@@ -319,7 +318,7 @@ class Planner:
                 result.count(runs.LEFT_OUT + reason, new)
             if batch.items or batch.failed_items:
                 self._plan(batch, now)
-            result.count("items_failed", runs.note_unread(db, run, batch.unread, now))
+            runs.note_unread(db, run, batch.unread, now)
             result.count("assets_skipped", runs.asset_counters(db, run)["assets_done"] - done)
             runs.count(db, run, result.counted)
             runs.save_walk(db, run, batch.reached)
@@ -403,8 +402,6 @@ class Planner:
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
                 return None
-        elif again:
-            count("items_failed", -1)
         if len({asset.key for asset in item.assets}) != len(item.assets):
             keys = Counter(asset.key for asset in item.assets)
             raise StacpullError(
@@ -456,7 +453,6 @@ class Planner:
         self._known[failed.id] = row = row._replace(is_unread=1)
         self._items.append(row[:_OF_ITEM])
         self._failures.append((row.row, "", failed.failure))
-        self._result.count("items_failed", 1)
         self._result.failures.append((failed.id, "", failed.failure))
         return row
 
@@ -469,12 +465,11 @@ class Planner:
             row = plan.row
             if plan.before is not None and plan.before.is_unread:
                 db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (row.row,))
-            for stand_in, run in db.execute(
-                "SELECT i.id, i.run FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
+            for (stand_in,) in db.execute(
+                "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
                 "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
                 (row.parent, row.href, row.row),
             ).fetchall():
-                self._result.count("items_failed", -(run == self._run))
                 db.execute("DELETE FROM failures WHERE item = ?", (stand_in,))
                 db.execute("DELETE FROM items WHERE id = ?", (stand_in,))
 
@@ -669,7 +664,7 @@ class Planner:
 _ITEMS = (
     "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
     "i.walk, i.written, i.listed, "
-    f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {ITEM_FAILURE}) "
+    f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {runs.ITEM_FAILURE}) "
     f"FROM {paths.ITEMS} WHERE i.hash {AMONG}"
 )
 _INTO_ITEMS = (

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
-from stacpull.ledger.database import AMONG, exists, give_back, listed, number, transaction
+from stacpull.ledger.database import AMONG, give_back, listed, number, transaction
 from stacpull.models import Failure, FailureKind, ItemId, Unread, WalkUpdate
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ RunKind = Literal["mirror", "retry", "ordered", "repair"]
 EndState = Literal["complete", "interrupted", "failed"]
 LEFT_OUT = "left out: "
 """Starts the name of a counter: how many items a filter left out, by reason."""
+ITEM_FAILURE = "key = '' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = failures.item AND a.key = '')"
+"""Selects from `failures` those of items, without those of assets whose key is empty."""
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
-_PROGRESS = ("items_seen", "items_unseen", "items_matched", "items_failed", "assets_skipped")
+_PROGRESS = ("items_seen", "items_unseen", "items_matched", "assets_skipped")
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -155,17 +157,6 @@ def last_unfinished(db: sqlite3.Connection) -> Run | None:
     return load(db, last) if last else None
 
 
-def begin_again(db: sqlite3.Connection, run: Run, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
-    """Continue `last_unfinished`, or start a run with its task if a later run has completed.
-
-    The run keeps its options, except for those in `kept`, which are given again.
-    """
-    kept = {**run.kept, **kept}
-    if run.id == number(db, "SELECT max(id) FROM runs"):
-        return _continue(db, run, run.spec, kept)
-    return _insert(db, run.spec, now, kept)
-
-
 def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]) -> Run:
     with transaction(db):
         _forget_walk(db)
@@ -271,12 +262,18 @@ def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> Non
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     """Return what a run has counted, by name. `items_announced` may be None."""
-    (walk_ended,) = db.execute("SELECT walk_ended FROM runs WHERE id = ?", (run,)).fetchone()
+    walk_ended, items_failed = db.execute(
+        "SELECT walk_ended, (SELECT count(*) FROM failures JOIN items i ON i.id = item "
+        f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM unread u "
+        "WHERE u.run = r.id OR (r.kind = 'retry' AND u.source = r.source)) FROM runs r WHERE id = ?",
+        (run,),
+    ).fetchone()
     return {
         **dict.fromkeys(_PROGRESS, 0),
         "items_announced": None,
         **_counted(db, run),
         "walk_ended": walk_ended,
+        "items_failed": items_failed,
         "items_done": number(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
         **asset_counters(db, run),
     }
@@ -363,7 +360,6 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
             (run,),
         )
         db.execute("DELETE FROM unread WHERE run = ?", (run,))
-        count_failures(db, run)
         db.execute("UPDATE runs SET position = NULL, cut_short = NULL WHERE id = ?", (run,))
 
 
@@ -372,57 +368,27 @@ def _forget_walk(db: sqlite3.Connection) -> None:
     meta.remove_names(db, meta.WALKED, walked(db))
 
 
-def count_failures(db: sqlite3.Connection, run: int) -> None:
-    """Reset the count of failed items before the walk restarts.
-
-    Keep only failures that the walk will not find again: the source items that failed before, and in a retry
-    also what has no URL, because it is not tried.
-    """
-    failed = number(
-        db,
-        "SELECT (SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
-        "WHERE f.key = '' AND i.run = r.id) + (SELECT count(*) FROM unread u "
-        "WHERE r.kind = 'retry' AND u.source = r.source AND NOT u.is_link) FROM runs r WHERE id = ?",
-        (run,),
-    )
-    set_counter(db, run, "items_failed", failed)
-
-
-def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> int:
-    """Record what `run` could not read or plan, without credentials; return how many are new to the run.
-
-    A retry counts all, because `count_failures` has not counted its links.
-    """
-    new = 0
+def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:
+    """Record what `run` could not read or plan, without credentials."""
     for unread in found:
-        failure, is_link = unread.failure, bool(unread.href)
-        values = {
-            "run": run,
-            "name": unread.href or unread.name,
-            "is_link": is_link,
-            "collection": unread.collection,
-            "kind": failure.kind,
-            "message": failure.message,
-            "status": failure.status,
-            "at": now,
-        }
-        new += not exists(db, _IS_NOTED, values)
-        db.execute(_NOTE_UNREAD, values)
-    return new
-
-
-_NOTE_UNREAD = """
-INSERT INTO unread VALUES
-    ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, :collection, :kind, :message, :status,
-     1, :at)
-ON CONFLICT (source, is_link, name, collection) DO UPDATE SET
-    run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind,
-    message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at
-"""
-_IS_NOTED = (
-    "SELECT 1 FROM unread JOIN runs r ON r.id = run AND r.kind = 'mirror' AND r.source = unread.source "
-    "WHERE run = :run AND is_link = :is_link AND name = :name AND collection = :collection"
-)
+        failure = unread.failure
+        db.execute(
+            "INSERT INTO unread VALUES ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, "
+            ":collection, :kind, :message, :status, 1, :at) "
+            "ON CONFLICT (source, is_link, name, collection) DO UPDATE SET "
+            "run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind, "
+            "message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at",
+            {
+                "run": run,
+                "name": unread.href or unread.name,
+                "is_link": bool(unread.href),
+                "collection": unread.collection,
+                "kind": failure.kind,
+                "message": failure.message,
+                "status": failure.status,
+                "at": now,
+            },
+        )
 
 
 def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
