@@ -33,7 +33,6 @@ from stacpull.net.logins import (
     FilledProfile,
     HostLogin,
     HostPattern,
-    Key,
     LoginKind,
     Netrc,
     is_address,
@@ -161,6 +160,7 @@ def _read(path: Path) -> Profile:
 
 
 def _login(table: TomlEntry) -> LoginTable:
+    """Read a `[login.NAME]`: no variable in a value that is not secret, and no secret in the file."""
     entries = {entry.name: entry for entry in _table(table)}
     kind, hosts = entries.pop("kind", None), entries.pop("hosts", None)
     if kind is None or hosts is None:
@@ -174,45 +174,33 @@ def _login(table: TomlEntry) -> LoginTable:
         if entry.name not in keys:
             close = nearest(entry.name, ("kind", "hosts", *keys))
             raise entry.wrong(f"a login of the kind {name} has no such key{close}")
-        _check(entry, keys[entry.name])
+        key, written = keys[entry.name], str(entry.value)
+        if not key.has_variables:
+            if VARIABLE.search(written):
+                raise entry.wrong("must not contain a variable")
+            entry.read(key.read)
+        form = _LABELLED if key.labelled else _VARIABLES
+        if key.secret and written and not form.fullmatch(written):
+            raise entry.wrong(_SECRET_IN_FILE)
     for required in (key for key, one in keys.items() if one.required and key not in entries):
         raise table.wrong(f"a login of the kind {name} needs the key {required}")
-    _check_pair(table, entries)
+    user, password = entries.get("user"), entries.get("password")
+    if (user is None) != (password is None):
+        raise table.wrong("has user and password, or neither")
+    is_alone = password is not None and not str(password.value)  # then the user is the secret
+    if user is not None and is_alone and not _VARIABLES.fullmatch(str(user.value)):
+        raise user.wrong(_SECRET_IN_FILE)
     settings = {key: Setting(_text(entry), entry.where) for key, entry in entries.items()}
     problem = cls.problem({key: str(setting.value) for key, setting in settings.items()})
     if problem is not None:
         raise table.wrong(problem)
-    return LoginTable(table.key, cls, tuple(_pattern(hosts, text) for text in _hosts(hosts)), settings)
-
-
-def _check(entry: TomlEntry, key: Key) -> None:
-    """Reject a variable in a value that is not secret, and a literal secret."""
-    written = str(entry.value)
-    if not key.has_variables:
-        if VARIABLE.search(written):
-            raise entry.wrong("must not contain a variable")
-        entry.read(key.read)
-    form = _LABELLED if key.labelled else _VARIABLES
-    if key.secret and written and not form.fullmatch(written):
-        raise entry.wrong(_SECRET_IN_FILE)
-
-
-def _check_pair(table: TomlEntry, entries: Mapping[str, TomlEntry]) -> None:
-    """Reject a user without a password key or the reverse, and a literal key as the user."""
-    user, password = entries.get("user"), entries.get("password")
-    if (user is None) != (password is None):
-        raise table.wrong("has user and password, or neither")
-    if user is None or password is None or str(password.value):
-        return
-    if not _VARIABLES.fullmatch(str(user.value)):  # without a password the user is the secret
-        raise user.wrong(_SECRET_IN_FILE)
-
-
-def _pattern(entry: TomlEntry, text: str) -> HostPattern:
+    if not hosts.value or not _is_list_of_texts(hosts.value):
+        raise hosts.wrong('must be a list of texts, like ["data.example.org"]')
     try:
-        return HostPattern.read(text)
-    except ValueError as problem:
-        raise entry.wrong(str(problem)) from problem
+        patterns = tuple(map(HostPattern.read, hosts.value))
+    except ValueError as mistake:
+        raise hosts.wrong(str(mistake)) from mistake
+    return LoginTable(table.key, cls, patterns, settings)
 
 
 def _s3(table: TomlEntry) -> S3Table:
@@ -245,13 +233,6 @@ def _table(entry: TomlEntry) -> Iterator[TomlEntry]:
         yield child
 
 
-def _hosts(entry: TomlEntry) -> list[str]:
-    value = entry.value
-    if not isinstance(value, list) or not value or not all(isinstance(element, str) for element in value):
-        raise entry.wrong('must be a list of texts, like ["data.example.org"]')
-    return value
-
-
 def _text(entry: TomlEntry) -> str:
     value = entry.value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -261,17 +242,16 @@ def _text(entry: TomlEntry) -> str:
     return value
 
 
-def _texts(raw: object) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not all(isinstance(element, str) for element in raw):
-        raise ValueError("must be a list of texts")
-    return tuple(raw)
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
 def _checks(raw: object) -> tuple[str, ...]:
-    urls = _texts(raw)
-    if not all(is_address(url, web=False) for url in urls):
+    if not isinstance(raw, list) or not _is_list_of_texts(raw):
+        raise ValueError("must be a list of texts")
+    if not all(is_address(url, web=False) for url in raw):
         raise ValueError("must be a list of URLs, like https://host/path or s3://bucket/key")
-    return urls
+    return tuple(raw)
 
 
 _PLAIN: Mapping[str, ReadArgument] = {
@@ -292,7 +272,10 @@ _S3_KEYS = ("access-key", "secret-key")
 def filled(profile: Profile, environ: Mapping[str, str]) -> FilledProfile:
     netrc = Netrc(environ)
     logins = tuple(login for table in profile.logins for login in _logins(table, environ, netrc))
-    if not logins and not _has_s3(profile, environ):
+    keys = None if profile.s3 is None else profile.s3.keys
+    has_aws = any(map(environ.get, _AWS_VARIABLES))  # credentials of the AWS tools
+    has_s3 = keys is not None and (not keys or all(map(environ.get, keys)) or has_aws)
+    if not logins and not has_s3:
         if netrc.problem and any(table.netrc_host for table in profile.logins):
             raise UsageError(netrc.problem)
         raise CredentialsError(f"The credentials {profile.name} are not complete: {missing(profile)}.")
@@ -303,39 +286,27 @@ def _logins(table: LoginTable, environ: Mapping[str, str], netrc: Netrc) -> Iter
     """Yield the logins of a table if it is complete: one, or one for each host in the netrc file."""
     if any(not environ.get(name) for name in table.variables):
         return
-    texts = {key: _filled(setting, environ) for key, setting in table.values.items()}
+    texts = {key: replaced(str(setting.value), environ) for key, setting in table.values.items()}
+    for key, filled_in in texts.items():
+        if CONTROL.search(filled_in):
+            where = table.values[key].where
+            raise UsageError(f"{where}: its value contains a line break or control character.")
     sources = variables_in(*table.texts.values()) or ((str(netrc.path),) if table.netrc_host else ())
     for hosts, kind in table.kind.logins(table.hosts, texts, netrc):
         yield HostLogin(table.name, hosts, kind, sources)
 
 
-def _filled(setting: Setting, environ: Mapping[str, str]) -> str:
-    text = replaced(str(setting.value), environ)
-    if CONTROL.search(text):
-        raise UsageError(f"{setting.where}: its value contains a line break or control character.")
-    return text
-
-
-def _has_s3(profile: Profile, environ: Mapping[str, str]) -> bool:
-    """Return whether S3 can be used: with its own keys, or with the credentials of the AWS tools."""
-    if profile.s3 is None:
-        return False
-    own = profile.s3.keys
-    return not own or all(map(environ.get, own)) or any(map(environ.get, _AWS_VARIABLES))
-
-
 def missing(profile: Profile) -> str:
-    ways = [_needs(table) for table in profile.logins]
+    """Return what to set for each login of the profile. No values are read."""
+    ways = [
+        table.variables or ((f"an entry of {host} in ~/.netrc",) if (host := table.netrc_host) else ())
+        for table in profile.logins
+    ]
     if profile.s3 is not None:
         ways.append(profile.s3.keys or ("AWS credentials, as the AWS tools find them",))
     if () in ways:
         return "nothing"
     return "set " + ", or ".join(dict.fromkeys(" and ".join(way) for way in ways))
-
-
-def _needs(table: LoginTable) -> tuple[str, ...]:
-    host = table.netrc_host
-    return table.variables or (() if host is None else (f"an entry of {host} in ~/.netrc",))
 
 
 def listed(environ: Mapping[str, str] | None = None) -> list[ProfileState]:
@@ -371,29 +342,34 @@ def with_profile(options: Options, name: str, environ: Mapping[str, str]) -> Opt
     profile = find_profile(name, environ)
     if profile is None:
         return None
+    s3: dict[str, Any] = {}
+    if (table := profile.s3) is not None:
+        unset = (None, False, (), "auto")
+        s3 = {name: value for name, value in table.options.items() if getattr(options.s3, name) in unset}
+        values = [environ.get(variable) for variable in table.keys]
+        if table.keys and all(values):
+            s3["keys"] = tuple(Secret(str(value)) for value in values)
     return attrs.evolve(
         options,
         filled_profile=filled(profile, environ),
-        s3=attrs.evolve(options.s3, **_s3_settings(profile, options, environ)),
+        s3=attrs.evolve(options.s3, **s3),
         per_host=min(options.per_host, profile.per_host or options.per_host),
         credential_names=(f"--credentials {name}", *options.credential_names),
     )
 
 
-def _s3_settings(profile: Profile, options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of `S3Options` that the profile sets, unless `options` set them."""
-    table = profile.s3
-    if table is None:
-        return {}
-    unset = (None, False, (), "auto")
-    wanted = {name: value for name, value in table.options.items() if getattr(options.s3, name) in unset}
-    values = [environ.get(name) for name in table.keys]
-    if table.keys and all(values):
-        wanted["keys"] = tuple(Secret(str(value)) for value in values)
-    return wanted
-
-
 def profile_options(options: Options, name: str, environ: Mapping[str, str] | None = None) -> Options:
+    """Return `options` with the credential profile `name`, as `--credentials NAME` does.
+
+    Args:
+        options: The options, whose S3 settings take precedence.
+        name: The name of a profile that `stacpull credentials list` shows, or the path of a TOML file.
+        environ: The variables that the profile names; those of the process by default.
+
+    Raises:
+        UsageError: There is no such profile, or it is not valid.
+        CredentialsError: Variables that it needs are not set.
+    """
     variables = os.environ if environ is None else environ
     found = with_profile(options, name, variables)
     if found is None:

@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
+from aiohttp import CookieJar
+from yarl import URL
 
 from stacpull.arguments import named, text
 from stacpull.errors import CredentialsError, SourceError, StacpullError
@@ -37,12 +40,16 @@ from stacpull.net.logins import Attached, HostPattern, Login, LoginKind, basic, 
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
-from stacpull_logins.cookies import Cookies
 from stacpull_logins.tokens import PASSING, RememberedError
 
 if TYPE_CHECKING:
     from stacpull.net.logins import Logins, Netrc
 
+_SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
+"""Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
+_DOMAIN = re.compile(r";\s*domain=([^;]*)", re.IGNORECASE)
+_MOST, _LONGEST = 100, 4096
+"""The most cookies of a jar, which is emptied before it gets more, and characters of a `Set-Cookie` field."""
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -88,6 +95,56 @@ class Visit(LoginKind):
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         return VisitLogin(self, logins, names)
+
+
+# --- cookies ----------------------------------------------------------------------------------------------
+
+
+class Cookies:
+    """Cookies set by hosts after a login: one `aiohttp.CookieJar` for each scheme and port.
+
+    A host without a login in the profile never gets a cookie. An expired cookie is refused by the host, which
+    leads to a new login.
+    """
+
+    def __init__(self) -> None:
+        self._jars: dict[tuple[str, int | None], CookieJar] = {}
+
+    def field(self, url: str) -> str:
+        found = self._jar(url).filter_cookies(URL(url)).values()
+        return "; ".join(f"{one.key}={one.coded_value}" for one in found)
+
+    def note(self, url: str, headers: Mapping[str, str]) -> list[Secret]:
+        """Store the cookies set by the response at `url`. Return the new values."""
+        fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
+        each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
+        jar = self._jar(url)
+        usable = [one for one in each if len(one) <= _LONGEST and one.isascii() and one.isprintable()]
+        if len(jar) + len(usable) > _MOST:
+            jar.clear()
+        before = {cookie.value for cookie in jar}
+        jar.update_cookies_from_headers(usable, URL(url))
+        return [Secret(value) for value in {cookie.value for cookie in jar} - before if value]
+
+    def forget(self, url: str) -> None:
+        host = origin_of(url).host
+        self._jar(url).clear(lambda cookie: f".{host}".endswith(f".{cookie['domain']}"))
+
+    def _jar(self, url: str) -> CookieJar:
+        scheme, _, port = origin_of(url)
+        jar = self._jars.get((scheme, port))
+        if jar is None:
+            jar = self._jars[scheme, port] = CookieJar(unsafe=True, quote_cookie=False)  # addresses, too
+        return jar
+
+
+def _narrow(found: re.Match[str]) -> str:
+    """Return a `Domain` in lower case; nothing for one such as `edu`, which belongs to many owners."""
+    domain = found[1].strip().lower()
+    return f"; Domain={domain}" if "." in domain.lstrip(".") else ""
+
+
+# --- the login --------------------------------------------------------------------------------------------
 
 
 class _HostSession(msgspec.Struct):
@@ -209,7 +266,8 @@ class VisitLogin(Login):
             )
             if isinstance(following, Failure):
                 if not session.logins or all(map(self._is_login, (*hops, target))):
-                    raise CredentialsError(f"The login does not lead back: {following.message} {self._check}")
+                    text = f"The login does not lead back: {following.message} Check {self._names}."
+                    raise CredentialsError(text)
                 raise TransferError(following)
             if following == url:
                 return
@@ -217,45 +275,34 @@ class VisitLogin(Login):
             before, target = target, following
 
     async def _answer(self, url: str, *, with_password: bool) -> BufferedResponse:
-        is_login = self._is_login(url)
+        is_login, logins = self._is_login(url), self._logins
+        request = self._with_cookies(Request(url))
+        if with_password and is_login:
+            headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
+            request = request._replace(headers=headers)
+        logins.counters.requests += 1
         try:
-            answer = await self._hop(url, with_password=with_password and is_login)
+            answer = await buffered(url, await logins.http.send(request))
         except TransferError as error:
             raise (_LoginHostError(error.failure) if is_login else error) from error
+        logins.counters.bytes_fetched += len(answer.body)
+        self._note(answer)
         if answer.status in REDIRECTS or (answer.status < HTTPStatus.BAD_REQUEST and not is_login):
             return answer
         if answer.status < HTTPStatus.BAD_REQUEST:
             page = f"{host_of(url)} answers with a page: log in there and approve the application."
-            raise CredentialsError(f"{page} {self._check}")
-        failure = self._trouble(answer)
+            raise CredentialsError(f"{page} Check {self._names}.")
+        failure = classify(
+            answer.status, answer.headers, answer.body[:PREFIX_BYTES], host_of(answer.url),
+            now=self._clock.time(), secrets=logins.secrets,
+        ).scrubbed(logins.secrets)  # fmt: skip
         if is_login and answer.status in _WRONG and failure.kind is FailureKind.REFUSED:
             refusal = f"{host_of(url)} refuses user and password ({answer.status})"
             raise CredentialsError(f"{refusal}: check {self._names}.")
         raise (_LoginHostError if is_login else TransferError)(failure)
 
-    @property
-    def _check(self) -> str:
-        return f"Check {self._names}."
-
-    async def _hop(self, url: str, *, with_password: bool) -> BufferedResponse:
-        request = self._with_cookies(Request(url))
-        if with_password:
-            headers = {**request.headers, "Authorization": self._visit.basic.reveal()}
-            request = request._replace(headers=headers)
-        self._logins.counters.requests += 1
-        answer = await buffered(url, await self._logins.http.send(request))
-        self._logins.counters.bytes_fetched += len(answer.body)
-        self._note(answer)
-        return answer
-
     def _note(self, answer: BufferedResponse) -> None:
         self._logins.secrets.learn(*self._cookies.note(answer.url, answer.headers))
-
-    def _trouble(self, answer: BufferedResponse) -> Failure:
-        prefix, secrets = answer.body[:PREFIX_BYTES], self._logins.secrets
-        host, now = host_of(answer.url), self._clock.time()
-        failure = classify(answer.status, answer.headers, prefix, host, now=now, secrets=secrets)
-        return failure.scrubbed(secrets)
 
 
 def _wants_another_login(url: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from multidict import CIMultiDict
 
-from stacpull_logins.cookies import Cookies
+from stacpull_logins.visit import Cookies
 
 HOST = "https://a.example"
 

@@ -186,22 +186,3 @@ def test_an_unusable_value_is_reported_with_its_line(tmp_path: Path, text: str, 
     with pytest.raises(UsageError, match=message) as caught:
         provider_of(str(path), T="planted\r\nX: 1", OK="ok")
     assert "planted" not in str(caught.value)
-
-
-def test_the_list_states_which_profiles_are_ready() -> None:
-    ready = {one.name for one in listed({**ALONE, "PL_API_KEY": "k"}) if one.ready}
-    assert ready == {"planet", "planetary-computer", "earth-search", "usgs"}
-
-
-@pytest.mark.parametrize(
-    ("name", "needs"),
-    [
-        ("planetary-computer", "nothing"),
-        ("usgs", "set AWS credentials, as the AWS tools find them"),
-        ("planet", "set PL_API_KEY"),
-        ("cdse", "set CDSE_USERNAME and CDSE_PASSWORD, or CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY"),
-    ],
-)
-def test_the_needs_of_each_login_are_listed(name: str, needs: str) -> None:
-    (found,) = [one for one in listed(ALONE) if one.name == name]
-    assert found.needs == needs
