@@ -3,16 +3,19 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 from tests.logins.services import DATA, Blobs, Signing, json_reply
-from tests.net.login_world import client_for, get
+from tests.net.login_world import client_for, get, in_world
 from tests.net.memory import Answer
-from tests.virtual_clock import EPOCH, VirtualClock
+from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
+from stacpull.net.client import Client
 from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull_logins.sas import SasTokens, signed_url
@@ -36,59 +39,48 @@ def test_a_signature_replaces_only_an_older_one(url: str, signed: str) -> None:
     assert signed_url("https://a/c/x?se=no-signature", TOKEN) == f"https://a/c/x?se=no-signature&{TOKEN}"
 
 
-def profile(signing: Signing, blobs: Blobs) -> FilledProfile:
-    tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
-    return FilledProfile("pc", (HostLogin("s", (HostPattern.read(blobs.url("")),), tokens, ("PC_KEY",)),))
+@dataclass
+class World:
+    clock: VirtualClock
+    signing: Signing
+    blobs: Blobs
+    client: Client
 
 
-def test_the_signature_is_renewed_before_it_expires_and_when_refused() -> None:
-    async def main() -> None:
-        clock = VirtualClock()
-        signing = Signing(clock)
-        blobs = Blobs(signing)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(signing)
-            await stack.enter_async_context(blobs)
-            client = await stack.enter_async_context(client_for(profile(signing, blobs), clock))
-            url = blobs.url("/data/x")
-            assert await get(client, url) == DATA
-            clock.now = 2579  # of 2700 seconds
-            assert (await get(client, url), signing.given) == (DATA, 1)
-            clock.now = 2581
-            assert (await get(client, url), signing.given) == (DATA, 2)
-            signing.valid.clear()
-            with pytest.raises(TransferError) as caught:  # a new signature is not the cause
-                await get(client, url)
-            assert (caught.value.failure.kind, signing.given) == (FailureKind.REFUSED, 2)
-            clock.now += 61
-            assert (await get(client, url), signing.given) == (DATA, 3)
-
-    asyncio.run(main())
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    clock = VirtualClock()
+    async with Signing(clock) as signing, Blobs(signing) as blobs:
+        tokens = SasTokens(signing.url("/api/sas/v1/token/{account}/{container}"))
+        hosts = (HostPattern.read(blobs.url("")),)
+        profile = FilledProfile("pc", (HostLogin("s", hosts, tokens, ("PC_KEY",)),))
+        async with client_for(profile, clock) as client:
+            yield World(clock, signing, blobs, client)
 
 
-def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> None:
-    async def main() -> None:
-        clock = VirtualClock()
-        signing = Signing(clock)
-        blobs = Blobs(signing)
-        signing.throttled = 3
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(signing)
-            await stack.enter_async_context(blobs)
-            client = await stack.enter_async_context(client_for(profile(signing, blobs), clock))
-            urls = [blobs.url(f"/data/{n}") for n in range(20)]
-            assert await asyncio.gather(*(get(client, url) for url in urls)) == [DATA] * 20
-            assert len(signing.requests) == 4
-            assert clock.now >= 3  # "try again in 1 seconds", three times
-            unknown = blobs.url("/elsewhere/x")
-            with pytest.raises(TransferError) as caught:
-                await get(client, unknown)
-            assert (
-                caught.value.failure.kind is FailureKind.GONE
-            )  # requested without a signature, because it may be public
-            assert clock.time() > EPOCH
+@in_world(world)
+async def test_the_signature_is_renewed_before_it_expires_and_when_refused(w: World) -> None:
+    url = w.blobs.url("/data/x")
+    assert await get(w.client, url) == DATA
+    w.clock.now = 2579  # of 2700 seconds
+    assert (await get(w.client, url), w.signing.given) == (DATA, 1)
+    w.clock.now = 2581
+    assert (await get(w.client, url), w.signing.given) == (DATA, 2)
+    w.signing.valid.clear()
+    with pytest.raises(TransferError) as caught:  # a new signature is not the cause
+        await get(w.client, url)
+    assert (caught.value.failure.kind, w.signing.given) == (FailureKind.REFUSED, 2)
+    w.clock.now += 61
+    assert (await get(w.client, url), w.signing.given) == (DATA, 3)
 
-    asyncio.run(main())
+
+@in_world(world)
+async def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks(w: World) -> None:
+    w.signing.throttled = 3
+    urls = [w.blobs.url(f"/data/{n}") for n in range(20)]
+    assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 20
+    assert len(w.signing.requests) == 4
+    assert w.clock.now >= 3  # "try again in 1 seconds", three times
 
 
 @pytest.mark.parametrize(
@@ -103,61 +95,48 @@ def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> None:
         (Answer(200, b"null"), SourceError, "answered without a signature"),
     ],
 )
-def test_a_failing_signing_service_stops_the_run(
-    answer: Answer, error: type[StacpullError], expected: str
+@in_world(world)
+async def test_a_failing_signing_service_stops_the_run(
+    w: World, answer: Answer, error: type[StacpullError], expected: str
 ) -> None:
-    async def main() -> None:
-        clock = VirtualClock()
-        signing = Signing(clock)
-        async with signing, Blobs(signing) as blobs:
-            signing.respond = lambda *_: answer
-            async with client_for(profile(signing, blobs), clock) as client:
-                fetching = [get(client, blobs.url(f"/data/{number}")) for number in range(5)]
-                for one in await asyncio.gather(*fetching, return_exceptions=True):
-                    assert isinstance(one, error)
-                    assert re.search(expected, str(one))
-            assert not blobs.requests
-            assert len(signing.requests) == (6 if answer.status == 500 else 1)
-
-    asyncio.run(main())
+    w.signing.respond = lambda *_: answer
+    fetching = [get(w.client, w.blobs.url(f"/data/{number}")) for number in range(5)]
+    for one in await asyncio.gather(*fetching, return_exceptions=True):
+        assert isinstance(one, error)
+        assert re.search(expected, str(one))
+    assert not w.blobs.requests
+    assert len(w.signing.requests) == (6 if answer.status == 500 else 1)
 
 
-def test_an_unknown_container_is_requested_again_later() -> None:
-    async def main() -> None:
-        clock = VirtualClock()
-        signing = Signing(clock)
-        signing.known.clear()
-        async with signing, Blobs(signing) as blobs, client_for(profile(signing, blobs), clock) as client:
-            for _ in range(3):
-                with pytest.raises(TransferError):
-                    await get(client, blobs.url("/data/x"))
-            assert len(signing.requests) == 1
-            signing.known.add("data")
-            clock.now += 600
-            assert await get(client, blobs.url("/data/x")) == DATA
-
-    asyncio.run(main())
+@in_world(world)
+async def test_an_unknown_container_is_read_unsigned_and_requested_again_later(w: World) -> None:
+    w.signing.known.clear()
+    for _ in range(3):
+        with pytest.raises(TransferError) as caught:  # it may be public
+            await get(w.client, w.blobs.url("/data/x"))
+        assert caught.value.failure.kind is FailureKind.GONE
+    assert len(w.signing.requests) == 1
+    w.signing.known.add("data")
+    w.clock.now += 600
+    assert await get(w.client, w.blobs.url("/data/x")) == DATA
 
 
-@pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
-def test_an_expiry_without_a_time_zone_is_in_utc(monkeypatch, end: str) -> None:
-    async def main() -> None:
-        clock = VirtualClock()
-        signing = Signing(clock)
-        reply = json_reply(
-            {"token": "sv=1&sig=abc", "msft:expiry": end}, Date="Fri, 20 Nov 2026 00:00:00 GMT"
-        )
-        signing.respond = lambda *_: reply
-        signing.valid.add("abc")
-        async with signing, Blobs(signing) as blobs, client_for(profile(signing, blobs), clock) as client:
-            for clock.now in (0, 3479, 3481):
-                assert await get(client, blobs.url("/data/x")) == DATA
-            assert len(signing.requests) == 2
-
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
-    try:
-        asyncio.run(main())
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
+@pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
+@in_world(world)
+async def test_an_expiry_without_a_time_zone_is_in_utc(w: World, end: str) -> None:
+    reply = json_reply({"token": "sv=1&sig=abc", "msft:expiry": end}, Date="Fri, 20 Nov 2026 00:00:00 GMT")
+    w.signing.respond = lambda *_: reply
+    w.signing.valid.add("abc")
+    for w.clock.now in (0, 3479, 3481):
+        assert await get(w.client, w.blobs.url("/data/x")) == DATA
+    assert len(w.signing.requests) == 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
 
 from stacpull.clock import Clock
 from stacpull.http1.web_transport import WebTransport
@@ -15,7 +18,9 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets
 
-__all__ = ["client_for", "get"]
+__all__ = ["client_for", "get", "in_world"]
+
+W = TypeVar("W")
 
 
 @asynccontextmanager
@@ -48,3 +53,24 @@ async def get(client: Client, url: str, **headers: str) -> bytes:
     """Return the body at `url`."""
     async with client.open(Request(url, headers=headers)) as response:
         return await response.read(1_000_000)
+
+
+def in_world(
+    world: Callable[..., AbstractAsyncContextManager[W]], **options: Any
+) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
+    """Make a coroutine function a test: its first argument is the open world, the others are parameters."""
+
+    def decorate(course: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        async def main(**arguments: Any) -> None:
+            async with world(**options) as opened:
+                await course(opened, **arguments)
+
+        def test(**arguments: Any) -> None:
+            asyncio.run(main(**arguments))
+
+        signature = inspect.signature(course)
+        test.__signature__ = signature.replace(parameters=[*signature.parameters.values()][1:])  # type: ignore[attr-defined]
+        test.__name__, test.__doc__ = course.__name__, course.__doc__
+        return test
+
+    return decorate
