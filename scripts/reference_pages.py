@@ -19,7 +19,7 @@ from stacpull.cli.main import COMMANDS, cli
 from stacpull.cli.printing import EVERY
 from stacpull.config.options import Option, Options, Output, S3Options, declared
 from stacpull.selection import Selection
-from stacpull_trace.trace_options import TraceOptions
+from stacpull_trace.trace_command import TraceOptions
 
 TITLES = {
     Selection: "Selection",

@@ -15,7 +15,7 @@ from stacpull.errors import MissingExtraError
 from stacpull.models import Arrival, Clip, Job
 from stacpull.store.parts import FileParts
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull_raster.file_version import Opener
+from stacpull_raster.ranged import Opener
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
 if TYPE_CHECKING:

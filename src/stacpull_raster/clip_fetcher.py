@@ -36,15 +36,14 @@ from stacpull.transfer.checks import arrival_of, failed, hashers_for, wrong_size
 from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
-from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, pieces
-from stacpull_raster.file_version import (
+from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
+from stacpull_raster.ranged import (
     ChangedError,
     FileVersion,
     NotModifiedError,
     Opener,
 )
 from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
-from stacpull_raster.tile_images import parse_tiles
 
 _CONNECTIONS = 4
 """Simultaneous range requests per file."""

@@ -7,15 +7,20 @@ them for blocking clients. Nothing is stored: data sets of any size are generate
 
 from stacpull_replicas.dataset import Dataset, Patch
 from stacpull_replicas.evolving import Evolution, EvolvingReplica
-from stacpull_replicas.fault_plan import (
+from stacpull_replicas.faults import (
+    Close,
+    Delay,
+    Fault,
     FaultFileError,
     FaultPlan,
     PlannedFaults,
     Rule,
+    Stall,
+    Status,
+    Truncate,
     parse_faults,
     read_faults,
 )
-from stacpull_replicas.faults import Close, Delay, Fault, Stall, Status, Truncate
 from stacpull_replicas.http_messages import RequestInfo
 from stacpull_replicas.mlhub_replica import ExpectedFile, MlhubReplica, S3Replica, demo_access, manifest
 from stacpull_replicas.object_store import DirectoryStore, MemoryStore, ObjectStore

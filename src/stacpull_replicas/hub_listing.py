@@ -24,7 +24,7 @@ import orjson
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from stacpull_replicas.acquisitions import ACQUISITIONS
+from stacpull_replicas.dataset import ACQUISITIONS
 from stacpull_replicas.http_messages import RequestInfo, Stream, in_parts
 from stacpull_replicas.hub_catalog import LARGE_COLLECTION, HubCatalog, JsonObject
 from stacpull_replicas.hub_items import HubItems

@@ -22,9 +22,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from stacpull_replicas.archives import Archives, OpenFolders, archive_key, catalog_key
-from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, public_path
+from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, Sealer, TokenRefused, public_path
 from stacpull_replicas.dataset import Dataset
-from stacpull_replicas.download_tokens import Sealer, TokenRefused
 from stacpull_replicas.draws import mix
 from stacpull_replicas.faults import Responder
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 
 from stacpull_trace.days import by_origin
 from stacpull_trace.indices import INDICES
-from stacpull_trace.period import Days
 from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceReport
+from stacpull_trace.request_plan import Days
 from stacpull_trace.scene_map import OriginKind
 
 ChartFormat = Literal["png", "svg", "pdf"]

@@ -21,8 +21,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
-from stacpull_trace.traced_area import TracedArea
-from stacpull_trace.utm_projection import is_utm, to_degrees
+from stacpull_trace.traced_area import TracedArea, is_utm, to_degrees
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _THINNEST: Final = 1e-3

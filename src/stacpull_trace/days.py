@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final
 
-from stacpull_trace.counts import Count, merged
+from stacpull_trace.daily import Count, merged
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
 from stacpull_trace.scene_map import OriginKind, PixelOrigin, SceneMap
 

@@ -16,8 +16,7 @@ from stacpull_trace.hub.statistics_request import (
     StatisticsRequest,
 )
 from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
-from stacpull_trace.period import Days
-from stacpull_trace.request_plan import PlannedRequest
+from stacpull_trace.request_plan import Days, PlannedRequest
 from stacpull_trace.traced_area import TracedArea
 
 Method = Literal["mode", "median"]

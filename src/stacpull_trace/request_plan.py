@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Final
 
@@ -18,11 +18,66 @@ import shapely
 from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
+from stacpull.errors import UsageError
 from stacpull.models import Json
 from stacpull_trace.cover import Piece, Tile, split
+from stacpull_trace.hub.replies import TimeRange
 from stacpull_trace.hub.statistics_request import MOST_PIXELS
-from stacpull_trace.period import Days
 from stacpull_trace.traced_area import PixelWindow, TracedArea
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Days:
+    """A range of UTC days, both ends included."""
+
+    first: date
+    last: date
+
+    def __iter__(self) -> Iterator[date]:
+        for offset in range(len(self)):
+            yield self.first + offset * _DAY
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}/{self.last}"
+
+    @property
+    def interval(self) -> TimeRange:
+        """The range from midnight to midnight, without its end."""
+        return TimeRange(midnight(self.first), midnight(self.last + _DAY))
+
+    def years(self) -> Iterator[Days]:
+        for year in range(self.first.year, self.last.year + 1):
+            yield Days(max(self.first, date(year, 1, 1)), min(self.last, date(year, 12, 31)))
+
+
+def midnight(day: date) -> datetime:
+    """Return the instant at which a UTC day begins."""
+    return datetime.combine(day, time.min, tzinfo=UTC)
+
+
+def days_between(start: datetime | None, end: datetime | None) -> Days:
+    """Return the UTC days that an interval touches. An end at midnight does not touch the day it begins."""
+    if start is None or end is None:
+        raise UsageError("--datetime needs both ends, for example 2024-06-01/2024-06-30.")
+    try:
+        first, instant = start.astimezone(UTC).date(), end.astimezone(UTC)
+    except OverflowError:
+        raise UsageError("--datetime is out of range.") from None
+    last = instant.date()
+    if instant.time() == time.min and last > first:
+        last -= _DAY
+    if last >= date.max:
+        raise UsageError("--datetime is out of range.")
+    return Days(first, last)
+
 
 _TILE_PIXELS: Final = 512 * 512
 _TILE_BANDS: Final = 3

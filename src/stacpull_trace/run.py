@@ -23,9 +23,8 @@ from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
 from stacpull_raster.tiff import Header
 from stacpull_trace.answer_store import AnswerStore
-from stacpull_trace.counts import Count, merged
 from stacpull_trace.cover import Tile, tile_of
-from stacpull_trace.daily import Counting, DayCounts
+from stacpull_trace.daily import Count, Counting, DayCounts, merged
 from stacpull_trace.days import TileDay
 from stacpull_trace.hub.replies import ByocTile, CatalogTile, TimeRange
 from stacpull_trace.question import TraceQuestion

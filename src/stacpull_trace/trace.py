@@ -26,9 +26,9 @@ from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.hub.hub_client import Hub, open_hub
 from stacpull_trace.hub.hub_settings import HubSettings, hub_settings
 from stacpull_trace.indices import Index, index_of_name, index_of_script
-from stacpull_trace.period import days_between
 from stacpull_trace.question import Method, TraceQuestion, question
 from stacpull_trace.report import TraceEstimate, TraceReport
+from stacpull_trace.request_plan import days_between
 from stacpull_trace.run import TraceResult, TraceRun
 from stacpull_trace.trace_output import TraceOutput, output_at, write_all
 from stacpull_trace.trace_report import estimate_of, trace_report

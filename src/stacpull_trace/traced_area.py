@@ -11,8 +11,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import shapely
@@ -23,10 +24,71 @@ from shapely.geometry.base import BaseGeometry
 
 from stacpull import arguments
 from stacpull.arguments import Geometry
-from stacpull.errors import UsageError
+from stacpull.errors import MissingExtraError, UsageError
 from stacpull.models import Json
 from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
-from stacpull_trace.utm_projection import project, utm_zone
+
+if TYPE_CHECKING:
+    from pyproj import Transformer
+
+_NORTH_ZONES, _SOUTH_ZONES = 32600, 32700
+_ZONES = 60
+_ZONE_WIDTH = 6.0
+_SVALBARD = ((0.0, 9.0, 31), (9.0, 21.0, 33), (21.0, 33.0, 35), (33.0, 42.0, 37))
+_LONGEST_EDGE: Final = 500.0
+"""Metres. A straight edge in UTM is a curve in degrees; divided into such steps, its error is millimetres."""
+
+
+def utm_zone(longitude: float, latitude: float) -> int:
+    """Return the EPSG code of the zone of a point in degrees: 32601 to 32660 north, 32701 to 32760 south."""
+    return (_NORTH_ZONES if latitude >= 0 else _SOUTH_ZONES) + _zone_number(longitude, latitude)
+
+
+def is_utm(epsg: int) -> bool:
+    """Return True if `epsg` is a UTM zone of WGS 84."""
+    return _NORTH_ZONES < epsg <= _NORTH_ZONES + _ZONES or _SOUTH_ZONES < epsg <= _SOUTH_ZONES + _ZONES
+
+
+def project(longitude: float, latitude: float, epsg: int) -> tuple[float, float]:
+    """Return easting and northing in metres of a point in degrees, in the UTM zone `epsg`."""
+    if not is_utm(epsg):
+        raise ValueError(f"EPSG:{epsg} is not a UTM zone on WGS 84")
+    east, north = _from_degrees(epsg).transform(longitude, latitude)
+    return east, north
+
+
+def to_degrees(geometry: BaseGeometry, epsg: int) -> BaseGeometry:
+    """Convert a geometry of eastings and northings (metres) to longitude and latitude, with curved edges."""
+    inverse = _from_degrees(epsg)
+
+    def degrees(x: object, y: object) -> tuple[object, object]:
+        longitude, latitude = inverse.transform(x, y, direction="INVERSE")
+        return longitude, latitude
+
+    moved: BaseGeometry = shapely.transform(
+        shapely.segmentize(geometry, _LONGEST_EDGE), degrees, interleaved=False
+    )
+    return moved
+
+
+@lru_cache
+def _from_degrees(epsg: int) -> Transformer:
+    try:
+        from pyproj import Transformer  # noqa: PLC0415 - an extra, and heavy
+    except ImportError as error:
+        raise MissingExtraError("trace", "pyproj", "trace") from error
+    return Transformer.from_crs(4326, epsg, always_xy=True)
+
+
+def _zone_number(longitude: float, latitude: float) -> int:
+    longitude = (longitude + 180) % 360 - 180
+    if 56 <= latitude < 64 and 3 <= longitude < 12:  # noqa: PLR2004 - off Norway zone 32 is wider
+        return 32
+    if 72 <= latitude <= 84:  # noqa: PLR2004 - around Svalbard there are four zones instead of seven
+        for west, east, zone in _SVALBARD:
+            if west <= longitude < east:
+                return zone
+    return int((longitude + 180) // _ZONE_WIDTH) + 1
 
 
 def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Size:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tests.cli.terminal import Terminal
 
 from stacpull_replicas import MlhubReplica, run_in_thread
-from stacpull_replicas.fault_plan import PlannedFaults, parse_faults
+from stacpull_replicas.faults import PlannedFaults, parse_faults
 
 COMMAND = Path(sys.executable).with_name("stacpull")
 COLUMNS, ROWS = 80, 15

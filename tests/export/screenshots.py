@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.export.browser import SCHEMES, WIDTHS, Page, opened_page
 
 from stacpull_replicas import MlhubReplica, run_in_thread
-from stacpull_replicas.fault_plan import PlannedFaults, parse_faults
+from stacpull_replicas.faults import PlannedFaults, parse_faults
 
 COMMAND = str(Path(sys.executable).with_name("stacpull"))
 FAULTS = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull_replicas import parse_faults
-from stacpull_replicas.fault_plan import FAULTS, KINDS
+from stacpull_replicas.faults import FAULTS, KINDS
 
 pytestmark = pytest.mark.behaviour
 

@@ -20,8 +20,7 @@ from stacpull.net.http import HttpTransport
 from stacpull.sigv4 import Credentials
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
-from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost
-from stacpull_replicas.download_tokens import Sealer
+from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, Sealer
 from stacpull_replicas.object_store import DATASET_BUCKET
 from stacpull_replicas.replica_server import ReplicaServer
 

@@ -12,7 +12,6 @@ import pytest
 import tifffile
 
 from stacpull_replicas import Dataset, manifest
-from stacpull_replicas.acquisitions import tile_name, to_lonlat
 from stacpull_replicas.dataset import (
     CLASSES,
     CLOUD,
@@ -21,6 +20,8 @@ from stacpull_replicas.dataset import (
     ONLY_DROPPED,
     SNOW,
     Flag,
+    tile_name,
+    to_lonlat,
 )
 from stacpull_replicas.rasters import BAND_BYTES, BAND_METRES
 

@@ -33,7 +33,7 @@ from stacpull_replicas import (
     read_faults,
     run_in_thread,
 )
-from stacpull_replicas.fault_plan import kind_of
+from stacpull_replicas.faults import kind_of
 
 BANG = Close()
 

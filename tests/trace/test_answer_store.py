@@ -16,8 +16,8 @@ from stacpull_raster.results import Results
 from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 from stacpull_trace.indices import INDICES
-from stacpull_trace.period import days_between
 from stacpull_trace.question import TraceQuestion, question
+from stacpull_trace.request_plan import days_between
 from stacpull_trace.traced_area import area_of_bbox
 
 NOVEMBER = datetime(2023, 11, 2, 10, 0, 0, 123_456, tzinfo=UTC)

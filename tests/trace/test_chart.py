@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stacpull_trace.chart import chart_bytes
-from stacpull_trace.counts import Count, Summary
+from stacpull_trace.daily import Count, Summary
 from stacpull_trace.days import TileDay, rows_of
 from stacpull_trace.report import TraceReport
 from stacpull_trace.scene_map import read_scene_map

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull_trace.counts import Count, Summary
+from stacpull_trace.daily import Count, Summary
 from stacpull_trace.days import TileDay, day_row, rows_of, scene_rows
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
 from stacpull_trace.scene_map import OriginKind, read_scene_map

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.interval import parse_interval
-from stacpull_trace.period import Days, days_between
+from stacpull_trace.request_plan import Days, days_between
 
 DATES = st.dates(date(1990, 1, 1), date(2060, 12, 31))
 

@@ -13,8 +13,8 @@ from tests.trace.areas import FIRST_DAY, SIDE, Cells, area, holds, tile
 
 from stacpull_trace import request_plan
 from stacpull_trace.cover import Tile
-from stacpull_trace.period import Days
 from stacpull_trace.request_plan import (
+    Days,
     PlannedRequest,
     pieces_by_day,
     planned_requests,

@@ -30,9 +30,9 @@ from stacpull_trace.hub.replies import (
 )
 from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.indices import INDICES
-from stacpull_trace.period import Days
 from stacpull_trace.question import Method, question
 from stacpull_trace.report import DayState, TraceDay
+from stacpull_trace.request_plan import Days
 from stacpull_trace.run import TraceResult, TraceRun
 
 ALL = (0, 0, 12, 12)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.parsers import expat
 
-from stacpull_raster.tiff.directories import Directory
+from stacpull_raster.tiff.directories import ByteLayout, Directory, Tag, label
 from stacpull_raster.tiff.header import single
 from stacpull_raster.tiff.segments import Reader, TiffError
-from stacpull_raster.tiff.tags import ByteLayout, Tag, label
 
 GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE="
 """The start of the ghost area of a COG, right after the TIFF header (GDAL, COG driver)."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from stacpull_raster.tiff.directories import Directory
+from stacpull_raster.tiff.directories import Directory, Tag, label
 from stacpull_raster.tiff.header import GeoValue, Transform
 from stacpull_raster.tiff.segments import TiffError
-from stacpull_raster.tiff.tags import Tag, label
 
 NAMES = {
     1024: "GTModelTypeGeoKey",

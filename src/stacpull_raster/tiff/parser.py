@@ -10,20 +10,157 @@ from __future__ import annotations
 from io import SEEK_END
 from typing import BinaryIO
 
-from stacpull_raster.tiff.directories import Directory, read_directories, read_start
+from stacpull_raster.tiff.directories import Directory, Tag, label, read_directories, read_start
 from stacpull_raster.tiff.gdal_metadata import read_ghost, read_metadata
 from stacpull_raster.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
-from stacpull_raster.tiff.header import Header
-from stacpull_raster.tiff.images import (
-    PHOTOMETRICS,
-    compression_name,
-    describe,
-    is_tiled,
-    sample_types,
-    size_of,
-)
+from stacpull_raster.tiff.header import Header, Image, ImageSize
 from stacpull_raster.tiff.segments import Needs, Reader, Segments, TiffError
-from stacpull_raster.tiff.tags import Tag
+
+_LARGEST = 2**31 - 1
+"""Pixels per side, as in GDAL."""
+_MOST_BANDS = 2**16 - 1
+"""SamplesPerPixel is a SHORT (TIFF 6.0, section 8)."""
+_OLD_SUBFILE_TYPES = {2: 1, 3: 2}
+"""Tag 255 (TIFF 5.0) in the bits of tag 254: reduced, page."""
+
+
+def describe(directory: Directory) -> Image:
+    width = size_of(directory, Tag.ImageWidth)
+    height = size_of(directory, Tag.ImageLength)
+    block_width, block_height = _block(directory, width, height)
+    tiled = is_tiled(directory)
+    offsets = directory.fields.get(Tag.TileOffsets if tiled else Tag.StripOffsets)
+    counts = directory.integers(Tag.TileByteCounts if tiled else Tag.StripByteCounts)
+    return Image(
+        offset=directory.offset,
+        subfile_type=_subfile_type(directory),
+        width=width,
+        height=height,
+        block_width=block_width,
+        block_height=block_height,
+        blocks=offsets.claimed if offsets else 0,
+        sparse=counts.count(0) if counts else None,
+        sub=directory.sub,
+    )
+
+
+def is_tiled(directory: Directory) -> bool:
+    return Tag.TileWidth in directory.fields or Tag.TileLength in directory.fields
+
+
+def size_of(directory: Directory, tag: Tag) -> int:
+    """Read a number of pixels or bands."""
+    size = directory.integer(tag)
+    if size is None:
+        raise TiffError(f"the directory at byte {directory.offset} has no {label(tag)}")
+    if not 0 < size <= (_MOST_BANDS if tag is Tag.SamplesPerPixel else _LARGEST):
+        raise TiffError(f"{label(tag)} of the directory at byte {directory.offset} is {size}")
+    return size
+
+
+def _block(directory: Directory, width: int, height: int) -> ImageSize:
+    if is_tiled(directory):
+        return size_of(directory, Tag.TileWidth), size_of(directory, Tag.TileLength)
+    rows = directory.integer(Tag.RowsPerStrip)
+    if rows is not None and rows < 1:
+        raise TiffError(f"{label(Tag.RowsPerStrip)} of the directory at byte {directory.offset} is {rows}")
+    return width, height if rows is None else min(rows, height)
+
+
+def _subfile_type(directory: Directory) -> int:
+    subfile_type = directory.integer(Tag.NewSubfileType)
+    if subfile_type is not None:
+        return subfile_type
+    return _OLD_SUBFILE_TYPES.get(directory.integer(Tag.SubfileType) or 0, 0)
+
+
+_LERC = 34887
+COMPRESSIONS = {
+    1: "none",
+    2: "ccittrle",
+    3: "ccittfax3",
+    4: "ccittfax4",
+    5: "lzw",
+    6: "ojpeg",
+    7: "jpeg",
+    8: "deflate",
+    32773: "packbits",
+    32946: "deflate",
+    33003: "jpeg2000",
+    33005: "jpeg2000",
+    34661: "jbig",
+    34712: "jpeg2000",
+    _LERC: "lerc",
+    34925: "lzma",
+    50000: "zstd",
+    50001: "webp",
+    50002: "jxl",
+    52546: "jxl_dng_1_7",
+}
+_LERC_PACKED = {1: "lerc_deflate", 2: "lerc_zstd"}
+PHOTOMETRICS = {
+    0: "miniswhite",
+    1: "minisblack",
+    2: "rgb",
+    3: "palette",
+    4: "mask",
+    5: "cmyk",
+    6: "ycbcr",
+    8: "cielab",
+    9: "icclab",
+    10: "itulab",
+    32803: "cfa",
+    32844: "logl",
+    32845: "logluv",
+    34892: "linear_raw",
+}
+_WIDTHS = {
+    1: ("uint", (8, 16, 32, 64)),
+    2: ("int", (8, 16, 32, 64)),
+    3: ("float", (16, 32, 64)),
+    4: ("uint", (8, 16, 32, 64)),  # "undefined": whole numbers to every reader
+    5: ("complex_int", (32, 64)),
+    6: ("complex", (32, 64, 128)),
+}
+"""By SampleFormat (TIFF 6.0, section 19; 5 and 6 of libtiff): the name and the bits that exist of it."""
+
+
+def compression_name(directory: Directory, code: int) -> str:
+    """Return the name of a compression. LERC has its own compression as second parameter."""
+    parameters = directory.integers(Tag.LercParameters) if code == _LERC else ()
+    if len(parameters) > 1:
+        return _LERC_PACKED.get(parameters[1], "lerc")
+    return COMPRESSIONS.get(code, str(code))
+
+
+def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
+    """Return the type of the samples (different types joined by `+`) and the bits of the widest."""
+    bits = _for_each_band(directory, Tag.BitsPerSample, bands)
+    formats = _for_each_band(directory, Tag.SampleFormat, bands)
+    if len(bits) == len(formats) == 1:
+        return sample_type(bits[0], formats[0]), bits[0]
+    wide = bits * bands if len(bits) == 1 else bits
+    kinds = formats * bands if len(formats) == 1 else formats
+    return "+".join(dict.fromkeys(map(sample_type, wide, kinds))), max(bits)
+
+
+def sample_type(bits: int, sample_format: int) -> str:
+    """Return the name of the smallest type that holds a sample."""
+    name, widths = _WIDTHS.get(sample_format, ("", ()))
+    width = next((width for width in widths if bits <= width), None)
+    # an exponent has no spare bits: half, single and double (24 bits are read as single) are all there are
+    if not bits or width is None or (sample_format in {3, 5, 6} and bits not in {24, width}):
+        raise TiffError(f"no sample type has {bits} bits and the SampleFormat {sample_format}")
+    return f"{name}{width // 2 if sample_format == 5 else width}"  # noqa: PLR2004 -- complex_int16 has two of 16
+
+
+def _for_each_band(directory: Directory, tag: Tag, bands: int) -> tuple[int, ...]:
+    values = directory.integers(tag) or (1,)
+    if 1 < len(values) < bands:
+        raise TiffError(f"{tag.name} has {len(values)} values for {bands} bands")
+    values = values[:bands]
+    return values[:1] if len(set(values)) == 1 else values
+
 
 MOST_BYTES = 1 << 20
 """The largest size of the directories and values of a header, in bytes."""

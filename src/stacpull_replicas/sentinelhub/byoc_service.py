@@ -27,7 +27,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
     check_method,
     not_found,
 )
-from stacpull_replicas.sentinelhub.statistics_order import written
+from stacpull_replicas.sentinelhub.statistics_service import written
 from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES
 
 ROOT = "/api/v1/byoc"

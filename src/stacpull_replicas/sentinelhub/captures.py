@@ -22,7 +22,6 @@ from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from stacpull_replicas.draws import fraction, mix
-from stacpull_replicas.sentinelhub.noise import smooth
 from stacpull_replicas.sentinelhub.notebook_figures import (
     MONTH,
     SQUARE,
@@ -33,7 +32,7 @@ from stacpull_replicas.sentinelhub.notebook_figures import (
     notebook_pixels,
     window,
 )
-from stacpull_replicas.sentinelhub.scenes import NODATA, CapturedScene, Cuts, cut
+from stacpull_replicas.sentinelhub.scenes import NODATA, CapturedScene, Cuts, cut, smooth
 from stacpull_replicas.sentinelhub.tile_grid import (
     CELL,
     CLOUD_CELL,

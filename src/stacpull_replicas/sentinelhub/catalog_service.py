@@ -26,7 +26,7 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
     check_method,
     not_found,
 )
-from stacpull_replicas.sentinelhub.statistics_order import document_of, written
+from stacpull_replicas.sentinelhub.statistics_service import document_of, written
 from stacpull_replicas.sentinelhub.tile_grid import EPSG
 
 ROOT = "/api/v1/catalog/1.0.0"

@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stacpull_replicas.sentinelhub.noise import smooth
-from stacpull_replicas.sentinelhub.scenes import CapturedScene, Cuts, reach
+from stacpull_replicas.sentinelhub.scenes import CapturedScene, Cuts, reach, smooth
 from stacpull_replicas.sentinelhub.tile_grid import (
     CLOUD_CELL,
     EPSG,

@@ -30,8 +30,7 @@ from stacpull.net.transport import Request, Response, TransferError, Transport, 
 from stacpull.redact import Secrets
 from stacpull_raster.ranged import HeaderRead, RangedReader, read_header
 from stacpull_raster.tiff import Header
-from stacpull_trace.hub.hub_errors import RequestTarget, ServiceError, parse_error, refusal
-from stacpull_trace.hub.hub_paths import HubService, Paths
+from stacpull_trace.hub.hub_errors import HubService, Paths, RequestTarget, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_session import Session, Tokens, units_in
 from stacpull_trace.hub.hub_settings import HubSettings
 from stacpull_trace.hub.replies import (

@@ -17,9 +17,8 @@ from rasterio.windows import Window
 from shapely.geometry import box, mapping, shape
 
 from stacpull_raster.clip_area import ClipArea
-from stacpull_raster.clipped_file import ClippedFile, clip, pieces, read_note
+from stacpull_raster.clipped_file import ClippedFile, TiledFile, clip, parse_tiles, pieces, read_note
 from stacpull_raster.tiff import FIRST_READ, Needs, Segments
-from stacpull_raster.tile_images import TiledFile, parse_tiles
 
 UTM = CRS.from_epsg(32632)
 AREA = 0x1234

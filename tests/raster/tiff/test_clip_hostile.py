@@ -20,9 +20,8 @@ from tests.raster.tiff.made import Value, doubles, shorts, tiff
 from tests.raster.tiff.test_clipped_file import INSIDE, UTM
 
 from stacpull_raster.clip_area import ClipArea
-from stacpull_raster.clipped_file import clip
+from stacpull_raster.clipped_file import clip, parse_tiles
 from stacpull_raster.tiff import Needs, Segments, TiffError
-from stacpull_raster.tile_images import parse_tiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 WORLD = ClipArea(box(-180, -90, 180, 90), 1)

@@ -5,8 +5,7 @@ import pytest
 from tests.trace.hub.desk import COLLECTION, TILE
 
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull_trace.hub.hub_errors import RequestTarget, ServiceError, parse_error, refusal
-from stacpull_trace.hub.hub_paths import HubService
+from stacpull_trace.hub.hub_errors import HubService, RequestTarget, ServiceError, parse_error, refusal
 
 STATISTICS = RequestTarget(HubService.STATISTICS, COLLECTION)
 CATALOG = RequestTarget(HubService.CATALOG, COLLECTION)

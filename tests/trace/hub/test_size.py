@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull_trace.traced_area import bbox_size
-from stacpull_trace.utm_projection import project, utm_zone
+from stacpull_trace.traced_area import bbox_size, project, utm_zone
 
 Box = tuple[float, float, float, float]
 
