@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from stacpull_replicas.draws import mix
 from stacpull_replicas.faults import Responder
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, http_date, json_reply, precondition
 from stacpull_replicas.object_store import Blob
-from stacpull_replicas.replica_server import Faults, ReplicaServer
+from stacpull_replicas.replica_server import ReplicaServer, ServerOptions
 
 COLLECTION = "evolving"
 _BEGAN = datetime(2021, 3, 1, tzinfo=UTC)
@@ -75,16 +75,12 @@ class EvolvingReplica(ReplicaServer):
     def __init__(
         self,
         *,
-        port: int = 0,
-        host: str = "127.0.0.1",
         items: int = 40,
         seed: int = 1,
         validators: Literal["etag", "date", "none"] = "etag",
-        latency_ms: float = 0,
-        record: bool = False,
-        faults: Faults | None = None,
+        **server: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        super().__init__(**server)
         self.items: dict[str, EvolvingItem] = {}
         self.hidden: set[str] = set()
         """Items that exist but are on no page."""

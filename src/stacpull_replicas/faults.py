@@ -1,8 +1,9 @@
 """Faults of replies and connections, as the tables of a fault file (docs/replicas.md).
 
-A value here describes a fault. `reply_under` makes the wrong replies; `replica_server` breaks connections. Every
-`Rule` counts all requests that match it; if several strike, the first one in the plan wins. A draw depends only
-on seed, rule, path (if requests are counted by path) and count, so the same requests get the same faults.
+A value here describes a fault. `reply_under` makes the wrong replies; `replica_server` breaks connections.
+Every `Rule` counts all requests that match it; if several strike, the first one in the plan wins. A draw
+depends only on seed, rule, path (if requests are counted by path) and count, so the same requests get the
+same faults.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 from urllib.parse import unquote
 
 from stacpull_replicas.archives import Archives, OpenFolders, archive_key, catalog_key
@@ -50,7 +51,7 @@ from stacpull_replicas.object_store import (
     large_key,
 )
 from stacpull_replicas.rasters import BAND_METRES
-from stacpull_replicas.replica_server import Faults, ReplicaServer
+from stacpull_replicas.replica_server import ReplicaServer, ServerOptions
 from stacpull_replicas.s3_service import S3Access, S3Service
 
 
@@ -261,20 +262,15 @@ class MlhubReplica(ReplicaServer):
     """The Radiant MLHub of BigEarthNet: API on `port`, blobs on `port` + 1, S3 on `port` + 2 (0: free ports).
 
     Args:
-        port: The port of the API; the other services use the next ones. 0 for free ports.
-        host: The address to listen on.
         items: The number of patches.
         seed: The seed of the data set, the keys and the credentials.
         key: The API key; None for one derived from the seed.
         era: "2022" or "2021".
         echo_key: True to repeat the key in `next` links.
-        latency_ms: The delay of every reply.
         href_ttl: Seconds until download hrefs expire.
         refused_status: The status for a refused href.
         large_items: The number of files in the collection `large_files_v1`.
         large_size: Their size in bytes.
-        record: True to keep request headers in the log.
-        faults: The faults of replies and connections.
         access: The access rules of S3.
     """
 
@@ -283,25 +279,21 @@ class MlhubReplica(ReplicaServer):
     def __init__(
         self,
         *,
-        port: int = 0,
-        host: str = "127.0.0.1",
         items: int = 400,
         seed: int = 7,
         key: str | None = None,
         era: str = "2022",
         echo_key: bool = False,
-        latency_ms: float = 0,
         href_ttl: float = 6 * 3600,
         refused_status: int = 403,
         large_items: int = 0,
         large_size: int = 0,
-        record: bool = False,
-        faults: Faults | None = None,
         access: S3Access | None = None,
+        **server: Unpack[ServerOptions],
     ) -> None:
         if era not in ERAS:
             raise ValueError(f"era is one of {', '.join(ERAS)}, not {era}")
-        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        super().__init__(**server)
         self.dataset = Dataset(items, seed)
         self.key = key or "demo-" + _derived(seed, "API key")[:24]
         self.access = access or demo_access(seed)
@@ -371,18 +363,14 @@ class S3Replica(ReplicaServer):
     def __init__(
         self,
         *,
-        port: int = 0,
-        host: str = "127.0.0.1",
         store: ObjectStore | None = None,
         root: Path | None = None,
         items: int = 400,
         seed: int = 7,
-        latency_ms: float = 0,
-        record: bool = False,
-        faults: Faults | None = None,
         access: S3Access | None = None,
+        **server: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        super().__init__(**server)
         if store is None:
             store = DirectoryStore(root) if root is not None else DatasetStore(Dataset(items, seed))
         self.store = OverlayStore(store)

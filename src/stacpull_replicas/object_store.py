@@ -27,56 +27,49 @@ PUBLISHED = datetime(2020, 6, 9, tzinfo=UTC)
 """The date of everything without a date of its own."""
 
 _BLOCK = 65536
+_PIECE = 1 << 20
 
 
-@dataclass(frozen=True)
-class Blob:
-    """A content held in memory."""
+class _Digested:
+    """The digests of a content, computed when they are asked for."""
 
-    data: bytes
-    modified: datetime = PUBLISHED
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    @cached_property
-    def md5(self) -> bytes:
-        return hashlib.md5(self.data, usedforsecurity=False).digest()
-
-    @cached_property
-    def sha256(self) -> bytes:
-        return hashlib.sha256(self.data).digest()
+    size: int
 
     def read(self, start: int, stop: int) -> bytes:
-        return self.data if stop - start == len(self.data) else self.data[start:stop]
-
-
-@dataclass(frozen=True)
-class LargeFile:
-    """A content of any size, generated in blocks of 64 KiB. Each block starts with its number."""
-
-    seed: int
-    number: int
-    size: int
-    modified: datetime = PUBLISHED
+        raise NotImplementedError
 
     @cached_property
-    def _digests(self) -> tuple[bytes, bytes]:
-        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        for start in range(0, self.size, 1 << 20):
-            piece = self.read(start, min(self.size, start + (1 << 20)))
-            md5.update(piece)
-            sha256.update(piece)
-        return md5.digest(), sha256.digest()
-
-    @property
     def md5(self) -> bytes:
-        return self._digests[0]
+        return self._digest("md5")
 
-    @property
+    @cached_property
     def sha256(self) -> bytes:
-        return self._digests[1]
+        return self._digest("sha256")
+
+    def _digest(self, name: str) -> bytes:
+        digest = hashlib.new(name, usedforsecurity=False)
+        for start in range(0, self.size, _PIECE):
+            digest.update(self.read(start, min(self.size, start + _PIECE)))
+        return digest.digest()
+
+
+class Blob(_Digested):
+    """A content held in memory."""
+
+    def __init__(self, data: bytes, modified: datetime = PUBLISHED) -> None:
+        self.data, self.modified, self.size = data, modified, len(data)
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self.data if stop - start == self.size else self.data[start:stop]
+
+
+class LargeFile(_Digested):
+    """A content of any size, generated in blocks of 64 KiB. Each block starts with its number."""
+
+    modified = PUBLISHED
+
+    def __init__(self, seed: int, number: int, size: int) -> None:
+        self.seed, self.number, self.size = seed, number, size
 
     def _block(self, block: int) -> bytes:
         pool = pixel_pool(self.seed)
@@ -92,22 +85,12 @@ class LargeFile:
         return blocks[start - first * _BLOCK : stop - first * _BLOCK]
 
 
-@dataclass(frozen=True)
-class FileContent:
+class FileContent(_Digested):
     """A file on disk, as it was at the time of the request."""
 
-    path: Path
-    size: int
-    modified: datetime
-    version: int
-
-    @property
-    def md5(self) -> bytes:
-        return _file_digest(self.path, self.version, "md5")
-
-    @property
-    def sha256(self) -> bytes:
-        return _file_digest(self.path, self.version, "sha256")
+    def __init__(self, path: Path, size: int, changed_ns: int) -> None:
+        self.path, self.size = path, size
+        self.modified = datetime.fromtimestamp(changed_ns // 10**9, UTC)
 
     def read(self, start: int, stop: int) -> bytes:
         with self.path.open("rb") as file:
@@ -115,10 +98,8 @@ class FileContent:
             return file.read(stop - start)
 
 
-@lru_cache(maxsize=1024)
-def _file_digest(path: Path, version: int, algorithm: str) -> bytes:  # noqa: ARG001 - for the cache
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).digest()
+_file_content = lru_cache(maxsize=1024)(FileContent)
+"""The content of a file that has not changed is the same object, so that its digests are computed once."""
 
 
 DATASET_BUCKET = "radiant-mlhub"
@@ -259,8 +240,7 @@ class DirectoryStore:
         if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
             return None
         status = path.stat()
-        modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
-        return FileContent(path, status.st_size, modified, status.st_mtime_ns)
+        return _file_content(path, status.st_size, status.st_mtime_ns)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
         top = self.root / bucket

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypedDict, TypeVar
 
 from aiohttp import web
 
@@ -211,6 +211,20 @@ class _Injection:
     match: Callable[[RequestInfo], bool]
     fault: Fault
     times: int
+
+
+class ServerOptions(TypedDict, total=False):
+    """What every replica accepts.
+
+    `port` is that of the first server (0: free ports), `host` the address to listen on, `latency_ms` the
+    delay of each reply; `record` keeps the headers of requests in the log.
+    """
+
+    port: int
+    host: str
+    latency_ms: float
+    record: bool
+    faults: Faults | None
 
 
 class ReplicaServer:

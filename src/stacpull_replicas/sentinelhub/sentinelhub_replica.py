@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Collection, Mapping
+from typing import Unpack
 
 from stacpull_replicas.faults import Responder
-from stacpull_replicas.replica_server import Faults, ReplicaServer
+from stacpull_replicas.replica_server import ReplicaServer, ServerOptions
 from stacpull_replicas.sentinelhub.byoc_service import Byoc
 from stacpull_replicas.sentinelhub.captures import (
     DEFAULT_SEED,
@@ -48,16 +49,11 @@ class SentinelHubReplica(ReplicaServer):
     collection, with their pixels.
 
     Args:
-        port: The port; 0 for a free one.
-        host: The address to listen on.
         seed: The seed of the data; with the default, they match the notebook.
-        latency_ms: Milliseconds before each reply.
         token_ttl: Seconds until a token expires.
         rate_limit: Requests per second to answer; the others get a 429. None for no limit.
         quota: Processing units of the account; when they are spent, requests get a 403. None for no limit.
         failing_days: Days (`2023-11-07`) whose interval of statistics is an error.
-        record: True to keep request headers in the log.
-        faults: Faults in addition to the injected ones.
     """
 
     server_names = ("api",)
@@ -65,18 +61,14 @@ class SentinelHubReplica(ReplicaServer):
     def __init__(
         self,
         *,
-        port: int = 0,
-        host: str = "127.0.0.1",
         seed: int = DEFAULT_SEED,
-        latency_ms: float = 0,
         token_ttl: float = 3600,
         rate_limit: float | None = None,
         quota: float | None = None,
         failing_days: Collection[str] = (),
-        record: bool = False,
-        faults: Faults | None = None,
+        **server: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(port=port, host=host, latency_ms=latency_ms, record=record, faults=faults)
+        super().__init__(**server)
         self.seed = seed
         self.client_id = _uuid(seed, "client id")
         self.client_secret = "demo-" + _derived(seed, "client secret")[:32]
