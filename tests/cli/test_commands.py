@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Library, Ran, mirror_report, plan_report, status_report
+from tests.cli.conftest import Library, Ran, mirror_report
 
 from stacpull.config.options import Options
 from stacpull.engine.source_contents import ClassInfo
@@ -95,28 +95,6 @@ def test_a_signal_cancels_commands_that_cannot_be_resumed(
     assert (ran.code, ran.err, cleaned) == (130, f"{STOPPING}stacpull: Interrupted.\n", [True])
 
 
-def test_plan(stacpull_command: Command, library: Library) -> None:
-    library.answers["plan"] = plan_report()
-    ran = stacpull_command("plan", "s", "--config", BIGEARTHNET, "--exclude-asset", "", "-C", "c", "--json")
-    assert ran.code == 3, "the key is not in the environment"
-    ran = stacpull_command("plan", "s?key=k", "out", "--config", BIGEARTHNET, "--json")
-    (source, dest), how = library.only_call("plan")
-    assert (source, dest, how["selection"].exclude_assets) == ("s?key=k", "out", ("B10",))
-    assert json.loads(ran.out)["excluded_keys"] == {"B10": 5}
-
-
-@pytest.mark.parametrize("name", ["resume", "retry"])
-def test_continuing_a_run_passes_on_the_given_options(
-    stacpull_command: Command, library: Library, name: str
-) -> None:
-    library.answers[name] = mirror_report()
-    assert stacpull_command(name, "out", "--concurrency", "3").code == 0
-    (dest,), how = library.only_call(name)
-    assert dest == "out"
-    assert how["options"].concurrency == 3
-    assert isinstance(how["stop"], asyncio.Event)
-
-
 def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Library) -> None:
     """It printed `complete: 0 of 0 files`, and the bytes of a page that it read."""
     library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0)
@@ -153,16 +131,6 @@ def test_continuing_a_run_ignores_the_selection_of_the_config_file(
     assert stacpull_command("resume", "out", "--config", BIGEARTHNET).code == 0
     options = library.only_call("resume")[1]["options"]
     assert options == Options(query={"key": Secret("k")}, credential_names=("MLHUB_API_KEY",))
-
-
-def test_status(stacpull_command: Command, library: Library) -> None:
-    report = status_report(state="running", live=True, checkpoint="http://s?token=x", rate=1000.0)
-    library.answers["status"] = report
-    reported = json.loads(stacpull_command("status", "out", "--json").out)
-    assert reported == {**report.to_json(), "last_errors": []}
-    text = stacpull_command("status", "out").out
-    assert text.startswith("out: running (a process is working on it)\n")
-    assert "continues at http://s?token=x" in text
 
 
 def test_failures(stacpull_command: Command, library: Library) -> None:

@@ -45,30 +45,6 @@ def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(
     assert time.monotonic() - requested < 5
 
 
-IN_A_CLASS = """
-import enum, os, signal, sys
-class Interrupting:
-    def __set_name__(self, owner, name):
-        os.kill(os.getpid(), signal.{name})
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == "stacpull.cli.inspect_command":
-            type("Imported", (), {{"attribute": Interrupting()}})
-sys.meta_path.insert(0, Finder())
-sys.argv = ["stacpull", "status", "/nonexistent"]
-from stacpull.cli.entry import main
-main()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_a_class_is_made_is_130(number: signal.Signals) -> None:
-    """Python 3.11 turns any exception of `__set_name__` into a RuntimeError, also KeyboardInterrupt."""
-    command = [sys.executable, "-c", IN_A_CLASS.format(name=number.name)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    assert (ran.returncode, ran.stderr) == (130, "stacpull: Interrupted before anything started.\n")
-
-
 def test_the_console_script_starts_main() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert EntryPoint("stacpull", project["scripts"]["stacpull"], "console_scripts").load() is main

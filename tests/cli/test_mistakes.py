@@ -70,7 +70,6 @@ MISTAKES = {
             ("report", "m", "-o", ""),
             ("plan", "{api}", "-C", "--urls", "-o", " "),
             ("headers", "{api}", "-C", "-o", ""),
-            ("trace", "C", "-o", "", "--bbox", "1,2,3,4", "--datetime", "2024"),
         ]
     },
     "an output that is a bucket": Mistake(
@@ -178,11 +177,6 @@ def test_a_plan_of_a_mirror_counts_each_asset_once(
     made = stacpull_command(*typed(hub, ("mirror", "{api}", "d", "-C", "--exclude-asset", "B10", "--json")))
     planned = stacpull_command("plan", f"{folder}/d/catalog.json", "--json")
     assert json.loads(planned.out)["assets"] == json.loads(made.out)["assets_done"] == 4 * 13
-
-
-def test_an_area_inside_of_the_extent_gets_no_warning(hub: MlhubReplica, stacpull_command: Command) -> None:
-    ran = stacpull_command(*typed(hub, ("plan", "{api}", "-C", "--bbox", "10,50,12,52")))
-    assert (ran.code, "outside of the extent" in ran.err) == (0, False)
 
 
 def test_a_missing_key_and_a_refused_key_have_different_messages(

@@ -79,24 +79,6 @@ def test_the_screen_at_80_columns() -> None:
         assert "secret" not in terminal.text
 
 
-def test_resizing_leaves_no_line_behind() -> None:
-    with Terminal(running(100_000, "pass"), columns=120) as terminal:
-        terminal.wait_for("listing")
-        for columns in (80, 60, 40, 120, 200, 50, 80):
-            terminal.resize(columns)
-            drawn = terminal.raw.count(b"\x1b[J") + 1
-            terminal.wait_for(
-                lambda shown, drawn=drawn: (
-                    shown.raw.count(b"\x1b[J") > drawn
-                    and [shown.text.count("fetching"), shown.text.count("3 failed")] == [1, 1]
-                )
-            )
-        terminal.press_ctrl_c()
-        assert terminal.ended() == 0
-        assert terminal.lines[-2:] == ["example: 24 of 26 files", "[0]$"]
-        assert "fetching" not in terminal.text
-
-
 def test_ctrl_c_stops_the_run_and_leaves_no_stray_output() -> None:
     with Terminal(running(10_000, "pass")) as terminal:
         terminal.wait_for("listing")

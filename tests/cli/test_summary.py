@@ -22,7 +22,6 @@ from stacpull.selection import Selection
         ({}, ""),
         ({"labels": ("Rice fields",), "label_mode": "all"}, "--label 'Rice fields' --label-mode all"),
         ({"seasonal_snow": False, "cloud_and_shadow": True}, "--cloud-and-shadow --no-seasonal-snow"),
-        ({"source_links": False, "all_collections": True}, "--all-collections --no-source-links"),
         ({"bbox": (1.0, 2.5, 3.0, 4.0), "max_cloud_cover": 20.0}, "--bbox 1,2.5,3,4 --max-cloud-cover 20"),
         ({"filter": "a = 1\n AND b = 2"}, "--filter 'a = 1 AND b = 2'"),
         ({"label_property": "x" * 70}, "--label-property " + shlex.quote("x" * 60 + "…")),
@@ -69,10 +68,8 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     ("kinds", "counts", "is_suggested"),
     [
         ({"scheme": 2}, {"assets_failed": 2}, False),
-        ({"scheme": 1}, {"items_failed": 1}, False),
         ({"gone": 1}, {"items_failed": 1}, True),  # --missing ok does not accept items
         ({"gone": 1, "outside": 1}, {"assets_failed": 3, "assets_missing": 2, "assets_outside": 1}, False),
-        ({"scheme": 1, "stalled": 1}, {"assets_failed": 2}, True),
         ({"scheme": 1}, {"assets_failed": 2}, True),  # one failed before this command
     ],
 )
@@ -103,7 +100,6 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
         (2, 2, ["B10"], "--exclude-asset B10"),
         (2, 4, ["B10", "b [0]"], "--exclude-asset B10 --exclude-asset 'b [[]0]'"),
         (3, 2, ["B10"], None),  # an item has it
-        (2, 3, ["B10", "B11"], None),
         (0, 2, ["B10"], None),  # `retry` matches no items
         (2, 10, ["B1", "B2", "B3", "B4", "B5"], None),  # perhaps more keys than are counted
     ],
@@ -121,11 +117,7 @@ def test_a_key_that_is_gone_from_all_items_is_suggested_for_exclusion(
         assets_failed=missing,
         assets_missing=missing,
     )
-    step = (
-        []
-        if flags is None
-        else [f"to skip assets that are gone in every item, repeat the command with {flags}"]
-    )
+    step = [f"to skip assets that are gone in every item, repeat the command with {flags}"] if flags else []
     assert [line for line in mirror_lines(report, failed) if "--exclude-asset" in line] == step
     accepted = msgspec.structs.replace(report, assets_accepted=missing)
     assert "--exclude-asset" not in "\n".join(mirror_lines(accepted, failed))
@@ -144,13 +136,11 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
     [
         ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files gone at the source"),
         ({"assets_failed": 3, "assets_missing": 2}, "out: finished with 1 failure"),
-        ({"assets_failed": 3}, "out: finished with 3 failures"),
         ({"assets_failed": 2, "assets_ordered": 2}, "out: finished; 2 files not ready yet"),
         (
             {"assets_failed": 3, "assets_missing": 1, "assets_ordered": 2},
             "out: finished; 1 file gone at the source; 2 files not ready yet",
         ),
-        ({"assets_failed": 3, "assets_ordered": 2}, "out: finished with 1 failure"),
     ],
 )
 def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(
@@ -169,11 +159,8 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(
         ),
         ({"state": "interrupted"}, "to resume:   stacpull resume 'out dir'"),
         ({"state": "failed", "reason": "The disk is full."}, "failed (The disk is full): 65 of 65 files in"),
-        ({"assets_failed": 2}, "for details: stacpull failures 'out dir'"),
-        ({"items_failed": 2}, "to retry:    stacpull retry 'out dir'"),
         ({"items_failed": 2}, "65 of 65 files in out dir; 2 items failed"),
         ({"assets_excluded": 5}, "skipped  5 assets by the asset filters"),
-        ({"assets_pages": 1}, "skipped  1 web page or endpoint; --include-pages fetches"),
         ({"assets_pages": 2000}, "skipped  2,000 web pages or endpoints; --inc"),
         ({"items_unseen": 1}, "unseen   1 item that the source announced"),
         ({"items_left_out": {"label": 1200, "bbox": 34}}, "skipped  1,234 items (label: 1,200, bbox: 34)"),
@@ -191,12 +178,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
     [
         ({}, "  list   continues at http://s"),
         ({"walk_ended": True}, "  list   read to the end"),
-        ({"assets_failed": 2}, "out: finished with 2 failures"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
-        (
-            {"state": "failed", "reason": "The host says: use `stacpull mirror` tomorrow."},
-            "to resume:   stacpull resume out",
-        ),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the last run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "gone", "HTTP 404", 404, 1, 0.0),)},
@@ -213,16 +195,11 @@ def test_status(changes: dict[str, Any], line: str) -> None:
     [
         ({}, "items    5 match and 5 source items; 400 seen"),
         ({"items_announced": 590_326}, "400 of 590,326 seen"),
-        ({}, "bytes    829.0 kB, as the source states"),
         ({"bytes_basis": "sampled", "bytes_sampled": 16}, "829.0 kB, estimated from 16 assets"),
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
         ({"unknown_keys": {"B10": 5}}, "as the source states; without 5 assets of unknown size (B10: 5)"),
         ({"seconds_estimated": 90.0}, "requests 140; about 1 min 30 s"),
         ({"seconds_estimated": 0.04}, "requests 140; less than 1 s"),
-        (
-            {"assets_pages": 3, "page_keys": {"tilejson": 2, "index": 1}},
-            "endpoints (index: 1, tilejson: 2); --inc",
-        ),
         (
             {"assets_refused": 2},
             "refused  2 assets that cannot be fetched (unusable hrefs, S3 prefixes without --expand",
