@@ -53,11 +53,16 @@ class _Digested:
         return digest.digest()
 
 
+@dataclass(eq=False)
 class Blob(_Digested):
     """A content held in memory."""
 
-    def __init__(self, data: bytes, modified: datetime = PUBLISHED) -> None:
-        self.data, self.modified, self.size = data, modified, len(data)
+    data: bytes
+    modified: datetime = PUBLISHED
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = len(self.data)
 
     def read(self, start: int, stop: int) -> bytes:
         return self.data if stop - start == self.size else self.data[start:stop]
