@@ -17,27 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import stacpull
-from stacpull.engine import api, estimate, source_contents
-from stacpull.engine.mirror_status import failures, status
 from stacpull.errors import UsageError
-from stacpull.upkeep import verify as verifying
-
-__all__ = [
-    "classes",
-    "collections",
-    "export",
-    "failures",
-    "headers",
-    "mirror",
-    "plan",
-    "report",
-    "resume",
-    "retry",
-    "status",
-    "trace",
-    "trace_estimate",
-    "verify",
-]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,24 +41,32 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     return call
 
 
-classes = _blocking(source_contents.classes)
-collections = _blocking(source_contents.collections)
-mirror = _blocking(api.mirror)
-plan = _blocking(estimate.plan)
-resume = _blocking(api.resume)
-retry = _blocking(api.retry)
-verify = _blocking(verifying.verify)
+_WITHOUT_WAITING = ("failures", "status")
+_WAITING = (
+    "classes", "collections", "export", "headers", "mirror", "plan", "report", "resume", "retry", "trace",
+    "trace_estimate", "verify",
+)  # fmt: skip
+__all__ = [*_WAITING, *_WITHOUT_WAITING]  # noqa: PLE0604 - texts
 
 if TYPE_CHECKING:
+    failures = stacpull.failures
+    status = stacpull.status
+    classes = _blocking(stacpull.classes)
+    collections = _blocking(stacpull.collections)
     export = _blocking(stacpull.export)
     headers = _blocking(stacpull.headers)
+    mirror = _blocking(stacpull.mirror)
+    plan = _blocking(stacpull.plan)
     report = _blocking(stacpull.report)
+    resume = _blocking(stacpull.resume)
+    retry = _blocking(stacpull.retry)
     trace = _blocking(stacpull.trace)
     trace_estimate = _blocking(stacpull.trace_estimate)
+    verify = _blocking(stacpull.verify)
 
 
 def __getattr__(name: str) -> Any:
-    """Return a function of a sibling package, which is imported at its first use."""
     if name not in __all__:
         raise AttributeError(f"module 'stacpull.sync' has no attribute {name!r}")
-    return _blocking(getattr(stacpull, name))
+    function = getattr(stacpull, name)
+    return function if name in _WITHOUT_WAITING else _blocking(function)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from stacpull.http1.message import MAX_BODY_IN_MEMORY, ParsedMessage
 from stacpull.models import Failure
-from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, regrouped
+from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
 from stacpull.net.connection_errors import stalled, too_slow
 from stacpull.net.fields import HeaderFields
 from stacpull.net.status import REDIRECTS
@@ -290,7 +290,7 @@ class StreamedResponse:
         if self._coding is None:
             return self._sent(size)
         name = self._connection.message.name
-        return regrouped(decoded_body(self._sent(_PIECE), self._coding, name), size)
+        return decoded_body(self._sent(_PIECE), self._coding, name)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

@@ -64,27 +64,6 @@ async def buffered(url: str, response: Response) -> BufferedResponse:
     return BufferedResponse(url, response.status, response.headers, body)
 
 
-async def regrouped(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[bytes]:
-    """Yield a body in pieces of about `size` bytes, those before a failure before it is raised."""
-    pieces: list[bytes] = []
-    held = 0
-    failed: TransferError | None = None
-    async with aclosing(chunks):
-        try:
-            async for piece in chunks:
-                pieces.append(piece)
-                held += len(piece)
-                if held >= size:
-                    yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                    pieces, held = [], 0
-        except TransferError as error:
-            failed = error
-    if pieces:
-        yield b"".join(pieces)
-    if failed is not None:
-        raise failed
-
-
 class CodingError(TransferError):
     """The encoded body is truncated, damaged, or much longer than its content."""
 

@@ -28,7 +28,7 @@ from yarl import URL
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
-from stacpull.net.bodies import Pace, coding_to_undo, decoded_body, regrouped
+from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
 from stacpull.net.connection_errors import (
     closed,
     endless_fields,
@@ -143,14 +143,11 @@ class _HttpResponse:
         # The end of the body has already returned the connection to the pool. Otherwise this closes it.
         self._response.close()
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes, decoded if the request asks for that.
-
-        The bytes before a failure are yielded first. (Up to 256 KiB in aiohttp's buffer are lost.)
-        """
+    def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
+        """Yield the body in pieces, those before a failure first (but for 256 KiB in aiohttp's buffer)."""
         coding = coding_to_undo(self.headers) if self._decode else None
         sent = self._sent()
-        return regrouped(sent if coding is None else decoded_body(sent, coding, host_of(self.url)), size)
+        return sent if coding is None else decoded_body(sent, coding, host_of(self.url))
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         settings, host = self._settings, host_of(self.url)

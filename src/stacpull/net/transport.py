@@ -87,7 +87,7 @@ class Response(Protocol):
         ...
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes, or raise `TransferError`."""
+        """Yield the body in pieces of about `size` bytes, or as they arrive, or raise `TransferError`."""
         ...
 
     async def close(self) -> None:
