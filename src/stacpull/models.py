@@ -57,13 +57,11 @@ class ItemId(NamedTuple):
 class WalkUpdate(NamedTuple):
     """What a batch of items changes in the stored state of the walk."""
 
-    position: str | None = None
-    """The next page (`engine.walk.Position`); None unless the batch ends its page."""
+    position: str | None = None  # the next page (`engine.walk.Position`); None unless the batch ends its page
     walk_ended: bool = False
     announced: int | None = None
     """The number of items that all collections announce; None if one does not, or its walk has not begun."""
-    walked: str | None = None
-    """The collection whose last page the batch ends."""
+    walked: str | None = None  # the collection whose last page the batch ends
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
     counts_unseen: bool = False
@@ -88,13 +86,10 @@ class PageRequest(msgspec.Struct, frozen=True):
 class Unread(NamedTuple):
     """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
-    collection: str
-    """Empty for an entry: it is not known."""
-    name: str
-    """The URL, the place of the entry, or the id of the item."""
+    collection: str  # empty for an entry: it is not known
+    name: str  # the URL, the place of the entry, or the id of the item
     failure: Failure
-    href: str = ""
-    """The URL to read a link again; empty for an entry or an item."""
+    href: str = ""  # the URL to read a link again; empty for an entry or an item
 
 
 class SourceLink(NamedTuple):
@@ -125,23 +120,18 @@ class Page(msgspec.Struct, frozen=True):
     request: PageRequest
     items: list[Json]
     next: PageRequest | None
-    matched: int | None
-    """The total that the service announces."""
-    bytes: int = 0
-    """Size of the page's JSON, in bytes, decoded."""
+    matched: int | None  # the total that the service announces
+    bytes: int = 0  # size of the page's JSON, in bytes, decoded
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
-    unread: tuple[Unread, ...] = ()
-    """Unreadable links and entries."""
+    unread: tuple[Unread, ...] = ()  # unreadable links and entries
 
 
 class Clip(NamedTuple):
     """The part of an asset that is in the mirror (`--clip`)."""
 
-    area: int
-    """The digest of the area's text (`digests.text_digest`)."""
-    source_size: int
-    """Bytes of the whole asset."""
+    area: int  # the digest of the area's text (`digests.text_digest`)
+    source_size: int  # bytes of the whole asset
     fields: Json
     """Fields of the part that replace those of the whole in the item's JSON; null removes a field."""
 
@@ -179,8 +169,7 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     media_type: str | None = None
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
-    unready: str = ""
-    """The statement of its item if it is not ready yet (`planning.item_plan`)."""
+    unready: str = ""  # the statement of its item if it is not ready yet (`planning.item_plan`)
 
 
 class FailureKind(enum.StrEnum):
@@ -221,15 +210,13 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
     status: int | None = None
     host: str = ""
-    retry_after: float | None = None
-    """Seconds that the host requested to wait, if it did."""
+    retry_after: float | None = None  # seconds that the host requested to wait, if it did
     retryable: bool = False
     """True if the same request may succeed later (the retry policy decides whether it is tried)."""
     free: bool = False
     """True if sending the request again does not count as an attempt: the host throttles, or (only inside a
     transport) it had closed the idle connection."""
-    reached: int = 0
-    """Bytes of a part that the next attempt can resume."""
+    reached: int = 0  # bytes of a part that the next attempt can resume
 
     def scrubbed(self, secrets: Secrets) -> Failure:
         message = secrets.scrub(self.message)
@@ -257,14 +244,10 @@ class PlannedItem(NamedTuple):
     assets: tuple[Asset, ...]
     parent: ItemId | None = None
     updated: str | None = None
-    problems: tuple[AssetProblem, ...] = ()
-    """Wanted assets that cannot be fetched."""
-    excluded: tuple[str, ...] = ()
-    """Keys of the assets that a filter left out."""
-    pages: tuple[str, ...] = ()
-    """Keys of the assets that are web pages or endpoints, and therefore left out."""
-    unverifiable: int = 0
-    """How many assets state a checksum of an unknown kind, or of the wrong length."""
+    problems: tuple[AssetProblem, ...] = ()  # wanted assets that cannot be fetched
+    excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
+    pages: tuple[str, ...] = ()  # keys of the assets that are web pages or endpoints, and therefore left out
+    unverifiable: int = 0  # how many assets state a checksum of an unknown kind, or of the wrong length
     expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
     cleaned: bytes = b""
@@ -301,11 +284,9 @@ class Validator(NamedTuple):
 class VersionInDest(NamedTuple):
     """The version of an asset in DEST, for a conditional request."""
 
-    validator: str
-    """The validator of its response: `Validator.etag_or_date`."""
+    validator: str  # the validator of its response: `Validator.etag_or_date`
     size: int
-    checksum_unverified: bool = False
-    """True if the item states a checksum that was not verified for these bytes."""
+    checksum_unverified: bool = False  # the item states a checksum that was not verified for these bytes
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
@@ -327,16 +308,12 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     """True if the signature was removed from the stored href: the item is read again before the first use."""
     sha256: bytes | None = None
     """The digest of the earlier content, if only exactly that is accepted (`verify --repair`)."""
-    alternates: tuple[str, ...] = ()
-    """Other hrefs to try if `href` cannot be fetched, in this order."""
-    version_in_dest: VersionInDest | None = None
-    """The version in DEST: the request is conditional."""
-    moved: bool = False
-    """True if `href` is not the planned one: its response proves nothing about the planned one."""
+    alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
+    version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
+    moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
     unready: str = ""
     """The statement of its item if it is not ready yet. If the transfer fails, its item is read again."""
-    clip: bool = False
-    """True if it must be clipped to the area of the run's `--clip`."""
+    clip: bool = False  # it must be clipped to the area of the run's `--clip`
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.
@@ -360,13 +337,10 @@ class BucketLocation(msgspec.Struct, frozen=True):
     region: str | None = None
     profile: str | None = None
     ca_bundle: str | None = None
-    mirror: str = ""
-    """The id of the mirror that the objects below the prefix belong to."""
-    run: str = ""
-    """The id of the last run, by which its processes recognise its lease."""
+    mirror: str = ""  # the id of the mirror that the objects below the prefix belong to
+    run: str = ""  # the id of the last run, by which its processes recognise its lease
     scheme: str = "s3"
-    account: str | None = None
-    """The storage account of Azure."""
+    account: str | None = None  # the storage account of Azure
     generation: int = 0
     """Of the ledger in the work directory: the number of the last run that used the bucket; 0 for none."""
     metadata: bool = False
@@ -392,8 +366,7 @@ class Arrival(msgspec.Struct, array_like=True):
     item_row: int
     generation: int
     directory: str
-    name: str
-    """Its final name in `directory`."""
+    name: str  # its final name in `directory`
     size: int
     identity: int | None = 0
     """The identity of its part (`StagedParts.write_part`), 0 until that is written.
@@ -402,12 +375,9 @@ class Arrival(msgspec.Struct, array_like=True):
     """
     digest: bytes | None = None
     """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
-    etag: str | None = None
-    """The ETag of its response, or else its date (`Validator.etag_or_date`)."""
-    unproven: bool = False
-    """True if nothing proved its length (no Content-Length, no known size, no checksum)."""
-    part: str = ""
-    """The name of its part. That of a complete part is given when it is sent, or written."""
+    etag: str | None = None  # the ETag of its response, or else its date (`Validator.etag_or_date`)
+    unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
+    part: str = ""  # the name of its part. That of a complete part is given when it is sent, or written
     body: memoryview | None = None
     """Its bytes, until they are written: a view of the received message, to avoid a copy."""
     may_replace: bool = False
@@ -427,5 +397,4 @@ class ResumePoint(NamedTuple):
     size: int
     validator: Validator
     total: int | None
-    origin: int | None = None
-    """The hash of the URL of the object (`redact.href_hash`)."""
+    origin: int | None = None  # the hash of the URL of the object (`redact.href_hash`)
