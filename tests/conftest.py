@@ -339,7 +339,7 @@ def blocking_calls() -> Iterator[None]:
         mock.patch.object(BlockingError, "__init__", _note_stack),
     ):
         # the signal handler and the display write a line to the terminal, as print does
-        detector.functions["os.write"].can_block_in("stacpull/cli/signals.py", {"__call__", "_say"})
+        detector.functions["os.write"].can_block_in("stacpull/cli/entry.py", {"__call__", "_say"})
         detector.functions["os.write"].can_block_in("stacpull/cli/progress.py", {"_emit"})
         # the names of entry points are read once, as a module is
         for function in detector.functions.values():

@@ -183,7 +183,6 @@ def _wrong(expected: str, value: object) -> ValueError:
 
 
 def text(raw: object) -> str:
-    """Read any text that is not empty."""
     if not isinstance(raw, str):
         raise _wrong("text in quotes", raw)
     if not raw.strip():
@@ -248,7 +247,6 @@ def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str
 
 
 def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Read URL schemes: a list, or text with commas between them."""
     parts = () if value is None else value.split(",") if isinstance(value, str) else _listed(value)
     names = [str(part).strip().lower() for part in parts or ()]
     known = sorted(remote_schemes())
@@ -281,7 +279,6 @@ def secret(value: str | Secret) -> Secret:
 
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    """Read names and their values, which become secrets."""
     given: object = {} if value is None else value
     if not isinstance(given, Mapping):
         raise _wrong("a dict of names and texts", type(given).__name__)
@@ -291,7 +288,6 @@ def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
 
 
 def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
-    """Read header fields; their values become secrets."""
     return {field_name(name): one for name, one in secrets(value).items()}
 
 
@@ -301,7 +297,6 @@ def expression(value: str | Mapping[str, Any]) -> str:
 
 
 def token(value: str | Secret) -> Secret:
-    """Read a token of at least 16 characters."""
     if isinstance(value, Secret):
         return value
     plain = str(value).strip()
@@ -501,7 +496,6 @@ _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
 
 
 def file_path(value: str | PathLike[str]) -> Path:
-    """Read a path; `~` is the home directory."""
     path = expanded(text(fspath(value) if isinstance(value, PathLike) else value))
     if str(path).startswith("~"):
         raise ValueError(f"is {path}, and there is no such home directory")
@@ -509,7 +503,6 @@ def file_path(value: str | PathLike[str]) -> Path:
 
 
 def web_address(raw: object) -> str:
-    """Read an http or https URL."""
     address = text(raw)
     if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")

@@ -51,7 +51,6 @@ _MODULES = (
     "stacpull.cli.inspect_command",
     "stacpull.cli.progress",
     "stacpull.cli.mirror_command",
-    "stacpull.cli.signals",
     "stacpull.cli.inspect_command",
     "stacpull.cli.verify_command",
     "stacpull.engine.api",

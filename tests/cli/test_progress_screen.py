@@ -23,7 +23,7 @@ COMMAND = str(Path(sys.executable).with_name("stacpull"))
 SCRIPT = """
 import sys, threading
 from stacpull.cli.progress import Display
-from stacpull.cli.signals import run
+from stacpull.cli.entry import run
 from stacpull.config.options import Output
 from stacpull.events import *
 from stacpull.models import FailureKind, ItemId

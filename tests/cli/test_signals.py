@@ -10,14 +10,14 @@ import sys
 import pytest
 
 from stacpull import runtime
+from stacpull.cli.entry import run
 from stacpull.cli.progress import Display
-from stacpull.cli.signals import run
 from stacpull.config.options import Output
 from stacpull.errors import InterruptedRunError
 
 STUBBORN = """
 import asyncio, sys
-from stacpull.cli.signals import run
+from stacpull.cli.entry import run
 
 async def never_ends(stop=None):
     print("ready", flush=True)
@@ -52,7 +52,7 @@ def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> Non
 
 BLOCKED = """
 import asyncio, re, sys
-from stacpull.cli.signals import run
+from stacpull.cli.entry import run
 
 async def blocks(stop=None):
     print("ready", flush=True)

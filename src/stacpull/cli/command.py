@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from stacpull import arguments
-from stacpull.cli import printing, signals
+from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
@@ -92,11 +92,11 @@ class CommandSession:
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
-        return signals.run(start, self.show)
+        return entry.run(start, self.show)
 
     def run_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it."""
-        return signals.run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
+        return entry.run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
 
     def finish(
         self, report: Report, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
@@ -121,7 +121,7 @@ class CommandSession:
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
         """Print a result: a JSON document with --json, otherwise lines."""
-        signals.mark_begun()
+        entry.mark_begun()
         if self.output.json:
             printing.json_line(document)
         else:

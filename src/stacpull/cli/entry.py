@@ -1,7 +1,8 @@
 """The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
 Imports take most of the first quarter of a second. (Before this module Python itself starts up, and answers
-SIGINT with a traceback and exit code 1.)
+SIGINT with a traceback and exit code 1.) The handlers of signals belong to the interpreter and not to the
+event loop, which runs none while it is blocked.
 """
 
 from __future__ import annotations
@@ -13,16 +14,29 @@ import io
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn, TextIO
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
-from stacpull.cli import signals
 from stacpull.system import GARBAGE_AFTER, require_posix
 
 if TYPE_CHECKING:
+    import asyncio
+
     from _typeshed import ReadableBuffer
 
-_MISUSED, _NOT_WRITTEN = 2, 5
-"""Exit codes of `errors.UsageError` and `DestinationError`, which would have to be imported."""
+    from stacpull.cli.progress import Display
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "Stopping... (Ctrl-C again to quit now)"
+_MISUSED, _NOT_WRITTEN, _INTERRUPTED = 2, 5, 130
+"""Exit codes of `errors.UsageError`, `DestinationError` and `InterruptedRunError`, which are not imported."""
+_has_begun = False
 
 
 def main() -> NoReturn:
@@ -33,8 +47,8 @@ def main() -> NoReturn:
         sys.stderr.write(f"stacpull: {problem}\n")
         sys.exit(_MISUSED)
     _use_utf8()
-    for number in signals.SIGNALS:
-        signal.signal(number, signals.leave)
+    for number in SIGNALS:
+        signal.signal(number, leave)
     output = _open_streams()
     gc.set_threshold(GARBAGE_AFTER)
     sys.modules["tornado"] = None  # type: ignore[assignment] # tenacity imports it if it can: 12 ms for nothing
@@ -44,7 +58,7 @@ def main() -> NoReturn:
         code = execute()
         sys.stdout.flush()
     finally:  # the exit code stands: a signal that comes now does not change it
-        for number in signals.SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
     if output.problem is not None and output.problem.errno != errno.EPIPE:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
@@ -55,12 +69,15 @@ def main() -> NoReturn:
     os._exit(code)
 
 
+# --- standard streams -------------------------------------------------------------------------------------
+
+
 def _use_utf8() -> None:
     """Restart Python in UTF-8 mode where it would encode file names otherwise.
 
     IDs of items become names of files and may be of any language. Python uses UTF-8 by itself, also in the
-    POSIX locale, unless `PYTHONUTF8=0` is set or the locale has another encoding. What is
-    printed keeps the encoding of the locale.
+    POSIX locale, unless `PYTHONUTF8=0` is set or the locale has another encoding. What is printed keeps the
+    encoding of the locale.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return
@@ -79,7 +96,6 @@ class _StandardStream(io.FileIO):
     problem: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write `data`, or drop it after an error."""
         try:
             return super().write(data)
         except OSError as problem:
@@ -113,3 +129,95 @@ def _safe(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, Text
         errors="backslashreplace",  # file names may hold bytes that are not text
         line_buffering=descriptor == 2 or raw.isatty(),  # noqa: PLR2004 - standard error
     )
+
+
+# --- signals ----------------------------------------------------------------------------------------------
+
+
+def mark_begun() -> None:
+    """Let a signal that comes now, or after the command has done its work, end the process silently."""
+    global _has_begun  # noqa: PLW0603 - handlers of signals belong to the process
+    _has_begun = True
+
+
+def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End the process before or after its work.
+
+    KeyboardInterrupt is not raised: Python would turn it into a RuntimeError while a class is being made.
+    """
+    if not _has_begun:
+        _say("Interrupted before anything started.")
+    os._exit(_INTERRUPTED)
+
+
+class _Handler:
+    """Stops the work at the first signal; the second one ends the process and its child processes at once."""
+
+    is_stopping = False
+    stop: Callable[[], object] | None = None
+    """Stops the work, on the running loop."""
+
+    def __init__(self, show: Display | None, kill_all: Callable[[], None]) -> None:
+        self._show = show
+        self._kill_all = kill_all
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle one signal; an exception here would surface anywhere in the program."""
+        if self.is_stopping:
+            done = self._show.abandon() if self._show is not None else ""
+            self._kill_all()
+            _say(f"Quit{done}. Run the same command again to resume.")
+            os._exit(_INTERRUPTED)
+        self.is_stopping = True
+        if self._show is None or not self._show.stopping():
+            _say(STOPPING)
+        if self.stop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the work has ended
+                self.stop()
+
+
+def run(
+    start: Callable[[asyncio.Event], Coroutine[Any, Any, T]],
+    show: Display | None = None,
+    *,
+    cancels: bool = False,
+) -> T:
+    """Run the work that `start` makes. A signal sets the event that it is given, and the work ends itself."""
+    import asyncio
+
+    from stacpull.child_process import kill_all
+    from stacpull.errors import InterruptedRunError
+    from stacpull.runtime import handle_bus_errors, run_on_loop
+
+    handler = _Handler(show, kill_all)
+
+    async def watched() -> T:
+        event, task = asyncio.Event(), asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs has one
+        stop = task.cancel if cancels else event.set
+        handler.stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
+        if handler.is_stopping:
+            handler.stop()
+        return await start(event)
+
+    handle_bus_errors()
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other thread gets signals
+        mark_begun()
+        before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        return run_on_loop(watched())
+    except asyncio.CancelledError:
+        if handler.is_stopping:
+            raise InterruptedRunError("Interrupted.") from None
+        raise
+    finally:
+        if show is not None:
+            show.close()
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"stacpull: {text}\n".encode())

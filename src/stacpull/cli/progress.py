@@ -16,8 +16,8 @@ from typing import NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 from stacpull.cli import printing
+from stacpull.cli.entry import STOPPING
 from stacpull.cli.printing import duration, paint, plain, rate, size
-from stacpull.cli.signals import STOPPING
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Output
 from stacpull.events import (
