@@ -142,9 +142,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     text = (dest if isinstance(dest, str) else str(dest)).strip()
     name = _URL.match(text)
-    if name is None:
-        return None
-    kind = entry_points.load("stacpull.stores", name[1].lower())  # a `StoreKind`
+    kind = entry_points.load("stacpull.stores", name[1].lower()) if name else None  # a `StoreKind`
     if kind is None:
         return None
     try:
@@ -154,48 +152,31 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     return found
 
 
-def dest_path(dest: str | PathLike[str], name: str = "DEST") -> Path:
-    """Return DEST (`name` in messages) as a path, with `~` expanded."""
-    text = _path_text(name, dest)
-    if not text.strip():
-        raise UsageError(f"{name} is empty: use a directory.")
-    if text == "-":
-        raise UsageError(f"{name} is -, which is standard input: use a directory.{_order(name)}")
-    if bucket := bucket_url(text):
-        raise UsageError(
-            f"{name} is the bucket {bucket.url}: use the work directory (--work of `stacpull mirror`)."
-        )
-    scheme = _URL.match(text)
-    if scheme is not None or _HOST.match(text):
-        raise UsageError(f"{name} is a URL ({cut_url(text)[:200]}): use a directory.{_order(name)}")
-    return _expanded(name, text)
-
-
-def _order(name: str) -> str:
-    """Return a hint for SOURCE and DEST that may be swapped."""
-    return " The order is: stacpull mirror SOURCE DEST." if name == "DEST" else ""
+def dest_path(dest: str | PathLike[str]) -> Path:
+    """Return DEST as a path, with `~` expanded."""
+    order = " The order is: stacpull mirror SOURCE DEST."
+    if str(dest) == "-":
+        raise UsageError(f"DEST is -, which is standard input: use a directory.{order}")
+    if _HOST.match(str(dest)):
+        raise UsageError(f"DEST is a URL ({cut_url(str(dest))[:200]}): use a directory.{order}")
+    return _path("DEST", dest, "a directory", order)
 
 
 def output_path(out: str | PathLike[str]) -> Path:
-    text = _path_text("The output", out)
-    if not text.strip():
-        raise UsageError("The output is empty: name a file or directory.")
-    if _URL.match(text):
-        raise UsageError(f"The output is a URL ({cut_url(text)[:200]}): use a path on this machine.")
-    return _expanded("The output", text)
+    return _path("The output", out, "a path on this machine")
 
 
-def _path_text(what: str, path: str | PathLike[str]) -> str:
+def _path(what: str, path: str | PathLike[str], use: str, more: str = "") -> Path:
     given: object = path
     text = fspath(given) if isinstance(given, str | PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
     if "\0" in text:
         raise UsageError(f"{what} must be a path, and no path has a NUL character.")
-    return text
-
-
-def _expanded(what: str, text: str) -> Path:
+    if not text.strip():
+        raise UsageError(f"{what} is empty: use {use}.")
+    if _URL.match(text):
+        raise UsageError(f"{what} is a URL ({cut_url(text)[:200]}): use {use}.{more}")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -64,7 +64,9 @@ MISTAKES = {
         "--shard-size must be a number of bytes, like 500M or 2G, not 'abc'.",
     ),
     **{
-        f"an empty output of {words[0]}": Mistake(words, 2, "The output is empty: name a file or directory.")
+        f"an empty output of {words[0]}": Mistake(
+            words, 2, "The output is empty: use a path on this machine."
+        )
         for words in [
             ("export", "m", "", "-f", "webdataset"),
             ("report", "m", "-o", ""),
