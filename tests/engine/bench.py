@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,17 @@ class Bench:
 
     def pending(self) -> list[Job]:
         return jobs.pending_jobs(self.db, self.run.id, 0, 1000)
+
+
+@contextmanager
+def started(
+    dest: Path, sync: Sync | None = None, *, checksum: str | None = "sha256", **how: Any
+) -> Iterator[Bench]:
+    """A process that has put in order what the last one left, until the end of the block."""
+    bench = Bench(dest, sync, **how)
+    bench.take_up(checksum=checksum)
+    yield bench
+    bench.close()
 
 
 def tree(dest: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
+from tests.engine.bench import Bench, RecordingSync, parts, planned, started, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.engine import recovery
@@ -22,25 +22,23 @@ from stacpull.store.staging import StagedParts
 
 def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     """Leave asset a renamed but not recorded, b whole, c half; then the disk fails."""
-    bench = Bench(dest, RecordingSync())
-    bench.take_up()
-    jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
-    first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
-    bench.publisher.add_recovered([first])
-    bench.publisher.publish()  # renamed: the record waits for the next sync
-    (bench.destination.staged.parts / "3.0.part").write_bytes(b"half")
-    (bench.destination.staged.parts / "3.0.about").write_bytes(
-        b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
-    )
-    assert bench.states()["a"] == 1
-    stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
-    assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
-    bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
-    bench.publisher.add_recovered([second])
-    with pytest.raises(DestinationError):
-        bench.publisher.publish_all()
-    assert bool(meta.get(bench.db, meta.SYNC_ERROR)) == recorded
-    bench.close()
+    with started(dest, RecordingSync()) as bench:
+        jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
+        first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
+        bench.publisher.add_recovered([first])
+        bench.publisher.publish()  # renamed: the record waits for the next sync
+        (bench.destination.staged.parts / "3.0.part").write_bytes(b"half")
+        (bench.destination.staged.parts / "3.0.about").write_bytes(
+            b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
+        )
+        assert bench.states()["a"] == 1
+        stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
+        assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
+        bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
+        bench.publisher.add_recovered([second])
+        with pytest.raises(DestinationError):
+            bench.publisher.publish_all()
+        assert bool(meta.get(bench.db, meta.SYNC_ERROR)) == recorded
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
@@ -61,26 +59,20 @@ def test_files_left_by_a_failed_sync_are_removed_after_a_reboot(
 ) -> None:
     left_by_a_failed_sync(tmp_path)
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
-    assert bench.states() == {"a": 0, "b": 0, "c": 0}
-    bench.close()
+    with started(tmp_path) as bench:
+        assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
+        assert bench.states() == {"a": 0, "b": 0, "c": 0}
 
 
 def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> None:
     left_by_a_failed_sync(tmp_path)
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
-    bench.publisher.add_recovered([bench.arrive(job, b"new") for job in bench.pending()])
-    bench.publisher.publish_all()
-    assert set(bench.states().values()) == {outcomes.STATE_DONE}
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert set(tree(tmp_path).values()) == {b"new"}
-    bench.close()
+    with started(tmp_path) as bench:
+        assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
+        bench.publisher.add_recovered([bench.arrive(job, b"new") for job in bench.pending()])
+        bench.publisher.publish_all()
+        assert set(bench.states().values()) == {outcomes.STATE_DONE}
+    with started(tmp_path) as bench:
+        assert set(tree(tmp_path).values()) == {b"new"}
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
@@ -162,11 +154,9 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
         error.sqlite_errorcode = code
         raise error
 
-    bench = Bench(tmp_path)
-    bench.take_up()
-    (job,) = bench.plan(planned("i", ["a"])).jobs
-    assert (tmp_path / ".stacpull/boot").exists()
-    bench.close()
+    with started(tmp_path) as bench:
+        (job,) = bench.plan(planned("i", ["a"])).jobs
+        assert (tmp_path / ".stacpull/boot").exists()
     events = StoreEvents()
 
     async def broken_off() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, tree
+from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, started, tree
 
 from stacpull.engine import recovery
 from stacpull.engine.fetching import linked_part
@@ -71,15 +71,13 @@ class Killer:
 
 def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> bool:
     """Plan three assets, let them arrive and be published, killed at step `at`; return if it came to that."""
-    bench = Bench(dest)
-    bench.take_up()
-    committed = bench.plan(planned("i", KEYS))
-    arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
-    with monkeypatch.context() as patch, suppress(KilledError):
-        killer = Killer(patch, at, after=after)
-        bench.publisher.add_recovered(arrived)
-        bench.publisher.publish_all()
-    bench.close()
+    with started(dest) as bench:
+        committed = bench.plan(planned("i", KEYS))
+        arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
+        with monkeypatch.context() as patch, suppress(KilledError):
+            killer = Killer(patch, at, after=after)
+            bench.publisher.add_recovered(arrived)
+            bench.publisher.publish_all()
     return killer.landed
 
 
@@ -92,17 +90,15 @@ def test_a_kill_at_any_step_loses_nothing(
 ) -> None:
     landed = publish_all(tmp_path, monkeypatch, at, after=after)
     assert set(tree(tmp_path).items()) <= set(EXPECTED.items())
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert bench.pending() == []  # nothing that was whole is fetched again
-    assert tree(tmp_path) == EXPECTED
-    assert documents(tmp_path) == ["c/i/i.json"]
-    assert jobs.unwritten_items(bench.db, 0, 9) == []  # and the ledger knows that it is ours
-    assert parts(tmp_path) == []
-    assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
-    assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
-    assert asset_counters(bench.db)["bytes_done"] == 300
-    bench.close()
+    with started(tmp_path) as bench:
+        assert bench.pending() == []  # nothing that was whole is fetched again
+        assert tree(tmp_path) == EXPECTED
+        assert documents(tmp_path) == ["c/i/i.json"]
+        assert jobs.unwritten_items(bench.db, 0, 9) == []  # and the ledger knows that it is ours
+        assert parts(tmp_path) == []
+        assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
+        assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
+        assert asset_counters(bench.db)["bytes_done"] == 300
     assert landed == (at < STEPS)
 
 
@@ -116,11 +112,9 @@ def test_a_kill_during_recovery_loses_nothing(
         Killer(patch, at, after=after)
         bench.take_up()
     bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert (bench.pending(), tree(tmp_path), parts(tmp_path)) == ([], EXPECTED, [])
-    assert documents(tmp_path) == ["c/i/i.json"]
-    bench.close()
+    with started(tmp_path) as bench:
+        assert (bench.pending(), tree(tmp_path), parts(tmp_path)) == ([], EXPECTED, [])
+        assert documents(tmp_path) == ["c/i/i.json"]
 
 
 @pytest.mark.parametrize("at", range(12))
@@ -136,16 +130,14 @@ def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(
     reserved = {key for key, state in before.states().items() if state == 1}
     before.close()
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    bench = Bench(tmp_path)
-    bench.take_up()
-    if not recorded:  # what is recorded was synced, and a test that breaks it breaks the disk
-        again = {job.key for job in bench.pending()}
-        assert "b" in again
-        assert again.isdisjoint(reserved - {"b"})
-        kept = {name: body for name, body in EXPECTED.items() if name[4] not in again}
-        assert tree(tmp_path) == kept
-    assert parts(tmp_path) == []
-    bench.close()
+    with started(tmp_path) as bench:
+        if not recorded:  # what is recorded was synced, and a test that breaks it breaks the disk
+            again = {job.key for job in bench.pending()}
+            assert "b" in again
+            assert again.isdisjoint(reserved - {"b"})
+            kept = {name: body for name, body in EXPECTED.items() if name[4] not in again}
+            assert tree(tmp_path) == kept
+        assert parts(tmp_path) == []
 
 
 def _holds_the_body_of_b(path: Path) -> bool:
@@ -155,54 +147,44 @@ def _holds_the_body_of_b(path: Path) -> bool:
 def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system cannot distinguish boots, every start may be the one after a reboot."""
     monkeypatch.setattr(recovery, "boot_id", lambda: "")
-    bench = Bench(tmp_path)
-    bench.take_up()
-    for job in bench.plan(planned("i", KEYS)).jobs:
-        bench.arrive(job, BODIES[job.key])
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert len(bench.pending()) == 3
-    bench.close()
+    with started(tmp_path) as bench:
+        for job in bench.plan(planned("i", KEYS)).jobs:
+            bench.arrive(job, BODIES[job.key])
+    with started(tmp_path) as bench:
+        assert len(bench.pending()) == 3
 
 
 def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up(checksum=None)
-    job = bench.plan(planned("i", ["a"])).jobs[0]
-    arrived = bench.arrive(job, b"x")
-    unhashed = replace(arrived, digest=None)
-    bench.publisher.add_recovered([unhashed])
-    bench.publisher.publish()  # renamed, not recorded
-    bench.close()
+    with started(tmp_path, checksum=None) as bench:
+        job = bench.plan(planned("i", ["a"])).jobs[0]
+        arrived = bench.arrive(job, b"x")
+        unhashed = replace(arrived, digest=None)
+        bench.publisher.add_recovered([unhashed])
+        bench.publisher.publish()  # renamed, not recorded
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     monkeypatch.setattr(recovery.Recovery, "_digest", lambda *_: None)  # cannot be read either
-    bench = Bench(tmp_path)
-    bench.take_up(checksum=None)
-    assert (len(bench.pending()), tree(tmp_path)) == (1, {})
-    bench.close()
+    with started(tmp_path, checksum=None) as bench:
+        assert (len(bench.pending()), tree(tmp_path)) == (1, {})
 
 
 def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) -> None:
     sync = RecordingSync()
-    bench = Bench(tmp_path, sync)
-    bench.take_up()
-    jobs = {job.key: job for job in bench.plan(planned("i", KEYS)).jobs}
-    bench.publisher.add_recovered([bench.arrive(jobs["a"], BODIES["a"])])
-    bench.publisher.publish()  # a is renamed
-    sync.fails = True
-    bench.publisher.add_recovered([bench.arrive(jobs["b"], BODIES["b"])])
-    for _ in range(2):
-        with pytest.raises(DestinationError, match="failed to store"):
-            bench.publisher.publish()
-    assert sync.calls == 2  # the second was not tried again
-    assert bool(meta.get(bench.db, meta.SYNC_ERROR))
-    assert bench.states() == {"a": 1, "b": 1, "c": 0}
-    bench.arrive(jobs["c"], BODIES["c"])
-    bench.close()
+    with started(tmp_path, sync) as bench:
+        jobs = {job.key: job for job in bench.plan(planned("i", KEYS)).jobs}
+        bench.publisher.add_recovered([bench.arrive(jobs["a"], BODIES["a"])])
+        bench.publisher.publish()  # a is renamed
+        sync.fails = True
+        bench.publisher.add_recovered([bench.arrive(jobs["b"], BODIES["b"])])
+        for _ in range(2):
+            with pytest.raises(DestinationError, match="failed to store"):
+                bench.publisher.publish()
+        assert sync.calls == 2  # the second was not tried again
+        assert bool(meta.get(bench.db, meta.SYNC_ERROR))
+        assert bench.states() == {"a": 1, "b": 1, "c": 0}
+        bench.arrive(jobs["c"], BODIES["c"])
     bench = Bench(tmp_path)  # the same boot
     bench.take_up()
     assert "c" in {job.key for job in bench.pending()}
@@ -214,19 +196,15 @@ def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) ->
 
 def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     """A copy has other inodes: what its sha256 proves is the same file still."""
-    bench = Bench(tmp_path / "first")
-    bench.take_up()
-    committed = bench.plan(planned("i", KEYS)).jobs
-    bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
-    bench.publisher.publish()  # renamed, not recorded
-    bench.arrive(committed[2], BODIES["c"])
-    bench.close()
+    with started(tmp_path / "first") as bench:
+        committed = bench.plan(planned("i", KEYS)).jobs
+        bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+        bench.publisher.publish()  # renamed, not recorded
+        bench.arrive(committed[2], BODIES["c"])
     copied = tmp_path / "second"
     shutil.copytree(tmp_path / "first", copied)
-    bench = Bench(copied)
-    bench.take_up()
-    assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
-    bench.close()
+    with started(copied) as bench:
+        assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
 
 
 def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_sync(
@@ -234,38 +212,32 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
 ) -> None:
     """The files are where they were, as in a bucket, and the work directory has no mark of this boot."""
     dest = tmp_path / "m"
-    bench = Bench(dest)
-    bench.take_up()
-    committed = bench.plan(planned("i", KEYS)).jobs
-    bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed])
-    bench.publisher.publish()  # renamed, not recorded
-    copy_ledger(dest, tmp_path / "copy")
-    bench.destination.staged.withdraw_trust()
-    bench.close()
+    with started(dest) as bench:
+        committed = bench.plan(planned("i", KEYS)).jobs
+        bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed])
+        bench.publisher.publish()  # renamed, not recorded
+        copy_ledger(dest, tmp_path / "copy")
+        bench.destination.staged.withdraw_trust()
     for left in (dest / ".stacpull").glob("ledger.sqlite*"):
         left.unlink()
     (tmp_path / "copy").rename(ledger_path(dest))
     removed: list[str] = []
     monkeypatch.setattr(LocalStore, "remove", lambda _self, _directory, name: removed.append(name))
-    bench = Bench(dest)
-    bench.take_up()
-    assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)
-    bench.close()
+    with started(dest) as bench:
+        assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)
 
 
 @pytest.mark.parametrize(("rebooted", "at"), [(False, 1), (True, 1), (True, 2), (True, 3)])
 def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebooted: bool, at: int
 ) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    committed = bench.plan(planned("i", KEYS)).jobs
-    bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
-    bench.publisher.publish()  # two are renamed, not recorded
-    last = bench.arrive(committed[2], BODIES["c"])
-    outcomes.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
-    before = (tree(tmp_path), parts(tmp_path), bench.states())
-    bench.close()
+    with started(tmp_path) as bench:
+        committed = bench.plan(planned("i", KEYS)).jobs
+        bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
+        bench.publisher.publish()  # two are renamed, not recorded
+        last = bench.arrive(committed[2], BODIES["c"])
+        outcomes.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
+        before = (tree(tmp_path), parts(tmp_path), bench.states())
     if rebooted:
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     bench = Bench(tmp_path)
@@ -279,36 +251,28 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
 
 
 def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-    outcomes.reserve(bench.db, [arrived])  # killed before the rename
-    bench.destination.staged.drop_part(arrived.part)
-    (tmp_path / "c" / "i").mkdir(parents=True)
-    (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
-    bench.close()
+    with started(tmp_path) as bench:
+        arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
+        outcomes.reserve(bench.db, [arrived])  # killed before the rename
+        bench.destination.staged.drop_part(arrived.part)
+        (tmp_path / "c" / "i").mkdir(parents=True)
+        (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
+    with started(tmp_path) as bench:
+        assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
 
 
 def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is_here(tmp_path: Path) -> None:
     """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
-    bench = Bench(tmp_path)
-    bench.take_up()
-    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
-    outcomes.reserve(bench.db, [arrived])  # killed before the rename, which would have failed
-    (tmp_path / "c" / "i").mkdir(parents=True)
-    (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
-    inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert [event.kind for event in bench.failed] == [FailureKind.EXISTS]
-    assert (tmp_path / "c" / "i" / "a.tif").stat().st_ino == inode
-    assert bench.states()["a"] != 2
-    bench.close()
+    with started(tmp_path) as bench:
+        arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
+        outcomes.reserve(bench.db, [arrived])  # killed before the rename, which would have failed
+        (tmp_path / "c" / "i").mkdir(parents=True)
+        (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
+        inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
+    with started(tmp_path) as bench:
+        assert [event.kind for event in bench.failed] == [FailureKind.EXISTS]
+        assert (tmp_path / "c" / "i" / "a.tif").stat().st_ino == inode
+        assert bench.states()["a"] != 2
 
 
 def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -> None:
@@ -316,70 +280,54 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     theirs = tmp_path / "c" / "i" / "a.tif"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"same")
-    bench = Bench(tmp_path)
-    bench.take_up()
-    job = bench.plan(planned("i", ["a"])).jobs[0]
-    part = linked_part(bench.destination, job, "c/i/a.tif")
-    name = part_name_of(arrival_of(job, 4, "a.tif", None, part))
-    bench.destination.staged.rename_part(part, name)
-    bench.close()
+    with started(tmp_path) as bench:
+        job = bench.plan(planned("i", ["a"])).jobs[0]
+        part = linked_part(bench.destination, job, "c/i/a.tif")
+        name = part_name_of(arrival_of(job, 4, "a.tif", None, part))
+        bench.destination.staged.rename_part(part, name)
     assert theirs.stat().st_nlink == 2
     unstable = RecordingSync(fails=True)
     bench = Bench(tmp_path, unstable)
     with suppress(DestinationError):
         bench.take_up()
     bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert (tree(tmp_path), bench.states(), parts(tmp_path)) == ({"c/i/a.tif": b"same"}, {"a": 0}, [])
-    bench.close()
+    with started(tmp_path) as bench:
+        assert (tree(tmp_path), bench.states(), parts(tmp_path)) == ({"c/i/a.tif": b"same"}, {"a": 0}, [])
 
 
 def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    bench.publisher.add_recovered([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
-    bench.publisher.publish_all()
-    runs.end(bench.db, bench.run.id, "complete", None, 0)
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    job = bench.plan(planned("i", ["a"], size=4)).jobs[0]
-    assert job.generation == 1
-    bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
-    arrived = bench.arrive(job, b"new!")
-    outcomes.reserve(bench.db, [arrived])  # killed before the rename
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
-    bench.close()
+    with started(tmp_path) as bench:
+        bench.publisher.add_recovered([bench.arrive(bench.plan(planned("i", ["a"], size=3)).jobs[0], b"old")])
+        bench.publisher.publish_all()
+        runs.end(bench.db, bench.run.id, "complete", None, 0)
+    with started(tmp_path) as bench:
+        job = bench.plan(planned("i", ["a"], size=4)).jobs[0]
+        assert job.generation == 1
+        bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
+        arrived = bench.arrive(job, b"new!")
+        outcomes.reserve(bench.db, [arrived])  # killed before the rename
+    with started(tmp_path) as bench:
+        assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
 
 
 def test_another_runs_leftovers_are_published_and_counted_for_that_run(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    for job in bench.plan(planned("i", KEYS)).jobs:
-        bench.arrive(job, BODIES[job.key])
-    bench.close()
+    with started(tmp_path) as bench:
+        for job in bench.plan(planned("i", KEYS)).jobs:
+            bench.arrive(job, BODIES[job.key])
     other: RunSpec = replace(SPEC, source="https://other.example")
-    later = Bench(tmp_path, spec=other)
-    later.take_up()
-    assert tree(tmp_path) == EXPECTED
-    assert runs.counters(later.db, later.run.id)["assets_pending"] == 0
-    assert runs.counters(later.db, later.run.id)["assets_done"] == 0
-    assert later.plan(planned("i", KEYS)).jobs == []
-    assert runs.counters(later.db, later.run.id)["assets_skipped"] == 3
-    later.close()
+    with started(tmp_path, spec=other) as later:
+        assert tree(tmp_path) == EXPECTED
+        assert runs.counters(later.db, later.run.id)["assets_pending"] == 0
+        assert runs.counters(later.db, later.run.id)["assets_done"] == 0
+        assert later.plan(planned("i", KEYS)).jobs == []
+        assert runs.counters(later.db, later.run.id)["assets_skipped"] == 3
 
 
 def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path: Path) -> None:
     """Where files are synced one by one: the rename of the killed run may not be on disk yet."""
-    bench = Bench(tmp_path)
-    bench.take_up()
-    bench.publisher.add_recovered([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
-    bench.publisher.publish()
-    bench.close()
+    with started(tmp_path) as bench:
+        bench.publisher.add_recovered([bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"x")])
+        bench.publisher.publish()
     bench = Bench(tmp_path)
     left = bench.recover()
     bench.publisher.add_recovered([], [*left.in_place.values()])
@@ -403,102 +351,68 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
     ],
 )
 def test_parts_that_can_never_be_resumed_are_removed(tmp_path: Path, name: str) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    bench.plan(planned("i", ["a"]))
-    (tmp_path / ".stacpull" / "parts" / name).write_bytes(b"abc")
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert parts(tmp_path) == []
-    assert len(bench.pending()) == 1
-    bench.close()
+    with started(tmp_path) as bench:
+        bench.plan(planned("i", ["a"]))
+        (tmp_path / ".stacpull" / "parts" / name).write_bytes(b"abc")
+    with started(tmp_path) as bench:
+        assert parts(tmp_path) == []
+        assert len(bench.pending()) == 1
 
 
 def test_two_whole_parts_of_one_asset_are_published_once(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    job = bench.plan(planned("i", ["a"])).jobs[0]
-    bench.arrive(job, b"one", etag='"1"')
-    bench.arrive(job, b"two", etag='"2"')
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert list(tree(tmp_path).values()) in ([b"one"], [b"two"])
-    assert (bench.pending(), parts(tmp_path), bench.failed) == ([], [], [])
-    assert runs.counters(bench.db, bench.run.id)["assets_done"] == 1
-    bench.close()
-
-
-def test_a_whole_part_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").write_bytes(b"abc")
-    bench = Bench(tmp_path / "dest")
-    bench.take_up()
-    bench.plan(planned("i", ["a"]))
-    (bench.destination.staged.parts / "1.0.3;;x.whole").symlink_to(tmp_path / "victim")
-    bench.close()
-    bench = Bench(tmp_path / "dest")
-    bench.take_up()
-    assert (tree(tmp_path / "dest"), len(bench.pending())) == ({}, 1)
-    assert (tmp_path / "victim").read_bytes() == b"abc"
-    bench.close()
+    with started(tmp_path) as bench:
+        job = bench.plan(planned("i", ["a"])).jobs[0]
+        bench.arrive(job, b"one", etag='"1"')
+        bench.arrive(job, b"two", etag='"2"')
+    with started(tmp_path) as bench:
+        assert list(tree(tmp_path).values()) in ([b"one"], [b"two"])
+        assert (bench.pending(), parts(tmp_path), bench.failed) == ([], [], [])
+        assert runs.counters(bench.db, bench.run.id)["assets_done"] == 1
 
 
 def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    bench.plan(planned("i", ["a"]))
-    (bench.destination.staged.parts / "1.0.part").write_bytes(b"half")
-    (bench.destination.staged.parts / "1.0.about").write_bytes(
-        b'{"etag":"\\"e\\"","last_modified":null,"total":9}\n' + RECORD.pack(0, 4)
-    )
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert parts(tmp_path) == ["1.0.about", "1.0.part"]
-    bench.close()
+    with started(tmp_path) as bench:
+        bench.plan(planned("i", ["a"]))
+        (bench.destination.staged.parts / "1.0.part").write_bytes(b"half")
+        (bench.destination.staged.parts / "1.0.about").write_bytes(
+            b'{"etag":"\\"e\\"","last_modified":null,"total":9}\n' + RECORD.pack(0, 4)
+        )
+    with started(tmp_path) as bench:
+        assert parts(tmp_path) == ["1.0.about", "1.0.part"]
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert parts(tmp_path) == []
-    bench.close()
+    with started(tmp_path) as bench:
+        assert parts(tmp_path) == []
 
 
 def test_a_late_file_name_is_recovered_from_the_part_name(tmp_path: Path) -> None:
     row = planned("i", ["late"])
     late = replace(row.assets[0], name=None, name_template="{filename}")
-    bench = Bench(tmp_path)
-    bench.take_up()
-    job = bench.plan(row._replace(assets=(late,))).jobs[0]
-    bench.arrive(job, b"x", filename="S2 é;100%.tif")
-    bench.close()
-    bench = Bench(tmp_path)
-    bench.take_up()
-    assert list(tree(tmp_path)) == ["c/i/S2~20é~3B100~25.tif"]
-    assert [record.key for record in views.failures(bench.db)] == []
-    bench.close()
+    with started(tmp_path) as bench:
+        job = bench.plan(row._replace(assets=(late,))).jobs[0]
+        bench.arrive(job, b"x", filename="S2 é;100%.tif")
+    with started(tmp_path) as bench:
+        assert list(tree(tmp_path)) == ["c/i/S2~20é~3B100~25.tif"]
+        assert [record.key for record in views.failures(bench.db)] == []
 
 
 def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> None:
     """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
-    bench = Bench(dest, kept={"adopt": True})
-    bench.take_up()
-    arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
-    mine = dest / "c" / "i" / "a.tif"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(b"mine")
-    if is_link:
-        (bench.destination.staged.parts / arrived.part).unlink()
-        (bench.destination.staged.parts / arrived.part).hardlink_to(mine)
-        arrived = replace(arrived, identity=mine.stat().st_ino)
-    if not checksum:
-        arrived = replace(arrived, digest=None)
-    bench.publisher.add_recovered([arrived])
-    bench.publisher.publish()  # renamed, not recorded
-    assert bench.states() == {"a": 1}
-    bench.close()
+    with started(dest, kept={"adopt": True}) as bench:
+        arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
+        mine = dest / "c" / "i" / "a.tif"
+        mine.parent.mkdir(parents=True)
+        mine.write_bytes(b"mine")
+        if is_link:
+            (bench.destination.staged.parts / arrived.part).unlink()
+            (bench.destination.staged.parts / arrived.part).hardlink_to(mine)
+            arrived = replace(arrived, identity=mine.stat().st_ino)
+        if not checksum:
+            arrived = replace(arrived, digest=None)
+        bench.publisher.add_recovered([arrived])
+        bench.publisher.publish()  # renamed, not recorded
+        assert bench.states() == {"a": 1}
 
 
 @pytest.mark.parametrize("is_link", [True, False])
@@ -522,14 +436,10 @@ def test_a_file_that_was_adopted_is_never_removed(
 
 
 def test_an_unproven_length_is_still_reported_after_a_kill(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.take_up()
-    job = bench.plan(planned("i", ["a"])).jobs[0]
-    name = complete_part_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
-    bench.destination.staged.write_part(name, b"x")
-    bench.close()
-    later = Bench(tmp_path)
-    later.take_up()
-    assert later.states() == {"a": 2}
-    assert views.unproven(later.db) == 1
-    later.close()
+    with started(tmp_path) as bench:
+        job = bench.plan(planned("i", ["a"])).jobs[0]
+        name = complete_part_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
+        bench.destination.staged.write_part(name, b"x")
+    with started(tmp_path) as later:
+        assert later.states() == {"a": 2}
+        assert views.unproven(later.db) == 1

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
+from tests.store.conformance import on_loop
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages
@@ -57,20 +58,17 @@ def run(course: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
-def test_groups_are_published_in_time_without_a_request(
+@on_loop
+async def test_groups_are_published_in_time_without_a_request(
     tmp_path: Path, jobs: list[Job], process: bool
 ) -> None:
     """Small bodies go through the socket, long ones as parts that are written here."""
     events = StoreEvents()
-
-    async def course() -> None:
-        async with opened(tmp_path, events, process=process) as store:
-            for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
-                store.outcomes.put(job, received(job, job.key.encode() * size))
-            await until(lambda: store.counters["items_done"] == 1)
-            await asyncio.sleep(2 * PACE)
-
-    run(course)
+    async with opened(tmp_path, events, process=process) as store:
+        for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
+            store.outcomes.put(job, received(job, job.key.encode() * size))
+        await until(lambda: store.counters["items_done"] == 1)
+        await asyncio.sleep(2 * PACE)
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
     assert (events.written, events.published, events.broken) == (3, 3, [])
@@ -78,29 +76,24 @@ def test_groups_are_published_in_time_without_a_request(
     assert parts(tmp_path) == []
 
 
-def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
+@on_loop
+async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
     events, secrets = StoreEvents(), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
-
-    async def course() -> None:
-        async with opened(tmp_path, events, secrets=secrets) as store:
-            store.outcomes.fail(jobs[1], reset, 1)
-            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
-            await until(lambda: events.written)
-            await store.call(Publisher.publish_all)
-            assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
-
-    run(course)
+    async with opened(tmp_path, events, secrets=secrets) as store:
+        store.outcomes.fail(jobs[1], reset, 1)
+        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+        await until(lambda: events.written)
+        await store.call(Publisher.publish_all)
+        assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
     assert events.published == 1
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
 
 
-def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job]) -> None:
-    async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store:
-            store.outcomes.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
-
-    run(course)
+@on_loop
+async def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job]) -> None:
+    async with opened(tmp_path, StoreEvents()) as store:
+        store.outcomes.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
     assert list(tree(tmp_path)) == ["c/i/a.tif"]
 
 
@@ -117,17 +110,16 @@ def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
     assert found == [("c\\udcff", "line \\udcff", "\\udcff")]
 
 
-def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
-    async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store:
-            assert await store.call(ledger_jobs.pending_jobs, RUN, 0, 10) == jobs
-            known = await store.call(Planner.find_planned, [ItemId("c", "i"), ItemId("c", "j")], False)
-            assert known == {ItemId("c", "i"): None}
-
-    run(course)
+@on_loop
+async def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
+    async with opened(tmp_path, StoreEvents()) as store:
+        assert await store.call(ledger_jobs.pending_jobs, RUN, 0, 10) == jobs
+        known = await store.call(Planner.find_planned, [ItemId("c", "i"), ItemId("c", "j")], False)
+        assert known == {ItemId("c", "i"): None}
 
 
-def test_an_error_of_the_ledger_is_raised_in_the_caller(
+@on_loop
+async def test_an_error_of_the_ledger_is_raised_in_the_caller(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = StoreEvents()
@@ -136,32 +128,27 @@ def test_an_error_of_the_ledger_is_raised_in_the_caller(
         found: int = db.execute("SELECT nonsense")
         return found
 
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            with monkeypatch.context() as patch:
-                patch.setattr("stacpull.ledger.runs.number", sqlite_fails)
-                with pytest.raises(DestinationError, match="nonsense"):
-                    await store.call(runs.matched_by_walk, RUN)
-            assert await store.call(meta.get, meta.WALKED_WHOLE) is None
-
-    run(course)
+    async with opened(tmp_path, events) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr("stacpull.ledger.runs.number", sqlite_fails)
+            with pytest.raises(DestinationError, match="nonsense"):
+                await store.call(runs.matched_by_walk, RUN)
+        assert await store.call(meta.get, meta.WALKED_WHOLE) is None
     assert events.broken == []
 
 
-def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
+@on_loop
+async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
-
-    async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store:
-            with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(ledger_jobs.pending_jobs, RUN, "0; DROP TABLE", 1)  # type: ignore[arg-type]
-            with pytest.raises(WorkerError, match="LookupError"):
-                await store.call(StoreOperations.__init__)  # type: ignore[misc]
-
-    run(course)
+    async with opened(tmp_path, StoreEvents()) as store:
+        with pytest.raises(WorkerError, match="ValidationError"):
+            await store.call(ledger_jobs.pending_jobs, RUN, "0; DROP TABLE", 1)  # type: ignore[arg-type]
+        with pytest.raises(WorkerError, match="LookupError"):
+            await store.call(StoreOperations.__init__)  # type: ignore[misc]
 
 
-def test_after_a_failed_sync_only_the_end_is_recorded(
+@on_loop
+async def test_after_a_failed_sync_only_the_end_is_recorded(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = StoreEvents()
@@ -169,24 +156,22 @@ def test_after_a_failed_sync_only_the_end_is_recorded(
     def fails(*_: object) -> None:
         raise DestinationError("The destination's disk failed to store data.")
 
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            monkeypatch.setattr(GroupSync, "sync", fails)
-            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
-            await until(lambda: events.broken)
-            with pytest.raises(DestinationError, match="failed to store"):
-                await store.call(meta.get, meta.WALKED_WHOLE)
-            await store.call(StoreOperations.end_run, "failed", "The disk failed.")
-
-    run(course)
+    async with opened(tmp_path, events) as store:
+        monkeypatch.setattr(GroupSync, "sync", fails)
+        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+        await until(lambda: events.broken)
+        with pytest.raises(DestinationError, match="failed to store"):
+            await store.call(meta.get, meta.WALKED_WHOLE)
+        await store.call(StoreOperations.end_run, "failed", "The disk failed.")
     assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
-    bench = Bench(tmp_path)
-    assert bench.db.execute("SELECT state FROM assets WHERE key = 'a'").fetchone() == (1,)
-    bench.close()
+    bench = await asyncio.to_thread(Bench, tmp_path)
+    assert (await asyncio.to_thread(bench.states))["a"] == 1
+    await asyncio.to_thread(bench.close)
 
 
-def test_a_part_that_cannot_be_written_breaks_the_run(
+@on_loop
+async def test_a_part_that_cannot_be_written_breaks_the_run(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = StoreEvents()
@@ -194,13 +179,10 @@ def test_a_part_that_cannot_be_written_breaks_the_run(
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            monkeypatch.setattr(StagedParts, "write_part", full)
-            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
-            await until(lambda: events.broken)
-
-    run(course)
+    async with opened(tmp_path, events) as store:
+        monkeypatch.setattr(StagedParts, "write_part", full)
+        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
+        await until(lambda: events.broken)
     assert [str(error) for error in events.broken] == ["The disk is full."]
     assert events.written == 0
 
@@ -222,46 +204,40 @@ class SlowSync:
         self._sync(*given)
 
 
-def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
+@on_loop
+async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = StoreEvents()
-
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            slow = SlowSync(monkeypatch)
-            store.outcomes.put(jobs[0], received(jobs[0], b"first"))
-            await until(slow.begun.is_set)
-            store.outcomes.put(jobs[1], received(jobs[1], b"second"))
-            await until(lambda: events.written == 2)
-            assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
-            call = asyncio.create_task(store.call(Publisher.publish_all))
-            store.outcomes.put(jobs[2], received(jobs[2], b"third"))
-            await until(lambda: events.written == 3)
-            assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
-            slow.may_end.set()
-            await call
-            assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
-
-    run(course)
+    async with opened(tmp_path, events) as store:
+        slow = SlowSync(monkeypatch)
+        store.outcomes.put(jobs[0], received(jobs[0], b"first"))
+        await until(slow.begun.is_set)
+        store.outcomes.put(jobs[1], received(jobs[1], b"second"))
+        await until(lambda: events.written == 2)
+        assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
+        call = asyncio.create_task(store.call(Publisher.publish_all))
+        store.outcomes.put(jobs[2], received(jobs[2], b"third"))
+        await until(lambda: events.written == 3)
+        assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
+        slow.may_end.set()
+        await call
+        assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
     assert (events.published, events.broken, parts(tmp_path)) == (3, [], [])
 
 
-def test_closing_during_a_sync_publishes_received_bodies(
+@on_loop
+async def test_closing_during_a_sync_publishes_received_bodies(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = StoreEvents()
-
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            slow = SlowSync(monkeypatch)
-            store.outcomes.put(jobs[0], received(jobs[0], b"first"))
-            await until(slow.begun.is_set)
-            store.outcomes.put(jobs[1], received(jobs[1], b"second"))
-            asyncio.get_running_loop().call_later(0.2, slow.may_end.set)
-
-    run(course)
+    async with opened(tmp_path, events) as store:
+        slow = SlowSync(monkeypatch)
+        store.outcomes.put(jobs[0], received(jobs[0], b"first"))
+        await until(slow.begun.is_set)
+        store.outcomes.put(jobs[1], received(jobs[1], b"second"))
+        asyncio.get_running_loop().call_later(0.2, slow.may_end.set)
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second"}
     assert events.broken == []
 
@@ -283,7 +259,8 @@ def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
 
 
 @pytest.mark.parametrize("sync_fails", [False, True])
-def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
+@on_loop
+async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_group_is_finished(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, sync_fails: bool
 ) -> None:
     events = StoreEvents()
@@ -291,17 +268,14 @@ def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_the_grou
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
-            store.outcomes.put(jobs[0], received(jobs[0], b"first"))
-            await until(slow.begun.is_set)
-            monkeypatch.setattr(StagedParts, "write_part", full)
-            store.outcomes.put(jobs[1], received(jobs[1], b"second"))
-            await until(lambda: events.broken)
-            slow.may_end.set()
-
-    run(course)
+    async with opened(tmp_path, events) as store:
+        slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
+        store.outcomes.put(jobs[0], received(jobs[0], b"first"))
+        await until(slow.begun.is_set)
+        monkeypatch.setattr(StagedParts, "write_part", full)
+        store.outcomes.put(jobs[1], received(jobs[1], b"second"))
+        await until(lambda: events.broken)
+        slow.may_end.set()
     assert [str(error) for error in events.broken] == ["The disk is full."]
     assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
     assert events.written == 1
@@ -330,22 +304,19 @@ async def _refused(part: Arrival, dest: Path, events: StoreEvents) -> None:
         await until(lambda: events.broken)
 
 
-def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
+@on_loop
+async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
     events = StoreEvents()
-
-    async def course() -> None:
-        async with opened(tmp_path, events, process=True) as store:
-            assert store._process is not None
-            store._process.send_signal(signal.SIGSTOP)
-            async with asyncio.TaskGroup() as group:
-                calls = [group.create_task(refused(store)) for _ in range(2)]
-                await asyncio.sleep(0.1)
-                assert not any(call.done() for call in calls)
-                store._process.kill()
-            await refused(store)
-            store.outcomes.put(jobs[0], received(jobs[0], b"x"))
-
-    run(course)
+    async with opened(tmp_path, events, process=True) as store:
+        assert store._process is not None
+        store._process.send_signal(signal.SIGSTOP)
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(refused(store)) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            assert not any(call.done() for call in calls)
+            store._process.kill()
+        await refused(store)
+        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
     assert [type(error) for error in events.broken] == [DestinationError]
 
 
@@ -387,7 +358,8 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     bench.close()
 
 
-def test_a_stop_reaches_a_running_operation(
+@on_loop
+async def test_a_stop_reaches_a_running_operation(
     tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[bool] = []
@@ -399,16 +371,13 @@ def test_a_stop_reaches_a_running_operation(
             assert time.monotonic() < until
             time.sleep(0.01)
 
-    async def course() -> None:
-        async with opened(tmp_path, StoreEvents()) as store:
-            monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
-            monkeypatch.setattr("stacpull.engine.store_process._CATALOG_PATIENCE", 0.0)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(store.call(StoreOperations.write_catalogs))
-                await until(lambda: started)
-                store.stop()
-
-    run(course)
+    async with opened(tmp_path, StoreEvents()) as store:
+        monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
+        monkeypatch.setattr("stacpull.engine.store_process._CATALOG_PATIENCE", 0.0)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(store.call(StoreOperations.write_catalogs))
+            await until(lambda: started)
+            store.stop()
 
 
 def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.store.conformance import DATA, STRONG, PartsContract, Reopen, opened_parts, run
+from tests.store.conformance import DATA, STRONG, PartsContract, Reopen, on_loop, opened_parts
 from tests.transfer.memory import MemoryParts
 
 from stacpull.models import ResumePoint
@@ -16,16 +16,13 @@ class TestPartStore(PartsContract):
     def reopen(self, tmp_path: Path) -> Reopen:
         return lambda: opened_parts(tmp_path / "parts")
 
-    def test_bytes_written_before_a_kill_can_be_resumed(self, reopen: Reopen) -> None:
+    @on_loop
+    async def test_bytes_written_before_a_kill_can_be_resumed(self, reopen: Reopen) -> None:
         """Nobody parks or closes anything: the next start goes by what is on disk."""
-
-        async def scenario() -> None:
-            part = await (await reopen()).create(1, 1, STRONG, len(DATA))
-            await part.put([(part.size, DATA[:30_000])])
-            assert await (await reopen()).point(1, 1) == ResumePoint(30_000, STRONG, len(DATA))
-            await part.discard()
-
-        run(scenario())
+        part = await (await reopen()).create(1, 1, STRONG, len(DATA))
+        await part.put([(part.size, DATA[:30_000])])
+        assert await (await reopen()).point(1, 1) == ResumePoint(30_000, STRONG, len(DATA))
+        await part.discard()
 
 
 class TestMemoryParts(PartsContract):

@@ -65,22 +65,6 @@ def test_no_file_outside_is_read(files: DirectoryFiles, path: str, found: str) -
         files.open(path)
 
 
-@pytest.mark.parametrize("replaced", ["a", "c", "a/d"])
-def test_a_link_that_takes_the_place_of_a_directory_is_not_followed(
-    files: DirectoryFiles, replaced: str
-) -> None:
-    path = f"{replaced}/x"
-    assert files.state_of(path) == FileState()
-    assert files.read(path) is None
-    if (files.path / replaced).exists():
-        (files.path / replaced).rmdir()
-    (files.path / replaced).symlink_to(files.path.parent / "outside")
-    assert files.state_of(path) == FileState(obstacle=f"a link at {replaced}")
-    assert files.read(path) is None
-    with pytest.raises(OSError, match="a link at"):
-        files.open(path)
-
-
 def test_a_walk_lists_everything_once_and_follows_no_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,7 +328,7 @@ class StoreClient:
         self._number = 0
         self._end: list[messages.ErrorReport | None] = []
         """What each `Ended` had."""
-        self._failure: StacpullError | None = None
+        self._failure: asyncio.Future[StacpullError] | None = None
         self._closing = False
 
     @staticmethod
@@ -365,7 +365,7 @@ class StoreClient:
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
-            raise self._ended() from error
+            raise await asyncio.to_thread(self._ended) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
 
@@ -385,7 +385,7 @@ class StoreClient:
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
         """Call one of `store_process.OPERATIONS` with these arguments after the first one."""
         if not self._channel.is_open:
-            raise self._failure or DestinationError("The mirror is closed: nothing can be written to it.")
+            raise await self._why_closed()
         secrets = None
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
@@ -396,6 +396,8 @@ class StoreClient:
         self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
         try:
             result = await future
+        except ConnectionError as error:
+            raise await self._why_closed() from error
         finally:
             del self._calls[number]
         if result.error is not None:
@@ -405,14 +407,19 @@ class StoreClient:
     def _on_lost(self) -> None:
         """Handle the end of the store process. If it was not closed, the run ends."""
         if not (self._closing and self._end):
-            self._failure = self._ended()
-            self._on_broken(self._failure)
+            self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
+            self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(self._failure or DestinationError(_ENDED))
+                future.set_exception(ConnectionResetError("The other end is closed."))
+
+    async def _why_closed(self) -> StacpullError:
+        if self._failure is None:
+            return DestinationError("The mirror is closed: nothing can be written to it.")
+        return await asyncio.shield(self._failure)
 
     def _ended(self) -> StacpullError:
-        """Return the error of a store process that ended unexpectedly. It has ended, or will at once."""
+        """Return the error of a store process that ended unexpectedly. Blocks."""
         if (error := next(filter(None, self._end), None)) is not None:
             return error_of(error, _PROCESS)
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS
