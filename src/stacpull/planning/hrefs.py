@@ -120,9 +120,8 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
     """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
 
-    Without `prefer` this is only its own href. With it, `alternate` hrefs are included (alternate-assets
-    extension): first those with the first scheme in `prefer`, then the second, then all others. Within a
-    scheme, the own href comes first. Hrefs that cannot be fetched are skipped.
+    Without `prefer` this is only its own. With it, `alternate` hrefs are included (alternate-assets
+    extension), in the order of these schemes, then all others. Within a scheme, the own href comes first.
     """
     own = asset_href(asset, base)
     if not prefer:
@@ -145,10 +144,7 @@ def self_href(item: Json, *, local: bool = False) -> str | None:
 
 
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
-    """Yield the rel and href of every link that has both as strings.
-
-    An href may be any non-blank string: `parts_of` and `join` accept it.
-    """
+    """Yield the rel and href of every link that has both as strings; an href may be any non-blank string."""
     for link in list_or_empty(document.get("links")):
         if isinstance(link, dict):
             rel, href = link.get("rel"), link.get("href")
@@ -157,10 +153,7 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
 
 
 def own_href(item_id: ItemId, page_url: str | None) -> str | None:
-    """Return the URL of an item at its API, derived from the URL of its page, or None.
-
-    This is for items without a `self` link. The path is that of OGC API Features, part 1, 7.16.
-    """
+    """Return the URL that an item without `self` link has at its API (OGC API Features, part 1, 7.16)."""
     page, name = parts_of(page_url or ""), quote(item_id.item, safe="")
     path = page.path.rstrip("/")
     if not page.scheme or not path.endswith(("/items", "/search")):
@@ -183,10 +176,7 @@ def item_of(href: str) -> ItemId | None:
 def source_links(
     item: Json, base_url: str | None, relations: Collection[str] | None = ("source",)
 ) -> tuple[str, ...]:
-    """Return the distinct absolute hrefs of an item's links with these relations, in order.
-
-    An invalid URL is returned unchanged, so that reading it is reported as a failure.
-    """
+    """Return the hrefs of an item's links with these relations; an invalid one unchanged: it fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if relations is None or rel in relations]
     absolute = (join(base, href) or (href if base else None) for href in hrefs)
@@ -231,10 +221,7 @@ def asset_kind_of_type(media_type: str) -> AssetKind | None:
 
 
 def plain_suffix(href: str) -> str | None:
-    """Return the suffix of a plain href: absolute, without query, fragment, template or encoded characters.
-
-    Nearly all hrefs are plain. None means that the href needs a closer look.
-    """
+    """Return the suffix of an absolute href without query, fragment, template and encoding."""
     slash = href.rfind("/")
     dot = href.rfind(".", slash)
     if slash <= _SCHEME_AND_HOST or dot <= slash + 1:

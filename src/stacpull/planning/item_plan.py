@@ -79,8 +79,6 @@ _DIGESTS: Final = {
 
 
 class KeepsAssets(Protocol):
-    """Selects assets (`AssetFilter`)."""
-
     def keeps(self, key: str, asset: Json, /) -> bool: ...
 
 
@@ -141,10 +139,9 @@ def plan_item(
 
 
 def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
-    """Plan the assets of a collection itself, as `<collection>/<key><ext>` next to its items.
+    """Plan the assets of a collection itself, those of an item without an id, next to its items.
 
-    They become those of an item without an id. Asset filters are for assets of items and do not apply here.
-    `updated` is at the top level of a collection (STAC 1.1, common metadata), in older ones in `properties`.
+    Asset filters are for assets of items. `updated` is at the top level (STAC 1.1), or else in `properties`.
     """
     item_id = ItemId(name, OF_COLLECTION)
     plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
@@ -161,8 +158,6 @@ def plan_collection(name: str, document: Json, *, base: str | None, options: Ass
 
 
 class _ItemPlan:
-    """The plan of one item, while its assets are added."""
-
     def __init__(
         self,
         layout: ItemLayout,
@@ -266,7 +261,6 @@ def _suffix_if_plain(asset: Any) -> str | None:
 
 
 def updated_in(properties: Any) -> str | None:
-    """Return `updated` of an item's properties, if it is text."""
     updated = object_or_empty(properties).get("updated")
     return updated if isinstance(updated, str) else None
 
@@ -278,10 +272,7 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 
 
 class DescribedAssets:
-    """Applies an asset filter to assets with the members from their collection's `item_assets`.
-
-    A collection may describe the assets of its items there (STAC 1.1; before that an extension).
-    """
+    """Applies an asset filter to assets with the members from their collection's `item_assets`."""
 
     def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
         self._filter = asset_filter
@@ -312,10 +303,9 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
 
 
 def parse_multihash(text: str) -> Checksum | None:
-    """Return the checksum in a multihash, or None if it cannot be verified.
+    """Return the checksum in a multihash; None if its kind is unknown, or the length wrong for its kind.
 
-    None is not a failure: the code may be unknown, and some services write a length that contradicts the code
-    (`d50120…`: MD5 with 32 bytes). The digest size of BLAKE2b is the length of `Checksum.digest`.
+    Some services write a length that contradicts the code (`d50120…`: MD5 with 32 bytes).
     """
     try:
         raw = bytes.fromhex(text)
@@ -341,7 +331,6 @@ def why_not_ready(item: Json, key: str) -> str:
 
 
 def _statements_of(members: object) -> dict[str, str]:
-    """Return the `STATEMENTS` in an item's properties or an asset that are strings."""
     stated = object_or_empty(members)
     return {name: stated[name] for name in STATEMENTS if isinstance(stated.get(name), str)}
 
@@ -350,15 +339,12 @@ def _statements_of(members: object) -> dict[str, str]:
 
 
 def item_directory(item_id: ItemId) -> str:
-    """Return the directory of an item's document relative to DEST: `<collection>/<item>`."""
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
 def item_document_name(item_id: ItemId) -> str:
-    """Return the file name of an item's document: `<item>.json`."""
     return document_name(safe_segment(item_id.item))
 
 
 def collection_document_path(collection: str) -> str:
-    """Return the path of a collection's document relative to DEST: `<collection>/collection.json`."""
     return f"{safe_segment(collection)}/{COLLECTION_FILE}"

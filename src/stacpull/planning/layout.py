@@ -1,10 +1,9 @@
 """The paths of assets in a mirror: `--layout`, filled in for each item and then for each of its assets.
 
-A template is text with `{field}` and `{field|removeprefix:...}`; `{{` is a brace. It is parsed once into
-segments, separated by slashes. A segment is a tuple of pieces: plain text or a `Field`. Fields of the item
-are filled in once (`Layout.for_item`), fields of an asset for each asset (`ItemLayout.path`). A segment is
-made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is known only
-after the transfer has resolved the href. Until then the name is a template, which `complete` fills in.
+A template is text with `{field}` and `{field|removeprefix:...}`; `{{` is a brace. A segment, between slashes,
+is a tuple of texts and fields. It is made safe after it is filled in, so a slash in a value never creates
+a directory. `{filename}` is known only after the transfer has resolved the href. Until then the name is a
+template, which `complete` fills in.
 """
 
 from __future__ import annotations
@@ -87,7 +86,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def properties(self) -> tuple[str, ...]:
-        """The fields that are properties of items, in order."""
         pieces = [piece for segment in self.segments for piece in segment if isinstance(piece, Field)]
         return tuple(dict.fromkeys(piece.name for piece in pieces if piece.name not in FIELDS))
 
@@ -170,7 +168,6 @@ class ItemLayout(msgspec.Struct, frozen=True):
 
 
 def _fill(segment: str | Segment, key: str, ext: str) -> str:
-    """Return the raw text of a segment for one asset."""
     if isinstance(segment, str):
         return segment
     text = ""
@@ -182,8 +179,7 @@ def _fill(segment: str | Segment, key: str, ext: str) -> str:
 def complete(name_template: str, filename: str, directory: str) -> str:
     """Return the safe name of an asset whose name contains `{filename}`.
 
-    `filename` is the last path segment of the resolved URL, percent-decoded but not made safe. In the
-    directory of an item, the name of its document is reserved.
+    `filename` is the last path segment of the resolved URL, percent-decoded but not made safe.
     """
     pieces = _name_pieces(name_template)
     raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
@@ -196,7 +192,6 @@ def _name_pieces(name_template: str) -> Segment:
 
 
 def final_name(name: str | None, name_template: str | None, filename: str, directory: str) -> str:
-    """Return the name of a received asset: the planned one, or the one that `complete` makes."""
     return name if name is not None else complete(name_template or "{filename}", filename, directory)
 
 
@@ -232,7 +227,16 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
             )
         piece: str | Field = token.group()[:1] if token["brace"] else token.group()
         if token["field"] is not None:
-            piece = _field(template, token)
+            name, *filters = token["field"].split("|")
+            near = [] if name in FIELDS else similar(name, FIELDS, cutoff=_TOO_NEAR)
+            if near or not _NAME.fullmatch(name):
+                hint = f"did you mean {{{near[0]}}}" if near else f"fields are {_LISTED}"
+                raise _error(template, f"{token.group()} is not a field; {hint}", token.start())
+            for text in filters:
+                if not text.startswith(_REMOVE_PREFIX):
+                    what = f"{text!r} is not a filter; use removeprefix:TEXT"
+                    raise _error(template, what, token.start())
+            piece = Field(name, tuple(text.removeprefix(_REMOVE_PREFIX) for text in filters))
         if isinstance(piece, str) and here and isinstance(here[-1], str):
             here[-1] += piece
         else:
@@ -240,18 +244,6 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
     if separates and not segments[-1]:
         raise _error(template, "the last segment, which is the file name, is empty", len(template))
     return list(map(tuple, segments))
-
-
-def _field(template: str, token: re.Match[str]) -> Field:
-    name, *filters = token["field"].split("|")
-    near = [] if name in FIELDS else similar(name, FIELDS, cutoff=_TOO_NEAR)
-    if near or not _NAME.fullmatch(name):
-        hint = f"did you mean {{{near[0]}}}" if near else f"fields are {_LISTED}"
-        raise _error(template, f"{token.group()} is not a field; {hint}", token.start())
-    for text in filters:
-        if not text.startswith(_REMOVE_PREFIX):
-            raise _error(template, f"{text!r} is not a filter; use removeprefix:TEXT", token.start())
-    return Field(name, tuple(text.removeprefix(_REMOVE_PREFIX) for text in filters))
 
 
 def _error(template: str, what: str, index: int | None = None) -> UsageError:

@@ -11,8 +11,7 @@ their SHA-256:
 - empty names, and names over 255 bytes;
 - names that look like hashed ones, so that no plain name equals a hashed one.
 
-The Unicode form is not changed. File systems may not distinguish Unicode forms or case: `fold` decides
-whether two paths are the same.
+File systems may not distinguish Unicode forms or case: `fold` decides whether two paths are the same.
 """
 
 from __future__ import annotations
@@ -50,29 +49,34 @@ _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
 def catalog_id(source: str) -> str:
-    """Return the id of a mirror's root catalog, made from the source in letters, digits, dots and hyphens."""
+    """Return the id of a mirror's root catalog, made from the source."""
     name = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
     return f"{CATALOG_ID}-{name[:_LONGEST_SOURCE].rstrip('-.')}" if name else CATALOG_ID
 
 
 def is_catalog_id(identifier: object) -> bool:
-    """Return whether this is the id of a mirror's root catalog."""
     return isinstance(identifier, str) and f"{identifier}-".startswith(f"{CATALOG_ID}-")
 
 
 @cached_if_short(8192)
 def safe_segment(name: str) -> str:
-    """Return a name as a path segment: 1 to 255 bytes of UTF-8, never `.` or `..`, never with a `/`.
-
-    Different names give different segments (except for a collision of 48 bits of SHA-256), and a name always
-    gives the same segment.
-    """
-    encoded = _UNSAFE.sub(_escaped, name)
-    return encoded if _is_plain(encoded) else _with_hash(encoded, name)
+    """Return a name as a path segment of at most 255 bytes, which differs for different names."""
+    encoded = _UNSAFE.sub(
+        lambda unsafe: "".join(f"~{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass")),
+        name,
+    )
+    folded = fold(encoded)
+    is_plain = (
+        encoded
+        and not ("~" in encoded and _HASHED.fullmatch(encoded))
+        and (len(encoded) <= MAX_BYTES // 4 or len(encoded.encode()) <= MAX_BYTES)
+        and folded not in _RESERVED
+        and not _DEVICE.fullmatch(folded)
+    )
+    return encoded if is_plain else _with_hash(encoded, name)
 
 
 def document_name(directory: str) -> str:
-    """Return the name of an item's document: the name of its directory with `.json`."""
     name = f"{directory}.json"
     reserved = fold(name) in _RESERVED or len(name.encode()) > MAX_BYTES
     return _with_hash(name, name) if reserved else name
@@ -101,8 +105,7 @@ def path_hash(path: str) -> int:
 def hashes_in(directory: str) -> Callable[[str], int]:
     """Return the function that returns the `path_hash` of a name in a directory.
 
-    The first 14 bits depend only on the directory, so the files of a directory are neighbours in an index.
-    With millions of files, planning an item then changes one page of the index instead of one per file.
+    The first 14 bits depend only on the directory: planning an item changes one page of the index of paths.
     """
     folded = fold(directory)  # as in `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
@@ -118,18 +121,6 @@ _OF_PATH: Final = (1 << 50) - 1
 """The bits that depend on the whole path. The others form 16,384 groups of a few index pages each."""
 
 
-def _is_plain(encoded: str) -> bool:
-    """Return whether an encoded name needs no hash."""
-    if not encoded:
-        return False
-    if "~" in encoded and _HASHED.fullmatch(encoded):
-        return False
-    if len(encoded) > MAX_BYTES // 4 and len(encoded.encode()) > MAX_BYTES:
-        return False
-    folded = fold(encoded)
-    return folded not in _RESERVED and not _DEVICE.fullmatch(folded)
-
-
 def _with_hash(encoded: str, hashed: str) -> str:
     """Insert `~` and a hash before the suffix of an encoded name, and truncate it to the maximum length."""
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -140,7 +131,3 @@ def _with_hash(encoded: str, hashed: str) -> str:
     if _DEVICE.fullmatch(prefix.casefold()):
         prefix = f"_{prefix}"  # `con.x` is still the device, for any x
     return f"{prefix}~{digest}{ending}"
-
-
-def _escaped(unsafe: re.Match[str]) -> str:
-    return "".join(f"~{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass"))

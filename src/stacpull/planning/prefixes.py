@@ -49,10 +49,7 @@ def refused(href: str) -> Failure:
 
 
 def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
-    """Return for each prefix the keys of its objects in order: `<key>/<name>`, unique in the item.
-
-    The item's own keys stay, and the objects of longer prefixes take precedence.
-    """
+    """Return for each prefix the keys of its objects, unique in the item."""
     taken, found = set(own), dict[str, list[str]]()
     for prefix, listing in sorted(listings.items(), key=lambda one: -len(one[0])):
         for listed in listing.objects if isinstance(listing, Listing) else ():
@@ -87,10 +84,7 @@ def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Seq
 def with_objects(
     item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
 ) -> Json:
-    """Return `item` with the selected objects instead of their prefixes.
-
-    A prefix with objects that are not selected is kept, so that the document still refers to these.
-    """
+    """Return `item` with the selected objects in place of their prefixes, unless some are not selected."""
     assets = item.get("assets")
     if not isinstance(assets, dict) or not any(isinstance(found, Listing) for found in listings.values()):
         return item
@@ -110,8 +104,8 @@ def with_objects(
 def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
     """Return the asset `key` from the assets of an item that was read again, or None.
 
-    It may be an object of a prefix. The prefix is the one that `href`, its last URL, starts with. If there is
-    none, it is the one with the longest key that `key` starts with.
+    It may be an object of a prefix: the one that `href`, its last URL, starts with, or the one with the
+    longest key.
     """
     found = assets.get(key)
     if found is not None:

@@ -50,7 +50,6 @@ _KINDS: Final = {kind.value: kind for kind in DocumentKind if kind is not Docume
 
 
 def kind_of(document: object) -> DocumentKind:
-    """Return the kind of a document of any version of STAC."""
     if not isinstance(document, dict):
         return DocumentKind.OTHER
     stated = document.get("type")
@@ -69,8 +68,7 @@ def kind_of(document: object) -> DocumentKind:
 def valid_item(feature: object) -> Json | None:
     """Return `feature` if it is an item with an id, else None.
 
-    A numeric id, which GeoJSON allows, becomes a string. A `collection` that is not a string is removed: then
-    the item belongs to the collection it was found in.
+    A numeric id (GeoJSON) becomes a string. A `collection` that is not a string is removed.
     """
     if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.divided`)
         feature = parsed_object(bytes(feature))
@@ -102,7 +100,7 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
 
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
-    """Return the distinct hrefs of the `item` and `child` links in order, or only of the `child` links.
+    """Return the hrefs of the `item` and `child` links, or only of the `child` links.
 
     A collection without any may link to a file of its items (OGC API Features: `items`).
     """
@@ -114,10 +112,7 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 
 
 def absolute(base: str, href: str) -> str | Failure:
-    """Return the absolute URL of a link of the document at `base`, or the failure if it is not followed.
-
-    Only local documents may link to local files. The fragment of a remote URL is removed.
-    """
+    """Return the URL of a link of the document at `base`, or the failure if it is not followed."""
     url = join(base, href)
     if url is not None and may_lead(base, url):
         return url if is_local(url) else url.partition("#")[0]
@@ -127,8 +122,7 @@ def absolute(base: str, href: str) -> str | Failure:
 def located(document: Json, url: str, *without: str) -> Json:
     """Return a document with the URL that it was read from as its `self` link, and some links left out.
 
-    In a catalog that was copied elsewhere, `self` links still contain the old URL. Its relative hrefs
-    refer to the new one (RFC 3986, 5.1.3).
+    In a catalog that was copied elsewhere, `self` links still contain the old URL (RFC 3986, 5.1.3).
     """
     links = list_or_empty(document.get("links"))
     kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in {"self", *without})]
@@ -153,8 +147,7 @@ def is_api_root(document: Json) -> bool:
 def belongs_to_api(document: Document) -> bool:
     """Return whether a document linked from a tree is the root or a collection of an API.
 
-    A catalog that was saved from an API may still have the API's links. It is not a root if it has `item` or
-    `child` links.
+    A catalog that was saved from an API may still have its links, but also `item` or `child` links.
     """
     body = document.members
     if not is_web(document.url):
@@ -164,10 +157,7 @@ def belongs_to_api(document: Document) -> bool:
 
 
 def is_collection_of_api(document: Json, named: str | None) -> bool:
-    """Return whether a document is the collection with the id `named`, from a URL `…/collections/X`.
-
-    A collection that links to single items or catalogs, and not to pages, is the root of a tree.
-    """
+    """Return whether a document is the collection of a URL `…/collections/X`, and no root of a tree."""
     if named is None or document.get("id") != named or kind_of(document) is not DocumentKind.COLLECTION:
         return False
     has_pages = any(rel == "items" for rel, _ in links_of(document))
@@ -227,10 +217,7 @@ async def read_item(reader: ApiReader, href: str) -> tuple[Json, str]:
 
 
 def _with_items(document: Document) -> Document:
-    """Return a JSON list of items, which some tools write, as an ItemCollection.
-
-    An empty list is the result of a search that found nothing.
-    """
+    """Return a JSON list of items, which some tools write, as an ItemCollection; also an empty one."""
     body = document.body
     if isinstance(body, list) and (not body or any(kind_of(one) is DocumentKind.ITEM for one in body)):
         return document._replace(body={"type": "FeatureCollection", "features": body})
@@ -241,7 +228,6 @@ def _with_items(document: Document) -> Document:
 
 
 def no_collection(source: str, name: str, names: list[str]) -> str:
-    """Return the message for a collection that a source does not have: similar names, or all of them."""
     wanted = name.casefold()
     near = similar(name, names, most=3)
     near = near or [one for one in names if wanted in one.casefold() or one.casefold() in wanted][:3]

@@ -88,7 +88,6 @@ class ItemsFile(Source):
         raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of a collection that an item links to, with its URL as `self` link."""
         url = self._links.get(collection_id)
         if url is None:
             raise UsageError(f"No item of {self.url} links to the collection {collection_id}.")
@@ -154,7 +153,6 @@ class FeaturesSource(ItemsFile):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages: parts of the document, then the pages after it."""
         request, was_walked, self._was_walked = start.request, self._was_walked, True
         if was_walked and not is_local(self.url):
             document = await read_root(self._reader, self._requested_url)
@@ -314,8 +312,6 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
 
 
 class FileRanges:
-    """The bytes of one version of a file."""
-
     def __init__(self, url: str, reader: ApiReader) -> None:
         self.size: int | None = None
         """Bytes of the file; None if the server has not stated it."""
@@ -324,10 +320,9 @@ class FileRanges:
         self._known: Version | None = None
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield the bytes from `start` to `stop`, with as many requests as needed.
+        """Yield the bytes from `start` to `stop`, or to the end, with as many requests as needed.
 
-        If `start` is negative, the last `-start` bytes are requested; a server without ranges then sends the
-        whole file. Without `stop`, the bytes to the end of the file are read.
+        If `start` is negative, the last `-start` bytes are requested; a server without ranges sends it all.
         """
         at, end, breaks = start, stop, 0
         while end is None or at < end:

@@ -68,8 +68,7 @@ class ItemReader:
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.
 
-        A caller whose asset href was refused passes the `read_at` of its document. So of all refused assets
-        of an item, only the first one causes a request.
+        A caller whose asset href was refused passes the `read_at` of its document; so only one reads.
         """
         known = self._recent.get(href)
         if known is not None and (newer_than is None or known.read_at > newer_than):
@@ -90,10 +89,7 @@ class ItemReader:
         return reading.result
 
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
-        """Return the items or failures for `hrefs`, in that order.
-
-        If the items together are too large, the last ones become failures.
-        """
+        """Return the items or failures for `hrefs`. If they are too large together, the last ones fail."""
         found: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))
         weight = 0

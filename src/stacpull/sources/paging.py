@@ -83,8 +83,7 @@ def number_in(request: PageRequest, name: str) -> int | None:
 def with_limit(request: PageRequest, limit: int) -> PageRequest:
     """Return `request` for pages of `limit` items, at the same position.
 
-    A page number is converted and rounded down: some items are returned twice, and none is lost. That is only
-    true for smaller pages, so such a request never gets a larger limit.
+    A page number is rounded down, so that no item is lost. That is only true for smaller pages.
     """
     page, held = number_in(request, "page"), number_in(request, "limit")
     if page and held:
@@ -94,10 +93,9 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 
 
 def _with_true_position(following: PageRequest, current: PageRequest, given: int) -> PageRequest:
-    """Return the next request, after a page of `given` items, at the position where that page really ended.
+    """Return the next request at the position where a page of `given` items really ended.
 
-    A service may return fewer items than requested, and still advance its position by the requested number.
-    Then the items between would be lost.
+    A service may return fewer items than requested, and still advance by the requested number.
     """
     limit = number_in(current, "limit")
     if limit is None or not 0 < given < limit:
@@ -115,9 +113,8 @@ def _with_true_position(following: PageRequest, current: PageRequest, given: int
 def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
     """Return the request for the page after `page`, the answer to `current`; None at the end.
 
-    Of links for GET and POST, the one with the method of `current` is followed. Relative links refer to
-    `base`, the URL after redirects. A POST is sent only to the host and port of the page itself, even if the
-    link contains another host, like those of services behind a proxy.
+    Relative links refer to `base`, the URL after redirects. A POST is sent only to the host and port of the
+    page itself, even if the link contains another host, like those of services behind a proxy.
     """
     links = [
         link
@@ -162,8 +159,7 @@ def _method(link: Json) -> Literal["GET", "POST"]:
 def at_home(following: PageRequest, home: str) -> PageRequest | None:
     """Return `following` at the origin of `home`, whose page linked to it; None if it is already there.
 
-    If the last segments of both paths are equal, the path of `home` is used: it may have a proxy's prefix,
-    which internal URLs lack.
+    If the paths end equally, the one of `home` is used: it may have a proxy's prefix.
     """
     here, there = parts_of(home), parts_of(following.url)
     if origin_text(home) == origin_text(following.url):
@@ -183,8 +179,6 @@ def announced_total(page: Json) -> int | None:
 
 
 class WalkGuard:
-    """Remembers the cursors and pages of one walk."""
-
     def __init__(self) -> None:
         self._cursors: set[int] = set()
         self._pages: set[int] = set()
@@ -193,7 +187,7 @@ class WalkGuard:
     def brings_new(self, names: tuple[object, ...], *, is_corrected: bool = False) -> bool:
         """Record a page by the ids of its items. Return whether it is neither empty nor a repetition.
 
-        A page at a corrected position may be a repetition, which is not fruitless.
+        A repetition at a corrected position is not fruitless.
         """
         new = bool(names) and hash(names) not in self._pages
         self._pages.add(hash(names))
@@ -227,7 +221,6 @@ def _signature(request: PageRequest) -> int:
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """Return the failure of the request that caused an error, if there was one."""
     cause = error.__cause__
     return cause.failure if isinstance(cause, TransferError) else None
 
@@ -243,8 +236,8 @@ async def read_pages(
 ) -> AsyncGenerator[Page]:
     """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
-    `start` is the first page, or, if the walk is `resumed`, the `next` of any page of an earlier walk: then
-    it may be forgotten. A page that the host in a link does not have is requested at `home`, SOURCE's URL.
+    `resumed`: `start` is the `next` of a page of an earlier walk, and may be forgotten. A page that the host
+    in a link does not have is requested at `home`, SOURCE's URL.
     """
     walk = _PageReader(reader, size, on_notice, home or start.url)
     request: PageRequest | None = start
@@ -304,8 +297,7 @@ class _PageReader:
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page, with fewer items if the service fails.
 
-        After the first failure the smallest page is requested. If that fails, too, the size is not the cause,
-        and no other size is tried (each would take all its retries).
+        If the smallest page fails, too, no other size is tried: each takes all its retries.
         """
         first: TransferError | SourceError | None = None
         while True:
@@ -336,7 +328,6 @@ class _PageReader:
             self._size = self._size._replace(items=smaller)
 
     def page_of(self, sent: PageRequest, document: Document) -> Page:
-        """Return the page of a document, and note its size."""
         features = document.members.get("features")
         if not isinstance(features, list):
             raise SourceError(f"{cut_url(sent.url)} is not a page of items: it has no list of features.")

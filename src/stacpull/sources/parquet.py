@@ -47,17 +47,14 @@ class ParquetSource(ItemsFile):
         self._collections: dict[str, Json] | None = None
 
     async def collections(self) -> list[Json]:
-        """Return the collections in the metadata of the file."""
         known = await self._known_collections()
         return list(known.values()) if known else await super().collections()
 
     async def collection(self, collection_id: str) -> Json:
-        """Return a collection in the metadata of the file, or the document that an item links to."""
         known = await self._known_collections()
         return known[collection_id] if collection_id in known else await super().collection(collection_id)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the only start, after the metadata of the file were read."""
         self._limits = {}
         if selection.push_down:
             wanted = narrowing(selection)

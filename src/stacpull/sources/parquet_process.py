@@ -53,13 +53,10 @@ _SENDING: Final = threading.Lock()
 """pyarrow reads the file in threads of its own."""
 
 
-class ParquetError(Exception):
-    """A file is not Parquet with items, or exceeds a limit. The text states which."""
+class ParquetError(Exception): ...
 
 
 class _FileOverPipe(io.RawIOBase):
-    """The file, read through the other process."""
-
     def __init__(self, size: int) -> None:
         self._size, self._place = size, 0
         self.end = b""
@@ -223,8 +220,7 @@ def _condition(limits: Json, kinds: dict[str, pa.DataType]) -> ds.Expression | N
 def _meets(west: float, south: float, east: float, north: float) -> ds.Expression:
     """Return the condition for boxes that may meet this one (GeoParquet 1.1, "covering").
 
-    A box may have single precision, and not all writers round its sides outwards. One whose west exceeds its
-    east crosses the antimeridian; the filter handles longitudes beyond 180 degrees.
+    A box may have single precision. One whose west exceeds its east crosses the antimeridian.
     """
     xmin, ymin, xmax, ymax = (ds.field("bbox", name) for name in _FLAT)
     west, south = (number - abs(number) * 2 * _SINGLE for number in (west, south))

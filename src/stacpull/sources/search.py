@@ -192,10 +192,7 @@ async def walk_query(
     size: PageSize,
     on_notice: OnNotice,
 ) -> AsyncGenerator[Page]:
-    """Yield the pages of the result of a query, or those of `plain` if the first one shows a wrong filter.
-
-    `members` are those of the query, and `condition` the one in its filter.
-    """
+    """Yield the pages of the result of a query, or those of `plain` if the first one shows a wrong filter."""
     doubt, is_first = "", True
     async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:
         try:

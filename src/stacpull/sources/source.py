@@ -44,7 +44,6 @@ class PageSize(NamedTuple):
 
     @classmethod
     def requested(cls, option: int | None) -> PageSize:
-        """Return the page size for `--page-size`: a number of items, or None for `auto`."""
         return cls() if option is None else cls(option, fixed=True)
 
     @property
@@ -71,11 +70,9 @@ class WalkStart(NamedTuple):
 
 
 class Source(Protocol):
-    """A source of items.
+    """A source of items, made of a URL, an `ApiReader`, and the document at the URL if that decided the kind.
 
-    Its kind is a class, made of a URL, an `ApiReader`, and the document at the URL if that decided the kind.
-    Every method may raise SourceError if the source cannot be read, and CredentialsError if credentials are
-    missing or refused.
+    Every method may raise SourceError and CredentialsError.
     """
 
     url: str
@@ -100,26 +97,19 @@ class Source(Protocol):
         ...
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per selected collection, in the order of the selection.
-
-        Raises UsageError if no collection is selected and the source has several, or one does not exist.
-        """
+        """Return one start per selected collection, or raise UsageError if one does not exist."""
         ...
 
     def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
-        """Yield the pages of one collection.
+        """Yield the pages of one collection. The last has no `next`, and perhaps `cut_short`.
 
-        The last page has no `next`. It has `cut_short` if the walk could not be continued. Raises
-        ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if a page
-        could not be read; its `__cause__` is the TransferError, if there was one.
+        Raises ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if
+        a page could not be read; its `__cause__` is the TransferError, if there was one.
         """
         ...
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`, for example a source item.
-
-        Raises TransferError if it could not be read: GONE if it does not exist, ITEM if it is not an item.
-        """
+        """Return the item at `href`; a TransferError if it is GONE, or no ITEM."""
         ...
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
@@ -132,7 +122,6 @@ class Source(Protocol):
 
 
 def unsortable(url: str) -> UsageError:
-    """Return the error for `--sortby` with a source that cannot sort."""
     needed = "one collection of an API with the sort extension, or an ItemCollection"
     return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
 

@@ -69,8 +69,6 @@ def _file_url(path: str) -> str:
 
 
 class ApiUrl(NamedTuple):
-    """The parts of an API's URL: the root of the API, and the collection if there is one."""
-
     root: str
     collection: str | None = None
     items: bool = False
@@ -111,8 +109,7 @@ class SourceUrl(NamedTuple):
 def split_credentials(source: str) -> SourceUrl:
     """Split SOURCE into a URL and credentials, if it is an http or https URL.
 
-    The last value of a repeated parameter counts. `token` is a credential, except in an `…/items` URL, where
-    it is a paging token.
+    `token` is a credential, except in an `…/items` URL, where it is a paging token.
     """
     try:
         parts = urlsplit(source)

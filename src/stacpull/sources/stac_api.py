@@ -113,7 +113,7 @@ class ApiSource(Source):
         """Return one start per collection.
 
         Collections without the selected ids are left out, if a search finds an item for each id. If not, some
-        are only endings of ids, which no service searches, or the service has smaller pages.
+        may be endings of ids, which no service searches.
         """
         urls = await (self._search_urls if self._api.search else self._items_urls)(selection)
         narrow = narrowing(selection)
@@ -184,10 +184,7 @@ class ApiSource(Source):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size.
-
-        A page of a search has only items of the selected collections, even if the service ignores them.
-        """
+        """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
         most = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
         if most is not None and not page_size.fixed:
             page_size = page_size._replace(items=max(1, min(most, page_size.items)))
@@ -229,18 +226,12 @@ class ApiSource(Source):
     # --- items -------------------------------------------------------------------------------------------
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`, of this API or another.
-
-        Its own URL is the one that redirects, unless relative hrefs refer to the other one.
-        """
+        """Return the item at `href`, at its URL after redirects if relative hrefs refer to that."""
         item, url = await read_item(self._reader, href)
         return item if url == cut_cursor(href) or self_href(item) is not None else located(item, url)
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
-        """Return by href those items of this API that searches for their ids find.
-
-        A search proves only what it returns: an item that it does not return may be there nevertheless.
-        """
+        """Return by href those items of this API that searches find: a search proves only what it returns."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
             named = item_of(href) if "?" not in href and "#" not in href else None
@@ -274,10 +265,7 @@ class ApiSource(Source):
         return list(dict.fromkeys([name async for page in self._pages_of_collections() for name in page]))
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
-        """Yield the collections of each page of the list by id.
-
-        Those without an id, or with one that is too long for a path, cannot be requested.
-        """
+        """Yield the collections of each page of the list by id. Very long ids cannot be requested."""
         guard, count, weight = WalkGuard(), 0, 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:

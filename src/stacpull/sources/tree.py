@@ -92,8 +92,7 @@ _Waiting = tuple[_Link, _Outcome] | Iterator[_Link]
 class _TreeWalk:
     """Reads the documents of a tree, in the order of their links.
 
-    `waiting` is the rest of the tree in this order: links that are unread, and documents that were read ahead
-    of their turn. Each step reads the first of its links together, and puts the links of catalogs in place.
+    `waiting` is the rest of the tree in this order: unread links, and documents that were read ahead.
     """
 
     def __init__(self, reader: ApiReader, top: str, links: Iterator[_Link]) -> None:
@@ -212,14 +211,10 @@ class TreeSource(Source):
         return found
 
     async def collections(self) -> list[Json]:
-        """Return the documents of all collections in the tree, without their `item` and `child` links."""
         return [found async for found in self._found()]
 
     async def collection(self, collection_id: str) -> Json:
-        """Return the document of one collection, with its URL as `self` link.
-
-        The root serves as the collection of items that have none above them.
-        """
+        """Return the document of one collection; the root is that of items that have none above them."""
         if collection_id != self._id:
             await self._search({collection_id})
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
@@ -229,7 +224,6 @@ class TreeSource(Source):
         return collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start for the whole tree, or one for each selected collection."""
         if self._links:
             return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
         wanted = list(dict.fromkeys(selection.collections))
@@ -246,7 +240,6 @@ class TreeSource(Source):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        """Yield the pages of the tree below `start`, from its beginning."""
         request = start.request
         top, collection = await self._top(request.url)
         walk = _TreeWalk(self._reader, top.url, top.links(collection))
