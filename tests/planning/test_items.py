@@ -300,14 +300,6 @@ def test_unverifiable_checksums_are_none(text):
     assert parse_multihash(text) is None
 
 
-@given(raw=st.binary(max_size=70))
-def test_parsed_checksums_are_supported_by_hashlib(raw):
-    found = parse_multihash(raw.hex())
-    if found is not None:
-        made = hashlib.new(found.algorithm, usedforsecurity=False)
-        assert made.digest_size == len(found.digest)
-
-
 ITEM_ASSETS = {"B02": {"type": "image/tiff; application=geotiff", "roles": ["data"]}, "odd": ["no object"]}
 TABLE = [
     (Selection(roles=("data",)), "B02", {}, True),
@@ -327,13 +319,6 @@ def test_the_assets_own_members_take_precedence(
     selection: Selection, key: str, asset: Any, kept: bool
 ) -> None:
     assert DescribedAssets(AssetFilter(selection), ITEM_ASSETS).keeps(key, asset) is kept
-
-
-def test_recorded_item_assets_are_judged_by_their_roles(shared_data: Path) -> None:
-    document = json.loads((shared_data / "stac/copernicus_cdse/collection_global_mosaics.json").read_text())
-    judge = DescribedAssets(AssetFilter(Selection(roles=("reflectance",))), document["item_assets"])
-    kept = {key for key in document["item_assets"] if judge.keeps(key, {"href": "s3://eodata/x"})}
-    assert kept == {"B02", "B03", "B04", "B08"}
 
 
 def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
@@ -371,15 +356,6 @@ def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) ->
     assert band.href.endswith("/$value")
     assert [href.partition(":")[0] for href in band.alternates] == ["s3"]
     assert band.name == "B02.tif"
-
-
-def test_a_path_on_the_providers_disk_is_never_fetched(shared_data: Path) -> None:
-    for prefer in ((), ("s3", "https")):
-        plan = plan_of(shared_data, "stac/terrascope/search_first1.json", *prefer)
-        assert len(plan.assets) == 44
-        assert not any(
-            href.startswith("file:") for asset in plan.assets for href in (asset.href, *asset.alternates)
-        )
 
 
 @pytest.mark.parametrize("file", ["catalog_sh_cell15.json", "catalog_cdse_cell12.json"])

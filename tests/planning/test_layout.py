@@ -68,11 +68,6 @@ def test_a_late_name_is_completed(template, name_template, filename, name):
     assert complete(name_template, filename, found.directory) == name
 
 
-def test_keys_with_braces_and_slashes_survive_a_late_name():
-    found = filled_in("x/{key}-{filename}", key="{filename}/{a}")
-    assert complete(found.name_template, "f.tif", found.directory) == "~7Bfilename~7D~2F~7Ba~7D-f.tif"
-
-
 @pytest.mark.parametrize(
     ("template", "place_or_word"),
     [
@@ -130,12 +125,6 @@ def test_a_name_that_is_the_documents_in_one_item_is_free_in_another():
     layout = Layout.parse("{collection}/{item}/{key}")
     names = [layout.for_item(ItemId("c", item), {}).path("b.json", "").name for item in "aba"]
     assert [name == "b.json" for name in names] == [True, False, True]
-
-
-def test_an_asset_never_takes_a_name_that_is_folded_to_that_of_the_document():
-    name = "s2a.j\u017fon"
-    found = filled_in("{collection}/{item}/{key}", item_id=ItemId("c", "S2A"), key=name, ext="")
-    assert found.name.startswith(f"{name}~")
 
 
 FIELDS = ["collection", "item", "key", "ext", "parent", "year", "month", "day", "p", "key|removeprefix:a"]

@@ -12,7 +12,7 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Failure, FailureKind, Json, PlannedItem
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
-from stacpull.planning.prefixes import ListedObject, Listing, keys_of, object_asset
+from stacpull.planning.prefixes import ListedObject, Listing, object_asset
 from stacpull.selection import Selection
 
 DIRECTORY = {"href": "s3://b/tiles/39", "type": "inode/directory", "title": "tile", "roles": ["data"]}
@@ -107,13 +107,6 @@ def test_the_longest_of_nested_prefixes_locates_an_object(href: str, found: str,
     assert object_asset(dict([*assets.items()][::order]), "data/qi/x", href) == {"href": found}
 
 
-def test_an_object_with_a_hashed_key_keeps_its_path() -> None:
-    own = {**ITEM["assets"], "data/B02.jp2": {"href": "https://h.test/own.tif"}}
-    planned = plan(LISTING, item={**ITEM, "assets": own}).assets[0]
-    assert object_asset(own, planned.key, planned.href) == {"href": "s3://b/tiles/39/B02.jp2"}
-    assert object_asset(own, "data/B02.jp2", planned.href) == {"href": "https://h.test/own.tif"}
-
-
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize(
     "own",
@@ -134,17 +127,6 @@ def test_an_object_never_has_the_key_of_another_asset(own: Json, first: bool) ->
     assert len({asset.key for asset in planned.assets}) == len(planned.assets)
     assert planned.document["assets"][apart.key]["href"] == apart.href
     assert planned.document["assets"]["data/B02.jp2"] is own
-
-
-def test_objects_of_nested_prefixes_have_distinct_keys() -> None:
-    listings = {
-        "data": Listing((ListedObject("qi/x", 1),)),
-        "data/qi": Listing((ListedObject("x", 2), ListedObject("y", 3))),
-    }
-    keys = keys_of(listings, listings)
-    assert keys["data/qi"] == ["data/qi/x", "data/qi/y"]
-    assert keys["data"][0].startswith("data/qi/x~")
-    assert keys == keys_of(listings, dict([*listings.items()][::-1]))
 
 
 NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max_size=8, unique=True)

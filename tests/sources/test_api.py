@@ -11,7 +11,7 @@ from stacpull.models import FailureKind, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.source import PageSize, class_documents
+from stacpull.sources.source import PageSize
 from stacpull.sources.stac_api import ApiSource
 
 LABELS = f"{API}/collections/bigearthnet_v1_labels"
@@ -194,15 +194,3 @@ def test_the_limit_in_source_and_the_page_size_are_requested(url: str, size: Pag
 
     asyncio.run(walk())
     assert reader.urls == [expected]
-
-
-LISTED = {"type": "Collection", "id": "x", "label:classes": []}
-
-
-def test_the_collection_and_its_first_items() -> None:
-    items = f"{API}/collections/x/items?limit=10"
-    table = {f"{API}/collections/x": LISTED, items: page(["a", "b"], items)}
-    reader = MemoryReader(table)
-    found = asyncio.run(class_documents(ApiSource(API, reader), "x"))
-    assert found == (LISTED, [item("a"), item("b")])
-    assert reader.urls == [f"{API}/collections/x", items]

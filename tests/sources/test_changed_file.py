@@ -152,21 +152,6 @@ def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(served: s
         assert asyncio.run(course()) == ids_of(OLD)
 
 
-def cut_once(server: Origin, first: Reply, sent: int) -> None:
-    """Let the first answer be `first`, which breaks off after `sent` bytes of its body."""
-    server.once(lambda _: replace(first, sent=sent))
-
-
-@pytest.mark.parametrize("later", [Thing(LONGER, TAGS[0]), chunked(LONGER, 0)], ids=["ranges", "no sizes"])
-def test_a_response_without_a_size_is_continued_if_its_etag_is_strong(later: Answer) -> None:
-    async def course() -> tuple[list[str], int]:
-        async with asyncio.timeout(20), origin(later) as server:
-            cut_once(server, chunked(LONGER, 0)(ReceivedRequest("GET", "/", {})), len(LONGER) // 2)
-            return ids(await walked(server)), len(server.requests)
-
-    assert asyncio.run(course()) == (ids_of(LONGER), 2)
-
-
 def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> None:
     """A 206 may end before the requested range does (RFC 9110, 15.3.7)."""
     whole = Thing(LONGER)

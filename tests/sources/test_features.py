@@ -33,12 +33,6 @@ def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> 
     return FeaturesSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
 
 
-def test_an_item_is_one_page_with_its_url() -> None:
-    (page,) = pages_of(source_of(item("a", "c", {"rel": "self", "href": "./items.json"})))
-    assert page.items == [item("a", "c", {"rel": "self", "href": URL})]
-    assert page.next is None
-
-
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 12])
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_items_are_in_order(count: int, size: int) -> None:

@@ -85,15 +85,6 @@ def test_long_lists_are_divided() -> None:
     assert service.single == []
 
 
-def test_missing_items_are_read_by_themselves() -> None:
-    def without_gone(collection: str, ids: list[str]) -> list[Json]:
-        return [stored(name, collection) for name in ids if name not in {"gone1", "b"}]
-
-    service = Service(without_gone)
-    assert names(service.read(*map(href, ["a", "gone1", "b", "c"]))) == ["a", FailureKind.GONE, "b", "c"]
-    assert sorted(service.single) == ["b", "gone1"]
-
-
 @pytest.mark.parametrize(
     "found",
     [
@@ -120,12 +111,6 @@ def test_a_service_with_smaller_pages_is_asked_for_the_others_one_by_one() -> No
     assert names(service.read(*map(href, wanted))) == wanted
     assert [len(ids) for _, ids in service.searches] == [MOST_TOGETHER, 20]
     assert len(service.single) == MOST_TOGETHER
-
-
-def test_items_without_a_url_of_their_own_are_read_by_themselves() -> None:
-    service = Service(lambda _, ids: [{**stored(name), "links": []} for name in ids])
-    assert names(service.read(href("a"), href("b"))) == ["a", "b"]
-    assert sorted(service.single) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -128,12 +128,6 @@ def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None
     assert [one.name for one in page.unread] == [f"item 3 of line 1 of {URL}"]
 
 
-@pytest.mark.parametrize("opening", [b"{\n", b"[\n", b"\xef\xbb\xbf{\r\n"])
-def test_a_document_over_several_lines_is_rejected(opening: bytes) -> None:
-    with pytest.raises(SourceError, match="is not NDJSON, which has one item per line"):
-        read(LinesReader(opening + b'  "id": "a"\n}\n'))
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [

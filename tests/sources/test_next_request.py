@@ -158,11 +158,6 @@ def test_a_next_link_by_get_is_followed(current: str, href: str, expected: str) 
     assert next_request(linked(href=href), get(current)) == get(expected)
 
 
-def test_a_relative_link_is_relative_to_the_redirected_url() -> None:
-    moved = "https://new/v2/collections/x/items"
-    assert next_request(linked(href="?page=2"), get(HERE), moved) == get(f"{moved}?page=2")
-
-
 SEARCH = "https://h/search"
 
 
@@ -257,10 +252,3 @@ def test_a_position_counted_in_pages_never_skips_an_item(page: int, held: int, l
     assert new_page is not None
     assert new_limit is not None
     assert (new_page - base) * new_limit <= (page - base) * held
-
-
-@pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "\uff19", "9" * 400, "next:1"])
-def test_an_invalid_limit_is_none(value: str) -> None:
-    assert number_in(get(f"{HERE}?limit={value}"), "limit") is None
-    assert number_in(post(SEARCH, {"limit": value}), "limit") is None
-    assert number_in(post(SEARCH, {"limit": True}), "limit") is None

@@ -23,7 +23,6 @@ DIGITS = "9" * 400
 VALUES = [
     pytest.param("NaN", None, id="NaN"),
     pytest.param("Infinity", None, id="Infinity"),
-    pytest.param("-Infinity", None, id="-Infinity"),
     pytest.param(DIGITS, DIGITS, id="400 digits"),
     pytest.param("1e999", "1e999", id="1e999"),
     pytest.param(r'"a\ud800b"', r"a\ud800b", id="half a surrogate"),
@@ -110,9 +109,7 @@ HOSTILE = {
     "nested a million deep": b"[NaN," + b"[" * 1_000_000,
     "too large": b"[NaN" + b" " * LENIENT_LIMIT + b"]",
     "cut off": b'{"a": NaN, "b": "',
-    "a word": b"nan",
     "a web page": b"<!DOCTYPE html><p>NaN",
-    "two documents": b"NaN NaN",
 }
 
 
@@ -140,25 +137,3 @@ def test_a_megabyte_takes_less_than_a_second(body: bytes) -> None:
     assert time.process_time() - started < 1
     assert not is_strict
     orjson.dumps(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("18446744073709551615", 2**64 - 1),
-        ("-9223372036854775808", -(2**63)),
-        ("18446744073709551616", 2.0**64),
-        ("-9223372036854775809", -(2.0**63)),
-        ("1" + "0" * 300, 1e300),
-        ("0.1", 0.1),
-        ("-0", 0),
-        (r'"\ud83d\ude00"', "\U0001f600"),
-        (r'"\\ud800"', r"\ud800"),
-        ("true", True),
-    ],
-)
-def test_strict_values_are_read_equally_in_lenient_documents(text: str, value: object) -> None:
-    assert decode(f"[{text}]".encode()) == ([value], True)
-    lenient: Any = decode(f"[{text}, NaN]".encode())[0]
-    assert lenient == [value, None]
-    assert type(lenient[0]) is type(decode(text.encode())[0])

@@ -284,10 +284,6 @@ def test_files_that_are_not_parquet_are_refused(data: bytes, why: str) -> None:
     assert why in failure_of(data)
 
 
-def test_parquet_without_items_is_refused() -> None:
-    assert "it has no column assets" in failure_of(parquet(pa.table({"id": ["a"], "geometry": [b""]})))
-
-
 def test_geometries_that_are_not_wkb_are_refused() -> None:
     geo = {"columns": {"geometry": {"encoding": "point"}}}
     table = table_of(1).replace_schema_metadata({"geo": orjson.dumps(geo)})

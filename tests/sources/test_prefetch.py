@@ -73,13 +73,6 @@ def test_an_error_is_raised_in_place_of_its_element() -> None:
     assert tape.closed
 
 
-def test_an_error_in_the_block_is_raised_unchanged() -> None:
-    tape = Tape(100)
-    with pytest.raises(LookupError, match="mine"):
-        asyncio.run(consumed(tape, [], failure=LookupError("mine")))
-    assert tape.closed
-
-
 @pytest.mark.parametrize("steps", range(6))
 def test_cancellation_closes_the_upstream(steps: int) -> None:
     async def scenario() -> None:

@@ -12,7 +12,6 @@ from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.engine.walk import Position
-from stacpull.errors import UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import PageRequest
 from stacpull.selection import Selection
@@ -281,8 +280,3 @@ def test_a_search_url_starts_at_each_of_its_collections(
     assert [(start.collection, start.request, start.selected) for start in found.starts] == [
         (name, PageRequest(f"{API}/search{query}"), selected) for name, query in starts
     ]
-
-
-def test_a_collection_outside_the_search_is_rejected() -> None:
-    with pytest.raises(UsageError, match="The search is over a: leave -C b out"):
-        Walked(ModelApi(), Selection(collections=("b",)), f"{API}/search?collections=a")

@@ -187,14 +187,6 @@ def test_a_link_to_an_api_is_reported(answer: object) -> None:
     assert "use it as SOURCE" in unread.failure.message
 
 
-def test_the_next_page_of_a_page_behind_a_link_is_reported() -> None:
-    features = {"type": "FeatureCollection", "features": [item_document("a")], "links": [link("next", "?2")]}
-    pages = {ROOT: catalog(link("item", "all.json")), "https://static.test/root/all.json": features}
-    (page,) = walked(MemoryReader(pages))
-    assert ids([page]) == ["a"]
-    assert "Its next page is not followed" in page.unread[0].failure.message
-
-
 # --- collections -----------------------------------------------------------------------------------------
 
 BASE = "https://static.test/root"
@@ -269,14 +261,3 @@ def test_collections_are_in_order_and_without_items() -> None:
     assert [one["id"] for one in found] == ["a", "b", "inner"]
     assert found[0]["links"] == [link("self", f"{BASE}/a/c.json"), link("license", "./LICENSE")]
     assert not [url for url in reader.urls if url.endswith(("/i.json", "/j.json"))]
-
-
-def test_a_collection_is_found_that_this_walk_did_not_read() -> None:
-    source = tree_of(reader := MemoryReader(TREE))
-    assert asyncio.run(source.collection("inner"))["links"][0]["href"] == f"{BASE}/sub/inner.json"
-    with pytest.raises(UsageError):
-        asyncio.run(source.collection("none"))
-    before = len(reader.requests)
-    with pytest.raises(UsageError):
-        asyncio.run(source.collection("none either"))
-    assert len(reader.requests) == before  # the whole tree was read once
