@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import (
-    BROKEN,
     GONE,
     NOW,
     SPEC,
@@ -93,27 +92,6 @@ def test_a_received_body_is_compared_by_its_digest(
         assert runs.findings(db, run) == changes
         assert row(db) == (2, 10, came, '"e"')
         assert_counts(db, run)
-
-
-def reserved_and_lost(db: sqlite3.Connection, job: Job) -> None:
-    """The new version was about to be renamed; the version in place is unknown."""
-    outcomes.reserve(db, [replace(arrival(job), etag='"new"')])
-    outcomes.release(db, [job.row])
-
-
-def failed_and_claimed(db: sqlite3.Connection, job: Job) -> None:
-    outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, BROKEN)], {}, NOW)
-    jobs.requeue_failures(db, db.execute("SELECT max(id) FROM runs").fetchone()[0])
-
-
-def stated_otherwise(db: sqlite3.Connection, _: Job) -> None:
-    once_more(db, updated="3", size=11)
-
-
-def damaged_meanwhile(db: sqlite3.Connection, job: Job) -> None:
-    outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
-    run = runs.begin(db, SPEC, NOW)
-    jobs.requeue_damaged(db, run.id, {job.row: None})
 
 
 @pytest.mark.parametrize(

@@ -75,27 +75,6 @@ def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may be different now
 
 
-def test_a_later_repair_takes_over_assets_of_a_killed_one(mirrored) -> None:
-    db, planned = mirrored
-    jobs.requeue_damaged(db, repair(db), {planned[0].row: None})
-    assert jobs.is_left_open(db)
-    runs.begin(db, replace(SPEC, source="https://other.example"), NOW)
-    later = repair(db)
-    jobs.take_over_pending(db, later)
-    assert len(jobs.pending_jobs(db, later, 0, 9)) == 1
-    assert runs.counters(db, later)["assets_pending"] == 1
-
-
-def test_a_walk_drops_the_digest_required_by_a_repair(mirrored) -> None:
-    db, planned = mirrored
-    jobs.requeue_damaged(db, repair(db), {planned[0].row: None})
-    run, planner = started(db)
-    (job,) = commit(planner, item("L", [asset(k) for k in "abc"])).jobs
-    assert (job.row, job.sha256) == (planned[0].row, None)
-    assert jobs.pending_jobs(db, run.id, 0, 9)[0].sha256 is None
-    assert not jobs.is_left_open(db)
-
-
 def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     db, _ = mirrored
     jobs.mark_documents(db, [2])

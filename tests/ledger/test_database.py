@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
 from stacpull.ledger import runs, schema, views
-from stacpull.ledger.database import ledger_path, open_reader, open_writer, transaction, translated
+from stacpull.ledger.database import ledger_path, open_reader, open_writer, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
-from stacpull.models import AssetProblem, Failure, FailureKind, ItemId
+from stacpull.models import AssetProblem, Failure, FailureKind
 
 
 @pytest.fixture
@@ -69,17 +65,6 @@ def test_an_older_ledger_is_refused_with_advice(dest: Path, opened: object) -> N
         assert version_of(db) == 13
 
 
-def test_tables_that_cannot_all_be_created_leave_nothing(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = replace(schema.LEDGER, text=f"{schema.LEDGER.text}; CREATE TABLE half(x); SELECT nonsense()")
-    monkeypatch.setattr(schema.prepare, "__defaults__", (broken,))
-    with pytest.raises(DestinationError, match="cannot be used"):
-        open_writer(dest)
-    monkeypatch.undo()
-    with closing(open_writer(dest)) as db:
-        assert version_of(db) == schema.LEDGER.version
-        assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
-
-
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 @pytest.mark.parametrize("opened", [open_writer, open_reader])
 def test_a_damaged_ledger_is_named(dest: Path, content: bytes, opened: object) -> None:
@@ -87,24 +72,6 @@ def test_a_damaged_ledger_is_named(dest: Path, content: bytes, opened: object) -
     with pytest.raises(DestinationError, match=r"The ledger .* is damaged|cannot be"):
         opened(dest)  # type: ignore[operator] # one of the two functions above
     assert ledger_path(dest).read_bytes() == content
-
-
-def test_damaged_pages_are_reported(dest: Path) -> None:
-    with ledger(dest) as db:
-        commit(started(db)[1], *(item(f"i{n}", [asset(k) for k in "abc"]) for n in range(300)))
-    path = ledger_path(dest)
-    data = bytearray(path.read_bytes())
-    data[8192:] = os.urandom(len(data) - 8192)
-    path.write_bytes(data)
-
-    def read_all() -> None:
-        with closing(open_reader(dest)) as db, translated(path):
-            list(views.failures(db))
-            views.done_keys(db, [ItemId("c", f"i{n}") for n in range(300)])
-            views.item_totals(db)
-
-    with pytest.raises(DestinationError, match="is damaged"):
-        read_all()
 
 
 def test_an_empty_ledger_is_new_or_lost_depending_on_other_files(dest: Path) -> None:
@@ -128,67 +95,6 @@ def test_a_ledger_without_tables_is_not_a_mirror_yet(dest: Path) -> None:
         open_reader(dest)
     open_writer(dest).close()
     open_reader(dest).close()
-
-
-def test_a_directory_without_a_ledger_is_not_a_mirror(dest: Path) -> None:
-    with pytest.raises(NotAMirrorError, match="is not a mirror: it has no"):
-        open_reader(dest)
-    with pytest.raises(NotAMirrorError, match="is not a mirror: it does not exist"):
-        open_reader(dest / "misspelt")
-
-
-def test_a_linked_ledger_is_not_written(dest: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "db"
-    ledger_path(dest).symlink_to(elsewhere)
-    with pytest.raises(DestinationError, match="is a link"):
-        open_writer(dest)
-    assert not elsewhere.exists()
-
-
-def test_a_reader_is_consistent_while_the_writer_writes(dest: Path) -> None:
-    """Every state a reader sees is one between two transactions: totals always agree with rows."""
-    stop = threading.Event()
-    seen: list[tuple[int, int]] = []
-
-    def read() -> None:
-        while not stop.is_set():
-            with closing(open_reader(dest)) as reader:
-                reader.execute("BEGIN")
-                total = runs.asset_counters(reader)["assets_pending"]
-                rows = reader.execute("SELECT count(*) FROM assets").fetchone()[0]
-                reader.execute("COMMIT")
-                seen.append((total, rows))
-
-    with ledger(dest) as db:
-        planner = started(db)[1]
-        thread = threading.Thread(target=read)
-        thread.start()
-        try:
-            for number in range(150):
-                commit(planner, item(f"i{number}", [asset(k) for k in "abcd"]))
-        finally:
-            stop.set()
-            thread.join()
-    assert len(seen) > 3
-    assert all(total == rows for total, rows in seen)
-
-
-def test_a_killed_writer_leaves_a_ledger_that_can_be_read(dest: Path) -> None:
-    """SIGKILL between two commits: no checkpoint, a log of its own, and readers see all of it."""
-    script = (
-        "import os, sys; from pathlib import Path; from stacpull.ledger.database import open_writer;"
-        "db = open_writer(Path(sys.argv[1]));"
-        "db.execute(\"INSERT INTO collections(name) VALUES ('c')\"); os.kill(os.getpid(), 9)"
-    )
-    done = subprocess.run(["python", "-c", script, str(dest)], check=False, env=_environment())
-    assert done.returncode == -9
-    assert (dest / ".stacpull" / "ledger.sqlite-wal").stat().st_size > 0
-    with closing(open_reader(dest)) as db:
-        assert db.execute("SELECT name FROM collections").fetchall() == [("c",)]
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.mark.parametrize("left", ["closed", "killed"])
@@ -250,19 +156,6 @@ def test_without_wal_every_commit_is_synced(dest: Path) -> None:
             assert db.execute("PRAGMA synchronous").fetchone() == (1,)
     with closing(open_writer(dest, durable=True)) as db:
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
-
-
-def test_a_failed_transaction_is_rolled_back(dest: Path) -> None:
-    def half() -> None:
-        with transaction(db):
-            db.execute("INSERT INTO collections(name) VALUES ('c')")
-            raise KeyboardInterrupt
-
-    with closing(open_writer(dest)) as db:
-        with pytest.raises(KeyboardInterrupt):
-            half()
-        assert not db.in_transaction
-        assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)
 
 
 def steps_of_status(dest: Path, items: int) -> int:

@@ -21,9 +21,7 @@ from tests.ledger.plans import (
     NOW,
     SPEC,
     all_counts,
-    arrival,
     asset,
-    commit,
     counts,
     item,
     unread,
@@ -442,16 +440,3 @@ class LedgerMachine(RuleBasedStateMachine):
 
 LedgerMachine.TestCase.settings = settings(max_examples=examples(25), stateful_step_count=25, deadline=None)
 TestLedger = LedgerMachine.TestCase
-
-
-def test_the_comparison_detects_a_wrong_counter(tmp_path: Path) -> None:
-    """A counter that is off by one is found: the machine's comparison can fail."""
-    (tmp_path / ".stacpull").mkdir()
-    db = open_writer(tmp_path)
-    run = runs.begin(db, SPEC, NOW)
-    jobs_planned = commit(Planner(db, run.id), item("L0", [asset("a")])).jobs
-    assert counts(db, run.id)["assets_pending"] == len(jobs_planned) == 1
-    db.execute("UPDATE counts SET pending = 2")
-    assert runs.counters(db, run.id)["assets_pending"] != counts(db, run.id)["assets_pending"]
-    outcomes.reserve(db, [arrival(jobs_planned[0])])
-    db.close()

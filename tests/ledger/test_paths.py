@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.ledger import jobs, outcomes, paths, views
 from stacpull.models import FailureKind
@@ -43,13 +41,6 @@ def test_names_that_differ_only_in_spelling_are_made_distinct(
     assert fold(two.name) != fold(first)
     assert "~" in two.name
     assert two.name.endswith(".tif") == second.endswith(".tif")
-
-
-def test_the_second_asset_with_an_identical_name_fails(db: sqlite3.Connection) -> None:
-    same = asset("a", directory="d", name="same.tif")
-    committed = commit(started(db)[1], item("i", [same]), item("j", [same]))
-    assert len(committed.jobs) == 1
-    assert [(of.item, failure.kind) for of, _, failure in committed.failures] == [("j", FailureKind.NAME)]
 
 
 def test_late_names_are_made_distinct_or_fail(db: sqlite3.Connection) -> None:
@@ -90,27 +81,6 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
 
 
-@given(
-    wanted=st.lists(
-        st.tuples(
-            st.sampled_from(["d", "D", "e"]), st.text(alphabet="aAéE\u0301\u212ak", min_size=1, max_size=3)
-        ),
-        max_size=12,
-    )
-)
-def test_no_two_assets_own_paths_that_collide(
-    tmp_path_factory: pytest.TempPathFactory, wanted: list[tuple[str, str]]
-) -> None:
-    with ledger(tmp_path_factory.mktemp("names")) as db:
-        rows = [item(f"i{n}", [asset("a", directory=d, name=name)]) for n, (d, name) in enumerate(wanted)]
-        committed = commit(started(db)[1], *rows)
-        owned = [fold(f"{job.directory}/{job.name}") for job in committed.jobs]
-        assert len(owned) == len(set(owned))
-        assert len(owned) + len(committed.failures) == len(wanted)
-        requested = set(wanted)
-        assert len(committed.failures) == len(wanted) - len(requested)
-
-
 def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
     _, planner = started(db)
     commit(planner, item("i", [asset("a")]), item("I", [asset("a")]))
@@ -119,15 +89,3 @@ def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
     assert db.execute("SELECT directory FROM items").fetchall() == [(None,), (second.directory,)]
     places = db.execute(f"SELECT {paths.ASSET_PATH} FROM assets a ORDER BY a.id").fetchall()  # noqa: S608
     assert places == [("c/i/a.tif",), (f"{second.directory}/a.tif",)]
-
-
-def test_items_with_the_same_hash_are_distinguished(
-    db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(paths, "item_hash", lambda _: 7)
-    _, planner = started(db)
-    commit(planner, item("i", [asset("a")]), item("k", [asset("a")]))
-    assert set(planner.find_planned([id_of("i"), id_of("x")], False)) == {id_of("i")}
-    assert views.done_keys(db, [id_of("k")]) == {}
-    (directory,) = db.execute("SELECT directory FROM items WHERE name = 'k'").fetchone()
-    assert [views.document_path(db, id_of(name), "") for name in "xk"] == [None, f"{directory}/k.json"]

@@ -25,7 +25,6 @@ from tests.ledger.plans import (
     unread,
 )
 
-from stacpull.errors import StacpullError
 from stacpull.ledger import jobs, outcomes, runs, views
 from stacpull.ledger.outcomes import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
@@ -49,24 +48,6 @@ def again(db: sqlite3.Connection) -> tuple[int, Planner]:
     return run.id, planner
 
 
-def test_an_item_with_a_repeated_key_is_rejected_whole(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        with pytest.raises(StacpullError, match="Asset 'a' of item i of c was planned twice"):
-            commit(planner, item("i", [asset("a"), asset("b"), asset("a", name="other.tif")]))
-        assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
-        assert len(commit(planner, item("i", [asset("a"), asset("b")])).jobs) == 2
-
-
-def test_a_checksum_stated_later_is_kept_for_the_next_time(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
-        publish(db, *commit(again(db)[1], item("i", [asset("a", checksum=MD5)])).jobs)
-        assert commit(again(db)[1], item("i", [asset("a", checksum=MD5)])).jobs == []
-        other = Checksum("md5", b"2" * 16)
-        assert len(commit(again(db)[1], item("i", [asset("a", checksum=other)])).jobs) == 1
-
-
 @pytest.mark.parametrize(
     ("linked", "written"),
     [("known", False), ("new", True), ("of other", True), ("unreadable", True), ("unreadable before", False)],
@@ -85,15 +66,6 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
         else:
             commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
         assert (row in jobs.unwritten_items(db, 0, 9)) == written
-
-
-def test_items_that_a_filter_rejects_are_seen_and_counted_once(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        batch = PlanBatch(seen=[id_of("a")], left_out={"cloud": [id_of("b"), id_of("c")]})
-        assert [planner.save_batch(batch, NOW).counted.get("items_seen") for _ in range(2)] == [3, None]
-        assert runs.counters(db, run.id)["items_seen"] == 3
-        assert runs.left_out(db, run.id) == {"cloud": 2}
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
@@ -150,24 +122,6 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(
             outcomes.record(db, [], [], {job.item_row: None}, NOW)
 
 
-def test_a_batch_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        poison = item("poison")._replace(cleaned=object())  # type: ignore[arg-type] # cannot be bound
-        batch = PlanBatch(
-            items=[item("i", [asset("a")]), poison], seen=[id_of("i")], reached=WalkUpdate(position="p")
-        )
-        with pytest.raises(sqlite3.Error):
-            planner.save_batch(batch, NOW)
-        assert db.execute("SELECT count(*) FROM items").fetchone() == (0,)
-        assert db.execute("SELECT count(*) FROM collections").fetchone() == (0,)
-        saved = planner.save_batch(replace(batch, items=[item("i", [asset("a")])]), NOW)
-        assert (saved.counted["items_seen"], saved.counted["items_matched"], len(saved.jobs)) == (1, 1, 1)
-        assert next(views.item_records(db, [saved.jobs[0].item_row])).id == id_of("i")
-        assert runs.begin(db, SPEC, NOW).position == "p"
-        assert runs.counters(db, run.id)["items_seen"] == 1
-
-
 def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
@@ -179,18 +133,6 @@ def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> 
         second = planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
         assert (second.counted, second.jobs) == ({}, [])
         assert runs.counters(db, run.id)["items_matched"] == 1
-
-
-def test_a_source_item_behind_two_label_items_is_planned_once(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        first = commit(planner, item("L1"), item("L2"), item("S", [asset("a")], parent="L1"))
-        second = commit(planner, item("S", [asset("a")], parent="L2"))
-        assert (len(first.jobs), second.jobs) == (1, [])
-        assert (standing(db, "L1"), standing(db, "L2")) == ((1, 0), (0, 0))
-        publish(db, *first.jobs)
-        assert standing(db, "L1") == (0, 0)
-        assert runs.counters(db, run.id)["items_done"] == 2
 
 
 def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
@@ -212,21 +154,6 @@ def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) ->
     with ledger(tmp_path) as db:
         publish(db, job)
         assert runs.counters(db, run.id)["items_done"] == 2
-
-
-def test_a_label_item_is_done_when_its_source_item_is(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        planned = commit(
-            planner, item("L", [asset("l")]), item("S", [asset("a"), asset("b")], parent="L")
-        ).jobs
-        by_key = {job.key: job for job in planned}
-        publish(db, by_key["l"], by_key["a"])
-        assert (standing(db, "L"), standing(db, "S")) == ((1, 0), (1, 0))
-        done, _ = outcomes.reserve(db, [arrival(by_key["b"])])
-        recorded = outcomes.record(db, done, [], {}, NOW)
-        assert recorded == [by_key["a"].item_row, by_key["l"].item_row]
-        assert runs.counters(db, run.id)["items_done"] == 1
 
 
 def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> None:
@@ -342,18 +269,6 @@ def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: P
         assert (job.key, job.href, job.name) == ("bad", "https://blob.example/new", "bad.tif")
 
 
-def test_a_failed_asset_is_retried_by_its_newest_href(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        job = commit(started(db)[1], item("i", [asset("a", href="https://old.example/a")])).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
-        run, planner = again(db)
-        commit(planner, item("i", [asset("a", href="https://new.example/a")]))
-        assert runs.counters(db, run)["assets_missing"] == 1
-        retried, _ = started(db, replace(SPEC, kind="retry"))
-        jobs.requeue_failures(db, retried.id)
-        assert [job.href for job in jobs.pending_jobs(db, retried.id, 0, 9)] == ["https://new.example/a"]
-
-
 def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_path: Path) -> None:
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
@@ -363,20 +278,6 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
         for _ in range(2):
             assert "items_failed" not in commit(planner, nameless).counted
             assert [one.message for one in views.failures(db)] == [GONE.message]
-
-
-def test_signed_hrefs_lose_their_signature_and_are_stale_after_a_stop(tmp_path: Path) -> None:
-    signed = "https://blob.example/a?se=2026&sig=SECRETSECRET"
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        live = commit(planner, item("i", [asset("a", href=signed), asset("b")])).jobs
-        assert [job.href for job in live] == [signed, "https://blob.example/b"]
-        stored = jobs.pending_jobs(db, run.id, 0, 9)
-        assert [(job.href, job.stale) for job in stored] == [
-            ("https://blob.example/a", True),
-            ("https://blob.example/b", False),
-        ]
-    assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
 
 
 def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
@@ -391,18 +292,6 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         assert jobs.pending_jobs(db, run.id, live[0].row, 9) == live[1:]
         assert jobs.job_of(db, live[1].row, 0) == live[1]
         assert jobs.job_of(db, live[1].row, 1) is None
-
-
-def test_recovered_assets_are_counted_for_the_run_that_planned_them(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first, planner = started(db)
-        left = commit(planner, item("i", [asset("a")])).jobs
-        other, _ = started(db, replace(SPEC, source="https://other.example"))
-        publish(db, *left)  # as recovery does, at the start of the other run
-        assert runs.counters(db, other.id)["assets_pending"] == 0
-        assert runs.counters(db, other.id)["assets_done"] == 0
-        assert runs.counters(db, first.id)["assets_done"] == 1
-        assert runs.counters(db, first.id)["items_done"] == 1
 
 
 def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
@@ -420,39 +309,6 @@ def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
             (("https://h.example/b",), False),
         ]
     assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
-
-
-def test_a_refused_prefix_is_replaced_by_the_objects_under_it(tmp_path: Path) -> None:
-    refused = AssetProblem("data", Failure(FailureKind.PREFIX, "It is a prefix."))
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        commit(planner, item("i", [asset("a")], problems=[refused]))
-        run, planner = again(db)
-        spread = item("i", [asset("a"), asset("data/x")])
-        commit(planner, spread._replace(expanded_prefixes=("data",)))
-        assert list(views.failures(db)) == []
-        counters = runs.counters(db, run)
-        assert (counters["assets_failed"], counters["assets_pending"]) == (0, 2)
-        assert runs.asset_counters(db)["assets_failed"] == 0
-        assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
-
-
-def test_a_lost_file_that_becomes_a_prefix_is_not_done(tmp_path: Path) -> None:
-    """It was fetched, but there is no file."""
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], item("i", [asset("data")])).jobs)
-        run, _ = again(db)
-        planner = Planner(db, run, is_there=lambda _: False)
-        (lost,) = commit(planner, item("i", [asset("data")])).jobs
-        assert lost.generation == 0
-        run, planner = again(db)
-        spread = item("i", [asset("data/x", directory="c/i/data")])
-        (job,) = commit(planner, spread._replace(expanded_prefixes=("data",))).jobs
-        publish(db, job)
-        counters = runs.counters(db, run)
-        assert (counters["assets_pending"], counters["assets_done"]) == (0, 1)
-        assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
-        assert next(views.item_records(db, [job.item_row])).mirrored.keys() == {"data/x"}
 
 
 @pytest.mark.parametrize(
@@ -492,29 +348,3 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
         }
         assert found.pop("data/x") == "c/i/data/data/x.tif"
         assert found == here
-
-
-def test_pages_that_were_left_out_are_counted(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        row = item("i", [asset("a")])
-        commit(planner, row._replace(pages=("a", "b")))
-        assert runs.counters(db, run.id)["assets_pages"] == 2
-        assert "assets_excluded" not in runs.counters(db, run.id)
-
-
-def test_a_collections_own_assets_do_not_count_as_an_item(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        own = item("", [asset("thumbnail", directory="c")], updated="1")
-        planned = commit(planner, item("i", [asset("a")]), own).jobs
-        publish(db, *planned)
-        counters = runs.counters(db, run.id)
-        assert (counters["items_matched"], counters["items_done"], counters["assets_done"]) == (1, 1, 2)
-        assert views.item_totals(db) == {"items_matched": 1, "items_done": 1, "items_failed": 0}
-        (row,) = views.collection_rows(db)
-        assert views.assets_of_collection(db, row.row)["thumbnail"].path == "c/thumbnail.tif"
-        assert jobs.unwritten_items(db, 0, 9) == [planned[0].item_row]
-        run_again, planner = again(db)
-        assert commit(planner, item("i", [asset("a")]), own).jobs == []
-        assert runs.counters(db, run_again)["assets_skipped"] == 2

@@ -18,16 +18,13 @@ from tests.ledger.plans import (
     commit,
     item,
     ledger,
-    standing,
     started,
-    unread,
 )
 
 from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
 from stacpull.ledger.outcomes import AssetFailure
-from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import RunSpec, selection_json
-from stacpull.models import AssetProblem, Failure, FailureKind, Unread
+from stacpull.models import AssetProblem, Failure, FailureKind
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -47,16 +44,6 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
 
 def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
     return [(one.id.item, one.assets, one.size) for one in pruning.items_not_found(db, run, 0, 99)]
-
-
-def test_only_items_of_the_same_selection_can_be_unseen(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db, "abc", OTHER)
-        mirrored(db, "bcd")
-        last = mirrored(db, "d")
-        assert unmet(db, last) == [("b", 2, 20), ("c", 2, 20)]
-        assert [one.id.item for one in pruning.items_not_found(db, last, 2, 99)] == ["c"]
-        assert unmet(db, mirrored(db, "", replace(SPEC, source="https://other.example"))) == []
 
 
 def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
@@ -153,22 +140,6 @@ def test_an_asset_that_could_not_be_planned_is_forgotten_when_it_is_not_wanted(
         commit(planner, item("i"))
         pruning.forget_unwanted(db, run.id, lambda _wider, _narrower: True, lambda _path: True)
         assert (list(views.failures(db)), runs.asset_counters(db)["assets_failed"]) == ([], 0)
-
-
-def test_nothing_is_left_of_what_only_replaced_runs_wanted(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        committed = commit(planner, item("L"), item("j", [asset("a"), asset("b")]), failed=[unread("S", "L")])
-        outcomes.record(
-            db, [], [AssetFailure(committed.jobs[0].row, 2, committed.jobs[0].generation, BROKEN)], {}, NOW
-        )
-        planner.save_batch(PlanBatch(unread=[Unread("", "line 3", BROKEN)]), NOW)
-        run, planner = started(db, OTHER)
-        commit(planner, item("L"))
-        pruning.forget_unwanted(db, run.id, lambda _wider, _narrower: True, lambda _path: True)
-        assert db.execute("SELECT name FROM items").fetchall() == [("L",)]
-        assert (list(views.failures(db)), standing(db, "L")) == ([], (0, 0))
-        assert db.execute("SELECT state FROM runs").fetchall() == [("superseded",), ("running",)]
 
 
 _ALL, _SOME = selection_json(Selection()), selection_json(Selection(labels=("x",)))

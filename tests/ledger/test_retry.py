@@ -10,11 +10,9 @@ from tests.ledger.plans import (
     GONE,
     NOW,
     SPEC,
-    all_counts,
     arrival,
     asset,
     commit,
-    counts,
     item,
     ledger,
     standing,
@@ -33,26 +31,6 @@ def failing(*planned: Job, attempts: int = 2) -> list[AssetFailure]:
     return [AssetFailure(job.row, job.item_row, job.generation, GONE, attempts) for job in planned]
 
 
-def test_a_restarted_retry_counts_nothing_twice(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        planned = commit(planner, item("i", [asset("a"), asset("b"), asset("c")])).jobs
-        outcomes.record(db, [], failing(*planned), {}, NOW)
-        run, _ = started(db, RETRY)
-        assert jobs.requeue_failures(db, run.id) == 3
-        outcomes.record(db, [], failing(planned[0]), {}, NOW)
-    with ledger(tmp_path) as db:
-        again, _ = started(db, RETRY)
-        assert again.id == run.id
-        assert jobs.requeue_failures(db, run.id) == 1
-        counters = runs.counters(db, run.id)
-        assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
-        assert counters["assets_pending"] == 3
-        assert counters["assets_missing"] == 0
-        assert runs.asset_counters(db) == all_counts(db)
-        assert runs.asset_counters(db)["assets_missing"] == 0
-
-
 def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, planner = started(db)
@@ -69,21 +47,6 @@ def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> No
         assert list(views.failures(db)) == []
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
         assert runs.counters(db, run.id)["items_done"] == 1
-
-
-def test_assets_left_pending_by_a_retry_are_taken_over_by_the_next(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        planned = commit(planner, item("i", [asset("a"), asset("b")])).jobs
-        outcomes.record(db, [], failing(*planned), {}, NOW)
-        first, _ = started(db, RETRY)
-        jobs.requeue_failures(db, first.id)
-        started(db, replace(SPEC, source="https://other.example"))
-        second, _ = started(db, RETRY)
-        assert second.id != first.id
-        assert jobs.requeue_failures(db, second.id) == 0
-        assert jobs.pending_jobs(db, second.id, 0, 9) == planned
-        assert runs.counters(db, second.id)["assets_pending"] == 2
 
 
 def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path) -> None:
@@ -126,20 +89,3 @@ def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> N
         done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
         outcomes.record(db, done, [], {}, NOW)
         assert runs.counters(db, run.id)["items_done"] == 1
-
-
-def test_assets_claimed_of_an_item_that_is_then_read_again_count_once(tmp_path: Path) -> None:
-    """The source item was read once and its asset failed; in the next walk it could not be read at all."""
-    with ledger(tmp_path) as db:
-        first, planner = started(db)
-        planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
-        outcomes.record(db, [], failing(*planned), {}, NOW)
-        runs.end(db, first.id, "complete", None, NOW)
-        _, planner = started(db)
-        commit(planner, item("L"), failed=[unread("S", "L")])
-        run, planner = started(db, RETRY)
-        assert jobs.requeue_failures(db, run.id) == 1
-        commit(planner, item("S", [asset("a")], parent="L"))
-        counters = runs.counters(db, run.id)
-        assert {name: counters[name] for name in counts(db, run.id)} == counts(db, run.id)
-        assert counters["assets_pending"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
 from stacpull.ledger.planner import PlanBatch
-from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import WalkUpdate
+from stacpull.ledger.runs import EndState, ItemSet, RunSpec
+from stacpull.models import ItemId, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -95,13 +96,6 @@ def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Pat
         assert runs.load(db, taken_up.id).kept == taken_up.kept
 
 
-def test_the_same_command_without_a_kept_option_withdraws_it(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first = runs.begin(db, SPEC, NOW, {"prune": True})
-        again = runs.begin(db, SPEC, NOW)
-        assert (again.id, again.kept) == (first.id, {})
-
-
 def aged(db: sqlite3.Connection) -> None:
     """Make every selection one of the first version: without the fields that came later."""
     later = {"intersects", "max_cloud_cover", "where", "filter", "shard", "sample", "seed"}
@@ -118,16 +112,6 @@ def test_a_run_of_an_older_version_continues(tmp_path: Path) -> None:
         later = runs.begin(db, SPEC, NOW)
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")
         assert later.spec.selection == SPEC.selection
-
-
-def test_an_unfinished_run_of_an_older_version_is_superseded_by_the_same(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first, _ = started(db)
-        runs.begin(db, OTHER, NOW)
-        aged(db)
-        runs.begin(db, SPEC, NOW)
-        states = dict(db.execute("SELECT id, state FROM runs").fetchall())
-        assert states == {first.id: "superseded", first.id + 1: "running", first.id + 2: "running"}
 
 
 @pytest.mark.parametrize(
@@ -154,5 +138,17 @@ def test_each_part_of_a_selection_makes_another_run_and_is_read_back(
         assert again.spec.selection == selection
 
 
-def test_a_selection_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
-    assert runs.selection_of('{"labels": ["Water"], "sort_by": "x"}') == Selection(labels=("Water",))
+def test_an_item_is_in_the_set_once() -> None:
+    with closing(ItemSet()) as items:
+        assert items.add(ItemId("c", "a"))
+        assert not items.add(ItemId("c", "a"))
+        assert items.add(ItemId("d", "a"))
+
+
+def test_intersection_finds_the_items_in_the_set() -> None:
+    ids = [ItemId("c", f"item-{number}") for number in range(3000)]
+    with closing(ItemSet()) as items:
+        for one in ids[::3]:
+            items.add(one)
+        assert items.intersection(ids) == set(ids[::3])
+        assert items.intersection([]) == set()

@@ -72,29 +72,6 @@ def test_a_complete_walk_of_the_same_selection_clears_older_links(
         assert hrefs(db, first) == left
 
 
-def test_a_repeated_failure_counts_its_attempts_and_keeps_the_newest_reason(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first = run_of(db, found=("a",))
-        retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)
-        runs.note_unread(db, retry.id, [link("a", "refused", 403)], NOW + 1)
-        (one,) = views.failures(db)
-        assert (one.message, one.status, one.attempts, one.when) == ("refused", 403, 2, NOW + 1)
-        runs.forget_links(db, retry.id, {"a"})
-        assert hrefs(db, first) == []
-
-
-def test_equal_names_in_several_collections_are_several_failures(tmp_path: Path) -> None:
-    found = [entry("", "A"), entry("", "B"), entry("x", "A"), entry("x", "B"), link("x")]
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
-        assert sorted((one.collection, one.item, one.attempts) for one in views.failures(db)) == sorted(
-            (one.collection, one.name, 1) for one in found
-        )
-        assert views.item_totals(db)["items_failed"] == len(found)
-        assert runs.counters(db, run.id)["items_failed"] == len(found)
-
-
 def test_only_links_keep_open_assets_of_replaced_runs(tmp_path: Path) -> None:
     narrow = replace(SPEC, selection=Selection(ids=("b",)))
     with ledger(tmp_path) as db:
