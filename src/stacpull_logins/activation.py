@@ -10,7 +10,7 @@ the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -73,72 +73,46 @@ class ActivationTransport:
     async def send(self, request: Request) -> Response:
         if not urlsplit(request.url).path.startswith(self._activation.path):
             return await self._http.send(request)
-        return await self._located(request)
+        clock, activation, host = self._clock, self._activation, host_of(request.url)
+        until = clock.monotonic() + activation.patience
+        unread = Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
+        is_requested = False
+        answer = await self._document(request.url)
+        while answer.status == _OK:
+            asset: Any = None
+            with suppress(orjson.JSONDecodeError):
+                asset = orjson.loads(answer.body)
+            status = asset.get("status") if isinstance(asset, dict) else None
+            if status == "active" and isinstance(asset.get("location"), str):
+                return BufferedResponse(request.url, _FOUND, {"Location": asset["location"]}, b"")
+            if status not in _WAITING:
+                raise TransferError(unread)
+            if status == "inactive" and not is_requested:
+                links = asset.get("_links")
+                link = links.get("activate") if isinstance(links, dict) else None
+                url = urljoin(answer.url, link) if isinstance(link, str) else ""
+                if not same_site(answer.url, url):
+                    raise TransferError(unread)
+                found = await self._document(url, is_counted=True)
+                if not _OK <= found.status < 300:  # noqa: PLR2004 - RFC 9110, 15.3: success
+                    return found
+                is_requested = True
+            if clock.monotonic() + activation.every > until:
+                minutes = round(activation.patience / 60)
+                message = f"{host} did not make the asset available within {minutes} minutes."
+                raise TransferError(Failure(FailureKind.SERVER, message, host=host, retryable=True))
+            await clock.sleep(activation.every)
+            answer = await self._document(request.url, is_counted=True)
+        return answer
 
     async def close(self) -> None:
         """Do nothing: the transport underneath is closed by its owner."""
 
-    async def _located(self, request: Request) -> BufferedResponse:
-        until = self._clock.monotonic() + self._activation.patience
-        is_requested = False
-        answer = await self._sent(request.url)
-        while True:
-            if answer.status != _OK:
-                return answer
-            asset = _document(answer)
-            status = asset.get("status")
-            location = asset.get("location")
-            if status == "active" and isinstance(location, str):
-                return BufferedResponse(request.url, _FOUND, {"Location": location}, b"")
-            if status not in _WAITING:
-                raise TransferError(_unread(answer))
-            if status == "inactive" and not is_requested:
-                refusal = await self._activate(asset, answer)
-                if refusal is not None:
-                    return refusal
-                is_requested = True
-            if self._clock.monotonic() + self._activation.every > until:
-                raise TransferError(self._late(answer))
-            await self._clock.sleep(self._activation.every)
-            answer = await self._counted(request.url)
-
-    async def _activate(self, asset: Mapping[str, Any], answer: BufferedResponse) -> BufferedResponse | None:
-        links = asset.get("_links")
-        link = links.get("activate") if isinstance(links, dict) else None
-        url = urljoin(answer.url, link) if isinstance(link, str) else ""
-        if not same_site(answer.url, url):
-            raise TransferError(_unread(answer))
-        found = await self._counted(url)
-        return None if _OK <= found.status < 300 else found  # noqa: PLR2004 - RFC 9110, 15.3: success
-
-    async def _counted(self, url: str) -> BufferedResponse:
-        answer = await self._sent(url)
-        self._counters.requests += 1
-        self._counters.bytes_fetched += len(answer.body)
-        return answer
-
-    async def _sent(self, url: str) -> BufferedResponse:
-        """Request the whole document: the range of a request is meant for the file."""
+    async def _document(self, url: str, *, is_counted: bool = False) -> BufferedResponse:
+        """Request a whole document: the range of a request is meant for the file."""
         request = Request(url, headers={"Accept": "application/json"})
-        return await buffered(url, await self._http.send(request))
-
-    def _late(self, answer: BufferedResponse) -> Failure:
-        minutes = round(self._activation.patience / 60)
-        host = host_of(answer.url)
-        message = f"{host} did not make the asset available within {minutes} minutes."
-        return Failure(FailureKind.SERVER, message, host=host, retryable=True)
-
-
-def _document(answer: BufferedResponse) -> Mapping[str, Any]:
-    try:
-        document = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        raise TransferError(_unread(answer)) from None
-    if not isinstance(document, dict):
-        raise TransferError(_unread(answer))
-    return document
-
-
-def _unread(answer: BufferedResponse) -> Failure:
-    host = host_of(answer.url)
-    return Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
+        answer = await buffered(url, await self._http.send(request))
+        if is_counted:  # the client counts the first one
+            self._counters.requests += 1
+            self._counters.bytes_fetched += len(answer.body)
+        return answer

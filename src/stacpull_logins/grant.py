@@ -92,19 +92,16 @@ class GrantLogin(Login):
             reply = await self._sent({"grant_type": "refresh_token", "refresh_token": refresh.reveal()})
             if reply.status == HTTPStatus.OK:
                 return self._token_in(reply)
-        reply = await self._sent(self._first_form())
+        grant, form = self._grant, {"grant_type": "client_credentials"}
+        if grant.user is not None:
+            password = grant.password.reveal() if grant.password else ""
+            form = {"grant_type": "password", "username": grant.user.reveal(), "password": password}
+        reply = await self._sent(form)
         if reply.status in _REFUSED:
             status = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
             host = host_of(self._grant.token_url)
             raise CredentialsError(f"{host} refuses the login ({status}): check {' and '.join(self._names)}.")
         return self._token_in(reply)
-
-    def _first_form(self) -> dict[str, str]:
-        grant = self._grant
-        if grant.user is None:
-            return {"grant_type": "client_credentials"}
-        password = grant.password.reveal() if grant.password else ""
-        return {"grant_type": "password", "username": grant.user.reveal(), "password": password}
 
     async def _sent(self, form: dict[str, str]) -> Reply:
         form = {**form, "client_id": self._grant.client_id.reveal()}

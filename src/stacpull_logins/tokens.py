@@ -100,7 +100,11 @@ class CachedToken(Generic[T]):
 
     def _fresh(self) -> TimedToken[T] | None:
         held = self._held
-        return held if held is not None and self.age() < _usable_for(held.seconds) else None
+        if held is None:
+            return None
+        life = held.seconds
+        usable = max(life - EARLY, life / 2) if life >= _SHORTEST_LIFE else _EXPIRED_USE
+        return held if self.age() < usable else None
 
     async def _renewed(self) -> TimedToken[T]:
         if self._failed is not None:
@@ -113,10 +117,6 @@ class CachedToken(Generic[T]):
             raise
         self._requested_at = requested_at
         return held
-
-
-def _usable_for(life: float) -> float:
-    return max(life - EARLY, life / 2) if life >= _SHORTEST_LIFE else _EXPIRED_USE
 
 
 class Reply(msgspec.Struct, frozen=True):

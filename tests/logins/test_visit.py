@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from multidict import CIMultiDict
 from tests.logins.services import DATA, DataCentre, Urs
 from tests.net.login_world import client_for, get, in_world
 from tests.net.memory import Answer, Fault
@@ -19,7 +20,7 @@ from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.tokens import PASSING
-from stacpull_logins.visit import Visit
+from stacpull_logins.visit import Cookies, Visit
 
 
 @dataclass
@@ -191,3 +192,67 @@ def test_the_password_is_sent_only_to_the_login_host() -> None:
             assert not {"authorization", "cookie"} & set(stranger.requests[0].headers)
 
     asyncio.run(main())
+
+
+HOST = "https://a.example"
+
+
+@pytest.fixture
+def running() -> Iterator[None]:
+    """A jar of aiohttp belongs to a loop."""
+    loop = asyncio.new_event_loop()
+    asyncio._set_running_loop(loop)
+    yield
+    asyncio._set_running_loop(None)
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        (["a=1"], "a=1"),
+        (["a=1; Path=/; Secure; HttpOnly"], "a=1"),
+        (["a=1", "b=2; Path=/"], "a=1; b=2"),
+        (["a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT, b=x=y=="], "a=1; b=x=y=="),  # joined by a transport
+        (["a=1", "a=2"], "a=2"),
+        (["a=1", "a=1; Max-Age=0"], ""),
+        (["a=1", "a=1; max-age=-1; Path=/"], ""),
+        (["a=1; Max-Age=3600"], "a=1"),
+        (["a=1; Path=/only/there"], ""),
+        (["=1"], ""),
+        (["nonsense"], ""),
+        ([""], ""),
+        (["a=\udcff"], ""),
+        (["a=b\tc"], ""),
+    ],
+)
+def test_a_cookie_is_sent_back_to_its_host(running: None, fields: list[str], sent: str) -> None:
+    cookies = Cookies()
+    cookies.note(HOST, CIMultiDict([("set-cookie", field) for field in fields]))
+    assert cookies.field(HOST) == sent
+
+
+ASF = "https://auth.asf.example.edu"
+
+
+@pytest.mark.parametrize(
+    ("domain", "url", "sent"),
+    [
+        (".asf.example.edu", "https://sentinel1.asf.example.edu/x", True),
+        ("ASF.example.edu", "https://a.b.asf.example.edu/x", True),
+        (".asf.example.edu", "https://asf.example.edu/", True),
+        (".asf.example.edu", ASF, True),
+        (".asf.example.edu", "https://other.example.edu/", False),
+        (".asf.example.edu", "https://evilasf.example.edu/", False),
+        (".asf.example.edu", "http://sentinel1.asf.example.edu/", False),
+        (".asf.example.edu", "https://sentinel1.asf.example.edu:444/", False),
+        ("edu", "https://other.edu/", False),  # too broad: only its host gets it
+        ("other.edu", "https://other.edu/", False),  # does not include the host
+    ],
+)
+def test_a_domain_extends_a_cookie_to_subdomains(running: None, domain: str, url: str, sent: bool) -> None:
+    cookies = Cookies()
+    cookies.note(ASF, {"Set-Cookie": f"urs=planted; Path=/; Domain={domain}; Secure"})
+    assert (cookies.field(url) == "urs=planted") is sent
+    cookies.forget(url)
+    assert cookies.field(url) == ""

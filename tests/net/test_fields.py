@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.fields import HeaderFields, content_length, joined_fields, validator_of
+from stacpull.models import Validator
+from stacpull.net.fields import (
+    HeaderFields,
+    Version,
+    content_length,
+    joined_fields,
+    range_headers,
+    stated_version,
+    validator_from,
+    validator_of,
+)
 from stacpull.net.transport import is_framed
 
 RAW = [b"Content-Length", b"12 ", b"ETag", b'"v1"', b"X-Name", b"\xc3\xa9\xff", b"Empty", b""]
@@ -61,3 +71,71 @@ def test_any_bytes_can_be_decoded(pairs: list[tuple[bytes, bytes]]) -> None:
     headers = HeaderFields(fields)
     assert len(headers) == len({name.lower() for name, _ in pairs})
     assert all(isinstance(headers.get("etag", ""), str) and isinstance(name, str) for name in headers)
+
+
+MONDAY, TUESDAY = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
+V = Validator('"v1"', MONDAY)
+WEAK = Validator('W/"v1"', MONDAY)
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "is_same"),
+    [
+        (Version(V), Version(Validator('"v1"')), True),
+        (Version(V), Version(Validator('"v1"', TUESDAY)), True),
+        (Version(V), Version(Validator('"v2"', MONDAY)), False),
+        (Version(V), Version(Validator(None, MONDAY)), True),
+        (Version(V), Version(Validator(None, TUESDAY)), False),
+        (Version(WEAK), Version(WEAK), True),
+        (Version(WEAK), Version(Validator('W/"v1"', TUESDAY)), False),
+        (Version(WEAK), Version(Validator('W/"v1"')), True),
+        (Version(V), Version(), None),
+        (Version(), Version(V), None),
+        (Version(V, 5), Version(V, 6), False),
+        (Version(V, 5), Version(V), True),
+        (Version(Validator(), 5), Version(Validator(), 5), None),
+        (Version(Validator(), 5), Version(Validator(), 6), False),
+    ],
+)
+def test_two_versions_are_compared(known: Version, found: Version, is_same: bool | None) -> None:
+    assert known.compared(found) is is_same
+    assert known.is_same_as(found) is (
+        is_same is True or (is_same is None and known.validator == Validator())
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (200, {"ETag": '"v1"', "Content-Length": "7"}, Version(Validator('"v1"'), 7)),
+        (206, {"Last-Modified": MONDAY, "Content-Range": "bytes 1-2/7"}, Version(Validator(None, MONDAY), 7)),
+        (206, {"Content-Length": "2"}, Version()),
+        (416, {"Content-Range": "bytes */7"}, Version(Validator(), 7)),
+    ],
+)
+def test_a_response_states_a_version(status: int, headers: dict[str, str], expected: Version) -> None:
+    assert stated_version(status, headers) == expected
+
+
+def test_an_empty_field_is_no_validator() -> None:
+    assert validator_of({"ETag": "", "Last-Modified": ""}) == Validator()
+
+
+@pytest.mark.parametrize(
+    "validator", [Validator('"v1"'), Validator(None, MONDAY), Validator("0x8D9"), Validator()]
+)
+def test_a_stored_validator_is_read_back(validator: Validator) -> None:
+    assert validator_from(validator.etag_or_date or "") == validator
+
+
+@pytest.mark.parametrize(
+    ("validator", "expected"),
+    [
+        (V, {"Range": "bytes=7-", "If-Range": '"v1"'}),
+        (Validator("0x8D968C5F3B94E1C"), {"Range": "bytes=7-", "If-Range": "0x8D968C5F3B94E1C"}),
+        (Validator('W/"v1"', V.last_modified), {"Range": "bytes=7-", "If-Range": V.last_modified}),
+        (Validator(), {"Range": "bytes=7-"}),
+    ],
+)
+def test_conditions_of_range_requests(validator: Validator, expected: dict[str, str]):
+    assert range_headers(7, validator) == expected

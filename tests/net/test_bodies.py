@@ -1,5 +1,3 @@
-"""Decoding bodies that arrive in pieces of any size."""
-
 from __future__ import annotations
 
 import asyncio
@@ -12,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.models import FailureKind
-from stacpull.net.bodies import CodingError, coding_of, decoded
+from stacpull.net.bodies import CodingError, Pace, coding_of, decoded
 
 
 async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
@@ -80,3 +78,22 @@ def test_an_endless_series_of_small_members_fails(member: bytes):
         asyncio.run(all_of_it())
     assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.OVERLONG, False)
     assert taken * 1000 * len(member) < 2 << 20
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "slow"),
+    [
+        ([(1.0, 100)] * 30, False),
+        ([(1.0, 99)] * 9, False),
+        ([(1.0, 99)] * 10, True),
+        ([(9.9, 1), (0.05, 998), (0.05, 0)], True),
+        ([(9.9, 1), (0.1, 999)], False),
+        ([(1.0, 10_000)] * 10 + [(1.0, 1)] * 10, True),
+        ([(10.0, 1000), (9.0, 0)], False),
+    ],
+)
+def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(
+    arrivals: list[tuple[float, int]], slow: bool
+) -> None:
+    pace = Pace(100, 10.0)
+    assert [pace.is_too_slow(*arrival) for arrival in arrivals][-1] is slow
