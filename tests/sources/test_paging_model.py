@@ -15,6 +15,7 @@ from stacpull.engine.walk import Position
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Page, PageRequest
+from stacpull.redact import Secrets
 from stacpull.sources.paging import read_pages
 from stacpull.sources.source import PageSize
 
@@ -45,7 +46,7 @@ def names_of(pages: list[Page]) -> list[str]:
 
 def stored(request: PageRequest) -> PageRequest:
     """Return a cursor like a later run reads it from the ledger."""
-    found = Position.from_json(Position("x", request).to_json()).request
+    found = Position.from_json(Position("x", request).to_json(Secrets())).request
     assert found is not None
     return found
 

@@ -14,6 +14,7 @@ from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 from stacpull.engine.walk import Position
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import PageRequest
+from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import PageSize, WalkStart
@@ -193,7 +194,7 @@ def test_a_pushed_down_walk_resumes_at_any_cursor(api: ModelApi, selection: Sele
     whole = Walked(api, selection)
     for _, cursor in whole.cursors:
         if cursor is not None:
-            again = Position.from_json(Position("a", cursor).to_json()).request
+            again = Position.from_json(Position("a", cursor).to_json(Secrets())).request
             rest = _pages_from(api, again, selection)
             assert rest == whole.names[len(whole.names) - len(rest) :]
 

@@ -21,7 +21,7 @@ from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path, parse_dest
-from stacpull.engine.clips import clipping
+from stacpull.engine.fetching import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import login_advice, open_network, options_and_address

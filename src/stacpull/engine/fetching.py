@@ -15,17 +15,19 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 
 from stacpull.config.options import Options
 from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.clips import clipping
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
+from stacpull.entry_points import require
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
+from stacpull.net.client import Client
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.inspection import digest_by
 from stacpull.store.parts import FileParts
@@ -38,6 +40,36 @@ _REMEMBERED = 512
 """Hrefs."""
 _MOST_BYTES = 2 << 20
 """Bytes of bodies."""
+
+
+class PartialFetching(Protocol):
+    """Fetches the part of an asset that is in an area. Its factory is registered as `clip`."""
+
+    def may_clip(self, media_type: str | None, href: str) -> bool: ...
+
+    async def size(self, client: Client, href: str, media_type: str | None) -> tuple[int, int] | None:
+        """Return the bytes and requests of the part of an asset, None if it would be fetched whole.
+
+        Raises `TransferError` if its header cannot be read.
+        """
+        ...
+
+    def fetcher(
+        self,
+        fetcher: Fetcher,
+        whole: AssetFetcher[Job, Arrival | None],
+        parts: FileParts,
+        warn: Callable[[str], None],
+    ) -> AssetFetcher[Job, Arrival | None]:
+        """Return what makes an attempt at the part of an asset; `whole` fetches what cannot be clipped."""
+        ...
+
+
+def clipping(area: str | None) -> PartialFetching | None:
+    if area is None:
+        return None
+    made: PartialFetching = require("stacpull.fetchers", "clip", "--clip")(area)
+    return made
 
 
 def open_pool(

@@ -12,7 +12,7 @@ from typing import Any
 
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.config.options import Options
-from stacpull.engine.clips import clipping
+from stacpull.engine.fetching import clipping
 from stacpull.engine.network import Network
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.events import Listener, Notice

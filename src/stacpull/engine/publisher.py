@@ -28,13 +28,14 @@ from stacpull.clock import Clock
 from stacpull.digests import recorded
 from stacpull.engine.item_json import encoded_document, foreign_file_sentence, may_be_replaced
 from stacpull.engine.workspace import Workspace
+from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
 from stacpull.ledger.database import is_disk_error, ledger_path, translated
 from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, Failure, FailureKind
+from stacpull.models import Arrival, Clip, Failure, FailureKind
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Placement, Store
 
@@ -216,12 +217,12 @@ class Publisher:
                 one if one.generation or not self.store.has(one.path) else replace(one, identity=None)
                 for one in arrivals
             ]
-        clips = {}
-        if self._area is not None:
-            from stacpull.engine.clips import clip_in  # noqa: PLC0415 -- heavy: the parser of rasters
-
-            found = {one.row: clip_in(partial(staged.open_part, one.part)) for one in arrivals}
-            clips = {row: clip for row, clip in found.items() if clip is not None}
+        clips: dict[int, Clip] = {}
+        if self._area is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+            for one in arrivals:
+                with suppress(OSError), staged.open_part(one.part) as file:
+                    if (clip := kind.clip_in(file)) is not None:
+                        clips[one.row] = clip
         reserved, failures = outcomes.reserve(self.db, arrivals, items, clips)
         if reserved is not arrivals:
             for part in {one.part for one in arrivals} - {one.part for one in reserved}:

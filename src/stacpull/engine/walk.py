@@ -14,7 +14,7 @@ import heapq
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -93,16 +93,15 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     announced: int | None = None
     """The number of items that the collections before it announced; None if it is not known."""
 
-    def to_json(self) -> str:
-        """Return the position as it is stored: URLs without credentials, paging tokens kept."""
+    def to_json(self, secrets: Secrets) -> str | None:
+        """Return the position as it is stored: URLs without credentials, paging tokens kept.
+
+        None if it still has one of `secrets`: a service may repeat a key in any field.
+        """
         request = self.request
         if request is not None:
             request = replace(request, url=cut_cursor(request.url))
-        return msgspec.json.encode(replace(self, request=request)).decode()
-
-    def without(self, secrets: Secrets) -> str | None:
-        """Return `to_json`, or None if it has one of `secrets`: a service may repeat a key in any field."""
-        text = self.to_json()
+        text = msgspec.json.encode(replace(self, request=request)).decode()
         return text if secrets.scrub(text) == text else None
 
     @classmethod
@@ -113,8 +112,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
             found = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
             raise DestinationError(
-                f"The saved position of the walk is damaged ({error}): run `stacpull mirror` again; "
-                "`headers` needs a new OUT."
+                f"The saved position of the walk is damaged ({error}): run `stacpull mirror` again."
             ) from error
         if found.request is None:
             return found
@@ -132,11 +130,10 @@ class WalkTask(NamedTuple):
 
 
 class WalkRecord(Protocol):
-    """Keeps what a walk has planned."""
+    """Keeps what a walk has planned: `LedgerRecord`, and those of `plan` and `headers`."""
 
     @property
-    def items_seen(self) -> int:
-        """Items that the walk read, including those before a stop."""
+    def items_seen(self) -> int: ...
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that are already planned, each with its `updated` if a newer one is planned again.
@@ -272,11 +269,11 @@ class Walk:
         self._announced: list[int | None] = []
         """What the finished collections announced together, and the current one; None if it is not known."""
 
-    async def run(self, position: Position = Position(), walked: frozenset[str] | None = None) -> None:  # noqa: B008 - immutable
+    async def run(self, position: Position = Position(), walked: Collection[str] = ()) -> None:  # noqa: B008 - immutable
         """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
 
-        `walked` are the finished collections; None stands for those before the one of `position`. A source
-        that no longer knows a cursor is walked again from the start, as long as each walk gets further.
+        `walked` are the finished collections. A source that no longer knows a cursor is walked again from the
+        start, as long as each walk gets further.
         """
         selection, source, record, summary = self._selection, self._source, self.record, self.summary
         if selection.sortby is not None and not source.sorts:
@@ -285,7 +282,7 @@ class Walk:
         if selection.sample is not None:
             self._sample = Sample(selection.sample, selection.seed)
         if not self._keeps_position:
-            position, walked, self._matched = Position(), None, await record.restart()
+            position, walked, self._matched = Position(), (), await record.restart()
         level: Literal["warning", "info"] = "warning"
         from_start, furthest = position == Position(), -1
         while True:
@@ -304,7 +301,7 @@ class Walk:
                 text = f"The source no longer knows the saved position ({error})"
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
                 from_start, furthest, level = True, reached if from_start else -1, "info"
-                position, walked, self._matched = Position(), None, await record.restart()
+                position, walked, self._matched = Position(), (), await record.restart()
                 self._left_out.clear()
                 summary.cut_short = None
         total, seen = self._total(), record.items_seen
@@ -348,9 +345,15 @@ class Walk:
     # --- pages -------------------------------------------------------------------------------------------
 
     async def _read_pages(
-        self, starts: Sequence[WalkStart], position: Position, walked: frozenset[str] | None
+        self, starts: Sequence[WalkStart], position: Position, walked: Collection[str]
     ) -> None:
-        ahead = _ahead(position, starts, walked)
+        ahead = list(starts)
+        if position.collection is not None:  # its collection first, then what was not walked, in order
+            here = [start for start in starts if start.collection == position.collection]
+            if not here:
+                raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
+            others = {position.collection, *walked}
+            ahead = here + [start for start in starts if start.collection not in others]
         self._announced = [0 if position.collection is None else position.announced, 0]
         self._is_last = not ahead
         for number, start in enumerate(ahead):
@@ -421,10 +424,10 @@ class Walk:
             return reached
         if request is not None:
             return reached._replace(
-                position=Position(collection, request, self._announced[0]).without(self._secrets)
+                position=Position(collection, request, self._announced[0]).to_json(self._secrets)
             )
         position = Position(following, None, _sum(self._announced))
-        return reached._replace(position=position.without(self._secrets), walked=collection)
+        return reached._replace(position=position.to_json(self._secrets), walked=collection)
 
     def _end(self) -> WalkUpdate:
         """Return the end of the walk. If `--max-items` ended it, the items behind it are not missing."""
@@ -614,20 +617,3 @@ def _updated(one: FoundItem) -> str | None:
 def _sum(numbers: Sequence[int | None]) -> int | None:
     known = [number for number in numbers if number is not None]
     return sum(known) if len(known) == len(numbers) else None
-
-
-def _ahead(
-    position: Position, starts: Sequence[WalkStart], walked: frozenset[str] | None
-) -> Sequence[WalkStart]:
-    """Return the remaining starts: the collection of `position` first, then the others in order.
-
-    This includes collections that were added to the list behind the position of the walk.
-    """
-    if position.collection is None:
-        return starts
-    first = next((n for n, start in enumerate(starts) if start.collection == position.collection), None)
-    if first is None:
-        raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
-    done = {start.collection for start in starts[:first]} if walked is None else walked
-    rest = (start for number, start in enumerate(starts) if number != first and start.collection not in done)
-    return [starts[first], *rest]
