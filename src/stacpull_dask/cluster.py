@@ -3,16 +3,11 @@
     scheduler ──▶ the list of Dask workers (twice per second), their versions, one task each to look busy
     coordinator ═══ jobs, outcomes ═══ each Dask worker (`relay.py`) ══ worker process
 
-Jobs are not Dask tasks. They are sent over a separate connection, opened as between Dask workers:
-
-- The first free worker gets a job, and the jobs of a lost worker are always known.
-- Jobs (whose hrefs may be signed) and credentials do not pass through the scheduler, its graph or its logs.
-- Messages of a worker process are decoded by type. Results of tasks would be unpickled here.
-
-The disadvantage: the coordinator must reach the workers directly, as Dask workers reach each other.
-
-Each Dask worker runs one task that only waits for the end of the session, because Dask may stop a worker or a
-whole cluster without tasks.
+Jobs are not Dask tasks. They are sent over a separate connection, opened as between Dask workers: so the
+first free worker gets a job, and the jobs of a lost worker are always known; jobs (whose hrefs may be signed)
+and credentials do not pass through the scheduler; and messages are decoded by type, while results of tasks
+would be unpickled here. The coordinator must therefore reach the workers directly. Each Dask worker runs one
+task that only waits for the end of the session, because Dask may stop a worker without tasks.
 
 Credentials are sent only over private connections (`is_private`): over TLS, or within this machine. Otherwise
 a worker uses those of its own environment and credential profiles, which are compared by name.
@@ -27,9 +22,8 @@ import platform
 import secrets
 import socket
 import sys
-import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any
@@ -59,34 +53,23 @@ _ABANDON = 0.5
 """Seconds to wait for a pending connection at the end of the run."""
 
 
-def import_early() -> None:
-    """Start to import distributed, which takes a second."""
+def require_distributed() -> None:
     if sys.modules.get("tornado", sys) is None:  # the command hides it from libraries that do not need it
         del sys.modules["tornado"]
     if util.find_spec("distributed") is None:
         raise MissingExtraError("--dask", "distributed", "dask")
 
-    def work() -> None:
-        with suppress(Exception):  # raised again when it is needed
-            _imported()
-
-    threading.Thread(target=work, name="stacpull-import", daemon=True).start()
-
 
 def _imported() -> Any:
     """Import distributed, and cache the machine's data and the versions, which a client reads blocking."""
-    with _importing:
-        was_imported = "distributed" in sys.modules
-        platform.processor()
-        versions: Any = import_module("distributed.versions")
-        versions.get_versions()
-        if not was_imported:
-            for name in ("distributed", "distributed.client"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-        return import_module("distributed")
-
-
-_importing = threading.Lock()
+    was_imported = "distributed" in sys.modules
+    platform.processor()
+    versions: Any = import_module("distributed.versions")
+    versions.get_versions()
+    if not was_imported:
+        for name in ("distributed", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    return import_module("distributed")
 
 
 def is_private(address: str) -> bool:
@@ -101,13 +84,7 @@ def is_private(address: str) -> bool:
 
 
 class DaskPlaces:
-    """The workers of a Dask cluster, with the methods of `LocalPlaces`.
-
-    Args:
-        options: The options of the run: the scheduler or its client.
-        clock: The clock of the run.
-        emit: Called with notices for the user.
-    """
+    """The workers of the cluster that the options name, with the methods of `LocalPlaces`."""
 
     def __init__(self, options: Options, clock: Clock, emit: Listener) -> None:
         self._options = options
@@ -183,7 +160,6 @@ class DaskPlaces:
             await self._clock.sleep(_LOOK)
 
     def give_back(self, place: DaskPlace, refused: StacpullError | None = None) -> None:
-        """Return a place: its worker has ended, or it is `refused`."""
         address = str(place)
         self._taken.discard(address)
         if refused is not None:
@@ -258,7 +234,6 @@ class DaskPlace:
         return found[self._address]
 
     async def _connect(self) -> Any:
-        """Open a connection to the Dask worker."""
         core: Any = import_module("distributed.core")
         security = self._client.security.get_connection_args("client")
         connecting = asyncio.ensure_future(core.connect(self._address, timeout=_CONNECT, **security))
@@ -291,6 +266,6 @@ class DaskPlace:
 
 
 async def _passed(comm: Any, sock: socket.socket) -> None:
-    """Pass the bytes of a worker process on, and close the socket at the end."""
+    """Pass on the bytes of a worker process, and close the socket at the end."""
     with sock:
         await relay.pass_bytes(comm, sock)

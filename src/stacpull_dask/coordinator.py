@@ -62,11 +62,9 @@ class LocalPlaces:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Open the cluster, until the end of the block."""
         yield
 
     async def count(self) -> int:
-        """Return the number of workers at the start of the run."""
         return self._workers
 
     async def take(self) -> LocalPlaces:
@@ -93,16 +91,11 @@ class LocalPlaces:
                 await to_its_end(partial(reap, process))
 
     def allowed(self, settings: WorkerSettings) -> WorkerSettings:
-        """Return the settings that may be sent there."""
         return settings
 
 
 class DaskWorkers:
-    """Transfers the assets of a run in worker processes (`stacpull.engine.pool.JobRunner`).
-
-    Args:
-        run: The run.
-    """
+    """Transfers the assets of a run in worker processes (`stacpull.engine.pool.JobRunner`)."""
 
     def __init__(self, run: RunOfWorkers) -> None:
         self._run = run
@@ -124,21 +117,19 @@ class DaskWorkers:
 
     @staticmethod
     def check(options: Options) -> None:
-        """Reject options that contradict each other; start to import distributed, which takes a second."""
+        """Reject options that contradict each other, and a cluster without `distributed`."""
         if options.dask is not None and options.dask_client is not None:
             raise UsageError("--dask and `client` contradict each other: give one of them.")
         if options.dask_client is not None or not (options.dask or "").isdecimal():
-            from stacpull_dask.cluster import import_early  # noqa: PLC0415 -- as above
+            from stacpull_dask.cluster import require_distributed  # noqa: PLC0415 -- as above
 
-            import_early()
+            require_distributed()
 
     @property
     def given_up_hosts(self) -> Mapping[str, str]:
-        """See `JobRunner.given_up_hosts`."""
         return self._run.pool.given_up_hosts
 
     async def run(self) -> None:
-        """See `JobRunner.run`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run.pool.run())
             while not (self._no_more or self._stopping or self._run.queue.waiting):
@@ -150,12 +141,10 @@ class DaskWorkers:
             self._run.pool.no_more()
 
     def no_more(self) -> None:
-        """See `JobRunner.no_more`."""
         self._no_more = True
         self._news.set()
 
     def stop(self) -> None:
-        """See `JobRunner.stop`."""
         self._stopping = True
         self._run.pool.stop()
         for worker in self._workers:
@@ -316,11 +305,7 @@ class DaskWorkers:
 
 
 class Worker:
-    """A worker process with its jobs, at the other end of a socket.
-
-    Args:
-        on_message: Called with each of its messages.
-    """
+    """A worker process with its jobs, at the other end of a socket."""
 
     def __init__(self, on_message: Callable[[Worker, messages.FromWorker], None]) -> None:
         self.channel = Channel(messages.decode_from_worker, partial(on_message, self), self.fail)
@@ -331,9 +316,8 @@ class Worker:
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Has its number of slots, once it has created its directory."""
         self.slots = 0
-        """Its simultaneous transfers; 0 until it gets jobs."""
+        """Its simultaneous transfers, 0 until it is ready; `parts` is its directory among the parts."""
         self.parts = secrets.token_hex(8)
-        """Its directory among the parts."""
 
     def fail(self, error: BaseException) -> None:
         """End the run with `error`."""
@@ -348,12 +332,10 @@ class Worker:
             raise self._failure.result()
 
     def give(self, jobs: list[Job]) -> None:
-        """Send it jobs."""
         self.open_jobs.update((job.row, job) for job in jobs)
         self.send(messages.Jobs(jobs))
 
     def room(self) -> int:
-        """Return how many more jobs it may get."""
         return self.slots + _AHEAD - len(self.open_jobs) if self.slots else 0
 
     def add_up(self, spent: messages.Spent, counters: NetworkCounters) -> None:

@@ -27,7 +27,6 @@ _ended: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 
 
 def install(dask_worker: Any) -> None:
-    """Add the handler to a Dask worker."""
     dask_worker.handlers[HANDLER] = relay
 
 

@@ -43,7 +43,6 @@ _TICK = 0.25
 
 
 async def work(sock: socket.socket) -> None:
-    """Transfer the jobs of the coordinator, until it ends the work."""
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[messages.ToWorker] = asyncio.Queue()
     broken: asyncio.Future[BaseException] = loop.create_future()
@@ -122,8 +121,6 @@ async def _transfer(
 
 
 class _Transfers:
-    """The pool of a worker, its queue, and its end of the channel."""
-
     def __init__(
         self,
         settings: WorkerSettings,
@@ -213,7 +210,6 @@ class _SourceItems:
         self._source: Source | None = None
 
     async def read(self, href: str) -> Json:
-        """Return an item."""
         try:
             async with self._lock:
                 if self._source is None:
