@@ -54,16 +54,6 @@ def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, check
     bench.close()
 
 
-def test_files_left_by_a_failed_sync_are_removed_after_a_reboot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left_by_a_failed_sync(tmp_path)
-    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    with started(tmp_path) as bench:
-        assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
-        assert bench.states() == {"a": 0, "b": 0, "c": 0}
-
-
 def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> None:
     left_by_a_failed_sync(tmp_path)
     with started(tmp_path) as bench:

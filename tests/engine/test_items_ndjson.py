@@ -77,17 +77,6 @@ def test_the_file_is_synced_before_it_has_its_name(tmp_path: Path, fails: bool) 
     bench.close()
 
 
-def test_a_part_left_by_a_kill_is_written_again(bench: Bench, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.write_bytes(b"mine")
-    left = tmp_path / ".stacpull" / "parts" / "items.ndjson"
-    for leave in (lambda: left.write_bytes(b"half a li"), lambda: left.symlink_to(outside)):
-        leave()
-        write(bench)
-        assert ids(tmp_path) == ["i1"]
-    assert outside.read_bytes() == b"mine"
-
-
 def test_memory_does_not_grow_with_the_number_of_items(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.plan(*(planned(f"n{number}", ["a"]) for number in range(3000)))
     monkeypatch.setattr(catalogs, "encoded_document", lambda *_: b"x" * 10_000)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, tree
+from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, meta, outcomes, runs, views
-from stacpull.models import Arrival, Failure, FailureKind
+from stacpull.ledger import jobs, outcomes, runs, views
+from stacpull.models import Failure, FailureKind
 from stacpull.store.file_sync import FileSync
 from stacpull.store.local_store import LocalStore
-from stacpull.store.protocol import Placement
 
 BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
 
@@ -70,75 +68,6 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
         "sync", "record",
     ]  # fmt: skip
     assert bench.publisher.published == 0  # nothing came by `add_received`
-
-
-def test_where_files_are_synced_one_by_one_every_directory_is_too(tmp_path: Path, steps: list[str]) -> None:
-    bench = Bench(tmp_path / "dest")
-    bench.destination._chosen_sync = FileSync(bench.destination.staged.parts_fd)
-    most = bench.destination.most_held
-    arrived = [
-        bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(most + 6))).jobs
-    ]
-    bench.publisher.add_recovered(arrived)
-    bench.publisher.publish_all()
-    files = len(arrived)
-    syncs = [step.removeprefix("sync ") for step in steps if step.startswith("sync")]
-    assert syncs[:3] == [
-        f"{files} files 0 directories",
-        "0 files 1 directories",
-        f"0 files {most} directories",
-    ]
-    assert syncs[3] == f"0 files {files + 2 - most} directories"  # DEST and c beside the items
-    assert bench.states() == {"a": 2}
-    assert len(documents(tmp_path / "dest")) == files
-    bench.close()
-
-
-@pytest.mark.parametrize(("removed", "synced"), [("c/i0", 10), ("c", 3)])
-def test_a_directory_that_is_removed_before_its_sync_does_not_fail_it(
-    tmp_path: Path, steps: list[str], removed: str, synced: int
-) -> None:
-    """Its files are missing then, as if it had been removed later. The others are synced and recorded."""
-    bench = Bench(tmp_path)
-    bench.destination._chosen_sync = FileSync(bench.destination.staged.parts_fd)
-    bench.destination.most_held = 2
-    bench.take_up()
-    arrived = [bench.arrive(job, b"x") for job in bench.plan(*(planned(f"i{n}", "a") for n in range(9))).jobs]
-    bench.publisher.add_recovered(arrived)
-    bench.publisher.publish()
-    shutil.rmtree(tmp_path / removed)
-    steps.clear()
-    bench.publisher._sync(())
-    assert sum(int(step.split()[3]) for step in steps) == synced
-    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
-    bench.close()
-    bench = Bench(tmp_path)
-    left = bench.recover()
-    assert [one.path for one in left.in_place.values()] == [
-        one.path for one in arrived if removed not in one.path
-    ]
-    bench.close()
-
-
-def test_a_document_of_the_user_that_appears_before_the_rename_stays(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its name is released, so that the next attempt does not take the file for the mirror's either."""
-    place, theirs = bench.destination.place, tmp_path / "c/i/i.json"
-
-    def placed_late(files: Sequence[Arrival | Placement]) -> list[Failure | None]:
-        if any(one.name == theirs.name for one in files):
-            theirs.write_bytes(b"mine")
-        return place(files)
-
-    monkeypatch.setattr(bench.destination, "place", placed_late)
-    job = bench.plan(planned("i", "a")).jobs[0]
-    bench.publisher.add_recovered([bench.arrive(job, b"x")])
-    for _ in range(2):
-        bench.publisher.publish_all()
-        assert (theirs.read_bytes(), parts(tmp_path)) == (b"mine", [])
-        assert "c/i/i.json exists" in bench.publisher.unwritable[job.item_row]
-        bench.publisher.write_items([job.item_row])
 
 
 def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:

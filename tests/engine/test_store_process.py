@@ -30,7 +30,7 @@ from stacpull.ledger import jobs as ledger_jobs
 from stacpull.ledger import meta, runs, views
 from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.models import Arrival, Failure, FailureKind, ItemId, Job, Unread
+from stacpull.models import Arrival, Failure, FailureKind, Job, Unread
 from stacpull.redact import Secret, Secrets
 from stacpull.store.file_sync import GroupSync
 from stacpull.store.lock import MirrorLock, is_held
@@ -108,14 +108,6 @@ def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
     with closing(open_reader(tmp_path)) as db:
         found = [(one.collection, one.item, one.message) for one in views.failures(db)]
     assert found == [("c\\udcff", "line \\udcff", "\\udcff")]
-
-
-@on_loop
-async def test_a_call_gets_its_answer(tmp_path: Path, jobs: list[Job]) -> None:
-    async with opened(tmp_path, StoreEvents()) as store:
-        assert await store.call(ledger_jobs.pending_jobs, RUN, 0, 10) == jobs
-        known = await store.call(Planner.find_planned, [ItemId("c", "i"), ItemId("c", "j")], False)
-        assert known == {ItemId("c", "i"): None}
 
 
 @on_loop
@@ -225,21 +217,6 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
         assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
     assert (events.published, events.broken, parts(tmp_path)) == (3, [], [])
-
-
-@on_loop
-async def test_closing_during_a_sync_publishes_received_bodies(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = StoreEvents()
-    async with opened(tmp_path, events) as store:
-        slow = SlowSync(monkeypatch)
-        store.outcomes.put(jobs[0], received(jobs[0], b"first"))
-        await until(slow.begun.is_set)
-        store.outcomes.put(jobs[1], received(jobs[1], b"second"))
-        asyncio.get_running_loop().call_later(0.2, slow.may_end.set)
-    assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second"}
-    assert events.broken == []
 
 
 def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(

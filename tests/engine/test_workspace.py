@@ -23,19 +23,6 @@ from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
 
 
-def test_a_workspace_is_locked_and_can_be_opened_again(tmp_path: Path) -> None:
-    for _ in range(2):
-        with open_workspace(tmp_path / "m") as workspace:
-            assert is_held(tmp_path / "m")
-            assert workspace.destination.path == tmp_path / "m"
-            with (
-                pytest.raises(DestinationError, match="Another mirror is running"),
-                open_workspace(tmp_path / "m"),
-            ):
-                pass
-        assert not is_held(tmp_path / "m")
-
-
 def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_bytes(b"{}")
     with pytest.raises(DestinationError, match="that stacpull did not write"), open_workspace(tmp_path):
