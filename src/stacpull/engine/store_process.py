@@ -347,13 +347,13 @@ class StoreServer:
             self._secrets.add(*map(Secret, secrets[0]))
             self._secrets.learn(*map(Secret, secrets[1]), least=0)
 
-    def _read(self, received: Iterator[object]) -> None:
+    def _read(self, received: Iterator[messages.ToStore]) -> None:
         """Queue the messages of the network process. A stop is for the operation that runs."""
         try:
             for message in received:
                 if isinstance(message, messages.StopEarly):
                     self._stopped.set()
-                elif isinstance(message, _Queued):
+                elif not isinstance(message, messages.Open):
                     self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- `_work` raises it
             self._unreadable = error
@@ -490,7 +490,7 @@ class StoreServer:
             self._sock.sendall(framed(message))
 
 
-def _received(file: BinaryIO, start: bytes) -> Iterator[object]:
+def _received(file: BinaryIO, start: bytes) -> Iterator[messages.ToStore]:
     """Yield the messages of a socket, of which `start` was received already."""
     with suppress(OSError):  # reset: the network process was killed
         while len(head := start + file.read(LENGTH.size - len(start))) == LENGTH.size:
