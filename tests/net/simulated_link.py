@@ -46,13 +46,10 @@ class Host:
     """Size of each tenth body."""
     most_at_once: int = 0
     most_per_second: int = 0
-    retry_after: float | None = None
     failing: float = 0.0
     """The fraction of requests whose connection breaks."""
     own_time: float = 0.0
     """Seconds of the local processor per answer."""
-    taken_away: float = 0.0
-    """The fraction of the local processor used by other programs, in slices of up to 0.2 s."""
 
     def served_in(self, load: int, chance: random.Random) -> float:
         seconds = self.service * (1 + self.slowing * (load - 1))
@@ -82,7 +79,6 @@ class Simulation:
         self.host = host
         self.chance = random.Random(7)
         self.gate = gate_of(self)
-        self.limits: list[tuple[float, int]] = []
         self._times: list[float] = []
         self._sums: list[float] = [0.0]
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
@@ -93,21 +89,14 @@ class Simulation:
         self._second, self._in_second = 0, 0
         self._woken_at = -1.0
         if change is not None:
-            self._at(change[0], self._become, change[1])
+            self._at(change[0], setattr, self, "host", change[1])
 
     # The clock.
 
     def monotonic(self) -> float:
         return self.now
 
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        raise NotImplementedError
+    time = sleep = call_later = monotonic  # not used
 
     # The run.
 
@@ -120,7 +109,6 @@ class Simulation:
             act(*arguments)
             if gate.limit != limit:
                 limit = gate.limit
-                self.limits.append((self.now, limit))
                 self._request_next()
         return self
 
@@ -136,9 +124,6 @@ class Simulation:
     def _count(self, work: float) -> None:
         self._times.append(self.now)
         self._sums.append(self._sums[-1] + work)
-
-    def _become(self, host: Host) -> None:
-        self.host = host
 
     # The workers.
 
@@ -169,7 +154,7 @@ class Simulation:
         if self._is_too_much():
             self._at(back, self._refuse)
         elif host.failing and self.chance.random() < host.failing:
-            self._at(back, self._break)
+            self._at(back, self._end)
         elif not host.slots or self._served < host.slots:
             self._at_host += 1
             self._serve(sent)
@@ -198,10 +183,7 @@ class Simulation:
         self._at(self.now + self.host.rtt / 2, self._begin, sent)
 
     def _refuse(self) -> None:
-        self.gate.throttled(self.host.retry_after)
-        self._end()
-
-    def _break(self) -> None:
+        self.gate.throttled(None)
         self._end()
 
     # The answer.
@@ -209,11 +191,6 @@ class Simulation:
     def _begin(self, sent: Sent) -> None:
         if self.host.own_time:
             self._processor_free = max(self._processor_free, self.now) + self.host.own_time
-            host = self.host
-            if host.taken_away and self.chance.random() < host.own_time / 0.1 * host.taken_away / (
-                1 - host.taken_away
-            ):
-                self._processor_free += self.chance.uniform(0, 0.2)
             self._at(self._processor_free, self._read, sent)
         else:
             self._read(sent)
