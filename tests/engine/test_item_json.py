@@ -53,8 +53,8 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     assert sentence.startswith("c/i/i.json is not up to date, because someone has changed it")
     (damaged,) = (one for one in views.expected_files(bench.db) if one.path == "c/i/i.json")
     assert damaged.digest != hashlib.sha256(path.read_bytes()).digest()
-    (item,) = jobs.damaged_documents(bench.db, 0, 9)
-    jobs.keep_document(bench.db, item.row, planned("i", "").cleaned)
+    ((item, _, _),) = jobs.damaged_documents(bench.db, 0, 9)
+    jobs.keep_document(bench.db, item, planned("i", "").cleaned)
     bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()
     assert orjson.loads(path.read_bytes())["id"] == "i"

@@ -75,16 +75,16 @@ async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:
     """
     task, call, after = walk.task, record.store.call, 0
     while items := await call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
-        hrefs = [item.href for item in items if item.href is not None]
+        hrefs = [href for _, _, href in items if href is not None]
         documents = dict(zip(hrefs, await task.reader.read_many(hrefs), strict=True))
-        for item in items:
-            document = documents.get(item.href or "")
-            if isinstance(document, dict) and document.get("id") == item.name:
-                await call(jobs.keep_document, item.row, clean_item(document, task.network.secrets))
+        for row, item, href in items:
+            document = documents.get(href or "")
+            if isinstance(document, dict) and document.get("id") == item.item:
+                await call(jobs.keep_document, row, clean_item(document, task.network.secrets))
                 continue
             why = "Its URL is unknown." if document is None else "Its URL returns another item."
             if isinstance(document, Failure):
                 why = document.message
-            text = f"The JSON of {item.collection}/{item.name} cannot be restored. {why}"
+            text = f"The JSON of {item.collection}/{item.item} cannot be restored. {why}"
             task.on_event(Notice("warning", text))
-        after = items[-1].row
+        after = items[-1][0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -133,9 +133,8 @@ def requeue_passing(db: sqlite3.Connection, run: int) -> None:
 def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
     """Make every failed asset that has an href pending in `run`, a retry; return their number.
 
-    Assets that an earlier retry or repair left pending are also taken over, because no other run would fetch
-    them. Assets without an href, which could not be planned, count as failed in `run`: a retry has no walk
-    that could plan them.
+    What earlier retries and repairs left pending is also taken over, because no other run would fetch it.
+    Assets without an href, which could not be planned, count as failed in `run`.
     """
     with transaction(db):
         failed = db.execute(
@@ -264,13 +263,6 @@ def is_left_open(db: sqlite3.Connection) -> bool:
     )
 
 
-class DamagedItem(NamedTuple):
-    row: int
-    collection: str
-    name: str
-    href: str | None
-
-
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     with transaction(db):
@@ -284,15 +276,15 @@ def damaged_items(db: sqlite3.Connection) -> int:
     return number(db, f"SELECT count(*) FROM items WHERE written = {DAMAGED}")
 
 
-def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[DamagedItem]:
-    """Return items past row `after` whose JSON is damaged and was not read again yet, in row order."""
+def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
+    """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
         f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
         "ORDER BY i.id LIMIT ?",
         (after, limit),
     )
-    return [DamagedItem(*row) for row in rows]
+    return [(row, ItemId(collection, name), href) for row, collection, name, href in rows]
 
 
 def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:

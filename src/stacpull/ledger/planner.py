@@ -83,14 +83,10 @@ from stacpull.redact import Secrets, href_hash, is_signed
 
 
 class PlanBatch(msgspec.Struct):
-    """What a walk selected from up to 100 items: label items come before the source items that they link to.
-
-    In the ledger, nothing in it has credentials, and links in `unread` have no name.
-    """
+    """What a walk selected from up to 100 items: label items come before the source items they link to."""
 
     items: list[PlannedItem] = msgspec.field(default_factory=list)
     failed_items: list[ItemFailure] = msgspec.field(default_factory=list)
-    """Source items that could not be read or planned."""
     seen: list[ItemId] = msgspec.field(default_factory=list)
     """The items of the page that match."""
     left_out: dict[str, list[ItemId]] = msgspec.field(default_factory=dict)
@@ -119,8 +115,7 @@ class KnownAsset(NamedTuple):
     item: int
     key: str
     state: int
-    generation: int
-    """0 as long as a file at its path does not belong to the mirror."""
+    generation: int  # 0 as long as a file at its path does not belong to the mirror
     run: int
     directory: int | None
     name: str | None
@@ -131,10 +126,8 @@ class KnownAsset(NamedTuple):
     unchecked: int = 0
     size: int | None = None
     clip: str | None = None
-    previous_digest: bytes | None = None
-    """Digest of the earlier version, b"" if it is unknown; None if there is none or the asset is done."""
-    elsewhere: str | None = None
-    """Its directory with a slash at the end, if that is not the one of its item."""
+    previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
+    elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
     failed_in_passing: int = 0
 
     @property
@@ -142,11 +135,7 @@ class KnownAsset(NamedTuple):
         return self.state == STATE_PENDING and self.etag is not None
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
-        """Return whether a done asset has a checksum that is now stated; None if that is unknown.
-
-        It is compared with the digest of the file if both have one algorithm, else with the earlier
-        statement.
-        """
+        """Return whether a done asset has a checksum that is now stated; None if that is unknown."""
         if checksum is None:
             return None
         held = self.sha256 if self.sha256 is not None else self.previous_digest or None
@@ -171,7 +160,6 @@ def replan(
 ) -> tuple[KnownAsset, bool]:
     """Return what becomes of a known asset, and whether it was done and the source has another version.
 
-    `item_updated`: `updated` of its item has changed, now or when a run left the asset out.
     `may_have_changed`: only a stated checksum can prove that it is current.
     """
     is_done, clip = known.state == STATE_DONE, stored_clip(known.clip)
@@ -214,8 +202,7 @@ class _ItemRow(NamedTuple):
     walk: int | None = None
     written: int = UNWRITTEN
     listed: int = 0
-    is_unread: int = 0
-    """True if it is a source item that could not be read."""
+    is_unread: int = 0  # 1: it is a source item that could not be read
 
     @property
     def is_primary(self) -> bool:
@@ -236,12 +223,9 @@ class _Plan(msgspec.Struct):
     item: PlannedItem
     before: _ItemRow | None
     row: _ItemRow
-    directory: str
-    """The directory of its JSON."""
-    is_renewed: bool
-    """True if its JSON must be written again."""
-    has_changed: bool = False
-    """True if the source has another version of an asset, or a new one."""
+    directory: str  # of its JSON
+    is_renewed: bool  # True: its JSON must be written again
+    has_changed: bool = False  # True: the source has another version of an asset, or a new one
 
 
 class Planner:
@@ -296,9 +280,8 @@ class Planner:
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return the `ids` that this run has already planned, with their `updated`.
 
-        With `linked`, the IDs come from links: a source item that this run could not read counts as planned.
-        Without `linked`, the IDs come from a page of the walk: an item that was planned, or could not be
-        read, only because another item links to it does not count as planned.
+        With `linked`, the IDs come from links: a source item that could not be read counts. Otherwise they
+        come from a page, and an item does not count that is known only because another one links to it.
         """
         known = self._load(ids)
         found = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
@@ -489,7 +472,16 @@ class Planner:
             count("files_lost", lost)
             plan.is_renewed |= item_updated or lost or links_more or written == DAMAGED
             if plan.is_renewed:
-                self._note_unchecked(item, known, item_updated=item_updated)
+                # the next run that plans an asset that this one leaves out revalidates it, because only this
+                # run sees that the item has changed; or because the new document does not list the asset
+                planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
+                assets = orjson.loads(item.cleaned).get("assets")
+                listed_keys = assets if isinstance(assets, dict) else {}
+                self._unchecked.extend(
+                    (old.row,)
+                    for key, old in known.items()
+                    if key not in planned and (item_updated or key not in listed_keys)
+                )
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
             elif before.walk in self._other_walks and before.href != plan.row.href:
@@ -499,24 +491,6 @@ class Planner:
             written = TO_WRITE if written == WRITTEN else written
         row = plan.row._replace(updated=updated, walk=walk, written=written)
         self._items.append(row[:_OF_ITEM])
-
-    def _note_unchecked(
-        self, item: PlannedItem, known: Mapping[str, KnownAsset], *, item_updated: bool
-    ) -> None:
-        """Record the assets of an item that this run leaves out although they may have changed.
-
-        The next run that plans such an asset revalidates it. There are two cases: the item's `updated` has
-        changed, which only this run can detect; or the new document does not list the asset (its prefix was
-        not listed in this run), so the document must get it back.
-        """
-        planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-        assets = orjson.loads(item.cleaned).get("assets")
-        listed = assets if isinstance(assets, dict) else {}
-        self._unchecked.extend(
-            (old.row,)
-            for key, old in known.items()
-            if key not in planned and (item_updated or key not in listed)
-        )
 
     # --- assets ------------------------------------------------------------------------------------------
 

@@ -47,10 +47,8 @@ class NotFoundItem(NamedTuple):
     row: int
     id: ItemId
     href: str | None
-    linked: bool
-    """True if the walk found a link to it that could not be read."""
-    listed: bool
-    """True if it was on a page of the walk and a filter rejected it."""
+    linked: bool  # the walk found a link to it that could not be read
+    listed: bool  # it was on a page of the walk and a filter rejected it
     assets: int
     size: int
 
@@ -97,10 +95,8 @@ def seen_examples(
 
 
 def unread(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of links and items that the walk of `run` could not read or use.
-
-    A known source item whose URL returns 404 or 410 is not counted: that response concerns this item only.
-    """
+    """Return the number of links and items that the walk of `run` could not read or use."""
+    # a known source item whose URL returns 404 or 410 does not count: that concerns this item only
     gone = number(
         db,
         "SELECT count(*) FROM failures f JOIN items i ON i.id = f.item "
@@ -121,10 +117,10 @@ def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelIte
 
 
 def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
-    """Return the numbers of items and files that `run` did not find and does not judge.
+    """Return what `run` did not find and does not judge.
 
-    These are items that several sources list under different URLs; items last found by walks with credentials
-    that `run` does not have; and files that their item, which `run` found, no longer lists.
+    These are the numbers of items that several sources list under different URLs, of items last found with
+    credentials that `run` does not have, and of files that their item no longer lists.
     """
     walks, with_more_credentials = _same_walks(db, run)
     of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk {AMONG}"
@@ -186,13 +182,18 @@ def forget(
                     meta.add_names(db, meta.REMOVALS, [path])
                     files += 1
                 paths.delete_asset(db, asset)
-            for *named, directory in db.execute(
-                f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id = ? AND i.written <> ?",
-                (item, UNWRITTEN),
-            ).fetchall():
+            written = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id = ? AND i.written > ?"
+            for *named, directory in db.execute(written, (item, UNWRITTEN)).fetchall():
                 meta.add_names(db, meta.REMOVALS, [f"{directory}/{item_document_name(ItemId(*named))}"])
             _delete_item(db, item)
-        _forget_empty_collections(db)
+        for (name,) in db.execute(
+            "DELETE FROM collections WHERE NOT EXISTS "
+            "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"
+        ).fetchall():
+            gone = [path for path in meta.file_digests(db) if path.startswith(f"{safe_segment(name)}/")]
+            meta.add_names(db, meta.REMOVALS, gone)
+            for path in gone:
+                meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
         runs.count(db, run, {"items_pruned": len(items), "assets_pruned": files})
 
@@ -203,18 +204,6 @@ def _delete_item(db: sqlite3.Connection, item: int) -> None:
     db.execute("DELETE FROM documents WHERE item = ?", (item,))
     db.execute("UPDATE items SET parent = NULL WHERE parent = ?", (item,))
     db.execute("DELETE FROM items WHERE id = ?", (item,))
-
-
-def _forget_empty_collections(db: sqlite3.Connection) -> None:
-    """Delete collections without items, and list their files that belong to the mirror for removal."""
-    for (name,) in db.execute(
-        "DELETE FROM collections WHERE NOT EXISTS "
-        "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"
-    ).fetchall():
-        for path in meta.file_digests(db):
-            if path.startswith(f"{safe_segment(name)}/"):
-                meta.disown_file(db, path)
-                meta.add_names(db, meta.REMOVALS, [path])
 
 
 def removals(db: sqlite3.Connection) -> list[str]:

@@ -51,8 +51,7 @@ class RunSpec(msgspec.Struct, frozen=True):
 
     source: str
     selection: Selection
-    fixed: Mapping[str, Any]
-    """The options that it keeps (`Options.fixed`)."""
+    fixed: Mapping[str, Any]  # `Options.fixed`
     credential_names: tuple[str, ...] = ()
     kind: RunKind = "mirror"
 
@@ -68,12 +67,9 @@ class Run(msgspec.Struct, frozen=True):
     resumed: bool
     position: str | None
     walk_ended: bool
-    counters: Mapping[str, int | None]
-    """The counters when the run was started or resumed."""
-    kept: Mapping[str, Any] = _NOTHING_KEPT
-    """The options that `resume` uses again (`Options.kept`)."""
-    cut_short: str | None = None
-    """Why its walk ended before the end of the source."""
+    counters: Mapping[str, int | None]  # when the run was started or resumed
+    kept: Mapping[str, Any] = _NOTHING_KEPT  # `Options.kept`
+    cut_short: str | None = None  # why its walk ended before the end of the source
 
 
 class StoredRun(NamedTuple):
@@ -124,10 +120,8 @@ def as_json(value: object) -> str:
 
 
 def area_of(db: sqlite3.Connection, run: int) -> int | None:
-    """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none.
-
-    Only a selection that seems to have one is decoded, because it may have a million IDs.
-    """
+    """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
+    # only a selection that seems to have one is decoded, because it may have a million IDs
     found = db.execute(
         'SELECT selection FROM runs WHERE id = ? AND instr(selection, \'"clip":"\') > 0',
         (run,),
@@ -420,11 +414,7 @@ def seen_hash(item: ItemId) -> int:
 
 
 class ItemSet:
-    """A set of items in a temporary file, which SQLite removes. Any thread may use it, one at a time.
-
-    To close it while another thread uses it can crash the interpreter. A million items take 16 MB of disk and
-    2 MB of memory; a set in memory would take 250 MB.
-    """
+    """A set of items in a temporary file, because a million take 250 MB of memory. One thread at a time."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)

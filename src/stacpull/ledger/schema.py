@@ -14,28 +14,20 @@ import msgspec
 
 from stacpull.errors import DestinationError
 
-STATE_PENDING = 0
-"""Planned; this version has no file under its final name."""
-STATE_RESERVED = 1
-"""Received completely; the rename is next. Its file may already have its final name."""
-STATE_DONE = 2
-"""Complete, checked, on stable storage, under its final name."""
-STATE_FAILED = 3
-"""Failed for good until `retry`. All states from here on are failures."""
-STATE_MISSING = 4
-"""Failed because it is gone at the source."""
+# states of assets; those from STATE_FAILED on are failures
+STATE_PENDING = 0  # planned; this version has no file under its final name
+STATE_RESERVED = 1  # received completely; the rename is next, or has just been done
+STATE_DONE = 2  # complete, checked, on stable storage, under its final name
+STATE_FAILED = 3  # failed for good until `retry`
+STATE_MISSING = 4  # failed because it is gone at the source
 
-UNWRITTEN = 0
-"""An item's JSON was never on disk: a file in its place does not belong to the mirror."""
-WRITTEN = 1
-"""An item's JSON is on disk and up to date."""
-TO_WRITE = 2
-"""An item's JSON must be written, the first time or again: a file in its place belongs to the mirror."""
-DAMAGED = 3
-"""An item's JSON is lost or altered. It belongs to the mirror. The item is read and written again."""
+# the JSON of items; unless it is unwritten, a file in its place belongs to the mirror
+UNWRITTEN = 0  # it was never on disk
+WRITTEN = 1  # it is on disk and up to date
+TO_WRITE = 2  # it must be written, the first time or again
+DAMAGED = 3  # it is lost or altered: the item is read and written again
 
-OF_SEVERAL = 0
-"""Stored instead of the walk that found an item: walks of several sources did, under different URLs."""
+OF_SEVERAL = 0  # in place of a walk: walks of several sources found the item, under different URLs
 
 _LEDGER = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- values, and sets of names

@@ -73,10 +73,9 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the run that `status` shows as a dict (`selection` decoded), or None if there is none.
+    """Return the last run, or the unfinished one that `resume` would continue, with its selection decoded.
 
-    That is the last run, or an unfinished one, which `resume` would continue. Its effort is there by name,
-    and that of all runs with `all_` before the name.
+    Its effort is there by name, and that of all runs with `all_` before the name.
     """
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
@@ -145,9 +144,9 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
 
 
 def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str, str | None, float]]:
-    """Yield the final items whose JSON was never written; none if the last run writes none (`--metadata`).
+    """Yield collection, ID, directory and URL of final items whose JSON was never written, and the time.
 
-    Each is a tuple of its collection, ID, directory and URL, and the time of the last run.
+    There are none if the last run writes none (`--metadata`).
     """
     return db.execute(
         f"SELECT c.name, i.name, {ITEM_DIRECTORY}, i.href, r.updated "
@@ -171,10 +170,8 @@ class ItemRecord(msgspec.Struct, frozen=True):
     href: str | None
     document: bytes | None
     mirrored: dict[str, MirroredFile]
-    is_ours: bool = False
-    """True if a file in the place of its JSON belongs to the mirror."""
-    sha256: bytes | None = None
-    """The digest of its JSON as written, if it is known; `_OF_NOTHING` if the JSON is known to be damaged."""
+    is_ours: bool = False  # True: a file in the place of its JSON belongs to the mirror
+    sha256: bytes | None = None  # of its JSON as written, if known; `_OF_NOTHING` if it is damaged
 
     @property
     def name(self) -> str:
@@ -311,11 +308,8 @@ def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str
 class ItemName(NamedTuple):
     name: str
     directory: str
-    """The directory of its JSON."""
-    is_linked: int
-    """True for the source item of a label item."""
-    is_written: int
-    """True if its current JSON is in its directory."""
+    is_linked: int  # 1: it is the source item of a label item
+    is_written: int  # 1: its current JSON is in `directory`
 
 
 def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
@@ -360,8 +354,7 @@ class Expected(NamedTuple):
     """A file that must be in DEST. `size` and `digest` are None if the ledger does not have them."""
 
     kind: Literal["asset", "document", "catalog"]
-    row: int
-    """The row of the asset, or of the item for an item's JSON; 0 for a catalog."""
+    row: int  # of the asset or item; 0 for a catalog
     path: str
     size: int | None
     digest: bytes | None
