@@ -74,7 +74,7 @@ from stacpull.reports import MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
-from stacpull.store.inspection import disk_of, open_regular
+from stacpull.store.inspection import open_regular
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
 from stacpull.urls import is_local
@@ -90,8 +90,6 @@ _SAVED_EVERY = 20
 """Ticks after which the effort is saved."""
 _QUEUED_FOR_WORKERS = 4096
 """Jobs that wait in addition with `--dask`: several messages to each worker."""
-_LOW_BYTES = 1 << 30
-_LOW_INODES = 10_000
 
 
 @asynccontextmanager
@@ -302,7 +300,10 @@ class MirrorRun:
                 try:
                     if self.options.items_parquet is not None:
                         await store.call(StoreOperations.keep_items_parquet, self.options.items_parquet)
-                    await self._warn_of_destination()
+                    before, now = await store.call(runs.layout_before, self._run.id), self.options.layout
+                    if before not in (None, now):
+                        text = f"Existing files keep their paths (layout {before!r}); only new files follow"
+                        self._warn(f"{text} {now!r}.")
                     await self._transfer()
                 finally:
                     await store.outcomes.flush()
@@ -339,19 +340,6 @@ class MirrorRun:
 
     def _warn(self, text: str) -> None:
         self._emit(Notice("warning", text))
-
-    async def _warn_of_destination(self) -> None:
-        before, now = await self._store.call(runs.layout_before, self._run.id), self.options.layout
-        if before not in (None, now):
-            self._warn(f"Existing files keep their paths (layout {before!r}); only new files follow {now!r}.")
-        destination = self.workspace.destination
-        work = destination.staged.work
-        disk = await asyncio.to_thread(disk_of, work)
-        where = "at the destination" if destination.is_local else f"in the work directory {work}"
-        if disk.bytes_free is not None and disk.bytes_free < _LOW_BYTES:
-            self._warn(f"Only {disk.bytes_free / 1e6:,.0f} MB are free {where}.")
-        if disk.inodes_free is not None and disk.inodes_free < _LOW_INODES:
-            self._warn(f"Only {disk.inodes_free:,} files (inodes) are free {where}.")
 
     async def _transfer(self) -> None:
         network, options, store, run = self._network, self.options, self._store, self._run
