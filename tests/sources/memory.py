@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+from multidict import CIMultiDict
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
@@ -43,6 +45,57 @@ class MemoryReader:
         if isinstance(body, Document):
             return body
         return Document(body, len(orjson.dumps(body)), request.url, {})
+
+
+class Body:
+    """A response with a body in pieces that may be truncated."""
+
+    def __init__(self, data: bytes, status: int, headers: Mapping[str, str], piece: int, breaks: int | None):
+        self.url, self.status, self.headers = "https://files.test/file", status, CIMultiDict(headers)
+        self._data, self._piece, self._breaks = data, piece, breaks
+
+    async def chunks(self, _size: int) -> AsyncIterator[bytes]:
+        data = self._data[: self._breaks]
+        for start in range(0, len(data), self._piece):
+            yield data[start : start + self._piece]
+        if self._breaks is not None:
+            raise TransferError(Failure(FailureKind.TRUNCATED, "broke off", retryable=True))
+
+
+class FileServer:
+    """Serves one file; `breaks` lists for each request the bytes after which its response is truncated."""
+
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        ranges: bool = True,
+        etag: str = '"v1"',
+        breaks: Sequence[int | None] = (),
+        piece: int = 7000,
+    ) -> None:
+        self.data, self.ranges, self.etag, self.piece, self.breaks = data, ranges, etag, piece, list(breaks)
+        self.requested_ranges: list[tuple[int, int]] = []
+
+    async def read(self, request: PageRequest, **_: Any) -> Any:
+        raise AssertionError(request)
+
+    @asynccontextmanager
+    async def stream(self, _url: str, headers: Mapping[str, str]) -> AsyncIterator[Body]:
+        first, _, last = headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        size = len(self.data)
+        start = int(first) if first else max(0, size - int(last))
+        end = int(last) + 1 if first and last else size
+        self.requested_ranges.append((start, end))
+        breaks = self.breaks.pop(0) if self.breaks else None
+        fields = {"ETag": self.etag} if self.etag else {}
+        if not self.ranges or "Range" not in headers:
+            yield Body(self.data, 200, {**fields, "Content-Length": str(size)}, self.piece, breaks)
+        elif start >= size:
+            yield Body(b"", 416, {**fields, "Content-Range": f"bytes */{size}"}, 1, None)
+        else:
+            stated = {**fields, "Content-Range": f"bytes {start}-{end - 1}/{size}"}
+            yield Body(self.data[start:end], 206, stated, self.piece, breaks)
 
 
 def broken_json() -> SourceError:

@@ -6,19 +6,15 @@ import asyncio
 import io
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from multidict import CIMultiDict
-from tests.sources.memory import EVERYTHING, pages_of
+from tests.sources.memory import EVERYTHING, FileServer, pages_of
 
 from stacpull.errors import SourceError
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
-from stacpull.net.transport import TransferError
+from stacpull.models import Json, Page
 from stacpull.selection import Selection
 from stacpull.sources.parquet import ParquetSource
 from stacpull_export.geoparquet import ItemIndex
@@ -26,51 +22,6 @@ from stacpull_export.mirrored_items import MirroredItem
 
 URL = "https://files.test/data/items.parquet"
 _CHUNK = 7000
-
-
-class Body:
-    """A part of a file that may be truncated."""
-
-    def __init__(self, data: bytes, status: int, headers: Mapping[str, str], breaks: int | None) -> None:
-        self.url, self.status, self.headers = URL, status, CIMultiDict(headers)
-        self._data, self._breaks = data, breaks
-
-    async def chunks(self, _size: int) -> AsyncIterator[bytes]:
-        data = self._data if self._breaks is None else self._data[: self._breaks]
-        for start in range(0, len(data), _CHUNK):
-            yield data[start : start + _CHUNK]
-        if self._breaks is not None:
-            raise TransferError(Failure(FailureKind.TRUNCATED, "broke off", retryable=True))
-
-
-class FileServer:
-    """Serves one file, with or without ranges; `requested_ranges` lists what was requested."""
-
-    def __init__(
-        self, data: bytes, *, ranges: bool = True, etag: str = '"v1"', breaks: Sequence[int | None] = ()
-    ):
-        self.data, self.ranges, self.etag, self.breaks = data, ranges, etag, list(breaks)
-        self.requested_ranges: list[tuple[int, int]] = []
-
-    async def read(self, request: PageRequest, **_: Any) -> Any:
-        raise AssertionError(request)
-
-    @asynccontextmanager
-    async def stream(self, _url: str, headers: Mapping[str, str]) -> AsyncIterator[Body]:
-        first, _, last = headers["Range"].removeprefix("bytes=").partition("-")
-        size = len(self.data)
-        start = int(first) if first else max(0, size - int(last))
-        end = int(last) + 1 if first else size
-        self.requested_ranges.append((start, end))
-        breaks = self.breaks.pop(0) if self.breaks else None
-        fields = {"ETag": self.etag}
-        if not self.ranges:
-            yield Body(self.data, 200, {**fields, "Content-Length": str(size)}, breaks)
-        elif start >= size:
-            yield Body(b"", 416, fields, None)
-        else:
-            stated = {**fields, "Content-Range": f"bytes {start}-{end - 1}/{size}"}
-            yield Body(self.data[start:end], 206, stated, breaks)
 
 
 class Contents:

@@ -7,27 +7,11 @@ from collections import Counter
 
 import pytest
 from tests.sources.memory import failed, item
+from tests.virtual_clock import VirtualClock
 
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
-
-
-class HandClock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 class Shelf:
@@ -59,13 +43,13 @@ async def settle() -> None:
 
 def test_readers_of_one_item_share_a_request() -> None:
     async def scenario() -> None:
-        shelf, clock = Shelf(), HandClock()
+        shelf, clock = Shelf(), VirtualClock()
         reader = ItemReader(shelf.read, clock)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(reader.read("a")) for _ in range(13)]
             await settle()
             shelf.gate.set()
-        assert {task.result().read_at for task in tasks} == {100.0}
+        assert {task.result().read_at for task in tasks} == {0.0}
         assert (await reader.read("a")).document == item("a", reading=1)
         assert shelf.reads == {"a": 1}
 
@@ -74,13 +58,13 @@ def test_readers_of_one_item_share_a_request() -> None:
 
 def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
     async def scenario() -> None:
-        shelf, clock = Shelf(), HandClock()
+        shelf, clock = Shelf(), VirtualClock()
         shelf.gate.set()
         reader = ItemReader(shelf.read, clock)
         old = await reader.read("a")
         clock.now += 1
         new = [await reader.read("a", newer_than=old.read_at) for _ in range(13)]
-        assert {n.read_at for n in new} == {101.0}
+        assert {n.read_at for n in new} == {1.0}
         assert shelf.reads == {"a": 2}
         clock.now += 1
         newest = await reader.read("a", newer_than=new[0].read_at)
@@ -92,7 +76,7 @@ def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
 def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
     async def scenario() -> None:
         shelf = Shelf()
-        reader = ItemReader(shelf.read, HandClock())
+        reader = ItemReader(shelf.read, VirtualClock())
         waiting = asyncio.gather(*(reader.read("gone") for _ in range(3)), return_exceptions=True)
         await settle()
         shelf.gate.set()
@@ -109,7 +93,7 @@ def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
 def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
     async def scenario() -> None:
         shelf = Shelf()
-        reader = ItemReader(shelf.read, HandClock())
+        reader = ItemReader(shelf.read, VirtualClock())
         async with asyncio.TaskGroup() as group:
             first = group.create_task(reader.read("a"))
             others = [group.create_task(reader.read("a")) for _ in range(3)]
@@ -127,7 +111,7 @@ def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
 def test_many_are_read_at_once_and_returned_in_order() -> None:
     async def scenario() -> None:
         shelf = Shelf()
-        reader = ItemReader(shelf.read, HandClock())
+        reader = ItemReader(shelf.read, VirtualClock())
         hrefs = [f"i{n % 150}" for n in range(300)] + ["gone"]
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(reader.read_many(hrefs))

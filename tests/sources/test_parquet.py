@@ -16,10 +16,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.sources.memory import FileServer
 from tests.sources.parquet_files import (
     URL,
     WRITERS,
-    FileServer,
     by_export,
     failure_of,
     items_of,
