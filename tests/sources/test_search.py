@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
@@ -56,86 +57,50 @@ ONE = ("a",)
 ITEMS = f"{API}/collections/a/items"
 
 
-@pytest.mark.parametrize(
-    ("api", "selection", "expected"),
-    [
-        (
-            ModelApi(),
-            Selection(collections=ONE, bbox=(2, 0, 8, 1)),
-            PageRequest(f"{API}/search?collections=a&bbox=2.0,0.0,8.0,1.0"),
-        ),
-        (
-            ModelApi(),
-            Selection(collections=ONE, datetime="2020-01-05"),
-            PageRequest(f"{API}/search?collections=a&datetime=2020-01-05T00:00:00Z/2020-01-06T00:00:00Z"),
-        ),
-        (
-            ModelApi(),
-            Selection(collections=ONE, bbox=(5, 0.5, 5, 0.5)),
-            PageRequest(f"{API}/search?collections=a&bbox=4.9999,0.4999,5.0001,0.5001"),
-        ),
-        (
-            ModelApi(),
-            Selection(collections=ONE, filter='"eo:cloud_cover" = 3'),
-            PageRequest(
-                f"{API}/search",
-                "POST",
-                {
-                    "collections": ["a"],
-                    "filter": {"op": "=", "args": [{"property": "eo:cloud_cover"}, 3]},
-                    "filter-lang": "cql2-json",
-                },
-            ),
-        ),
-        (
-            ModelApi(post=False),
-            Selection(collections=ONE, filter='"eo:cloud_cover" = 3'),
-            PageRequest(f"{API}/search?collections=a&filter=eo:cloud_cover%20%3D%203&filter-lang=cql2-text"),
-        ),
-        (
-            ModelApi(),
-            Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
-            PageRequest(f"{API}/search", "POST", {"collections": ["a"], "intersects": WIDE}),
-        ),
-        (  # no POST: only the bounding box fits
-            ModelApi(post=False),
-            Selection(collections=ONE, intersects=orjson.dumps(WIDE).decode()),
-            PageRequest(f"{API}/search?collections=a&bbox=0.0,0.4999,5.99,0.5001"),
-        ),
-        (
-            ModelApi(classes=FEATURES),
-            Selection(collections=ONE, intersects=AREA, datetime="../2020-01-09T00:00:00Z", filter="a = 1"),
-            PageRequest(f"{API}/collections/a/items?bbox=2.0,0.0,8.0,1.0&datetime=../2020-01-09T00:00:00Z"),
-        ),
-        (
-            ModelApi(classes=SEARCHES[:1]),  # no filter extension
-            Selection(collections=ONE, max_cloud_cover=3.0),
-            PageRequest(f"{API}/collections/a/items"),
-        ),
-        (
-            ModelApi(classes=()),
-            Selection(collections=ONE, bbox=(2, 0, 8, 1)),
-            PageRequest(f"{API}/collections/a/items"),
-        ),
-        (
-            ModelApi(),
-            Selection(collections=ONE, bbox=(2, 0, 8, 1), push_down=False),
-            PageRequest(f"{API}/collections/a/items"),
-        ),
-        (
-            ModelApi(),
-            Selection(collections=ONE, ids=("a_3", "a_7")),
-            PageRequest(f"{API}/search?collections=a&ids=a_3,a_7"),
-        ),
-        (  # an ending of an id, which no service searches
-            ModelApi(),
-            Selection(collections=ONE, ids=("a_3", "7")),
-            PageRequest(f"{API}/collections/a/items"),
-        ),
-    ],
-)
-def test_a_selection_becomes_a_query(api: ModelApi, selection: Selection, expected: PageRequest) -> None:
+PLAIN = "collections/a/items"
+CLOUD = {"op": "=", "args": [{"property": "eo:cloud_cover"}, 3]}
+QUERIES: list[tuple[ModelApi, dict[str, Any], str | dict[str, Any]]] = [
+    (ModelApi(), {"bbox": (2, 0, 8, 1)}, "search?collections=a&bbox=2.0,0.0,8.0,1.0"),
+    (
+        ModelApi(),
+        {"datetime": "2020-01-05"},
+        "search?collections=a&datetime=2020-01-05T00:00:00Z/2020-01-06T00:00:00Z",
+    ),
+    (ModelApi(), {"bbox": (5, 0.5, 5, 0.5)}, "search?collections=a&bbox=4.9999,0.4999,5.0001,0.5001"),
+    (ModelApi(), {"filter": '"eo:cloud_cover" = 3'}, {"filter": CLOUD, "filter-lang": "cql2-json"}),
+    (
+        ModelApi(post=False),
+        {"filter": '"eo:cloud_cover" = 3'},
+        "search?collections=a&filter=eo:cloud_cover%20%3D%203&filter-lang=cql2-text",
+    ),
+    (ModelApi(), {"intersects": orjson.dumps(WIDE).decode()}, {"intersects": WIDE}),
+    (  # no POST: only the bounding box fits
+        ModelApi(post=False),
+        {"intersects": orjson.dumps(WIDE).decode()},
+        "search?collections=a&bbox=0.0,0.4999,5.99,0.5001",
+    ),
+    (
+        ModelApi(classes=FEATURES),
+        {"intersects": AREA, "datetime": "../2020-01-09T00:00:00Z", "filter": "a = 1"},
+        f"{PLAIN}?bbox=2.0,0.0,8.0,1.0&datetime=../2020-01-09T00:00:00Z",
+    ),
+    (ModelApi(classes=SEARCHES[:1]), {"max_cloud_cover": 3.0}, PLAIN),  # no filter extension
+    (ModelApi(classes=()), {"bbox": (2, 0, 8, 1)}, PLAIN),
+    (ModelApi(), {"bbox": (2, 0, 8, 1), "push_down": False}, PLAIN),
+    (ModelApi(), {"ids": ("a_3", "a_7")}, "search?collections=a&ids=a_3,a_7"),
+    (ModelApi(), {"ids": ("a_3", "7")}, PLAIN),  # an ending of an id, which no service searches
+]
+
+
+@pytest.mark.parametrize(("api", "chosen", "query"), QUERIES)
+def test_a_selection_becomes_a_query(
+    api: ModelApi, chosen: dict[str, Any], query: str | dict[str, Any]
+) -> None:
+    selection = Selection(collections=ONE, **chosen)
     found = Walked(api, selection)
+    expected = PageRequest(f"{API}/{query}")
+    if isinstance(query, dict):
+        expected = PageRequest(f"{API}/search", "POST", {"collections": ["a"], **query})
     assert [start.request for start in found.starts] == [expected]
     assert found.names == kept(selection)
     assert found.warnings == []
