@@ -109,7 +109,7 @@ class ParquetSource(ItemsFile):
                         raise self._unreadable("its server does not support ranges, and it is too large")
                     await asyncio.to_thread(part.write, chunk)
             if end != b"PAR1":
-                raise self._unreadable("it is not a Parquet file")
+                raise self._unreadable("it is not a Parquet file" if received else "it is empty")
             size = received if ranges.size is None else ranges.size
             process = await asyncio.create_subprocess_exec(
                 *python_command("-m", "stacpull.sources.parquet_process"),
