@@ -14,7 +14,6 @@ from stacpull.engine import store_client
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.store_client import OutcomeSender
 from stacpull.errors import DestinationError
-from stacpull.ledger.outcomes import UnchangedAsset
 from stacpull.models import Job
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
@@ -101,19 +100,6 @@ def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path: Pat
     assert asyncio.run(course()).rows() == list(range(8))  # at its end it sends the rest
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_body_larger_than_the_limit_is_sent_alone(tmp_path: Path) -> None:
-    async def course() -> None:
-        async with sender_at(tmp_path) as (sender, sent):
-            put(sender, 1, LONGEST)
-            put(sender, 2)
-            assert sent.rows() == [1]
-            sender.bodies_written(1)
-            assert sent.rows() == [1, 2]
-
-    asyncio.run(course())
-
-
 def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_path: Path) -> None:
     async def course() -> Sent:
         async with sender_at(tmp_path) as (sender, sent):
@@ -133,17 +119,6 @@ def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_pat
     assert written.body is None
     with closing(LocalStore(tmp_path)) as destination:
         assert [path.name for path in destination.staged.parts.iterdir()] == [written.part]
-
-
-def test_an_asset_that_has_not_changed_is_reported_and_frees_its_slot(tmp_path: Path) -> None:
-    async def course() -> Sent:
-        async with sender_at(tmp_path) as (sender, sent):
-            await sender.take_slots(1)
-            sender.put(job(1), None)
-            assert await free_slots(sender) == 64
-        return sent
-
-    assert asyncio.run(course()) == [UnchangedAsset(1, 1, 0)]
 
 
 def test_a_part_that_cannot_be_written_is_an_error_of_the_run(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from stacpull.errors import DestinationError
 from stacpull.store import file_sync
 from stacpull.store.file_sync import FileSync, GroupSync, choose, is_on_network
 from stacpull.store.local_store import LocalStore
-from stacpull.store.protocol import Placement
 
 HONEST, HIDING = "6.18.44-fc-v657", "5.7.19-generic"
 
@@ -65,28 +63,6 @@ def test_the_sync_is_chosen_by_file_system_and_kernel(
     assert isinstance(chosen, GroupSync if is_group else FileSync)
     assert chosen.covers_ledger == is_group
     assert is_on_network(dest.fd) == is_network
-
-
-def test_every_part_and_every_directory_is_synced(dest: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: Counter[int] = Counter()
-    real = os.fsync
-
-    def fsync(fd: int) -> None:
-        synced[os.fstat(fd).st_ino] += 1
-        real(fd)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    inodes = [dest.staged.write_part(f"{n}.whole", b"x") for n in range(20)]
-    syncing = FileSync(dest.staged.parts_fd)
-    syncing.sync([f"{n}.whole" for n in range(20)], ())
-    assert sorted(synced) == sorted(inodes)
-    for n in range(20):
-        dest.place([Placement(f"{n}.whole", f"c/{n}", "a", may_replace=False)])
-    synced.clear()
-    with dest.opened(sorted(dest.changed)) as directories:
-        syncing.sync((), directories)
-    wanted = [dest.path, dest.path / "c", *(dest.path / "c" / str(n) for n in range(20))]
-    assert sorted(synced) == sorted(path.stat().st_ino for path in wanted)
 
 
 def test_a_part_that_cannot_be_synced_fails_the_group(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import random
@@ -172,21 +171,6 @@ def test_a_part_on_a_full_disk_raises_and_can_be_closed(
 
     writing(parts, write)
     assert listed(parts) == ([] if end is FilePart.discard else ["1.1.about", "1.1.part"])
-
-
-def test_a_part_that_cannot_be_synced_is_closed(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_fd: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    async def use() -> bool:
-        part = await (await asyncio.to_thread(FileParts, parts, durable=True)).create(1, 1, V1, None)
-        await part.put([(0, DATA)])
-        monkeypatch.setattr(os, "fsync", refuse)
-        with pytest.raises(DestinationError):
-            await part.finish()
-        return part.closed
-
-    assert asyncio.run(use())
 
 
 def test_a_part_that_has_become_shorter_is_a_destination_error(parts: Path) -> None:
