@@ -175,16 +175,6 @@ class TestStatuses:
         assert setting.fetch("https://h.example/x")[0] == b"payload"
         assert setting.clock.now - before == 30
 
-    def test_a_host_may_count_milliseconds(self) -> None:
-        slow = Answer(429, headers={"Retry-After": "1500"})
-        setting = Setting(dict.fromkeys(("https://h.example/x", "https://other.example/x"), (slow,)))
-        setting.client = Client(
-            {"https": setting.transport}, setting.gates, setting.clock, throttle_units={"h.example": 0.001}
-        )
-        assert setting.failure("https://h.example/x").retry_after == 1.5
-        assert setting.failure("https://other.example/x").retry_after == 1500
-        assert setting.gates["h.example:443"].closed_for() == 1.5
-
     @pytest.mark.parametrize("between", [None, 1, 25])
     def test_fifty_pages_in_place_of_assets_stop_the_run(self, between: int | None) -> None:
         setting = Setting({"https://h.example/x": [OK]})

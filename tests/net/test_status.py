@@ -84,21 +84,6 @@ def test_retry_after_is_parsed(value: str | None, seconds: float | None) -> None
     assert parse_retry_after(value, NOW) == seconds
 
 
-@pytest.mark.parametrize(
-    ("status", "value", "wait"),
-    [
-        (429, "2500", 2.5),
-        (429, "0", 0.0),
-        (429, "nan", None),
-        (429, formatdate(NOW + 60, usegmt=True), 60.0),  # a date is a date
-        (503, "2500", 2500.0),  # only the 429 of such a service counts otherwise
-    ],
-)
-def test_a_service_may_count_milliseconds(status: int, value: str, wait: float | None) -> None:
-    headers = CIMultiDict({"Retry-After": value})
-    assert classify(status, headers, b"", "h", now=NOW, throttle_unit=0.001).retry_after == wait
-
-
 def test_a_date_is_relative_to_the_clock_of_the_server() -> None:
     theirs = NOW + 5000
     headers = {"Date": formatdate(theirs, usegmt=True), "Retry-After": formatdate(theirs + 30, usegmt=True)}

@@ -91,8 +91,7 @@ class Client:
     and `logged_in` that of a host with a login. `secrets` are removed from the messages of failures.
 
     If SOURCE is http, https may redirect to http. Its port speaks one protocol: a URL with the other scheme
-    and the same host and port is requested with the scheme of SOURCE. `throttle_units` are the seconds per
-    unit of a number in the Retry-After of a 429, for hosts that do not count seconds.
+    and the same host and port is requested with the scheme of SOURCE.
     """
 
     def __init__(
@@ -105,7 +104,6 @@ class Client:
         secrets: Secrets | None = None,
         counters: NetworkCounters | None = None,
         source: str = "",
-        throttle_units: Mapping[str, float] | None = None,
         limits: Limits | None = None,
         logged_in: Callable[[str], Transport | None] = lambda _url: None,
         transport_of: Callable[[str], Transport | None] = lambda _scheme: None,
@@ -117,7 +115,6 @@ class Client:
         self.clock = clock
         self.secrets = Secrets() if secrets is None else secrets
         self.log = log
-        self.throttle_units = throttle_units or {}
         self._transports = dict(transports)
         self._transport_of = transport_of
         self._logged_in = logged_in
@@ -392,11 +389,8 @@ class Exchange:
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self._client, host_of(response.url), response.status
         prefix = await self._beginning(response)
-        unit = client.throttle_units.get(host, 1.0)
-        failure = classify(
-            status, response.headers, prefix, host,
-            now=client.clock.time(), throttle_unit=unit, secrets=client.secrets,
-        )  # fmt: skip
+        now, secrets = client.clock.time(), client.secrets
+        failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
         elif failure.kind is FailureKind.REFUSED and status in _COUNTED_REFUSALS and self._count_refusal:

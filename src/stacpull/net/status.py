@@ -58,18 +58,15 @@ def classify(
     host: str,
     *,
     now: float,
-    throttle_unit: float = 1.0,
     secrets: Secrets | None = None,
 ) -> Failure:
     """Return the failure for a response of `host` whose status is not accepted.
 
     `now`, in seconds since the epoch, is compared with a date in Retry-After if there is no Date field.
-    `throttle_unit` is the seconds per unit of a number in the Retry-After of a 429: 0.001 for a service that
-    counts milliseconds, against RFC 9110. `secrets` are removed from the message.
+    `secrets` are removed from the message.
     """
-    unit = throttle_unit if status == HTTPStatus.TOO_MANY_REQUESTS else 1.0
     server_time = moment_of(headers.get("Date", ""))  # the server's other dates follow its clock
-    wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time, unit)
+    wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
     is_throttled = kind is FailureKind.THROTTLED
     if is_throttled and wait is None and (found := _WAIT_IN_BODY.search(body_prefix)):
@@ -107,16 +104,16 @@ def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
     return FailureKind.CHANGED if status == HTTPStatus.PRECONDITION_FAILED else FailureKind.HTTP
 
 
-def parse_retry_after(value: str | None, now: float, unit: float = 1.0) -> float | None:
+def parse_retry_after(value: str | None, now: float) -> float | None:
     """Return the seconds to wait by a Retry-After field (RFC 9110, 10.2.3).
 
-    A number is in `unit` seconds; a date before `now` (seconds since the epoch) means 0. None if the field is
-    absent or invalid, negative, or more than 30 days.
+    A date before `now` (seconds since the epoch) means 0. None if the field is absent or invalid, negative,
+    or more than 30 days.
     """
     if not value:
         return None
     try:
-        seconds = float(value) * unit
+        seconds = float(value)
     except ValueError:
         date = moment_of(value)
         seconds = math.nan if date is None else max(0.0, date - now)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
 import orjson
 from msgspec.structs import replace
+from multidict import CIMultiDict
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError
@@ -26,7 +27,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, with_retries
-from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
+from stacpull.net.transport import RenamedResponse, Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
 from stacpull_raster.ranged import HeaderRead, RangedReader, read_header
 from stacpull_raster.tiff import Header
@@ -86,13 +87,9 @@ async def open_hub(
     """Open a client that uses `transport` and closes it at the end."""
     policy = policy or RetryPolicy()
     secrets = Secrets((settings.client_secret,))
-    client = Client(
-        {"http": transport, "https": transport},
-        Gates(per_host, per_host, clock),
-        clock,
-        secrets=secrets,
-        throttle_units=dict.fromkeys(_counting_milliseconds(settings), _MILLISECOND),
-    )
+    transport = _InSeconds(transport, settings)
+    gates = Gates(per_host, per_host, clock)
+    client = Client({"http": transport, "https": transport}, gates, clock, secrets=secrets)
     tokens = Tokens(settings, client, policy, clock, secrets)
     try:
         yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
@@ -103,9 +100,26 @@ async def open_hub(
         await client.close()
 
 
-def _counting_milliseconds(settings: HubSettings) -> set[str]:
-    hosts = {host_of(settings.base_url), host_of(settings.token_url)}
-    return {host for host in hosts if host == host_of(settings.base_url) or host.endswith(_OPERATED)}
+class _InSeconds:
+    """States the Retry-After of a 429 in seconds. Sentinel Hub states milliseconds, against RFC 9110."""
+
+    def __init__(self, transport: Transport, settings: HubSettings) -> None:
+        self._transport = transport
+        hosts = {host_of(settings.base_url), host_of(settings.token_url)}
+        self._hosts = {host for host in hosts if host.endswith(_OPERATED)} | {host_of(settings.base_url)}
+
+    async def send(self, request: Request) -> Response:
+        response = await self._transport.send(request)
+        wait = response.headers.get("Retry-After")
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS and wait and host_of(request.url) in self._hosts:
+            with suppress(ValueError):  # a date is a date
+                headers = CIMultiDict(response.headers)
+                headers["Retry-After"] = str(float(wait) * _MILLISECOND)
+                return RenamedResponse(request.url, response, headers)
+        return response
+
+    async def close(self) -> None:
+        await self._transport.close()
 
 
 class Hub:
