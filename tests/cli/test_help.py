@@ -102,7 +102,7 @@ NOT_PLANNED = (
 @pytest.mark.parametrize("name", NOT_PLANNED.split())
 def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str) -> None:
     ran = stacpull_command("plan", "s", f"--{name}")
-    assert (ran.code, f"No such option '--{name}': leave it out: it changes nothing here." in ran.err) == (
+    assert (ran.code, f"No such option '--{name}': it changes nothing here, so leave it out." in ran.err) == (
         2,
         True,
     )

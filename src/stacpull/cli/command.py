@@ -177,7 +177,7 @@ class Command(click.Command):
             return f"set {option.variables[0]}, or {option.name} in a config file"
         if places == ["dest"]:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
-        return "leave it out: it changes nothing here"
+        return "it changes nothing here, so leave it out"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

@@ -93,7 +93,6 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         complete = f", {report.items_done:,} complete" if report.items_done else ""
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
-    yield from _left_out(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
     yield from _next_steps(report, failed)
 
@@ -155,7 +154,7 @@ def resumed_nothing(report: MirrorReport) -> Iterator[str]:
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:
-    """Yield lines about what has changed since the last run."""
+    """Yield lines about what has changed since the last run, and what was left out."""
     counts = [
         (report.items_new, "new item"),
         (report.items_changed, "changed item"),
@@ -172,9 +171,6 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     elif report.items_gone:
         gone = count(report.items_gone, "item")
         yield f"  gone     {gone} at the source, kept here; --prune=remove removes what nothing links to"
-
-
-def _left_out(report: MirrorReport) -> Iterator[str]:
     whole = count(report.assets_whole, "file")
     if report.assets_clipped:
         rest = f"; {whole} whole" if report.assets_whole else ""

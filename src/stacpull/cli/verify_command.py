@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -29,7 +28,7 @@ _MOST_UNKNOWN = 10
     *parameters.of("verify"),
     examples=["verify s2", "verify s2 --repair"],
 )
-def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int:
+def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
     """Check the files in DEST against the ledger; optionally repair them.
 
     Prints a line for each file that is missing, truncated or altered, and exits with 1 if there is damage.
@@ -63,9 +62,6 @@ def verify(session: CommandSession, dest: Path, quick: bool, **how: bool) -> int
     return session.finish(report, verify_lines(report))
 
 
-_KINDS = ("missing", "short", "altered", "obstructed", "unreadable", "unknown")
-
-
 def damage_line(damage: Damage) -> str:
     if damage.what == "unknown":
         return f"unknown: {damage.path}: {damage.found} that is not in the ledger"
@@ -74,53 +70,41 @@ def damage_line(damage: Damage) -> str:
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
     """Yield the result of a check, and commands to run next."""
-    verdict = "interrupted" if report.state == "interrupted" else _verdict(report)
-    yield f"{report.dest}: {verdict}{_lacking(report)}"
+    repaired = report.repair is not None
+    if report.state == "interrupted":
+        verdict = "interrupted"
+    elif report.remaining:
+        verdict = f"{count(report.remaining, 'file')} damaged{' and not repaired' if repaired else ''}"
+    else:
+        verdict = "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
+        others = count(report.unknown, "file that does not belong", "files that do not belong")
+        verdict += f"; {others} to the mirror" if report.unknown else ""
+    if not repaired and (report.mirror_state != "complete" or report.assets_failed):
+        lacking = [(report.assets_pending, "still to do"), (report.assets_failed, "failed")]
+        counts = ", ".join(f"{number:,} {what}" for number, what in lacking if number)
+        verdict += f"; the mirror is incomplete{f': {counts}' if counts else ''}"
+    yield f"{report.dest}: {verdict}"
     yield (
         f"  checked {count(report.files, 'file')} (assets, documents, catalogs), {size(report.bytes)} "
-        f"in {duration(report.seconds)} "
-        f"({rate(report.bytes, report.seconds)})"
+        f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)})"
         + (f"; {report.unproven:,} checked by size only" if report.unproven else "")
     )
-    for kind in _KINDS:
+    for kind in ("missing", "short", "altered", "obstructed", "unreadable", "unknown"):
         if number := getattr(report, kind):
             yield f"  {kind:<10} {number:,}"
     if report.leftovers:
         yield f"  {count(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.repair is not None:
         yield f"  {report.repair.assets_done:,} repaired, {report.remaining:,} not repaired"
-    yield from _next_steps(report)
-
-
-def _verdict(report: VerifyReport) -> str:
-    if not report.remaining:
-        verdict = "repaired" if report.damaged else f"OK, {count(report.files, 'file')} verified"
-        others = count(report.unknown, "file that does not belong", "files that do not belong")
-        return f"{verdict}; {others} to the mirror" if report.unknown else verdict
-    return f"{count(report.remaining, 'file')} damaged" + (
-        " and not repaired" if report.repair is not None else ""
-    )
-
-
-def _lacking(report: VerifyReport) -> str:
-    """Return what the mirror does not have yet, if it is not complete."""
-    lacking = [(report.assets_pending, "still to do"), (report.assets_failed, "failed")]
-    if report.repair is not None or (report.mirror_state == "complete" and not report.assets_failed):
-        return ""
-    counts = ", ".join(f"{number:,} {what}" for number, what in lacking if number)
-    return f"; the mirror is incomplete{f': {counts}' if counts else ''}"
-
-
-def _next_steps(report: VerifyReport) -> Iterator[str]:
     dest = dest_of(report)
     if report.state == "interrupted":
-        yield f"to continue: stacpull verify {dest}{' --repair' if report.repair is not None else ''}"
-    elif report.assets_pending and report.repair is None:
+        yield f"to continue: stacpull verify {dest}{' --repair' if repaired else ''}"
+    elif report.assets_pending and not repaired:
         yield f"to resume:   stacpull resume {dest}"
     damaged = report.damaged - (report.unknown if report.strict else 0)
-    if report.repair is None and damaged:
+    if damaged and not repaired:
         yield f"to repair:   stacpull verify --repair {dest}"
-    if report.assets_failed and report.repair is None:
+    if report.assets_failed and not repaired:
         yield f"{count(report.assets_failed, 'asset')} failed; for details: stacpull failures {dest}"
     elif report.repair is not None and report.repair.assets_failed:
         yield f"for details: stacpull failures {dest}"
