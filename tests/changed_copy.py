@@ -56,9 +56,8 @@ class ChangedCopy:
     def publish(self, name: str, module: str) -> None:
         """Make an asynchronous function public, in `stacpull` and as a blocking call in `stacpull.sync`."""
         self.insert("__init__.pyi", f"from {module} import {name} as {name}\n", before="from stacpull.")
-        self.insert("sync.py", f"from {module} import {name} as published\n", before="from stacpull.errors")
-        self.insert("sync.py", f'    "{name}",\n', before='    "plan",')
-        self.insert("sync.py", f"{name} = _blocking(published)\n", before="plan = _blocking")
+        self.insert("sync.py", f'    "{name}",\n', before='    "trace_estimate"')
+        self.insert("sync.py", f"    {name} = _blocking(stacpull.{name})\n", before="    plan = _blocking")
 
     def _path(self, name: str) -> Path:
         return (self._top if name.startswith("configs/") else self._package) / name

@@ -54,7 +54,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.add("engine/mirror_size.py", MODULE)
     copy.insert("reports.py", REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
-    lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 3}
+    lines = {"engine/mirror_size.py": None, "reports.py": 7, "__init__.pyi": 1, "sync.py": 2}
     assert copy.changed == lines
     copy.add("cli/size_command.py", COMMAND)
     copy.insert("cli/main.py", ENTRY, before='    "verify": (')
