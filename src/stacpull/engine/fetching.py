@@ -156,6 +156,7 @@ class SharedDownloads:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
+            self._recent.move_to_end(job.href)
             if not first.has_ended:
                 first.awaited = first.awaited or asyncio.Event()
                 await first.awaited.wait()

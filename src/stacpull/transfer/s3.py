@@ -52,7 +52,7 @@ _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-MOST_OBJECTS: Final = 100_000
+_MOST_OBJECTS: Final = 100_000
 """The most objects of one prefix, because all of them are planned at once."""
 _MOST_PAGES: Final = 2000
 """The most pages of one listing: S3 puts up to a thousand objects on a page, and may send empty pages."""
@@ -389,8 +389,8 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
                 raise unlistable("its listing has objects that are not under it")
             if name != prefix and (size or not name.endswith("/")):
                 found[name[len(prefix) :]] = size
-        if len(found) > MOST_OBJECTS:
-            raise unlistable(f"it has more than {MOST_OBJECTS:,} objects")
+        if len(found) > _MOST_OBJECTS:
+            raise unlistable(f"it has more than {_MOST_OBJECTS:,} objects")
         if not token:
             break
     else:
