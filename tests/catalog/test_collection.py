@@ -57,7 +57,6 @@ def test_the_spatial_extent_is_made_valid(extent: Any, boxes: list[list[float]])
         (["2017-06-13 10:10:31", "2018-05-29T11:54:01Z"], [["2017-06-13T10:10:31Z", "2018-05-29T11:54:01Z"]]),
         ([["soon", 5]], [[None, None]]),
         ([["0001-01-01T00:00:00+14:00", None]], [[None, None]]),
-        ([["2020-01-01T00:00:00Z"], "x", None], [[None, None]]),
         ([], [[None, None]]),
         (None, [[None, None]]),
     ],
@@ -72,12 +71,9 @@ def test_the_temporal_extent_is_made_valid(interval: Any, expected: Any) -> None
     [
         ("CC-BY-4.0", "CC-BY-4.0", None),
         ("cdla-permissive-1.0", "cdla-permissive-1.0", None),
-        (" CC-BY-4.0\n", "CC-BY-4.0", None),
         ("proprietary", "other", None),
-        ("various", "other", None),
         ("Source Collection License", "other", "Source Collection License"),
         (None, "other", None),
-        ("", "other", None),
         (["MIT"], "other", None),
     ],
 )
@@ -120,14 +116,6 @@ def test_an_old_version_is_migrated() -> None:
     assert (made["keywords"], made["own:field"]) == (["a"], {"kept": True})
 
 
-def test_fields_of_an_extension_that_cannot_be_migrated_are_kept() -> None:
-    rubbish = {"stac_version": "1.0.0", "item_assets": 5, "sci:doi": "10.1/x", "title": "T"}
-    extensions = ["https://stac-extensions.github.io/item-assets/v1.0.0/schema.json"]
-    for members in ({"summaries": {"x": {"minimum": 1}}}, {"stac_extensions": extensions}):
-        made = collection_document("c", {**rubbish, **members}, base=None)
-        assert (made["sci:doi"], made["title"], made["stac_version"]) == ("10.1/x", "T", "1.1.0")
-
-
 @pytest.mark.parametrize("levels", [90, 240])
 @pytest.mark.parametrize("member", ["own:field", "summaries", "extent", "assets", "properties"])
 def test_a_deeply_nested_document_does_not_stop_the_run(member: str, levels: int) -> None:
@@ -136,11 +124,6 @@ def test_a_deeply_nested_document_does_not_stop_the_run(member: str, levels: int
         deep = {"a": deep}
     made = stored({"stac_version": "1.0.0-beta.2", "license": "MIT", member: deep})
     assert orjson.loads(encode_item(made, Secrets()))["license"] == "MIT"
-
-
-def test_a_deprecated_collection_is_kept_without_a_warning() -> None:
-    extension = "https://stac-extensions.github.io/version/v1.2.0/schema.json"
-    assert stored({"stac_version": "1.1.0", "deprecated": True, "stac_extensions": [extension]})["deprecated"]
 
 
 def test_external_links_are_kept_without_credentials() -> None:

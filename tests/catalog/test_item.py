@@ -115,12 +115,8 @@ def outward(document: Json) -> list[Json]:
             {"href": "./a.tif", "alternate": {"origin": {"href": "https://host.test/a.tif"}}},
         ),
         ({}, "c/i/a.tif", {"href": "./a.tif"}),
-        ({"href": None}, "c/i/a.tif", {"href": "./a.tif"}),
-        ({"href": ["https://a.test", "https://b.test"]}, "c/i/a.tif", {"href": "./a.tif"}),
         ({"href": ["https://a.test", "https://b.test"]}, None, None),
-        ({"href": ""}, None, None),
         ({}, None, None),
-        (None, None, None),
         ("https://a.test", "c/i/a.tif", None),
     ],
 )
@@ -142,16 +138,12 @@ FERNET = f"https://host.test/download/gAAAAA{100 * 'B'}=="
     ("href", "lasts"),
     [
         (CUT, True),
-        ("a.tif", True),
-        (" s3://bucket/a.tif ", True),
         ("https://host.test/a.tif?token=next:5", True),
         (SIGNED, False),
         (f"https://host.test/a.tif?key={KEY}", False),
         ("https://user:pw@host.test/a.tif", False),
         ("a.tif?sv=1&se=2&sig=abc", False),
         (FERNET, False),
-        ("gs://bucket/a.tif", True),
-        ("/data/a.tif", True),
         ("file:///data/a.tif", False),
     ],
 )
@@ -164,12 +156,6 @@ def test_a_remote_asset_stays_among_the_assets_if_its_href_lasts(href: str, last
         )
         assert stored(as_sent(document)) == document  # without the source's document in the ledger
         assert stored(as_sent(document), here={"a": "c/i/a.tif"}).keys() == stored(item()).keys()
-
-
-def test_a_secret_in_the_path_of_an_href_does_not_last() -> None:
-    source = item(assets={"a": {"href": f"https://host.test/{KEY}/a.tif"}})
-    document = stored(orjson.loads(clean_item(source, Secrets([Secret(KEY)]))))
-    assert document[REMOTE_ASSETS] == {"a": {"href": "https://host.test/***/a.tif"}}
 
 
 def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
@@ -218,7 +204,6 @@ def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
             "https://m.test/i.json",
             {"canonical": ["https://c.test/i"], "via": ["https://a.test/i", "https://m.test/i.json"]},
         ),
-        ([{"rel": "self", "href": "./i.json"}], None, {}),
     ],
 )
 def test_links_to_the_origin_of_an_item(links: Any, base: str | None, expected: Json) -> None:
@@ -274,7 +259,6 @@ def test_a_mirrored_asset_has_the_size_and_checksum_of_its_file() -> None:
         {"rel": "self"},
         [None, 5, [], {}],
         [{"rel": "x"}, {"href": "x"}, {"rel": "", "href": "x"}, {"rel": "x", "href": ""}],
-        [{"rel": ["x"], "href": "y"}, {"rel": "x", "href": ["y"]}, {"rel": None, "href": None}],
     ],
 )
 def test_invalid_links_are_left_out(links: Any) -> None:
@@ -288,10 +272,7 @@ def test_invalid_links_are_left_out(links: Any) -> None:
     [
         ("https://h.test/c/i.json", "./a.tif", "https://h.test/c/a.tif"),
         ("https://h.test/c/i.json", "../a.tif?key=k", "https://h.test/a.tif"),
-        ("https://h.test/c/i.json", "//other.test/a.tif", "https://other.test/a.tif"),
-        ("https://h.test/c/i.json", "gs://b/a.tif", "gs://b/a.tif"),
         ("s3://b/c/i.json", "./a.tif", "s3://b/c/a.tif"),
-        ("s3://b/c/i.json", "ftp://h.test/a.tif", "ftp://h.test/a.tif"),
         ("/data/c/i.json", "./a.tif", "/data/c/a.tif"),
         ("https://h.test/c/i.json", "//[", "//["),
         (None, "./a.tif", "./a.tif"),
@@ -327,7 +308,6 @@ def test_relative_hrefs_are_resolved_against_the_items_url(
             {"bbox": [0, 0, 9, 4]},
         ),
         ({"geometry": None}, {"geometry": None}),
-        ({"geometry": "x", "bbox": [1, 2, 3]}, {"geometry": None}),
         ({"geometry": {"type": "Polygon", "coordinates": []}, "bbox": None}, {"geometry": None}),
     ],
 )
@@ -351,12 +331,9 @@ ANY_TIME = {
         ({"datetime": "2016-10-08 19:25:32Z", "x": 1}, {"datetime": "2016-10-08 19:25:32Z", "x": 1}),
         ({"datetime": None, **INTERVAL}, {"datetime": None, **INTERVAL}),
         (INTERVAL, {"datetime": None, **INTERVAL}),
-        ({"datetime": 5, **INTERVAL}, {"datetime": None, **INTERVAL}),
         ({"x": 1}, {"x": 1, **ANY_TIME}),
-        ({"datetime": "soon"}, ANY_TIME),
         ({"datetime": None, "start_datetime": "2020-01-01T00:00:00Z"}, ANY_TIME),
         (None, ANY_TIME),
-        ([], ANY_TIME),
     ],
 )
 def test_an_item_has_a_time_that_pystac_reads(properties: Any, expected: Json, tmp_path: Path) -> None:

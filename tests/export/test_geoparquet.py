@@ -150,21 +150,6 @@ def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_pat
         export(dest, tmp_path / "items.parquet")
 
 
-def test_types_of_different_batches_are_merged(mirrored: Mirror, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
-    out, report = unusual(mirrored, tmp_path)
-    rows = rows_of(out)
-    assert report.items == len(rows) == len(UNUSUAL)
-    assert (rows["late-property"]["gsd"], rows["float-after-integer"]["gsd"]) == (10.0, 1.5)
-    assert (rows["flag-as-boolean"]["seasonal_snow"], rows["flag-as-text"]["seasonal_snow"]) == (
-        "true",
-        '"true"',
-    )
-    assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
-    assert rows["empty-object"]["processing"] == "{}"
-    assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
-
-
 def test_a_stopped_export_keeps_the_existing_file(mirrored: Mirror, tmp_path: Path) -> None:
     dest, out = mirrored([item("one")]), tmp_path / "items.parquet"
     out.write_bytes(b"before")
@@ -218,18 +203,6 @@ def test_documents_that_are_damaged_are_left_out_and_counted(mirrored: Mirror, t
     )
 
 
-def test_a_mirror_without_any_document_yet_gives_an_empty_index(mirrored: Mirror, tmp_path: Path) -> None:
-    dest = mirrored([item(f"i{n}") for n in range(3)])
-    for n in range(3):
-        (dest / "c" / f"i{n}" / f"i{n}.json").unlink()
-    out = tmp_path / "items.parquet"
-    report = export(dest, out)
-    assert (report.items, pq.read_table(out).num_rows) == (0, 0)
-    assert report.notes == (
-        "Item documents that are missing or cannot be read: 3, for example c/i0/i0.json.",
-    )
-
-
 def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
     """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
     items = [
@@ -259,29 +232,6 @@ def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> N
         stacpull.mirror(str(tmp_path / "out.parquet"), again, selection=stacpull.Selection(max_items=1))
     )
     assert found.items_done == 1
-
-
-WIDE = {
-    "one column": {"wide": {f"m{n}": {f"k{k}": n for k in range(100)} for n in range(200)}},
-    "all columns": {f"p{p}": {f"m{n}": {"k": n} for n in range(900)} for p in range(20)},
-    "in a list": {"wide": [{f"m{n}": [{f"k{k}": n for k in range(100)}]} for n in range(200)]},
-    "null members": {"wide": {f"m{n}": dict.fromkeys(f"k{k}" for k in range(100)) for n in range(200)}},
-}
-
-
-def _sixth(properties: dict[str, Any], n: int) -> dict[str, Any]:
-    """Return a sixth of the properties, or of the members of the only one."""
-    if len(properties) > 1:
-        return dict([*properties.items()][n::6])
-    value = properties["wide"]
-    return {"wide": value[n::6] if isinstance(value, list) else dict([*value.items()][n::6])}
-
-
-def _without_nulls(value: Any) -> Any:
-    """Return a value as the file has it, which does not distinguish null from absent."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
-    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 def test_duckdb_reads_it(mirrored: Mirror, tmp_path: Path) -> None:

@@ -36,8 +36,6 @@ NATURAL = "Land principally occupied by agriculture, with significant areas of n
         ({**OVERVIEWS, "labels": None}, None, ["Maize", "1"]),
         ({**OVERVIEWS, "labels": ["Bean"]}, None, ["Bean"]),
         ({"labels": ["Bean"], "crop": "Maize"}, "crop", ["Maize"]),
-        ({"labels": ["Bean"]}, "crop", []),
-        ({"label:overviews": "broken"}, None, []),
         (BROKEN, None, []),
     ],
 )
@@ -55,7 +53,6 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
         (["a", "b", "c"], {"labels": ("a", "b"), "label_mode": "all"}, None),
         (["a", "c"], {"labels": ("a", "b"), "label_mode": "all"}, "label"),
         (["a", "b"], {"labels": ("a",), "exclude_labels": ("B",)}, "excluded label"),
-        ([], {"exclude_labels": ("b",)}, None),
         ([NATURAL], {"labels": ("Land principally occupied by agriculture",)}, "label"),
         (["Rice fields"], {"labels": ("Arable land",), "nomenclature": "ben19"}, None),
         (["Arable land"], {"labels": ("arable LAND",), "nomenclature": "ben19"}, None),
@@ -64,7 +61,6 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
         (["Salines"], {"exclude_labels": ("Coastal wetlands",), "nomenclature": "ben19"}, "excluded label"),
         (["Airports"], {"nomenclature": "ben19"}, "no label in nomenclature"),
         (["Airports", "Pastures"], {"nomenclature": "ben19"}, None),
-        (["Airports"], {"nomenclature": "clc43"}, None),
     ],
 )
 def test_verdicts_by_labels(labels, selection, reason):
@@ -98,7 +94,6 @@ def item(classes):
 @pytest.mark.parametrize(
     ("items", "stated", "expected"),
     [
-        ([{}, {"properties": None}, {"properties": {}}], {}, {}),
         (
             [item([{"name": "x", "classes": ["a"]}]), item([{"name": "x", "classes": ["b", "a"]}])],
             None,
@@ -106,12 +101,9 @@ def item(classes):
         ),
         ([item([{"name": None, "classes": [0, 1]}])], None, {"labels": ("0", "1")}),
         ([item({"name": "x", "classes": ["a"]})], None, {"x": ("a",)}),
-        ([item("a")], None, {"labels": ("a",)}),
         ([item([3, None, {}, [{"classes": None}]])], None, {"labels": ("3",)}),
         ([], collection(**{"label:classes": [[{"name": "x", "classes": ["a"]}]]}), {"x": ("a",)}),
         ([], collection(labels=["a", "b"]), {"labels": ("a", "b")}),
-        ([], {"summaries": []}, {}),
-        ([item([{"name": "x", "classes": []}])], None, {}),
         (
             [item([{"name": "x", "classes": ["b"]}])],
             collection(**{"label:classes": [{"name": "x", "classes": ["a"]}]}),
@@ -172,19 +164,12 @@ def test_known_labels_pass(selection, classes):
             {},
             "part of 'Arable land' there, and a class of clc43: use --nomenclature clc43",
         ),
-        ({"labels": "Airports", "nomenclature": "ben19"}, {}, "it is a class of clc43: use"),
         ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
     ],
 )
 def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, message):
     with pytest.raises(UsageError, match=message):
         check_labels(Selection(**selection), classes)
-
-
-def test_at_most_three_names_are_suggested():
-    with pytest.raises(UsageError) as error:
-        check_labels(Selection(labels=("forest",)), {"x": tuple(f"forest {n}" for n in range(9))})
-    assert str(error.value).count("'forest ") == 3
 
 
 @pytest.mark.parametrize("classes", [{}, {"labels": ()}])

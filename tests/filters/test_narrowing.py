@@ -46,10 +46,7 @@ def test_filters_that_are_pushed_down(selection: Selection, expected: Narrowing)
         ("2018-01-01T10:00:00Z", "2018-01-01T10:00:00Z"),
         ("2018-01-01T10:00:00.5+02:00/..", "2018-01-01T08:00:00Z/.."),
         ("../2018-01-01T10:00:00.5Z", "../2018-01-01T10:00:01Z"),
-        ("../9999-12-31", "../9999-12-31T23:59:59Z"),
         ("0001-01-01/..", "0001-01-01T00:00:00Z/.."),
-        ("0001-01-01T00:00:00+01:00/..", "0001-01-01T00:00:00Z/.."),
-        ("../9999-12-31T23:59:59-01:00", "../9999-12-31T23:59:59Z"),
         ("../9999-12-31T23:59:59.5-01:00", "../9999-12-31T23:59:59Z"),
     ],
 )
@@ -107,7 +104,6 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ("a = 1", property_is("a", 1)),
         ("properties.a <> 'x'", property_is("a", "x", "<>")),
         ("5 > a", property_is("a", 5, "<")),
-        ("a = TRUE", property_is("a", True)),
         ("a IN ('x', 'y')", {"op": "or", "args": [property_is("a", "x"), property_is("a", "y")]}),
         (
             "a BETWEEN 1 AND 2",
@@ -122,19 +118,14 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
             {"op": "and", "args": [property_is("a", 1), property_is("c", 2)]},
         ),
         ("a = 1 OR b LIKE 'x%'", None),
-        ("NOT (a = 1 AND b IS NULL)", None),
         ("a IN (1, DATE('2020-01-01'))", None),
         ("NOT a IN (1, 2)", None),
         # conditions that services may interpret differently
         ("datetime > TIMESTAMP('2020-01-01T00:00:00Z')", None),
         ("updated = '2020-01-01T00:00:00Z'", None),
         ("a < 'x'", None),
-        ("a.b = 1", None),
         ("a = b", None),
-        ("CASEI(a) = 'x'", None),
-        ("a + 1 = 2", None),
         ("S_INTERSECTS(geometry, POINT(1 2))", None),
-        ("a = NULL", None),
         ('{"property": "flag"}', None),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError
 from stacpull_raster.results import Result, Results
 
 QUESTION = {"source": "http://api.test/", "selection": {"labels": ["a", "b"]}}
@@ -39,12 +39,6 @@ def row(key: str, value: bytes = b"{}", *, ok: bool = True, place: int | None = 
     return Result(key, value, ok, place)
 
 
-def test_rows_are_read_in_order_of_place(results: Results) -> None:
-    results.put([row("c", place=2), row("z", place=0)])
-    results.put([row("b", place=1), row("last")])
-    assert [found.key for found in results.rows()] == ["z", "b", "c", "last"]
-
-
 def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path: Path) -> None:
     results.put([row("a")], position={"page": 1})
 
@@ -59,27 +53,6 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
     with Results(path, QUESTION) as again:
         assert again.position == {"page": 1}
         assert [found.key for found in again.rows()] == ["a", "c"]
-
-
-@pytest.mark.parametrize(
-    ("question", "named"),
-    [
-        ({**QUESTION, "source": "http://other.test/"}, "source"),
-        ({**QUESTION, "selection": {"labels": ["a"]}}, "selection"),
-        ({"source": "http://api.test/"}, "selection"),
-        ({**QUESTION, "method": "mode"}, "method"),
-    ],
-)
-def test_another_query_is_rejected_with_the_difference(
-    results: Results, path: Path, question: dict[str, object], named: str
-) -> None:
-    results.put([row("a")])
-    results.close()
-    with pytest.raises(UsageError, match=f"another query .different: {named}.") as reported:
-        Results(path, question)
-    assert str(path) in str(reported.value)
-    with Results(path, QUESTION) as again:
-        assert again.known(["a"]) == {"a"}
 
 
 HOLD = """
@@ -131,13 +104,6 @@ def test_a_file_without_results_is_refused(path: Path, content: bytes) -> None:
     with pytest.raises(DestinationError, match="not a results file"):
         Results(path, QUESTION)
     assert path.read_bytes() == content
-
-
-def test_a_link_is_not_written_through(path: Path, tmp_path: Path) -> None:
-    path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DestinationError, match="is a link"):
-        Results(path, QUESTION)
-    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-journal"])

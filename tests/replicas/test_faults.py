@@ -8,7 +8,6 @@ import json
 import socket
 import struct
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from stacpull_replicas import (
     read_faults,
     run_in_thread,
 )
-from stacpull_replicas.faults import kind_of
 
 BANG = Close()
 
@@ -78,20 +76,16 @@ CLOSE = '[[fault]]\nwhat = "close"\n'
     ("text", "line", "message"),
     [
         ("sede = 1", None, "`sede`"),
-        ("seed = -1", None, "seed"),
         ('[fault]\nwhat = "close"', None, "fault"),
         ("[[fault]]\nnth = 1\n", 1, "what must be one of status, login-page"),
         ('[[fault]]\n\nwhat = "clsoe"', 1, "what must be one of"),
-        (CLOSE + "after = true", 1, "after"),
         (CLOSE + "after = -1", 1, "after"),
         (CLOSE + CLOSE + "seconds = 1", 3, "`seconds`"),
         (CLOSE + "first = 1", 1, "`first`"),
-        (CLOSE + "nth = 0", 1, ">= 1"),
         (CLOSE + 'kind = "pages"', 1, "kind"),
         (CLOSE + "probability = 2", 1, "probability"),
         (CLOSE + 'regex = "("', 1, "unterminated subpattern"),
         ('[[fault]]\nwhat = "truncate"', 1, "`keep`"),
-        ('[[fault]]\nwhat = "alter"\nheaders = {ETag = 1}', 1, "headers"),
         ("[[fault]\n", None, "line 1"),
     ],
 )
@@ -113,24 +107,6 @@ def request(target: str = "/x", server: str = "blob", method: str = "GET", **hea
 
 
 @pytest.mark.parametrize(
-    ("server", "target", "kind"),
-    [
-        ("api", "/mlhub/v1/collections/c/items?limit=3", "page"),
-        ("api", "/mlhub/v1/search", "page"),
-        ("api", "/mlhub/v1/collections/c/items/an%2Fid", "item"),
-        ("api", "/mlhub/v1/collections/c", "collection"),
-        ("api", "/mlhub/v1/download/gAAA", "download"),
-        ("api", "/mlhub/v1/archive/c", "other"),
-        ("blob", "/mlhub/a/items/b.tif?sig=x", "object"),
-        ("s3", "/bucket/key", "object"),
-        ("s3", "/bucket?list-type=2", "listing"),
-    ],
-)
-def test_kinds(server: str, target: str, kind: str):
-    assert kind_of(request(target, server)) == kind
-
-
-@pytest.mark.parametrize(
     ("rule", "matches"),
     [
         ({}, True),
@@ -138,10 +114,8 @@ def test_kinds(server: str, target: str, kind: str):
         ({"method": "HEAD"}, False),
         ({"path": "/mlhub/*.tif"}, True),
         ({"path": "*B0[12].tif"}, True),
-        ({"path": "/mlhub"}, False),
         ({"regex": r"B01\.tif\?sig=\w+$"}, True),
         ({"regex": "^B01"}, False),
-        ({"kind": "page"}, False),
         ({"server": "blob", "kind": "object", "path": "*", "ranged": True}, True),
         ({"server": "blob", "kind": "object", "path": "*", "ranged": False}, False),
     ],
@@ -271,18 +245,6 @@ def test_faults_without_http_and_other_bodies():
     assert gzip.decompress(struck('what = "coded"', Accept_Encoding="identity").body) == BODY
     assert b"password" in struck('what = "login-page"').body
     assert struck('what = "redirect"\nlocation = "{url}"').fields["location"].endswith("/b/x?q=1")
-
-
-def test_slow_faults_take_their_time_and_end_when_the_client_disconnects():
-    started = time.monotonic()
-    struck('what = "drip"\nafter = 1948\nrate = 500')
-    struck('what = "stall"\nafter = 1948\nseconds = 0.1')
-    assert time.monotonic() - started > 0.2
-    with run_in_thread(replica('what = "stall"\nafter = 1\nseconds = 60')) as server:
-        with pytest.raises(TimeoutError):
-            answer(f"{server.s3_url}/b/x", timeout=0.05)
-        started = time.monotonic()
-    assert time.monotonic() - started < 20, "it would stall for a minute"
 
 
 def test_a_changed_object_differs_in_etag_content_and_ranges():

@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from stacpull_replicas import MemoryStore, MlhubReplica, S3Access, S3Replica, run_in_thread
+from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 ACCESS = S3Access("AKIATEST", "secret")
 ODD_KEYS = [
@@ -112,17 +112,6 @@ def test_download_file_in_many_parts(s3, tmp_path):
     assert (tmp_path / "file.bin").read_bytes() == CONTENTS["big"]["file.bin"]
 
 
-def test_checksums_are_sent_only_if_requested(endpoint, s3_client):
-    client = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_supported")
-    silent = s3_client(endpoint.s3_url, ACCESS, response_checksum_validation="when_required")
-    got = client.get_object(**FILE)
-    assert got["Body"].read() == CONTENTS["big"]["file.bin"]  # boto3 checks it
-    assert got["ChecksumSHA256"]
-    got = silent.get_object(**FILE)
-    got["Body"].close()
-    assert "ChecksumSHA256" not in got
-
-
 def test_what_does_not_exist_is_refused(s3):
     for bucket, key, code in (("big", "none", "NoSuchKey"), ("none", "x", "NoSuchBucket")):
         assert refused(s3.get_object, Bucket=bucket, Key=key) == (404, code)
@@ -132,14 +121,6 @@ def test_what_does_not_exist_is_refused(s3):
     assert refused(s3.get_bucket_acl, Bucket="big") == (501, "NotImplemented")
     assert refused(s3.list_objects, Bucket="big") == (501, "NotImplemented")
     assert refused(s3.get_object_tagging, **FILE) == (501, "NotImplemented")
-
-
-def test_buckets(s3):
-    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["big", "odd", "tree"]
-    assert (
-        s3.head_bucket(Bucket="big")["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"] == "us-east-1"
-    )
-    assert s3.get_bucket_location(Bucket="big")["LocationConstraint"] is None
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -157,15 +138,6 @@ def test_listings_page_completely(s3, prefix, delimiter, size):
     rolled = [key for key in inside if delimiter and delimiter in key[len(prefix) :]]
     assert keys == [key for key in inside if key not in rolled]
     assert folders == sorted({prefix + key[len(prefix) :].split("/")[0] + "/" for key in rolled})
-
-
-def test_parameters_of_listings(s3):
-    listed = s3.list_objects_v2(Bucket="tree", StartAfter="a/e/10.x")
-    assert [entry["Key"] for entry in listed["Contents"]] == ["a/e/11.x", "a/file", "z"]
-    listed = s3.list_objects_v2(Bucket="big", MaxKeys=0)
-    assert (listed["KeyCount"], listed["IsTruncated"]) == (0, False)
-    for wrong in ({"MaxKeys": -1}, {"ContinuationToken": "ü"}):
-        assert refused(s3.list_objects_v2, Bucket="big", **wrong) == (400, "InvalidArgument")
 
 
 @pytest.mark.parametrize(
@@ -224,9 +196,7 @@ def signed_get(url: str, **headers: str) -> dict[str, str]:
         ({"Authorization": "AWS4-HMAC-SHA256 nonsense"}, "AuthorizationHeaderMalformed"),
         ({"Authorization": "AWS AKIATEST:c2lnbmF0dXJl"}, "InvalidArgument"),
         ({"X-Amz-Content-SHA256": "0" * 64}, "XAmzContentSHA256Mismatch"),
-        ({"X-Amz-Content-SHA256": None}, "InvalidRequest"),
         ({"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}, "SignatureDoesNotMatch"),
-        ({"X-Amz-Date": None}, "AuthorizationHeaderMalformed"),
         ({"X-Amz-Date": "20200101T000000Z"}, "RequestTimeTooSkewed"),
         ({"x-amz-request-payer": "requester"}, "SignatureDoesNotMatch"),  # sent, but not signed
         ({"Range": "bytes=0-9"}, None),  # need not be signed
@@ -306,15 +276,3 @@ def test_a_directory_is_served(s3_client, tmp_path: Path):
         (root / "bucket/deep/file").write_bytes(b"changed content")
         got = client.get_object(Bucket="bucket", Key="deep/file", Range="bytes=0-6")
         assert (got["Body"].read(), got["ETag"]) == (b"changed", etag_of(b"changed content"))
-
-
-def test_large_files_are_read_by_ranges(s3_client):
-    with run_in_thread(MlhubReplica(items=2, large_items=3, large_size=5_000_001)) as replica:
-        client = s3_client(replica.s3_url, replica.access)
-        key = {"Bucket": "radiant-mlhub", "Key": "large_files/large_0002.bin"}
-        whole = client.get_object(**key)["Body"].read()
-        assert len(whole) == 5_000_001
-        assert client.head_object(**key)["ETag"] == etag_of(whole)
-        for start, stop in ((0, 1), (65535, 65538), (1_000_000, 4_000_000), (5_000_000, 5_000_001)):
-            got = client.get_object(**key, Range=f"bytes={start}-{stop - 1}")
-            assert got["Body"].read() == whole[start:stop]

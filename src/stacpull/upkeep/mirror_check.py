@@ -91,7 +91,7 @@ class MirrorCheck(StoppableThread):
         self.items = array("q")  # rows of items with damaged JSON
         self.catalogs = 0
         self.complete = False
-        self._quick = quick
+        self.quick = quick
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Event] = []
@@ -148,7 +148,7 @@ class MirrorCheck(StoppableThread):
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
             algorithm = None
-            if expected.digest is not None and not self._quick:
+            if expected.digest is not None and not self.quick:
                 algorithm = recorded(expected.digest).algorithm
             state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.is_stopped)
             if self.is_stopped():  # a long file may have been read in part

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from msgspec.structs import replace
 
@@ -24,7 +24,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.item_json import sent_document
 from stacpull.engine.mirror import opened_run
 from stacpull.errors import DestinationError, UsageError
-from stacpull.events import Listener
+from stacpull.events import DamageKind, Listener
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import (
@@ -46,6 +46,8 @@ from stacpull.upkeep.mirror_check import MirrorCheck
 from stacpull.urls import is_local
 
 _CLAIMED_AT_ONCE = 256
+StateAndTotals = tuple[RunState | None, Mapping[str, int]]
+"""The state of the mirror, and the totals of its ledger."""
 
 
 async def verify(
@@ -83,38 +85,32 @@ async def verify(
     address = await asyncio.to_thread(parse_dest, dest, options)
     check = MirrorCheck(on_event, stop, quick=quick)
     if not repair:
-        mirror_state, totals = await check.run(lambda: _check_alone(check, address, quick=quick))
-        return _report(check, address, totals, mirror_state, quick=quick, strict=strict)
+        return _report(check, address, await check.run(lambda: _check_alone(check, address)), strict=strict)
     async with opened_run(dest, options, on_event, stop, exists=True) as call:
         workspace = await call.open_workspace()
-        await check.run(lambda: _check(check, address, workspace.db, quick=False))
+        await check.run(lambda: _check(check, address, workspace.db))
         spec = await call.on_ledger(lambda db: _repair_spec(check, address, db))
-        fixed = None
-        left = check.total
+        fixed, left = None, check.total
         if spec is not None:
             fixed = await call.from_ledger(spec, partial(_begin, check, workspace.destination))
-            damaged_items = await call.on_ledger(jobs.damaged_items)
-            left = fixed.assets_failed + fixed.assets_pending + damaged_items
-        mirror_state, totals = await call.on_ledger(_state_and_totals)
-        report = _report(check, address, totals, mirror_state, quick=False, strict=strict)
+            left = fixed.assets_failed + fixed.assets_pending + await call.on_ledger(jobs.damaged_items)
+        report = _report(check, address, await call.on_ledger(_state_and_totals), strict=strict)
         unknown = check.damaged["unknown"] if strict else 0
         is_complete = report.state == "complete" and (fixed is None or fixed.state == "complete")
         state = "complete" if is_complete else "interrupted"
         return replace(report, state=state, remaining=left + unknown, repair=fixed)
 
 
-def _check_alone(
-    check: MirrorCheck, address: DestAddress, *, quick: bool
-) -> tuple[RunState | None, Mapping[str, int]]:
+def _check_alone(check: MirrorCheck, address: DestAddress) -> StateAndTotals:
     with closing(open_reader(address.work)) as db, kept_still(address.work):
-        _check(check, address, db, quick=quick)
+        _check(check, address, db)
         return _state_and_totals(db)
 
 
-def _check(check: MirrorCheck, address: DestAddress, db: Connection, *, quick: bool) -> None:
+def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
     path = ledger_path(address.work)
     with translated(path):
-        complaint = integrity(db, quick=quick)
+        complaint = integrity(db, quick=check.quick)
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
@@ -124,43 +120,33 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection, *, quick: b
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
 
 
-def _state_and_totals(db: Connection) -> tuple[RunState | None, Mapping[str, int]]:
-    """Return the state of the mirror and the totals of the ledger. No run may be active."""
+def _state_and_totals(db: Connection) -> StateAndTotals:
+    """Read the ledger. No run may be active."""
     run = views.current_run(db)
     return None if run is None else views.state_now(run["state"], live=False), runs.asset_counters(db)
 
 
 def _report(
-    check: MirrorCheck,
-    address: DestAddress,
-    totals: Mapping[str, int],
-    mirror_state: RunState | None,
-    *,
-    quick: bool,
-    strict: bool,
+    check: MirrorCheck, address: DestAddress, ledger: StateAndTotals, *, strict: bool
 ) -> VerifyReport:
-    damaged = check.damaged
+    damaged, (mirror_state, totals) = check.damaged, ledger
+    kinds: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
     return VerifyReport(
         dest=address.name,
         work=None if address.bucket is None else str(address.work),
         state="complete" if check.complete else "interrupted",
         files=check.files,
         bytes=check.bytes,
-        missing=damaged["missing"],
-        short=damaged["short"],
-        altered=damaged["altered"],
-        obstructed=damaged["obstructed"],
-        unreadable=damaged["unreadable"],
-        unknown=damaged["unknown"],
         unproven=check.without_digest,
         leftovers=check.leftovers,
         assets_pending=totals["assets_pending"],
         assets_failed=totals["assets_failed"],
-        quick=quick,
+        quick=check.quick,
         seconds=check.seconds,
         remaining=check.total + (damaged["unknown"] if strict else 0),
         strict=strict,
         mirror_state=mirror_state,
+        **kinds,
     )
 
 

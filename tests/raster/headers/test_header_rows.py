@@ -13,7 +13,7 @@ from stacpull.clock import SystemClock
 from stacpull.events import AssetFailed
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
-from stacpull_raster.header_rows import COLUMNS, HeaderJob, as_mapping, failed_row, header_row
+from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.header_run import HeaderBook
 from stacpull_raster.ranged import HeaderRead
 from stacpull_raster.results import Result, Results
@@ -60,25 +60,6 @@ def book_on(results: Results, events: list[AssetFailed] | None = None, *, slots:
     )
 
 
-def test_a_slot_is_freed_when_its_row_is_saved(read: HeaderRead) -> None:
-    kept = Kept()
-
-    async def work() -> None:
-        book = book_on(kept, slots=1)
-        await book.take_slots(1)
-        book.put(job(0), read)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await book.take_slots(1)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(book.record())
-            await book.take_slots(1)
-            assert [row.place for rows in kept.puts for row in rows] == [0]
-            book.close()
-
-    asyncio.run(work())
-
-
 @pytest.mark.parametrize("odd", [{"description": "half \ud800 a character"}, {"header_size": 1 << 64}])
 def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[str, Any]) -> None:
     kept, events = Kept(), list[AssetFailed]()
@@ -102,21 +83,6 @@ def test_a_header_that_fits_no_row_is_a_failed_row(read: HeaderRead, odd: dict[s
 
 
 # Rows.
-
-
-def test_a_row_has_the_values_of_the_header(read: HeaderRead) -> None:
-    row = as_mapping(header_row(job(0), read, Secrets()))
-    assert list(row) == [column.name for column in COLUMNS]
-    assert {name: row[name] for name in ("collection", "item", "asset", "href", "size")} == {
-        "collection": "c",
-        "item": "i0",
-        "asset": "a",
-        "href": "http://h.test/a.tif",
-        "size": 74,
-    }
-    assert (row["width"], row["height"], row["bands"], row["dtype"]) == (2, 3, 1, "uint8")
-    assert (row["transform"], row["left"], row["epsg"], row["overviews"]) == (None, None, None, [])
-    assert (row["reads"], row["bytes_read"], row["failure"], row["error"]) == (1, 74, None, None)
 
 
 @pytest.mark.parametrize("kind", ["header", "failure"])

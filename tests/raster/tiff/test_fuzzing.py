@@ -99,16 +99,6 @@ def test_fields_of_any_type_and_count_are_read_or_refused(changes: list[tuple[in
     judge(made.tiff({**RICH, **lies}))
 
 
-@given(st.text(max_size=200))
-def test_any_text_as_metadata_is_read_or_refused(text: str) -> None:
-    judge(made.tiff(made.image(t42112=made.ascii_field(text))))
-    judge(
-        made.tiff(
-            made.image(t42112=made.ascii_field(f'<GDALMetadata><Item name="a">{text}</Item></GDALMetadata>'))
-        )
-    )
-
-
 def test_the_largest_header_allowed_takes_little_time() -> None:
     items = "".join(f'<Item name="k{n}" sample="{n}">v</Item>' for n in range(20_000))
     bands = made.image(

@@ -12,7 +12,6 @@ from tests.raster.tiff.reads import read
 from stacpull_raster.tiff import Needs, Segments, TiffError, parse, parse_file
 
 HUGE = 2**32 - 1
-GEOKEYS = shorts(1, 1, 0, 1, 1024, 0, 1, 1)
 
 
 def xml(text: str) -> bytes:
@@ -22,8 +21,6 @@ def xml(text: str) -> bytes:
 MALFORMED = {
     "empty": (b"", "the TIFF header at byte 0 reaches past the end of the file"),
     "seven bytes": (b"II*\0\x08\0\0", "the TIFF header at byte 0 reaches past"),
-    "a web page": (b"<html><body>not found", "the file is not a TIFF: it begins with b'<htm'"),
-    "mixed byte orders": (b"II\0*\0\0\0\x08" + bytes(99), "the file is not a TIFF"),
     "odd offsets of BigTIFF": (b"II+\0\x04\0\0\0" + bytes(99), "the file is not a TIFF"),
     "no image": (b"II*\0" + bytes(99), "the file has no image"),
     "directory outside": (
@@ -31,28 +28,16 @@ MALFORMED = {
         "the directory at byte 2147483647 reaches past",
     ),
     "directory without fields": (b"II*\0\x08\0\0\0" + bytes(99), "the directory at byte 8 has no fields"),
-    "more fields than bytes": (
-        b"II*\0\x08\0\0\0\xff\xff" + bytes(99),
-        "the directory at byte 8 reaches past",
-    ),
     "fields of BigTIFF beyond count": (
         b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 8 + bytes(99),
         "the directory at byte 16 reaches past",
     ),
     "loop to itself": (tiff(made.IMAGE, loop_to=8), "the directory at byte 8 is listed twice"),
-    "loop of two": (tiff(made.IMAGE, made.IMAGE, loop_to=8), "the directory at byte 8 is listed twice"),
     "loop through SubIFDs": (tiff(image(t330=Value(4, [8]))), "the directory at byte 8 is listed twice"),
     "SubIFD outside": (tiff(image(t330=Value(13, [HUGE]))), "the directory at byte 4294967295 reaches past"),
-    "SubIFDs that are text": (tiff(image(t330=ascii_field("abc"))), r"tag 330 \(SubIFDs\) is of type 2"),
     "no width": (tiff(image(t256=None)), r"the directory at byte 8 has no tag 256 \(ImageWidth\)"),
-    "no height in an overview": (tiff(made.IMAGE, image(t257=None)), r"has no tag 257 \(ImageLength\)"),
     "width of nothing": (tiff(image(t256=Value(4, []))), r"tag 256 \(ImageWidth\) has no value"),
     "width 0": (tiff(image(t256=Value(4, [0]))), r"tag 256 \(ImageWidth\) of the directory at byte 8 is 0"),
-    "width absurd": (tiff(image(t256=Value(4, [HUGE]))), r"tag 256 \(ImageWidth\) .* is 4294967295"),
-    "width a text": (
-        tiff(image(t256=ascii_field("abc"))),
-        r"tag 256 .* is of type 2 and does not hold wh",
-    ),
     "width a fraction": (
         tiff(image(t256=Value(5, [1, 2]))),
         r"tag 256 .* is of type 5 and does not hold wh",
@@ -62,11 +47,8 @@ MALFORMED = {
         r"tag 258 \(BitsPerSample\) is of the unknown type 99",
     ),
     "no bands": (tiff(image(t277=shorts(0))), r"tag 277 \(SamplesPerPixel\) .* is 0"),
-    "bands absurd": (tiff(image(t277=Value(4, [65536]))), r"tag 277 \(SamplesPerPixel\) .* is 65536"),
     "bits for two of three bands": (tiff(image(t277=shorts(3), t258=shorts(8, 8))), "2 values for 3 bands"),
     "no bits": (tiff(image(t258=shorts(0))), "no sample type has 0 bits and the SampleFormat 1"),
-    "65 bits": (tiff(image(t258=shorts(65))), "no sample type has 65 bits"),
-    "float of 8 bits": (tiff(image(t339=shorts(3))), "no sample type has 8 bits and the SampleFormat 3"),
     "unknown sample format": (
         tiff(image(t339=shorts(9))),
         "no sample type has 8 bits and the SampleFormat 9",
@@ -78,29 +60,18 @@ MALFORMED = {
         tiff(image(t270=Value(2, b"text", count=2000))),
         r"tag 270 \(ImageDescription\) at byte \d+ reaches past the end of the file \(\d+ bytes\)",
     ),
-    "count absurd": (
-        tiff(image(t33550=Value(12, [1.0], count=HUGE))),
-        r"tag 33550 \(ModelPixelScale\) at byte \d+ reaches past",
-    ),
     "value at absurd offset": (
         tiff(image(t42112=Value(2, b"x" * 9, place=HUGE))),
         r"tag 42112 \(GDAL_METADATA\) at byte 4294967295 reaches past",
     ),
     "scale not finite": (tiff(image(t33550=doubles(float("nan"), 1, 0))), "tag 33550 .* not finite"),
-    "tiepoint not finite": (tiff(image(t33922=doubles(0, 0, 0, float("inf"), 0, 0))), "tag 33922 .* not fin"),
     "geokeys of version 2": (tiff(image(t34735=shorts(2, 1, 0, 0))), "not with version 1"),
-    "geokeys cut short": (tiff(image(t34735=shorts(1, 1, 0))), r"tag 34735 \(GeoKeyDirectory\) begins with"),
     "too few geokeys": (tiff(image(t34735=shorts(1, 1, 0, 9, 1024, 0, 1, 1))), "too short for the 9 keys"),
     "geokey without its text": (
         tiff(image(t34735=shorts(1, 1, 0, 1, 1026, 34737, 5, 0))),
         "GeoKey 1026 has 5 values from 0 on in tag 34737, which does not have them",
     ),
-    "geokey in a tag that has none": (
-        tiff(image(t34735=shorts(1, 1, 0, 1, 1026, 270, 5, 0))),
-        "GeoKey 1026 has 5 values from 0 on in tag 270",
-    ),
     "metadata no XML": (xml("garbage"), r"tag 42112 \(GDAL_METADATA\) is not valid XML: syntax error"),
-    "metadata cut short": (xml("<GDALMetadata><Item name='a'>x"), "tag 42112 .* is not valid XML"),
     "metadata with a DTD": (
         xml(
             '<!DOCTYPE GDALMetadata [<!ENTITY a "b">]><GDALMetadata><Item name="n">&a;</Item></GDALMetadata>'
@@ -110,10 +81,6 @@ MALFORMED = {
     "metadata with an entity from outside": (
         xml('<!DOCTYPE x SYSTEM "file:///etc/passwd"><GDALMetadata/>'),
         "declares a document type",
-    ),
-    "metadata with an entity of nobody": (
-        xml('<GDALMetadata><Item name="n">&a;</Item></GDALMetadata>'),
-        "is not valid XML: undefined entity",
     ),
     "metadata of a band that is no number": (
         xml('<GDALMetadata><Item name="n" sample="x">1</Item></GDALMetadata>'),
@@ -152,11 +119,7 @@ def test_a_header_larger_than_the_limit_is_refused_before_it_is_requested() -> N
 LEGAL = {
     "no compression tag": (tiff(image(t259=None)), {"compression": "none", "compression_code": 1}),
     "unknown compression": (tiff(image(t259=shorts(12345))), {"compression": "12345"}),
-    "unknown photometric": (tiff(image(t262=shorts(777))), {"photometric": "777"}),
     "no rows per strip": (tiff(image(t278=None)), {"block_height": 30}),
-    "rows beyond the image": (tiff(image(t278=Value(4, [HUGE]))), {"block_height": 30}),
-    "no bits: one": (tiff(image(t258=None)), {"dtype": "uint8", "bits_per_sample": 1}),
-    "one bit count for all bands": (tiff(image(t277=shorts(3))), {"dtype": "uint8", "bands": 3}),
     "5-6-5 bits": (
         tiff(image(t277=shorts(3), t258=shorts(5, 6, 5))),
         {"dtype": "uint8", "bits_per_sample": 6},
@@ -166,21 +129,12 @@ LEGAL = {
         {"dtype": "uint8+uint16", "bits_per_sample": 16},
     ),
     "12 bits": (tiff(image(t258=shorts(12))), {"dtype": "uint16", "bits_per_sample": 12}),
-    "complex integers": (tiff(image(t258=shorts(32), t339=shorts(5))), {"dtype": "complex_int16"}),
     "float of 24 bits": (tiff(image(t258=shorts(24), t339=shorts(3))), {"dtype": "float32"}),
-    "bytes as width": (tiff(image(t256=Value(1, [40]))), {"width": 40}),
     "text in Latin-1": (tiff(image(t305=Value(2, b"caf\xe9 \0"))), {"software": "caf\xe9 "}),
-    "text without its NUL": (tiff(image(t305=Value(2, b"ends here"))), {"software": "ends here"}),
-    "two texts": (tiff(image(t305=Value(2, b"one\0two\0"))), {"software": "one"}),
     "empty nodata": (tiff(image(t42113=Value(2, b"\0"))), {"nodata": None, "nodata_value": None}),
     "nodata that is no number": (
         tiff(image(t42113=ascii_field("none"))),
         {"nodata": "none", "nodata_value": None},
-    ),
-    "geokeys empty": (tiff(image(t34735=shorts(1, 1, 0, 0))), {"geokeys": {}, "epsg": None}),
-    "geokey without name": (
-        tiff(image(t34735=shorts(1, 1, 0, 1, 60000, 0, 1, 7))),
-        {"geokeys": {"60000": 7}},
     ),
     "user-defined CRS": (
         tiff(image(t34735=shorts(1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32767))),
@@ -190,15 +144,7 @@ LEGAL = {
         tiff(image(t34735=shorts(1, 1, 0, 1, 3072, 0, 1, 32633))),
         {"epsg": 32633, "crs_kind": "projected"},
     ),
-    "geocentric": (
-        tiff(image(t34735=shorts(1, 1, 0, 2, 1024, 0, 1, 3, 2048, 0, 1, 4978))),
-        {"epsg": 4978, "crs_kind": "geocentric"},
-    ),
     "scale without a tiepoint": (tiff(image(t33550=doubles(1, 1, 0))), {"transform": None, "gcps": 0}),
-    "scale of 0": (
-        tiff(image(t33550=doubles(0, 0, 0), t33922=doubles(*range(12)))),
-        {"transform": None, "gcps": 2},
-    ),
     "scale below 0": (
         tiff(image(t33550=doubles(10, -10, 0), t33922=doubles(1, 2, 0, 100, 200, 0))),
         {"transform": (10, 0, 90, 0, -10, 220)},
@@ -211,10 +157,6 @@ LEGAL = {
     "nodata beyond single precision": (
         tiff(image(t258=shorts(32), t339=shorts(3), t42113=ascii_field("-1e39"))),
         {"nodata": "-1e39", "nodata_value": float("-inf")},
-    ),
-    "nodata at the end of single precision": (
-        tiff(image(t258=shorts(32), t339=shorts(3), t42113=ascii_field("-3.40282347e+38"))),
-        {"nodata_value": -3.4028234663852886e38},
     ),
     "a GeoKey that counts the NUL of its text": (
         tiff(image(t34735=shorts(1, 1, 0, 1, 1026, 34737, 7, 0), t34737=ascii_field("WGS84|"))),
@@ -229,7 +171,6 @@ LEGAL = {
         ),
         {"geokeys": {"GeogTOWGS84GeoKey": (1, 2, 3), "EllipsoidSemiMajorAxisGeoKey": 6378137}},
     ),
-    "metadata empty": (xml(""), {"tags": {}}),
     "metadata of a band that is not there": (
         xml('<GDALMetadata><Item name="n" sample="7">1</Item></GDALMetadata>'),
         {"band_tags": ({},)},
@@ -244,11 +185,6 @@ LEGAL = {
         xml('<GDALMetadata><Item>x</Item><Item name="a"> </Item><Item name="b">x<i/>y</Item></GDALMetadata>'),
         {"tags": {}},
     ),
-    "items elsewhere": (xml('<Other><Item name="a">x</Item></Other>'), {"tags": {}}),
-    "numbers of characters": (
-        xml('<GDALMetadata><Item name="a">&amp;#65;&amp;#x42;&amp;#9999999;&amp;no;</Item></GDALMetadata>'),
-        {"tags": {"a": "AB&#9999999;&no;"}},
-    ),
     "numbers of half characters": (
         xml('<GDALMetadata><Item name="a">&amp;#xD800;&amp;#57343;&amp;#xE000;</Item></GDALMetadata>'),
         {"tags": {"a": "&#xD800;&#57343;\ue000"}},
@@ -256,7 +192,6 @@ LEGAL = {
     "the most bands there can be": (tiff(image(t277=shorts(65535))), {"bands": 65535}),
     "resolution over 0": (tiff(image(t282=Value(5, [72, 0]))), {"tags": {"TIFFTAG_XRESOLUTION": "0"}}),
     "an older kind of overview": (tiff(made.IMAGE, image(t255=shorts(2))), {"overviews": ((40, 30),)}),
-    "a page is no overview": (tiff(made.IMAGE, image(t254=Value(4, [2]))), {"overviews": ()}),
     "a mask of an overview": (
         tiff(made.IMAGE, image(t254=Value(4, [5]))),
         {"masks": ((40, 30),), "overviews": ()},

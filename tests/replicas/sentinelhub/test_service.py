@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 from tests.replicas.sentinelhub.conftest import ServiceClient
 from tests.replicas.sentinelhub.requests_made import NDVI, PRINTED_BOX, UTM, request
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
-from stacpull_replicas.sentinelhub.tile_grid import ALL, EPSG, to_utm
 
 TOKEN_PATHS = ["/oauth/token", "/auth/realms/main/protocol/openid-connect/token"]
 SMALL = {"bbox": [550000.0, 4179000.0, 550300.0, 4179300.0], "properties": {"crs": UTM}}
@@ -21,14 +18,6 @@ def error_of(reply):
     assert body["status"] == reply.status_code
     assert body["reason"]
     return body
-
-
-def test_token_by_basic_authentication(service):
-    pair = f"{service.replica.client_id}:{service.replica.client_secret}"
-    header = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-    form = {"grant_type": "client_credentials"}
-    reply = service.session.post(service.replica.token_url, data=form, headers=header, timeout=20)
-    assert reply.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -157,28 +146,17 @@ def test_bad_statistics_requests(service, path, value, message):
     assert message in error_of(reply)["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
-def test_bodies_that_are_not_requests(service, body):
-    assert service.send("POST", "/statistics/v1", data=body).status_code == 400
-    assert service.send("POST", "/catalog/v1/search", data=body).status_code == 400
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/api/v2/statistics", 404),
         ("GET", "/statistics/v1", 405),
-        ("POST", "/statistics/v1/more", 404),
         ("GET", "/catalog/v1/search", 405),
         ("GET", "/catalog/v1/collections/byoc-none", 404),
-        ("GET", "/catalog/v1/collections/sentinel-2-l2a", 404),
-        ("GET", "/catalog/v1/nothing", 404),
-        ("GET", "/byoc/v1", 404),
         ("GET", "/byoc/v1/collections/none", 404),
         ("POST", "/byoc/v1/collections", 405),
         ("GET", "/byoc/v1/collections/{own}/tiles/none", 404),
         ("GET", "/byoc/v1/collections/{own}/tiles?count=101", 400),
-        ("GET", "/byoc/v1/collections/{own}/tiles?viewtoken=zzz", 400),
     ],
 )
 def test_unknown_paths_are_errors(service, method, path, status):
@@ -285,14 +263,3 @@ def test_files_by_ranges(service):
     changed = service.tile(capture.id, below, method="HEAD", Range="bytes=8-99", **{"If-Range": '"other"'})
     assert changed.status_code == 200
     assert service.tile(capture.id, "/files/other.tif").status_code == 404
-
-
-def test_the_reported_area_is_within_the_tiles(service):
-    west, south, east, north = map(float, service.replica.places()["area"].split(","))
-    assert (west, south, east, north) == (-122.81, 37.52, -122.01, 38.15)
-    x, y = to_utm([west, west, east, east], [south, north, south, north], 4326, EPSG)
-    bounds = [square.bounds for square in ALL]
-    assert min(x) >= min(b[0] for b in bounds)
-    assert max(x) <= max(b[2] for b in bounds)
-    assert min(y) >= min(b[1] for b in bounds)
-    assert max(y) <= max(b[3] for b in bounds)

@@ -20,7 +20,6 @@ from tests.trace.hub.desk import (
     all_of,
     answer,
     error,
-    settings,
     token,
     with_hub,
 )
@@ -170,27 +169,6 @@ class TestPathFamilies:
             f"{TILES}/{TILE}", f"{NEW_TILES}/{TILE}", NEW_STATISTICS, f"{NEW_TILES}/{TILE}",
         ]  # fmt: skip
 
-    def test_a_404_is_final_once_the_family_is_known(self) -> None:
-        memory = MemoryHub(
-            {f"{TILES}/{TILE}": [answer({"data": TILE_DOCUMENT}), error(404, "COMMON_NOT_FOUND")]}
-        )
-
-        async def use(hub: Hub) -> None:
-            await hub.tile(COLLECTION, TILE)
-            with pytest.raises(TransferError, match="has no tile"):
-                await hub.tile(COLLECTION, TILE)
-
-        memory.run(use)
-        assert len(memory.requests) == 3
-
-    @pytest.mark.parametrize("family", [TILES, NEW_TILES])
-    def test_the_message_of_the_service_precedes_that_of_a_gateway(self, family: str) -> None:
-        gateway, service = Answer(404, b"no such route"), error(404, "COMMON_NOT_FOUND", "Tile is gone")
-        other = NEW_TILES if family == TILES else TILES
-        memory = MemoryHub({f"{family}/{TILE}": [service], f"{other}/{TILE}": [gateway]})
-        with pytest.raises(TransferError, match="Tile is gone"):
-            memory.run(lambda hub: hub.tile(COLLECTION, TILE))
-
 
 class TestStatistics:
     def test_over_a_real_socket(self) -> None:
@@ -294,25 +272,8 @@ class TestStatistics:
         assert caught.value.exit_code == code
         assert memory.paths.count(STATISTICS) == (2 if refused.status == 401 else 1)
 
-    def test_an_uncomputable_request_is_not_sent(self) -> None:
-        memory = MemoryHub({})
-        huge = StatisticsRequest(COLLECTION, RequestBounds(BOX), NOVEMBER, "", Size(2501, 1))
-        with pytest.raises(UsageError, match="2501"):
-            memory.run(lambda hub: hub.statistics(huge))
-        assert memory.requests == []
-
-    def test_a_large_reply_is_read(self) -> None:
-        day = REPLY["data"][0]
-        memory = MemoryHub({STATISTICS: [answer({"data": [day] * 9000, "status": "OK"})]})
-        assert len(memory.run(lambda hub: hub.statistics(REQUEST)).intervals) == 9000
-
 
 class TestTiles:
-    def test_a_tile(self) -> None:
-        memory = MemoryHub({f"{TILES}/{TILE}": [answer({"data": TILE_DOCUMENT})]})
-        tile = memory.run(lambda hub: hub.tile(f"byoc-{COLLECTION}", TILE))
-        assert (tile.id, tile.path) == (TILE, "2023/11/02/(BAND).tif")
-
     def test_all_tiles(self) -> None:
         second = TILE_DOCUMENT | {"id": "second"}
 
@@ -326,18 +287,10 @@ class TestTiles:
         assert [tile.id for tile in tiles] == [TILE, "second"]
         assert all("count=100" in request.url for request in memory.requests[1:])
 
-    def test_no_tiles(self) -> None:
-        memory = MemoryHub({TILES: [answer({"data": [], "links": {"nextToken": "more"}})]})
-        assert memory.run(lambda hub: all_of(hub.tiles(COLLECTION))) == []
-
     def test_a_cycle_of_tile_pages(self) -> None:
         memory = MemoryHub({TILES: [answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "same"}})]})
         with pytest.raises(SourceError, match="again and again"):
             memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
-
-    def test_names_of_files(self) -> None:
-        memory = MemoryHub({f"{TILES}/{TILE}/files": [answer(["a.tif", "b.json"])]})
-        assert memory.run(lambda hub: hub.files(COLLECTION, TILE)) == ("a.tif", "b.json")
 
     @pytest.mark.parametrize(
         "call",
@@ -406,16 +359,6 @@ class TestHeader:
             MemoryHub({}).run(lambda hub: hub.header(COLLECTION, described(), "qa"))
         assert caught.value.failure.kind is FailureKind.GONE
 
-    def test_under_the_other_family_of_paths(self, file: bytes) -> None:
-        memory = MemoryHub({f"{NEW_TILES}/{TILE}/files/qa.tif": ranged(file)})
-
-        async def use(hub: Hub) -> None:
-            for _ in range(2):
-                assert (await hub.header(COLLECTION, described(), "qa")).width > 0
-
-        memory.run(use)
-        assert memory.paths.count(self.QA) == 1
-
     def test_a_token_that_expires_between_two_requests(self, file: bytes) -> None:
         whole = ranged(file)
         memory = MemoryHub(
@@ -429,13 +372,6 @@ class TestHeader:
             }
         )
         assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
-
-    def test_throttling_and_transient_errors_are_retried(self, file: bytes) -> None:
-        turns = [answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="2000"), Answer(500)]
-        whole = ranged(file)
-        memory = MemoryHub({self.QA: lambda request: turns.pop(0) if turns else whole(request)})
-        assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
-        assert memory.clock.now >= 2.0
 
     def test_a_file_that_is_not_a_tiff_is_reported(self) -> None:
         memory = MemoryHub({self.QA: [Answer(206, b"PNG" * 10, {"Content-Range": "bytes 0-29/30"})]})
@@ -460,9 +396,3 @@ def test_an_unreachable_hub_is_reported() -> None:
     memory = MemoryHub({f"{BASE}{TOKEN_PATH}": [Answer(fault=Fault.REFUSED)]})
     with pytest.raises(SourceError, match=r"No token could be obtained: hub\.example: the connection is ref"):
         memory.run(search)
-
-
-def test_the_transport_is_closed_with_the_hub() -> None:
-    memory = MemoryHub({SEARCH: [answer(features())]}, own_settings=settings())
-    memory.run(search)
-    assert memory.transport.closed
