@@ -78,7 +78,8 @@ class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
     `etags` has what each done asset came with, `unchecked` what a run left out of a changed item,
-    `revalidated` what may be done again because the source says that it has not changed.
+    `revalidated` what may be done again because the source says that it has not changed, `passing` what
+    failed for a reason that may have passed.
     """
 
     @initialize()
@@ -92,6 +93,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.etags: dict[tuple[str, str], str | None] = {}
         self.revalidated: set[tuple[str, str]] = set()
         self.unchecked: set[tuple[str, str]] = set()
+        self.passing: set[tuple[str, str]] = set()
         self.revalidate = False
         self.walked: set[str] = set()
         self._begin()
@@ -145,6 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if old is None:
                 taken = one.key == "shared" and self.shared
                 self.known[which] = (FAILED if taken else PENDING, 0)
+                self.passing.discard(which)
                 self.shared |= one.key == "shared"
                 renewed = True  # also if it fails: the JSON lists it with its own href
                 continue
@@ -154,7 +157,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 renewed = True
                 if self.etags[which] is not None and not changed:
                     self.revalidated.add(which)
-            elif old[0] == RESERVED or (old[0] == FAILED and (touched or due)):
+            elif old[0] == RESERVED or (old[0] == FAILED and (touched or due or which in self.passing)):
                 self.known[which] = (PENDING, old[1])
                 renewed |= old[0] == FAILED
             if changed:
@@ -297,6 +300,9 @@ class LedgerMachine(RuleBasedStateMachine):
             name = names[other.row]
             self.known[name] = (FAILED, self.known[name][1])
             self.revalidated.discard(name)
+            self.passing.discard(name)
+            if other.failure == BROKEN:  # another run tries it again
+                self.passing.add(name)
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
