@@ -181,7 +181,7 @@ def test_labels_are_the_classes_of_their_own_property(
     assert execute(["mirror", api, "m", "-C", LABELS, "--label", "true"]) == 2
     assert "'true' is not a label class" in capfd.readouterr().err
     assert execute(["mirror", api, "m", "-C", LABELS, "--label", "rice"]) == 2
-    assert "the nearest is 'Rice fields'." in capfd.readouterr().err
+    assert "nearest: 'Rice fields'." in capfd.readouterr().err
     assert list(here.iterdir()) == []
 
 
@@ -213,7 +213,7 @@ def test_labels_are_checked_where_the_selection_matches_nothing(
     assert execute([*nowhere, "Airports"]) == 0
     assert "could not be checked" not in capfd.readouterr().err
     assert execute([*nowhere, "Airprots"]) == 2
-    assert "the nearest is 'Airports'" in capfd.readouterr().err
+    assert "nearest: 'Airports'" in capfd.readouterr().err
     assert here.exists()
 
 
