@@ -90,7 +90,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
             try:
                 return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
-                self._failures.append(self._explained(error.failure))
+                self._failures.append(await self._explained(error.failure))
                 if not self.job.alternates:
                     return _of_all(self._failures)
                 self.job, self._wrong = self.job.at(self.job.alternates), ""
@@ -131,12 +131,17 @@ class AssetTransfer(Generic[JobT, ResultT]):
         """Return True if the href is from a document that was requested within this attempt."""
         return self._read_at is not None and self._read_at >= self._since
 
-    def _explained(self, failure: Failure) -> Failure:
+    async def _explained(self, failure: Failure) -> Failure:
         """Return `failure`, as ORDERED if the item states that the asset is not ready yet."""
-        why = self.job.unready
+        if failure.kind not in _MAY_BE_UNREADY:
+            return failure
+        why, href = self.job.unready, self.job.item_href
+        if self._document is None and why and href is not None:
+            with suppress(TransferError):
+                self._document = (await self._tools.items.read(href)).document
         if self._document is not None:
             why = why_not_ready(self._document, self.job.key)
-        if not why or failure.kind not in _MAY_BE_UNREADY:
+        if not why:
             return failure
         return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 

@@ -37,7 +37,7 @@ from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import SourceAddress, login_advice, open_network, options_and_address
-from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers, WorkersOfRun
+from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
     FailureLimit,
@@ -368,7 +368,7 @@ class MirrorRun:
         )
         runner: JobRunner = pool
         if options.uses_dask:
-            workers: WorkersOfRun = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
+            workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(
                 RunOfWorkers(
                     options,

@@ -292,6 +292,8 @@ class JobRunner(Protocol):
 
 
 class RunOfWorkers(NamedTuple):
+    """What the entry point `dask` in the group `stacpull.workers` gets; it returns a `JobRunner`."""
+
     options: Options
     network: Network
     """Its counters include the effort of the workers."""
@@ -307,13 +309,3 @@ class RunOfWorkers(NamedTuple):
     """Jobs that the process of the command transfers itself."""
     outcomes: OutcomeSender
     emit: Listener
-
-
-class WorkersOfRun(Protocol):
-    """An entry point in the group `stacpull.workers`. `--dask` uses the one named `dask`."""
-
-    def __call__(self, run: RunOfWorkers) -> JobRunner:
-        """Return what transfers the assets of a run."""
-
-    def check(self, options: Options) -> None:
-        """Raise `UsageError` if options contradict each other, before anything is created."""
