@@ -13,7 +13,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -46,15 +45,15 @@ class Proxy(msgspec.Struct, frozen=True):
         return None
 
 
-def proxies(environ: Mapping[str, str] | None = None) -> dict[str, Proxy]:
-    variables = os.environ if environ is None else environ
+def proxies() -> dict[str, Proxy]:
+    """Return the proxies for http and https, by scheme."""
     found = {}
     for scheme in ("http", "https"):
         names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
-        if "REQUEST_METHOD" in variables and scheme == "http":
+        if "REQUEST_METHOD" in os.environ and scheme == "http":
             names.remove("HTTP_PROXY")
         for name in names:
-            if (text := variables.get(name, "").strip()) and scheme not in found:
+            if (text := os.environ.get(name, "").strip()) and scheme not in found:
                 found[scheme] = Proxy(text if "://" in text else f"http://{text}", name)
     return found
 
