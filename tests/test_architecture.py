@@ -116,7 +116,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.retry", "net.transport",
-            "planning.hrefs", "planning.item_plan", "redact", "reports", "selection",
+            "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
             "threads", "transfer.attempt", "transfer.checks",
             "store.parts", "transfer.resume", "urls",

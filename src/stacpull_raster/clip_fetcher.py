@@ -27,12 +27,13 @@ from msgspec.structs import replace
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
+from stacpull.planning.layout import arrival_of
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.store.parts import FileParts
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull.transfer.checks import arrival_of, failed, hashers_for, wrong_size
+from stacpull.transfer.checks import failed, hashers_for, wrong_size
 from stacpull.transfer.resume import change_headers, denies
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea

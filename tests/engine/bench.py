@@ -24,12 +24,12 @@ from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem
 from stacpull.planning.item_plan import item_directory
+from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.file_sync import Sync
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import part_name_of
-from stacpull.transfer.checks import arrival_of
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)

@@ -15,9 +15,9 @@ from stacpull.engine.store_client import OutcomeSender, StoreClient
 from stacpull.engine.store_process import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
+from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.store.lock import MirrorLock
-from stacpull.transfer.checks import arrival_of
 
 
 @dataclass

@@ -14,10 +14,10 @@ from stacpull.engine.fetching import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
 from stacpull.net.client import StartedExchange
 from stacpull.net.transport import TransferError
+from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import Placement
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.checks import arrival_of
 
 BODY = b"body"
 SHA = hashlib.sha256(BODY).digest()

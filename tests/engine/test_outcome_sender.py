@@ -15,9 +15,9 @@ from stacpull.engine.messages import Arrivals
 from stacpull.engine.store_client import OutcomeSender
 from stacpull.errors import DestinationError
 from stacpull.models import Job
+from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
-from stacpull.transfer.checks import arrival_of
 
 LONGEST = 100
 

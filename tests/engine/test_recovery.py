@@ -19,9 +19,9 @@ from stacpull.ledger import jobs, meta, outcomes, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
+from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts, complete_part_name, part_name_of
-from stacpull.transfer.checks import arrival_of
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""

@@ -13,8 +13,8 @@ from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.models import Arrival, Failure, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
+from stacpull.planning.layout import arrival_of
 from stacpull.sources.item_reader import ItemReader
-from stacpull.transfer.checks import arrival_of
 
 JOBS = 60
 

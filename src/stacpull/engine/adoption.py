@@ -24,10 +24,10 @@ from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.layout import final_name
+from stacpull.planning.layout import arrival_of, final_name
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import AssetFetcher
-from stacpull.transfer.checks import Check, arrival_of, expected_checks, has_md5_etags
+from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.urls import filename_of
 
 _READ = 1 << 20

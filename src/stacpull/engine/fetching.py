@@ -28,13 +28,13 @@ from stacpull.entry_points import require
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Checksum, Job, path_in_dest
 from stacpull.net.client import Client
+from stacpull.planning.layout import arrival_of
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.inspection import digest_by
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, never
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull.transfer.checks import arrival_of
 
 _REMEMBERED = 512
 """Hrefs."""

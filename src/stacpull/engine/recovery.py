@@ -37,11 +37,11 @@ from stacpull.ledger import jobs, outcomes
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import BOOT, SYNC_ERROR, get, put
 from stacpull.models import Arrival
+from stacpull.planning.layout import arrival_of
 from stacpull.store.file_sync import sync_file
 from stacpull.store.protocol import FileState, Store, never
 from stacpull.store.staging import CompletePartName, parse_complete_part
 from stacpull.system import boot_id
-from stacpull.transfer.checks import arrival_of
 
 _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 """Suffixes of parts that are either published at once or removed."""

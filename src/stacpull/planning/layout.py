@@ -17,7 +17,7 @@ import msgspec
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
-from stacpull.models import ItemId, Json
+from stacpull.models import Arrival, ItemId, Job, Json
 from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
 from stacpull.spelling import similar
 
@@ -249,3 +249,38 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
 def _error(template: str, what: str, index: int | None = None) -> UsageError:
     where = "" if index is None else f", at character {index + 1}"
     return UsageError(f"--layout {template!r}{where}: {what}.")
+
+
+def arrival_of(
+    job: Job,
+    size: int,
+    filename: str,
+    etag: str | None,
+    content: bytes | memoryview | str,
+    *,
+    digest: bytes | None = None,
+    verified: bool = True,
+) -> Arrival:
+    """Return the received asset of a job; its content is in memory, or in a part with this name."""
+    if job.moved:  # the next run would send the ETag of another URL to the planned one
+        etag = None
+    elif etag is not None and not etag.isascii():  # it may not be valid Unicode
+        etag = etag.encode("utf-8", "backslashreplace").decode()
+    name = final_name(job.name, job.name_template, filename, job.directory)
+    part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
+    return Arrival(  # by position, for speed
+        job.row,
+        job.item_row,
+        job.generation,
+        job.directory,
+        name,
+        size,
+        0,
+        digest,
+        etag,
+        not verified,
+        part,
+        body,
+        False,
+        filename,
+    )

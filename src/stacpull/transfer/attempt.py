@@ -51,13 +51,13 @@ from stacpull.net.fields import (
     validator_of,
 )
 from stacpull.net.transport import Request, TransferError, is_framed
+from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets, href_hash
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.transfer.checks import (
     Body,
     Check,
     another_range,
-    arrival_of,
     contradiction,
     expected_checks,
     failed,

@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 from stacpull.digests import Hasher, digest_of, new_hasher
 from stacpull.hosts import host_of
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job, Validator
+from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.status import is_login_page
-from stacpull.planning.layout import final_name
 from stacpull.store.parts import FilePart
 from stacpull.urls import filename_of, rules_of
 
@@ -163,41 +162,6 @@ def contradiction(job: Job, body: Body) -> Failure | None:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
             return failed(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
     return None
-
-
-def arrival_of(
-    job: Job,
-    size: int,
-    filename: str,
-    etag: str | None,
-    content: bytes | memoryview | str,
-    *,
-    digest: bytes | None = None,
-    verified: bool = True,
-) -> Arrival:
-    """Return the received asset of a job; its content is in memory, or in a part with this name."""
-    if job.moved:  # the next run would send the ETag of another URL to the planned one
-        etag = None
-    elif etag is not None and not etag.isascii():  # it may not be valid Unicode
-        etag = etag.encode("utf-8", "backslashreplace").decode()
-    name = final_name(job.name, job.name_template, filename, job.directory)
-    part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
-    return Arrival(  # by position, for speed
-        job.row,
-        job.item_row,
-        job.generation,
-        job.directory,
-        name,
-        size,
-        0,
-        digest,
-        etag,
-        not verified,
-        part,
-        body,
-        False,
-        filename,
-    )
 
 
 # --- failures ---------------------------------------------------------------------------------------------
