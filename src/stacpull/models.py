@@ -72,15 +72,13 @@ class WalkUpdate(NamedTuple):
 class PageRequest(msgspec.Struct, frozen=True):
     """The request for one page of items: the cursor that the ledger stores, without credentials.
 
-    `headers` are from a `next` link (STAC API, item search, paging), never secret. `part` is the `datetime`
-    of the part that the page belongs to, if the walk is split by time: a next link need not repeat it.
+    `headers` are from a `next` link (STAC API, item search, paging), never secret.
     """
 
     url: str
     method: Literal["GET", "POST"] = "GET"
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
-    part: str | None = None
 
 
 class Unread(NamedTuple):

@@ -112,7 +112,7 @@ async def selection_warnings(
 async def _first_items(source: Source, collection: str) -> list[Json]:
     """Return the first items of a collection, without a selection; none if they cannot be read."""
     try:
-        return (await class_documents(source, collection)).items
+        return (await class_documents(source, collection))[1]
     except SourceError:
         return []  # the walk reports errors
 

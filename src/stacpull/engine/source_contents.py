@@ -44,8 +44,8 @@ async def classes(
     counts = Counter[str]()
     async with open_network(address, options) as network:
         opened = await open_source(address.url, network.reader)
-        documents = await class_documents(opened, collection)
-        lists = class_list(documents.items, documents.collection)
+        document, items = await class_documents(opened, collection)
+        lists = class_list(items, document)
         size = PageSize.requested(options.page_size)
         for start in await opened.starts(Selection(collections=(collection,))) if count else ():
             async with aclosing(opened.pages(start, page_size=size, on_notice=lambda _: None)) as pages:

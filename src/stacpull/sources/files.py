@@ -361,13 +361,10 @@ class FileRanges:
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
         if response.status != _OK:
             first, _, size = content_range(response.headers)
-            if requested < 0 and (response.status == _UNSATISFIABLE or size is None):
-                why = (
-                    "it is empty"
-                    if response.status == _UNSATISFIABLE
-                    else "its server does not state its size"
-                )
-                raise SourceError(f"{self._url} cannot be read: {why}.")
+            if requested < 0 and response.status == _UNSATISFIABLE:
+                return 0  # the file is empty
+            if requested < 0 and size is None:
+                raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
             if size is None or first != (requested if requested >= 0 else max(0, size + requested)):
                 raise changed
             offset = first

@@ -126,20 +126,15 @@ def unsortable(url: str) -> UsageError:
     return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
 
 
-class ClassDocuments(NamedTuple):
-    collection: Json
-    items: list[Json]
-
-
-async def class_documents(source: Source, collection_id: str) -> ClassDocuments:
+async def class_documents(source: Source, collection_id: str) -> tuple[Json, list[Json]]:
     """Return what may list the label classes of a collection: its document and its first items."""
     (start,) = await source.starts(Selection(collections=(collection_id,)))
     collection = await source.collection(collection_id)
     pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
     async with aclosing(pages):
         async for page in pages:
-            return ClassDocuments(collection, page.items)
-    return ClassDocuments(collection, [])
+            return collection, page.items
+    return collection, []
 
 
 @asynccontextmanager
