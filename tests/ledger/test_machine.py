@@ -125,8 +125,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.planner.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.failed_items) if one.parent]
         gained = {label.item for name, label in sources if name not in there}
-        # the items that the ledger has are planned first: of two assets with one name, theirs gets it
-        for row in sorted(batch.items, key=lambda one: one.id.item not in there):
+        for row in batch.items:  # of two assets with one name, the first gets it
             if row.id.item not in self.walked:
                 self.walked.add(row.id.item)
                 self._model_item(row, links_more=row.id.item in gained)
