@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import stacpull
+from stacpull import entry_points
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command, given_by
 from stacpull.cli.summary import mirror_lines
@@ -36,7 +38,8 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
     """Try stacpull on a replica of a real service, without an account.
 
     Starts a replica of Radiant MLHub with its blob host and S3 on free local ports, mirrors the selection of
-    the BigEarthNet notebook into DEST (default: stacpull-demo), and prints commands to try next.
+    the BigEarthNet notebook into DEST (default: stacpull-demo), prints commands to try next, and writes a
+    report of the mirror to DEST.html.
     """
     dest = Path(dest or "stacpull-demo").expanduser()
     flags: dict[str, object] = {
@@ -51,6 +54,10 @@ def demo_command(session: CommandSession, dest: str | Path | None) -> int:
     code = session.finish(report, mirror_lines(report, session.show.failed), beside_json=True)
     if not (session.output.quiet or session.output.json):
         printing.lines(["", *tree(dest), "", *_next_commands(dest)])
+        if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):
+            page = dest.with_name(f"{dest.name}.html")
+            session.run(lambda stop: stacpull.report(dest, page, stop=stop))
+            printing.lines(["", f"Open the report of this mirror in a browser: {page}"])
     return code
 
 

@@ -111,6 +111,8 @@ def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     demo = run(["demo", "demo"], environment(), cwd=tmp_path)
     assert demo.code == 0, demo.err
     assert len(list((tmp_path / "demo" / "bigearthnet").rglob("*.tif"))) == 5 * 12
+    assert demo.out.endswith("Open the report of this mirror in a browser: demo.html\n")
+    assert "<html" in (tmp_path / "demo.html").read_text()[:200]
     pasted = [line.strip() for line in demo.out.splitlines() if line.startswith("  ")]
     pasted = pasted[next(n for n, line in enumerate(pasted) if "stacpull status" in line) :]
     script = "\n".join(["set -em", *pasted])
