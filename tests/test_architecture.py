@@ -140,7 +140,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
 """
 COMMANDS_MAY_IMPORT = frozenset(
     {
-        "arguments", "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options",
+        "", "arguments", "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options",
         "config.toml", "engine.api", "entry_points", "errors", "plurals", "reports",
     }
 )  # fmt: skip
