@@ -278,9 +278,9 @@ def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Sel
     ).fetchall()
     wider: list[int] = []
     others: list[tuple[int, str]] = []
-    own = runs.selection_of(selection)
+    decoded = runs.selection_of  # it imports all of `Selection`: not without other runs
     for row, is_walk, of_source, of_selection, state in rows:
-        if is_walk and of_source == source and covers(runs.selection_of(of_selection), own):
+        if is_walk and of_source == source and covers(decoded(of_selection), decoded(selection)):
             wider.append(row)
         elif is_walk and state != "superseded":
             others.append((row, state))
