@@ -200,10 +200,19 @@ LEDGER: Final = Schema(
         )
         for table, values, columns, differs in (
             ("assets", _ASSET, "state, run", "new.run <> old.run OR max(new.state, 1) <> max(old.state, 1)"),
-            ("items", _ITEM, "parent, listed, run, remaining, failed", "1"),
+            (
+                "items",
+                _ITEM,
+                "parent, listed, run, remaining, failed",
+                (
+                    "new.run <> old.run OR (new.parent IS NULL OR new.listed) <> "
+                    "(old.parent IS NULL OR old.listed) "
+                    "OR (new.remaining + new.failed = 0) <> (old.remaining + old.failed = 0)"
+                ),
+            ),
         )
     ),
-    version=27,  # those up to 26 were never released
+    version=28,  # those up to 27 were never released
     name="This mirror's ledger",
     remedy=(
         "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
