@@ -61,6 +61,8 @@ _INTERVAL = 300.0
 _SHARE = 20
 """Copies may take this fraction (1/20) of the time."""
 _PIECE = 1 << 20
+_MOST_UNPACKED = 100
+"""A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
 _GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
 
 
@@ -287,6 +289,8 @@ class LedgerCopy:
                 with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
                     os.fchmod(file.fileno(), 0o600)
                     while data := unpacked.read(_PIECE):
+                        if file.tell() > _MOST_UNPACKED * len(packed[1]) + _PIECE:
+                            raise zlib.error("it unpacks to too many bytes")
                         file.write(data)
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
