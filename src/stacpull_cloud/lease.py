@@ -288,10 +288,11 @@ class LedgerCopy:
             try:
                 with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
                     os.fchmod(file.fileno(), 0o600)
-                    while data := unpacked.read(_PIECE):
-                        if file.tell() > _MOST_UNPACKED * len(packed[1]) + _PIECE:
-                            raise zlib.error("it unpacks to too many bytes")
-                        file.write(data)
+                    left = _MOST_UNPACKED * len(packed[1])
+                    while left > 0 and (data := unpacked.read(_PIECE)):
+                        left -= file.write(data)
+                    if left <= 0:
+                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
                     f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
