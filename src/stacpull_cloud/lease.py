@@ -288,10 +288,10 @@ class LedgerCopy:
             try:
                 with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
                     os.fchmod(file.fileno(), 0o600)
-                    left = _MOST_UNPACKED * len(packed[1])
-                    while left > 0 and (data := unpacked.read(_PIECE)):
-                        left -= file.write(data)
-                    if left <= 0:
+                    most = _MOST_UNPACKED * len(packed[1])
+                    while most > 0 and (data := unpacked.read(_PIECE)):
+                        most -= file.write(data)
+                    if most <= 0:
                         raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
             except (zlib.error, gzip.BadGzipFile, EOFError) as error:
                 raise DestinationError(
