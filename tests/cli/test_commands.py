@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,24 +13,9 @@ from stacpull.events import AssetFailed, Notice, Progress, RunEnded
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret
 from stacpull.reports import FailureRecord
-from stacpull.selection import Selection
 
 Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")
-
-
-def test_mirror_passes_on_the_given_options(stacpull_command: Command, library: Library) -> None:
-    library.answers["mirror"] = mirror_report()
-    arguments = ["-C", "c", "--label", "Rice fields", "--label", "Sea, ocean", "--no-seasonal-snow"]
-    ran = stacpull_command("mirror", "http://s", "out dir", *arguments, "--max-items", "5", "--retries", "2")
-    assert ran.code == 0
-    (source, dest), how = library.only_call("mirror")
-    assert (source, dest) == ("http://s", "out dir")
-    assert how["selection"] == Selection(
-        collections=("c",), labels=("Rice fields", "Sea, ocean"), seasonal_snow=False, max_items=5
-    )
-    assert how["options"] == Options(retries=2)
-    assert isinstance(how["stop"], asyncio.Event)
 
 
 def test_quiet_prints_errors_and_the_headline_of_a_failure_only(
@@ -72,27 +54,6 @@ def test_notices_progress_and_failures_are_printed(stacpull_command: Command, li
     assert "for developers" in verbose.err
     assert "failed: c/i B10: not there" in verbose.err
     assert "items matched" not in verbose.err
-
-
-STOPPING = "stacpull: Stopping... (Ctrl-C again to quit now)\n"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_cancels_commands_that_cannot_be_resumed(
-    stacpull_command: Command, library: Library, number: signal.Signals
-) -> None:
-    cleaned = []
-
-    async def endless() -> object:
-        try:
-            os.kill(os.getpid(), number)
-            await asyncio.Event().wait()
-        finally:
-            cleaned.append(True)
-
-    library.answers["plan"] = lambda **_: endless()
-    ran = stacpull_command("plan", "s")
-    assert (ran.code, ran.err, cleaned) == (130, f"{STOPPING}stacpull: Interrupted.\n", [True])
 
 
 def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Library) -> None:

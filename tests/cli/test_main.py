@@ -101,14 +101,6 @@ def test_a_traceback_only_with_vv(stacpull_command: Command, library: Library, a
     assert ran.err.endswith("stacpull: gone\n")
 
 
-def test_interrupted_from_the_keyboard(stacpull_command: Command, library: Library) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    library.answers["status"] = interrupt
-    assert stacpull_command("status", "d").code == 130
-
-
 def stacpull_process(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)  # type: ignore[call-overload]

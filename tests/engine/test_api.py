@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,28 +13,8 @@ from tests.test_threads import cancelled_between
 
 import stacpull
 from stacpull import child_process
-from stacpull.engine import workspace as module
-from stacpull.engine.mirror import opened_run
 from stacpull.ledger.runs import ItemSet
 from stacpull.models import ItemId
-
-
-def test_the_error_of_a_run_takes_precedence_over_a_disk_error_at_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(_db: sqlite3.Connection) -> None:
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-        raise error
-
-    async def run() -> None:
-        async with opened_run(tmp_path, None, None, None, exists=False) as call:
-            await call.open_workspace()
-            monkeypatch.setattr(module, "checkpoint_log", failing)
-            raise LookupError("what ended the run")
-
-    with pytest.raises(LookupError, match="what ended the run"):
-        asyncio.run(run())
 
 
 def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(

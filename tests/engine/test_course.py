@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
-from stacpull.models import Arrival, Failure, FailureKind, Job, Json, VersionInDest
+from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
 
 PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
@@ -143,7 +143,6 @@ def test_a_stale_href_with_a_missing_item_is_an_item_failure() -> None:
 
 # --- other places (`--prefer`) ------------------------------------------------------------------------------
 
-HERE = VersionInDest('"e"', 10)
 S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
 GONE = Failure(FailureKind.GONE, "Not there.", status=404)
 DOWN = Failure(FailureKind.DOWN, "Silent for long.")
@@ -156,25 +155,6 @@ def placed(**changes: object) -> Job:
 
 def by_scheme(s3: Arrival | Failure, https: Arrival | Failure) -> Answer:
     return lambda wanted, _before: s3 if wanted.href.startswith("s3:") else https
-
-
-@pytest.mark.parametrize("failure", [GONE, refused(403), Failure(FailureKind.CHECKSUM, "Another.")])
-def test_an_asset_that_fails_at_one_href_is_requested_at_the_next(failure: Failure) -> None:
-    course = run(placed(), answer=by_scheme(failure, BODY))
-    assert course.outcomes.received[1].href == HTTPS
-    assert course.origin.requests == [(S3, False), (HTTPS, True)]  # refusals count where nothing else is left
-
-
-@pytest.mark.parametrize(
-    ("hrefs", "present", "moved"),
-    [((f"{S3}?sig=2",), HERE, False), ((HTTPS,), None, True), ((S3, HTTPS), HERE, False)],
-    ids=["its signature renewed", "the next place", "the same"],
-)
-def test_a_validator_is_sent_only_to_the_href_it_came_from(
-    hrefs: tuple[str, ...], present: VersionInDest | None, moved: bool
-) -> None:
-    found = placed(version_in_dest=HERE).at(hrefs)
-    assert (found.version_in_dest, found.moved, found.at((S3,)).moved) == (present, moved, moved)
 
 
 def test_the_next_href_is_tried_only_after_all_retries() -> None:

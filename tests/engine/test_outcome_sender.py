@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,6 @@ import pytest
 from stacpull.engine import store_client
 from stacpull.engine.messages import Arrivals
 from stacpull.engine.store_client import OutcomeSender
-from stacpull.errors import DestinationError
 from stacpull.models import Job
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
@@ -98,37 +97,3 @@ def test_unconfirmed_bytes_are_limited_and_bodies_keep_their_order(tmp_path: Pat
         return sent
 
     assert asyncio.run(course()).rows() == list(range(8))  # at its end it sends the rest
-
-
-def test_short_bodies_are_sent_in_batches_and_long_ones_written_to_parts(tmp_path: Path) -> None:
-    async def course() -> Sent:
-        async with sender_at(tmp_path) as (sender, sent):
-            assert await sender.take_slots(3) == 3
-            put(sender, 1)
-            put(sender, 2, LONGEST + 1)
-            put(sender, 3)
-            assert sent == []
-        assert await free_slots(sender) == 64 - 2  # the bodies are not confirmed
-        return sent
-
-    sent = asyncio.run(course())
-    assert sorted(sent.batches()) == [[1, 3], [2]]
-    (written,) = next(
-        message.arrivals for message in sent if isinstance(message, Arrivals) and message.arrivals[0].row == 2
-    )
-    assert written.body is None
-    with closing(LocalStore(tmp_path)) as destination:
-        assert [path.name for path in destination.staged.parts.iterdir()] == [written.part]
-
-
-def test_a_part_that_cannot_be_written_is_an_error_of_the_run(tmp_path: Path) -> None:
-    async def course() -> list[BaseException]:
-        destination = await asyncio.to_thread(LocalStore, tmp_path)
-        errors = list[BaseException]()
-        sender = sender_to(Sent(), destination, errors.append)
-        sender.put(job(1), arrival_of(job(1), 3, "f", None, "nowhere.whole"))
-        await sender.flush()
-        await asyncio.to_thread(destination.close)
-        return errors
-
-    assert [type(error) for error in asyncio.run(course())] == [DestinationError]

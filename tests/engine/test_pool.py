@@ -14,7 +14,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.pool import DeferredFailures, JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import FailureLimit
-from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import TransferError
@@ -211,13 +211,6 @@ def test_the_item_is_read_once_for_all_its_assets(workers: int) -> None:
     assert course.origin.reads == 1
 
 
-@pytest.mark.parametrize("status", [403, 404])
-def test_a_refusal_after_reading_the_item_again_is_final(status: int) -> None:
-    course = run(job(), answer=lambda _job, _before: refused(status))
-    assert course.outcomes.failed[1] == (refused(status), 2)
-    assert (course.origin.reads, len(course.origin.requests)) == (1, 2)
-
-
 def test_an_unchanged_href_is_not_requested_again() -> None:
     course = run(job(href="https://blob.example/a?sig=1"), answer=lambda _job, _before: refused(404))
     assert course.outcomes.failed[1] == (refused(404), 1)
@@ -235,12 +228,6 @@ def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
     course = run(job(), answer=expired(403), keys=("b",))
     failure, _ = course.outcomes.failed[1]
     assert (failure.kind, "does not list it any more" in failure.message) == (FailureKind.GONE, True)
-
-
-def test_a_retry_after_of_an_hour_ends_the_run() -> None:
-    with pytest.raises(ExceptionGroup) as caught:
-        run(job(), answer=failing(replace(THROTTLED, retry_after=3600.0, host="blob.example")))
-    assert caught.group_contains(SourceError, match="asks to wait for 60 minutes")
 
 
 # --- how it ends -------------------------------------------------------------------------------------------
@@ -263,38 +250,6 @@ def bare_pool(
 
 async def _never() -> Json:
     raise AssertionError("no item is read here")
-
-
-def test_a_stop_finishes_running_transfers_and_starts_no_others() -> None:
-    async def course() -> None:
-        landing = asyncio.Event()
-
-        under_way: list[Job] = []
-
-        async def fetch(wanted: Job) -> Arrival:
-            under_way.append(wanted)
-            await landing.wait()
-            return BODY
-
-        pool, queue, outcomes = bare_pool(2, 4, fetch)
-
-        async def feed() -> None:
-            for row in range(1, 20):
-                await queue.put([job(row)])
-
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-            running = group.create_task(pool.run())
-            feeding = group.create_task(feed())  # blocked at the full queue when the stop comes
-            while len(under_way) < 2 or queue.waiting < 4:  # noqa: ASYNC110 - of tasks that have no event
-                await asyncio.sleep(0)
-            pool.stop()
-            pool.stop()
-            landing.set()
-            await running
-            feeding.cancel()
-        assert sorted(outcomes.received) == [1, 2]
-
-    asyncio.run(course())
 
 
 def test_transfers_begun_by_the_fast_path_at_the_end_are_dropped() -> None:
@@ -347,22 +302,6 @@ def test_refused_assets_stay_pending_after_a_stop() -> None:
         assert await outcomes.take_slots(2) == 2
 
     asyncio.run(course())
-
-
-def test_assets_of_a_host_that_refuses_everything_stay_pending() -> None:
-    refusals = iter(range(1000))
-
-    def answer(_job: Job, _before: int) -> Failure:
-        if next(refusals) >= 49:
-            raise CredentialsError("50 requests in a row")
-        return refused_at("h")
-
-    outcomes = Outcomes()
-    jobs = [job(row, f"k{row}", item_href=None) for row in range(1, 80)]
-    with pytest.raises(ExceptionGroup) as stopped:
-        run(*jobs, answer=answer, outcomes=outcomes)
-    assert stopped.group_contains(CredentialsError)
-    assert outcomes.failed == {}
 
 
 def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:

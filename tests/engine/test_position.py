@@ -9,16 +9,6 @@ from stacpull.models import PageRequest
 from stacpull.redact import Secret, Secrets
 
 SEARCH = "https://api.example/v1/search"
-NEXT = PageRequest("https://api.example/v1/collections/b/items?token=next:7&limit=10")
-POST = PageRequest(SEARCH, "POST", {"collections": ["b"], "bbox": [-9.5, 37.0]}, {"Prefer": "return=minimal"})
-
-
-@pytest.mark.parametrize(
-    "position", [Position(), Position("b"), Position("b/é ☃", NEXT), Position("b", POST)]
-)
-def test_a_position_round_trips_through_json(position: Position) -> None:
-    assert Position.from_json(position.to_json(Secrets())) == position
-    assert Position.from_json(None) == Position()
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,10 @@ from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.models import Failure, FailureKind
+from stacpull.ledger import jobs, outcomes, views
+from stacpull.models import FailureKind
 from stacpull.store.file_sync import FileSync
 from stacpull.store.local_store import LocalStore
-
-BROKEN = Failure(FailureKind.NETWORK, "The connection was reset.")
 
 
 @pytest.fixture
@@ -68,23 +66,6 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
         "sync", "record",
     ]  # fmt: skip
     assert bench.publisher.published == 0  # nothing came by `add_received`
-
-
-def test_an_unknown_file_is_never_overwritten(bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "c" / "i").mkdir(parents=True)
-    (tmp_path / "c/i/a.tif").write_bytes(b"mine")
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs])
-    bench.publisher.publish_all()
-    assert tree(tmp_path) == {"c/i/a.tif": b"mine", "c/i/b.tif": b"x"}
-    assert [(one.key, one.kind) for one in bench.failed] == [("a", FailureKind.EXISTS)]
-    assert (parts(tmp_path), bench.states()) == ([], {"a": 3, "b": 2})
-    (tmp_path / "c/i/a.tif").unlink()
-    run = runs.begin(bench.db, replace(bench.run.spec, kind="retry"), 0)
-    jobs.requeue_failures(bench.db, run.id)
-    again = jobs.pending_jobs(bench.db, run.id, 0, 9)
-    bench.publisher.add_recovered([bench.arrive(job, b"y") for job in again])
-    bench.publisher.publish_all()
-    assert tree(tmp_path)["c/i/a.tif"] == b"y"
 
 
 @pytest.mark.parametrize("moment", ["before", "amid"])

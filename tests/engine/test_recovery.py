@@ -170,30 +170,6 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(
         assert (len(bench.pending()), tree(tmp_path)) == (1, {})
 
 
-def test_after_a_failed_sync_unrecorded_files_are_not_trusted(tmp_path: Path) -> None:
-    sync = RecordingSync()
-    with started(tmp_path, sync) as bench:
-        jobs = {job.key: job for job in bench.plan(planned("i", KEYS)).jobs}
-        bench.publisher.add_recovered([bench.arrive(jobs["a"], BODIES["a"])])
-        bench.publisher.publish()  # a is renamed
-        sync.fails = True
-        bench.publisher.add_recovered([bench.arrive(jobs["b"], BODIES["b"])])
-        for _ in range(2):
-            with pytest.raises(DestinationError, match="failed to store"):
-                bench.publisher.publish()
-        assert sync.calls == 2  # the second was not tried again
-        assert bool(meta.get(bench.db, meta.SYNC_ERROR))
-        assert bench.states() == {"a": 1, "b": 1, "c": 0}
-        bench.arrive(jobs["c"], BODIES["c"])
-    bench = Bench(tmp_path)  # the same boot
-    bench.take_up()
-    assert "c" in {job.key for job in bench.pending()}
-    assert set(tree(tmp_path)) <= {"c/i/a.tif", "c/i/b.tif"}
-    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))  # what is there now is in order
-    assert parts(tmp_path) == []
-    bench.close()
-
-
 def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
     """A copy has other inodes: what its sha256 proves is the same file still."""
     with started(tmp_path / "first") as bench:

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.export.conftest import item
 
-from stacpull import MirrorReport, Options, PlanReport, Selection, UsageError, headers, mirror, plan
+from stacpull import MirrorReport, Options, PlanReport, Selection, headers, mirror, plan
 from stacpull.engine import estimate, walk
 from stacpull.filters.properties import rank_of
 
@@ -66,13 +66,6 @@ def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, len(expected))
 
 
-def test_an_interrupted_walk_draws_the_sample_again(tmp_path):
-    """The source fails on its seventh page: the next run draws from the start."""
-    (report,) = mirrored(SmallApi({"a": IDS}), (tmp_path, {"sample": 5}), refused="a:7")
-    assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, 5)
-    assert items_in(tmp_path) == smallest(IDS, 5)
-
-
 def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
 
@@ -122,28 +115,11 @@ def test_plan_and_headers_draw_the_same_sample(tmp_path):
     assert items == smallest(IDS, 5)
 
 
-def test_shards_divide_a_collection_without_overlap(tmp_path):
-    runs = [(tmp_path / str(number), {"shard": (number, 3)}) for number in (1, 2, 3)]
-    reports = mirrored(SmallApi({"a": IDS}), *runs)
-    parts = [items_in(dest) for dest, _ in runs]
-    assert [one.items_left_out for one in reports] == [{"shard": 23 - len(part)} for part in parts]
-    assert sorted(name for part in parts for name in part) == IDS
-
-
 def test_filtered_items_are_counted_once_over_stops(tmp_path):
     chosen = {"filter": "id >= 'i10'", "bbox": (0, 0, 1, 1)}
     (report,) = mirrored(SmallApi({"a": IDS}), (tmp_path, chosen), refused="a:7")
     assert report.items_left_out == {"no location": 13, "filter": 10}
     assert report.items_seen == 23
-
-
-@pytest.mark.parametrize("selection", [{"filter": "id >"}, {"where": ("x",)}, {"intersects": "{}"}])
-def test_an_invalid_selection_is_refused_before_any_request(tmp_path, selection):
-    api = SmallApi({"a": IDS})
-    with pytest.raises(UsageError):
-        mirrored(api, (tmp_path / "m", selection))
-    assert api.requests == []
-    assert not (tmp_path / "m").exists()
 
 
 def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkeypatch):

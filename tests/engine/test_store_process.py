@@ -90,13 +90,6 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
 
 
-@on_loop
-async def test_invalid_text_in_a_response_is_accepted(tmp_path: Path, jobs: list[Job]) -> None:
-    async with opened(tmp_path, StoreEvents()) as store:
-        store.outcomes.put(jobs[0], received(jobs[0], b"x", "\udcff.tif", '"\udcfe"'))
-    assert list(tree(tmp_path)) == ["c/i/a.tif"]
-
-
 def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
     broken = Unread("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))
 
@@ -160,23 +153,6 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
     bench = await asyncio.to_thread(Bench, tmp_path)
     assert (await asyncio.to_thread(bench.states))["a"] == 1
     await asyncio.to_thread(bench.close)
-
-
-@on_loop
-async def test_a_part_that_cannot_be_written_breaks_the_run(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = StoreEvents()
-
-    def full(*_: object) -> int:
-        raise DestinationError("The disk is full.")
-
-    async with opened(tmp_path, events) as store:
-        monkeypatch.setattr(StagedParts, "write_part", full)
-        store.outcomes.put(jobs[0], received(jobs[0], b"x"))
-        await until(lambda: events.broken)
-    assert [str(error) for error in events.broken] == ["The disk is full."]
-    assert events.written == 0
 
 
 class SlowSync:

@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
-from tests.store.disks import remount, small_disk
+from tests.store.disks import small_disk
 
 from stacpull.engine import workspace as module
 from stacpull.engine.workspace import open_workspace
@@ -57,24 +57,6 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("options", ["size=4k", "size=1m,nr_inodes=3"])
-def test_a_disk_full_from_the_start_is_an_error(tmp_path: Path, options: str) -> None:
-    with small_disk(tmp_path / "disk", options) as disk:
-        (disk / "filler").write_bytes(b"x" * 4096) if "4k" in options else None
-        with pytest.raises(DestinationError, match=r"full|free space") as caught, open_workspace(disk):
-            pass
-        assert caught.value.exit_code == 5
-
-
-def test_a_read_only_mirror_is_an_error(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "size=4m") as disk:
-        with open_workspace(disk):
-            pass
-        remount(disk, "ro")
-        with pytest.raises(DestinationError, match="read-only"), open_workspace(disk):
-            pass
-
-
 def test_free_space_for_a_directory_that_does_not_exist_yet(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=1m,nr_inodes=10") as disk:
         assert disk_of(disk / "not" / "yet") == Disk(bytes_free=1 << 20, inodes_free=9)
@@ -100,14 +82,6 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path: Path
     monkeypatch.undo()
     with open_workspace(tmp_path) as one:
         assert one.destination.staged.trusted_boot() is None
-
-
-def test_an_earlier_error_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = FailingLog(sqlite3.SQLITE_IOERR_FSYNC)
-    monkeypatch.setattr(module, "checkpoint_log", lambda _db: checkpoint_log(failing))
-    with pytest.raises(LookupError), open_workspace(tmp_path):
-        raise LookupError
-    assert not is_held(tmp_path)
 
 
 def test_a_full_disk_at_the_last_checkpoint_is_not_an_error(tmp_path: Path, monkeypatch) -> None:

@@ -150,18 +150,6 @@ def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_pat
         export(dest, tmp_path / "items.parquet")
 
 
-def test_a_stopped_export_keeps_the_existing_file(mirrored: Mirror, tmp_path: Path) -> None:
-    dest, out = mirrored([item("one")]), tmp_path / "items.parquet"
-    out.write_bytes(b"before")
-    stop = asyncio.Event()
-    stop.set()
-    with pytest.raises(stacpull.InterruptedRunError):
-        asyncio.run(stacpull.export(dest, out, stop=stop))
-    assert out.read_bytes() == b"before"
-    visible = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
-    assert sorted(visible) == ["items.parquet", "mirror", "source"]
-
-
 def test_values_that_repeat_are_those_of_the_items(mirrored: Mirror, tmp_path: Path) -> None:
     """Texts that repeat are decoded once: one for all, few for many, all different, absent ones."""
     values = {"same": [{"a": ["x", "y"]}], "few": ["a", None, {"b": 1.5}], "list": [[1, 2], [], [3]]}

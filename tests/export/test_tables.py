@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +71,6 @@ def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
     rows = [(f"row {number}", number, 0.0, True, [number]) for number in range(4500)]
     write_table(path, COLUMNS, iter(rows))
     assert read_back(path) == rows
-
-
-def test_a_table_is_replaced_completely_or_unchanged(path: Path) -> None:
-    write_table(path, COLUMNS, ROWS)
-    before = path.read_bytes()
-
-    def breaking() -> Iterator[tuple[Any, ...]]:
-        yield ROWS[0]
-        raise RuntimeError("the rows end here")
-
-    with pytest.raises(RuntimeError):
-        write_table(path, COLUMNS, breaking())
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_parquet_without_pyarrow_is_rejected_with_advice(

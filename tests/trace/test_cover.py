@@ -14,44 +14,6 @@ from tests.trace.areas import SIDE, Cells, area, holds, outline, tile
 from stacpull_trace.cover import Tile, split, tile_of
 from stacpull_trace.hub.replies import ByocTile, CatalogTile, Footprint
 
-ALL: Cells = (0, 0, SIDE, SIDE)
-LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
-
-
-def shares(tiles: list[Tile], *cells: Cells) -> dict[str, int]:
-    """Return the number of pixels of each piece."""
-    return {piece.tile: int(holds(piece.outline).sum()) for piece in split(area(*cells), tiles)}
-
-
-@pytest.mark.parametrize(
-    ("tiles", "expected"),
-    [
-        ([tile("a", ALL)], {"a": 144}),
-        ([tile("a", (-5, -5, 30, 30))], {"a": 144}),
-        ([tile("a", LEFT), tile("b", RIGHT)], {"a": 72, "b": 72}),
-        ([tile("a", LEFT, cover=(0, 0, 2, 2)), tile("b", RIGHT)], {"a": 72, "b": 72}),
-        ([tile("a", (0, 0, 4, 4))], {"a": 16}),
-        ([tile("a", (20, 20, 30, 30))], {}),
-        ([tile("a", ALL, hour=1), tile("b", ALL, hour=2)], {"b": 144}),
-        ([tile("a", ALL, created=2), tile("b", ALL, created=1)], {"a": 144}),
-        ([tile("a", ALL, created=None), tile("b", ALL, created=1)], {"b": 144}),
-        ([tile("a", ALL, hour=2, cover=(0, 0, 6, 12)), tile("b", ALL, hour=1)], {"a": 72, "b": 72}),
-        (
-            [
-                tile("a", ALL, hour=2, cover=(0, 0, 6, 12)),
-                tile("b", ALL, hour=1, cover=(0, 0, 8, 12)),
-            ],
-            {"a": 72 + 48, "b": 24},
-        ),
-        ([tile("a", (0, 0, 7, 12), hour=2), tile("b", (5, 0, 12, 12))], {"a": 84, "b": 60}),
-        ([tile("a", (0, 0, 7, 12)), tile("b", (5, 0, 12, 12), hour=2)], {"a": 60, "b": 84}),
-    ],
-)
-def test_the_most_recent_cover_is_on_top(tiles: list[Tile], expected: dict[str, int]) -> None:
-    assert shares(tiles) == expected
-    assert shares(tiles[::-1]) == expected
-
-
 cells = st.tuples(st.integers(-2, 9), st.integers(-2, 9), st.integers(1, 12), st.integers(1, 12)).map(
     lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])
 )
@@ -68,7 +30,7 @@ def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
             draw(st.integers(left + 1, right)),
             draw(st.integers(top + 1, bottom)),
         )
-        hour, created = draw(st.integers(0, 1)), draw(st.integers(0, 1))
+        hour, created = draw(st.integers(0, 1)), draw(st.sampled_from([None, 0, 1]))
         drawn.append(
             (tile(f"t{number}", rectangle, cover=cover, hour=hour, created=created), rectangle, cover)
         )
@@ -81,7 +43,8 @@ def test_each_pixel_belongs_to_the_visible_tile(
 ) -> None:
     """Compare the pieces with the tiles drawn over each other pixel by pixel."""
     wanted = area(*shape)
-    ranked = sorted(drawn, key=lambda d: (d[0].time, d[0].created or 0, d[0].id))
+    never = datetime.min.replace(tzinfo=UTC)
+    ranked = sorted(drawn, key=lambda d: (d[0].time, d[0].created or never, d[0].id))
     owner = np.full((SIDE, SIDE), "", dtype=object)
     for footprint in (1, 2):  # rectangles first, covers over all of them
         for entry in ranked:

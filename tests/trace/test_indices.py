@@ -48,8 +48,3 @@ def test_an_unsuitable_script_is_refused(old: str, new: str, words: str) -> None
     assert old in NOTEBOOK
     with pytest.raises(UsageError, match=words):
         index_of_script(NOTEBOOK.replace(old, new), "mine")
-
-
-def test_an_unknown_index_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="ndwi, ndvi"):
-        index_of_name("nope")

@@ -18,10 +18,9 @@ from stacpull_trace.request_plan import (
     PlannedRequest,
     pieces_by_day,
     planned_requests,
-    processing_units,
     whole_area_requests,
 )
-from stacpull_trace.traced_area import PixelGrid, TracedArea, area_of_bbox
+from stacpull_trace.traced_area import TracedArea
 
 ALL: Cells = (0, 0, SIDE, SIDE)
 LEFT, RIGHT = (-3, -3, 6, SIDE + 3), (6, -3, SIDE + 3, SIDE + 3)
@@ -56,25 +55,6 @@ def test_one_tile_over_the_area_takes_one_request_per_year() -> None:
     assert all(request.mask is None and request.window == (0, 0, SIDE, SIDE) for request in found)
     assert found[0].days == Days(day(0), day(60))
     assert found[0].tiles[day(5)] == "t1"
-
-
-def test_a_request_ends_before_a_day_with_another_tile() -> None:
-    tiles = [tile("a", LEFT, day=0), tile("b", ALL, day=1), tile("c", LEFT, day=2)]
-    assert [dict(request.tiles) for request in planned(tiles)] == [
-        {day(0): "a"},
-        {day(1): "b"},
-        {day(2): "c"},
-    ]
-
-
-def test_large_areas_are_requested_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_plan, "MOST_PIXELS", 5)
-    shape = (0, 0, 4, 4), (4, 4, 11, 11)
-    found = planned([tile("a", ALL)], *shape)
-    assert len(found) == 5  # four of nine windows are empty
-    assert [request.mask is None for request in found].count(True) == 2  # the area fills the window
-    total = sum(pixels(request, area()) for request in found)
-    assert (total == holds(area(*shape).outline)).all()
 
 
 def test_a_median_requests_the_whole_area_by_year() -> None:
@@ -133,30 +113,3 @@ def test_keys_differ_if_the_pixels_may_differ() -> None:
     keys = [key for some in (one, *others) for key in some.values()]
     assert len(keys) == len(set(keys)) == 5
     assert one == planned([tile("a", ALL, day=0)])[0].keys({"z": "x"})
-
-
-@pytest.mark.parametrize(
-    ("size", "bands", "days", "units"),
-    [(512, 3, 1, 1.0), (1024, 3, 1, 4.0), (512, 6, 10, 20.0), (10, 3, 7, 0.07), (497, 4, 1, 1.256)],
-)
-def test_the_cost_follows_the_rule_of_the_service(size: int, bands: int, days: int, units: float) -> None:
-    grid = PixelGrid((0, 0, 1, 1), size, size)
-    request = PlannedRequest(
-        Days(day(0), day(days - 1)), grid.whole, None, {day(n): "t" for n in range(days)}
-    )
-    assert processing_units(request, bands) == pytest.approx(units, abs=1e-3)
-
-
-def test_an_area_of_more_than_2500_pixels_is_divided() -> None:
-    wanted = area_of_bbox((10.0, 50.0, 10.3, 50.1), 3)
-    assert max(wanted.grid.width, wanted.grid.height) > 2500
-    giant = Tile("a", tile("a", ALL).time, None, wanted.outline, wanted.outline)
-    found = list(planned_requests(wanted, Days(day(0), day(0)), pieces_by_day(wanted, [giant])))
-    assert len(found) == 6
-    assert (
-        sum(request.window.width * request.window.height for request in found)
-        == wanted.grid.width * wanted.grid.height
-    )
-    assert all(
-        max(request.window.width, request.window.height) <= 2500 and request.mask is None for request in found
-    )

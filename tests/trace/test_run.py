@@ -51,8 +51,6 @@ class Scripted:
     wrong: dict[int, int] = field(default_factory=dict)
     too_long: int = 10_000
     """Requests for more days than this fail."""
-    too_slow: int = 10_000
-    """Requests for more days than this time out."""
     unreachable: bool = False
     away: FailureKind = FailureKind.NETWORK
     """The kind of failure when it is unreachable."""
@@ -80,8 +78,6 @@ class Scripted:
         await asyncio.sleep(0)
         if self.unreachable:
             raise TransferError(Failure(self.away, "the network is down."))
-        if len(days) > self.too_slow:
-            raise TransferError(Failure(FailureKind.STALLED, "nothing came.", retryable=True))
         if len(days) > self.too_long:
             return StatisticsReply("FAILED", (), IntervalError("TIMEOUT", "too much"))
         return StatisticsReply("OK", tuple(self._interval(some) for some in days if some in self._known()))
@@ -107,9 +103,7 @@ class Scripted:
         return SimpleNamespace(tags={"SCENE_IDS[LAYER_2_VALUE]": "PSScene/20231101_190003_53_2495[7]"})
 
 
-def traced(
-    service: Scripted, answers: AnswerStore | None = None, stop: bool = False, method: Method = "mode"
-) -> TraceResult:
+def traced(service: Scripted, answers: AnswerStore | None = None, method: Method = "mode") -> TraceResult:
     async def work() -> TraceResult:
         trace_question = question(
             "byoc-c",
@@ -120,10 +114,7 @@ def traced(
             method=method,
             base_url="u",
         )
-        event = asyncio.Event()
-        if stop:
-            event.set()
-        run = TraceRun(service, trace_question, answers or AnswerStore(), stop=event)
+        run = TraceRun(service, trace_question, answers or AnswerStore(), stop=asyncio.Event())
         catalog = await run.tiles()
         return await (run.by_mode if method == "mode" else run.by_median)(catalog)
 
@@ -144,27 +135,10 @@ def test_a_day_that_fails_once_is_requested_again() -> None:
     assert service.requests == [Days(day(0), day(5)), Days(day(2), day(2))]
 
 
-def test_a_day_that_fails_twice_is_left_to_the_next_run() -> None:
-    service, answers = Scripted(wrong={2: 2}), AnswerStore()
-    found = traced(service, answers)
-    assert states(found) == [DayState.OK] * 2 + [DayState.FAILED] + [DayState.OK] * 3
-    assert rows(found)[2].problem == "the service answers EXECUTION_ERROR"
-    service.requests.clear()
-    assert states(traced(service, answers)) == [DayState.OK] * 6
-    assert service.requests == [Days(day(2), day(2))]
-
-
 def test_a_request_that_is_too_large_is_halved() -> None:
     service = Scripted(too_long=2)
     assert states(traced(service)) == [DayState.OK] * 6
     assert sorted(len(days) for days in service.requests) == [1, 1, 2, 2, 3, 3, 6]
-
-
-@pytest.mark.parametrize("away", [FailureKind.SERVER, FailureKind.STALLED])
-def test_a_service_that_always_fails_is_not_queried_for_each_day(away: FailureKind) -> None:
-    service = Scripted(days=31, unreachable=True, away=away)
-    assert states(traced(service)) == [DayState.FAILED] * 31
-    assert len(service.requests) == 16
 
 
 @pytest.mark.parametrize("method", ["mode", "median"])
@@ -177,11 +151,15 @@ def test_a_longer_period_requests_only_missing_days(method: Method) -> None:
     assert found.days == traced(Scripted(days=6), method=method).days
 
 
-def test_an_unreachable_service_is_not_queried_for_each_day() -> None:
-    service = Scripted(unreachable=True)
+@pytest.mark.parametrize(
+    ("away", "requests"),
+    [(FailureKind.NETWORK, 1), (FailureKind.SERVER, 16), (FailureKind.STALLED, 16)],
+)
+def test_an_unreachable_service_is_not_queried_for_each_day(away: FailureKind, requests: int) -> None:
+    service = Scripted(days=31, unreachable=True, away=away)
     found = traced(service)
-    assert states(found) == [DayState.FAILED] * 6
-    assert len(service.requests) == 1
+    assert states(found) == [DayState.FAILED] * 31
+    assert len(service.requests) == requests
     assert rows(found)[0].problem == "the network is down"
     assert service.headers == []
 
@@ -206,10 +184,3 @@ def test_counts_that_do_not_add_up_mark_the_day() -> None:
     found = traced(Scripted(lacking=1))
     assert states(found) == [DayState.MISMATCH] * 6
     assert rows(found)[0].problem == "t0: 99 pixels in the histogram, 100 are valid"
-
-
-def test_a_stop_sends_no_more_requests() -> None:
-    service = Scripted()
-    traced(service, stop=True)
-    assert service.requests == []
-    assert service.headers == []

@@ -72,11 +72,3 @@ def test_unreadable_lines_are_reported_and_skipped(tags: dict[str, str], problem
 def test_never_raises(ids: str, azimuth: str, elevation: str) -> None:
     found = scene_map(ids=ids, azimuth=azimuth, elevation=elevation)
     assert all(found.origin(index).name for index in (*found.origins, 600))
-
-
-@given(st.dictionaries(st.integers(0, 600), st.sampled_from([ONE, TWO, "None"]), max_size=8))
-def test_a_scene_map_round_trips(indices: dict[int, str]) -> None:
-    found = scene_map(ids="\n".join(f"{name}[{index}]" for index, name in indices.items()))
-    assert found.problems == ()
-    kinds = {index: found.origin(index).kind is OriginKind.SCENE for index in indices}
-    assert kinds == {index: name != "None" for index, name in indices.items()}

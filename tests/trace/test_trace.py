@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,16 +13,9 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull_trace import trace as tracing
 from stacpull_trace.hub.replies import (
-    BandStatistics,
-    ByocTile,
     CatalogTile,
-    IntervalStatistics,
-    StatisticsReply,
 )
-from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.report import TraceReport
-
-MIDNIGHT = datetime(2023, 1, 2, tzinfo=UTC)
 
 
 class Quiet:
@@ -40,24 +32,6 @@ class Quiet:
             yield _tile
 
 
-class OneTile(Quiet):
-    """A service with one tile of clear pixels."""
-
-    async def search(self, *_: object, **__: object) -> AsyncIterator[CatalogTile]:
-        yield CatalogTile("t", "c", MIDNIGHT, None)
-
-    async def tile(self, _collection: str, name: str) -> ByocTile:
-        return ByocTile(name, "x_(BAND).tif", "INGESTED", None, None, None, None)
-
-    async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
-        band = BandStatistics(7.0, 7.0, 7.0, 0.0, 10, 0, {50.0: 7.0})
-        outputs = {"default": {"B0": band}, "scenes": {"B0": band}}
-        return StatisticsReply("OK", (IntervalStatistics(request.interval, outputs),))
-
-    async def header(self, *_: object) -> SimpleNamespace:
-        return SimpleNamespace(tags={"SCENE_IDS[LAYER_2_VALUE]": "PSScene/20230102_190003_53_2495[7]"})
-
-
 async def traced(hub: Quiet, monkeypatch: pytest.MonkeyPatch, **more: Any) -> TraceReport:
     @asynccontextmanager
     async def opened(*_: object) -> AsyncIterator[Quiet]:
@@ -68,11 +42,6 @@ async def traced(hub: Quiet, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Tr
     monkeypatch.setattr(tracing, "_hub", opened)
     where = {"datetime": "2023-01-01/2023-01-05", "bbox": (-122.44, 37.75, -122.438, 37.752)}
     return await tracing.trace("c", **where, base_url="http://127.0.0.1:1", **more)
-
-
-def test_a_median_has_no_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = asyncio.run(traced(OneTile(), monkeypatch, method="median"))
-    assert (report.days_valid, report.days_mismatched, report.days_failed) == (1, 0, 0)
 
 
 def test_a_stop_ends_a_hanging_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ran
 
-from stacpull.errors import SourceError
 from stacpull.events import Stage
 from stacpull_trace import trace as tracing
 from stacpull_trace.indices import INDICES
@@ -143,19 +142,6 @@ def test_each_day_has_a_line_and_the_cost_is_printed(stacpull_command: Command, 
     assert "28.29 processing units, 29 requests (1 for statistics)" in ran.out
     assert "run the same command again" in lines[-1]
     assert "statistics: 1 of 1" in ran.err
-
-
-def test_the_exit_code_is_that_of_the_report(stacpull_command: Command, library: FakeLibrary) -> None:
-    library.report = replace(REPORT, days_failed=1)
-    assert stacpull_command("trace", "c", *WHERE).code == REPORT.exit_code == 1
-    library.report = replace(REPORT, state="interrupted", days=())
-    ran = stacpull_command("trace", "c", *WHERE)
-    assert ran.code == 130
-    assert "run the same command again to resume" in ran.out
-    library.error = SourceError("The processing units of your account are spent.")
-    ran = stacpull_command("trace", "c", *WHERE)
-    assert (ran.code, ran.out) == (4, "")
-    assert "stacpull: The processing units" in ran.err
 
 
 def test_options_reach_the_library(stacpull_command: Command, library: FakeLibrary, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull import pyarrow_import
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import UsageError
 from stacpull_trace import trace_output
 from stacpull_trace.question import Method
 from stacpull_trace.report import TraceReport
@@ -84,23 +84,6 @@ def test_files_of_other_programs_are_not_overwritten(
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "error", "words"),
-    [
-        ("x.txt", "mode", UsageError, r"\.csv, \.parquet, \.ndjson, \.png, \.svg, \.pdf"),
-        ("x.png", "median", UsageError, "no chart"),
-        ("x.svg", "median", UsageError, "no chart"),
-        ("nowhere/x.csv", "mode", DestinationError, "Create it first"),
-        ("nowhere/x.png", "mode", DestinationError, "Create it first"),
-    ],
-)
-def test_an_unwritable_output_is_refused(
-    name: str, method: str, error: type[Exception], words: str, tmp_path: Path
-) -> None:
-    with pytest.raises(error, match=words):
-        output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
-
-
-@pytest.mark.parametrize(
     ("name", "method", "missing", "extras"),
     [
         ("out", "mode", {PARQUET, PLOT}, "geoparquet"),
@@ -124,7 +107,3 @@ def test_a_missing_package_is_reported_with_its_extra(
     with pytest.raises(UsageError, match=extras):
         output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     assert not output_at(tmp_path / "x.csv", "mode").folder  # this needs no package
-
-
-def _fields(some: TraceReport) -> dict[str, object]:
-    return {name: getattr(some, name) for name in some.__slots__}

@@ -21,19 +21,6 @@ TRIANGLE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10, 50.0
 
 
 @pytest.mark.parametrize(
-    ("bbox", "resolution", "size"),
-    [(BOX, 3, (497, 739)), ((-122.44, 37.75, -122.39, 37.79), 3, (1459, 1489)), (BOX, 30, (50, 74))],
-)
-def test_the_grid_has_the_pixels_of_sentinelhub_py(
-    bbox: tuple[float, ...], resolution: float, size: tuple[int, int]
-) -> None:
-    area = area_of_bbox(bbox, resolution)
-    assert (area.grid.width, area.grid.height) == size
-    assert area.grid.bbox == bbox
-    assert area.is_box
-
-
-@pytest.mark.parametrize(
     ("bbox", "resolution", "words"),
     [
         ((-122.4, 37.75, -122.44, 37.77), 3, "antimeridian"),

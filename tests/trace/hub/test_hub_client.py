@@ -12,7 +12,6 @@ import pytest
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 from tests.trace.hub.desk import (
-    BASE,
     CLIENT_SECRET,
     COLLECTION,
     TILE,
@@ -20,7 +19,6 @@ from tests.trace.hub.desk import (
     all_of,
     answer,
     error,
-    token,
     with_hub,
 )
 
@@ -30,7 +28,6 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import Request, TransferError
 from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_client import Hub
-from stacpull_trace.hub.hub_settings import TOKEN_PATH
 from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange
 from stacpull_trace.hub.statistics_request import Calculation, RequestBounds, Size, StatisticsRequest
 
@@ -134,18 +131,6 @@ class TestSearch:
         with pytest.raises(SourceError, match="answered 500"):
             MemoryHub({SEARCH: pages}).run(search)
 
-    @pytest.mark.parametrize(
-        ("refused", "kind", "words"),
-        [
-            (error(404, "COMMON_NOT_FOUND", "Not found"), UsageError, f"has no collection {COLLECTION}"),
-            (error(400, "COMMON_BAD_PAYLOAD", "Illegal bbox"), UsageError, "Illegal bbox"),
-            (error(403, "COMMON_INSUFFICIENT_PERMISSIONS", "No."), CredentialsError, "does not let you read"),
-        ],
-    )
-    def test_refusals(self, refused: Answer, kind: type[StacpullError], words: str) -> None:
-        with pytest.raises(kind, match=words):
-            MemoryHub({SEARCH: [refused]}).run(search)
-
 
 class TestPathFamilies:
     def test_the_other_family_is_tried_once_and_remembered(self) -> None:
@@ -171,32 +156,6 @@ class TestPathFamilies:
 
 
 class TestStatistics:
-    def test_over_a_real_socket(self) -> None:
-        replies = {STATISTICS: [answer(REPLY, X_ProcessingUnits_Spent="5.04"), answer(REPLY)]}
-
-        async def use(hub: Hub, server: WireServer) -> None:
-            first = await hub.statistics(REQUEST)
-            assert (first.status, first.processing_units) == ("OK", 5.04)
-            band = first.intervals[0].outputs["scenes"]["B0"]
-            assert (band.mean, band.sample_count, band.no_data_count) == (1.5, 4, 1)
-            assert (await hub.statistics(REQUEST)).processing_units == 0
-            assert hub.processing_units == 5.04
-            login, request, _ = server.requests
-            assert (login.method, login.target) == ("POST", TOKEN_PATH)
-            assert "authorization" not in login.headers
-            assert request.headers["authorization"] == "Bearer planted-token-1"
-            assert request.headers["content-type"] == "application/json"
-            assert orjson.loads(request.body) == REQUEST.body()
-            assert "planted" not in f"{hub!r}"
-
-        with_hub(replies, use)
-
-    def test_retry_after_in_milliseconds_is_obeyed(self) -> None:
-        slow = answer({"status": 429, "code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="1500")
-        memory = MemoryHub({STATISTICS: [slow, slow, answer(REPLY)]})
-        assert memory.run(lambda hub: hub.statistics(REQUEST)).status == "OK"
-        assert memory.clock.now == 3.0
-
     def test_the_gate_waits_for_all(self) -> None:
         slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="60000")
         memory = MemoryHub({STATISTICS: [slow, answer(REPLY)], SEARCH: [answer(features("a"))]})
@@ -354,25 +313,6 @@ class TestHeader:
         memory = MemoryHub({self.QA: [Answer(body=file)]})
         assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
 
-    def test_a_missing_file_does_not_end_the_run(self) -> None:
-        with pytest.raises(TransferError, match=f"no file qa.tif of the tile {TILE}") as caught:
-            MemoryHub({}).run(lambda hub: hub.header(COLLECTION, described(), "qa"))
-        assert caught.value.failure.kind is FailureKind.GONE
-
-    def test_a_token_that_expires_between_two_requests(self, file: bytes) -> None:
-        whole = ranged(file)
-        memory = MemoryHub(
-            {
-                TOKEN_PATH: [token("one"), token("two")],
-                self.QA: lambda request: (
-                    Answer(401)
-                    if request.headers["Authorization"] == "Bearer one" and request.headers["Range"][8] != "-"
-                    else whole(request)
-                ),
-            }
-        )
-        assert memory.run(lambda hub: hub.header(COLLECTION, described(), "qa")).width > 0
-
     def test_a_file_that_is_not_a_tiff_is_reported(self) -> None:
         memory = MemoryHub({self.QA: [Answer(206, b"PNG" * 10, {"Content-Range": "bytes 0-29/30"})]})
         with pytest.raises(TransferError, match="header cannot be read"):
@@ -390,9 +330,3 @@ def ranged(file: bytes) -> Callable[[Request], Answer]:
         return Answer(206, piece, {"Content-Range": span, "ETag": '"1"', "x-processingunits-spent": "0.01"})
 
     return serve
-
-
-def test_an_unreachable_hub_is_reported() -> None:
-    memory = MemoryHub({f"{BASE}{TOKEN_PATH}": [Answer(fault=Fault.REFUSED)]})
-    with pytest.raises(SourceError, match=r"No token could be obtained: hub\.example: the connection is ref"):
-        memory.run(search)

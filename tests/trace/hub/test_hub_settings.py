@@ -139,8 +139,3 @@ def test_an_invalid_file_is_reported(
         write(tmp_path, text)
     with pytest.raises(UsageError, match=words):
         read(tmp_path, profile=profile)
-
-
-def test_repr_shows_no_secret(home: Path) -> None:
-    settings = read(home)
-    assert "kept-secret" not in f"{settings} {settings!r}"

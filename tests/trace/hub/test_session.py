@@ -30,12 +30,6 @@ def test_each_request_has_the_token() -> None:
     assert memory.requests[1].headers["Accept"] == "x"
 
 
-def test_a_refused_token_is_renewed_and_the_request_sent_again() -> None:
-    memory = MemoryHub({TOKEN_URL: [token("one"), token("two")], URL: [Answer(401), FINE]})
-    assert memory.run(fetch) == b"fine"
-    assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer one"), (TOKEN_URL, None), (URL, "Bearer two")]
-
-
 def test_concurrent_refusals_renew_the_token_once() -> None:
     memory = MemoryHub(
         {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull_trace.traced_area import bbox_size, project, utm_zone
+from stacpull_trace.traced_area import bbox_size, utm_zone
 
 Box = tuple[float, float, float, float]
 
@@ -38,17 +38,3 @@ def test_sizes_are_those_of_sentinelhub_py(bbox: Box, resolution: float, size: t
 )  # fmt: skip
 def test_zones(longitude: float, latitude: float, zone: int) -> None:
     assert utm_zone(longitude, latitude) == zone
-
-
-@pytest.mark.parametrize(
-    ("longitude", "latitude", "epsg", "easting", "northing"),
-    [
-        (-123.0, 0.0, 32610, 500_000.0, 0.0),
-        (-122.44, 37.75, 32610, 549_333.1425, 4_178_225.1915),
-        (151.2, -33.9, 32756, 333_568.9410, 6_247_473.3368),
-    ],
-)
-def test_positions_are_those_of_proj(
-    longitude: float, latitude: float, epsg: int, easting: float, northing: float
-) -> None:
-    assert project(longitude, latitude, epsg) == pytest.approx((easting, northing), abs=1e-3)

@@ -23,10 +23,6 @@ def reply(stats: dict[str, Any] | None = None, **band: Any) -> dict[str, Any]:
     return {"data": [{"interval": DAY, "outputs": {"scenes": {"bands": bands}}}], "status": "OK"}
 
 
-def band_of(document: object) -> BandStatistics:
-    return parse_statistics(document).intervals[0].outputs["scenes"]["B0"]
-
-
 def test_an_interval_field_by_field() -> None:
     histogram = {
         "bins": [{"lowEdge": 0.0, "highEdge": 1.0, "count": 3}, {"lowEdge": 1.0, "highEdge": 2, "count": 2}],
@@ -114,18 +110,6 @@ def test_arbitrary_replies_are_read_or_refused(value: object, place: tuple[Any, 
     inner[place[-1]] = value
     with suppress(SourceError):
         assert parse_statistics(document).status
-
-
-RECORDED = ["pu_headers_cell17.json", "stat_partial_result.json", "stat_request_cell09.json"]
-RECORDED += ["stat_result_histogram.json", "stat_failed_result.json", "stat_batch_results_histogram.json"]
-RECORDED += ["stat_batch_failed_results.json"]
-
-
-def recorded_replies(path: Path) -> list[dict[str, Any]]:
-    """Return the replies in a file. The batch service wraps each successful one in `response`."""
-    document = json.loads(path.read_text())
-    found = document if isinstance(document, list) else [document]
-    return [entry.get("response", entry) for entry in found]
 
 
 def test_the_recorded_interval_of_the_notebook(shared_data: Path) -> None:

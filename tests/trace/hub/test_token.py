@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -23,7 +22,6 @@ from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
 from stacpull.redact import Secret, Secrets
 from stacpull_trace.hub.hub_session import Tokens
-from stacpull_trace.hub.hub_settings import TOKEN_PATH
 
 OLD = f"{BASE}/oauth/token"
 
@@ -101,18 +99,6 @@ def test_a_token_is_renewed_early(life: float, held: float) -> None:
     assert mint.requests == 2
 
 
-def test_all_tasks_share_one_request() -> None:
-    mint = Mint([Answer(500), *minted(3600)])
-
-    async def use(tokens: Tokens) -> None:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(tokens.current()) for _ in range(50)]
-        assert {task.result().reveal() for task in tasks} == {"token-1"}
-
-    mint.run(use)
-    assert mint.requests == 2
-
-
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [
@@ -126,17 +112,3 @@ def test_a_refused_client_is_a_credentials_error(refusal: Answer, words: str) ->
     message = Mint([refusal]).fails(CredentialsError, words)
     assert "check SH_CLIENT_ID and SH_CLIENT_SECRET" in message
     assert CLIENT_SECRET not in message
-
-
-def test_messages_do_not_contain_the_token() -> None:
-    mint = Mint(minted(3600))
-    before = repr(mint.tokens)
-
-    async def use(tokens: Tokens) -> None:
-        await tokens.current()
-
-    mint.run(use)
-    assert (before, repr(mint.tokens)) == (
-        f"<Tokens of {BASE}{TOKEN_PATH}: none held>",
-        f"<Tokens of {BASE}{TOKEN_PATH}: one held>",
-    )
