@@ -15,7 +15,7 @@ from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import Selection, sync
-from stacpull.ledger.pruning import forget_unwanted
+from stacpull.ledger import pruning
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -110,6 +110,7 @@ def test_a_stop_while_failures_are_forgotten_gives_the_same_mirror(
     """Stopped right before or after the failures are forgotten, `resume` gives the same mirror."""
     source, dest = written(tmp_path, host), tmp_path / "m"
     mirror(source, dest)
+    forget_unwanted = pruning.forget_unwanted
 
     def stopped(*arguments: Any) -> None:
         if not before:
@@ -117,7 +118,7 @@ def test_a_stop_while_failures_are_forgotten_gives_the_same_mirror(
         raise stacpull.StacpullError("stopped")
 
     with monkeypatch.context() as patched, store_on_thread():
-        patched.setattr("stacpull.engine.store_process.forget_unwanted", stopped)
+        patched.setattr(pruning, "forget_unwanted", stopped)
         with pytest.raises(stacpull.StacpullError, match="stopped"):
             mirror(source, dest, exclude_assets="B10")
     assert stacpull.status(dest).assets_failed == (4 if before else 0)

@@ -49,7 +49,7 @@ def test_select_by_filter_area_and_id_list(hub, env, tmp_path):
 def test_an_error_points_at_the_place_and_makes_no_mirror(hub, env, tmp_path):
     ran = run(["mirror", hub.base_url, str(tmp_path / "m"), "-C", LABELS, "--filter", "a = 1 AND"], env)
     assert ran.code == 2
-    assert ran.err.splitlines()[-2:] == ["  a = 1 AND", "           ^"]
+    assert "cannot be read as CQL2 at its end: a value or a property is missing" in ran.err
     assert not (tmp_path / "m").exists()
 
 

@@ -7,15 +7,16 @@ the first one that rejects an item states the reason.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import attrs
 import msgspec
 
+from stacpull.boxes import flat
 from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.filters.cql2 import ExpressionCheck
-from stacpull.filters.interval import DatetimeCheck
+from stacpull.filters.interval import DatetimeCheck, parse_interval
 from stacpull.filters.labels import LabelCheck
 from stacpull.filters.places import AreaCheck, BboxCheck
 from stacpull.filters.properties import CloudCoverCheck, FlagCheck, IdsCheck, ShardCheck, WhereCheck
@@ -102,6 +103,27 @@ def _is_at_most(wide: float | None, narrow: float | None) -> bool:
     return wide is None or (narrow is not None and narrow <= wide)
 
 
+def _is_within(wide: str | None, narrow: str | None) -> bool:
+    """Compare intervals of time."""
+    if wide is None or narrow is None:
+        return wide is None
+    outer, inner = parse_interval(wide), parse_interval(narrow)
+    from_start = outer.start is None or (inner.start is not None and outer.start <= inner.start)
+    return from_start and (outer.end is None or (inner.end is not None and inner.end <= outer.end))
+
+
+def _contains(wide: Sequence[float] | None, narrow: Sequence[float] | None) -> bool:
+    """Compare boxes. One across the antimeridian only contains itself."""
+    if wide is None or narrow is None or wide == narrow:
+        return wide in (None, narrow)
+    outer, inner = flat(wide), flat(narrow)
+    return (
+        outer.west <= inner.west <= inner.east <= outer.east
+        and outer.south <= inner.south
+        and inner.north <= outer.north
+    )
+
+
 def _adds(wide: bool, narrow: bool) -> bool:
     return wide or not narrow
 
@@ -118,6 +140,7 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     **dict.fromkeys(("ids", "labels", "assets", "roles", "media_types"), _is_part),
     **dict.fromkeys(("exclude_assets", "exclude_labels"), _excludes_less),
     **dict.fromkeys(("max_items", "sample", "max_cloud_cover"), _is_at_most),
+    **{"datetime": _is_within, "bbox": _contains},
     **dict.fromkeys(("include_pages", "expand_prefix", "collection_assets"), _adds),
     **dict.fromkeys(("sortby", "label_property", "nomenclature"), operator.eq),
 }

@@ -126,7 +126,7 @@ class LongBody:
     def _following(self, at: int) -> int:
         """Take the block at offset `at` and return its end; `at` if the open response must end there."""
         if at >= self._total:
-            what = f"sent more than the {self._total} bytes that it has"
+            what = f"sent more than the {self._total} bytes that were announced"
             raise TransferError(failed(FailureKind.OVERLONG, self._href, what, again=True))
         if not self._free or self._free[0].start != at:
             return at
