@@ -140,7 +140,8 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     **dict.fromkeys(("ids", "labels", "assets", "roles", "media_types"), _is_part),
     **dict.fromkeys(("exclude_assets", "exclude_labels"), _excludes_less),
     **dict.fromkeys(("max_items", "sample", "max_cloud_cover"), _is_at_most),
-    **{"datetime": _is_within, "bbox": _contains},
+    "datetime": _is_within,
+    "bbox": _contains,
     **dict.fromkeys(("include_pages", "expand_prefix", "collection_assets"), _adds),
     **dict.fromkeys(("sortby", "label_property", "nomenclature"), operator.eq),
 }
