@@ -123,8 +123,6 @@ class Ran:
 
 @pytest.fixture
 def stacpull_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run the command line in this process."""
-
     def run(*arguments: str) -> Ran:
         code = execute([str(argument) for argument in arguments])
         out, err = capfd.readouterr()

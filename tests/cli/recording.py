@@ -63,19 +63,16 @@ class Recording(Terminal):
         self.feed(PROMPT.encode())
 
     def feed(self, data: bytes) -> None:
-        """Keep what is written, with its time."""
         self.events.append((time.monotonic() - self._begun, data.decode("utf-8", "replace")))
         super().feed(data)
 
     def save(self, path: Path) -> None:
-        """Write an asciicast (version 2)."""
         head = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "stacpull mirror"}
         lines = [json.dumps(head), *(json.dumps([round(at, 3), "o", text]) for at, text in self.events)]
         path.write_text("\n".join(lines) + "\n")
 
 
 def drawn(screens: list[list[list[pyte.screens.Char]]]) -> Image.Image:
-    """Draw screens, one below the other."""
     rows = sum(map(len, screens))
     gap = _PADDING * 2
     width = round(COLUMNS * _CELL[0]) + 2 * _PADDING
@@ -101,14 +98,12 @@ def drawn(screens: list[list[list[pyte.screens.Char]]]) -> Image.Image:
 
 
 def screen_of(terminal: Terminal) -> list[list[pyte.screens.Char]]:
-    """Return the lines of the screen that hold anything."""
     screen = terminal.screen
     kept = [row for row, line in enumerate(screen.display) if line.strip()]
     return [[screen.buffer[row][column] for column in range(COLUMNS)] for row in kept]
 
 
 def record(to: Path) -> None:
-    """Make the recording and the picture in the directory `to`."""
     replica = MlhubReplica(items=ITEMS, seed=7, latency_ms=60, faults=PlannedFaults(parse_faults(FAULTS)))
     with run_in_thread(replica), tempfile.TemporaryDirectory() as work:
         own = {

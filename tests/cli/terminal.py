@@ -74,7 +74,6 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The screen."""
         return "\n".join(self.lines)
 
     def wait_for(self, seen: str | Callable[[Terminal], bool], seconds: float = 30.0) -> float:
@@ -95,7 +94,6 @@ class Terminal:
         return int(self.text.rstrip(" ^C").rpartition("[")[2].removesuffix("]$"))
 
     def press_ctrl_c(self) -> None:
-        """Type Ctrl-C, which the terminal also shows as ^C."""
         os.write(self._master, b"\x03")
 
     def resize(self, columns: int, rows: int = 24) -> None:
@@ -117,6 +115,5 @@ class Terminal:
             seconds = 0
 
     def feed(self, data: bytes) -> None:
-        """Show what is written to the terminal."""
         self.raw += data
         self._stream.feed(data)

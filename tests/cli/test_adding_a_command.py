@@ -49,7 +49,6 @@ ENTRY = '    "size": (f"{_CLI}size_command:size", "Print how large the mirror in
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
-    """A copy of the package with the function `mirror_size` and the command `size`."""
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
     copy.add("engine/mirror_size.py", MODULE)
     copy.insert("reports.py", REPORT, before="class VerifyReport")
@@ -64,7 +63,6 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
 
 @pytest.fixture
 def dest(copy: ChangedCopy, tmp_path: Path) -> Path:
-    """A mirror of a file of five bytes."""
     (tmp_path / "a.bin").write_text("12345")
     (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
     assert copy.run("mirror", tmp_path / "item.json", tmp_path / "m").returncode == 0

@@ -57,7 +57,6 @@ def test_notices_progress_and_failures_are_printed(stacpull_command: Command, li
 
 
 def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Library) -> None:
-    """It printed `complete: 0 of 0 files`, and the bytes of a page that it read."""
     library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0)
     assert stacpull_command("retry", "m").out == "out dir: nothing is left to retry.\n"
     library.answers["retry"] = mirror_report(assets_planned=0, assets_done=0, items_failed=1)

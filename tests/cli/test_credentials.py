@@ -48,7 +48,6 @@ def serving(*services: WireServer) -> Iterator[None]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's config folder, without anything in the environment."""
     for name in ("EARTHDATA_TOKEN", "PL_API_KEY", "CDSE_USERNAME", "AWS_PROFILE", "AWS_ACCESS_KEY_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

@@ -123,7 +123,6 @@ def test_a_terminal_without_cursor_movement_gets_plain_lines() -> None:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

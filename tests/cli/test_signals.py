@@ -15,41 +15,6 @@ from stacpull.cli.progress import Display
 from stacpull.config.options import Output
 from stacpull.errors import InterruptedRunError
 
-STUBBORN = """
-import asyncio, sys
-from stacpull.cli.entry import run
-
-async def never_ends(stop=None):
-    print("ready", flush=True)
-    while True:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            print("asked", flush=True)
-
-{how}
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", ["run(never_ends)", "run(never_ends, cancels=True)"])
-def test_the_second_signal_ends_at_once(how: str, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", STUBBORN.format(how=how)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        assert process.stderr.readline() == ("stacpull: Stopping... (Ctrl-C again to quit now)\n")
-        if "cancels" in how:
-            assert process.stdout.readline() == "asked\n"
-        process.send_signal(number)
-        assert process.wait(timeout=20) == 130
-
-
 BLOCKED = """
 import asyncio, re, sys
 from stacpull.cli.entry import run

@@ -90,8 +90,6 @@ def test_of_many_unknown_files_a_few_are_printed_and_all_on_request(
     unknown: int,
     more: int,
 ) -> None:
-    """A directory with 10,000 other files printed 10,000 lines."""
-
     async def verified(dest: Path, *, on_event: Callable[[Damage], None], **_: object) -> VerifyReport:
         for number in range(25):
             on_event(Damage(f"{number}.txt", "unknown", "nothing", "a file"))

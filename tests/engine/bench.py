@@ -37,8 +37,6 @@ SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)
 
 @dataclass
 class RecordingSync:
-    """A sync that records its arguments, and fails on request."""
-
     covers_ledger: bool = True
     fails: bool = False
     files: list[str] = field(default_factory=list)
@@ -117,7 +115,6 @@ class Bench:
     def recover(
         self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
     ) -> Recovery:
-        """Examine what the last process left."""
         recovery = Recovery(self.db, self.destination, checksum=checksum, is_stopped=is_stopped)
         recovery.run()
         return recovery
@@ -132,7 +129,6 @@ class Bench:
         self.publisher.publish_all()
 
     def states(self) -> dict[str, int]:
-        """State by asset key."""
         return dict(self.db.execute("SELECT key, state FROM assets"))
 
     def pending(self) -> list[Job]:

@@ -22,8 +22,6 @@ from stacpull.store.lock import MirrorLock
 
 @dataclass
 class StoreEvents:
-    """What the store process has reported."""
-
     written: int = 0
     published: int = 0
     failed: list[AssetFailed] = field(default_factory=list)
@@ -42,7 +40,6 @@ class StoreEvents:
 
 
 def _count(outcomes: OutcomeSender, events: StoreEvents) -> None:
-    """Count the assets that are written and published."""
     free, published = outcomes.free_slots, outcomes.published
 
     def on_free(count: int = 1) -> None:

@@ -18,8 +18,6 @@ def plain_jobs() -> list[Job]:
 
 
 def run_plain(answer: Answer, monkeypatch: pytest.MonkeyPatch, *jobs: Job) -> Course:
-    """Run one worker on an API whose hrefs never change."""
-
     async def item(origin: Origin, _href: str) -> Json:
         origin.reads += 1
         await origin.clock.sleep(0.1)
@@ -140,8 +138,6 @@ def test_a_stale_href_with_a_missing_item_is_an_item_failure() -> None:
     assert (failure.kind, failure.status) == (FailureKind.ITEM, 404)
     assert course.origin.requests == []
 
-
-# --- other places (`--prefer`) ------------------------------------------------------------------------------
 
 S3, HTTPS = "s3://bucket/a.tif", "https://h.example/a.tif"
 GONE = Failure(FailureKind.GONE, "Not there.", status=404)

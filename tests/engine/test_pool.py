@@ -85,8 +85,6 @@ class Origin:
 
 
 class Outcomes(OutcomeSink[Job, Arrival]):
-    """Keeps what comes in."""
-
     def __init__(self, slots: int = 64) -> None:
         super().__init__(slots)
         self.received: dict[int, Job] = {}
@@ -103,8 +101,6 @@ class Outcomes(OutcomeSink[Job, Arrival]):
 
 @dataclass
 class Course:
-    """What became of jobs."""
-
     outcomes: Outcomes
     origin: Origin
     retried: list[Failure]
@@ -120,7 +116,6 @@ def run(
     prefer: tuple[str, ...] = (),
     **origin: Any,
 ) -> Course:
-    """Let a pool work on `jobs` on a virtual clock."""
     clock = VirtualClock()
     course = Course(outcomes or Outcomes(workers), Origin(clock, answer, **origin), [], clock)
 
@@ -146,7 +141,6 @@ def run(
 
 
 def failing(*failures: Failure) -> Answer:
-    """Fail in these ways, one after the other, then succeed."""
     return lambda _job, before: failures[before] if before < len(failures) else BODY
 
 
@@ -230,9 +224,6 @@ def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
     assert (failure.kind, "does not list it any more" in failure.message) == (FailureKind.GONE, True)
 
 
-# --- how it ends -------------------------------------------------------------------------------------------
-
-
 def bare_pool(
     workers: int, size: int, fetch: Callable[[Job], Awaitable[Arrival]]
 ) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
@@ -281,9 +272,6 @@ def test_transfers_begun_by_the_fast_path_at_the_end_are_dropped() -> None:
     asyncio.run(course())
 
 
-# Refusals are deferred until they are known to be about their asset.
-
-
 def refused_at(host: str) -> Failure:
     return Failure(FailureKind.REFUSED, "403.", status=403, host=host)
 
@@ -322,9 +310,6 @@ def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
     assert seen == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match="after 4 failures"):
         limit.check()
-
-
-# The queue.
 
 
 def test_the_queue_is_bounded_and_keeps_order() -> None:

@@ -186,11 +186,7 @@ def test_a_worker_process_uses_what_the_first_process_learned() -> None:
     assert again.judge("src.lan", [OTHER, "8.8.8.8"])["8.8.8.8"] is not None
 
 
-# --- resume ------------------------------------------------------------------------------------------------
-
-
 async def interrupted(source: Source, dest: Path, **options: Any) -> None:
-    """Leave a mirror of `source` with a run that can be resumed."""
     stop = asyncio.Event()
 
     def listen(_event: object) -> None:
@@ -234,9 +230,6 @@ def test_a_private_source_is_resumed_by_address_or_with_the_option(
     assert (message is None) is resumed
     if message is not None:
         assert "--allow-private-hosts" in message
-
-
-# --- what a page may have the client send -------------------------------------------------------------------
 
 
 def page() -> Callable[[Request], Answer]:

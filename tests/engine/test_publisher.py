@@ -68,17 +68,13 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     assert bench.publisher.published == 0  # nothing came by `add_received`
 
 
-@pytest.mark.parametrize("moment", ["before", "amid"])
-def test_an_unknown_item_json_is_never_overwritten(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
     mine = tmp_path / "c/i/i.json"
-    if moment == "before":
-        mine.write_bytes(b"mine")
-    else:
-        sync = bench.destination._sync.sync
-        monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
+    sync = bench.destination._sync.sync
+    monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"

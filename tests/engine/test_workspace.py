@@ -63,8 +63,6 @@ def test_free_space_for_a_directory_that_does_not_exist_yet(tmp_path: Path) -> N
 
 
 class FailingLog:
-    """A ledger's connection whose checkpoint fails with one of SQLite's codes."""
-
     def __init__(self, code: int) -> None:
         self.error = sqlite3.OperationalError("disk I/O error")
         self.error.sqlite_errorcode = code

@@ -55,19 +55,16 @@ class Page:
         return found
 
     async def run(self, script: str) -> Any:
-        """Return the value of an expression in the page."""
         found = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     async def wait_for(self, script: str) -> None:
-        """Wait until an expression is true."""
         async with asyncio.timeout(30):
             while not await self.run(script):  # noqa: ASYNC110 - the browser sets no event
                 await asyncio.sleep(0.05)
 
     async def look(self, width: int, scheme: str) -> None:
-        """Set the width of the window, and light or dark."""
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
                         mobile=False)  # fmt: skip
         await self.call("Emulation.setScrollbarsHidden", hidden=True)
@@ -86,12 +83,10 @@ class Page:
         return base64.b64decode(found["data"])
 
     async def busy(self) -> float:
-        """Return the seconds that the page's process has worked."""
         found = await self.call("Performance.getMetrics")
         return float(next(one["value"] for one in found["metrics"] if one["name"] == "TaskDuration"))
 
     async def is_too_wide(self) -> bool:
-        """Return True if the page must be scrolled sideways."""
         return bool(
             await self.run("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         )
@@ -99,7 +94,6 @@ class Page:
 
 @asynccontextmanager
 async def opened_page() -> AsyncIterator[Page]:
-    """Start chromium with an empty tab."""
     assert CHROMIUM is not None
     with TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         command = [

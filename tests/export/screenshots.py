@@ -52,7 +52,6 @@ async def take(page: Page, to: Path, name: str, *, everything: bool) -> None:
 
 
 async def main(to: Path, *, everything: bool) -> None:
-    """Run a mirror and a report, and take the pictures."""
     replica = MlhubReplica(items=400, seed=7, latency_ms=40, faults=PlannedFaults(parse_faults(FAULTS)))
     with run_in_thread(replica), tempfile.TemporaryDirectory() as work:
         kept = {n: value for n, value in os.environ.items() if not n.startswith(("AWS_", "STACPULL_"))}

@@ -88,9 +88,6 @@ async def states_of(session: aiohttp.ClientSession) -> AsyncIterator[dict[str, A
                 yield json.loads(line[6:])
 
 
-# --- what it shows ----------------------------------------------------------------------------------------
-
-
 def test_events_are_shown_and_passed_on() -> None:
     received: list[object] = []
 
@@ -140,9 +137,6 @@ def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
     assert [(one["state"], one["is_live"]) for one in got] == [
         ("running", True), ("running", True), ("complete", False),
     ]  # fmt: skip
-
-
-# --- to whom ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -237,9 +231,6 @@ def test_a_browser_that_knows_the_token_gets_a_cookie(monkeypatch: pytest.Monkey
     asyncio.run(main())
 
 
-# --- what it must bear ------------------------------------------------------------------------------------
-
-
 def opened(url: str) -> socket.socket:
     host, port = url.removeprefix("http://").rstrip("/").split(":")
     return socket.create_connection((host, int(port)))
@@ -309,9 +300,6 @@ def test_odd_requests_end_with_an_answer_or_the_connection(
     assert capfd.readouterr().err == ""
 
 
-# --- in a browser -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
 def test_a_browser_shows_the_run_and_runs_no_foreign_script() -> None:
     async def main() -> None:
@@ -357,9 +345,6 @@ def test_a_run_with_failed_files_is_no_success() -> None:
             assert "40\nfiles failed" in text
 
     asyncio.run(main())
-
-
-# --- with a run -------------------------------------------------------------------------------------------
 
 
 def test_a_taken_port_is_refused_before_dest_is_created(tmp_path: Path) -> None:

@@ -36,11 +36,6 @@ def test_items_whose_ids_differ_only_in_case_or_form_are_exported(
     assert (report.items, report.notes) == (2 * len(IDS), ())
 
 
-def test_they_are_in_the_report(dest: Path, tmp_path: Path) -> None:
-    report = asyncio.run(stacpull.report(dest, tmp_path / "r.html"))
-    assert (report.items, report.notes) == (2 * len(IDS), ())
-
-
 def test_their_documents_and_files_are_found(dest: Path) -> None:
     with open_contents(DestAddress(dest)) as contents:
         found = list(contents.items())

@@ -122,7 +122,6 @@ def test_webdataset_reads_the_shards(dest: Path, tmp_path: Path) -> None:
 
 
 def samples_of(out: Path) -> list[dict[str, Any]]:
-    """Return the samples as WebDataset reads them."""
     from webdataset import tariterators  # noqa: PLC0415 -- it may not be installed
 
     with contextlib.ExitStack() as stack:

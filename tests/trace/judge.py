@@ -29,7 +29,6 @@ class Judged:
 
 
 def judge(archive: Archive, area: TracedArea, first: date, last: date) -> Judged:
-    """Count the valid pixels of an area on each day of a period."""
     grid = area.grid
     across, down = grid.pixel
     columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)

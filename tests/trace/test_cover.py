@@ -41,7 +41,6 @@ def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
 def test_each_pixel_belongs_to_the_visible_tile(
     drawn: list[tuple[Tile, Cells, Cells]], shape: list[Cells]
 ) -> None:
-    """Compare the pieces with the tiles drawn over each other pixel by pixel."""
     wanted = area(*shape)
     never = datetime.min.replace(tzinfo=UTC)
     ranked = sorted(drawn, key=lambda d: (d[0].time, d[0].created or never, d[0].id))

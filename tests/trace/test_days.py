@@ -102,12 +102,6 @@ def test_the_mode_is_the_origin_with_most_pixels(tiles: list[TileDay], mode: str
         assert (row.unknown_share > 0.5) == (state is DayState.UNMAPPED)
 
 
-def test_the_clear_share_is_of_the_area_and_not_of_overlapping_tiles() -> None:
-    row = day(tile({10: 100}, name="a", no_data=AREA), tile({10: 200}, name="b", no_data=AREA))
-    assert (row.samples, row.valid) == (AREA, 300)
-    assert row.clear_share == pytest.approx(300 / AREA)
-
-
 @pytest.mark.parametrize(
     ("some", "state", "problem"),
     [

@@ -36,7 +36,6 @@ def planned(tiles: list[Tile], *cells: Cells, days: int = 900) -> list[PlannedRe
 
 
 def pixels(request: PlannedRequest, wanted: TracedArea) -> np.ndarray:
-    """Return which pixels of the whole grid a request counts."""
     found = np.zeros((SIDE, SIDE), dtype=int)
     window = request.window
     found[window.top : window.bottom, window.left : window.right] = 1

@@ -94,13 +94,10 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.report = REPORT
-        self.error: Exception | None = None
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     async def trace(self, collection: str, **named: Any) -> TraceReport:
         self.calls.append((collection, named))
-        if self.error is not None:
-            raise self.error
         assert isinstance(named["stop"], asyncio.Event)
         named["on_event"](Stage("statistics", 1, 1))
         return self.report

@@ -38,7 +38,6 @@ def answer(document: object, status: int = 200, **headers: str) -> Answer:
 
 
 def error(status: int, code: str = "", message: str = "", **more: Any) -> Answer:
-    """Return an error in the format of the services."""
     fields = {"status": status, "reason": "reason", "message": message, "code": code, **more}
     return answer({"error": fields}, status)
 
@@ -95,7 +94,6 @@ class MemoryHub:
 
 @asynccontextmanager
 async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
-    """Open a hub that connects to a server on the loopback."""
     async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
         http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
         async with open_hub(settings(server.url("")), http, SystemClock()) as hub:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -250,35 +250,6 @@ class TestTiles:
         memory = MemoryHub({TILES: [answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "same"}})]})
         with pytest.raises(SourceError, match="again and again"):
             memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
-
-    @pytest.mark.parametrize(
-        "call",
-        [
-            lambda hub: hub.tile(COLLECTION, TILE),
-            lambda hub: hub.files(COLLECTION, TILE),
-            lambda hub: all_of(hub.tiles(COLLECTION)),
-            lambda hub: hub.header(COLLECTION, described(), "qa"),
-        ],
-        ids=["tile", "files", "tiles", "header"],
-    )
-    @pytest.mark.parametrize(
-        ("refused", "kind", "words"),
-        [
-            (error(403, "COMMON_X", "No."), CredentialsError, f"{COLLECTION} is not yours"),
-            (error(403, "ACCESS_X", "Insufficient processing units"), SourceError, "are spent"),
-        ],
-        ids=["not yours", "spent"],
-    )  # fmt: skip
-    def test_refusals(
-        self,
-        call: Callable[[Hub], Awaitable[object]],
-        refused: Answer,
-        kind: type[StacpullError],
-        words: str,
-    ) -> None:
-        paths = [TILES, f"{TILES}/{TILE}", f"{TILES}/{TILE}/files", f"{TILES}/{TILE}/files/qa.tif"]
-        with pytest.raises(kind, match=words):
-            MemoryHub({path: [refused] for path in paths}).run(call)
 
 
 def described(**files: TileFile) -> ByocTile:

@@ -43,7 +43,6 @@ sh_client_id = 7
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Return a home directory with a configuration file."""
     write(tmp_path, CONFIG)
     return tmp_path
 

@@ -14,7 +14,6 @@ FINE = Answer(body=b"fine", headers={"X-ProcessingUnits-Spent": "1.5"})
 
 
 def sent(hub: MemoryHub) -> list[tuple[str, str | None]]:
-    """Return the host and the token of each request."""
     return [(request.url, request.headers.get("Authorization")) for request in hub.requests]
 
 
