@@ -12,7 +12,7 @@ import pytest
 
 from stacpull.engine.fetching import SharedDownloads
 from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
-from stacpull.net.client import StartedExchange
+from stacpull.net.client import Exchange
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
@@ -31,7 +31,7 @@ class Fetching(Fetcher):
         self._failing = failing
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
+        self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
     ) -> Arrival:
         del count_refusal, started
         self.fetched.append(job.row)
@@ -60,14 +60,12 @@ def in_turn(destination: LocalStore, within: Fetching, *jobs: Job) -> list[Arriv
 
 
 class Long(Fetching):
-    """Gives a part."""
-
     def __init__(self, destination: LocalStore) -> None:
         super().__init__()
         self._staged = destination.staged
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, started: StartedExchange | None = None
+        self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
     ) -> Arrival:
         await super().fetch(job, count_refusal=count_refusal, started=started)
         name = f"{job.row}.0.part"
