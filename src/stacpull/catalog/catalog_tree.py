@@ -1,13 +1,8 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
-Guarantees: pystac can open and walk the catalog. It is core-valid STAC with only relative links. The same
-mirror gives the same bytes, and a file that would not change is not written. Memory is limited to the bytes
-of one sub-catalog, about 2 MB, for any number of items (590,326 links in one collection would be 109 MB, and
-0.9 GB in pystac), because links to items are encoded one by one.
-
-A sub-catalog is next to the items that it lists: `<collection>/items-000001.json`, numbered from 1. The order
-of items is stable and new ones are last, so a growing mirror rewrites only its last sub-catalog. Files are
-written from the leaves up, so after a kill at any moment every link leads to an existing file.
+The same mirror gives the same bytes; an unchanged file is not written. Memory holds one sub-catalog, about 2
+MB: 590,326 links in one document take 0.9 GB in pystac. New items are last, so only the last sub-catalog
+changes. Files are written from the leaves up: after a kill every link leads to an existing file.
 """
 
 from __future__ import annotations
@@ -32,7 +27,6 @@ ITEMS_PER_CATALOG = 10_000
 """The most links in one document (pystac needs 0.9 GB for 590,326 links in one document)."""
 
 MIRRORED_FROM = "What stacpull has mirrored from "
-"""The beginning of a catalog's description, before the source."""
 _NAMED_COLLECTIONS = 3
 
 T = TypeVar("T")
@@ -41,22 +35,16 @@ Write = Callable[[Path, bytes], None]
 
 
 class CollectionEntry(msgspec.Struct, frozen=True):
-    """A collection with items in the mirror.
-
-    `items` yields the items that have a JSON file: (id, path relative to DEST with `/`), in an order that is
-    the same in all runs, with new ones last; none for `--metadata ndjson` and `none`.
-    """
+    """`items` yields (id, path), in the same order in all runs, new ones last; only those with a file."""
 
     id: str
     directory: str
-    """The planned directory, relative to DEST."""
     document: Json | None
     """The source's collection document; None if it could not be read."""
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None
     """The URL of the source's document, the base of its relative hrefs."""
     mirrored: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
-    """The mirrored files of its own assets, by asset key."""
     items_parquet: str | None = None
     """The path, relative to DEST, of the file with all items of the mirror, if there is one."""
 
@@ -80,8 +68,7 @@ def write_catalogs(
 ) -> int:
     """Update the catalog files of a mirror. Return the number of written files.
 
-    `remove` removes one file: a sub-catalog that is no longer needed. `is_recorded` returns whether a file is
-    recorded with this content: one that is not is written even if its content is right. `is_stopped` is
+    A file that is not recorded (`is_recorded`) is written even if its content is right. `is_stopped` is
     called before each item and each file.
     """
     update = _Update(files, write, secrets, is_recorded)
@@ -117,8 +104,6 @@ def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterat
 
 
 class _Update:
-    """Writes documents that differ from the existing files, and counts them."""
-
     def __init__(
         self, files: StoredFiles, write: Write, secrets: Secrets, is_recorded: Callable[[str, bytes], bool]
     ) -> None:
@@ -138,7 +123,6 @@ class _Update:
             self.written += 1
 
     def encoded(self, value: Any) -> bytes:
-        """Return JSON in UTF-8 without secrets."""
         return encode_item(value, self._secrets)
 
 
@@ -157,7 +141,6 @@ def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
 
 
 def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
-    """Write a collection from its leaves up. Return the number of its sub-catalogs."""
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
     count, links = _links(update, items, entry.directory)

@@ -1,10 +1,6 @@
-"""A stored collection: the source's document, migrated to the STAC version that pystac writes.
+"""A stored collection: for any input, a valid STAC 1.1.0 collection with the id it is stored under.
 
-Guarantee: for any input, the result is a valid STAC collection with the id it is stored under. Licence,
-providers, citation, summaries and all extension fields are kept if they are usable.
-
-The core members are first made valid by the collection schema of STAC 1.1.0 (schemas.stacspec.org). Then
-pystac migrates old versions and extensions; what it cannot migrate is kept unchanged.
+Usable fields, also of extensions, are kept; what pystac cannot migrate is kept unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +20,6 @@ from stacpull.models import Json, MirroredFile
 from stacpull.redact import cut_url
 
 STAC_VERSION = "1.1.0"
-"""The version that pystac writes."""
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _CURRENT = re.compile(r"1\.[01]\.\d+")
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
@@ -52,10 +47,10 @@ def collection_document(
     mirrored: Mapping[str, MirroredFile] = MappingProxyType({}),
     directory: str = "",
 ) -> Json:
-    """Return the collection's JSON without links into the mirror, which the caller adds.
+    """Return the JSON without links into the mirror, which the caller adds.
 
-    External links (licence, documentation, citation) are kept without credentials; navigation links of an API
-    are removed. `via` and `canonical` link to its origin.
+    External links are kept without credentials; navigation links of an API are removed. `via` and `canonical`
+    link to its origin.
     """
     source = document or {}
     assets = stored_assets(source.get("assets"), mirrored, directory, base)

@@ -1,11 +1,8 @@
 """A stored item: the source's document, adapted to the mirror. Mirrored assets get a relative href.
 
-Guarantees, for any input: nothing raises; all information of the source is kept, except what STAC does not
-allow; no href contains a credential or a signature; the source's document is never changed. Relative hrefs
-need no encoding: `planning.names` gives every file a name that is the same text as a path and as a URI.
-
-This runs once per item, 1.2 million times for BigEarthNet. So it works on plain dicts (a `pystac.Item` takes
-170 µs) and shares unchanged values with the source's document.
+For any input: nothing raises, what STAC allows is kept, no href has a credential or signature, and the
+source's document is never changed. It runs 1.2 million times for BigEarthNet: plain dicts, because a
+`pystac.Item` takes 170 µs. Relative hrefs need no encoding (`planning.names`).
 """
 
 from __future__ import annotations
@@ -34,13 +31,11 @@ _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
 _WEB: Final = ("http://", "https://")
 _SCRUBBED = "***"
-"""The replacement of secrets by `redact.Secrets`."""
 
 REMOTE_ASSETS = "stacpull:remote_assets"
 """The member of an item with the assets that are not in the mirror and whose hrefs do not last."""
 
 COLLECTION_MIRROR = "collection-mirror"
-"""Key and role of the asset for items.parquet."""
 
 _OWN_LINKS = frozenset({"root", "parent", "collection", "self"})
 _OTHER_LINKS = frozenset({
@@ -71,11 +66,8 @@ def item_document(
 ) -> Json:
     """Return the item as it is stored at `item_path`: valid, if the source's item was valid.
 
-    Assets are as from `stored_assets`; those that are not in the mirror and whose remote hrefs do not last
-    are listed separately (`remote_assets`). The links `root`, `parent` and `collection` lead into the mirror,
-    links to mirrored items are relative, and all others remote. `self` is removed, because a mirror can be
-    moved; `via` and `canonical` link to the origin. An item without a time spans all time. A missing bbox is
-    computed from the geometry.
+    `self` is removed, because a mirror can be moved; `via` and `canonical` link to the origin. An item
+    without a time spans all time. A missing bbox is computed from the geometry.
     """
     directory = item_path.rpartition("/")[0]
 
@@ -192,11 +184,9 @@ def _dated(properties: object) -> Json:
 def stored_assets(
     assets: object, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> Json:
-    """Return the assets of a document (of any type) for the mirror.
+    """Return the assets for the mirror. Invalid ones are left out: no objects, or remote without a text href.
 
-    A mirrored asset has an href relative to `directory`, the size and SHA-256 of its file, and the source's
-    statements in `alternate.origin`. Another asset has its remote href: relative ones are joined with `base`.
-    Invalid entries are left out: those that are not objects, and remote ones whose href is not a string.
+    The size and SHA-256 of a mirrored asset are those of its file; `alternate.origin` has the source's.
     """
     if not isinstance(assets, dict):
         return {}
@@ -221,11 +211,7 @@ def stored_assets(
 
 
 def remote_assets(document: Json, mirrored: Container[str], base: str | None) -> frozenset[str]:
-    """Return the keys of an item's assets that belong in `REMOTE_ASSETS` instead of `assets`.
-
-    These assets are not in the mirror, and their href does not last: it is signed, needs a credential,
-    contains an expiring token (MLHub), or is not an http, https or s3 URL.
-    """
+    """Return assets outside of the mirror whose href is signed, expires (MLHub), or is no http(s) or s3."""
     assets = object_or_empty(document.get("assets"))
     moved = {key for key, asset in assets.items() if key not in mirrored and not _is_lasting(asset, base)}
     noted = object_or_empty(document.get(REMOTE_ASSETS))
@@ -241,7 +227,7 @@ def _is_lasting(asset: object, base: str | None) -> bool:
 
 
 def note_cut_hrefs(document: Json) -> Json:
-    """Return an item in which `REMOTE_ASSETS` lists the assets whose hrefs contain a credential or signature.
+    """List in `REMOTE_ASSETS` the assets whose hrefs contain a credential or signature.
 
     Call it before these are removed: an href without its signature looks like any other, but does not work.
     """
@@ -270,10 +256,9 @@ def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) 
 
 
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
-    """Return links with new hrefs from `keep(rel, absolute href)`, which returns None to leave a link out.
+    """`keep(rel, absolute href)` returns the new href without credentials, or None to leave the link out.
 
-    Links without `rel` or `href` are left out, too. `keep` gets the href with credentials, and must return
-    one without.
+    Links without `rel` or `href` are left out, too.
     """
     stored: list[Json] = []
     for link in objects_in(links):
@@ -286,11 +271,7 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
 
 
 def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
-    """Return links to the origin of a document, except those that are already stored.
-
-    They are `via`, the URL that the document was read from, and `canonical`, its own `self` link if it has
-    one. Local paths are left out, because they mean nothing elsewhere.
-    """
+    """Return `via` (the URL that was read) and `canonical` (its `self` link), but no local paths."""
     known = {(link["rel"], link["href"]) for link in stored} | {(link["rel"], "") for link in stored}
     hrefs = [link.get("href") for link in objects_in(links) if link.get("rel") == "self"]
     own = next((remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href)), None)
@@ -304,7 +285,6 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
 
 
 def remote_href(href: str, base: str | None) -> str:
-    """Return an absolute href without credentials and signatures."""
     is_plain = href.isascii() and href.isprintable() and not (" " in href or "?" in href or "@" in href)
     if is_plain and href.startswith(_WEB):
         return href  # the common case: absolute, with nothing to remove
@@ -314,11 +294,9 @@ def remote_href(href: str, base: str | None) -> str:
 def _local_asset(
     asset: Json, file: MirroredFile, directory: str, remote: str | None, base: str | None
 ) -> Json:
-    """Return a mirrored asset with `remote` as its `alternate.origin`.
+    """Return it with size and checksum of the file; those of the source are in `alternate.origin`.
 
-    The size and checksum of the asset are those of the file; the origin has those that the source states. An
-    origin in the source, which is then also a mirror, becomes `earlier-origin`. A relative `remote` is not an
-    origin, so that storing twice gives the same result.
+    An earlier origin becomes `earlier-origin`. A relative `remote` is none, so storing twice changes nothing.
     """
     stored: Json = {**asset, "href": reference(file.path, directory)}
     stated: Json = {}
@@ -375,10 +353,7 @@ def with_items_parquet(document: Json, href: str) -> Json:
 
 
 def reference(path: str, directory: str) -> str:
-    """Return `path` relative to `directory`, both relative to DEST with `/`; `""` is DEST itself.
-
-    The result starts with `./` or `../`, so that it is read as a path.
-    """
+    """Return a relative path that starts with `./` or `../`, so that it is read as a path."""
     up, inside = "", f"{directory}/" if directory else ""
     while not path.startswith(inside):
         up += "../"
@@ -387,11 +362,7 @@ def reference(path: str, directory: str) -> str:
 
 
 def path_named(href: object, directory: str) -> str | None:
-    """Return the path in DEST of a relative href in `directory`, or None if it leads outside.
-
-    Nothing is decoded: names contain no `%` (`planning.names`). Some file systems
-    ignore case, so `.STACPULL` leads outside as well.
-    """
+    """Return None if it leads outside, as `.STACPULL` does, because some file systems ignore case."""
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))

@@ -16,10 +16,7 @@ _OF_THE_TREE = frozenset({"root", "parent", "child", "item", "self"})
 
 
 def is_own_document(files: StoredFiles, path: str) -> bool:
-    """Return whether the mirror itself wrote a document: its root is the catalog of this mirror.
-
-    `path` is that of an item, a collection, a catalog or an NDJSON file of items, relative to DEST.
-    """
+    """Return True if the root of the document is the catalog of this mirror."""
     catalog = parsed_object(files.read(_CATALOG) or b"")
     is_ours = catalog is not None and is_catalog_id(catalog.get("id"))
     if path == _CATALOG:
@@ -64,7 +61,7 @@ def asset_origin(asset: object) -> Json:
 
 
 def as_sent(stored: Json) -> Json:
-    """Return an item of `catalog.item` with the assets that its source sent, and unchanged links.
+    """Return an item with the assets that its source sent, and unchanged links.
 
     `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`catalog.item.note_cut_hrefs`).
     """

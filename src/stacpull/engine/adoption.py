@@ -1,13 +1,8 @@
 """`--adopt`: use existing files that the ledger does not know instead of fetching assets.
 
-A file that another tool has downloaded is adopted if its size and a checksum match those of the item or the
-server, or if its size and modification time match the server's `Last-Modified` (as set by wget and rclone,
-and by curl and aria2 with an option). The server gets a HEAD request only if the directory of the asset has
-such a file. If that file differs, the asset fails and the file stays. If nothing is stated, the asset is
-fetched, and the publisher adopts the file if the content is the same.
-
-An adopted file is hard-linked (or copied, if links are not supported) to a complete part, which is then
-published like any other part.
+A file is adopted if size and checksum agree with the item or the server, or size and time with
+`Last-Modified` (as set by wget and rclone). If it differs, the asset fails and the file stays. If nothing is
+stated, the asset is fetched, and the file adopted if its content is the same.
 """
 
 from __future__ import annotations
@@ -34,8 +29,6 @@ _READ = 1 << 20
 
 
 class AdoptingFetcher:
-    """Makes one attempt at an asset: it looks for a file in its place, then uses the inner fetcher."""
-
     def __init__(
         self,
         fetcher: AssetFetcher[Job, Arrival | None],
@@ -51,12 +44,10 @@ class AdoptingFetcher:
         self._listed = Recent[str, frozenset[str]]()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
-        """Adopt the existing file, or fetch the asset."""
         found = await self._found(job) if job.generation == 0 else None
         return found or await self._fetcher.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Arrival | None:
-        """Return the asset if its file exists; None if there is no file, or if nothing proves it."""
         names = self._listed.get(job.directory)
         if names is None:
             names = self._listed[job.directory] = await asyncio.to_thread(self._names_in, job.directory)

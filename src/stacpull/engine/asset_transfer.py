@@ -1,9 +1,7 @@
 """The transfer of one asset: attempts and retries, reading its item again after a refusal, and the outcome.
 
-After a failure, the retry policy applies, with two exceptions. If an href was refused, the item is read again
-once, because the href may have expired. If the content is not as stated, the item is also read again, because
-a search may be behind its items. A final failure is an outcome, and only exceptions stop the run. The
-fetcher determines what an attempt yields: the whole asset for `mirror`, its header for `headers`.
+An item is read again once if an href was refused, because it may have expired; and if the content is not as
+stated, because a search may be behind its items. A final failure is an outcome; only exceptions stop the run.
 """
 
 from __future__ import annotations
@@ -35,30 +33,24 @@ _EXPIRED = frozenset({404, 410})
 """Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
 
 JobT = TypeVar("JobT", bound=Job)
-"""The type of a job: a `Job`, or one with more data."""
 ResultT = TypeVar("ResultT")
-"""The type of the result of an attempt."""
 
 
 class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
-    """Objects that all transfers share."""
-
     fetcher: AssetFetcher[JobT, ResultT]
     items: ItemReader
     policy: RetryPolicy
     clock: Clock
     on_retry: Callable[[Failure], None]
     prefer: tuple[str, ...] = ()
-    """Schemes of alternate hrefs, see `Selection.prefer`."""
     stable: Recent[str, None] = msgspec.field(default_factory=Recent)
     """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
 
 
 class AssetTransfer(Generic[JobT, ResultT]):
-    """The transfer of the asset of one job. `first` completes a first attempt that was started at `since`.
+    """`first` completes a first attempt that was started at `since`.
 
-    A document that was read for another asset of the item is used first. An href from a document that was
-    read within this attempt is current: if it is refused, the failure is final.
+    An href from a document that was read within this attempt is current: if refused, the failure is final.
     """
 
     def __init__(
@@ -77,14 +69,10 @@ class AssetTransfer(Generic[JobT, ResultT]):
         self._wrong = ""
         """The message of the last failure because of wrong content: it has the digest or the size."""
         self._is_reread = False
-        """True if the item was read again for its size and checksum."""
         self._document: Json | None = None
-        """Its item, if it was read again."""
         self._failures: list[Failure] = []
-        """The failures of earlier hrefs."""
 
     async def run(self) -> ResultT | Failure:
-        """Return the fetched asset, or its final failure. `job` then has the last href."""
         tools = self._tools
         while True:
             try:
@@ -128,7 +116,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
                 raise TransferError(failure) from error
 
     def _is_current(self) -> bool:
-        """Return True if the href is from a document that was requested within this attempt."""
         return self._read_at is not None and self._read_at >= self._since
 
     async def _explained(self, failure: Failure) -> Failure:
@@ -162,7 +149,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
         return False
 
     async def _renewed(self, refusal: Failure) -> bool:
-        """Read the item again; return True if it has another href."""
         before = self.job.href
         try:
             await self._renew(self._read_at)
@@ -200,11 +186,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
 
 
 def _of_all(failures: list[Failure]) -> Failure:
-    """Return one failure for all hrefs of an asset.
-
-    The asset is only gone if it is gone at every href. If the host of any href is down, the failure is not
-    final.
-    """
+    """Return GONE only if all hrefs are gone; if the host of any is down, the failure is not final."""
     if len(failures) == 1:
         return failures[0]
     down = (failure for failure in failures if failure.kind is FailureKind.DOWN)

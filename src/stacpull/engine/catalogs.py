@@ -58,8 +58,6 @@ def write_lines(
 def collection_entries(
     db: Connection, *, metadata: Literal["item", "ndjson", "none"]
 ) -> list[CollectionEntry]:
-    """Return the catalog entries of the collections; `metadata` is how items are stored."""
-
     def entry(row: CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
             for name, directory in views.items_of(db, row.row) if metadata == "item" else ():

@@ -1,7 +1,6 @@
 """`plan`: walks and selects like `mirror`, and counts assets instead of fetching them.
 
-Sizes that the source does not state are requested for a few assets of each key. The report states whether
-the sum is known or estimated from them.
+Sizes that the source does not state are estimated from a few assets of each key.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ from stacpull.urls import wire_url
 
 _WHOLE = 200
 _SIZED_PER_KEY = 3
-"""Assets of one key whose size is requested."""
 _CLIPPED_PER_KEY = 12
 """The same with `--clip`, because the part of a raster in the area varies."""
 _MOST_SIZED = 1_000
@@ -59,7 +57,6 @@ _SIZED_AT_ONCE = 64
 _MOST_NAMED = 10_000
 """Asset keys and hosts that are counted one by one."""
 _OTHERS = "others"
-"""Stands for all further keys or hosts, and for those with too long names."""
 
 
 async def plan(
@@ -99,7 +96,6 @@ async def plan(
 def _opened_files(
     dest: Path | None, urls: str | Path | TextIO | None
 ) -> Iterator[tuple[list[ItemSet], Connection | None, Callable[[str], object] | None]]:
-    """Yield three empty sets of items, the ledger of DEST if it is a mirror, and what writes a URL."""
     with ExitStack() as opened:
         ledger, write = None, None if urls is None else getattr(urls, "write", None)
         if isinstance(urls, str | os.PathLike):
@@ -116,10 +112,9 @@ def _opened_files(
 
 
 class _Estimate:
-    """The record of the walk of one `plan` (an `engine.walk.WalkRecord`): counts what the walk selects.
+    """The record of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
 
-    Its sets are on disk, because a source may have millions of items. A cancellation waits for the thread
-    that uses them, because closing SQLite beneath it can crash.
+    A cancellation waits for the thread that uses them, because closing SQLite beneath it can crash.
     """
 
     def __init__(
@@ -135,7 +130,6 @@ class _Estimate:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
-        """Assets by key whose size is requested."""
         self._sampled = self._tile_requests = 0
         self._bytes = self._done = self._refused = self._source_items = self._unsigned = 0
         self.items_seen = self._matched = 0
@@ -287,11 +281,7 @@ class _Estimate:
         return name
 
     async def _sizes(self) -> tuple[dict[str, float], float]:
-        """Request the sizes of a few assets of each key.
-
-        Returns mean size per key in bytes, the one of all keys for a key without a sample, and the mean
-        requests per asset.
-        """
+        """Return mean bytes per key (of all keys for one without a sample), and mean requests per asset."""
         before, found = self._network.counters.requests, defaultdict[str, list[int]](list)
 
         async def measure(sample: tuple[str, Asset]) -> None:
@@ -308,10 +298,7 @@ class _Estimate:
         return means, requests / self._sampled if self._sampled else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
-        """Return the size of an asset in bytes, from the response to a request for its first byte.
-
-        With `--clip`, return the size of the part in the area, from the header.
-        """
+        """With `--clip`, return the size of the part in the area, from the header."""
         try:
             if self._clipping is not None:
                 part = await self._clipping.size(self._network.client, asset.href, asset.media_type)

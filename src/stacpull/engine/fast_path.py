@@ -1,15 +1,7 @@
 """The fast path: assets whose requests are sent and answered in callbacks, without a task for each.
 
-    begin ─▶ permit of the host ─▶ request ─▶ 200: done
-                  ▲                    │ redirect
-                  └────────────────────┘
-
-An asset is one object here (`FastTransfer`), from its first request to its last; a gate queues this same
-object. Gates, redirects, credentials, address rules and checks are those of the general path.
-
-Everything unusual is handed over, and the general path continues (`net.client.Exchange`): before a
-request that was not sent (the host throttles, or the fast path cannot connect to it), or with the response to
-one that was sent (an error, a long body, wrong content). So the results are the same.
+Gates, redirects, credentials, address rules and checks are those of the general path. It takes over all that
+is unusual, before a request that was not sent or with the response to one that was: the results are the same.
 """
 
 from __future__ import annotations
@@ -36,21 +28,15 @@ if TYPE_CHECKING:
 
 
 class FastOrigin(msgspec.Struct, eq=False):
-    """One origin of URLs, with its host and gate."""
-
     base: str
-    """The start of its URLs."""
     sent_base: str
-    """The start of the URLs as they are sent."""
     host: FastHost
     route: ClientHost
     rewrites: Rewrites | None
-    """The transport that rewrites requests, if any."""
     is_plain: bool = False
     """True if URLs are requested unchanged and without credentials."""
     headers: Mapping[str, str] | None = None
     tail: bytes = b""
-    """The part of a request after the target, made from `headers`."""
 
     def has_fields(self, headers: Mapping[str, str], authorization: str = "") -> bool:
         """Make the tail of requests with these fields; return False if they cannot be sent here."""
@@ -86,7 +72,6 @@ class FastTransfer(msgspec.Struct, eq=False):
         return self.path.is_closed
 
     def admitted(self) -> None:
-        """Send the request, which has its permit."""
         path, origin = self.path, self.origin
         target = self.url[len(origin.sent_base) :] if origin.is_plain else ""
         if target.isascii() and target.isprintable() and target and " " not in target and "#" not in target:
@@ -149,7 +134,6 @@ class FastTransfer(msgspec.Struct, eq=False):
         return True
 
     def stream(self, connection: FastConnection, /) -> None:
-        """Hand over with the response on `connection`, which has started or failed."""
         self.hand_over(partial(streamed, connection, self.url))
 
     def send_again(self) -> None:
@@ -160,8 +144,6 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.origin.route.gate.release()
 
     def fail_run(self, error: Exception, /) -> None:
-        """End the run because of a bug."""
-
         async def fail() -> None:
             raise error
 
@@ -173,14 +155,12 @@ class FastTransfer(msgspec.Struct, eq=False):
         return Request(self.url, redirected=bool(self.hops))
 
     def hand_over(self, answer: SentRequest | None = None) -> None:
-        """Let the general path continue: with the response to the request, or before the request."""
         if answer is not None and self.rewritten is not None:
             answer = partial(self.rewritten.finish, self.request(), answer)
         self.answer = answer
         self.pool.fetch(self.job, self, self.since)
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        """Complete the attempt on the general path (`transfer.attempt.AssetFetcher`)."""
         shared = self.path.shared
         sent = None if self.answer is None else (self.origin.route.gate, self.sent_at, self.answer)
         started = self.path.client.open(
@@ -234,7 +214,6 @@ class FastPath:
         return True
 
     def close(self) -> None:
-        """End all transfers."""
         self.is_closed = True
         for connection in list(self.web.connections):
             if isinstance(connection.exchange, FastTransfer):
@@ -243,10 +222,7 @@ class FastPath:
         self._last = None
 
     def unusual_request(self, transfer: FastTransfer) -> bytes | None:
-        """Return the bytes of a request that is not plain, None if the general path must send it.
-
-        Credentials are sent only to SOURCE's own host.
-        """
+        """Return None if the general path must send it. Credentials are sent only to SOURCE's own host."""
         origin, url = transfer.origin, transfer.url
         if origin.rewrites is None:
             if origin.route.gets_credentials:
@@ -270,7 +246,6 @@ class FastPath:
         return b"GET /%b%b" % (rewritten.url[len(origin.sent_base) :].encode("ascii"), tail)
 
     def origin(self, url: str) -> FastOrigin | None:
-        """Return the origin of a URL, None if the general path must request it."""
         last = self._last
         if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
             return last  # nearly always

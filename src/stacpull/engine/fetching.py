@@ -1,12 +1,7 @@
 """The pool of a mirror according to its options, and how it fetches an href that many items have.
 
-An asset is identified by its item and key, so each has its own row and path; only the transfer is shared
-(a PDF of 706 items). The first job for an href fetches. Another one waits for its end, and then gets its
-bytes if they are in memory, or a hard link to its file. If the first job has failed, the next one becomes the
-first; one whose item states another size or checksum fetches.
-
-Hrefs with a query are not shared, because most are signed and differ. A job that waits keeps its slot, which
-bounds how many wait. Only recent hrefs and 2 MiB of bodies are remembered, by each process separately.
+Only the transfer is shared: a job waits for the first one of its href, then gets its bytes or a hard link.
+If that failed, the next becomes the first. Hrefs with a query are not shared: most are signed and differ.
 """
 
 from __future__ import annotations
@@ -86,7 +81,6 @@ def open_pool(
     most_deferred: int,
     count_failures: Callable[[int], bool] = lambda _: False,
 ) -> Pool[Job, Arrival | None]:
-    """Return the pool of a run, or of a worker, in this process."""
     checksum = options.recorded_checksum
     fetcher = Fetcher(
         network.client,
@@ -113,7 +107,6 @@ def open_pool(
 
 
 def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
-    """Return True if DEST has the file of a job, by its checksum or by its size."""
     path = path_in_dest(job.directory, job.name or "")
     if checksum is None:
         if job.version_in_dest is None or job.name is None:
@@ -138,7 +131,6 @@ class Download(msgspec.Struct, eq=False):
 
     @property
     def weight(self) -> int:
-        """Bytes of its body in memory."""
         return 0 if self.received is None or self.received.body is None else self.received.size
 
 
@@ -152,7 +144,6 @@ class SharedDownloads:
         self._bytes = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        """Reuse the result for the same href, or fetch."""
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
         while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
@@ -179,7 +170,6 @@ class SharedDownloads:
         return first
 
     def complete(self, first: Download, received: Arrival) -> None:
-        """Keep the result of a download for assets with the same href, and wake those that wait."""
         first.received = received
         self._end(first)
         recent = self._recent

@@ -1,10 +1,7 @@
-"""Items from standard input or from a Python program as SOURCE: stored in a file, as they come only once.
+"""Items from standard input or a Python program as SOURCE: stored before the walk, so that runs can resume.
 
-The input is written to `DEST/.stacpull/input/`, synced, and only then walked, so that runs can resume. The
-file is named by the SHA-256 of its content without signatures: giving the same input again resumes the same
-run, also if it was signed again. In the ledger the source is `stdin:` and that name. When the run is
-complete, signatures are removed. DEST may come from other hands: the file is opened without following links,
-and only used if its content has the digest that is its name.
+The file's name is the SHA-256 of its content without signatures: the same input resumes the same run, also if
+signed again. DEST may come from others: no link is followed, and the content must have that digest.
 """
 
 from __future__ import annotations
@@ -51,7 +48,6 @@ _POLL_SECONDS = 0.25
 
 
 def source_text(source: SourceLike) -> str | None:
-    """Return SOURCE as text if it is a URL or a path; None if it gives items."""
     if isinstance(source, os.PathLike):
         return os.path.expanduser(os.fspath(source))  # noqa: PTH111 - text, not a Path: it may be a URL
     return source if isinstance(source, str) else None
@@ -76,7 +72,6 @@ async def temporary_input(
 
 
 def temporary_directory() -> TemporaryDirectory[str]:
-    """Make a directory for temporary files. It is removed when it is closed."""
     from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
 
     with temporary_errors():
@@ -93,10 +88,7 @@ async def store_input(dest: Path, stop: asyncio.Event | None, source: SourceLike
 
 
 def path_of_input(dest: Path, source: str) -> Path | None:
-    """Return the absolute path of the stored input that `source` names, after checking it.
-
-    None for any other source. Blocks.
-    """
+    """Return the path of stored input after checking it, None for any other source. Blocks."""
     if not source.startswith(_SCHEME):
         return None
     if _INPUT_NAME.fullmatch(source) is None:
@@ -126,8 +118,6 @@ def _file_name(source: str) -> str:
 
 
 def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
-    """Open the directories of the parts and of stored input, and create them if they are missing."""
-
     def held(fd: int) -> int:
         stack.callback(os.close, fd)
         return fd
@@ -198,11 +188,7 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
-    """Yield standard input, or the items of SOURCE as NDJSON with absolute hrefs.
-
-    Items are read lazily: a search of pystac-client requests one page after the other. With standard input,
-    `is_stopped` is called at least every quarter second.
-    """
+    """Yield NDJSON with absolute hrefs, read lazily; `is_stopped` is called at least every quarter second."""
     if source == STANDARD_INPUT:
         descriptor, chunk = sys.stdin.fileno(), None
         while chunk != b"":

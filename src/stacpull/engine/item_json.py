@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
     """Return an item as its source sent it, without credentials, and the base URL of its hrefs.
 
-    The item is in the ledger until its JSON is written, then in DEST, with links relative to the mirror. JSON
-    that someone has changed counts as damaged, and is not used: then this returns None.
+    None if its JSON is damaged: someone has changed it.
     """
     if record.document is not None:
         return orjson.loads(record.document), record.href
@@ -36,8 +35,6 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
 def encoded_document(
     db: Connection, files: StoredFiles, secrets: Secrets, record: views.ItemRecord, path: str
 ) -> bytes | None:
-    """Return the item as it is stored at `path`, None if its document is lost."""
-
     def local_item(href: str) -> str | None:
         return views.document_path(db, item_of(href), secrets.cut(href))
 
@@ -58,7 +55,6 @@ def encoded_document(
 
 
 def foreign_file_sentence(path: str) -> str:
-    """Return the message for a file at `path` (relative to DEST) that has the name of a document."""
     return (
         f"{path} exists and is not part of this mirror: move it away, then mirror again. "
         "If the ledger is older than the files (a restored copy), run `stacpull mirror SOURCE DEST --adopt`."
@@ -66,15 +62,13 @@ def foreign_file_sentence(path: str) -> str:
 
 
 def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
-    """Return True if a file that the ledger does not know may be replaced by a document of the mirror."""
     return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
 
 
 def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
     """Yield a record, with an empty `key`, for each item whose JSON cannot be written: its name is taken.
 
-    The ledger only records that such an item is final and unwritten. The obstacle may be removed, so each run
-    tries again, and this function checks again.
+    The ledger has only that such an item is unwritten: the obstacle may be removed, so it is checked again.
     """
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
 

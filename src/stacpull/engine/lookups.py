@@ -1,8 +1,6 @@
 """What a walk asks its source besides pages: label classes, extents, `item_assets`, and objects of prefixes.
 
-Labels and properties are checked before anything is created if the source is an API, otherwise against the
-first items. Prefixes are only listed with `--expand-prefix`, and `item_assets` is only read if `--role` or
-`--media-type` apply to assets that do not state their own.
+An API is asked before anything is created; otherwise the first items are checked.
 """
 
 from __future__ import annotations
@@ -37,9 +35,7 @@ from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
 _CONCURRENT = 16
-"""Prefixes that are listed at once."""
 _MOST_COLLECTIONS = 64
-"""Collections that are cached."""
 _HEAVIEST_CACHED = 4 * 1024 * 1024
 """Approximate bytes of memory that the document of a cached collection may take."""
 
@@ -90,10 +86,9 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
 async def selection_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
-    """Check the selected labels against the existing classes, and the area against the extent.
+    """Check labels against the classes of the items or the collection, and the area against the extent.
 
-    The classes are those of the items, or else of the collection. If there are no items, the first ones of
-    the collection are read, because a selection without matches proves nothing about the collection.
+    Without items, the first ones of the collection are read: no match proves nothing about the collection.
     """
     warnings = await _extent_warnings(selection, source, collection)
     if not (selection.labels or selection.exclude_labels):
@@ -152,12 +147,9 @@ class Lookups:
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
         self._has_warned = False
         self._described: dict[str, KeepsAssets] = {}
-        """The asset filters of collections that describe the assets of their items."""
         self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
-        """The objects below each asset that is a prefix, by item and key."""
 
     def of(self, item: Json, collection: str) -> tuple[KeepsAssets, Mapping[str, Listing | Failure]]:
-        """Return the asset filter of an item, and the objects below those of its assets that are prefixes."""
         if not (self._described or self._listings) or not is_named(item):
             return self._assets, {}
         item_id = id_of(item, collection)
@@ -238,7 +230,6 @@ class Lookups:
         return found
 
     def _prefixes(self, document: Json, url: str, item_assets: Json) -> list[tuple[str, str]]:
-        """Return key and href of the assets of an item that are prefixes and may contain wanted objects."""
         base, found = self_href(document, local=is_local(url)) or url, []
         for key, asset in object_or_empty(document.get("assets")).items():
             if not isinstance(asset, dict) or not self._chosen.may_hold(

@@ -1,10 +1,6 @@
 """Typed messages between the processes of a run: MessagePack over a socket pair, each preceded by its length.
 
-    network ─▶ `Open`, then `Call`, `Arrivals`, `AssetFailure`, `UnchangedAsset`, `StopEarly`; end of file
-    store   ─▶ `OperationResult`, `Confirmed`, `Happened`, last `Ended`
-
-A process that parses responses of servers might be compromised. So its messages are decoded by type
-(msgspec): unlike with pickle, decoding runs no code.
+A process that parses responses of servers might be compromised: decoding by type runs no code, unlike pickle.
 """
 
 from __future__ import annotations
@@ -24,10 +20,8 @@ from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, BucketLocation
 
 LENGTH = struct.Struct("<I")
-"""The length of a message, in front of it."""
 RunCounters = dict[str, int | None]
 RevealedSecrets = tuple[list[str], list[str]]
-"""As by `Secrets.revealed`."""
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -73,8 +67,6 @@ class StopEarly(msgspec.Struct, tag=6, array_like=True):
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):
-    """The result of a `Call`, or the error that it raised."""
-
     number: int
     result: msgspec.Raw
     error: ErrorReport | None

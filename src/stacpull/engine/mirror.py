@@ -1,13 +1,7 @@
 """One call of a public function that mirrors, from its arguments to its report.
 
-    walk ─▶ queue ─▶ pool ─▶ store client ═▶ store process ─▶ DEST, ledger
-      ▲                                                         │
-      └────────────────── items already planned ◀───────────────┘
-
-`mirror` opens SOURCE, then DEST: a SOURCE that cannot be read changes nothing. The other functions have their
-SOURCE in DEST. A stop (SIGINT, SIGTERM) ends the walk, gives transfers in flight a few seconds, and parks the
-others. Then everything received is published, the catalog is written, and the run is recorded as interrupted.
-After an error the same is done, as far as the disk allows.
+SOURCE is opened before DEST, so an unreadable one changes nothing. After a stop or an error, everything
+received is published, the catalog is written, and the run is recorded, as far as the disk allows.
 """
 
 from __future__ import annotations
@@ -82,7 +76,6 @@ from stacpull.urls import is_local
 T = TypeVar("T")
 
 Begin = Callable[[Connection, RunSpec, Mapping[str, Any]], Run]
-"""Begins a run in the ledger with the kept options of the command."""
 
 _TICK = 0.25
 """Seconds between two progress events."""
@@ -146,7 +139,6 @@ class MirrorRun:
         self.options = options
         self.stop = stop
         self.dashboard = dashboard
-        """The URL of the dashboard."""
         self._dest, self._on_event, self._enter = dest, on_event, opened.enter_async_context
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._saved: dict[str, float] = {}
@@ -178,7 +170,6 @@ class MirrorRun:
         return await asyncio.to_thread(call)
 
     async def from_source(self, source: str, selection: Selection, begin: Begin) -> MirrorReport:
-        """Mirror a SOURCE that is named by a URL or a path."""
         layout, work = check_syntax(selection, self.options), self._dest.work
         options, address = options_and_address(source, self.options)
         if is_local(address.url):
@@ -197,10 +188,10 @@ class MirrorRun:
             raise InterruptedRunError(text) from error
 
     async def from_ledger(self, spec: RunSpec, begin: Begin) -> MirrorReport:
-        """Make a run whose SOURCE is in DEST, which is open, as it was started.
+        """Make a run whose SOURCE is in DEST, which is open.
 
-        The run's `fixed` options always apply. Its `kept` options apply where the command has the default.
-        `begin` changes the ledger, so it is called once all arguments are accepted.
+        `fixed` options always apply, `kept` ones where the command has the default. `begin` comes last: it
+        writes.
         """
         work = self._dest.work
         input_file = await asyncio.to_thread(path_of_input, work, spec.source)
@@ -286,8 +277,6 @@ class MirrorRun:
         return report
 
     async def _work(self) -> None:
-        """Recover DEST and make the transfers; at the end publish everything that was received."""
-
         async def pass_on_stop() -> None:
             await self.stop.wait()
             self._store.stop()
@@ -439,7 +428,6 @@ class MirrorRun:
         return {name: value - before.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        """Record how the run ended, if the disk allows it, and return the report."""
         progress, counters, spec = self._progress(), self._store.counters, self._run.spec
         self._emit(progress)
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._cut_short
@@ -498,10 +486,7 @@ class MirrorRun:
 
 
 class Journal:
-    """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials.
-
-    It collects events on the loop; `flush` appends them to the file, off the loop.
-    """
+    """`.stacpull/log.ndjson`: the events of all runs, one JSON object per line, without credentials."""
 
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path, self._secrets, self._clock = path, secrets, clock
@@ -524,10 +509,7 @@ class Journal:
         return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
 
     def flush(self) -> None:
-        """Append the collected events. An error of the log does not stop a run.
-
-        The thread of a cancelled call may still be writing: this one waits for it.
-        """
+        """An error does not stop a run. The thread of a cancelled call may still be writing: wait for it."""
         with self._flushing:
             lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
             with suppress(OSError):

@@ -42,7 +42,6 @@ class SourceAddress(msgspec.Struct, frozen=True):
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
     input_file: Path | None = None
-    """The file with the lines of standard input, if that is SOURCE."""
     named: bool = True
     """True if the user named SOURCE in this command, False if it comes from a ledger."""
 
@@ -56,11 +55,8 @@ class Network(msgspec.Struct, frozen=True):
     addresses: AddressPolicy
     """The allowed addresses; worker processes use the same."""
     slots: int
-    """Simultaneous transfers."""
     per_host: int
-    """Simultaneous requests per host."""
     warn: Callable[[str], None]
-    """Called with warnings for the user."""
     clock: Clock
     logins: Any = None
     """The logins of a credential profile (`net.logins.Logins`), None for most runs."""
@@ -72,7 +68,6 @@ class Network(msgspec.Struct, frozen=True):
         return self.client.counters
 
     def progress(self, **others: Any) -> Progress:
-        """Return a `Progress` with the effort of the network so far."""
         return Progress(
             hosts=self.client.gates.progress(),
             requests=self.counters.requests,
@@ -121,10 +116,7 @@ async def open_network(
     secrets: Secrets | None = None,
     on_notice: Callable[[Notice], None] = lambda _: None,
 ) -> AsyncIterator[Network]:
-    """Open the network of a run; all connections are closed at the end of the block.
-
-    `addresses` and `policy` are made from the options if they are not given. `secrets` gets the credentials.
-    """
+    """`addresses` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = descriptors_here().slots
@@ -186,11 +178,7 @@ def http_transport(options: Options, policy: AddressPolicy) -> Transport:
 
 
 def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
-    """Return the address policy of a run on SOURCE.
-
-    A SOURCE from a ledger is only trusted if it is an address or `localhost`, because a name may now resolve
-    to any address.
-    """
+    """A SOURCE from a ledger is only trusted as an address or `localhost`: a name may now resolve to any."""
     host = chosen_host(address.url)
     is_chosen = address.named or literal_address(host) is not None
     endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
@@ -205,5 +193,4 @@ def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
 
 
 def chosen_host(url: str) -> str:
-    """Return the host of a URL that the user chose, without its port; empty if it has none."""
     return origin_of(url).host

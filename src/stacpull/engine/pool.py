@@ -1,10 +1,7 @@
 """The pool takes jobs from the bounded queue, fetches them, and passes on their outcomes.
 
-As many jobs are taken at once as there are free slots. The fast path takes the jobs that it can. Every
-other job, and each one that the fast path hands over, becomes a task (`engine.asset_transfer`).
-
-The last types describe what may transfer the assets of a run in place of its pool: the entry points
-`stacpull.workers`.
+The fast path takes the jobs that it can; the others become tasks. The last types here describe what may
+transfer the assets in place of the pool: the entry points `stacpull.workers`.
 """
 
 from __future__ import annotations
@@ -52,7 +49,6 @@ class JobQueue(Generic[JobT]):
         return len(self._jobs)
 
     async def put(self, jobs: Sequence[JobT]) -> None:
-        """Add jobs, as many at once as there is room for, and wait for room for the others."""
         at = 0
         while at < len(jobs) and not self._has_ended:
             if len(self._jobs) >= self._room:
@@ -65,7 +61,6 @@ class JobQueue(Generic[JobT]):
             self._changed.set()
 
     async def has_some(self) -> bool:
-        """Wait until there are jobs; return False if there will be none."""
         while not self._jobs and not self._has_ended:
             await self._change()
         return bool(self._jobs)
@@ -124,16 +119,13 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
             await self._change()
 
     def delivered(self, count: int) -> None:
-        """Record that assets were sent to be published."""
         self._unpublished += count
 
     def published(self, count: int) -> None:
-        """Record that assets were published."""
         self._unpublished -= count
         self._changed.set()
 
     async def wait_for_publisher(self) -> None:
-        """Wait while too many complete parts wait to be published."""
         while self._unpublished >= self._most_unpublished:
             await self._change()
 
@@ -143,8 +135,6 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
 
 
 class Pool(Generic[JobT, ResultT]):
-    """Fetches the jobs of one queue."""
-
     def __init__(
         self,
         queue: JobQueue[JobT],
@@ -169,7 +159,6 @@ class Pool(Generic[JobT, ResultT]):
         return self._failures.given_up_hosts
 
     async def run(self) -> None:
-        """Work until all jobs are done, or `stop` was called."""
         try:
             async with self._group:
                 while await self._queue.has_some():
@@ -188,7 +177,6 @@ class Pool(Generic[JobT, ResultT]):
             self._failures.report_all()
 
     def no_more(self) -> None:
-        """End the queue. The pool ends after the last job."""
         self._queue.end()
 
     def stop(self) -> None:
@@ -198,7 +186,6 @@ class Pool(Generic[JobT, ResultT]):
         self._queue.end()
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
-        """Take a final failure of a job of this pool or of a worker process."""
         self._failures.fail(job, failure, attempts)
 
     def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
@@ -224,15 +211,11 @@ class Pool(Generic[JobT, ResultT]):
 
 
 class DeferredFailures(Generic[JobT]):
-    """Passes on failures. If the host may have caused one, it is deferred, and dropped if the host is down.
+    """Defers failures that the host may have caused, and drops them if the host is down.
 
-    If a host refuses everything or does not respond, that proves nothing about its assets. The client stops
-    the run after 50 refusals in a row, and gives up a host that has not responded for a long time. Earlier
-    failures, at most `most` for each host, are deferred here: their assets stay pending in both cases.
-
-    `count` is called with 1 for each failed asset, also if its failure is deferred, and with -N when N
-    deferred failures are dropped. If it returns True, too many have failed: the run stops, and nothing is
-    deferred any more, because the failures say why.
+    A host that refuses everything or does not respond proves nothing about its assets, which stay pending.
+    `count` gets 1 for each failed asset, and -N when N deferred ones are dropped. If it returns True, the run
+    stops, and nothing is deferred any more: the failures say why.
     """
 
     def __init__(
@@ -300,7 +283,6 @@ class RunOfWorkers(NamedTuple):
     work: Path
     """DEST, or the work directory of a bucket."""
     is_local: bool
-    """True if DEST is a directory."""
     selection: Selection
     queue: JobQueue[Job]
     pool: Pool[Job, Arrival | None]

@@ -1,10 +1,7 @@
 """`--prune`: items that the source no longer has are reported and (with `=remove`) removed.
 
-    complete walk ─▶ items it did not find ─▶ request of their own URLs ─▶ 404 or 410: gone ─▶ removed
-
-Pages alone prove nothing, because a walk may be wrong. So the URL of each item must return 404 or 410, from a
-host that is trusted (`Pruning._doubt`). An item is considered only if the last walk that found it had the
-same source and selection. Items that are not certainly gone stay, and are reported.
+A walk may be wrong: the URL of an item must also return 404 or 410, from a trusted host. Only items last
+found with the same source and selection are considered. What is not certainly gone stays, and is reported.
 """
 
 from __future__ import annotations
@@ -43,15 +40,10 @@ class Pruning:
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._secrets = network.secrets
         self._doubts: dict[tuple[str, str], str | None] = {}
-        """Results of `_doubt` by collection and host."""
         self._kept: Counter[str] = Counter()
-        """The number of items that are not removed, by reason."""
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
-        """Report the items that are gone; with `remove`, remove them.
-
-        A stop raises `InterruptedRunError`. Removed items stay removed.
-        """
+        """A stop raises `InterruptedRunError`. Removed items stay removed."""
         if (why := await self._why_not(summary)) is not None:
             self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
             return
@@ -79,7 +71,6 @@ class Pruning:
             self._on_event(Notice("info", text))
 
     async def _why_not(self, summary: WalkSummary) -> str | None:
-        """Return why this walk cannot prove that items are gone, None if it can."""
         run, counters = self._run, self._store.counters
         unread = await self._call(pruning.unread, run.id)
         is_whole = summary.whole or await self._call(meta.get, meta.WALKED_WHOLE) == str(run.id)
@@ -129,9 +120,9 @@ class Pruning:
         return gone
 
     async def _unlinked(self, found: Sequence[NotFoundItem]) -> tuple[list[int], dict[int, bytes]]:
-        """Return the rows of items that no known item links to, and new JSON of label items that did.
+        """Return rows of items that no known item links to, and new JSON of label items that did.
 
-        An item that another item still links to may come back. It is reported as gone, and kept.
+        An item that another one still links to may come back: it is reported as gone, and kept.
         """
         rows = {item.row: item for item in found if not item.linked}
         labels = [one for one in await self._call(pruning.label_items, list(rows)) if one.row not in rows]
@@ -153,11 +144,10 @@ class Pruning:
         return dict(zip(hrefs, answers, strict=True))
 
     async def _doubt(self, collection: str, host: str) -> str | None:
-        """Return why a host that returns 404 for items of a collection is not trusted; None if it is.
+        """Why a host that returns 404 for items of a collection is not trusted; None if it is.
 
-        A proxy, a broken index or a wrong `self` link may return 404 for everything. So a host is only
-        trusted for a collection if it returns items of that collection that the walk has just found. If the
-        collection has no items any more, the source must still list the collection.
+        A proxy or a broken index may return 404 for everything: the host must return items that the walk has
+        just found. If there are none, the source must still list the collection.
         """
         if examples := await self._call(pruning.seen_examples, self._run.id, collection, host, 3):
             answers = await self._read([href for _, href in examples])
@@ -180,10 +170,7 @@ class Pruning:
 
 
 def _is_gone(answer: Json | Failure) -> bool:
-    """Return True if the response to an item's own URL is 404 or 410, or its local file is missing.
-
-    A 451 (also GONE) is withheld, not gone.
-    """
+    """Return True for 404 or 410, or a missing local file. A 451 (also GONE) is withheld, not gone."""
     return (
         isinstance(answer, Failure) and answer.kind is FailureKind.GONE and answer.status in {404, 410, None}
     )

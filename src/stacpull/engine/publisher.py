@@ -1,15 +1,8 @@
 """The publisher: it gives complete parts their final names, in groups.
 
-A group is complete after `GROUP` files or `PACE` seconds. For each group the publisher:
-
-    1. reserves names in the ledger         committed before any rename
-    2. syncs                                this group's data and reservations, the previous group's renames
-    3. records the previous group as done   its data and its names are durable
-    4. renames this group into place        in a bucket: uploads it
-
-So one sync covers two groups, and nothing is recorded before it is on stable storage. After a kill at any
-moment, a file with its final name is complete, and reserved or recorded. At the end, one more sync completes
-the last group. The JSON of an item is published in the same way, after the last of its assets.
+Each group: reserve names in the ledger, sync (data, and the renames of the previous group), record the
+previous group, rename. So nothing is recorded before it is durable, and after a kill a file with its final
+name is complete, and reserved or recorded. Item JSON takes the same steps, after the last of its assets.
 """
 
 from __future__ import annotations
@@ -46,7 +39,7 @@ PACE = 0.25
 
 
 class Publisher:
-    """Publishes complete parts in groups. Every method runs on the thread of the ledger's connection.
+    """Every method runs on the thread of the ledger's connection.
 
     `run_beside` runs a sync or an upload, does other work until it has ended, and returns its result.
     """
@@ -79,25 +72,19 @@ class Publisher:
         self._failures: list[AssetFailure] = []
         self._unchanged: list[UnchangedAsset] = []
         self._final_items: list[int] = []
-        """What the next group publishes and records: parts, failures, and items whose JSON is written."""
         self._placed: list[Arrival] = []
         self._written: dict[int, bytes | None] = {}
-        """Assets, and the SHA-256 of the JSON of items by row, that are recorded after the next sync: it
-        covers their renames."""
+        """Assets, and the SHA-256 of item JSON: recorded after the next sync, which covers the renames."""
         self._delivered = 0
         self.published = 0
-        """The number of published parts from `add_received`."""
         self.unwritable: dict[int, str] = {}
-        """Why the JSON of an item could not be written, as a sentence, by row."""
         self._failed_sync: DestinationError | None = None
         self._deadline: float | None = None
         self.counters: Mapping[str, int | None] = run.counters
-        """The run's counters after the last transaction."""
 
     # --- the pipeline ------------------------------------------------------------------------------------
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
-        """Add complete parts that the network process has sent."""
         self._parts.extend(parts)
         self._delivered += len(parts)
 
@@ -113,7 +100,6 @@ class Publisher:
         self._unchanged.append(asset)
 
     def write_items(self, rows: Sequence[int]) -> None:
-        """Write the JSON of these items (again) with the next group."""
         self._final_items.extend(rows)
 
     @property
@@ -121,11 +107,9 @@ class Publisher:
         return len(self._parts) + len(self._failures) + len(self._unchanged)
 
     def seconds_until_due(self) -> float | None:
-        """Return the seconds until `publish_if_due` has work, None if nothing waits."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def publish_if_due(self) -> None:
-        """Publish the group if it is full or old. Otherwise set the time to publish waiting files."""
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
         if is_due or self._waiting >= GROUP:
             self.publish()
@@ -142,7 +126,7 @@ class Publisher:
         self._sync(())
 
     def publish(self) -> None:
-        """Reserve, sync and rename the collected group, and record the previous one (steps 1 to 4)."""
+        """Reserve, sync and rename the collected group, and record the previous one."""
         self._deadline = None
         arrivals, self._parts = self._parts, []
         failures, self._failures = self._failures, []
@@ -271,7 +255,6 @@ class Publisher:
                 outcomes.release_document(self.db, row)
 
     def refresh_counters(self) -> None:
-        """Read the counters of the run again, after a transaction."""
         self.counters = runs.counters(self.db, self._run.id)
 
     # --- failed syncs ------------------------------------------------------------------------------------
@@ -306,7 +289,6 @@ class Publisher:
             raise DestinationError(foreign_file_sentence(path))
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
-        """Sync a part and rename it to `path` (relative to DEST), as a file of the mirror."""
         directory, _, name = path.rpartition("/")
         meta.claim_file(self.db, path)
         self._sync([part])
@@ -317,11 +299,7 @@ class Publisher:
         meta.claim_file(self.db, path, sha256)
 
     def remove_listed(self) -> None:
-        """Remove the files of deleted rows (`ledger.pruning`), and directories that become empty.
-
-        Only regular files with names of the mirror are removed. The list is cleared at the end. After a kill,
-        the next start continues.
-        """
+        """Remove the files of deleted rows (`ledger.pruning`). After a kill, the next start continues."""
         if not (paths := pruning.removals(self.db)):
             return
         self._sync(())  # the deletion of rows must be durable before files are removed
@@ -333,7 +311,6 @@ class Publisher:
 
 
 def _holds_same(store: Store, asset: Arrival) -> bool:
-    """Return True if there already is a regular file with the content of a part."""
     there, part = store.identity(asset.directory, asset.name), store.staged.part_identity(asset.part)
     if there is None or part is None or there[1] != part[1]:
         return False

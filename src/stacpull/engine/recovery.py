@@ -1,29 +1,12 @@
 """Recovery: restores a consistent state after a kill, before a run continues.
 
-It runs in the store process, before anything else.
+Files and parts are trusted within one boot. After a reboot a sha256 must prove them, because unsynced bytes
+may be missing although the size is right. After a failed sync nothing proves them: a digest may come from
+cached pages. Then they are removed. If the ledger could not record the failure, a missing boot mark shows it.
 
-                                    same boot        after a reboot          after a failed sync
-    reserved, file in place         recorded         if its sha256 agrees    removed, pending again
-    reserved, another file there    if its sha256 agrees: a copied mirror    pending again
-    complete part                   published        if its sha256 agrees    removed, pending again
-    unfinished part, same object    resumed          removed                 removed
-    anything else among the parts   removed          removed                 removed
-
-"In place" means with its final name, and with the identity and size of the reservation. After a reboot, bytes
-that were never synced may be missing although the size is right; a recorded or stated sha256 proves that they
-are there. After a failed sync, a digest proves nothing, because it may be computed from cached pages that are
-not on the disk. If the ledger could not record the failure, the missing boot mark shows it
-(`StagedParts.withdraw_trust`).
-
-No reservation is released before everything was examined: a stop in between leaves all reservations to the
-next evidence.
-
-A file that is adopted (`--adopt`) is the user's until it is recorded. Its reservation has no identity, so the
-file is taken only if its sha256 agrees, and never removed. A part that is a hard link of that file is
-removed.
-
-The names of item JSON and catalogs are reserved without an identity: a file that the user puts there after a
-kill, before the next start, is replaced.
+No reservation is released before everything was examined. A file that is adopted is the user's until it is
+recorded: it is never removed. Item JSON and catalogs are reserved without identity: a file that the user puts
+there after a kill is replaced.
 """
 
 from __future__ import annotations
@@ -48,8 +31,6 @@ _NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
 
 
 class Recovery:
-    """The evidence for files of the last run, and what this one publishes first."""
-
     def __init__(
         self, db: Connection, store: Store, *, checksum: str | None, is_stopped: Callable[[], bool] = never
     ) -> None:
@@ -62,10 +43,8 @@ class Recovery:
         self._sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
         """True if a sync failed: a sha256 proves nothing then."""
         self._is_trusted = boot != "" and last == boot and not self._sync_failed
-        """True if the files were written under this boot, and no sync failed. Otherwise a sha256 must prove
-        each."""
+        """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
         self.complete: dict[int, Arrival] = {}
-        """Complete parts, by row of their assets."""
         self.in_place: dict[int, Arrival] = {}
         """Files with their final names that are not recorded as done, likewise."""
 
@@ -99,10 +78,9 @@ class Recovery:
         )
 
     def mark_recovered(self) -> None:
-        """Record that recovery is complete: files that are written under this boot can be trusted.
+        """Record that files written under this boot can be trusted.
 
-        The mark is written first. After a kill in between, the ledger still names the boot of the run before,
-        and files are examined as after a reboot.
+        The mark is written first: after a kill in between, files are examined as after a reboot.
         """
         boot = boot_id()
         self._store.staged.trust(boot)
@@ -116,10 +94,9 @@ class Recovery:
         return found.digest
 
     def _is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
-        """Return True if the reserved file is in place and proven; otherwise remove it if it is the mirror's.
+        """Return True if it is in place and proven; otherwise remove it if it is the mirror's.
 
-        While the part is still staged (`has_part`), a file with the same content in its place belongs to
-        another program.
+        With `has_part`, a file with the same content belongs to another program.
         """
         store = self._store
         found = store.identity(arrival.directory, arrival.name)

@@ -52,10 +52,7 @@ async def read_again(walk: Walk, record: LedgerRecord, kind: RunKind) -> None:
 
 
 async def _read_links(walk: Walk, record: LedgerRecord) -> None:
-    """Read the unreadable links of a tree again, and walk the documents below them.
-
-    Skipped with `--sample`. With `--max-items`, stops at the limit.
-    """
+    """Read the unreadable links of a tree again, and walk the documents below. Skipped with `--sample`."""
     task, call, run = walk.task, record.store.call, record.run
     links = await call(runs.unread_links, run)
     again = task.source.again(links) if links and task.selection.sample is None else None
@@ -69,10 +66,7 @@ async def _read_links(walk: Walk, record: LedgerRecord) -> None:
 
 
 async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:
-    """Read each item whose JSON in DEST is damaged. The JSON is written at the end of the run.
-
-    An item that cannot be read stays marked in the ledger, because the next walk may find it.
-    """
+    """An item that cannot be read stays marked in the ledger: the next walk may find it."""
     task, call, after = walk.task, record.store.call, 0
     while items := await call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
         hrefs = [href for _, _, href in items if href is not None]

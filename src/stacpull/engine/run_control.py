@@ -1,7 +1,6 @@
 """Runs walk and pool concurrently, until everything is done, a stop is requested, or DEST is lost.
 
-If the source cannot be read or refuses the credentials, the walk ends, but planned transfers continue: the
-error is raised after them. If the store process or the lease of a bucket is lost, everything ends at once.
+If the source cannot be read, planned transfers continue, and the error is raised after them.
 """
 
 from __future__ import annotations
@@ -34,10 +33,9 @@ async def walk_and_transfer(
     stop: asyncio.Event,
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """Run `walk`, which adds jobs, and the pool to their end; `tick` runs concurrently until then.
+    """A stop cancels the walk, and the pool a few seconds later.
 
-    A stop cancels the walk, stops the pool, and cancels the pool a few seconds later. The result of `broken`
-    is an error after which nothing can be written any more; it is raised.
+    The result of `broken` is an error after which nothing can be written any more; it is raised.
     """
     unreadable: StacpullError | None = None
 
@@ -89,7 +87,6 @@ class FailureLimit:
         self._failed = 0
 
     def count(self, failed: int) -> bool:
-        """Add to the number of failed assets (`DeferredFailures`); return True if too many have failed."""
         self._failed += failed
         if self._failed > self._most:
             self._stop.set()
@@ -107,10 +104,7 @@ class FailureLimit:
 async def timed_stop(
     stop: asyncio.Event | None, seconds: float, on_event: Listener | None
 ) -> AsyncIterator[asyncio.Event]:
-    """Yield an event that is set when `stop` is set, and after `seconds` at the latest (0: no limit).
-
-    `stop` belongs to the caller, who may use it for several runs: it is never set here.
-    """
+    """Yield an event that is set with `stop` or after `seconds` (0: no limit); `stop` is never set here."""
     stopping, stop = asyncio.Event(), instance("stop", asyncio.Event, stop)
     if stop.is_set():
         stopping.set()
@@ -131,7 +125,6 @@ async def timed_stop(
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `work` beside the block, until its end at the latest."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
             running = group.create_task(work)
@@ -161,7 +154,6 @@ async def unless_stopped(
 
 
 def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pages: int) -> str | None:
-    """Return the warning for a selection without anything to fetch, else None."""
     if matched == 0 and seen:
         return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."
     if planned:

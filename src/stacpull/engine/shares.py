@@ -8,8 +8,7 @@ from typing import NamedTuple
 from stacpull.store.protocol import HELD_DIRECTORIES
 
 SLOTS = 80
-"""Default number of assets in flight. The gates limit each host separately, to at most 64 requests. Some
-assets wait for the store process, so fewer slots would leave permits unused."""
+"""Default. More than the 64 requests of a host, because some assets wait for the store process."""
 _OWN_DESCRIPTORS = 36
 """For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
 _PER_TRANSFER = 5
@@ -17,10 +16,9 @@ _PER_TRANSFER = 5
 
 
 class DescriptorShares(NamedTuple):
-    """The transfers and open directories of DEST that the file descriptors of a process allow.
+    """Transfers and open directories of DEST that the descriptors of a process allow.
 
-    Directories of DEST stay open because opening them again takes longer than renaming a file. If files are
-    synced one by one, as many are open a second time.
+    Opening a directory again takes longer than renaming a file. With file syncs, as many are open twice.
     """
 
     slots: int
@@ -28,7 +26,6 @@ class DescriptorShares(NamedTuple):
 
 
 def descriptors_here() -> DescriptorShares:
-    """Divide the descriptors of this process (`ulimit -n` may be as low as 64)."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return DescriptorShares(SLOTS, HELD_DIRECTORIES)

@@ -1,19 +1,8 @@
 """The end of the network process: what it sends to the store process, and calls there.
 
-    received ─┬▶ small body ─▶ batch ────────────▶ message with bodies
-              └▶ any other ──▶ thread: part file ─▶ message with names
-
-The network process of a run and each worker process have an `OutcomeSender`. Its memory and files are
-limited:
-
-- Slots (`engine.pool.OutcomeSink`): an asset takes a slot of its process before it is fetched. The slot is
-  free again when its bytes are on the disk as a complete part, when the store process has them, or when it
-  has failed. So there are never more assets in transfer and in memory than slots.
-- Bytes: a process sends no further batch while 4 MiB of bodies are unconfirmed. The first process passes on
-  the bodies of its workers, so the first process has at most 4 MiB per worker.
-- Complete parts: while too many wait to be published, no slot is assigned, and workers get no jobs.
-
-So all processes wait for a slow disk or bucket.
+An asset has a slot of its process until its bytes are on the disk, the store process has them, or it has
+failed. No batch is sent while 4 MiB of bodies are unconfirmed, and no slot is assigned while too many parts
+wait to be published. So memory and files are limited, and all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations
@@ -72,14 +61,12 @@ _ENDED = (
     "What it recorded is safe. Repeat the command to continue."
 )
 _PROCESS = "store process"
-"""The process as errors name it."""
 
 
 class Channel(asyncio.Protocol, Generic[M]):
     """One end of a socket between two processes of a run, on an event loop.
 
-    `broken` is called with an error of `decode` or `on_message`, which the loop would only log; `on_lost`
-    when the other end is closed.
+    `broken` gets errors of `decode` and `on_message`, which the loop would only log.
     """
 
     def __init__(
@@ -90,7 +77,6 @@ class Channel(asyncio.Protocol, Generic[M]):
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the other end is closed, or its process has ended."""
         self._decode = decode
         self._received = bytearray()
         self._on_message = on_message
@@ -100,7 +86,6 @@ class Channel(asyncio.Protocol, Generic[M]):
 
     @property
     def is_open(self) -> bool:
-        """True while messages can be sent."""
         return self._transport is not None
 
     async def open(self, sock: socket.socket) -> None:
@@ -133,17 +118,15 @@ class Channel(asyncio.Protocol, Generic[M]):
             self._transport.write(framed(message))
 
     async def close(self) -> None:
-        """Send the waiting bytes and the end of file, then wait until the other end is closed."""
         if self._transport is not None:
             self._transport.write_eof()
             await self.lost
 
 
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
-    """Sends the outcomes of a pool. Use it on one event loop.
+    """Sends the outcomes of a pool, on one event loop. `on_broken`: nothing can be written any more.
 
-    Bodies of more than `longest` bytes are written to `destination`. `on_broken` is called with the error if
-    nothing can be written any more.
+    Bodies of more than `longest` bytes are written to `destination`.
     """
 
     def __init__(
@@ -169,12 +152,10 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._batch: list[Arrival] = []
         self._batch_size = 0
         self._unsent: deque[tuple[list[Arrival], int]] = deque()
-        """Batches and their bytes."""
         self._under_way = 0
         self._on_written: deque[Callable[[int], None]] = deque()
         """Callbacks for the confirmations of messages with bodies, in their order."""
         self._long: list[Arrival] = []
-        """Assets that the thread writes next."""
         self._writer = ThreadPoolExecutor(1, "stacpull-writer")
         self._writing: set[asyncio.Future[list[Arrival]]] = set()
 
@@ -207,14 +188,12 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_message(UnchangedAsset(job.row, job.item_row, job.generation))
 
     def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
-        """Send assets at once: those of a batch, or those that a worker has received."""
         self.delivered(len(arrivals))
         if any(arrival.body is not None for arrival in arrivals):
             self._on_written.append(on_written)
         self._send_message(Arrivals(arrivals))
 
     def bodies_written(self, count: int) -> None:
-        """Record that the store process has the `count` bodies of the oldest unconfirmed message."""
         self._on_written.popleft()(count)
 
     async def flush(self) -> None:
@@ -283,10 +262,9 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
 
 
 class StoreClient:
-    """The interface to the store process. Use it on one event loop.
+    """The interface to the store process, for one event loop.
 
-    `on_event` and `on_broken` are called on the loop: with events for the user, and with the error after
-    which nothing can be written.
+    `on_broken` gets the error after which nothing can be written.
     """
 
     def __init__(
@@ -302,7 +280,6 @@ class StoreClient:
         on_broken: Callable[[BaseException], None],
     ) -> None:
         self.counters: Mapping[str, int | None] = run.counters
-        """The counters of the run after the last transaction."""
         self._work = destination.staged.work
         self._bucket = bucket
         self._run = run
@@ -322,22 +299,19 @@ class StoreClient:
             slots=slots,
             most_unpublished=_MOST_UNPUBLISHED,
         )
-        """Sends the outcomes of a pool."""
         self._process: ChildProcess | None = None
         self._calls: dict[int, asyncio.Future[messages.OperationResult]] = {}
         self._number = 0
         self._end: list[messages.ErrorReport | None] = []
-        """What each `Ended` had."""
         self._failure: asyncio.Future[StacpullError] | None = None
         self._closing = False
 
     @staticmethod
     @asynccontextmanager
     async def started(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
-        """Start a store process for one run. It ends with the block.
+        """A store process for one run: early, because its imports take as long as the first response.
 
-        It is started early, because its imports take as long as the first response of a source. Both
-        processes import `modules` in the background.
+        Both processes import `modules` in the background.
         """
 
         @contextmanager
@@ -373,7 +347,6 @@ class StoreClient:
         self._channel.send(messages.StopEarly())
 
     async def close(self) -> None:
-        """Publish and record everything, and end the process."""
         self._closing = True
         was_open = self._channel.is_open
         await self._channel.close()
@@ -383,7 +356,6 @@ class StoreClient:
             raise self._ended()
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
-        """Call one of `store_process.OPERATIONS` with these arguments after the first one."""
         if not self._channel.is_open:
             raise await self._why_closed()
         secrets = None
@@ -405,7 +377,6 @@ class StoreClient:
         return cast("T", messages.decoders(operation)[1].decode(result.result))
 
     def _on_lost(self) -> None:
-        """Handle the end of the store process. If it was not closed, the run ends."""
         if not (self._closing and self._end):
             self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
             self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))

@@ -1,14 +1,8 @@
 """The store process (`main`), which `store_client.py` starts: it owns DEST and the ledger during a run.
 
-    socket ─▶ reader: messages ─▶ queue ─▶ this thread: complete parts, operations, groups ─▶ DEST, ledger
-
-One thread does all work, because two would mostly wait for the interpreter's lock. Only a sync or upload has
-another. Meanwhile the working thread writes the parts of the next group.
-
-The store process ends when the other end of its socket is closed: the network process has closed it, has
-ended or was killed. The store process then publishes and records everything that was sent, and closes the
-ledger. Until then it holds the lock of DEST, whose descriptor is in the first message. It ignores SIGINT and
-SIGTERM, which a terminal sends to both processes: the network process handles them.
+One thread does all work but syncs and uploads: two would wait for the interpreter's lock. When the other end
+of the socket is closed, everything that was sent is published and recorded; until then DEST stays locked.
+SIGINT and SIGTERM are ignored: a terminal sends them to both processes, and the network process handles them.
 """
 
 from __future__ import annotations
@@ -65,18 +59,14 @@ _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | None
 
 class RunFindings(NamedTuple):
     counts: dict[str, int]
-    """Counters of a `MirrorReport`, by name."""
     left_out: dict[str, int]
-    """Items that the filters left out, by filter."""
     unwritten: int
-    """Items whose JSON could not be written."""
 
 
 class StoreOperations(Publisher):
-    """What the network process calls, besides functions of the ledger (`OPERATIONS`).
+    """What the network process calls, besides functions of the ledger (`OPERATIONS`). Values are plain.
 
-    Arguments and results are plain values. Every method raises `DestinationError` if the disk or the ledger
-    fails.
+    Every method raises `DestinationError` if the disk or the ledger fails.
     """
 
     @cached_property
@@ -93,7 +83,6 @@ class StoreOperations(Publisher):
         self._on_event(Notice("warning", text))
 
     def recover(self) -> None:
-        """Recover the mirror after an earlier run."""
         if self.store.warning:
             self._warn(self.store.warning)
         self.remove_listed()
@@ -104,7 +93,6 @@ class StoreOperations(Publisher):
         self._write_final_items()
 
     def _write_final_items(self) -> None:
-        """Publish everything, then write the missing JSON of final items."""
         self.publish_all()
         after = 0
         while self._run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
@@ -115,8 +103,7 @@ class StoreOperations(Publisher):
     def complete_items(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
 
-        An asset may have been received whole although a part of it was parked. Warnings name what is not as
-        it should be.
+        An asset may have been received whole although a part of it was parked.
         """
         self._write_final_items()
         self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
@@ -174,7 +161,6 @@ class StoreOperations(Publisher):
         meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
 
     def write_catalogs(self) -> None:
-        """Update the catalogs and items.parquet."""
         self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
         trim()
         from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
@@ -267,8 +253,6 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[StoreOperations], obje
 
 
 class StoreServer:
-    """Runs a `StoreOperations` for the network process at the other end of a socket."""
-
     def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
         """`is_process`: nothing else uses this interpreter."""
         self._sock = sock
@@ -279,9 +263,7 @@ class StoreServer:
         """Messages that were taken from the queue during a sync or upload: they come first."""
         self._stopped = threading.Event()
         self._failed: Exception | None = None
-        """The error after which nothing is published."""
         self._unreadable: Exception | None = None
-        """The error of a message that could not be read."""
         self._secrets = Secrets()
         self._dest = self._ledger = Path()
         self._checksum: Checksum | None = None
@@ -291,7 +273,6 @@ class StoreServer:
         """The published parts and the counters that were sent last."""
 
     def serve(self) -> None:
-        """Handle messages of the network process, until its end of the socket is closed."""
         start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
         failure = None
         try:
@@ -363,7 +344,6 @@ class StoreServer:
     # --- the working thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Handle messages until the end, then publish and record everything."""
         operations = self._operations
         while (message := self._next()) is not None:
             if isinstance(message, Call):
@@ -477,7 +457,6 @@ class StoreServer:
         self._send(messages.OperationResult(call.number, result, failure, counters))
 
     def _break(self, error: Exception) -> None:
-        """Record that nothing can be published any more."""
         if self._operations is not None:
             self._operations.distrust_ledger(error)
         if self._failed is None:
@@ -485,13 +464,11 @@ class StoreServer:
             self._send(messages.Ended(error_report(self._failed)))
 
     def _send(self, message: msgspec.Struct) -> None:
-        """Send a message. If the network process has ended, the message is lost."""
         with self._sending, suppress(OSError):
             self._sock.sendall(framed(message))
 
 
 def _received(file: BinaryIO, start: bytes) -> Iterator[messages.ToStore]:
-    """Yield the messages of a socket, of which `start` was received already."""
     with suppress(OSError):  # reset: the network process was killed
         while len(head := start + file.read(LENGTH.size - len(start))) == LENGTH.size:
             size: int = LENGTH.unpack(head)[0]
@@ -502,10 +479,7 @@ def _received(file: BinaryIO, start: bytes) -> Iterator[messages.ToStore]:
 
 
 def main() -> None:
-    """Run the store process. Does not return.
-
-    Its arguments are the descriptor of its socket, and modules to import early.
-    """
+    """Does not return. Arguments: the descriptor of its socket, and modules to import early."""
     import_early(sys.argv[2:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

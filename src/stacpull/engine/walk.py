@@ -1,10 +1,7 @@
 """The walk of a source: one loop that reads pages, selects, plans, records, and queues the jobs of a run.
 
-    page ─▶ 100 items ─▶ filters ─▶ planned items, then their source items ─▶ record ─▶ jobs
-
-The position moves with the last batch of a page. The walk reads at most one page ahead, and waits while its
-record does. With `--sample` it only draws: the drawn items are planned after the last page, and no position
-is saved before that. `plan` and `headers` walk in the same way, with records of their own.
+The position moves with the last batch of a page. One page is read ahead. With `--sample` the drawn items are
+planned after the last page, and no position is saved before that.
 """
 
 from __future__ import annotations
@@ -77,12 +74,10 @@ if TYPE_CHECKING:
     from stacpull.engine.store_client import StoreClient
 
 ITEMS_AT_ONCE = 100
-"""Items that are filtered together, and planned in one transaction: the first transfers need not wait for the
-thousand source items of a page."""
+"""Items that are planned at once: transfers need not wait for the thousand source items of a page."""
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
 _MOST_KEYS = 20
-"""Asset keys that a message lists."""
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,7 +89,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of items that the collections before it announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
-        """Return the position as it is stored: URLs without credentials, paging tokens kept.
+        """URLs without credentials, paging tokens kept.
 
         None if it still has one of `secrets`: a service may repeat a key in any field.
         """
@@ -155,7 +150,6 @@ class LedgerRecord:
         self.run, self.store, self.queue = run, store, queue
         self._task = task
         self.unread: set[str] | None = None
-        """The links that could not be read, if a caller wants them."""
 
     @property
     def items_seen(self) -> int:
@@ -230,10 +224,7 @@ class Sample:
 
 
 class Walk:
-    """One walk of a source with one selection.
-
-    `assets` replaces the asset filter of the selection. `matched` is the number of matches before a resume.
-    """
+    """`assets` replaces the asset filter of the selection. `matched` is the number before a resume."""
 
     def __init__(
         self, task: WalkTask, record: WalkRecord, *, assets: KeepsAssets | None = None, matched: int = 0
@@ -250,30 +241,25 @@ class Walk:
         self._assets = assets or AssetFilter(selection)
         self._lookups = Lookups(self._source, network, selection, self._assets, self._on_event)
         self._sample: Sample | None = None
-        """With `--sample`, until the last page was read."""
         self._left_out: Counter[str] = Counter()
-        """The items that the filters left out, by reason."""
         self._named = AssetFilter(Selection(assets=selection.assets))
         self._excluded: set[str] | None = set() if selection.assets and not matched else None
         """Keys of excluded assets; None once `--asset` has matched one, or may have in an earlier run."""
         self._unverifiable = 0
         self._collections = Recent[ItemId, None]()
-        """Collections whose own assets were planned."""
         self._is_checked = False
-        """True once the selection was compared with the first items."""
         self._keeps_position = self._source.has_cursors and selection.sample is None
         self._has_ended = False
-        """True once the record has the end of the walk."""
         self._is_last = False
         """True in the last collection: then the announced total is known."""
         self._announced: list[int | None] = []
         """What the finished collections announced together, and the current one; None if it is not known."""
 
     async def run(self, position: Position = Position(), walked: Collection[str] = ()) -> None:  # noqa: B008 - immutable
-        """Walk from `position` to the end of the source, or to `--max-items`; then plan the sample.
+        """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
-        `walked` are the finished collections. A source that no longer knows a cursor is walked again from the
-        start, as long as each walk gets further.
+        `walked` are the finished collections. If a cursor is no longer known, the walk starts again, as long
+        as each one gets further.
         """
         selection, source, record, summary = self._selection, self._source, self.record, self.summary
         if selection.sortby is not None and not source.sorts:
@@ -384,7 +370,6 @@ class Walk:
                         break
 
     async def _take_page(self, collection: str, page: Page, following: str | None) -> int:
-        """Plan and record the items of a page; return how many of them were not seen before."""
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
             for warning in await selection_warnings(self._selection, page.items, self._source, collection):
@@ -437,10 +422,7 @@ class Walk:
         return WalkUpdate(None, True, self._total(), None, cut_short, counts_unseen)
 
     def _total(self) -> int | None:
-        """Return the number of items that all collections announced; None if it is not known.
-
-        The first page of a collection announces its items. So it is not known before the last collection.
-        """
+        """Return None before the last collection: the first page of each one announces its items."""
         return _sum(self._announced) if self._is_last else None
 
     def _is_enough(self) -> bool:
@@ -512,7 +494,6 @@ class Walk:
         return fresh, fresh.keys() & planned.keys()
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
-        """Read and plan the source items of `links` into `batch`."""
         documents = await self._reader.read_many([link.href for link in links])
         read = list(zip(links, documents, strict=True))
         await self._lookups.prepare(

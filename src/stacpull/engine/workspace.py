@@ -36,7 +36,6 @@ class Workspace(msgspec.Struct, frozen=True):
     lock: int = -1
     """The descriptor of the lock, which the store process inherits."""
     lease: BucketLease | None = None
-    """The lease of the prefix, if DEST is a bucket."""
     bucket: BucketLocation | None = None
 
 
@@ -105,10 +104,9 @@ def _lock(dest: Path) -> MirrorLock:
 
 @contextmanager
 def _ledger_of(destination: Store) -> Iterator[Connection]:
-    """Open the ledger, and make sure that it is on the disk at the end.
+    """The ledger is on the disk at the end. If that fails, unrecorded files are not trusted.
 
-    If that fails, unrecorded files are not trusted: a log that lost a page looks complete, and later entries
-    would be lost with the next loss of power.
+    A log that lost a page looks complete, and later entries would be lost with the next loss of power.
     """
     staged, covered = destination.staged, destination.covers_ledger
     with closing(

@@ -1,12 +1,8 @@
 """Opening and copying the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
 
-On a local disk the ledger runs in WAL mode with `synchronous=NORMAL`. A commit costs no fsync, because the
-publisher's group sync also covers the log (`engine.publisher`). If the file system can only sync single
-files, the publisher sets `synchronous=FULL`. WAL does not work on a network file system, so the rollback
-journal is used there.
-
-Each run that changed the ledger leaves a copy beside it when it ends. A run that continues from the copy
-adopts the files that were stored after it was made.
+In WAL mode with `synchronous=NORMAL` a commit costs no fsync: the publisher's group sync covers the log. If
+only single files can be synced, the publisher sets `synchronous=FULL`. On network file systems WAL does not
+work: the rollback journal is used. A run that continues from the copy adopts the files stored after it.
 """
 
 from __future__ import annotations
@@ -41,8 +37,7 @@ _FOREIGN = ("no such table", "no such column", "Could not decode")
 _WITHOUT_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
 )
-"""The errors if the disk is too read-only or full for WAL's shared memory. While a process writes to the
-ledger, the shared memory exists."""
+"""The disk is too read-only or full for it. While a process writes to the ledger, it exists."""
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full, the ledger {path} cannot grow: free some space, then run the "
     "command again.",
@@ -88,7 +83,6 @@ def damaged_sentence(path: Path, what: object) -> str:
 
 
 def _remedy(dest: Path, remove: str = "") -> str:
-    """Return how to continue with another ledger; `remove` is the command that removes the damaged one."""
     copy, ledger = (shlex.quote(str(path)) for path in (backup_path(dest), ledger_path(dest)))
     again = f"`stacpull mirror SOURCE {shlex.quote(str(dest))} --adopt` with the options of the mirror"
     try:
@@ -107,7 +101,6 @@ def is_disk_error(error: BaseException) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code, or 0 if the error does not come from SQLite itself."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY
 
 
@@ -170,10 +163,7 @@ def reject_irregular(path: Path) -> None:
 
 
 def checkpoint(db: sqlite3.Connection) -> None:
-    """Copy the write-ahead log into the ledger itself, sync it, and start a new log.
-
-    After a failed sync the log may have holes on the disk. What follows a hole is lost when power is lost.
-    """
+    """After a failed sync the log may have holes: what follows one is lost when power is lost."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -346,7 +336,7 @@ def listed(values: Iterable[int | str]) -> str:
 def insert_rows(
     db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = ""
 ) -> int:
-    """Insert rows of at most 15 values, and return how many were new. `into` ends with VALUES.
+    """Rows have at most 15 values; `into` ends with VALUES. Return how many were new.
 
     `executemany` takes two to three times as long for short rows.
     """

@@ -1,9 +1,7 @@
 """Remaining work: pending assets, reservations left by a kill, failures to retry, damage to repair.
 
-A damaged asset becomes pending in a new generation, so that its file counts as the mirror's own and may be
-replaced. Its earlier digest is stored separately, and only bytes with that digest are accepted, in every
-attempt (`models.Job.sha256`). An item with damaged JSON is read again. Each batch is one transaction: after a
-kill the remaining damage is found again.
+A damaged asset becomes pending in a new generation, so that its file may be replaced, but only by bytes with
+its earlier digest (`models.Job.sha256`). After a kill the remaining damage is found again.
 """
 
 from __future__ import annotations
@@ -62,7 +60,6 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
 
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
-    """Return the job of an open asset, if it still has that generation."""
     found = db.execute(
         f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {STATE_DONE}", (row, generation)
     ).fetchone()
@@ -106,7 +103,6 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 
 
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
-    """Yield the reservations that were left open by a kill."""
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, o.identity, a.sha256, "
         f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {STATE_RESERVED}"
@@ -131,10 +127,10 @@ def requeue_passing(db: sqlite3.Connection, run: int) -> None:
 
 
 def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False) -> int:
-    """Make every failed asset that has an href pending in `run`, a retry; return their number.
+    """Make every failed asset that has an href pending in `run`; return their number.
 
-    What earlier retries and repairs left pending is also taken over, because no other run would fetch it.
-    Assets without an href, which could not be planned, count as failed in `run`.
+    Also what earlier retries and repairs left pending, because no other run would fetch it. Assets that could
+    not be planned count as failed in `run`.
     """
     with transaction(db):
         failed = db.execute(
@@ -172,7 +168,6 @@ def _take_over_items(db: sqlite3.Connection, run: int, items: str, item: int = 0
 
 
 def take_over_pending(db: sqlite3.Connection, run: int, *, of_repairs: bool = True) -> None:
-    """Assign the assets that earlier repairs left open to `run`, or also those of retries."""
     kinds = "kind = 'repair'" if of_repairs else "kind <> 'mirror'"
     db.execute(
         f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
@@ -215,10 +210,9 @@ def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId
 
 
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
-    """Make damaged assets pending in `run`, a repair, in one transaction.
+    """Make damaged assets pending, each with its href at the source, in one transaction.
 
-    `assets` are done, or failed in an earlier repair, each with its href at the source. If that is None, the
-    item is read again first.
+    They are done, or failed in an earlier repair. Without an href, the item is read again first.
     """
     with transaction(db):
         area = runs.area_of(db, run)
@@ -255,7 +249,6 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
 
 
 def is_left_open(db: sqlite3.Connection) -> bool:
-    """Return True if a repair has left something to do."""
     return damaged_items(db) > 0 or exists(
         db,
         f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "

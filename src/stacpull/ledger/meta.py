@@ -9,13 +9,10 @@ from collections.abc import Iterable
 from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
-"""The index that `mirror --items-parquet` keeps, relative to DEST."""
 
 ADOPTING = "adopting"
-"""Key: DEST may have files of the mirror that its ledger, an older copy, does not have. A complete mirror has
-found them all."""
+"""Key: DEST may have files that its ledger, an older copy, lacks. A complete mirror has found them."""
 KEEPS_ITEMS_PARQUET = "items_parquet"
-"""Key: runs keep items.parquet up to date."""
 ITEMS_PARQUET_STATE = "items_parquet_state"
 """Key: the digest of the items that items.parquet was written from."""
 BOOT = "boot"
@@ -42,7 +39,6 @@ def get(db: sqlite3.Connection, key: str) -> str | None:
 
 
 def put(db: sqlite3.Connection, key: str, value: str | None) -> None:
-    """Set a value; None removes it."""
     if value is None:
         db.execute("DELETE FROM meta WHERE key = ?", (key,))
     else:
@@ -65,7 +61,6 @@ def remove_names(db: sqlite3.Connection, prefix: str, removed: Iterable[str]) ->
 
 
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
-    """Return True if the catalog file `path`, relative to DEST, belongs to this mirror."""
     return get(db, _FILES + path) is not None
 
 
@@ -89,10 +84,7 @@ def note_named_source(db: sqlite3.Connection, source: str) -> None:
 
 
 def is_named_source(db: sqlite3.Connection, source: str) -> bool:
-    """Return True if this user named `source` for this ledger, not for another one that it was copied from.
-
-    A person who prepares a ledger for another user does not know the inode that it will have.
-    """
+    """Return True if this user did: who prepares a ledger for another user does not know its inode."""
     inode = _inode(db)
     return inode >= 0 and get(db, _NAMED_SOURCE) == f"{inode} {source}"
 

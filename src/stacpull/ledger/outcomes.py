@@ -1,9 +1,6 @@
 """Outcomes of assets and items: reserved before the rename, recorded as done only once the data is safe.
 
-    reserve ── sync ── rename ── sync ── record
-
-The publisher (`engine.publisher`) takes these steps; each is one transaction for a group. The state of an
-item is derived from its assets and source items (`update_item_states`).
+The publisher takes the steps; each is one transaction for a group.
 """
 
 from __future__ import annotations
@@ -57,10 +54,10 @@ def reserve(
     items: Sequence[int] = (),
     clips: Mapping[int, Clip] = MappingProxyType({}),
 ) -> tuple[list[Arrival], list[AssetFailure]]:
-    """Reserve the final names of `arrivals`, and of the JSON of `items`, in one transaction.
+    """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
 
-    Returned are the arrivals that may be renamed, perhaps to other names (`arrivals` itself if all keep
-    theirs), and the failures of those whose name is taken. An older generation is in neither list.
+    `items` reserves their JSON. `arrivals` itself is returned if all keep their names. An older generation is
+    in neither list.
     """
     with transaction(db):
         reserved, failures = arrivals, list[AssetFailure]()
@@ -152,8 +149,7 @@ def record(
 ) -> list[int]:
     """Record durable outcomes in one transaction; return the items that are final, to write their JSON.
 
-    The renames of `done` are synced. `written_items` has the SHA-256 of the JSON that is durable. `area` is
-    that of the run's `--clip`. An asset counts for the last run that planned it.
+    `written_items` has the SHA-256 of durable JSON. `area` is that of the run's `--clip`.
     """
     compared = defaultdict[int, Counter[str]](Counter)  # by run: assets with an earlier version
     with transaction(db):
@@ -270,9 +266,9 @@ def failed_state(failure: Failure) -> int:
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
-    """Delete an open asset. An earlier version that is in place stays, as done for `run`.
+    """An earlier version that is in place stays, as done for `run`.
 
-    `previous` is its digest, empty if that is unknown; None if there is none, also because its file was lost.
+    `previous` is its digest, empty if unknown; None if there is none, also because its file was lost.
     """
     if previous is None:
         paths.delete_asset(db, row)

@@ -1,9 +1,7 @@
 """Where items and assets are in DEST, and who owns a name: two assets can never overwrite each other.
 
-Names that differ only in case or Unicode form are the same file on some file systems. So ownership belongs to
-the folded path; its 8-byte hash is the key of the table `paths`. If another asset has a path that differs
-only in case or Unicode form, the new asset gets a hash in its name. If another asset has exactly the same
-path, the new asset fails. The directories of items are kept apart in the same way.
+Names that differ only in case or Unicode form may be one file, so the folded path is owned. A new asset with
+such a path gets a hash in its name; with exactly the same path it fails.
 """
 
 from __future__ import annotations
@@ -53,10 +51,7 @@ def directory_values(path: str) -> tuple[int, str]:
 
 
 def directory_row(db: sqlite3.Connection, path: str, files: Collection[str]) -> tuple[int, str]:
-    """Return the row and path of a directory of assets, and add it if it is new.
-
-    If an asset, or one of these `files`, has the path of a new one, it gets a hash in its name.
-    """
+    """Return row and path. A new one gets a hash in its name if an asset, or one of `files`, has its path."""
     known = db.execute("SELECT id FROM directories WHERE path = ?", (path_in_dest(path, ""),)).fetchone()
     if known is not None:
         return known[0], path
@@ -75,8 +70,8 @@ def directory_row(db: sqlite3.Connection, path: str, files: Collection[str]) -> 
 def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
     """Make assets (row, directory, name) the owners of their paths, as far as these are free.
 
-    Returned are, by row, another name that an asset has instead, or the failure if another asset has exactly
-    that path. They have their names in the ledger; one that fails has none there.
+    Returned are another name that an asset has instead, or the failure, by row. One that fails has no name in
+    the ledger.
     """
     claims: list[tuple[int, int]] = []
     last, hash_of = None, hashes_in("")

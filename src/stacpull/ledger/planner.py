@@ -1,31 +1,9 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
-`Planner.save_batch` takes a batch of items of one page. The batch that ends a page has the new position.
-After a kill between two batches, the next start reads the page again: its first items are already planned,
-and none is counted twice. New and known items take the same way: each planned item and asset becomes one row,
-which is inserted, or updates the row that the ledger has.
-
-`replan` decides what becomes of a known asset, by the first row that applies:
-
-    state     condition                                                  new state
-    done      its file is missing in DEST                                pending, generation 0
-    done      the source states another size or checksum, or it was      pending, next generation
-              clipped to another area than this run's
-    done      the source states the same checksum, and not every         done
-              asset is revalidated
-    done      every asset is revalidated, its item may have changed,     pending, next generation, and its
-              or a checksum is stated for the first time                 request is conditional
-    done                                                                 done
-    failed    its item is unchanged, it had no other area, and the       failed, until `retry`
-              failure was not a passing one (`models.PASSING`)
-    pending, reserved or failed                                          pending, same generation; a
-                                                                         conditional request stays so
-
-A conditional request has the ETag (or date) of the version in DEST. The file in DEST counts as the old
-version until the source confirms that this version is current. An ETag belongs to one URL (RFC 9110, 8.8):
-two URLs may both call their first version "1", and a date says nothing about another file. So each row has a
-hash of the planned URL (`assets.origin`), and a conditional request is only sent to that URL. A complete
-asset covers every area.
+The batch that ends a page has the new position: after a kill the page is read again, and nothing is counted
+twice. `replan` decides what becomes of a known asset: fetched again if it is lost or stated otherwise, else
+revalidated or kept. A conditional request has the ETag or date of the version in DEST, and is only sent to
+the URL that gave it (`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
 """
 
 from __future__ import annotations
@@ -88,9 +66,7 @@ class PlanBatch(msgspec.Struct):
     items: list[PlannedItem] = msgspec.field(default_factory=list)
     failed_items: list[ItemFailure] = msgspec.field(default_factory=list)
     seen: list[ItemId] = msgspec.field(default_factory=list)
-    """The items of the page that match."""
     left_out: dict[str, list[ItemId]] = msgspec.field(default_factory=dict)
-    """The items of the page that a filter rejected, by reason."""
     unread: list[Unread] = msgspec.field(default_factory=list)
     """Unreadable links and entries, and items of the page that cannot be planned."""
     reached: WalkUpdate = WalkUpdate()
@@ -158,7 +134,7 @@ def replan(
     revalidate: bool,
     area: int | None,
 ) -> tuple[KnownAsset, bool]:
-    """Return what becomes of a known asset, and whether it was done and the source has another version.
+    """Also return whether the asset was done and the source has another version.
 
     `may_have_changed`: only a stated checksum can prove that it is current.
     """
@@ -229,8 +205,6 @@ class _Plan(msgspec.Struct):
 
 
 class Planner:
-    """Plans for one run, on the thread that owns the ledger."""
-
     def __init__(
         self,
         db: sqlite3.Connection,
@@ -278,10 +252,9 @@ class Planner:
         self._unchecked: list[tuple[int]] = []
 
     def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the `ids` that this run has already planned, with their `updated`.
+        """Return the items that this run has already planned, with their `updated`.
 
-        With `linked`, the IDs come from links: a source item that could not be read counts. Otherwise they
-        come from a page, and an item does not count that is known only because another one links to it.
+        With `linked`, an unreadable source item counts; otherwise one known only by a link does not.
         """
         known = self._load(ids)
         found = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
@@ -428,7 +401,6 @@ class Planner:
         return _ItemRow(self._last_item, index, collection, item.item, above, self._run, directory, href)
 
     def _fail_item(self, failed: ItemFailure) -> _ItemRow | None:
-        """Record a source item that could not be read, once per run."""
         before = self._known.get(failed.id)
         if before is not None and before.run == self._run:
             return None
@@ -524,7 +496,6 @@ class Planner:
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
 
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
-        """Plan an asset that the ledger has; it would be stored in `directory` now."""
         item, before = plan.item, plan.before
         if old.state < STATE_DONE and before is not None and before.run == self._run:
             # it is being fetched, perhaps from before the change

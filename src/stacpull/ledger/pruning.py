@@ -1,12 +1,7 @@
 """Deleting rows that a mirror no longer needs: items gone from its source, and assets that no run selects.
 
-`forget`: one transaction deletes the rows and lists the paths of their files. Once the transaction is
-durable, the files are removed. Once the removals are durable, the list is cleared. So a kill leaves no row
-without its file and no file without its row. Files that are still listed at the next start are removed then.
-
-`forget_unwanted`: a complete mirror replaces the earlier runs of its source whose selection is at least as
-wide. Assets that those runs left open (pending or failed) and that the complete mirror did not plan are no
-longer wanted. Files in the mirror stay. A later run with a wider selection plans the other assets again.
+Rows are deleted and their files listed, then the files are removed, then the list is cleared, each once the
+step before is durable. So a kill leaves no row without its file and no file without its row.
 """
 
 from __future__ import annotations
@@ -54,8 +49,6 @@ class NotFoundItem(NamedTuple):
 
 
 class LabelItem(NamedTuple):
-    """A label item of a source item; `source` is the row of the source item."""
-
     source: int
     row: int
     id: ItemId
@@ -119,8 +112,8 @@ def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelIte
 def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
     """Return what `run` did not find and does not judge.
 
-    These are the numbers of items that several sources list under different URLs, of items last found with
-    credentials that `run` does not have, and of files that their item no longer lists.
+    Numbers of items that several sources list under different URLs, of items last found with credentials that
+    `run` does not have, and of files that their item no longer lists.
     """
     walks, with_more_credentials = _same_walks(db, run)
     of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk {AMONG}"
@@ -136,10 +129,9 @@ def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
 
 
 def _same_walks(db: sqlite3.Connection, run: int) -> tuple[list[int], list[int]]:
-    """Return the other walks of the same source and selection. Items of a wider selection are not judged.
+    """Return other walks of the same source and selection; second, those with credentials that `run` lacks.
 
-    Many services return 404 for items that the user may not see. So the walks with credentials that `run`
-    does not have are the second list.
+    Items of a wider selection are not judged. Many services return 404 for items that the user may not see.
     """
     select = "SELECT id, selection, credential_names FROM runs WHERE"
     source = "(SELECT source FROM runs WHERE id = ?)"
@@ -157,9 +149,9 @@ def _same_walks(db: sqlite3.Connection, run: int) -> tuple[list[int], list[int]]
 def forget(
     db: sqlite3.Connection, run: int, items: Sequence[int], renewed: Mapping[int, bytes] | None = None
 ) -> None:
-    """Delete these items and list their files for removal, in one transaction, counted for `run`.
+    """Delete items and list their files for removal, in one transaction.
 
-    `renewed` has new documents, by row, of label items that no longer link to one of the items.
+    `renewed` has new documents of label items that no longer link to one of the items.
     """
     with transaction(db):
         for item, document in (renewed or {}).items():
@@ -225,11 +217,10 @@ def forget_unwanted(
     covers: Callable[[Selection, Selection], bool],
     is_there: Callable[[str], bool],
 ) -> int:
-    """Delete open assets that only earlier, replaced runs selected; return how many were pending.
+    """Delete open assets that only replaced runs selected; return how many were pending.
 
-    `run` is a mirror that has read its whole source and has no work left. Nothing is deleted if its walk
-    found links that a retry may be able to read: their items may be wanted. `covers` tells if the first
-    selection is at least as wide as the second.
+    `run` has read its whole source and has no work left. If its walk found links that a retry may be able to
+    read, nothing is deleted: their items may be wanted.
     """
     pending = 0
     with transaction(db):
@@ -267,11 +258,7 @@ def forget_unwanted(
 
 
 def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Selection], bool]) -> list[int]:
-    """Return the runs that `run` replaces.
-
-    A retry has taken over assets of all runs before it. So it is replaced once all of those are replaced, by
-    this run or by others. A mirror that ended after the retry has taken back the assets that it selects.
-    """
+    """A retry has taken over assets of all runs before it: it is replaced once all of those are."""
     source, selection = db.execute("SELECT source, selection FROM runs WHERE id = ?", (run,)).fetchone()
     rows = db.execute(
         "SELECT id, kind = 'mirror', source, selection, state FROM runs WHERE id <> ? ORDER BY id", (run,)

@@ -1,12 +1,8 @@
 """Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
-If the last run did not complete, the next run with the same `RunSpec`, except for credentials, continues it.
-The position of a walk is only valid until another run starts: a later run may have taken over assets that
-this one planned. So an older run starts its walk again, and skips the assets that are done.
-
-What a walk cannot read or plan (`models.Unread`) is recorded with its run, and `failures` lists it. `retry`
-reads links again; the rest has no URL of its own. A later complete walk of the same source and selection
-finds everything itself: what it does not record again is readable, or no longer there.
+If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ.
+A position is only valid until another run starts, which may have taken over assets: then the walk restarts.
+What a later complete walk does not record as unreadable again is readable, or no longer there.
 """
 
 from __future__ import annotations
@@ -30,13 +26,7 @@ if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
 RunKind = Literal["mirror", "retry", "ordered", "repair"]
-"""The kind of a run.
-
-- mirror: walks the source.
-- retry: transfers every failed asset again, and reads unreadable items and links again.
-- ordered: transfers the assets that were not ready (`retry --ordered`).
-- repair: transfers damaged assets again, and reads damaged items again (`verify --repair`).
-"""
+""""ordered" fetches what was not ready (`retry --ordered`), "repair" what is damaged (`verify --repair`)."""
 EndState = Literal["complete", "interrupted", "failed"]
 LEFT_OUT = "left out: "
 """Starts the name of a counter: how many items a filter left out, by reason."""
@@ -73,8 +63,6 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class StoredRun(NamedTuple):
-    """What the store process needs of a run."""
-
     id: int
     kind: RunKind
     source: str
@@ -250,7 +238,6 @@ def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> Non
 
 
 def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> None:
-    """Set what a resumed run counts again from zero."""
     db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (run, name, number))
 
 
@@ -322,7 +309,6 @@ def walked(db: sqlite3.Connection) -> frozenset[str]:
 
 
 def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
-    """Save what the walk has reached, within a transaction."""
     db.execute(
         "UPDATE runs SET position = coalesce(:position, position), walk_ended = walk_ended OR :walk_ended, "
         "cut_short = coalesce(:cut_short, cut_short) WHERE id = :run",
@@ -386,7 +372,6 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
 
 
 def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
-    """Return the unreadable links of the source of `run`, in the order of discovery."""
     rows = db.execute(
         "SELECT collection, name, kind, message, status FROM unread "
         "WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link ORDER BY at, name",

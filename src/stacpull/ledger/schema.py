@@ -1,7 +1,6 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version; a ledger with another version is rejected.
 
-The row of an asset that is done stays small, because there may be eight million of them. What is only needed
-while an asset is open is in `open_assets`. Triggers keep `counts` equal to the counts of the rows.
+Rows of done assets stay small: there may be eight million. What only open ones need is in `open_assets`.
 """
 
 from __future__ import annotations
@@ -180,8 +179,6 @@ CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {subtract} END;
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """The tables of one kind of database: the SQL, its version, and the name and advice in messages."""
-
     text: str
     version: int
     name: str
@@ -222,17 +219,15 @@ LEDGER: Final = Schema(
 
 
 def prepare(db: sqlite3.Connection, schema: Schema = LEDGER) -> None:
-    """Create the tables in an empty database in one transaction, or check the existing ones."""
     if check_version(db, schema) == 0:
         db.executescript(f"BEGIN IMMEDIATE; {schema.text}; PRAGMA user_version = {schema.version}; COMMIT;")
 
 
 def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
-    """Return the version of a database: 0 if it has no tables yet, else the version of `schema`.
+    """Return 0 if there are no tables yet. Nothing else is read before: others may have made the file.
 
-    Nothing else is read from a database before it, because another person may have made it. SQLite would run
-    the code of a trigger, view or virtual table that is not in the schema; unsafe functions are disabled in
-    the rest (defaults, checks, indexes).
+    SQLite would run the code of a trigger, view or virtual table that is not in the schema; unsafe functions
+    are disabled in the rest.
     """
     db.execute("PRAGMA trusted_schema = OFF")
     known = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text))

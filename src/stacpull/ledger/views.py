@@ -73,10 +73,7 @@ def item_totals(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
-    """Return the last run, or the unfinished one that `resume` would continue, with its selection decoded.
-
-    Its effort is there by name, and that of all runs with `all_` before the name.
-    """
+    """Return the last run, or the unfinished one to resume; the effort of all runs starts with `all_`."""
     cursor = db.execute(
         "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
         "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen') AS most_seen "
@@ -121,10 +118,7 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
-    """Yield failures by item and key, then what could not be read; or only the `newest` failures by time.
-
-    The newest are taken from the last thousand recorded failures. Some of those may be pending again.
-    """
+    """By item and key, then what could not be read; or only the `newest` of the last thousand recorded."""
     order = "ORDER BY 8 DESC LIMIT ?" if newest is not None else "ORDER BY 10, 11"
     recorded = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
@@ -144,10 +138,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
 
 
 def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str, str | None, float]]:
-    """Yield collection, ID, directory and URL of final items whose JSON was never written, and the time.
-
-    There are none if the last run writes none (`--metadata`).
-    """
+    """Yield collection, ID, directory, URL and time of final items; none if the last run writes none."""
     return db.execute(
         f"SELECT c.name, i.name, {ITEM_DIRECTORY}, i.href, r.updated "
         'FROM (SELECT instr(fixed, \'"metadata":"item"\') > 0 AS is_written, '
@@ -197,7 +188,6 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
 
 
 def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
-    """Return the files of items (given with the directories of their JSON) by row and key."""
     found: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
@@ -211,7 +201,6 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
 
 
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
-    """Return ID and files (by asset key) of the item whose JSON belongs into a directory, if there is one."""
     for row, name, path in db.execute(
         f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {paths.IS_IN_DIRECTORY}",
         paths.directory_values(directory),
@@ -236,7 +225,6 @@ def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, s
 
 
 def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
-    """Return the item of an asset, by row and ID, and the key of the asset."""
     row, collection, name, key = db.execute(
         f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?",
         (asset,),
@@ -245,10 +233,7 @@ def owner(db: sqlite3.Connection, asset: int) -> tuple[int, ItemId, str]:
 
 
 def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str | None:
-    """Return the path of the JSON of an item, or else of the one with the URL `href` (without credentials).
-
-    None if the mirror neither has this JSON nor will write it.
-    """
+    """Return the path, by ID or else by URL; None if the mirror neither has this JSON nor will write it."""
     select = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
     found = None
     if item is not None:
@@ -263,8 +248,6 @@ def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str
 
 
 class CollectionRow(msgspec.Struct, frozen=True):
-    """A collection of the mirror, and its document as read (None if it could not be read)."""
-
     row: int
     name: str
     document: bytes | None
@@ -281,7 +264,6 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
 
 
 def assets_of_collection(db: sqlite3.Connection, collection: int) -> dict[str, MirroredFile]:
-    """Return the files of the collection's own assets that are in the mirror, by asset key."""
     own = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
     found = db.execute(own, (collection, OF_COLLECTION)).fetchone()
     return {} if found is None else _files(db, dict([found]))[found[0]]
@@ -361,17 +343,15 @@ class Expected(NamedTuple):
 
 
 def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the number of expected files, and the number of expected bytes of assets."""
     assets, documents = asset_counters(db), "SELECT count(*) FROM items WHERE written <> ?"
     files = assets["assets_done"] + number(db, documents, (UNWRITTEN,)) + len(meta.file_digests(db))
     return files, assets["bytes_done"]
 
 
 def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
-    """Yield the files that must be in DEST: assets, then documents, then catalogs.
+    """Yield assets, then documents, then catalogs, but no file that is being replaced.
 
-    An asset that was found to be damaged is expected with its earlier digest until it is repaired. A file
-    that is being replaced is not expected.
+    A damaged asset is expected with its earlier digest until it is repaired.
     """
     for row, path, size, digest in db.execute(
         f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {STATE_DONE}, a.sha256, NULL), "

@@ -1,8 +1,4 @@
-"""Storing bytes: parts, checksums, and publishing under final names in groups.
-
-A part holds the bytes of an asset until they get their final name: an unfinished one (`parts.FileParts`)
-becomes complete (`staging.StagedParts`), then published (`LocalStore`, a directory, or a bucket).
-"""
+"""Storing bytes: parts hold them until they get their final names, in a directory or a bucket."""
 
 from stacpull.system import require_posix
 

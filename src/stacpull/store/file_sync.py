@@ -1,9 +1,8 @@
 """Syncing a group of files to stable storage, and reporting every failure.
 
-One fsync per file takes 1-10 ms on a usual disk, which is days for eight million files. `syncfs` syncs a
-whole group at once. It is used only if it reports write errors (since Linux 5.8), on a file system that is
-known to implement it. Otherwise each file and directory is synced, in threads. A failed sync is never
-repeated, because the lost pages are gone from the cache and a second sync would report success.
+An fsync takes 1-10 ms: days for eight million files. `syncfs` syncs a group, but reports errors only since
+Linux 5.8, and on some file systems. A failed sync is never repeated: the lost pages are gone from the cache,
+and a second sync would report success.
 """
 
 from __future__ import annotations
@@ -105,8 +104,6 @@ class GroupSync:
 
 
 class FileSync:
-    """fsync of each file, then of each directory, in a few threads."""
-
     covers_ledger = False
 
     def __init__(self, parts_fd: int, reason: str | None = None) -> None:

@@ -1,8 +1,4 @@
-"""Reading DEST without changing it: no link is followed, and no pipe or device waited for.
-
-Other people may have changed DEST. A link may lead elsewhere, a pipe may block forever, and a device may
-never end. So each file is opened without following links and without blocking, and its type is checked.
-"""
+"""Reading DEST, which others may have changed: no link is followed, and no pipe or device waited for."""
 
 from __future__ import annotations
 
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
     from stacpull.reports import Disk  # not in the store process: it takes 10 ms
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""The flags that create a file for writing."""
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024
 """Entries of a directory that are sorted together: by inode, which is the order on many disks."""
@@ -47,7 +42,6 @@ _KINDS = {
 def open_regular(
     path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o644
 ) -> int:
-    """Open a regular file and return its descriptor. A new file gets the permissions `mode`."""
     fd = os.open(path, flags | _ALWAYS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -70,10 +64,7 @@ def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None
 
 
 class DirectoryFiles:
-    """The files of a mirror in a directory, for reading (`StoredFiles`).
-
-    No file is read through a link: otherwise anyone who can write to DEST could have any file read.
-    """
+    """No file is read through a link: otherwise anyone who can write to DEST could have any file read."""
 
     def __init__(self, dest: Path) -> None:
         self.path = dest
@@ -129,7 +120,6 @@ class DirectoryFiles:
             raise self._named(error, path) from error
 
     def _named(self, error: OSError, path: str) -> OSError:
-        """Return the same error for a path relative to DEST."""
         return OSError(error.errno, error.strerror, str(self.path / path))
 
     def open(self, path: str) -> BinaryIO:
@@ -222,7 +212,6 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
 
 
 def disk_of(path: Path) -> Disk:
-    """Return the disk space at `path`, or at its nearest existing parent."""
     from stacpull.reports import Disk  # noqa: PLC0415 -- see above
 
     while not path.exists() and path != path.parent:

@@ -1,7 +1,7 @@
 """A directory as DEST. Nothing is written outside it or through a symlink; unknown files are not overwritten.
 
-Directories are opened one component at a time without following links, and files are renamed between
-directory descriptors. So neither a hostile name nor a link that is created during the run leads outside.
+Directories are opened one component at a time without following links: neither a hostile name nor a link that
+is created during the run leads outside.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ def open_store(
     most_held: int = HELD_DIRECTORIES,
     on_silent: Callable[[str], None] = lambda _: None,
 ) -> Store:
-    """Open DEST for a run: a bucket with the ledger in `work`, or the directory `work` itself."""
     if location is None:
         return LocalStore(work, most_held=most_held)
     return store_kind(location).open_store(work, location, on_silent)
@@ -61,7 +60,6 @@ def open_store(
 def open_files(
     work: Path, location: BucketLocation | None, *, on_silent: Callable[[str], None] = lambda _: None
 ) -> Iterator[StoredFiles]:
-    """Open DEST for reading."""
     try:
         files: StoredFiles = (
             DirectoryFiles(work) if location is None else store_kind(location).open_files(location, on_silent)
@@ -73,11 +71,9 @@ def open_files(
 
 
 class LocalStore(DirectoryFiles):
-    """The directory tree of one mirror, open for writing (`Store`).
+    """Several threads may write, rename and link parts, and read files: they use descriptors that stay open.
 
-    Several threads may write, rename and link parts, and read files. They only use the descriptors of DEST
-    and of the parts directory, which stay open. One thread does everything else, because other directories
-    are opened and closed as needed.
+    One thread does everything else, because other directories are opened and closed as needed.
     """
 
     is_local = True
@@ -90,10 +86,7 @@ class LocalStore(DirectoryFiles):
         sync: Sync | None = None,
         worker_parts: str = "",
     ) -> None:
-        """Open DEST. It and `.stacpull/parts` are created if they are missing.
-
-        `most_held` directories are held open at once. `sync` is the cheapest reliable one if not given.
-        """
+        """`most_held` directories are held open at once. `sync` defaults to the cheapest reliable one."""
         self.most_held = most_held
         self._chosen_sync = sync
         self.staged = StagedParts(dest, worker_parts)
@@ -104,7 +97,6 @@ class LocalStore(DirectoryFiles):
             raise destination_error(error, dest) from error
         self._held: OrderedDict[str, int] = OrderedDict()
         self.changed = {""}
-        """The directories whose entries changed since the last sync."""
 
     def close(self) -> None:
         for fd in self._held.values():
@@ -182,7 +174,6 @@ class LocalStore(DirectoryFiles):
         )
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
-        """Rename a part into an open directory; return False if the name is taken."""
         try:
             if rename_new(part, self.staged.parts_fd, name, directory):
                 return True
@@ -258,11 +249,10 @@ def _refuse_odd(name: str) -> None:
 
 
 def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bool:
-    """Rename a file between open directories, unless the new name is taken; False if that is not supported.
+    """Rename a file unless the new name is taken; False if that is not supported.
 
-    `renameat2(2)` with RENAME_NOREPLACE (Linux 3.15) checks and renames in one step, so that a file that
-    another program creates in between cannot be overwritten. If the file system or the C library does not
-    support it (NFS, old glibc, macOS), the caller checks first and then renames.
+    `renameat2(2)` (Linux 3.15, glibc 2.28) checks and renames in one step, so that no file that appears in
+    between is overwritten. NFS and macOS do not have it: the caller checks first and then renames.
     """
     call = _renameat2()
     if call is None:
@@ -278,7 +268,6 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
 
 @cache
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    """Return the function of the C library, which glibc has since 2.28."""
     if not is_linux():
         return None
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -1,7 +1,6 @@
 """The lock of DEST: only one run at a time. It is an advisory lock, released when all its processes end.
 
-The store process and the worker processes of a run also hold it. If the process named in the lock file is
-killed, these processes end soon. The next run waits for them.
+Store and worker processes also hold it. After a kill they end soon, and the next run waits for them.
 """
 
 from __future__ import annotations
@@ -50,10 +49,7 @@ class MirrorLock:
 
 @contextmanager
 def kept_still(dest: Path) -> Iterator[None]:
-    """Exclude runs from DEST while the block reads it. Other readers are allowed.
-
-    If there is no lock file (a copy) or locks are not supported (a read-only disk), no lock is taken.
-    """
+    """Exclude runs, but not readers. Without a lock file or locks (a copy, a read-only disk), do nothing."""
     with ExitStack() as stack:
         with suppress(OSError):
             _take(stack.enter_context(_opened(dest)).fileno(), dest, fcntl.LOCK_SH)
@@ -61,7 +57,6 @@ def kept_still(dest: Path) -> Iterator[None]:
 
 
 def holder(dest: Path) -> int | None:
-    """Return the ID of the live process named in the lock file of DEST, None if there is none."""
     try:
         with _opened(dest) as file:
             process, is_alive = _named(file.fileno())
@@ -71,7 +66,6 @@ def holder(dest: Path) -> int | None:
 
 
 def is_held(dest: Path) -> bool:
-    """Return True if a process is using DEST."""
     try:
         with _opened(dest) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -118,7 +112,6 @@ def _take(fd: int, dest: Path, kind: int) -> None:
 
 
 def _named(fd: int) -> tuple[int | None, bool]:
-    """Return the ID of the process that an open lock file names, and whether it is alive."""
     text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     if not (text.isascii() and text.isdigit()):
         return None, False

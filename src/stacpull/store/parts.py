@@ -1,12 +1,7 @@
 """Unfinished part files, which are written piece by piece (`store.staging` has their names and descriptions).
 
-A part that could never be resumed (without a strong validator) has no description. The bytes of a part are
-hashed again before it is resumed. A part or description that is not a regular file is not used: other people
-may have written to DEST, and a link among the parts must not redirect a write.
-
-aiofiles writes several pieces in one call of a thread, which also hashes them. A checksum needs its bytes in
-order: bytes after a gap are read again when the gap closes. This module does not sync; the publisher syncs
-parts in groups.
+The bytes of a part are hashed again before it is resumed. Only regular files are used: a link among the parts
+must not redirect a write. The publisher syncs parts in groups.
 """
 
 from __future__ import annotations
@@ -49,13 +44,9 @@ _CAUGHT_UP = 8 << 20
 class FileParts:
     """The parts of one mirror, in a directory that nothing else writes to.
 
-    A part belongs to one asset row in one generation: a refresh of an asset makes a new generation, so bytes
-    of an old version are never continued with those of a new one.
-
-    Args:
-        directory: The directory, which is created with the first part. It is read at once, which blocks.
-        shared: The directory with the parts of earlier runs, if it is not `directory`.
-        durable: True to sync each part before it gets the name of a complete one.
+    A part belongs to one row and generation, so bytes of two versions of an asset are never joined.
+    `directory` is read at once, which blocks; `shared` has the parts of earlier runs; `durable` syncs each
+    complete part.
     """
 
     def __init__(self, directory: Path, *, shared: Path | None = None, durable: bool = False) -> None:
@@ -68,10 +59,7 @@ class FileParts:
         return (row, generation) not in self._known
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
-        """Return the resume point of a part, or None if it cannot be resumed.
-
-        This is called for every long asset, so it only reads the disk if there is such a part.
-        """
+        """Called for every long asset, so it only reads the disk if there is such a part."""
         if self.has_no_part(row, generation):
             return None
 
@@ -94,7 +82,6 @@ class FileParts:
         total: int | None,
         origin: int | None = None,
     ) -> FilePart:
-        """Start an empty part for `total` bytes, if known, of the URL with the hash `origin`."""
         path, pair = part_path(self._directory, row, generation), (row, generation)
 
         def create() -> FilePart:
@@ -117,7 +104,6 @@ class FileParts:
         return await self._opened(create)
 
     async def resume(self, row: int, generation: int) -> FilePart:
-        """Open the part that `point` describes, to resume it."""
         path, pair = part_path(self._directory, row, generation), (row, generation)
         return await self._opened(
             lambda: FilePart(path, "rb+", pair, self._known, resumable=True, durable=self._durable)
@@ -138,10 +124,9 @@ class FileParts:
 
 
 class FilePart(io.FileIO):
-    """One part, open for writing: its file, the records in its description, and its hashers.
+    """One part, open for writing. Exactly one call of `finish`, `park` or `discard` ends it.
 
-    Exactly one call of `finish`, `park` or `discard` ends it. If a task is cancelled, its write continues in
-    its thread. The lock makes `close` wait for it.
+    The write of a cancelled task continues in its thread. The lock makes `close` wait for it.
     """
 
     def __init__(
@@ -178,7 +163,6 @@ class FilePart(io.FileIO):
 
     @property
     def size(self) -> int:
-        """Number of bytes in the part, including those after a gap."""
         return length(self.have)
 
     async def hash_with(self, hashers: Mapping[str, Hasher]) -> Mapping[str, Hasher]:
@@ -201,7 +185,6 @@ class FilePart(io.FileIO):
     async def finish(
         self, filename: str | None = None, etag: str | None = None, *, unproven: bool = False
     ) -> str:
-        """Close the part as complete, and return its new name, which has what the next start must know."""
         if self.size != beginning(self.have):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
@@ -271,7 +254,6 @@ class FilePart(io.FileIO):
                     self._hash(chunk)
 
     def close(self) -> None:
-        """Close the file, after a write that is still running."""
         with self._lock:
             super().close()
             self._close_log()

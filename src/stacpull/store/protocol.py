@@ -1,8 +1,7 @@
 """The interface of DEST for the rest of the program, for directories and buckets.
 
-`StoredFiles` only reads. `Store` also publishes: parts are staged, then `sync`, then `place`; the ledger is
-written in between (`engine.publisher`). Paths are relative to DEST, with `/` between segments. All stores
-pass `tests/store/store_contract.py`.
+Parts are staged, then `sync`, then `place`; the ledger is written in between (`engine.publisher`). Paths are
+relative to DEST, with `/` between segments. All stores pass `tests/store/store_contract.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ HELD_DIRECTORIES = 64
 LONGEST_DOCUMENT = 64 << 20
 """The most bytes of a document or of a line in DEST that are read. A page of a source is not longer."""
 NO_NAMES = frozenset({"", ".", ".."})
-"""Segments of a path that name no entry of a directory."""
 
 IsStopped = Callable[[], bool]
 """Returns True once a long read must end."""
@@ -36,11 +34,8 @@ def never() -> bool:
 
 
 class Entry(NamedTuple):
-    """An entry of DEST that is not a directory."""
-
     path: str
     is_file: bool
-    """True for a regular file; False for links, devices and pipes."""
 
 
 class FileState(NamedTuple):
@@ -61,7 +56,6 @@ class Placement(NamedTuple):
     may_replace: bool
     """True if a regular file with that name belongs to this mirror and may be replaced."""
     digest: bytes | None = None
-    """Its recorded digest (`digests.recorded`), if known."""
 
 
 def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
@@ -83,20 +77,16 @@ class StoredFiles(Protocol):
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """Return the state of a path, without following links.
+        """Return the state, without following links. `algorithm=None` leaves out the digest.
 
-        The digest needs the file to be read; `algorithm=None` leaves it out. If `is_stopped` returns True
-        during a long read, there is no digest, and the size is that of the whole file.
+        If `is_stopped` returns True, there is no digest, and the size is that of the whole file.
         """
 
     def has(self, path: str) -> bool:
         """Return True if there is something at `path`, False if that cannot be determined."""
 
     def read(self, path: str) -> bytes | None:
-        """Return the contents of a document, None if there is no regular file of up to 64 MiB.
-
-        Raises `OSError` if it cannot be read.
-        """
+        """Return None if there is no regular file of up to 64 MiB. Raises `OSError` if it cannot be read."""
 
     def open(self, path: str) -> BinaryIO:
         """Open a regular file for reading. Raises `OSError` if there is none, or it cannot be read."""
@@ -108,7 +98,7 @@ class StoredFiles(Protocol):
         """Return the names of all entries. Raises `OSError` if there is no such directory."""
 
     def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        """Yield all entries except directories, in batches, without the top-level names `skipped`.
+        """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
         Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
         """
@@ -160,10 +150,7 @@ class Store(StoredFiles, Protocol):
 
 
 class BucketLease(Protocol):
-    """The lease of a bucket for a run: a context manager.
-
-    Entering it raises `CredentialsError`, or `DestinationError` if another run has the lease.
-    """
+    """Entering it raises `CredentialsError`, or `DestinationError` if another run has the lease."""
 
     mirror: str
     """The id of the mirror in the bucket."""
@@ -174,13 +161,12 @@ class BucketLease(Protocol):
     before: str | None
     """The work directory that was used last, as text, if it was another one."""
     secrets: tuple[Secret, ...]
-    """The credentials of DEST."""
     lost: DestinationError | None
     """The error that must end the run, because another one has taken the bucket."""
 
 
 class StoreKind(Protocol):
-    """A kind of DEST that is not a directory. Packages register one in `stacpull.stores`, by URL scheme.
+    """A kind of DEST that is not a directory, registered in `stacpull.stores` by URL scheme.
 
     `on_silent` is called once, from any thread, with a sentence for the user if DEST does not answer.
     """
@@ -191,23 +177,13 @@ class StoreKind(Protocol):
     """Prefixes of environment variables with credentials: they are sent to the store process."""
 
     def parse(self, url: str) -> BucketLocation | None:
-        """Return the bucket of a URL with this scheme; None if it is not a bucket.
-
-        Raises `UsageError` if it has no valid bucket or prefix.
-        """
+        """Return None if it is not a bucket. Raises `UsageError` if it has no valid bucket or prefix."""
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
-        """Return a bucket with the endpoint and region of the user's configuration.
-
-        Raises `CredentialsError` if the configured credentials do not exist, `UsageError` if an option does
-        not fit.
-        """
+        """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
     def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
-        """Open DEST for a run, with the ledger and the parts in the directory `work`.
-
-        Raises `DestinationError` if that cannot be created or written.
-        """
+        """Raises `DestinationError` if `work`, for ledger and parts, cannot be created or written."""
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
         """Open DEST for reading."""

@@ -1,23 +1,13 @@
 """Bytes before they get their final names: the parts of a mirror, and hidden files of other outputs.
 
-Parts are files in `.stacpull/parts` of a work directory, which is DEST itself if DEST is a directory:
-
     <row>.<generation>.part      the bytes so far
     <row>.<generation>.about     a line of JSON: ETag, Last-Modified, size, hash of the URL; then records
-    <row>.<generation>.<size>[~][;<etag>;<file name>].whole      a complete part: received and checked
+    <row>.<generation>.<size>[~][;<etag>;<file name>].whole      complete; `~`: nothing proved its size
     <16 hex digits>/             the parts of one Dask worker
 
-The description is written before the first byte, so a part without one is removed. Each record is a range of
-bytes that are in the part, and is written after them. An incomplete record at the end is ignored. A kill
-loses no recorded byte. A loss of power may lose some, but then no part is trusted anyway (`engine.recovery`).
-
-The name of a complete part has everything that the next start needs to publish it without a request. So only
-the file itself has to survive a kill. `~` means that nothing proved its size.
-
-It is never certain that a Dask worker has ended: the connection may be lost while it still writes. So nothing
-else continues the files in its directory, and those of a killed worker are removed.
-
-This module does not use asyncio, because the store process imports it.
+The description is written before the first byte, each record after its bytes: a kill loses no recorded byte.
+The name of a complete part has all that is needed to publish it. A Dask worker may still write after its
+connection is lost: nothing else continues its files. No asyncio here: the store process imports this module.
 """
 
 from __future__ import annotations
@@ -49,7 +39,6 @@ PARTS = f"{OWN}/parts"
 """Where parts are, relative to the work directory."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
-"""Start and end of a range."""
 _PIECE = 1 << 20
 _UNFINISHED = frozenset({".part", ".about"})
 _PASSING = frozenset({".json", ".whole", ".tmp", ".ndjson"})
@@ -60,7 +49,6 @@ _LONGEST_NAME = 255
 _PAIR = re.compile(r"([0-9]+)\.([0-9]+)\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
-"""An ETag and a file name."""
 _COMPLETE = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _TRUST = "../boot"
 """Relative to the parts directory, whose descriptor is open."""
@@ -76,12 +64,10 @@ def about(part: Path) -> Path:
 
 
 def is_part_name(name: str) -> bool:
-    """Return True if stacpull uses the name in the parts directory: such a file is resumed or removed."""
     return Path(name).suffix in _UNFINISHED | _PASSING
 
 
 def is_worker(name: str) -> bool:
-    """Return True if `name` is the name of a worker's directory."""
     return _WORKER.fullmatch(name) is not None
 
 
@@ -142,7 +128,6 @@ def described(directory: Path) -> set[tuple[int, int]]:
 
 
 def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
-    """Return the description of a part, its ranges, and the bytes of both."""
     data = read_regular(about(part), _LONGEST_ABOUT)
     line, _, records = data.partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
@@ -175,10 +160,7 @@ def leave_unfinished(directory: Path) -> None:
 
 
 class StagedParts:
-    """The parts of one mirror, and the mark of trust. Several threads may write parts at once.
-
-    The directory is opened below a descriptor and never through a link.
-    """
+    """Several threads may write parts at once. The directory is never opened through a link."""
 
     def __init__(
         self,
@@ -187,14 +169,10 @@ class StagedParts:
         *,
         identity_of: Callable[[os.stat_result], int] = lambda found: found.st_ino,
     ) -> None:
-        """Open the work directory. It and `.stacpull/parts` are created if they are missing.
-
-        `worker_parts` is the directory of this worker among the parts, if any.
-        """
+        """`worker_parts` is the directory of this worker among the parts, if any."""
         self.work = work
         self.parts = work / PARTS / worker_parts
         self.shared_parts = work / PARTS if worker_parts else None
-        """The directory of all parts, if `parts` is the directory of one worker."""
         self._identity_of = identity_of
         try:
             make_with_parents(work)
@@ -217,7 +195,6 @@ class StagedParts:
 
     @property
     def is_on_network(self) -> bool:
-        """True on a network file system."""
         return is_on_network(self.parts_fd)
 
     def sync_own_directory(self) -> None:
@@ -295,7 +272,6 @@ class StagedParts:
         return state_of(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
-        """Return (identity, size in bytes) of a part, None if there is none."""
         try:
             found = os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False)
         except OSError:
@@ -308,8 +284,7 @@ class StagedParts:
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
 
-        Complete parts stay. `keep(row, generation)` returns True if a part is still needed. No transfer may
-        run at the same time.
+        Complete parts stay. No transfer may run at the same time.
         """
         kept = {
             path
@@ -356,10 +331,7 @@ class StagedParts:
 
 
 def open_or_make(above: int, name: str) -> int:
-    """Open a directory, and create it if it is missing. A link is not followed.
-
-    `.stacpull` becomes private: it has signed hrefs, and others could hold its lock.
-    """
+    """Follow no link. `.stacpull` becomes private: it has signed hrefs, and others could hold its lock."""
     try:
         fd = os.open(name, OPEN_DIRECTORY, dir_fd=above)
     except FileNotFoundError:
@@ -385,11 +357,7 @@ def make_with_parents(dest: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file for writing that replaces the one at `path` at the end, on stable storage.
-
-    It is a hidden file in the same directory, synced and then renamed. A kill leaves the old file unchanged,
-    and the next writer replaces the hidden file. Only one process may write a file at a time.
-    """
+    """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
         with open(locked_file(part, path), "wb", buffering=_PIECE) as file:
@@ -406,10 +374,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def locked_file(part: Path, path: Path) -> int:
-    """Open or create the hidden file `part` of a writer of `path`; return its descriptor.
+    """Return the locked descriptor of the hidden file `part`, which still has what a kill left in it.
 
-    It is locked until it is closed, and still has the content left by a kill. A link, or a file that also has
-    another name, is removed and not written to.
+    A link, or a file that also has another name, is removed and not written to.
     """
     with suppress(FileNotFoundError):
         found = part.lstat()

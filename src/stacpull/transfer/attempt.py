@@ -1,31 +1,10 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-An attempt consists of steps. Each step sends at most one request, and the response determines the next step:
+A step sends at most one request. Received bytes stay as a part if they can be resumed. An ETag of 32 hex
+digits may or may not be an MD5: if it disagrees, the asset is fetched again, and both bodies must be equal.
 
-    step          requests                result                           next step
-    start         nothing                 a part of the same URL           resume
-                                          the file in DEST (`Job`)         revalidate
-                                          neither                          fetch_all
-    resume        the rest of the part    206 or 416 of the same object    confirm (the part)
-                                          200                              confirm (the new body)
-                                          unusable (`transfer.resume`)     start, without the part
-    revalidate    the object, if changed  304                              done: unchanged
-                                          304 that cannot be trusted       fetch_all
-                                          200                              confirm
-    fetch_all     the object              200                              confirm
-    confirm       nothing, or the byte    all checks agree                 done: received
-                  after the last          only an ETag disagrees           fetch_all, once more
-
-Any other response ends the attempt with a `TransferError`. The bytes received until then stay as a part if
-they can be resumed later. A small body of known length stays in memory; a longer one is written while it is
-received (`transfer.ranges`). An ETag of 32 hexadecimal digits may or may not be an MD5: if it disagrees, the
-asset is fetched a second time, and both bodies must be equal.
-
-A length is proven to be complete if the response was framed (Content-Length, chunks, the total of a
-Content-Range); if the item states the size; if there is any checksum; or if the server answers 416 to a
-request for the following byte. Otherwise the asset is accepted with `verified=False`.
-
-The engine retries, reads an expired item again, and publishes.
+A length is proven by framing (Content-Length, chunks, Content-Range), by a stated size or any checksum, or by
+a 416 for the following byte. Otherwise the asset is accepted with `verified=False`.
 """
 
 from __future__ import annotations
@@ -72,25 +51,20 @@ from stacpull.transfer.resume import change_headers, denies, provable, verdict
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
-"""Connections that one long file gets at most."""
 _OK, _PARTIAL, _NOT_MODIFIED, _FAILED, _UNSATISFIABLE = 200, 206, 304, 412, 416
 WHOLE = frozenset({_OK})
 _WRONG_CONTENT = frozenset({FailureKind.CHANGED, FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""Failures after which a part must not be resumed."""
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 
 class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
-    """One attempt at one asset (`Fetcher`, `stacpull_raster.header_run._HeaderFetcher`)."""
-
     async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
 
 
 HasFile = Callable[[Job, Checksum | None], Awaitable[bool]]
-"""Returns True if the file of a job is in DEST and has this checksum, or with None the size of
-`Job.version_in_dest`. It is called before a request that only fetches what has changed."""
+"""With None, the file must have the size of `Job.version_in_dest`. Called before a conditional request."""
 
 
 async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
@@ -98,10 +72,9 @@ async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
 
 
 class Fetcher:
-    """Fetches assets through a client into memory or part files. It has no state of any asset.
+    """Fetches assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
 
-    A body of at most `small_limit` bytes stays in memory. `checksum` is the algorithm of the digest that is
-    recorded of parts (the store computes that of small bodies). `secrets` are never stored.
+    `checksum` is the digest to record of parts. `secrets` are never stored.
     """
 
     def __init__(
@@ -123,7 +96,6 @@ class Fetcher:
         self.secrets = Secrets() if secrets is None else secrets
         self.has_file = has_file
         self.opaque_etags = Recent[str, None]()
-        """Hosts whose ETags look like an MD5 and are not."""
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
@@ -132,16 +104,15 @@ class Fetcher:
         return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
 
     def has_no_part(self, job: Job) -> bool:
-        """Return True if an asset has no part that could be resumed."""
         is_small = job.size is not None and job.size <= self.small_limit
         return is_small or self.parts.has_no_part(job.row, job.generation)
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
     ) -> Arrival | None:
-        """Return the asset if a complete 200 of known length is correct; `fields` have names in lower case.
+        """Return a complete 200 of known length; None if anything about it is unusual: use `fetch`.
 
-        None means that something about the response is unusual: `fetch` must handle it.
+        `fields` have names in lower case.
         """
         if job.size is not None and job.size != len(content):
             return None
@@ -165,7 +136,6 @@ class Fetcher:
         return arrival_of(job, len(content), name, etag, content)
 
     def checks(self, job: Job, url: str, status: int, headers: Mapping[str, str]) -> tuple[Check, ...]:
-        """Return the checks for the content of a response to the request for an asset."""
         is_s3 = has_md5_etags(url, headers)
         checks = _with_recorded(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
         if checks and not checks[-1].sure and host_of(url) in self.opaque_etags:
@@ -173,7 +143,6 @@ class Fetcher:
         return checks
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        """Return the validator of a response, to be stored."""
         return provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
@@ -185,8 +154,6 @@ class Fetcher:
 
 
 class _Attempt:
-    """One attempt. It owns the part that is open."""
-
     def __init__(self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: Exchange | None) -> None:
         self._fetcher = fetcher
         self._job = job
@@ -195,14 +162,12 @@ class _Attempt:
         self._part: FilePart | None = None
         self._hashers: Mapping[str, Hasher] = {}
         self._is_resumable = True
-        """True if the part can be resumed later."""
         self._is_continued = False
         """True once a response is being received into the part."""
         self._first_digest: bytes | None = None
         """The digest of a first fetch, if only its ETag disagreed."""
 
     async def run(self) -> Arrival | None:
-        """Make the attempt; keep or remove an open part if it fails."""
         job = self._job
         try:
             if self._started is not None:
@@ -226,10 +191,9 @@ class _Attempt:
         return await self._fetch_all()
 
     async def _resume(self, point: ResumePoint) -> Arrival | None:
-        """Request the rest of the part that `point` describes.
+        """Hash the part, then request the rest: no server keeps a response open for minutes.
 
-        The part is hashed before the request. That may take minutes, and no server keeps a response open so
-        long. The ETag counts as on S3, where it proves most, because the server is not known yet.
+        The ETag counts as on S3, where it proves most, because the server is not known yet.
         """
         job, fetcher = self._job, self._fetcher
         self._part = part = await fetcher.parts.resume(job.row, job.generation)
@@ -415,7 +379,6 @@ class _Attempt:
         return status == _UNSATISFIABLE and found.total in {None, size}
 
     async def _discard(self) -> None:
-        """Remove the part, if one is open."""
         part, self._part = self._part, None
         if part is not None:
             await part.discard()
@@ -437,7 +400,6 @@ class _Attempt:
 
 
 async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
-    """Yield `start` unless it is empty, then `chunks`."""
     if start:
         yield start
     if chunks is not None:

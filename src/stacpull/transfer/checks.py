@@ -1,11 +1,8 @@
 """Compare the content of an asset with the sizes and checksums that its item and the response state. Pure.
 
-If the meaning of a statement is certain, content that differs is a failure. An ETag of 32 hexadecimal digits
-is an MD5 on S3 (unless the object is encrypted or was uploaded in parts). Elsewhere it only looks like one: a
-match is proof, and a mismatch proves nothing.
-
-All fields but the ETag are used only from whole responses (200), because in a 206 they may describe the
-range. docs/meaning.md has a table.
+An ETag of 32 hex digits is an MD5 on S3 (unless encrypted or uploaded in parts). Elsewhere a match is proof,
+and a mismatch proves nothing. All other fields are used only from a 200: in a 206 they may describe the
+range.
 """
 
 from __future__ import annotations
@@ -43,8 +40,6 @@ _SNIFFED = 1024
 
 
 class Check(NamedTuple):
-    """One statement to compare the content with. `source` names it in messages."""
-
     checksum: Checksum
     source: str
     sure: bool = True
@@ -120,7 +115,6 @@ class Body(NamedTuple):
     validator: Validator
     checks: tuple[Check, ...]
     total: int | None = None
-    """Size of the whole object in bytes, as the server states it."""
     framed: bool = True
     """True if the end of the body is marked, by a length or by chunks."""
     content: bytes = b""
@@ -133,7 +127,6 @@ class Body(NamedTuple):
         return len(self.content) if self.part is None else self.part.size
 
     def digest(self, checksum: Checksum) -> bytes:
-        """Return the digest of the content by the algorithm of `checksum`."""
         if self.part is None:
             return digest_of(checksum, self.content)
         if self.part.hashed != self.part.size:
@@ -142,13 +135,11 @@ class Body(NamedTuple):
 
 
 def hashers_for(checks: tuple[Check, ...], checksum: str | None) -> dict[str, Hasher]:
-    """Return the hashers of a part: one for each stated algorithm, and one for the digest to record."""
     algorithms = {check.checksum.algorithm for check in checks} | ({checksum} if checksum else set())
     return {algorithm: new_hasher(Checksum(algorithm, b"")) for algorithm in algorithms}
 
 
 def contradiction(job: Job, body: Body) -> Failure | None:
-    """Compare the body with all certain statements of the item and the response."""
     url, size = body.url, body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
@@ -189,10 +180,10 @@ def another_range(url: str) -> Failure:
 def page_instead(
     media_type: str | None, href: str, url: str, headers: Mapping[str, str], start: bytes | memoryview
 ) -> Failure | None:
-    """Return the failure if the response is a web page instead of the asset, for example a login form.
+    """Return the failure if the response is a web page, for example a login form.
 
-    The body must begin with markup, because some servers send images as `text/html`. Without a media type,
-    the suffix of the href decides: many items state no type (CMR-STAC).
+    The body must begin with markup, because some servers send images as `text/html`. Many items state no
+    media type (CMR-STAC): then the suffix of the href decides.
     """
     if _MARKUP.match(start, 0, _SNIFFED) is None:
         return None  # as in nearly all cases

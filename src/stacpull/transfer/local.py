@@ -1,9 +1,7 @@
 """A transport for the files of a local SOURCE: only those in its directory and below, and those allowed.
 
-A local catalog can still contain untrusted data: an href such as `file:///etc/passwd`, a path out of the
-directory and a symlink out of it are refused. Only a run whose SOURCE is local has this transport; no
-redirect leads to it (`net.client`). It answers with a strong ETag made of inode, time and size, and with
-ranges under `If-Range`, so that resuming works as with any server.
+A local catalog may be untrusted: an href or symlink out of its directory is refused, and no redirect leads
+here. A strong ETag (inode, time, size) and ranges make resuming work as with any server.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
-"""If SOURCE is a directory, the first of these documents in it is read."""
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 _SHOWN = 300
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -36,8 +33,7 @@ _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_N
 class LocalTransport:
     """Opens files below the directory of SOURCE, and of other `allowed` directories (`--allow-local`).
 
-    `source` is the `file:///` URL of a document, or of a directory with one of `_INDEX_NAMES`. With
-    `only_source`, every request opens SOURCE, `DEST/.stacpull/input/NAME`: hrefs open no file.
+    With `only_source`, every request opens SOURCE, `DEST/.stacpull/input/NAME`: hrefs open no file.
     """
 
     def __init__(self, source: str, *, allowed: Sequence[str] = (), only_source: bool = False) -> None:
@@ -47,11 +43,9 @@ class LocalTransport:
         self._allowed = allowed
 
     def host_of(self, _url: str) -> str:
-        """Return the name of the gate and the counters for local files."""
         return "this disk"
 
     async def send(self, request: Request) -> LocalResponse:
-        """Open the file that `request.url` names."""
         if self._only_source:
             request = request._replace(url=self._url)
         path, stream, state = await asyncio.to_thread(self._opened, request.url)
@@ -77,7 +71,6 @@ class LocalTransport:
             raise _failed(FailureKind.HTTP, f"{shown} cannot be read: {why}.") from None
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
-        """Open a file that may be read; return its path and descriptor."""
         source = self._source
         if self._only_source:  # below DEST, which may have been in other hands
             return source, _open_below(source.parents[2], source)
@@ -119,8 +112,6 @@ def _open_below(root: Path, real: Path) -> int:
 
 
 class LocalResponse:
-    """The whole file, or a range of it."""
-
     def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
         sent = {name.lower(): value for name, value in request.headers.items()}
         size = state.st_size
@@ -145,7 +136,6 @@ class LocalResponse:
             self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of `size` bytes."""
         left = self._length
         while left:
             try:
@@ -187,6 +177,5 @@ def transport(setup: TransportSetup) -> LocalTransport | None:
 
 
 def input_transport(setup: TransportSetup) -> LocalTransport | None:
-    """Return the transport for the lines of standard input."""
     file = setup.input_file
     return None if file is None else LocalTransport(file.as_uri(), only_source=True)

@@ -1,20 +1,8 @@
 """Receive one long body into a part: from the open response, and over more connections if it is very long.
 
-    response ─▶ connection ─┐
-    206 ──────▶ connection ─┼─▶ part
-    206 ──────▶ connection ─┘
-
-What is missing of the file is divided into blocks of up to 16 MiB. A connection takes the first free block,
-requests it, and then takes the next one. The first connection reads the response that is already open: it
-needs no requests while the blocks that follow are free. Requests have If-Match and If-Range with the strong
-ETag of the first response; their responses must have that ETag and the requested Content-Range.
-
-- If a connection fails, the rest of its block is free again, and no other one takes its place. The attempt
-  fails only if blocks are left when the last connection ends. The received bytes stay in the part.
-- Only the last connection ever waits for a permit of the host's gate. The others end if no permit is free. So
-  files share a host, and no connection waits while it has a permit.
-- If a response is not the requested range of the same object, no more ranges are requested. If another
-  connection is left, it receives the rest; if not, the part cannot be resumed.
+A connection takes the first free block. A response must have the strong ETag of the first one; otherwise no
+more ranges are requested. The attempt fails only if blocks are left when the last connection ends. Only the
+last connection ever waits for a permit of the host's gate: none waits while it has a permit.
 """
 
 from __future__ import annotations
@@ -41,14 +29,10 @@ CHUNK = 1 << 18
 _ANSWERS = frozenset({200, 206, 412, 416})
 _PARTIAL = 206
 _ENDLESS = 1 << 62
-"""The end of a file of unknown size."""
 
 
 class LongBody:
-    """The transfer of one `version` of an object into `part`, whose existing bytes are not requested again.
-
-    Use it once. It opens up to `most` connections if the object is long.
-    """
+    """Use it once. Existing bytes of `part` are not requested again."""
 
     def __init__(self, client: Client, part: FilePart, href: str, version: Version, most: int = 1) -> None:
         self._client = client
@@ -58,7 +42,6 @@ class LongBody:
         self._total = _ENDLESS if version.total is None else version.total
         self._most = most if LONG < self._total < _ENDLESS else 1
         self._free = blocks(part.have, self._total)
-        """The missing bytes that no connection has taken."""
         self._active = 0
         self._failure: Failure | None = None
         self._writing = asyncio.Lock()
@@ -135,7 +118,6 @@ class LongBody:
         return following.end
 
     async def _request_block(self) -> None:
-        """Take the first free block, request it and receive it."""
         span = self._free.pop(0)
         at, alone = span.start, self._active == 1
         condition = self._version.validator
@@ -185,10 +167,7 @@ def blocks(have: Spans, total: int) -> list[Span]:
 
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
-    """Return True if a response starts with `span` of the same object, and does not go beyond it.
-
-    Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3).
-    """
+    """Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3)."""
     start, end, _ = content_range(response.headers)
     by_etag = version._replace(validator=Validator(version.validator.strong_etag))
     return (

@@ -1,17 +1,7 @@
 """Decide whether a part can be resumed, and what a 304 proves, from the fields of a response. Pure.
 
-A part is resumed only if the server proves that it still has the same object. The request has `Range` and
-`If-Range`, with a strong ETag, or with a strong date if there is none (RFC 9110, 13.1.5). The version that
-the response states is also compared with the part's (`net.fields`).
-
-    200  the object changed, or ranges are not served here    replace: use this body, from the start
-    206  begins at the end of the part, same object           append
-    206  in a content coding that the part does not have      again: request from the start
-    206  begins at the end of the part, no common validator   again
-    206  anything else                                        changed: never appended
-    412  the object changed                                   again
-    416  the object is as long as the part                    whole: the part is complete
-    416  otherwise                                            again
+A part is resumed only if the server proves that it still has the same object, by `If-Range` with a strong
+ETag or else a strong date (RFC 9110, 13.1.5), and by the version that the response states.
 """
 
 from __future__ import annotations
@@ -33,11 +23,8 @@ Verdict = Literal["append", "whole", "replace", "again", "changed"]
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
 ) -> Verdict:
-    """Return what the response to the request for the rest of a part means.
-
-    A 206 with a content coding is accepted only if its total is the stated size: the asset is stored coded.
-    """
-    if status == 200:  # noqa: PLR2004 -- the table above
+    """A 206 with a content coding must have the stated size as its total: the asset is stored coded."""
+    if status == 200:  # noqa: PLR2004
         return "replace"
     found = stated_version(status, headers)
     is_same = Version(point.validator, point.total).compared(found)
@@ -50,11 +37,10 @@ def verdict(
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
-    """Return `validator` without its date if two versions may share that date.
+    """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
 
-    A date is strong only if it is at least one second older than `Date` of the response (RFC 9110, 8.8.2.2).
-    A response without `Date` counts as sent when it was received, at `now` (RFC 9110, 6.6.1). The older rule
-    of one minute (RFC 7232, 2.2.2) then allows for a difference between the clocks.
+    Without `Date`, a response counts as sent at `now` (RFC 9110, 6.6.1); the older rule of one minute (RFC
+    7232, 2.2.2) then allows for a difference between the clocks.
     """
     if validator.last_modified is None:
         return validator
@@ -71,11 +57,9 @@ def change_headers(etag_or_date: str) -> dict[str, str]:
 
 
 def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
-    """Return True if the 304 to `change_headers` names another version than `etag_or_date`.
+    """A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2).
 
-    A 304 repeats the ETag that a 200 would have (RFC 9110, 15.4.5). ETags are compared without `W/`
-    (8.8.3.2), because a server may send the same tag as weak or strong. Dates must be equal, because a server
-    also answers 304 to `If-Modified-Since` if an older file has replaced a newer one.
+    Dates must be equal: `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
     """
     known, found = validator_from(etag_or_date), validator_of(headers)
     if known.etag is None:

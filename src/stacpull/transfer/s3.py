@@ -1,15 +1,8 @@
 """S3: requests for `s3://bucket/key` become HTTP requests to the right endpoint; prefixes are listed.
 
-- The endpoint is `endpoint_of`. The region is the configured one until a response names the bucket's region,
-  which is then remembered.
-- A bucket that a redirect names was not chosen by the user: `may_sign`.
-- The reply to a wrong region is 301 without Location, or 400; that to expired credentials is 400. Each is
-  corrected once (`correction_of`), and the request is sent again.
-
-S3 servers ignore `If-Range`, so it becomes `If-Match` or `If-Unmodified-Since`, which they answer with 412.
-
-Source: Amazon S3 API Reference, GetObject, ListObjectsV2 and "Error responses"; S3 User Guide, "Virtual
-hosting of buckets".
+A wrong region (301 without Location, or 400) and expired credentials (400) are corrected once. S3 servers
+ignore `If-Range`, so it becomes `If-Match` or `If-Unmodified-Since`, answered with 412. Source: Amazon S3 API
+Reference (GetObject, ListObjectsV2, "Error responses"); S3 User Guide, "Virtual hosting of buckets".
 """
 
 from __future__ import annotations
@@ -46,7 +39,6 @@ from stacpull.schemes import TransportSetup
 from stacpull.sigv4 import Credentials, SignedFields, encode_key, signed_fields
 
 _BUCKETS = 64
-"""Buckets with prepared requests."""
 _FORBIDDEN = 403
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
@@ -104,12 +96,7 @@ def endpoint_of(
     endpoint_url: str | None,
     style: Literal["auto", "path", "virtual"] = "auto",
 ) -> Endpoint:
-    """Return the endpoint for requests to a bucket.
-
-    A name that is not a valid host label (dots, upper case, hostile names) is put into the path, regardless
-    of `style`. Dots are allowed in the host if `style` is "virtual", but the TLS certificate will not cover
-    them.
-    """
+    """Put a name that is no host label into the path. TLS certificates cover no dots ("virtual")."""
     suffix = ".cn" if region.startswith("cn-") else ""
     scheme, _, path, _, _ = parts = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
     port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
@@ -160,10 +147,7 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
 
 
 def read_xml(data: bytes) -> Element | None:
-    """Return the root of a document, with names without their namespaces; None if it is not valid.
-
-    A document type declaration is refused, so there are no entities to expand.
-    """
+    """Return None if invalid. Names lose their namespaces. A document type declaration is refused."""
     parser = XMLParser(target=_Elements())  # noqa: S314 -- see above
     try:
         parser.feed(data)
@@ -192,8 +176,6 @@ def text_in(element: Element | None, name: str) -> str:
 
 
 class S3Transport:
-    """Sends requests for `s3://` URLs through another transport, which its owner closes."""
-
     def __init__(
         self, http: Transport, credentials: AwsCredentials, options: S3Options, *, clock: Clock
     ) -> None:
@@ -283,10 +265,7 @@ class S3Transport:
         return refusal
 
     def host_of(self, url: str) -> str:
-        """Return the host for limits and counters: the common endpoint of all buckets, or the bucket.
-
-        An endpoint of the profile is not known yet at this point; the bucket is used then.
-        """
+        """Return the common endpoint of all buckets, or the bucket. A profile's endpoint is not known yet."""
         endpoint = self._options.endpoint_url
         if endpoint is None:
             return origin_text(url)
@@ -361,10 +340,9 @@ def transport(setup: TransportSetup) -> S3Transport:
 
 
 async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
-    """Return the objects whose URLs begin with `url`, with names relative to it: all pages of ListObjectsV2.
+    """Return the objects whose URLs begin with `url`, with names relative to it, from all pages.
 
-    Placeholders for directories are left out: an object with exactly the name of the prefix, and empty
-    objects whose names end with a slash.
+    Placeholders for directories are left out: the name of the prefix, and empty objects ending with a slash.
     """
     bucket, prefix = split_s3_url(url, bare=True)
 

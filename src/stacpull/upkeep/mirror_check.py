@@ -1,15 +1,7 @@
 """The check of `verify`: compare each file in DEST with the ledger.
 
-    walk of DEST ─▶ ledger: what is it? ─▶ threads: read and hash ─▶ damage
-    ledger: rows without a file ───────────────────────────────────▶ damage
-
-The walk visits the tree once, in the order of its directories, and looks up each path in the ledger. This
-finds files that the ledger does not know; the rows without a file remain at the end. The walking thread owns
-the ledger's connection; the other threads only read files. Memory holds a few hundred paths and one bit per
-row.
-
-A file is correct if its digest is the recorded one. Without a recorded digest, its size must match; if no
-size is recorded either, the file must not be empty. Files without a digest are counted (`without_digest`).
+The walking thread owns the ledger's connection, the others only read files. Memory holds a few hundred paths
+and one bit per row. A file without a recorded digest must have its size, or else not be empty.
 """
 
 from __future__ import annotations
@@ -46,11 +38,7 @@ _TICK = 0.25
 
 
 def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
-    """Return what is wrong with a file, and what was found; None if nothing is wrong.
-
-    The digest of `state` has the algorithm of the expected one; None if the file was not read. An empty file
-    of unknown size is short, unless its digest matches.
-    """
+    """Return what is wrong. An empty file of unknown size is short, unless its digest matches."""
     size, is_same = expected.size, None
     if None not in (expected.digest, state.digest):
         is_same = expected.digest == state.digest
@@ -75,13 +63,7 @@ def _described(size: int | None, digest: bytes | None) -> str:
 
 
 class MirrorCheck(StoppableThread):
-    """One check of a mirror, and what it has found. `check` runs on a thread, created on the event loop.
-
-    Args:
-        listener: Receives `Damage` and `Checked`, on the loop. The thread waits for it.
-        stop: Set it to stop the check.
-        quick: Check only sizes, and read no file.
-    """
+    """Create it on the event loop: `listener` is called there, while the thread of `check` waits."""
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
         super().__init__(stop)
@@ -106,7 +88,6 @@ class MirrorCheck(StoppableThread):
 
     @property
     def seconds(self) -> float:
-        """The seconds since the start."""
         return round(time.monotonic() - self._started, 3)
 
     def check(self, files: StoredFiles, db: Connection) -> None:
@@ -128,7 +109,6 @@ class MirrorCheck(StoppableThread):
         self._report_progress(now=True)
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
-        """Report the entries of DEST that the ledger does not know."""
         leaving = set(pruning.removals(db))
         for batch in files.walk(_OWN):
             if self.is_stopped():
@@ -234,5 +214,4 @@ def _in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool])
 
 
 def _as_text(path: str) -> str:
-    """Return a printable path; bytes that are not UTF-8 are escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,8 +1,6 @@
 """`verify`: check a mirror against its ledger, and with `repair` fetch damaged files again.
 
-The check alone changes nothing: it can run together with other readers, locks out runs, and works on a
-read-only disk. A repair locks the mirror like a run. It records the damage in the ledger, then continues as a
-run of kind `repair`, which can be killed and resumed like any other.
+The check changes nothing, and locks out runs only. A repair is a run that can be killed and resumed.
 """
 
 from __future__ import annotations
@@ -47,7 +45,6 @@ from stacpull.urls import is_local
 
 _CLAIMED_AT_ONCE = 256
 StateAndTotals = tuple[RunState | None, Mapping[str, int]]
-"""The state of the mirror, and the totals of its ledger."""
 
 
 async def verify(
@@ -180,10 +177,7 @@ def _begin(
 
 
 def _source_hrefs(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
-    """Return the href at the source for each asset row, None if the mirror does not state it.
-
-    The hrefs have no credentials or signatures, because a mirror does not store them.
-    """
+    """Return hrefs by row, without credentials; None if the mirror does not state it."""
     found: dict[int, str | None] = {}
     item, document, base = 0, Json(), None
     for row in assets:
