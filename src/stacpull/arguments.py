@@ -1,9 +1,8 @@
 """Read the values of options, wherever they are written: command line, environment, TOML or Python.
 
-A *reader* takes text, what TOML gives, or an object of Python, and returns the value that `Selection` or
-`Options` holds. It also takes what it returns. It raises ValueError with half a sentence ("must be ..."); the
-caller adds where the value was written. Readers read no file, because the values of a selection may come from
-a ledger: `Option.load` reads the files that the user has named.
+A *reader* returns the value that `Selection` or `Options` holds, and takes it, too. It raises ValueError with
+half a sentence ("must be ..."). It reads no file, because a selection may come from a ledger: only
+`Option.load` does.
 """
 
 from __future__ import annotations
@@ -43,12 +42,9 @@ LARGEST = 2**63 - 1
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
 TimeOrInterval = Time | tuple[Time | None, Time | None] | list[Time | None]
-"""A time, or a start and an end, of which one may be None (open)."""
 
 
 class Geometry(Protocol):
-    """A geometry of shapely, GeoPandas or another library that can represent itself as GeoJSON."""
-
     @property
     def __geo_interface__(self) -> Mapping[str, Any]:
         """The geometry as a GeoJSON object."""
@@ -58,18 +54,14 @@ class Geometry(Protocol):
 
 
 def about(metavar: str = "", **given: Any) -> dict[str, Any]:
-    """Return the metadata of a field that is an option: members of `config.options.Option`.
-
-    Its help is what the docstring of its class says under "Attributes", or `help`.
-    """
+    """Return the metadata of an option field; help is `help`, or under "Attributes" of the class."""
     return {"option": {"metavar": metavar, **given}}
 
 
 def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **given: Any) -> Any:
     """Return a field with its option; `read` is None for the reader of the field's type.
 
-    A field that takes values of other types than its own is an `attrs.field` with `about(...)`, because type
-    checkers find a converter only in `attrs.field` itself.
+    A field of other types is an `attrs.field` with `about(...)`: type checkers need `attrs.field` itself.
     """
     return attrs.field(default=default, converter=read, metadata=about(metavar, **given))
 
@@ -101,7 +93,6 @@ _OTHER_NAMES = {"limit": "max_items", "query": "where", "overwrite": "revalidate
 
 
 def hinting(kind: type[Held]) -> type[Held]:
-    """Make a class answer an unknown argument with a known one."""
     fields: Any = kind
     known = [field.name for field in attrs.fields(fields)]
     init: Any = fields.__init__
@@ -120,14 +111,11 @@ def hinting(kind: type[Held]) -> type[Held]:
 
 @functools.cache
 def hints(kind: type) -> Mapping[str, Any]:
-    """Return the types of the fields of a class."""
     return get_type_hints(kind)
 
 
 @functools.cache
 def readers(kind: type) -> Mapping[str, ReadArgument]:
-    """Return the reader of each field of a class that is `named`: its converter, or the one for its type."""
-
     def reader(read: ReadArgument | None, hint: Any) -> ReadArgument:
         kinds = get_args(hint)
         if type(None) in kinds:
@@ -215,7 +203,6 @@ def prune(raw: object) -> str | None:
 
 
 def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Read one text, several texts or None as a tuple."""
     several = () if value is None else (value,) if isinstance(value, str) else _listed(value)
     if several is None or not all(isinstance(given, str) and given for given in several):
         raise _wrong("text or a list of texts, none of them empty", value)
@@ -228,10 +215,7 @@ def _listed(value: object) -> tuple[Any, ...] | None:
 
 
 def where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
-    """Read conditions as `property=value` texts; a mapping gives one for each of its values.
-
-    The values of a list are alternatives, as are conditions with the same property.
-    """
+    """Read conditions as `property=value`; values of a list, or of the same property, are alternatives."""
     if not isinstance(value, Mapping):
         return texts(value)
     conditions = []
@@ -256,7 +240,6 @@ def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def relations(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Read relations of links that can lead from one item to another."""
     names = tuple(name.strip() for name in texts(value))
     for name in names:
         if name.lower() in _STRUCTURAL:
@@ -265,7 +248,6 @@ def relations(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def field_name(raw: object) -> str:
-    """Read the name of a header field to send, which does not control the connection."""
     name = text(raw)
     if not FIELD_NAME.fullmatch(name):
         raise _wrong("the name of a header field", name)
@@ -292,7 +274,6 @@ def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secr
 
 
 def expression(value: str | Mapping[str, Any]) -> str:
-    """Read CQL2: text, or JSON as text or as a mapping."""
     return json.dumps(value) if isinstance(value, Mapping) else text(value).strip()
 
 
@@ -338,7 +319,6 @@ def _integer(raw: object) -> int | None:
 
 
 def finite_number(raw: object) -> float | None:
-    """Return a finite number, also from text; None for anything else."""
     try:
         found = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -429,10 +409,7 @@ _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
 
 def box(value: str | Iterable[float]) -> tuple[float, ...]:
-    """Read W,S,E,N in degrees (RFC 7946, 5: west may exceed east, across the antimeridian).
-
-    Six numbers are a box with heights, W,S,low,E,N,high; the heights are not compared.
-    """
+    """Read W,S,E,N in degrees, or with heights W,S,low,E,N,high (RFC 7946, 5: west may exceed east)."""
     parts = value.split(",") if isinstance(value, str) else _listed(value) or ()
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(parts) not in (4, 6) or len(sides) < len(parts):
@@ -446,7 +423,6 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
 
 
 def geometry(value: str | Mapping[str, Any] | Geometry) -> str:
-    """Read GeoJSON: text, a mapping, or an object with `__geo_interface__`."""
     given = getattr(value, "__geo_interface__", value)
     if isinstance(given, str):
         if _WKT.match(text(given).strip()):
@@ -464,7 +440,6 @@ def geometry(value: str | Mapping[str, Any] | Geometry) -> str:
 
 
 def clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
-    """Read an area: GeoJSON as text or a mapping, a geometry, or a box of four numbers."""
     is_box = _BOX.match(value) if isinstance(value, str) else _listed(value) is not None
     if is_box and not hasattr(value, "__geo_interface__"):
         return ",".join(map(repr, flat(box(value))))  # type: ignore[arg-type] # narrowed
@@ -492,7 +467,6 @@ def _time(value: object) -> str | None:
 # --- paths and addresses ----------------------------------------------------------------------------------
 
 _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
-"""The address of a Dask scheduler."""
 
 
 def file_path(value: str | PathLike[str]) -> Path:
@@ -555,7 +529,6 @@ def existing_file(raw: str) -> Path:
 
 
 def directory(raw: str) -> Path:
-    """Return the path of a directory, which may not exist yet."""
     path = file_path(raw)
     if path.exists() and not path.is_dir():
         raise ValueError(f"is not a directory: {path}")
@@ -563,7 +536,6 @@ def directory(raw: str) -> Path:
 
 
 def content(raw: str) -> str:
-    """Return the content of the file for @FILE, else the text."""
     name = raw.strip().removeprefix("@")
     if name == raw.strip():
         return raw
@@ -598,11 +570,9 @@ def item_ids(raw: str) -> tuple[str, ...]:
 
 
 def ids_in(text: str) -> tuple[str, ...]:
-    """Return the ids in the text of a list, in order, each once.
+    """Return the ids in a text, in order, each once: one per line, or a table with any usual separator.
 
-    One id per line, or a table as datasets publish their splits (BigEarthNet's `train.csv`): comma, semicolon
-    or tab, quoted or not. Without a header that names a column of ids, they are in the first column. Blank
-    lines and lines that begin with `#` are skipped.
+    Without a header that names a column of ids, they are in the first column. Lines with `#` are comments.
     """
     stripped = (line.strip() for line in text.lstrip("\ufeff").splitlines())
     lines = [line for line in stripped if line and not line.startswith("#")]

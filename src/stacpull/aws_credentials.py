@@ -1,8 +1,7 @@
 """AWS credentials, region and endpoint, as the AWS CLI would find them; resolved at the first S3 request.
 
-botocore reads everything, in a thread with its own loop, because it reads files and may wait for a service.
-Only keys in the environment of a machine without AWS files are used without it: its import takes 0.3 s and
-25 MB. The metadata services (169.254.*) are used only with `allow_instance_metadata`.
+botocore reads them in a thread, because it may wait for a service. Keys in the environment alone are used
+without it: its import takes 0.3 s and 25 MB. Metadata services need `allow_instance_metadata`.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ _UNREAD = object()
 
 
 class AwsSettings(msgspec.Struct, frozen=True):
-    """The S3 settings, from the options or the profile; None if not configured."""
-
     region: str | None = None
     endpoint_url: str | None = None
     profile: str | None = None
@@ -39,10 +36,7 @@ class AwsSettings(msgspec.Struct, frozen=True):
 
 
 class AwsCredentials:
-    """Credentials and settings of one run. Credentials are refreshed when due.
-
-    The `given` settings take precedence over what botocore finds, and so do `keys`.
-    """
+    """Credentials of one run, refreshed when due. `given` and `keys` precede what botocore finds."""
 
     def __init__(
         self,
@@ -173,7 +167,6 @@ async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -
 
 
 async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine of botocore to its end in a thread with its own loop."""
     try:
         return await _in_thread(asyncio.run, work)
     finally:

@@ -21,7 +21,6 @@ class Box(NamedTuple):
 
 
 def is_bbox(value: object) -> TypeGuard[list[float]]:
-    """Return whether `value` is a list of four numbers, or six with heights."""
     return (
         isinstance(value, list)
         and len(value) in _LENGTHS
@@ -43,7 +42,6 @@ def split(bbox: Sequence[float]) -> tuple[Box, ...]:
 
 
 def bounds_of(geometry: Json) -> Box | None:
-    """Return the bounding box of the positions in a GeoJSON geometry; None if it has none."""
     positions = list(_positions(geometry))
     if not positions:
         return None

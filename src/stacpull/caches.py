@@ -15,8 +15,6 @@ LONGEST_KEY: Final = 512
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
-    """Cache a function of one text, for texts of up to `LONGEST_KEY` characters."""
-
     def decorate(function: Callable[[str], V]) -> Callable[[str], V]:
         cached = lru_cache(maxsize=size)(function)
 

@@ -1,12 +1,8 @@
 """Starting a process of a run (the store process, a worker process), and waiting for its end.
 
-The child process inherits one end of a socket pair, standard error, and the signal mask of the thread that
-starts it. SIGINT and SIGTERM are blocked in this thread during the start, so neither can end the child
-process before it ignores them.
-
-A child process is a new interpreter. The command `mirror` forks its store process instead, while it has no
-other thread and no event loop: then most modules are imported once and not twice, which saves a third of the
-CPU time of a small mirror.
+SIGINT and SIGTERM are blocked in the thread that starts one, so neither ends it before it ignores them.
+`mirror` forks its store process while it has no other thread: that saves a third of the CPU time of a small
+mirror.
 """
 
 from __future__ import annotations
@@ -65,11 +61,8 @@ class ForkedProcess:
 
 ChildProcess = subprocess.Popen[bytes] | ForkedProcess
 Started = tuple[ChildProcess, socket.socket]
-"""A process, and this process's end of its socket."""
 _running: set[ChildProcess] = set()
-"""Processes that were started and not reaped yet."""
 _early: dict[tuple[str, ...], Started] = {}
-"""Processes that were started before they are needed, by module and arguments."""
 
 
 @contextmanager
@@ -99,10 +92,7 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
 
 
 def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
-    """Start a process that runs the `main` of a module. Any thread may call this.
-
-    Argument 1 is the descriptor of its end of the socket; `arguments` follow.
-    """
+    """Run the `main` of a module, with its socket as argument 1. Any thread may call this."""
     return _early.pop((module, *arguments), None) or _started(
         lambda theirs: subprocess.Popen(  # noqa: S603 -- this interpreter with a module of stacpull
             python_command("-c", _START.format(module), str(theirs.fileno()), *arguments),
@@ -115,7 +105,6 @@ def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
 
 
 def _started(start: Callable[[socket.socket], ChildProcess]) -> Started:
-    """Start a process by a function that is given the process's end of the socket."""
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -139,7 +128,6 @@ def _has_threads() -> bool:
 
 
 def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) -> NoReturn:
-    """Run the `main` of a module with the descriptors, variables and arguments that `spawn` would give it."""
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
@@ -195,16 +183,11 @@ def _have_ended(processes: Sequence[ChildProcess], patience: float) -> bool:
 
 
 def python_command(*arguments: str) -> list[str]:
-    """Return the command line of this interpreter with `arguments`, which begin with `-c` or `-m`."""
     return [sys.executable, *_UTF8, "-P", *arguments]
 
 
 def python_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for a new process, in which it finds the same modules as this one.
-
-    It has no credentials, because others can read it while the process runs (`/proc/PID/environ`). Required
-    credentials are sent to the process.
-    """
+    """Return an environment without credentials, because others can read it (`/proc/PID/environ`)."""
     variables = os.environ if environ is None else environ
     harmless = {
         name: value

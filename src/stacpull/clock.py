@@ -14,8 +14,6 @@ _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 
 
 class Clock(Protocol):
-    """A source of time."""
-
     def time(self) -> float:
         """Return seconds since the epoch (may jump)."""
         ...
@@ -28,9 +26,7 @@ class Clock(Protocol):
         """Suspend the task for `seconds`."""
         ...
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Have the event loop call `callback` after `seconds`."""
-        ...
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None: ...
 
 
 def rfc3339(moment: datetime) -> str:
@@ -62,8 +58,6 @@ def parse_instant(value: object) -> datetime | None:
 
 
 class SystemClock:
-    """The machine's own clock."""
-
     monotonic = staticmethod(time.monotonic)
     """Called twice per request, so without a wrapper."""
 

@@ -1,7 +1,4 @@
-"""Parses DEST: a directory, or a bucket with a work directory for the ledger. Also the paths of outputs.
-
-Nothing is created.
-"""
+"""Parses DEST: a directory, or a bucket with a work directory for the ledger. Nothing is created."""
 
 from __future__ import annotations
 
@@ -28,8 +25,6 @@ _BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
 
 
 class DestAddress(msgspec.Struct, frozen=True):
-    """DEST as given by the user."""
-
     work: Path
     """The directory of the ledger, and of the files unless they are in a bucket."""
     bucket: BucketLocation | None = None
@@ -49,11 +44,7 @@ class DestAddress(msgspec.Struct, frozen=True):
 
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
-    """Parse DEST.
-
-    Only what the user named decides where the files are. A ledger remembers its bucket, but only so that
-    another place is refused.
-    """
+    """Parse DEST: only what the user named decides. A ledger's bucket only serves to refuse another place."""
     url = bucket_url(dest)
     if url is None:
         path = dest_path(dest)
@@ -95,10 +86,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
 
 
 def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None:
-    """Return what a ledger records of its bucket (`meta.recorded_bucket`); an empty tuple if it has none.
-
-    None: there is no ledger that can be read, or no run has begun.
-    """
+    """Return the bucket in a ledger, () for none; None without a readable ledger or a run."""
     try:
         with closing(open_reader(work)) as db, translated(ledger_path(work)):
             return meta.recorded_bucket(db) or (() if views.current_run(db) is not None else None)
@@ -107,7 +95,6 @@ def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None
 
 
 def _location(url: BucketLocation, options: Options) -> BucketLocation:
-    """Return a bucket with the settings of the options and of the user's AWS configuration."""
     parts = urlsplit(options.dest_endpoint_url or "")
     if parts.username is not None:
         raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")
@@ -153,7 +140,6 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
 
 
 def dest_path(dest: str | PathLike[str]) -> Path:
-    """Return DEST as a path, with `~` expanded."""
     order = " The order is: stacpull mirror SOURCE DEST."
     if str(dest) == "-":
         raise UsageError(f"DEST is -, which is standard input: use a directory.{order}")

@@ -1,9 +1,6 @@
 """Running checksums by name: those of `hashlib`, and the CRCs that object stores state.
 
-The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`). The length of the digest shows which.
-A mirror may have files with either one, and files without a digest.
-
-CRC-32C and CRC-64/NVME come from anycrc, which is imported when a CRC is first needed.
+The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`): the length of the digest shows which.
 """
 
 from __future__ import annotations
@@ -28,8 +25,6 @@ def text_digest(text: str) -> int:
 
 
 class Hasher(Protocol):
-    """A running checksum, with the interface of `hashlib`."""
-
     def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
 
     def digest(self) -> bytes: ...
@@ -63,7 +58,6 @@ def _crc(name: str) -> _Crc:
 
 
 def new_hasher(checksum: Checksum) -> Hasher:
-    """Return an empty hasher of the algorithm of `checksum`."""
     name = checksum.algorithm
     if name in _CRC_BYTES:
         return _CrcHasher(_crc(name), _CRC_BYTES[name])
@@ -75,7 +69,6 @@ def new_hasher(checksum: Checksum) -> Hasher:
 
 
 def recorded(digest: bytes) -> Checksum:
-    """Return a digest of the ledger with its algorithm."""
     return Checksum("crc64nvme" if len(digest) == _CRC_BYTES["crc64nvme"] else "sha256", digest)
 
 

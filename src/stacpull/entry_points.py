@@ -48,11 +48,7 @@ _CORE: Final = {
 
 
 def load(group: str, name: str) -> Any | None:
-    """Return the object that is registered as `name` in `group`; None if there is none, or no such package.
-
-    Raises:
-        ImportError: The package is installed, and something that it needs is not.
-    """
+    """Return an object, None if absent. ImportError: its package lacks a library."""
     target = _CORE.get(group, {}).get(name) or _own().get(group, {}).get(name) or _everywhere(group).get(name)
     if target is None or not _is_installed(target):
         return None
@@ -61,11 +57,7 @@ def load(group: str, name: str) -> Any | None:
 
 
 def require(group: str, name: str, what: str) -> Any:
-    """Return the object that is registered as `name` in `group`; `what` ("The command 'headers'") needs it.
-
-    Raises:
-        UsageError: There is none, or its package is not installed.
-    """
+    """Return an object, or raise UsageError; `what` ("The command 'headers'") needs it."""
     found = load(group, name)
     if found is None:
         target = _own().get(group, {}).get(name, "")
@@ -75,10 +67,7 @@ def require(group: str, name: str, what: str) -> Any:
 
 
 def names(group: str, *, everywhere: bool = False) -> list[str]:
-    """Return the names in `group` whose packages are installed, in the order of our `pyproject.toml`.
-
-    `everywhere` reads all installed distributions, and not only our own.
-    """
+    """Return the names of installed packages, ours in the order of `pyproject.toml`, or all `everywhere`."""
     found = {**(_everywhere(group) if everywhere else {}), **_own().get(group, {})}
     return [name for name, target in found.items() if _is_installed(target)]
 

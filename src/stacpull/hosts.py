@@ -1,11 +1,8 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
-Who gets credentials, which gate a request waits at, whether a redirect leaves the host, whether an address
-may be connected to: if two checks parsed one URL differently, an attacker could bypass one of them. A port is
-one to five digits, at most 65535; with any other port a URL has no host, and is not requested.
-
-An IPv4 address inside an IPv6 one is judged as the IPv4 address if it is mapped (RFC 4291, 2.5.5.2) or of the
-well-known NAT64 prefix (RFC 6052, 2.1). Other forms are never connected to.
+If two checks parsed one URL differently, an attacker could bypass one of them. With an invalid port a URL has
+no host. An IPv4 address in an IPv6 one is judged as such if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC
+6052, 2.1). Other forms are refused.
 """
 
 from __future__ import annotations
@@ -67,10 +64,7 @@ _NUMBERS = frozenset("0123456789abcdefx.")
 
 
 def forget_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object] = lambda _: False) -> None:
-    """Halve `known` before a host is added to `MOST_HOSTS`, because a source can name millions.
-
-    State that `is_needed` is kept.
-    """
+    """Halve `known` before it exceeds `MOST_HOSTS`, as a source can name millions; keep what `is_needed`."""
     if len(known) < MOST_HOSTS:
         return
     for key in list(islice(known, MOST_HOSTS // 2)):
@@ -89,7 +83,6 @@ class Origin(NamedTuple):
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme in lower case, empty for a URL without one."""
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
 
@@ -106,15 +99,11 @@ def origin_text(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return `host` or `host:port` as it stands in the URL, lower case, without credentials.
-
-    Empty for a URL without a host, or with a port that is not a number up to 65535.
-    """
+    """Return the host in lower case, with a port that is written, without credentials; empty if invalid."""
     return _read(url)[0]
 
 
 def origin_of(url: str) -> Origin:
-    """Return the origin of an absolute URL, the port of its scheme filled in."""
     return _read(url)[1]
 
 
@@ -136,11 +125,10 @@ def _read_server(server: str) -> tuple[str, Origin]:
 
 
 def literal_address(host: str) -> str | None:
-    """Return the address that `host`, as written in a URL, stands for; None for a name.
+    """Return the address that `host` stands for, if a resolver would read it as one; None for a name.
 
-    Everything that a resolver reads as an address counts. Numbers may be short, octal or hexadecimal
-    (`inet_aton`, POSIX.1-2017), and digits may be percent-encoded (RFC 3986, 3.2.2) or wide (UTS 46, 4). A
-    dot may follow. `localhost` is loopback (RFC 6761, 6.3).
+    Numbers may be short, octal or hexadecimal (`inet_aton`, POSIX.1-2017), and digits percent-encoded (RFC
+    3986, 3.2.2) or wide (UTS 46, 4). A dot may follow. `localhost` is loopback (RFC 6761, 6.3).
     """
     plain = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().rstrip(".")
     if plain == "localhost" or plain.endswith(".localhost"):
@@ -168,7 +156,6 @@ def plain_address(address: str) -> str:
 
 
 def refused_always(address: str) -> str | None:
-    """Return why a literal address is never connected to, or None."""
     try:
         judged = _judged(address)
     except ValueError:

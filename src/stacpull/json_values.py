@@ -30,7 +30,6 @@ def objects_in(value: object) -> list[Json]:
 
 
 def parsed_object(data: bytes) -> Json | None:
-    """Return the object that a JSON text holds; None if it is not one, or has more than `MOST_VALUES`."""
     if len(data) > MOST_VALUES and count_values(data) > MOST_VALUES:
         return None
     try:

@@ -2,8 +2,7 @@
 
     Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
 
-Items stay raw JSON dicts: creating a `pystac.Item` takes ten times as long as decoding. Everything else is
-frozen, except `Arrival`. This module does no I/O. Only hrefs of assets and
+Items stay raw dicts: creating a `pystac.Item` takes ten times as long as decoding. Only hrefs of assets and
 pages may contain secrets: signatures, which stay in memory.
 """
 
@@ -19,7 +18,6 @@ from msgspec.structs import replace
 from stacpull.redact import Secrets, unsigned_url
 
 Json = dict[str, Any]
-"""A decoded JSON object (an item, a collection, a page)."""
 
 
 class PublicValue(msgspec.Struct, frozen=True):
@@ -43,7 +41,6 @@ OF_COLLECTION = ""
 
 
 def path_in_dest(directory: str, name: str) -> str:
-    """Return the path of a file, relative to DEST; the directory of DEST itself is empty."""
     return f"{directory}/{name}" if directory else name
 
 
@@ -70,10 +67,7 @@ class WalkUpdate(NamedTuple):
 
 
 class PageRequest(msgspec.Struct, frozen=True):
-    """The request for one page of items: the cursor that the ledger stores, without credentials.
-
-    `headers` are from a `next` link (STAC API, item search, paging), never secret.
-    """
+    """The cursor that the ledger stores, without credentials. `headers` of a `next` link are never secret."""
 
     url: str
     method: Literal["GET", "POST"] = "GET"
@@ -91,8 +85,6 @@ class Unread(NamedTuple):
 
 
 class SourceLink(NamedTuple):
-    """A link to a source item: its URL, its label item, and the item's ID if it is known."""
-
     href: str
     parent: ItemId
     id: ItemId | None = None
@@ -104,8 +96,6 @@ class SourceLink(NamedTuple):
 
 
 class ItemFailure(msgspec.Struct, frozen=True):
-    """A source item that could not be read or planned."""
-
     id: ItemId
     href: str
     parent: ItemId
@@ -113,8 +103,6 @@ class ItemFailure(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of items as read."""
-
     request: PageRequest
     items: list[Json]
     next: PageRequest | None
@@ -135,8 +123,6 @@ class Clip(NamedTuple):
 
 
 class MirroredFile(msgspec.Struct, frozen=True):
-    """A file of an asset in the mirror; `path` is relative to DEST."""
-
     path: str
     size: int | None = None
     sha256: bytes | None = None
@@ -151,11 +137,7 @@ class Checksum(NamedTuple):
 
 
 class Asset(msgspec.Struct, frozen=True, array_like=True):
-    """One planned asset of an item: its href and its path.
-
-    `directory` is relative to DEST, with `/`; `name` is None while it depends on the resolved URL
-    (`{filename}` of an opaque href): then `name_template` holds `{filename}` to be filled in.
-    """
+    """One planned asset. `name` is None while it depends on the resolved URL: see `name_template`."""
 
     key: str
     href: str
@@ -229,11 +211,10 @@ class AssetProblem(NamedTuple):
 
 
 class PlannedItem(NamedTuple):
-    """A selected item: its document, its planned assets, and the assets that were not planned.
+    """A selected item, with its planned assets and those that were not planned.
 
-    On its way to the ledger `document` is empty: it goes there once, as `cleaned`.
-    `href` is the item's own URL, from which it is read again when its asset hrefs have expired.
-    `parent` is the label item whose link led to a source item (None: a primary item).
+    `href` is its own URL, to read it again when asset hrefs have expired. `parent` is the label item whose
+    link led to a source item. On its way to the ledger `document` is empty, and `cleaned` is set.
     """
 
     id: ItemId
@@ -275,13 +256,10 @@ class Validator(NamedTuple):
 
     @property
     def etag_or_date(self) -> str | None:
-        """The validator of a later conditional request."""
         return self.etag if self.etag is not None else self.last_modified
 
 
 class VersionInDest(NamedTuple):
-    """The version of an asset in DEST, for a conditional request."""
-
     validator: str  # the validator of its response: `Validator.etag_or_date`
     size: int
     checksum_unverified: bool = False  # the item states a checksum that was not verified for these bytes
@@ -316,8 +294,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.
 
-        A validator belongs to one URL (RFC 9110, 8.8). If the URL is not the planned one, apart from its
-        signature, the request is unconditional.
+        Unconditional if the URL changes beyond its signature: a validator is of one URL (RFC 9110, 8.8).
         """
         moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
         version = None if moved else self.version_in_dest
@@ -347,7 +324,6 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        """Its URL, such as `s3://bucket/prefix`."""
         return self.url_of(self.prefix).rstrip("/")
 
     def url_of(self, key: str) -> str:
@@ -355,10 +331,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """A received asset, until the ledger records it: a small one has its `body`, a longer one is a `part`.
-
-    The store process adds the identity and the digest of its part.
-    """
+    """A received asset: a small one has its `body`, a longer one is a part."""
 
     row: int
     item_row: int
@@ -367,12 +340,9 @@ class Arrival(msgspec.Struct, array_like=True):
     name: str  # its final name in `directory`
     size: int
     identity: int | None = 0
-    """The identity of its part (`StagedParts.write_part`), 0 until that is written.
-
-    None if the user's own file is adopted: it may be a hard link of the part.
-    """
+    """The identity of its part, 0 until that is written. None if the user's own file is adopted: it may be
+    a hard link of the part."""
     digest: bytes | None = None
-    """The digest to record; `digests.recorded` gives its algorithm (SHA-256, or CRC-64/NVME)."""
     etag: str | None = None  # the ETag of its response, or else its date (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
     part: str = ""  # the name of its part. That of a complete part is given when it is sent, or written
@@ -385,7 +355,6 @@ class Arrival(msgspec.Struct, array_like=True):
 
     @property
     def path(self) -> str:
-        """Its path, relative to DEST."""
         return path_in_dest(self.directory, self.name)
 
 

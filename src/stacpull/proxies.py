@@ -1,11 +1,8 @@
 """The proxies of the environment, each with the variable that sets it, for messages.
 
-`http_proxy` and `https_proxy` apply to URLs with that scheme, and `all_proxy` to a scheme without its own
-variable. Names in upper case also work; lower case takes precedence, as in curl. `HTTP_PROXY` in upper case
-is ignored in a CGI script, where a client can set it (CVE-2016-5386).
-
-An entry of `no_proxy` is a name, which includes the names below it, or an address, each also with a port; a
-network (`10.0.0.0/8`); or `*` for all hosts.
+As in curl, lower case takes precedence. `HTTP_PROXY` is ignored in a CGI script, where a client can set it
+(CVE-2016-5386). `no_proxy` names hosts with all below them, addresses (both also with a port), networks, or
+`*`.
 """
 
 from __future__ import annotations
@@ -46,7 +43,6 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def proxies() -> dict[str, Proxy]:
-    """Return the proxies for http and https, by scheme."""
     found = {}
     for scheme in ("http", "https"):
         names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
@@ -65,12 +61,10 @@ def proxy_of(url: str) -> Proxy | None:
 
 
 def proxy_variables() -> dict[str, str]:
-    """Return the variables of this process that are read here, for another process."""
     return {name: value for name, value in os.environ.items() if name.lower() in _VARIABLES}
 
 
 def is_bypassed(host: str, port: int) -> bool:
-    """Return True if connections to `host`, a name or a literal address, bypass the proxy (`no_proxy`)."""
     text = os.environ.get("no_proxy", os.environ.get("NO_PROXY")) or ""
     name = host.strip("[]").rstrip(".").lower()
     address = None

@@ -9,7 +9,6 @@ from stacpull.errors import MissingExtraError
 
 
 def require_pyarrow(what: str, *, otherwise: str = "") -> None:
-    """Raise `MissingExtraError` if pyarrow, which `what` needs, is not installed."""
     if find_spec("pyarrow") is None:
         raise MissingExtraError(what, "pyarrow", "geoparquet", otherwise)
 

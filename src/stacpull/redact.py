@@ -1,11 +1,7 @@
 """Removing credentials from everything that is written: ledger, log, catalog, errors.
 
-There are two ways: parameters of URLs that are known to contain credentials or signatures are removed by
-name, and secrets that this process knows (`Secret`) are removed from any text by value.
-
-Removed by name are: API keys, tokens and passwords; AWS Signature V2 and V4, CloudFront, Google and Azure SAS
-signatures with all their parameters; and `user:password@`. A paging token (`token=next:…`) is not a
-credential and stays; `cut_cursor` keeps every `token`, for URLs that are known to be cursors.
+Parameters of URLs that carry credentials or signatures are removed by name, and known secrets (`Secret`) by
+value. A paging token (`token=next:…`) is no credential; `cut_cursor` keeps every `token`.
 """
 
 from __future__ import annotations
@@ -72,9 +68,9 @@ class Secret:
 class Secrets:
     """The secrets that this process knows, which are removed by value from any text before it is written.
 
-    Each is searched literally, percent-encoded and JSON-escaped; of `Bearer abc` also `abc`, and of `Basic …`
-    also its content (RFC 7617, 2): `user:password`, and the password. Values of fewer than 4 characters are
-    ignored, and in documents those of fewer than 6, because they would damage every text.
+    Each is searched literally, percent-encoded and JSON-escaped; of `Bearer abc` also `abc`, of `Basic …`
+    also its content (RFC 7617, 2). Values under 4 characters are ignored, in documents under 6: they would
+    damage every text.
     """
 
     __slots__ = ("_forms", "_forms_certain", "_forms_in_documents", "_known", "_learned", "values")
@@ -104,10 +100,7 @@ class Secrets:
         self._forms_certain = tuple(form for form in self._forms if len(form) >= _MIN_IN_URL)
 
     def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
-        """Add secrets of a service: tokens, cookies, signatures. The newest 256 are kept.
-
-        Shorter ones than `least` are left out: they could be ordinary words.
-        """
+        """Add secrets of a service: the newest 256 are kept, and none shorter than `least`."""
         for secret in secrets:
             if len(secret.reveal()) >= least:
                 self._learned.pop(secret, None)
@@ -128,7 +121,6 @@ class Secrets:
         return text
 
     def scrub_bytes(self, data: bytes) -> bytes:
-        """Return `data`, a document in UTF-8, with every known secret replaced by `***`."""
         for form in self._forms_in_documents:
             if form in data:
                 data = data.replace(form, b"***")
@@ -177,7 +169,6 @@ class Secrets:
 
 
 def is_credential_name(name: str) -> bool:
-    """Return True if a header field of this name carries a credential: Authorization, Cookie, X-Api-Key."""
     return any(word in name.lower() for word in _CREDENTIAL_WORDS)
 
 
@@ -192,7 +183,6 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 
 
 def cut_url(url: str) -> str:
-    """Return `url` without credential and signature parameters and `user:password@`, otherwise unchanged."""
     return _cut(url, keep_tokens=False)[0]
 
 
@@ -208,8 +198,8 @@ def is_signed(url: str) -> bool:
 def unsigned_url(url: str) -> str:
     """Return the part of a URL that identifies the resource: without credentials, signature and Fernet token.
 
-    MLHub's assets are `/download/<token>`, with another token each time an item is read. A token is 0x80 and
-    64 bits of seconds, in base64url, and at least 73 bytes long (the Fernet specification, "Token Format").
+    MLHub's assets are `/download/<token>`, with another token each time an item is read (Fernet: 0x80 and 64
+    bits of seconds in base64url, at least 73 bytes).
     """
     if "?" not in url and "@" not in url and "/gAAAAA" not in url:
         return url  # nearly all URLs
@@ -218,7 +208,6 @@ def unsigned_url(url: str) -> str:
 
 
 def href_hash(href: str) -> int:
-    """Return the hash of an unsigned href, for comparison with the next href of the same asset."""
     return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
 
 

@@ -1,12 +1,8 @@
 """Settings of the interpreter in stacpull's own processes: memory, cycle collector, event loop.
 
-Large blocks are returned to the system, and the cycle collector runs rarely.
-
-glibc allocates large blocks with mmap. It raises the threshold to the size of the largest freed block, up to
-32 MB (mallopt(3), "M_MMAP_THRESHOLD"). A page of items that a thread decodes is then allocated in the heap of
-that thread, and each thread keeps the memory of its largest page: six times 5 MB. With a fixed threshold, a
-large block is returned to the system when it is freed. With one heap for all threads, they share freed
-memory. They have the interpreter's lock while they allocate, so they do not wait for each other.
+glibc raises its mmap threshold to the largest freed block (mallopt(3), "M_MMAP_THRESHOLD"): each thread would
+keep the memory of its largest page. So it is fixed, and threads share one heap, which costs nothing under the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -40,7 +36,6 @@ _SLACK = 8 * 1024 * 1024
 
 
 def import_early(modules: Sequence[str]) -> None:
-    """Import modules in a thread, before they are needed."""
     if modules:
         threading.Thread(target=lambda: [*map(import_module, modules)], daemon=True).start()
 
@@ -76,8 +71,8 @@ _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_end_of_bus_error)
 def handle_bus_errors() -> None:
     """Make a SIGBUS end this process with a sentence.
 
-    SQLite maps the index of its log. If the file system is shut down or full, an access to it is a SIGBUS.
-    A handler of the interpreter would never be called, because the access is repeated first.
+    SQLite maps the index of its log, so a full file system is a SIGBUS. A handler of the interpreter would
+    never be called, because the access is repeated first.
     """
     ctypes.CDLL(None).signal(signal.SIGBUS, _HANDLER)
 

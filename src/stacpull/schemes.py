@@ -1,8 +1,4 @@
-"""The URL schemes that stacpull knows.
-
-A scheme is one entry of `SCHEMES`. Its rules are pure and cheap, and used by the whole program. What makes
-its transport is named by text, so that a run without `s3://` URLs imports nothing for S3.
-"""
+"""The URL schemes that stacpull knows. Rules are pure and cheap; transports are imported when used."""
 
 from __future__ import annotations
 
@@ -27,13 +23,11 @@ class TransportSetup(msgspec.Struct, frozen=True):
     http: Transport
     """Sends requests over http and https. It is shared, and closed by its owner."""
     source: str
-    """The URL of SOURCE."""
     options: Options
     clock: Clock
     variables: Mapping[str, str]
     """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
     secrets: Secrets
-    """The secrets that are removed from all output."""
     input_file: Path | None = None
     """The file with the lines of standard input, if that is SOURCE."""
 
@@ -52,12 +46,10 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """True if transfers are encrypted. A redirect from an encrypted URL to an unencrypted one is refused
     unless SOURCE itself is not encrypted."""
     is_remote: bool = True
-    """True if any document or redirect may use such a URL. False for local data: only SOURCE, and documents
-    read from the same scheme, may use it."""
+    """False for local data: only SOURCE, and documents of the same scheme, may refer to it."""
     is_object_store: bool = False
     """True if the URL is a bucket and a key, in which `%`, `?` and `#` are ordinary characters."""
     has_md5_etags: bool = False
-    """True if an ETag of 32 hexadecimal digits is the MD5 of the content."""
     has_paths: bool = True
     """False if no href can be relative to such a URL."""
     key_variables: tuple[str, ...] = ()
@@ -67,11 +59,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     it is empty, a package registers an object with both (`stacpull.schemes`)."""
 
     def join(self, base: str, href: str) -> str:
-        """Return `href`, which has no scheme and is relative to `base`, as an absolute URL (RFC 3986, 5.2).
-
-        Raises:
-            ValueError: The result is not a valid URL.
-        """
+        """Join an `href` without scheme (RFC 3986, 5.2). ValueError: the result is invalid."""
         if not self.has_paths:
             raise ValueError(base, href)
         if self.name in uses_relative:
@@ -88,7 +76,6 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return unquote(name) if "%" in name else name
 
     def is_prefix(self, url: str) -> bool:
-        """Return whether `url` is a bucket, or a key that ends with a slash."""
         return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
 
     def transport(self, setup: TransportSetup) -> Transport | None:
@@ -150,7 +137,6 @@ SCHEMES: dict[str, Scheme] = {
         ),
     )
 }
-"""The schemes by name in lower case."""
 
 
 def remote_schemes() -> list[str]:

@@ -1,11 +1,8 @@
 """Signing requests to S3: AWS Signature Version 4, the S3 flavour. Pure.
 
-botocore takes about 100 µs per request, which is too slow for millions of small files. S3's variant encodes
-the path once and never normalises it (`//` and `..` are part of a key), and sends the hash of the body as a
-header field. The tests compare the result with botocore's signer.
-
-Source: AWS General Reference, "Create a signed AWS API request"; Amazon S3 API Reference, "Authenticating
-Requests: Using the Authorization Header".
+botocore takes 100 µs per request. S3's variant encodes the path once, never normalises it, and sends the hash
+of the body. Source: AWS General Reference, "Create a signed AWS API request"; S3 API Reference,
+"Authenticating Requests: Using the Authorization Header".
 """
 
 from __future__ import annotations
@@ -34,7 +31,6 @@ class Credentials:
 
 
 def encode_key(key: str) -> str:
-    """Percent-encode an S3 key for the path of a URL: once, everything but unreserved characters and `/`."""
     if _PLAIN_KEY.fullmatch(key):
         return key  # nearly all keys
     return quote(key, safe="/-_.~")
@@ -44,7 +40,6 @@ class SignedFields(NamedTuple):
     """Header fields of requests without body, and the data to sign them. Methods and URLs may differ."""
 
     headers: dict[str, str]
-    """The fields to send in addition to `Authorization`."""
     authorization: str
     """The value of `Authorization` without the signature at its end."""
     rest: bytes
@@ -56,7 +51,6 @@ class SignedFields(NamedTuple):
         return f"<SignedFields {self.headers['x-amz-date']}>"  # the others may hold a session token
 
     def authorize(self, method: str, path: str, query: str = "") -> str:
-        """Return the value of `Authorization` for a request."""
         # parameters by name, then value; one without a value is signed with an empty one
         pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
         ordered = "&".join([f"{name}={value}" for name, value in pairs])

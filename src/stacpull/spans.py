@@ -1,8 +1,4 @@
-"""Ranges of bytes of one file. Pure.
-
-A set of ranges (`Spans`) is in order. No range is empty, and no two touch or overlap. So equal sets of bytes
-are equal values.
-"""
+"""Ranges of bytes of one file, in order, none empty, touching or overlapping: equal sets are equal values."""
 
 from __future__ import annotations
 
@@ -11,8 +7,6 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """The bytes from `start` up to, and without, `end`."""
-
     start: int
     end: int
 
@@ -21,7 +15,6 @@ Spans = tuple[Span, ...]
 
 
 def joined(spans: Iterable[Span]) -> Spans:
-    """Return the union of ranges, which may overlap, be empty or out of order."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if start >= end:
@@ -34,7 +27,6 @@ def joined(spans: Iterable[Span]) -> Spans:
 
 
 def length(spans: Spans) -> int:
-    """Return the number of bytes."""
     return sum(end - start for start, end in spans)
 
 
@@ -44,7 +36,6 @@ def beginning(spans: Spans) -> int:
 
 
 def missing(spans: Spans, total: int) -> Spans:
-    """Return the ranges of a file of `total` bytes that are not in `spans`."""
     edges = [0, *(edge for span in spans for edge in span), total]
     gaps = zip(edges[::2], edges[1::2], strict=True)
     return tuple(Span(start, min(end, total)) for start, end in gaps if start < min(end, total))

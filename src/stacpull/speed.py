@@ -19,7 +19,6 @@ class Speed:
         self._moved = time.monotonic()
 
     def update(self, now: Progress) -> None:
-        """Add the current counters."""
         last = self._seen[-1] if self._seen else None
         if last is None or (now.bytes_fetched, _fetched(now)) != (last.bytes_fetched, _fetched(last)):
             self._moved = time.monotonic()
@@ -32,17 +31,14 @@ class Speed:
         return self._seen[-1].seconds - self._seen[0].seconds if self._seen else 0.0
 
     def bytes(self) -> float:
-        """Return the bytes per second."""
         if not self._span():
             return 0.0
         return (self._seen[-1].bytes_fetched - self._seen[0].bytes_fetched) / self._span()
 
     def files(self) -> float:
-        """Return the files per second."""
         return (_fetched(self._seen[-1]) - _fetched(self._seen[0])) / self._span() if self._span() else 0.0
 
     def by_host(self) -> dict[str, float]:
-        """Return the bytes per second of each host."""
         if not self._span():
             return {}
         before = {host.host: host.bytes for host in self._seen[0].hosts}
@@ -52,7 +48,6 @@ class Speed:
         }
 
     def left(self, finished: int, expected: int | None) -> float | None:
-        """Return the remaining seconds at this speed; None if unknown."""
         files = self.files()
         return None if expected is None or files <= 0 else (expected - finished) / files
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 
 def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Return up to `most` of the `known` words that are spelled like `word`, the most similar first."""
     import difflib  # noqa: PLC0415 - needed for mistakes only
 
     return difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)

@@ -1,8 +1,7 @@
 """Differences between systems: system calls, processors, job arrays.
 
-Only POSIX calls are required. Four features of Linux make a mirror faster or safer, but are optional:
-`syncfs`, `renameat2`, the boot ID, and the length of a socket queue. File systems, old kernels and sandboxes
-may lack them. If STACPULL_PORTABLE is set, they are not used, so that tests cover that case.
+Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a socket queue are optional:
+systems may lack them. With STACPULL_PORTABLE they are not used, so that tests cover that.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PORTABLE = "STACPULL_PORTABLE"
 """The variable that disables everything that only Linux has."""
 GARBAGE_AFTER = 100_000
-"""New objects after which the cycle collector runs. With the default of 700 it takes 5 % of the time of a run
-with millions of small assets, because it visits the same long-lived objects thousands of times. Imports also
-make many objects, and none of them is garbage (50 ms of 350)."""
+"""New objects between runs of the cycle collector: the default of 700 takes 5 % of the time of a large
+run, and 50 ms of the imports."""
 UNSUPPORTED = "stacpull runs on Linux, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."
 
 
 def expanded(path: str) -> Path:
-    """Return a path with `~` replaced by the home directory; unchanged if that is not known."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises RuntimeError
 
 

@@ -1,7 +1,4 @@
-"""Work on many values at once, and blocking work in threads.
-
-A cancellation waits for the end of work in a thread, because a thread cannot be stopped.
-"""
+"""Work on many values at once, and blocking work in threads, for whose end a cancellation waits."""
 
 from __future__ import annotations
 
@@ -70,8 +67,6 @@ async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] =
 
 
 class StoppableThread:
-    """A thread for blocking work that `stop` or a cancellation stops."""
-
     def __init__(self, stop: asyncio.Event | None) -> None:
         self._stop = stop
         self._given_up = threading.Event()

@@ -1,8 +1,7 @@
 """Parsing, joining and changing URLs of all schemes.
 
-`stacpull.schemes` has the differences between schemes, `stacpull.hosts` parses hosts and ports, and
-`stacpull.redact` removes credentials. Unchanged parts of a URL keep every byte, because signatures cover
-them, and services compare their cursors literally (some use `token=next%3Aid`, others `token=next:id`).
+Unchanged parts keep every byte, because signatures cover them, and services compare cursors literally
+(`token=next%3Aid`, `token=next:id`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ _NONE: Final = Scheme(name="", is_remote=False)
 
 
 def rules_of(url: str) -> Scheme | None:
-    """Return the scheme of an absolute URL; None if it has none, or an unknown one."""
     return SCHEMES.get(url.partition("://")[0]) or SCHEMES.get(scheme_of(url))
 
 
@@ -69,7 +67,6 @@ def is_prefix(url: str) -> bool:
 
 
 def filename_of(url: str) -> str:
-    """Return the last segment of the path of `url`, by the rules of its scheme; empty after a slash."""
     above, _, name = url.rpartition("/")
     is_plain = not ("?" in url or "#" in url or "%" in url)
     if is_plain and above.startswith("http") and above.find("/", len("https://")) > 0:
@@ -87,10 +84,9 @@ def authority(url: str) -> str:
 
 
 def same_site(url: str, other: str) -> bool:
-    """Return True if credentials for `url` may be sent to `other`.
+    """Return whether credentials for `url` may be sent to `other`: same host and port, not less encrypted.
 
-    Both are the same host and port, and `other` is not less encrypted. From the default port of http to that
-    of https counts as the same port.
+    From the default port of http to that of https counts as the same port.
     """
     mine, theirs = origin_of(url), origin_of(other)
     rules, other_rules = SCHEMES.get(mine.scheme, _NONE), SCHEMES.get(theirs.scheme, _NONE)
@@ -133,10 +129,7 @@ def without_blanks(href: str) -> str:
 
 
 def join(base: str | None, href: str) -> str | None:
-    """Return the absolute form of an href (RFC 3986, 5.2), not necessarily of a known scheme.
-
-    None if there is no valid one, or it is relative and `base` is unknown.
-    """
+    """Return the absolute href (RFC 3986, 5.2); None if invalid, or relative without a `base`."""
     href = without_blanks(href)
     if scheme_of(href):
         return href
@@ -181,15 +174,12 @@ def wire_url(url: str) -> str:
 
 
 class Parameter(NamedTuple):
-    """One `name=value` of a query: decoded name and value, and the original text."""
-
     name: str
     value: str
     raw: str
 
 
 def parameters(url: str) -> list[Parameter]:
-    """Return the query parameters of `url` in order, including repeated ones."""
     found = []
     for raw in filter(None, parts_of(url).query.split("&")):
         name, _, value = raw.partition("=")
@@ -198,7 +188,6 @@ def parameters(url: str) -> list[Parameter]:
 
 
 def parameter(url: str, name: str) -> str | None:
-    """Return the first value of the query parameter `name`, decoded, or None."""
     return next((p.value for p in parameters(url) if p.name == name), None)
 
 

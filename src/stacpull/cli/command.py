@@ -1,7 +1,6 @@
 """The skeleton that commands share: parse, resolve the options, show progress, run until stopped, print.
 
-A command is a function, declared by `command`. It gets a `CommandSession` with the given options, which runs
-the command's work (`run`) and prints its result (`finish` or `print`).
+A command is a function, declared by `command`. It gets a `CommandSession` with the given options.
 """
 
 from __future__ import annotations
@@ -62,15 +61,11 @@ _HINTS: dict[tuple[str, ...], str] = {
 
 
 class Report(Protocol):
-    """The report that a public function returns."""
-
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
 
 
 class CommandSession:
-    """One run of a command: its context in click, the given options, and the display."""
-
     def __init__(self, context: click.Context, given: Resolved, noun: str, source: str | None) -> None:
         self.context = context
         self.given = given
@@ -80,13 +75,11 @@ class CommandSession:
 
     @cached_property
     def show(self) -> Display:
-        """The display on standard error, which starts when it is first used: a listener for events."""
         from stacpull.cli.progress import Display
 
         return Display(self.output, noun=self._noun, source=self.source)
 
     def close(self) -> None:
-        """Remove the display, if there is one."""
         if "show" in self.__dict__:
             self.show.close()
 
@@ -120,7 +113,6 @@ class CommandSession:
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
-        """Print a result: a JSON document with --json, otherwise lines."""
         entry.mark_begun()
         if self.output.json:
             printing.json_line(document)
@@ -160,7 +152,6 @@ class Command(click.Command):
         return extra
 
     def _hint(self, name: str) -> str | None:
-        """Return what to use instead of an option that does not exist here, if that is known."""
         hint = next((hint for names, hint in _HINTS.items() if name in names), None)
         places = [param.name for param in self.params if isinstance(param, click.Argument)]
         if hint is not None and "second argument" in hint:
@@ -180,7 +171,6 @@ class Command(click.Command):
         return "it changes nothing here, so leave it out"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, group by group."""
         titles = ("Options", *GROUPS)
         grouped: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -192,7 +182,6 @@ class Command(click.Command):
                 formatter.write_dl(grouped[title])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples as they are typed."""
         super().format_epilog(ctx, formatter)
         if not ctx.meta.get(EVERY) and not all(getattr(param, "is_brief", True) for param in self.params):
             formatter.write_paragraph()

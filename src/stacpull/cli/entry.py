@@ -1,8 +1,7 @@
 """The process `stacpull`: its standard streams and signals are made safe before anything else is imported.
 
-Imports take most of the first quarter of a second. (Before this module Python itself starts up, and answers
-SIGINT with a traceback and exit code 1.) The handlers of signals belong to the interpreter and not to the
-event loop, which runs none while it is blocked.
+Imports take most of the first quarter of a second. The handlers of signals belong to the interpreter, because
+the event loop runs none while it is blocked.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ _has_begun = False
 
 
 def main() -> NoReturn:
-    """Run the command line of this process."""
     try:
         require_posix()
     except ImportError as problem:
@@ -75,9 +73,7 @@ def main() -> NoReturn:
 def _use_utf8() -> None:
     """Restart Python in UTF-8 mode where it would encode file names otherwise.
 
-    IDs of items become names of files and may be of any language. Python uses UTF-8 by itself, also in the
-    POSIX locale, unless `PYTHONUTF8=0` is set or the locale has another encoding. What is printed keeps the
-    encoding of the locale.
+    IDs of items become names of files, in any language. Output keeps the encoding of the locale.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return
@@ -87,11 +83,7 @@ def _use_utf8() -> None:
 
 
 class _StandardStream(io.FileIO):
-    """A standard stream that can always be written to.
-
-    After the first error (the disk is full, the reader has left) the rest goes to /dev/null, so that output
-    never fails in the middle of the work. The error is kept in `problem`.
-    """
+    """A standard stream that never fails: after the first error (`problem`), the rest goes to /dev/null."""
 
     problem: OSError | None = None
 
@@ -121,7 +113,6 @@ def _open_streams() -> _StandardStream:
 
 
 def _safe(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, TextIO]:
-    """Return a stream on `descriptor` with the encoding of `stream` (None: it was closed)."""
     raw = _StandardStream(descriptor, "w", closefd=False)
     return raw, io.TextIOWrapper(
         io.BufferedWriter(raw),
@@ -141,10 +132,7 @@ def mark_begun() -> None:
 
 
 def leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End the process before or after its work.
-
-    KeyboardInterrupt is not raised: Python would turn it into a RuntimeError while a class is being made.
-    """
+    """End the process; KeyboardInterrupt would become a RuntimeError while a class is being made."""
     if not _has_begun:
         _say("Interrupted before anything started.")
     os._exit(_INTERRUPTED)
@@ -155,7 +143,6 @@ class _Handler:
 
     is_stopping = False
     stop: Callable[[], object] | None = None
-    """Stops the work, on the running loop."""
 
     def __init__(self, show: Display | None, kill_all: Callable[[], None]) -> None:
         self._show = show

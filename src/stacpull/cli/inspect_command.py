@@ -76,8 +76,6 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool, out
 
 
 def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
-    """Yield what a mirror would do; with `dest`, also how much of it is still to do."""
-
     def by_key(numbers: Mapping[str, int]) -> str:
         return ", ".join(f"{key}: {number:,}" for key, number in sorted(numbers.items()))
 
@@ -164,8 +162,6 @@ _SHOWN = (
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a STAC collection that are printed; None where it has none."""
-
     def first(value: object) -> Any:  # that of the whole collection (STAC collection, extent)
         return value[0] if isinstance(value, list) and value else None
 
@@ -251,7 +247,6 @@ def failures(session: CommandSession, dest: str) -> None:
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    """Yield the state of DEST over all runs."""
     # files that are gone or not ready yet are not called failures
     others = [(report.assets_missing, "gone at the source"), (report.assets_ordered, "not ready yet")]
     failed = report.assets_failed - report.assets_missing - report.assets_ordered - report.assets_outside
@@ -291,7 +286,6 @@ def status_lines(report: StatusReport) -> Iterator[str]:
 
 
 _LONGEST_VALUE, _MOST_VALUES = 60, 4
-"""Characters of a value and values of an option that are shown of a selection."""
 
 
 def selection_text(selection: Mapping[str, Any]) -> str:

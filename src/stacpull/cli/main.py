@@ -1,7 +1,4 @@
-"""The command `stacpull`: finds the subcommand, and turns an error into an exit code and one sentence.
-
-The module of a command is imported when the command is used, so that `--help` stays fast.
-"""
+"""The command `stacpull`: finds the subcommand, and turns an error into an exit code and one sentence."""
 
 from __future__ import annotations
 
@@ -40,16 +37,11 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "demo": (None, "Try stacpull on a replica of a real service, without an account."),
     "completion": (f"{_CLI}main:completion", "Print the completion script of a shell."),
 }
-"""Every command of this distribution, in the order of `--help`: its location and its line of help.
-
-The location of a neighbour's command is in its entry point (`entry_points`).
-"""
+"""In the order of `--help`: location and help. That of a neighbour's command is in its entry point."""
 _GROUP = "stacpull.commands"
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command when it is used."""
-
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)
         return [name for name, (target, _) in COMMANDS.items() if target or name in installed]
@@ -94,11 +86,9 @@ _OTHER_NAMES = {
     "failures": ("errors", "failed"),
     "credentials": ("login", "auth", "profiles"),
 }
-"""Names that similar tools have for these commands."""
 
 
 def _no_command(name: str) -> str:
-    """Return the message for a command that does not exist."""
     if name == "help":
         return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
     known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
@@ -150,7 +140,6 @@ def execute(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(problem: Exception, verbosity: Verbosity) -> int:
-    """Print an error as one sentence, and return the exit code."""
     if verbosity.verbose > 1:
         for line in "".join(traceback.format_exception(problem)).split("\n"):
             click.echo(plain(line), err=True)

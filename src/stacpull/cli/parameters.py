@@ -1,7 +1,4 @@
-"""The parameters of commands, made for click from the options in `config.options`, with their completion.
-
-Completion never uses the network, so that the Tab key does not hang.
-"""
+"""The parameters of commands, from `config.options`, with completion that never uses the network."""
 
 from __future__ import annotations
 
@@ -22,8 +19,6 @@ READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "ca-
 
 
 class OutputPath(click.Path):
-    """The path of an output, read by `dest_address`."""
-
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from stacpull.dest_address import output_path
 
@@ -47,8 +42,6 @@ def dest(*, required: bool = True) -> click.Argument:
 
 
 class OptionParameter(click.Option):
-    """An option that `config` reads, or --config: it has no `option`."""
-
     option: Option | None = None
 
     @property
@@ -57,12 +50,10 @@ class OptionParameter(click.Option):
 
     @property
     def group(self) -> str:
-        """Its group on help pages."""
         return self.option.group if self.option else "Output"
 
 
 def of(command: str) -> list[click.Parameter]:
-    """Return the options of a command that `config.options` gives to it, and --config."""
     return [*(_parameter(option) for option in options_of(command) if option.flag), config()]
 
 
@@ -75,12 +66,10 @@ def config() -> click.Option:
 
 
 def named(*names: str) -> list[click.Parameter]:
-    """Return these options of the core."""
     return [_parameter(BY_NAME[name]) for name in names]
 
 
 def made(options: Iterable[Option]) -> list[click.Parameter]:
-    """Return the options that a class of another package declares (`config.options.declared`)."""
     return [_parameter(option) for option in options]
 
 
@@ -109,7 +98,6 @@ def _parameter(option: Option) -> OptionParameter:
 
 
 def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Return the names of credential profiles."""
     profile_names = entry_points.load("stacpull.profiles", "names")
     names = profile_names(os.environ) if profile_names else []
     return [CompletionItem(name) for name in names if name.startswith(typed)]

@@ -41,8 +41,6 @@ def json_line(value: Any) -> None:
 
 
 class Verbosity:
-    """How much to print: `-q` and `-v`, given before or after the name of the command."""
-
     def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
         self.quiet = quiet
         self.verbose = verbose

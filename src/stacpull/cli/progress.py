@@ -1,7 +1,6 @@
 """Progress on standard error: a few lines that are redrawn on a terminal, plain lines elsewhere.
 
-A display listens to the events of a run. A thread shows what follows from the last event and the time, so
-that something is visible while the source is silent.
+A thread draws, so that something is visible while the source is silent.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ _MOST_HOSTS = 3
 
 class _Shown(NamedTuple):
     head: Sequence[str]
-    """What is being done, and for a run the items."""
     figures: Sequence[str]
     share: float | None = None
     """The finished part, from 0 to 1, if it is known."""
@@ -54,14 +52,8 @@ class _Shown(NamedTuple):
 class Display:
     """Shows the events of a run, and counts the failures by kind for the closing summary.
 
-    The cursor rests at the first character of the block on a terminal. So whatever the terminal does to the
-    block when it is resized, erasing from the cursor to the end of the screen removes all of it.
-
-    Args:
-        output: How much to print.
-        stream: Where to print it; standard error if None.
-        noun: What assets are called.
-        source: SOURCE as given; its host is shown until it has answered.
+    The cursor rests at the first character of the block: whatever a terminal does to it when resized, erasing
+    to the end of the screen removes all of it. `noun` names assets; `source` is shown until it answers.
     """
 
     def __init__(
@@ -117,7 +109,6 @@ class Display:
                 pass
 
     def say(self, text: str) -> None:
-        """Print one line, unless quiet."""
         if not self._output.quiet:
             self.write(f"stacpull: {text}")
 
@@ -134,7 +125,6 @@ class Display:
                 self._draw()
 
     def aside(self, line: str) -> None:
-        """Print a line on standard output without disturbing the display."""
         with self._lock:
             self._erase()
             printing.lines([line])
@@ -174,7 +164,6 @@ class Display:
                         next_line = time.monotonic() + _LINE_EVERY
 
     def _print_line(self) -> None:
-        """Print the current state, unless it is drawn or was printed."""
         with self._lock:
             is_known = self._now is not None and self._now == self._printed
             if self._is_live or self._is_silent or self._closed.is_set() or is_known:
@@ -248,7 +237,6 @@ class Display:
     # --- the text of both ---
 
     def _shown(self) -> _Shown:
-        """Return what to show now."""
         now = self._now
         if now is None:
             what = f"connecting to {self._host}" if self._host else "starting"

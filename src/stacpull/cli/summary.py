@@ -50,10 +50,7 @@ class Failed(Counter[FailureKind]):
         return ": " + ", ".join(f"{number:,} {self._named(kind)}" for kind, number in kinds)
 
     def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
-        """Yield a line per kind, the most frequent first: what it means, and what helps.
-
-        `missing_ok` is True if assets that are gone at the source are accepted (`--missing`).
-        """
+        """Yield a line per kind, most frequent first. `missing_ok`: assets may be gone (`--missing`)."""
         for kind, number in self.most_common():
             if missing_ok and kind is FailureKind.GONE:
                 yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
@@ -76,7 +73,6 @@ class Failed(Counter[FailureKind]):
 
 
 def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    """Yield the summary of a run: the number of files, failures with their reasons, commands to run next."""
     yield _headline(report, failed)
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
@@ -120,7 +116,6 @@ def _headline(report: MirrorReport, failed: Failed) -> str:
 
 
 def still_to_do(report: MirrorReport | StatusReport) -> str:
-    """Return how many assets are pending, as far as that is known."""
     return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
 
 
@@ -141,7 +136,6 @@ def with_dest(message: str, dest: str) -> str:
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
-    """Yield the lines for a mirror without an unfinished run, with commands to run instead."""
     dest = dest_of(report)
     failures = _trouble(report) + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
@@ -154,7 +148,6 @@ def resumed_nothing(report: MirrorReport) -> Iterator[str]:
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:
-    """Yield lines about what has changed since the last run, and what was left out."""
     counts = [
         (report.items_new, "new item"),
         (report.items_changed, "changed item"),
@@ -188,7 +181,6 @@ def _changes(report: MirrorReport) -> Iterator[str]:
 
 
 def web_pages(report: MirrorReport | PlanReport) -> str:
-    """Return how many assets are left out because they are no files."""
     return count(report.assets_pages, "web page or endpoint", "web pages or endpoints")
 
 
@@ -215,12 +207,10 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
 
 
 def to_retry_ordered(dest: str) -> str:
-    """Return the command for assets whose hosts were preparing them."""
     return f"to fetch assets that were not ready yet: stacpull retry --ordered {dest}"
 
 
 def failure_line(record: FailureRecord) -> str:
-    """Return a failure as one line: the asset, the reason, and how often and when it was tried."""
     item = f"{record.collection}/{record.item}" if record.collection else record.item
     what = f"{item} {record.key}" if record.key else item
     last = rfc3339(datetime.fromtimestamp(record.when, UTC).replace(microsecond=0))

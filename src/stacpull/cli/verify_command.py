@@ -69,7 +69,6 @@ def damage_line(damage: Damage) -> str:
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:
-    """Yield the result of a check, and commands to run next."""
     repaired = report.repair is not None
     if report.state == "interrupted":
         verdict = "interrupted"

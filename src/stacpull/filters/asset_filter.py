@@ -1,7 +1,6 @@
-"""Selects the assets of an item by key, role and media type.
+"""Selects the assets of an item, also of source items, by key, role and media type.
 
-An asset is kept if its key matches any `--asset` and no `--exclude-asset`, and it has any of the roles and
-any of the media types. The same applies to the assets of source items.
+An asset must match any `--asset`, no `--exclude-asset`, any of the roles and any of the media types.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ _WILD: Final = re.compile(r"[*?\[]")
 
 
 class AssetFilter:
-    """The compiled asset filters of a selection. `members` of an asset decide, besides its key."""
-
     def __init__(self, selection: Selection) -> None:
         self._globs = tuple(glob for glob in selection.assets if glob)
         self._keep = _any_glob(self._globs)
@@ -48,10 +45,7 @@ class AssetFilter:
         return self._is_of_kind(asset)
 
     def keeps_object(self, key: str, name: str) -> bool:
-        """Return whether the object `name` (`key/…`) below the prefix `key` is selected.
-
-        Call this after `may_hold`. A glob that matches the prefix selects or excludes all objects below it.
-        """
+        """Call this after `may_hold`. A glob that matches the prefix covers all objects below it."""
         if self._drop and self._drop.fullmatch(name):
             return False
         return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))
@@ -74,7 +68,6 @@ def _media_types(selection: Selection) -> Condition | None:
 
 
 def _roles(selection: Selection) -> Condition | None:
-    """Compile `--role`."""
     wanted = frozenset(selection.roles)
     if not wanted:
         return None
@@ -94,11 +87,9 @@ def _may_begin(glob: str, beginning: str) -> bool:
 
 
 def _essence(media_type: str) -> str:
-    """Return a media type without its parameters, in lower case (RFC 9110, 8.3.1)."""
     return media_type.partition(";")[0].strip().lower()
 
 
 def _any_glob(globs: Iterable[str]) -> re.Pattern[str] | None:
-    """Return one pattern for all globs (case-sensitive), or None if there are no globs except empty ones."""
     patterns = [fnmatch.translate(glob) for glob in globs if glob]
     return re.compile("|".join(patterns)) if patterns else None

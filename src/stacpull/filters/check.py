@@ -10,7 +10,6 @@ from stacpull.plurals import count
 from stacpull.selection import Selection
 
 LeftOut = Mapping[str, int]
-"""The number of items that the filters left out, by reason."""
 
 
 class ItemCheck:

@@ -1,18 +1,9 @@
 """Compiles and evaluates CQL2, the filter language of OGC 21-065r2, as text or JSON.
 
-    text ─cql2─▶ ┐
-                 ├▶ JSON tree ─compile─▶ evaluation: item ─▶ True | False | None (unknown)
-    JSON ───────▶ ┘
-
-The library `cql2` parses the text. Items are evaluated here, because `matches` of that library silently
-returns wrong results (`tests/filters/language/test_against_cql2.py` lists them): BETWEEN and IN with times, a
-date with a timestamp, CASEI in a list, comparisons with NULL, boxes across the antimeridian, names with dots.
-
-Logic has three values (OGC 21-065r2, 7.7): a predicate is unknown if the item lacks a value that it needs,
-and NOT of unknown is unknown. An item is kept if the expression is true.
-
-A time is a span: a date is a whole day. `<` means completely before, `>` completely after, and `=` that the
-spans overlap. The `t_` operators are those of table 9, after Allen (1983), on first and last instants.
+The library `cql2` only parses: its `matches` silently returns wrong results
+(`tests/filters/language/test_against_cql2.py` lists them). Logic has three values (7.7): a predicate is
+unknown if the item lacks a value. A date is a span: `<` is completely before, `=` overlaps. The `t_`
+operators are those of table 9, after Allen (1983).
 """
 
 from __future__ import annotations
@@ -43,7 +34,6 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _UNKNOWN: Final = "unknown to the filter"
 _SHOWN: Final = 20
-"""Characters of an expression in a message."""
 
 # --- parsing ----------------------------------------------------------------------------------------------
 
@@ -88,7 +78,6 @@ _SHORTEST_TIME: Final = len("2020-01-01")
 
 
 def _span(value: object) -> TimeSpan | None:
-    """Return a span, or that of a text with an instant or a day; None if it is none of these."""
     if isinstance(value, str):
         return time_span(value) if len(value.strip()) >= _SHORTEST_TIME else None
     return value if isinstance(value, tuple) else None
@@ -100,8 +89,6 @@ def _span_between(first: TimeSpan | None, last: TimeSpan | None) -> TimeSpan | N
 
 
 def _item_time(reference: Reference) -> Evaluate:
-    """Return the evaluation of `datetime`, or of the item's start and end if it has no `datetime`."""
-
     def value(item: Json, properties: dict[str, Any]) -> Any:
         found = reference.value(item, properties)
         if found is not None:
@@ -166,8 +153,7 @@ def _is_in(value: Any, members: Any) -> Truth:
 def like_pattern(pattern: str) -> re.Pattern[str]:
     r"""Compile a pattern of LIKE (7.9.2): `%` matches any text, `_` one character, `\x` matches `x`.
 
-    Matching takes linear time: a `%` ends at the first match of the piece after it, and no other position is
-    tried (an atomic group). This does not miss any match.
+    Linear: a `%` ends at the first match of the next piece (an atomic group). This misses no match.
     """
     pieces = [""]
     for escaped, many, one, plain in re.findall(r"\\(.)|(%)|(_)|(.)", pattern, re.DOTALL):
@@ -294,7 +280,6 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "in": _is_in,
     **{f"s_{one}": partial(_related, one) for one in _SPATIAL},
 }
-"""What each operator and function does with the values of its arguments."""
 _ARITY: Final = {"not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 """The number of arguments, where it is not two."""
 
@@ -319,7 +304,6 @@ def _joined(function: Callable[..., Any], terms: list[_Term]) -> _Term:
 
 
 def compile_expression(tree: Any) -> tuple[Evaluate, list[Reference]]:
-    """Return the evaluation of a tree (True, False, or None for unknown), and the names in it."""
     references: list[Reference] = []
     try:
         return _predicate(tree, references).evaluate, references
@@ -406,8 +390,6 @@ def _operation(name: str, arguments: Any, references: list[Reference]) -> _Term:
 
 
 class ExpressionCheck(ItemCheck):
-    """`--filter`: keeps items for which the expression is true."""
-
     fields = ("filter",)
     may_take_long = True
     explained = (

@@ -1,8 +1,7 @@
 """The filter `--datetime`: time intervals as in STAC's item search.
 
-An interval is an RFC 3339 instant, a day, month or year (`2017-06-13`, `2017-06`, `2017`), `a/b`, `../b` or
-`a/..`. Its ends are inclusive, and a day, month or year is included completely. Times may have a space
-instead of the `T`, and no time zone (UTC).
+Ends are inclusive, and a day, month or year counts completely. Times may have a space instead of the `T`, and
+no zone.
 """
 
 from __future__ import annotations
@@ -27,14 +26,11 @@ TimeSpan = tuple[datetime, datetime]
 
 
 class Interval(NamedTuple):
-    """A closed time interval; None is an open end."""
-
     start: datetime | None
     end: datetime | None
 
 
 def parse_interval(text: str) -> Interval:
-    """Parse the value of `--datetime`."""
     first, slash, last = text.strip().partition("/")
     spans = []
     for end in (first, last if slash else first):
@@ -54,7 +50,6 @@ def parse_interval(text: str) -> Interval:
 
 
 def time_span(text: str) -> TimeSpan | None:
-    """Return the span of an instant, a day, a month or a year; None if the text is none of these."""
     text = text.strip()
     period = _DATE.fullmatch(text)
     if period is None:
@@ -71,13 +66,10 @@ def time_span(text: str) -> TimeSpan | None:
 
 
 def end_text(end: datetime | None) -> str:
-    """Return an end of an interval as RFC 3339 text in UTC, without fractions of a second."""
     return ".." if end is None else in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
 class DatetimeCheck(ItemCheck):
-    """`--datetime`: keeps items whose instant or range overlaps an interval."""
-
     fields = ("datetime",)
 
     def __init__(self, text: str) -> None:

@@ -1,7 +1,6 @@
 """Compiles the item filters of a selection into one predicate, and compares selections.
 
-Every filter is applied here, even if it was pushed down to the service. The cheapest filters run first, and
-the first one that rejects an item states the reason.
+Every filter is applied here, even if it was pushed down to the service. The first that rejects is the reason.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ FILTERS = (
 
 
 class ItemFilter(msgspec.Struct, frozen=True):
-    """A compiled selection of items. The caller counts the reasons and passes the counts to `notes`."""
-
     checks: tuple[ItemCheck, ...]
 
     def judge(self, item: Json) -> str | None:
@@ -63,7 +60,6 @@ class ItemFilter(msgspec.Struct, frozen=True):
 
 
 def compile_items(selection: Selection) -> ItemFilter:
-    """Compile the item filters of a selection. The walk applies `max_items` and `collections`."""
     checks = (kind.of(selection) for kind in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))
 
@@ -104,7 +100,6 @@ def _is_at_most(wide: float | None, narrow: float | None) -> bool:
 
 
 def _is_within(wide: str | None, narrow: str | None) -> bool:
-    """Compare intervals of time."""
     if wide is None or narrow is None:
         return wide is None
     outer, inner = parse_interval(wide), parse_interval(narrow)

@@ -1,12 +1,8 @@
 """Land-cover labels: their filter, the label classes of a collection, and the nomenclatures of BigEarthNet.
 
-Labels are read from `properties.labels` (a list or a string), else from `label:overviews` (names with a count
-above zero), or only from the property of `--label-property`. Case and surrounding space are ignored. A
-misspelt label would match nothing after hours of walking, so it is rejected before, with the nearest names.
-
-The names and order of the 43 classes are those of the CORINE Land Cover nomenclature (level 3) in BigEarthNet
-v1. The 19 classes are those of Sumbul et al., "BigEarthNet-MM", IEEE GRSM 2021, table 2 (also in TorchGeo's
-dataset). Classes are mapped by name, because some tools list the 43 alphabetically.
+A misspelt label would match nothing after hours of walking, so it is rejected before. The 43 classes are
+CORINE Land Cover's (level 3) in BigEarthNet v1; the 19 are of Sumbul et al., "BigEarthNet-MM", IEEE GRSM
+2021, table 2. They are mapped by name, because some tools list the 43 alphabetically.
 """
 
 from __future__ import annotations
@@ -78,15 +74,12 @@ BEN19: Final = {new: tuple(old for old in CLC43 if _CLASSES[old] == new) for new
 """The 19 classes, each with its classes of the 43."""
 
 NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
-"""Why an item is left out that has no label of `--nomenclature`."""
 
 NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": tuple(BEN19)}
-"""The values of `--nomenclature`, with their class names."""
 
 
 @cached_if_short(4096)
 def fold(name: str) -> str:
-    """Return a label in the form for comparison."""
     return name.strip().casefold()
 
 
@@ -114,8 +107,6 @@ def _is_positive(count: object) -> bool:
 
 
 class LabelCheck(ItemCheck):
-    """`--label`, `--exclude-label` and `--nomenclature`."""
-
     fields = ("labels", "label_mode", "exclude_labels", "label_property", "nomenclature")
     explained = (NO_LABEL_IN_NOMENCLATURE, "they have no label in ben19.")
 
@@ -158,9 +149,8 @@ _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
 def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
     """Return the class lists of a collection and its items: class names by the name of the list.
 
-    They are `label:classes` in the properties of items, and `label:classes` and `labels` in the summaries of
-    the collection. They have the form of the label extension (a list of `{name, classes}`) or of MLHub (one
-    such object, a list in a list, or plain names).
+    They are in `label:classes` of items and summaries, and `labels` of summaries, in the form of the label
+    extension (a list of `{name, classes}`) or of MLHub (one such object, a list in a list, or names).
     """
     summaries = object_or_empty((collection or {}).get("summaries"))
     stated = [summaries.get("label:classes"), summaries.get("labels")]
@@ -176,13 +166,11 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
 
 
 def _members(value: object) -> list[object]:
-    """Return the members of a list and of lists directly in it, or the value itself if it is not a list."""
     listed = value if isinstance(value, list) else [value]
     return [one for member in listed for one in (member if isinstance(member, list) else [member])]
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Check the labels of a selection against the nomenclature, or else the collection's `classes`."""
     wanted = (*selection.labels, *selection.exclude_labels)
     if selection.nomenclature is not None:
         known = NOMENCLATURES[selection.nomenclature]

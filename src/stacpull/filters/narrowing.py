@@ -1,13 +1,8 @@
-"""Derives the part of a selection that can be pushed down to a service.
+"""Derives the part of a selection to push down: a service may return too many items, never too few.
 
-All filters are applied locally, too, so a service may return too many items, but never too few. A condition
-that services may interpret differently is not pushed down:
-
-- Times are rounded outwards to whole seconds, and are never part of a CQL2 filter. Services differ in how
-  they treat the `datetime` of items with a range, dates as whole days, and time zones.
-- Of a CQL2 filter, only comparisons of a property with a number, and equality with a string or boolean,
-  joined by AND, OR and NOT, are pushed down. The parts of an AND are considered separately.
-- Strings are not compared by order (collations differ), and endings of ids are not sent.
+Times are rounded outwards, and never part of CQL2: services differ in `datetime` of ranges, whole days and
+zones. Of CQL2, only comparisons of a property with a number, and equality with a string or boolean, are sent.
+Order of strings (collations differ) and endings of ids are not.
 """
 
 from __future__ import annotations
@@ -30,12 +25,9 @@ _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": 
 
 
 class Narrowing(NamedTuple):
-    """The filters that can be pushed down; None for those that are not set."""
-
     bbox: tuple[float, float, float, float] | None = None
     """W, S, E, N in degrees, W not above E; the bounding box of `area` if there is one."""
     area: Json | None = None
-    """A GeoJSON geometry."""
     datetime: str | None = None
     """An instant or interval of RFC 3339, in UTC."""
     condition: Json | None = None
@@ -46,7 +38,6 @@ class Narrowing(NamedTuple):
     """`field` and `direction` of `--sortby` (STAC API, sort extension)."""
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to push down."""
         return any(value for value in self)
 
 

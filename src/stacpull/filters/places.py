@@ -1,6 +1,5 @@
-"""Filters by location: `--bbox` and `--intersects`.
+"""Filters by location: `--bbox` and `--intersects`; an item's `bbox` counts if its geometry is unreadable.
 
-The item's geometry is compared, as in STAC's item search, or its `bbox` if it has no readable geometry.
 Geometry is planar on longitude and latitude; touching counts.
 """
 
@@ -23,8 +22,6 @@ class _PlaceCheck(ItemCheck):
 
 
 class BboxCheck(_PlaceCheck):
-    """`--bbox`: keeps items that have a common point with the box."""
-
     fields = ("bbox",)
 
     def __init__(self, bbox: Sequence[float]) -> None:
@@ -86,7 +83,6 @@ def _overlap(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
 
 
 def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
-    """Return whether `bbox` has no common point with any of the other boxes."""
     try:
         return bool(others) and not any(_overlap(split(bbox), split(other)) for other in others)
     except _UNREADABLE:
@@ -94,8 +90,6 @@ def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
 
 
 class AreaCheck(_PlaceCheck):
-    """`--intersects`: keeps items that have a common point with a GeoJSON area."""
-
     fields = ("intersects",)
 
     def __init__(self, text: str) -> None:

@@ -1,7 +1,6 @@
 """Filters on ids and properties: `--ids`, `--shard`, `--where`, BigEarthNet's flags, `--max-cloud-cover`.
 
-Shards and samples depend only on a stable hash of the id (and the seed). An item is in the same shard and has
-the same rank in a sample on any machine, independent of pages and their order.
+Shards and samples depend only on a hash of the id (and the seed): they are the same on any machine.
 """
 
 from __future__ import annotations
@@ -25,16 +24,14 @@ _UNKNOWN_COVER: Final = "unknown cloud cover"
 
 _SEPARATORS: Final = frozenset("_-/.:")
 _NAMED = 3
-"""The most ids in a message."""
 _FILES: Final = (".csv", ".txt", ".json")
 
 
 class IdsCheck(ItemCheck):
-    """`--ids`: whole ids, or endings of ids.
+    """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
 
-    Official split lists contain patch names (`S2A_MSIL2A_..._0_45`) while the service uses
-    `bigearthnet_v1_labels_S2A_MSIL2A_..._0_45`. An ending must start after a separator: `5_45` is not an
-    ending of `..._15_45`. An item takes one look-up per distinct length of the selected ids.
+    Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`. An item
+    takes one look-up per distinct length of the selected ids.
     """
 
     fields = ("ids",)
@@ -61,7 +58,6 @@ class IdsCheck(ItemCheck):
         return None if found else "ids"
 
     def missing(self) -> list[str]:
-        """Return the sorted ids that no item has matched so far."""
         return sorted(self._wanted - self._found)
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
@@ -102,9 +98,9 @@ def _hash(text: str, purpose: bytes) -> int:
 class Reference:
     """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
-    A name refers to, in this order: `id`, `collection`, `geometry` or `bbox` of the item itself; a property
-    with exactly that name; a member of a property, with dots between the names (`view.sun.azimuth`,
-    `bands.0.name`). The prefix `properties.` is optional. Absent and null are equal: None.
+    It refers to, in this order: `id`, `collection`, `geometry` or `bbox` of the item; a property with exactly
+    that name; a member of one (`view.sun.azimuth`, `bands.0.name`). `properties.` is optional. Absent and
+    null are None.
 
     Attributes:
         name: The name as written by the user.
@@ -141,11 +137,9 @@ def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
 
 
 class WhereCheck(ItemCheck):
-    """`--where`: keeps items whose properties have given values, as numbers or text.
+    """`--where`: every property must have one of its values, compared as numbers or text.
 
-    `--where platform=sentinel-2a --where 'proj:epsg=32633'`: every property must have one of its values;
-    several values of one property are alternatives. A list matches if any member matches. Values are
-    case-sensitive, and surrounding space is ignored.
+    A list matches if any member does. Values are case-sensitive, and surrounding space is ignored.
     """
 
     fields = ("where",)
@@ -187,8 +181,6 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
 
 
 class FlagCheck(ItemCheck):
-    """`--cloud-and-shadow` and `--seasonal-snow`: the two flags of BigEarthNet's label items."""
-
     fields = ("cloud_and_shadow", "seasonal_snow")
     explained = (_UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
@@ -209,10 +201,7 @@ class FlagCheck(ItemCheck):
 
 
 def read_flag(value: object) -> bool | None:
-    """Return a flag's value: a boolean, "true" or "false" in any case, 0 or 1. None and absent mean False.
-
-    The result is None for any other value.
-    """
+    """Read a boolean, "true", "false", 0 or 1; None and absent mean False. None for any other value."""
     if value is None or value is False or value is True:
         return value is True
     if isinstance(value, str):
@@ -221,8 +210,6 @@ def read_flag(value: object) -> bool | None:
 
 
 class CloudCoverCheck(ItemCheck):
-    """`--max-cloud-cover`: keeps items with at most this `eo:cloud_cover` in per cent."""
-
     fields = ("max_cloud_cover",)
     explained = (_UNKNOWN_COVER, "eo:cloud_cover is absent or not a number.")
 

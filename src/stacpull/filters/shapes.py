@@ -1,8 +1,7 @@
 """GeoJSON as shapely geometries. Imported only when needed, because shapely is heavy.
 
-Geometry is planar on longitude and latitude, without heights, as in STAC services. Geometries of items are
-not repaired: rings that cross themselves count by the even-odd rule. GEOS 3.13 compares them in about linear
-time, so no geometry of a source can hold a run.
+Geometry is planar, without heights. Geometries of items are not repaired: rings that cross themselves count
+by the even-odd rule. GEOS 3.13 compares them in about linear time, so none can hold a run.
 """
 
 from __future__ import annotations
@@ -26,13 +25,11 @@ _UNREADABLE: Final = (
     shapely.errors.ShapelyError,
 )  # fmt: skip
 _TURN, _EDGE, _LATITUDE = 360.0, 180.0, 90.0
-"""Degrees: a full turn, the antimeridian, the poles."""
 _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
 def read_shape(geojson: Any) -> shapely.Geometry | None:
-    """Return a GeoJSON geometry as a shape, or None if it is invalid or empty."""
     try:
         found = shape(geojson)
         is_valid = not found.is_empty and np.isfinite(shapely.get_coordinates(found)).all()
@@ -50,7 +47,6 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
 
 
 def read_box(bbox: Any) -> shapely.Geometry | None:
-    """Return the rectangle of an item's bbox, or None if it is invalid."""
     try:
         found = box_shape([float(number) for number in bbox])
         return found if np.isfinite(found.bounds).all() else None
@@ -104,19 +100,16 @@ def _geometries(document: Any, option: str) -> Iterator[Any]:
 
 
 def prepare(geometry: shapely.Geometry) -> shapely.Geometry:
-    """Prepare a geometry for comparison with many others."""
     shapely.prepare(geometry)
     return geometry
 
 
 def geojson(geometry: shapely.Geometry) -> Json:
-    """Return a geometry as GeoJSON (RFC 7946, 3.1)."""
     found: Json = orjson.loads(shapely.to_geojson(geometry))
     return found
 
 
 def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
-    """Return whether a geometry exceeds -180 to 180 degrees of longitude."""
     return bool(geometry.bounds[0] < -_EDGE or geometry.bounds[2] > _EDGE)
 
 

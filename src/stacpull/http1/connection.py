@@ -8,13 +8,9 @@
     too much held ▼     │ take
                   PAUSED
 
-A NEW connection does not read, so that early bytes count as the first response. A PARSED one has an exchange,
-whose user gets a complete small response in a callback. A task reads a STREAMED response: it waits for more
-bytes of the body and takes them. Reading is PAUSED while more than `_MOST_HELD` bytes wait to be taken.
-
-A connection whose response does not end well is closed in any state. So are those on which bytes arrive
-without a request. Time is counted in ticks of the owner's timer, and only while the connection waits for the
-server. So a slow writer is not a stall, and does not make a server look slow (`net.bodies`).
+A NEW connection does not read: early bytes count as the first response. It is PAUSED while more than
+`_MOST_HELD` bytes wait. Bytes without a request, or a bad end of a response, close it. Only waiting for the
+server is timed: a slow writer is not a stall.
 """
 
 from __future__ import annotations
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
 _PIECE = 128 * 1024
-"""Bytes of an encoded body that are decoded at once."""
 _TAKEN = frozenset({200}) | REDIRECTS
 
 _State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED", "PAUSED"])
@@ -48,8 +43,6 @@ _NEW, _IDLE, _PARSED, _STREAMED, _PAUSED = _State
 
 
 class FastExchange(Protocol):
-    """The user of a connection: the request of an asset or a document."""
-
     def answered(
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
@@ -177,7 +170,6 @@ class FastConnection(asyncio.Protocol):
             _fail_run(exchange, error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Determine what the end of the connection means for the response."""
         self.transport = None
         self._lost = exc
         exchange = self.exchange
@@ -264,10 +256,7 @@ def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
 
 
 class StreamedResponse:
-    """A response whose body is read from a connection, released when it is closed.
-
-    With `decode`, a known content coding is decoded.
-    """
+    """Releases its connection when it is closed."""
 
     def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
         self._connection = connection
@@ -283,10 +272,7 @@ class StreamedResponse:
             self._connection.end_exchange()
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Return the body in pieces of about `size` bytes, decoded if its coding is known.
-
-        Bytes that were received before a failure are yielded first, so that a part can be resumed after them.
-        """
+        """Bytes before a failure are yielded first, so that a part can be resumed after them."""
         if self._coding is None:
             return self._sent(size)
         name = self._connection.message.name
@@ -316,7 +302,6 @@ class StreamedResponse:
 
 
 async def streamed(connection: FastConnection, url: str, *, decode: bool = False) -> Response:
-    """Return the response that has started on a connection, or raise its failure."""
     message = connection.message
     if message.failure is not None and not message.status:
         connection.end_exchange()

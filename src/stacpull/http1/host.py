@@ -1,7 +1,7 @@
 """One host (its name, its addresses and its idle connections), and the bytes of requests to it.
 
-aiohttp sends all requests but GETs, those to unusual hosts (IDNA, userinfo, short IPv4 forms, zones), and
-those with fields that control the connection or contain line breaks.
+aiohttp sends what is not a GET, is for an unusual host (IDNA, userinfo, short IPv4, zones), or has fields
+that contain line breaks or control the connection.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class FastHost:
             "accept": "*/*",
             "accept-encoding": "identity",
         }
-        """The header fields of every request to it that does not set them itself."""
 
     @property
     def is_needed(self) -> bool:
@@ -110,11 +109,7 @@ def plain_host(origin: str) -> FastHost | None:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Split `url` into origin (`http://host:port`) and request target.
-
-    Characters that are invalid in a request line are percent-encoded, and the fragment is removed. Nothing
-    else is changed.
-    """
+    """Split `url` into origin and request target, without fragment, percent-encoded only where invalid."""
     url = wire_url(url).partition("#")[0]
     start = url.find("://") + 3
     slash = url.find("/", start)
@@ -133,10 +128,7 @@ def is_plain(headers: Mapping[str, str]) -> bool:
 
 
 def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
-    """Return the part of a request after the request line: the fields and the empty line.
-
-    The fields in `headers` replace `defaults` with the same name (in lower case).
-    """
+    """Return the fields and the empty line. `headers` replace `defaults` (in lower case)."""
     given = {name.lower() for name in headers}
     fields = [*((name, value) for name, value in defaults.items() if name not in given), *headers.items()]
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)

@@ -1,11 +1,7 @@
 """Parser for the response of one exchange: it turns bytes into status, fields and body. No I/O.
 
-    awaiting ─fields─▶ receiving ─end of the body─▶ whole
-
-llhttp (used by Node and aiohttp, here through httptools) parses with the same leniency as in aiohttp. This
-module decides what the parser cannot know: bytes past the end are wrong, limits, and the meaning of the end
-of the connection. The rest of a body of known length bypasses the parser, which would copy it, unless it is
-small.
+llhttp (through httptools) parses as leniently as in aiohttp. This module decides about bytes past the end,
+limits, and the end of the connection. Long bodies bypass the parser, which would copy them.
 """
 
 from __future__ import annotations
@@ -46,9 +42,7 @@ class ParsedMessage:
         self.fields: dict[bytes, bytes] = {}
         """The fields by name in lower case; repeated ones are joined."""
         self.held = 0
-        """Bytes of the body that were not taken yet."""
         self.failure: Failure | None = None
-        """The first error."""
         self.is_short = False
         """True if the announced body is short, so that its reader only gets it when it is complete."""
         self._phase = _AWAITING
@@ -59,7 +53,6 @@ class ParsedMessage:
 
     @property
     def is_ended(self) -> bool:
-        """True once the body is complete or there is an error."""
         return self._phase is _WHOLE or self.failure is not None
 
     @property
@@ -93,7 +86,6 @@ class ParsedMessage:
         return pieces
 
     def feed(self, data: bytes) -> None:
-        """Parse bytes of the response."""
         if self._rest:
             self._feed_rest(data)
             return
@@ -119,7 +111,6 @@ class ParsedMessage:
             self.status = 0  # wrong from the start, so its head is meaningless
 
     def _feed_rest(self, data: bytes) -> None:
-        """Take a piece of a long body without the parser."""
         self._parser = None
         excess = len(data) - self._rest
         self._pieces.append(data if excess <= 0 else data[: self._rest])

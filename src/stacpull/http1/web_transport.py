@@ -1,14 +1,8 @@
 """The transport for http and https: GET requests on connections that it shares with the fast path.
 
-Idle connections are kept per host, the most recently used one on top. One timer checks all connections.
-
-To open a connection, the addresses of the host are tried in turn. Each is checked by the address rules, and
-then exactly this address is connected to: there is no second lookup with a different result. An address that
-fails is tried last from then on, and one that hangs gets no more than its share of the time. Each new
-connection starts with another address of the same family, which spreads the load.
-
-aiohttp is imported when a request needs it, which takes 0.3 s; a plain mirror does not. It sends all requests
-except GET, and all requests through proxies and to hosts that this package cannot connect to.
+Each address of a host is judged, then exactly this one is connected to, without another lookup. One that
+failed is tried last, and one that hangs gets its share of the time. aiohttp sends the rest, and is imported
+then (0.3 s).
 """
 
 from __future__ import annotations
@@ -39,10 +33,7 @@ _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for m
 
 
 class WebTransport:
-    """A `stacpull.net.transport.Transport` for http and https; made and used in one event loop.
-
-    A stalled exchange fails at most a second after `stall_timeout`.
-    """
+    """Made and used in one event loop. A stalled exchange fails at most a second after `stall_timeout`."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
@@ -95,10 +86,7 @@ class WebTransport:
     # Connections, also for the fast path.
 
     def host(self, origin: str) -> FastHost | None:
-        """Return the host of the URLs that start with `origin` (`http://host:port`).
-
-        None if this package cannot connect to it: its name has an unusual form, or it has a proxy.
-        """
+        """None if its name has an unusual form, or it has a proxy."""
         origin = origin.lower()
         host = self._hosts.get(origin)
         if host is None:

@@ -1,17 +1,10 @@
-"""The IP addresses that a run may connect to.
+"""The IP addresses that a run may connect to: judged after the lookup, and used without another one.
 
-A name can resolve to any address, and a redirect can name any host. So the rules apply to the addresses that
-a lookup returned, and connections use these same addresses: there is no second lookup with another result.
-
-- Link-local, unspecified and multicast addresses and metadata services are always refused.
-- Public addresses are always allowed.
-- Private addresses (including loopback, carrier-grade NAT and unique-local ones) are allowed only for hosts
-  that the user chose: SOURCE and configured endpoints. Such a host is private if its first lookup returned
-  only private addresses. From then on, only those addresses are used for it, and the address it was connected
-  to is open to every other name, port and href. `--allow-private-hosts` opens all private addresses.
-
-So a public name that later resolves to a private address is refused. A private one that becomes public is
-refused, too: its content then belongs to another owner.
+Link-local, unspecified, multicast and metadata addresses are always refused; public ones always allowed.
+Private ones are allowed for hosts that the user chose (SOURCE, endpoints) whose first lookup gave only
+private addresses. From then on only these are used, and the connected one is open to every name. So a public
+name that turns private is refused, and a private one that turns public, too: another owner has it.
+`--allow-private-hosts` opens all.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """Response bodies: reading, content codings, and the minimum rate.
 
-API pages are requested with gzip. Assets are requested without a coding (`Accept-Encoding: identity`), but
-some servers send `Content-Encoding: gzip` anyway: buckets with compressed objects, or proxies. The coding
-belongs to the transfer and not to the asset (RFC 9110, 8.4), so it is decoded, unless the size in the item
-shows that the asset is the compressed file. Bodies are decoded in small pieces, so that a decompression bomb
-never fills the memory.
+Some servers send assets with `Content-Encoding: gzip` unasked. It belongs to the transfer (RFC 9110, 8.4) and
+is decoded, unless the item's size shows that the file is compressed. Small pieces: no bomb fills the memory.
 """
 
 from __future__ import annotations
@@ -21,9 +18,7 @@ from stacpull.net.transport import BufferedResponse, Response, TransferError
 from stacpull.redact import cut_url
 
 _SMALL = 1 << 16
-"""The most bytes of a response that is read to be examined."""
 _GROWTH = 128 * 1024
-"""Bytes that a document grows by."""
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 _SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
@@ -128,10 +123,9 @@ async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) ->
 
 
 class Pace:
-    """Detects bodies of fewer than `least` bytes per second (0: never) over `window` seconds.
+    """Detects bodies of fewer than `least` bytes per second over `window` seconds of waiting for the network.
 
-    A server that sends a byte now and then never stalls, and would occupy a worker for days. Only waiting for
-    the network counts.
+    A server that sends a byte now and then never stalls, and would occupy a worker for days.
     """
 
     def __init__(self, least: float, window: float) -> None:

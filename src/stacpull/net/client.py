@@ -2,10 +2,8 @@
 
     Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
 
-It follows redirects hop by hop; each hop waits for the gate of its own host. Credentials of SOURCE are
-attached to requests for its own host, never to a session. A redirect to another host keeps only the fields
-that describe the requested object (Range, If-Match and so on), and never the body, which may contain a login.
-The client retries nothing: it raises a failure, and `net.retry` decides.
+Redirects are followed hop by hop, each through the gate of its host. Another host gets only fields that
+describe the object (Range, If-Match), never credentials or a body. Nothing is retried: `net.retry` decides.
 """
 
 from __future__ import annotations
@@ -76,22 +74,16 @@ class NamesHosts(Protocol):
 
 
 class ClientHost(msgspec.Struct, frozen=True, weakref=True):
-    """What the client knows of all URLs with one scheme, host and port."""
-
     transport: Transport
     gate: Gate
     gets_credentials: bool
-    """True if SOURCE's credentials are sent to this host."""
 
 
 class Client:
     """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
-    `transports` are by scheme; `transport_of` makes the transport of another scheme when a URL first has it,
-    and `logged_in` that of a host with a login. `secrets` are removed from the messages of failures.
-
-    If SOURCE is http, https may redirect to http. Its port speaks one protocol: a URL with the other scheme
-    and the same host and port is requested with the scheme of SOURCE.
+    If SOURCE is http, https may redirect to http. Its port speaks one protocol: URLs of that host and port
+    get the scheme of SOURCE.
     """
 
     def __init__(
@@ -127,7 +119,6 @@ class Client:
         self._right = f"{scheme}://{host}:{port}/"
         self._wrong = f"{other}://{host}:{port}/" if other and host else None
         self._hosts: dict[str, ClientHost] = {}
-        """By the start of URLs (`http://host:port`)."""
 
     def open(
         self,
@@ -198,7 +189,6 @@ class Client:
         return host
 
     def prepare(self, request: Request, host: ClientHost) -> Request:
-        """Return `request` with credentials if they are for its host, else without any."""
         if self._credentials is None:
             return request
         if host.gets_credentials:
@@ -211,10 +201,7 @@ class Client:
 
 
 class Exchange:
-    """A context manager that sends a request, follows redirects, and is then the final response.
-
-    The permit of the host is released at its end, or earlier by `close`.
-    """
+    """Follows redirects, and is then the final response. Its end, or `close`, frees the permit."""
 
     status: int
     """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""
@@ -278,7 +265,6 @@ class Exchange:
 
     @property
     def url(self) -> str:
-        """Without credentials, but with signatures."""
         return self._client.secrets.strip_url(self._url)
 
     @property
@@ -286,7 +272,6 @@ class Exchange:
         return self._response.headers
 
     async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
-        """Return the whole body. `growing` is awaited with the bytes received so far, before more are."""
         body = await read_whole(self._response, limit, growing)
         size = len(body)
         if self._request.decode:
@@ -421,11 +406,7 @@ class Exchange:
 def next_hop(
     current_url: str, location: str | None, hops: Sequence[str], *, allow_downgrade: bool
 ) -> str | Failure:
-    """Return the absolute URL to which `current_url` redirects, or the failure that ends the chain.
-
-    `hops` are the URLs requested before it; `allow_downgrade` is True if SOURCE is http. A Location is used
-    exactly as the server sent it, including percent-encoding, because a signature covers it.
-    """
+    """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
     location = (location or "").strip()
     if not hops and location != current_url and has_same_origin_text(current_url, location):
         return location  # the common case: a first hop to another path on the same host
@@ -457,11 +438,10 @@ def next_hop(
 
 
 class HostCredentials:
-    """Header fields and query parameters (MLHub's `key`), sent only to the host and port of the URL `origin`.
+    """Header fields and query parameters, sent only to the site of `origin`, never less encrypted.
 
-    They are never sent less encrypted than SOURCE (`same_site`). MLHub's API of 2021 added the caller's key
-    to `next` links and redirects once more with every page. So an existing key in a URL is replaced, and a
-    key in a URL of another host is removed.
+    MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page. So a
+    key in a URL is replaced, and removed in one of another host.
     """
 
     def __init__(self, origin: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
@@ -484,7 +464,6 @@ class HostCredentials:
         return same_site(self._origin, url)
 
     def attach(self, request: Request) -> Request:
-        """Return `request` with the credentials in place of its own; unchanged if for another host."""
         if not self or not self.covers(request.url):
             return request
         url = request.url

@@ -1,11 +1,8 @@
 """Header fields of responses: a mapping, sizes and ranges, limits on their size, and the version they state.
 
-A response has about ten fields and few of them are used, so they are decoded when they are looked up. An
-invalid field counts as absent.
-
-Ranges of a file can only be joined if each response proves that it is of the same version. Some servers
-ignore `If-Range` (all of S3), so each response is compared with the version that is known. A 206 repeats the
-ETag and the date that a 200 would have (RFC 9110, 15.3.7).
+Fields are decoded when looked up; an invalid one counts as absent. Ranges can only be joined if each response
+is of the same version. Some servers ignore `If-Range` (all of S3), so responses are compared (RFC 9110,
+15.3.7).
 """
 
 from __future__ import annotations
@@ -28,10 +25,7 @@ _OK = 200
 
 
 class HeaderFields(Mapping[str, str]):
-    """A read-only mapping of fields, case-insensitive; iteration yields names in lower case.
-
-    Values are decoded like aiohttp does: as UTF-8, with surrogates for invalid bytes.
-    """
+    """Names are in lower case, values as in aiohttp: UTF-8, with surrogates for invalid bytes."""
 
     __slots__ = ("_fields",)
 
@@ -76,11 +70,7 @@ _KEYS = _Keys()
 
 
 def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
-    """Return fields by name in lower case, from names and values in turn.
-
-    Repeated fields are joined to a list (RFC 9110, 5.3); equal values count once, because some proxies repeat
-    ETag or Location.
-    """
+    """Join names and values in turn (RFC 9110, 5.3); equal values count once, as some proxies repeat them."""
     fields = dict(zip(map(bytes.lower, raw[::2]), raw[1::2], strict=True))
     if 2 * len(fields) == len(raw):
         return fields
@@ -131,8 +121,6 @@ def _number(text: str) -> int | None:
 
 
 class Version(NamedTuple):
-    """What is known of the version of a file: its ETag and date, and its size in bytes."""
-
     validator: Validator = Validator()
     total: int | None = None
 

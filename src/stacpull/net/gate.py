@@ -1,13 +1,8 @@
 """Limits on the requests at once per host, pauses for hosts that throttle or do not answer, and rates.
 
-Each host has a gate with a number of permits, which follows three rules:
-
-- It starts at 16 and doubles after each round (as many answers as permits), then grows by an eighth. It
-  only grows while all permits are in use.
-- If the first bytes of a round came twice as late as in the best round, the host has a queue: the limit falls
-  by a quarter. So a host that serves fewer requests well than many is not given many.
-- A host that throttles, or breaks some connections while it answers others, gets half. It then gets less than
-  it refused for a minute.
+The limit starts at 16 and doubles after each round, then grows by an eighth, only while all permits are in
+use. It falls by a quarter if first bytes come twice as late as in the best round: the host has a queue. It
+falls by half if the host throttles or breaks connections.
 
     answering ──throttled──────────────────▶ closed for 1, 2, 4 … 60 s (or as the host asked), half the limit
         │     ──some requests unanswered───▶ overloaded: half the limit, these failures are free
@@ -15,9 +10,8 @@ Each host has a gate with a number of permits, which follows three rules:
         │                                       └──after the patience──▶ given up: DOWN, a try per minute
         └◀── an answer ends this; of overload it takes one failure off
 
-Permits are granted in the order of requests; one that follows a redirect to the same host has the permit of
-the one before. Waiting can be cancelled at any point without losing a permit. No task may hold a permit while
-it waits for another: with a limit of 4, four such workers would deadlock.
+Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
+another: with a limit of 4, four such workers would deadlock.
 """
 
 from __future__ import annotations
@@ -104,7 +98,6 @@ class Gate:
     ) -> None:
         self.host = host
         self.now = clock.monotonic
-        """The clock of `sent_at`: seconds, never going back."""
         self._maximum = max(1, maximum)
         self._call_later = clock.call_later
         self._is_fixed = is_fixed
@@ -112,7 +105,6 @@ class Gate:
         self._notify = notify
         self.limit = max(1, min(first, self._maximum))
         self.in_use = 0
-        """Permits in use."""
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
         self.free_at = 0.0
@@ -149,7 +141,6 @@ class Gate:
     # Permits.
 
     def closed_for(self) -> float:
-        """Return the seconds until it opens; 0 if it is open."""
         if not self.closed_until:
             return 0.0
         now = self.now()
@@ -355,7 +346,6 @@ class Gate:
         return replace(failure, kind=FailureKind.THROTTLED, free=True)
 
     def _silent(self, now: float, failure: Failure) -> Failure:
-        """Pause for a host that has not answered for some time; after the patience, give it up."""
         is_closed = self.closed_for() > 0
         left = self._silent_since + self._patience - now
         if left > 0:
@@ -383,11 +373,7 @@ class Gate:
 
 
 class Gates:
-    """The gates of all hosts, with at most `per_host` requests at once to each.
-
-    If the user set the `concurrency`, each host starts with that many, and only throttling lowers it. A host
-    has one gate as long as something refers to it; the client remembers the hosts that it needs again.
-    """
+    """The gate of each host, kept as long as something refers to it."""
 
     def __init__(
         self,

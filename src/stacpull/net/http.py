@@ -1,11 +1,8 @@
 """The transport on aiohttp, for what `http1` does not send: POST and HEAD, proxies, and unusual hosts.
 
-aiohttp's automatic features are off: it follows no redirects, keeps no cookies, does not re-quote URLs or
-decode bodies (`net.bodies` does, in small pieces), has no credentials in its sessions, and does not read the
-proxies itself (it would take credentials from .netrc). Its texts are not passed on, since they contain whole
-URLs. An idle connection that received bytes is closed: they would be read as the next response.
-
-A proxy may have a private address. It looks names up itself, so the address policy only judges literal ones.
+aiohttp's automatic features are off: redirects, cookies, quoting, decoding, .netrc. Its texts contain whole
+URLs, so they are not passed on. An idle connection that received bytes is closed: they would be read as the
+next response. A proxy looks names up itself: the address policy then only judges literal addresses.
 """
 
 from __future__ import annotations
@@ -166,8 +163,6 @@ class _HttpResponse:
 
 
 class _Resolver(AbstractResolver):
-    """Looks up names, without the addresses that the policy refuses."""
-
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
         self._names = aiohttp.ThreadedResolver()

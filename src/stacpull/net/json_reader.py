@@ -1,15 +1,8 @@
 """Reads JSON documents (pages, collections, items), with retries, since a failed page ends the walk.
 
-    PageRequest ─▶ Client ─▶ body (bounded) ─▶ decode ─▶ Document
-
-Documents up to 256 KiB are received and decoded without limit on their number, up to 16 MiB at most four at a
-time, and larger ones one at a time.
-
-There are three errors: `TransferError` if the document could not be read (the caller decides what a 404
-means, or a 400 for a page that is too large), `CredentialsError` if SOURCE's own host refuses the request or
-sends a login page, and `SourceError` if the document is not JSON. In the last case, or if a web page is
-received, the request is first repeated once: proxies sometimes truncate or garble a body, and load balancers
-send pages of their own.
+Up to 256 KiB, any number at once; up to 16 MiB, four; larger ones alone. Errors: `TransferError` (not read:
+the caller judges the status), `CredentialsError` (SOURCE's host refuses), `SourceError` (no JSON). What is no
+JSON is requested twice: proxies garble bodies, and load balancers send pages of their own.
 """
 
 from __future__ import annotations
@@ -98,10 +91,9 @@ def lenient_warning(name: str) -> str:
 def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> tuple[object, bool]:
     r"""Decode a JSON document, and return whether it is strict JSON.
 
-    UTF-8 is tried first, because many servers state a wrong charset for it, then the `charset` that is
-    stated. A document that is not strict has null for `NaN` and `Infinity`, the text of a number beyond the
-    range of a 64-bit float, `\xXX` for a byte that is not UTF-8 and `\uXXXX` for half of a surrogate pair:
-    different texts stay different.
+    UTF-8 is tried before the stated `charset`, which is often wrong. Lenient documents get null for `NaN` and
+    `Infinity`, texts for numbers beyond 64-bit floats, and `\xXX` and `\uXXXX` for invalid bytes and
+    surrogates: different texts stay different.
     """
     most = max(limit // _BYTES_PER_VALUE, MOST_VALUES)
     if len(data) > most and count_values(data) > most:
@@ -158,7 +150,6 @@ def divided(data: bytes) -> Json | None:
 
 class Document(NamedTuple):
     body: object
-    """Any JSON value."""
     bytes: int
     """Its size after undoing the content coding."""
     url: str
@@ -187,9 +178,8 @@ class _NotJsonError(TransferError):
 class ApiReader:
     """Reads JSON documents through a client.
 
-    A refusal by the host of `source` means that credentials are wrong or missing: messages name those in use,
-    or the variable for them. `limit` is the maximum size of a document in bytes; the one at `source` may have
-    `SOURCE_LIMIT`. `warn` gets long waits, and the first document of a host that is not strict JSON.
+    A refusal by the host of `source` means wrong or missing credentials: messages name those in use, or the
+    variable for them. `warn` gets long waits, and the first document of a host that is not strict JSON.
     """
 
     def __init__(
@@ -230,10 +220,7 @@ class ApiReader:
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
-        """Return the JSON document that answers `request`, of at most `limit` bytes.
-
-        `one_of_many` is True for an item: a refusal may concern only this item, unless there are 50 in a row.
-        """
+        """`one_of_many`: a refusal may concern only this item, unless there are 50 in a row."""
         plain = request.url.partition("?")[0]
         own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
         try:
@@ -261,10 +248,7 @@ class ApiReader:
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
-        """Open a response (200, 206 or 416), with retries, to read its body in pieces.
-
-        If it is truncated, the caller must request the rest: only it knows how much it has.
-        """
+        """Open a response (200, 206, 416), with retries. If it is truncated, the caller requests the rest."""
         async with AsyncExitStack() as stack:
 
             async def attempt() -> Response:

@@ -2,13 +2,8 @@
 
     Client ─▶ LoginTransport ─▶ attach ─▶ transport ─▶ refused? ─▶ renew, resend
 
-The client requests plain URLs, and this layer below it adds the secrets. So hrefs are stored unsigned, and a
-redirect to another host starts without secrets. A host without a login has no overhead: the client looks up
-the transport of a host once.
-
-A kind of login is a class here, or an entry point of the group `stacpull.logins`. Its fields are its TOML
-keys, declared and read like options (`arguments`). `stacpull_logins.profiles` reads a profile and fills in
-its secrets. A run without `--credentials` imports nothing of this.
+Secrets are added below the client: hrefs are stored unsigned, and a redirect to another host starts without.
+A kind is a class here, or an entry point (`stacpull.logins`); its fields are its TOML keys (`arguments`).
 """
 
 from __future__ import annotations
@@ -71,10 +66,7 @@ class HostPattern(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> HostPattern:
-        """Read `data.example.org`, `*.example.org` (https, default port) or `http://host:port`.
-
-        A pattern that covers hosts of other owners, like `*.org`, is a ValueError.
-        """
+        """Read `data.example.org`, `*.example.org` or `http://host:port`; ValueError for `*.org`."""
         url = text if "://" in text else f"https://{text}"
         scheme, name, port = origin_of(url)
         any_below, host = name.startswith("*."), name.removeprefix("*.")
@@ -108,10 +100,9 @@ def is_address(url: str, *, web: bool = True) -> bool:
 
 
 class Netrc:
-    """Users and passwords from the netrc file in `NETRC` or `~/.netrc`, read on first use.
+    """The netrc file, read on first use; a missing or invalid one has no entries.
 
-    The `default` entry is never used: it would send a password to any host. A missing or invalid file has no
-    entries: logins may not need it.
+    The `default` entry is never used: it would send a password to any host.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -152,13 +143,10 @@ class Netrc:
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A TOML key of a kind of login."""
-
     read: ReadArgument
     has_variables: bool
     """True if the value may contain variables: the field is a `Secret`."""
     required: bool
-    """False if the field has a default."""
     secret: bool = False
     """True if the value may consist only of variables."""
     labelled: bool = False
@@ -168,7 +156,6 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:
-    """Return a field that is a TOML key of the same name, with these properties (`given`) of `Key`."""
     return attrs.field(default=default, converter=read, metadata={"key": given})
 
 
@@ -186,8 +173,6 @@ def keys_of(kind: Any) -> Mapping[str, Key]:
 
 
 def service_address(*places: str) -> Callable[[object], str]:
-    """Return a reader for the URL of a service that may contain these placeholders."""
-
     def read(raw: object) -> str:
         plain = url = text(raw)
         for place in places:
@@ -203,16 +188,12 @@ def service_address(*places: str) -> Callable[[object], str]:
 
 
 def basic(user: Secret, password: Secret | None) -> Secret:
-    """Return the `Authorization` of user and password (RFC 7617)."""
     pair = f"{user.reveal()}:{password.reveal() if password else ''}"
     return Secret("Basic " + base64.b64encode(pair.encode()).decode())
 
 
 class LoginKind:
-    """A kind of login, with its secrets: a frozen class of attrs, whose fields are made by `login_key`.
-
-    `user` and `password` belong together, and without a password the user is the secret.
-    """
+    """A frozen class of attrs, with fields by `login_key`. Without a password the user is the secret."""
 
     __slots__ = ()
 
@@ -223,7 +204,6 @@ class LoginKind:
 
     @classmethod
     def netrc_host(cls, written: Mapping[str, str], hosts: tuple[HostPattern, ...]) -> str | None:  # noqa: ARG003
-        """Return a host whose user and password are read from the netrc file, or None if there is none."""
         return None
 
     @classmethod
@@ -233,10 +213,7 @@ class LoginKind:
         texts: Mapping[str, str],
         netrc: Netrc,  # noqa: ARG003 - most kinds do not use it
     ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
-        """Yield the logins of a `[login.NAME]` table, each with its hosts; none if netrc has no entry for it.
-
-        `texts` are its other values, by key, with their variables replaced.
-        """
+        """Yield each login of a `[login.NAME]` table with its hosts. `texts` have variables replaced."""
         required = {name for name, key in keys_of(cls).items() if key.required}
         given = {name: text for name, text in texts.items() if text or name in required}
         yield hosts, cls(**{name.replace("-", "_"): text for name, text in given.items()})
@@ -255,7 +232,6 @@ class LoginKind:
         return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        """Return the login shared by all hosts."""
         raise NotImplementedError
 
     async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:  # noqa: ARG002 - a default
@@ -264,22 +240,18 @@ class LoginKind:
 
 
 class Attached(NamedTuple):
-    """An authenticated request."""
-
     request: Request
     held: object = None
     """The attached token or the like, for `Login.renewed` if it is refused."""
 
 
 class Login:
-    """A way to log in to hosts. The defaults are those of a login that is never renewed.
+    """A way to log in to hosts; by default one that is never renewed.
 
-    Its methods raise CredentialsError if the login is refused, and TransferError or SourceError if the
-    service of the login fails now.
+    Methods raise CredentialsError if it is refused, TransferError or SourceError if its service fails.
     """
 
     async def attach(self, request: Request) -> Attached:
-        """Return `request` with the credentials that the host requires."""
         raise NotImplementedError
 
     def is_refusal(self, response: Response) -> bool:  # noqa: ARG002 - a default
@@ -310,8 +282,6 @@ def refused(url: str, reason: str) -> BufferedResponse:
 
 
 class Fixed(LoginKind):
-    """The same header fields and query parameters with every request."""
-
     __slots__ = ()
 
     @property
@@ -428,8 +398,6 @@ def kind_class(name: str) -> type[LoginKind] | None:
 
 
 class HostLogin(msgspec.Struct, frozen=True):
-    """A `[login.NAME]` of a profile."""
-
     name: str
     hosts: tuple[HostPattern, ...]
     kind: LoginKind
@@ -466,10 +434,9 @@ class FilledProfile(msgspec.Struct, frozen=True):
 
 
 class Logins:
-    """The logins of one run, by a credential profile, and the client that they share.
+    """The logins of one run, and the client that they share, which has no credentials.
 
-    The client requests token services without credentials. It has its own gates, because a transfer holds a
-    permit while it waits for a token. `on_wait` gets one sentence when a login has to wait.
+    It has its own gates, because a transfer holds a permit while it waits for a token.
     """
 
     def __init__(

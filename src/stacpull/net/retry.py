@@ -1,13 +1,9 @@
 """The retry policy for failed attempts.
 
-Failures of an asset (a reset connection, a short body, a 500) use up its attempts: it has a first one and
-`retries` more. The count starts again after an attempt that received much of a long file. Throttling is a
-condition of the host and does not count, up to 20 times or an hour; then it counts, too. A Retry-After of up
-to 15 minutes is obeyed. A longer one ends the run with a message that states when to resume.
-
-Waits grow exponentially with full jitter: uniform between 0 and `base * 2**n`, at most `cap` (M. Brooker,
-"Exponential Backoff And Jitter", AWS Architecture Blog, 2015), so that workers that failed together do not
-retry together.
+An asset has a first attempt and `retries` more, counted anew after much progress. Throttling does not count,
+up to 20 times or an hour. A Retry-After over 15 minutes ends the run. Waits have full jitter, so that workers
+that failed together do not retry together: uniform between 0 and `base * 2**n` (M. Brooker, "Exponential
+Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations
@@ -44,8 +40,6 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 class RetryState(msgspec.Struct):
-    """The counts of one asset so far."""
-
     charged: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
@@ -54,10 +48,7 @@ class RetryState(msgspec.Struct):
 
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
-    """Count `failure`, and return the seconds until the next attempt; None if it is final.
-
-    `draw` is a random number between 0 and 1 for the jitter.
-    """
+    """Count `failure`; return the seconds to the next attempt, None if final. `draw` is from 0 to 1."""
     asked = failure.retry_after
     if not failure.retryable or (asked or 0.0) > policy.longest_wait:
         return None
@@ -85,10 +76,7 @@ async def with_retries(
     *,
     jitter: random.Random | None = None,
 ) -> T:
-    """Return the result of `attempt`, repeated until it succeeds or `policy` gives up.
-
-    `on_retry` is called with each failure before it is retried. `jitter` makes the waits reproducible.
-    """
+    """`on_retry` is called with each failure before it is retried. `jitter` makes the waits reproducible."""
     try:
         return await attempt()
     except TransferError as error:

@@ -60,11 +60,7 @@ def classify(
     now: float,
     secrets: Secrets | None = None,
 ) -> Failure:
-    """Return the failure for a response of `host` whose status is not accepted.
-
-    `now`, in seconds since the epoch, is compared with a date in Retry-After if there is no Date field.
-    `secrets` are removed from the message.
-    """
+    """`now`, in seconds since the epoch, replaces a missing Date field. The message has no `secrets`."""
     server_time = moment_of(headers.get("Date", ""))  # the server's other dates follow its clock
     wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
@@ -105,11 +101,7 @@ def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds to wait by a Retry-After field (RFC 9110, 10.2.3).
-
-    A date before `now` (seconds since the epoch) means 0. None if the field is absent or invalid, negative,
-    or more than 30 days.
-    """
+    """Return the seconds of a Retry-After (RFC 9110, 10.2.3); None if absent, invalid or over 30 days."""
     if not value:
         return None
     try:
@@ -132,10 +124,9 @@ def moment_of(value: str) -> float | None:
 
 
 def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
-    """Return the reason in an error's body (JSON, XML of S3 or Azure, or plain text) on one short line.
+    """Return the reason in an error's body on one short line; empty if there is none or it is binary.
 
-    It is empty if there is none or the body is binary. `secrets`, and credentials and signatures in URLs, are
-    removed before the text is shortened, because a part of a secret would not be recognised.
+    Secrets are removed before it is shortened, because a part of a secret would not be recognised.
     """
     text = body_prefix.decode("utf-8-sig", "replace")
     found = _json_reason(body_prefix)
@@ -167,10 +158,7 @@ def _json_reason(body: bytes) -> str:
 
 
 def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
-    """Return whether the response is a web page, which in place of data usually means a login page.
-
-    The media type decides, or the first bytes if it is not specific (`application/octet-stream`).
-    """
+    """Whether it is a web page, usually a login: by its media type, or first bytes if that is unspecific."""
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type in {"text/html", "application/xhtml+xml"}:
         return True

@@ -1,9 +1,7 @@
 """The transport interface: sends one request and returns one response.
 
-A transport follows no redirects and has no credentials: `net.client.Client`, which wraps transports, does
-that. It retries nothing that a server may have processed. Only if a kept-alive connection turns out to be
-closed, the request is resent once on a new connection. All implementations pass the conformance suite in
-`tests/net/conformance.py`.
+No redirects, no credentials (`net.client`), and no retries, except one for a kept connection that was closed.
+All implementations pass `tests/net/conformance.py`.
 """
 
 from __future__ import annotations
@@ -96,7 +94,6 @@ class Response(Protocol):
 
 
 SentRequest = Callable[[], Awaitable[Response]]
-"""Returns the response to a request that was sent."""
 
 
 class Transport(Protocol):
@@ -111,7 +108,6 @@ class Transport(Protocol):
 
 @asynccontextmanager
 async def opened(transport: Transport, request: Request) -> AsyncIterator[Response]:
-    """Send `request`; the response is closed when the context ends."""
     response = await transport.send(request)
     try:
         yield response

@@ -1,12 +1,8 @@
 """The hrefs of links and assets: their absolute URLs, what is behind them, and the suffix of a file.
 
-A relative href is relative to the item's own URL: its `self` link if that is absolute, else the URL that it
-was read from. Only remote schemes are fetched: a `file:` URL from a service is a path on the service's disk.
-A local item may refer to local files; `transfer.local` decides which may be opened.
-
-Services list assets that should not be mirrored as files: the web page about the item, or a preview or tile
-map that is computed on request. Some assets are whole directories of an object store. Examples: `tilejson`
-and `rendered_preview` at Planetary Computer, `index` at USGS, `data` at Sentinel Hub.
+Only remote schemes are fetched: a `file:` URL from a service is a path on its disk. Pages, previews that are
+computed (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub) are no
+files.
 """
 
 from __future__ import annotations
@@ -97,7 +93,6 @@ _SCHEME_AND_HOST: Final = len("https://") - 1
 
 
 def asset_href(asset: Any, base: str | None) -> str | Failure:
-    """Return the absolute href of an asset, or the failure if it has none that can be fetched."""
     href = asset.get("href") if isinstance(asset, dict) else None
     if isinstance(href, str):
         href = without_blanks(href)
@@ -120,8 +115,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...] = ()) -> tuple[str, ...] | Failure:
     """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
 
-    Without `prefer` this is only its own. With it, `alternate` hrefs are included (alternate-assets
-    extension), in the order of these schemes, then all others. Within a scheme, the own href comes first.
+    With `prefer`, `alternate` hrefs are included: first those of these schemes, in each the own href first.
     """
     own = asset_href(asset, base)
     if not prefer:
@@ -144,7 +138,6 @@ def self_href(item: Json, *, local: bool = False) -> str | None:
 
 
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
-    """Yield the rel and href of every link that has both as strings; an href may be any non-blank string."""
     for link in list_or_empty(document.get("links")):
         if isinstance(link, dict):
             rel, href = link.get("rel"), link.get("href")
@@ -193,9 +186,8 @@ def _unusable(why: str) -> Failure:
 def asset_kind(href: str, media_type: str | None) -> AssetKind:
     """Return the kind of the asset at this absolute href.
 
-    A page is recognised by its media type, or by a URL with a computation: a template of map tiles, a
-    renderer with the item (`collection=…&item=…`) or file (`url=…`) as a parameter, or an OGC service
-    (`service=…&request=…`, OGC 06-121r9, 7.2). A bucket, and a key that ends with a slash, are prefixes.
+    A page is recognised by its media type, or by a URL with a computation: map tiles, a renderer
+    (`collection=…&item=…`, `url=…`), or an OGC service (`service=…&request=…`, OGC 06-121r9, 7.2).
     """
     kind = asset_kind_of_type(media_type) if media_type is not None else None
     if kind is not None:
@@ -216,12 +208,10 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
 
 @cached_if_short(1024)
 def asset_kind_of_type(media_type: str) -> AssetKind | None:
-    """Return the kind of assets with this media type; None if their hrefs decide."""
     return _KIND_OF_TYPE.get(media_type.partition(";")[0].strip().lower())
 
 
 def plain_suffix(href: str) -> str | None:
-    """Return the suffix of an absolute href without query, fragment, template and encoding."""
     slash = href.rfind("/")
     dot = href.rfind(".", slash)
     if slash <= _SCHEME_AND_HOST or dot <= slash + 1:

@@ -1,16 +1,8 @@
-"""Plans an item: derives the assets to fetch from its JSON.
+"""Plans an item: derives the assets to fetch from its JSON. Nothing here raises, even for invalid items.
 
-Nothing here raises, even for invalid items: an item that cannot be planned is `Unread`, and an asset that
-cannot be planned is an `AssetProblem` of its item. An asset is identified by (collection, item, key); its
-href may change. The ledger keeps names apart that are one file on some file systems.
-
-Statements about assets come from STAC extensions:
-
-- File extension: `file:checksum` is a multihash in hex: an unsigned varint code, an unsigned varint length in
-  bytes, and the digest (https://github.com/multiformats/multihash, codes in multicodec's table).
-- Order extension and storage extension (version 1): `order:status` and `storage:tier` state that the asset
-  was ordered or is in an archive. That is not proof: the asset is requested anyway, and the statement only
-  explains a failure. (https://github.com/stac-extensions/order, v1.1.0)
+An asset is identified by (collection, item, key); its href may change. `file:checksum` is a multihash
+(https://github.com/multiformats/multihash). That an asset is ordered or archived (order extension, v1.1.0;
+storage extension, v1) is not proof: it is requested anyway, and the statement only explains a failure.
 """
 
 from __future__ import annotations
@@ -62,7 +54,6 @@ _NO_LISTINGS: Final[Mapping[str, Listing | Failure]] = MappingProxyType({})
 _UNDER_WAY: Final = frozenset({"ordered", "pending", "shipping"})
 _ARCHIVED: Final = re.compile(r"archive|glacier", re.IGNORECASE)
 _LARGEST: Final = 1 << 63
-"""Sizes from here on are ignored: the ledger stores signed 64-bit numbers."""
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",
@@ -83,8 +74,6 @@ class KeepsAssets(Protocol):
 
 
 class AssetOptions(msgspec.Struct, frozen=True):
-    """Options of a `stacpull.selection.Selection` for the hrefs and kinds of assets."""
-
     prefer: tuple[str, ...] = ()
     include_pages: bool = False
 
@@ -103,9 +92,8 @@ def plan_item(
 ) -> PlannedItem | Unread:
     """Return an item with its planned assets, or the problem that prevents planning it.
 
-    `collection_hint` is the collection of an item that states none, `item_href` the URL of one that was read
-    alone, `page_url` that of its page, and `parent` the label item that links to it. `listings` are the
-    objects of assets that are prefixes, by key.
+    `item_href` is the URL of an item that was read alone, `page_url` that of its page, `parent` the label
+    item that links to it. `listings` are the objects of prefixes, by key.
     """
     collection, name = item.get("collection"), item.get("id")
     if not isinstance(collection, str) or not collection:
@@ -139,10 +127,7 @@ def plan_item(
 
 
 def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
-    """Plan the assets of a collection itself, those of an item without an id, next to its items.
-
-    Asset filters are for assets of items. `updated` is at the top level (STAC 1.1), or else in `properties`.
-    """
+    """Plan a collection's own assets, unfiltered. `updated` is top-level (STAC 1.1) or in `properties`."""
     item_id = ItemId(name, OF_COLLECTION)
     plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
     plan.add(document)
@@ -177,10 +162,8 @@ class _ItemPlan:
         self.prefixes: list[str] = []
         self.problems: list[AssetProblem] = []
         self.keys: dict[str, list[str]] = {}
-        """The keys of objects, by the key of their prefix."""
         self.unverifiable = 0
         self.may_state_readiness = False
-        """True if an asset may state that it is not ready yet."""
 
     def add(self, document: Json) -> None:
         """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
@@ -266,20 +249,16 @@ def updated_in(properties: Any) -> str | None:
 
 
 def is_newer(updated: str | None, before: str | None) -> bool:
-    """Return True if the first `updated` is a later time than the second."""
     later, earlier = parse_instant(updated), parse_instant(before)
     return later is not None and earlier is not None and later > earlier
 
 
 class DescribedAssets:
-    """Applies an asset filter to assets with the members from their collection's `item_assets`."""
-
     def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
         self._filter = asset_filter
         self._item_assets = item_assets
 
     def keeps(self, key: str, asset: Json) -> bool:
-        """Return whether the asset is selected."""
         return self._filter.keeps(key, described(asset, self._item_assets.get(key)))
 
 
@@ -303,10 +282,7 @@ def stated_of(asset: Json) -> tuple[int | None, Checksum | None]:
 
 
 def parse_multihash(text: str) -> Checksum | None:
-    """Return the checksum in a multihash; None if its kind is unknown, or the length wrong for its kind.
-
-    Some services write a length that contradicts the code (`d50120…`: MD5 with 32 bytes).
-    """
+    """Return the checksum in a multihash; None for an unknown kind, or a length that contradicts the code."""
     try:
         raw = bytes.fromhex(text)
     except ValueError:

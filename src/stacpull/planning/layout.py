@@ -1,9 +1,7 @@
 """The paths of assets in a mirror: `--layout`, filled in for each item and then for each of its assets.
 
-A template is text with `{field}` and `{field|removeprefix:...}`; `{{` is a brace. A segment, between slashes,
-is a tuple of texts and fields. It is made safe after it is filled in, so a slash in a value never creates
-a directory. `{filename}` is known only after the transfer has resolved the href. Until then the name is a
-template, which `complete` fills in.
+A segment is made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is
+known only after the transfer has resolved the href (`complete`).
 """
 
 from __future__ import annotations
@@ -37,8 +35,6 @@ _LISTED: Final = ", ".join(f"{{{name}}}" for name in FIELDS)
 
 
 class Field(NamedTuple):
-    """A placeholder for a value, and the prefixes to remove from it in order."""
-
     name: str
     prefixes: tuple[str, ...] = ()
 
@@ -55,8 +51,6 @@ Segment = tuple[str | Field, ...]
 
 
 class AssetPath(NamedTuple):
-    """The path of an asset: a directory relative to DEST, and a name or a template with `{filename}`."""
-
     directory: str
     name: str | None
     name_template: str | None
@@ -90,7 +84,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         return tuple(dict.fromkeys(piece.name for piece in pieces if piece.name not in FIELDS))
 
     def check_properties(self, documents: Iterable[Json]) -> None:
-        """Check that each property in the layout exists in at least one of the first items of a source."""
         known = {name for document in documents for name in object_or_empty(document.get("properties"))}
         for name in self.properties:
             if name not in known:
@@ -100,7 +93,6 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
                 raise UsageError(f"--layout {self.template!r}: {text}; {hint}")
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
-        """Fill in the fields of an item. `parent` is the label item that links to a source item."""
         properties = object_or_empty(document.get("properties"))
         bound = []
         for segment in self.segments:
@@ -137,18 +129,14 @@ def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) 
 
 
 class ItemLayout(msgspec.Struct, frozen=True):
-    """A layout in which only fields of assets are not filled in; a `str` is a complete segment."""
-
     directories: list[str | Segment]
     directory: str | None
     """The safe path of all directories, or None if it contains fields of assets."""
     name: str | Segment
     late: bool
-    """True if it contains `{filename}`."""
     names: Recent[tuple[str, str], str] | None
 
     def path(self, key: str, ext: str) -> AssetPath:
-        """Return the path of the asset with this key; `ext` includes its dot."""
         directory = self.directory
         if directory is None:
             directory = "/".join([safe_segment(_fill(segment, key, ext)) for segment in self.directories])
@@ -177,10 +165,7 @@ def _fill(segment: str | Segment, key: str, ext: str) -> str:
 
 
 def complete(name_template: str, filename: str, directory: str) -> str:
-    """Return the safe name of an asset whose name contains `{filename}`.
-
-    `filename` is the last path segment of the resolved URL, percent-decoded but not made safe.
-    """
+    """Return a safe name. `filename` is the last segment of the resolved URL, percent-decoded, not safe."""
     pieces = _name_pieces(name_template)
     raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
     return _name_in(directory, raw)
@@ -212,7 +197,6 @@ def _may_be_document(name: str) -> bool:
 
 
 def _parsed(template: str, *, separates: bool) -> list[Segment]:
-    """Parse a template into segments; without `separates`, slashes are ordinary characters."""
     segments: list[list[str | Field]] = [[]]
     for token in _TOKEN.finditer(template):
         here = segments[-1]

@@ -1,10 +1,7 @@
 r"""Names for the file system: safe, readable, unique, and the same text as a path and as a relative URL.
 
-A safe name is not changed. Each byte of an unsafe character becomes `~XX`: control, format and bidirectional
-characters, spaces, `/ \ : * ? " < > | # ; % + ^ { } [ ]`, a backtick, lone surrogates, `-` and `.` at the
-beginning, `.` at the end, and `~` itself, so that the encoding is reversible. Some names are still not
-possible. They keep a readable beginning and their suffix, and between these get `~` and 12 hex digits of
-their SHA-256:
+Each byte of an unsafe character becomes `~XX`, of `~` itself, too, so that this is reversible. Other names
+that are not possible keep a beginning and their suffix, with `~` and 12 hex digits of their SHA-256 between:
 
 - the mirror's own names (`catalog.json`, `collection.json`, `items.ndjson`, `items.parquet`), in any case;
 - device names of Windows (`NUL`, `com1.txt`);
@@ -28,9 +25,7 @@ from stacpull.digests import text_digest
 CATALOG_ID: Final = "stacpull-mirror"
 """The beginning of the id of a mirror's root catalog."""
 COLLECTION_FILE: Final = "collection.json"
-"""The document of a collection, in the directory of the collection."""
 LINES_FILE: Final = "items.ndjson"
-"""The items of a collection (`--metadata ndjson`), in the directory of the collection."""
 MAX_BYTES: Final = 255
 _RESERVED: Final = frozenset({"catalog.json", COLLECTION_FILE, LINES_FILE, "items.parquet"})
 _UNSAFE: Final = re.compile(
@@ -49,7 +44,6 @@ _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
 def catalog_id(source: str) -> str:
-    """Return the id of a mirror's root catalog, made from the source."""
     name = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
     return f"{CATALOG_ID}-{name[:_LONGEST_SOURCE].rstrip('-.')}" if name else CATALOG_ID
 
@@ -96,17 +90,13 @@ def fold(path: str) -> str:
 
 
 def path_hash(path: str) -> int:
-    """Return a hash of the folded path as a signed 64-bit number."""
     directory, _, name = path.rpartition("/")
     return hashes_in(directory)(name)
 
 
 @cached_if_short(1024)
 def hashes_in(directory: str) -> Callable[[str], int]:
-    """Return the function that returns the `path_hash` of a name in a directory.
-
-    The first 14 bits depend only on the directory: planning an item changes one page of the index of paths.
-    """
+    """The first 14 bits are of the directory: planning an item changes one page of the index of paths."""
     folded = fold(directory)  # as in `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
     above = f"{folded}/" if folded else ""

@@ -2,9 +2,8 @@
 
     data: s3://bucket/tiles/39/        →   data/B02.jp2, data/qi/MSK.gml, …
 
-The objects are stored below the asset's path (`--layout`), in the directories of their keys. The item's
-document lists the objects instead of the prefix, so readers of a mirror find them like any asset. If the item
-has another asset with the key of an object, the object's key gets a hash.
+The item's document lists the objects instead of the prefix, so readers of a mirror find them like any asset.
+An object's key gets a hash if another asset has it.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "
 
 
 class ListedObject(NamedTuple):
-    """An object: its name after the prefix, and its size in bytes."""
-
     name: str
     size: int
 
@@ -49,7 +46,6 @@ def refused(href: str) -> Failure:
 
 
 def keys_of(own: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
-    """Return for each prefix the keys of its objects, unique in the item."""
     taken, found = set(own), dict[str, list[str]]()
     for prefix, listing in sorted(listings.items(), key=lambda one: -len(one[0])):
         for listed in listing.objects if isinstance(listing, Listing) else ():
@@ -84,7 +80,6 @@ def objects(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Seq
 def with_objects(
     item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
 ) -> Json:
-    """Return `item` with the selected objects in place of their prefixes, unless some are not selected."""
     assets = item.get("assets")
     if not isinstance(assets, dict) or not any(isinstance(found, Listing) for found in listings.values()):
         return item

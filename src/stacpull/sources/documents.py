@@ -1,8 +1,7 @@
 """STAC documents: their kinds, their links, whether they belong to an API, and how to read them.
 
-Since STAC 1.0, `type` states the kind of a document. Before that (0.6 to 1.0.0-beta), catalogs and
-collections had no `type` and are recognised by their required members. `item` and `child` links are often
-mixed up, so only the linked document decides.
+Before STAC 1.0 (0.6 to 1.0.0-beta), catalogs had no `type`: required members tell. `item` and `child` links
+are often mixed up, so only the linked document decides.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from stacpull.urls import authority, is_in_object_store, is_local, is_web, join,
 MOST_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
 _MOST_NAMED: Final = 40
-"""The most collections in a message."""
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
@@ -168,7 +166,6 @@ def is_collection_of_api(document: Json, named: str | None) -> bool:
 
 
 async def outcome_of(reader: ApiReader, url: str, *, limit: int | None = None) -> Document | Failure:
-    """Return the document at `url`, of at most `limit` bytes, or the failure if it could not be read."""
     try:
         return _with_items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
     except TransferError as error:
@@ -236,7 +233,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 
 
 def listing(names: list[str]) -> str:
-    """Return the end of a message that names the collections of a source."""
     if not names:
         return "the source lists none."
     more = len(names) - _MOST_NAMED

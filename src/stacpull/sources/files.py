@@ -1,18 +1,14 @@
 """Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
 
-A document that was saved by itself is a copy: relative hrefs of an item refer to its `self` link, or to the
-file if the item has none. (For a tree that was moved as a whole, the opposite holds.) A stopped walk begins
-again, and skips what is planned.
-
-`FileRanges` reads a file in one version, that of the first response:
+A saved document is a copy: relative hrefs refer to the `self` link, else to the file. `FileRanges` reads one
+version:
 
     offset ─▶ Range ─▶ 206 at this offset, same version   its body
                        200, same version                  its body from the offset on
                        anything else                      ForgottenCursorError: the walk begins again
 
-A version is the size of the file with its ETag, or else its date. A strong ETag is enough without a size. No
-`If-Range` is sent: some servers ignore it, and S3 would get another condition instead, which it answers with
-412. Without `If-Range`, a response has the ETag and the date that a 200 would have (`net.fields`).
+A version is the size with the ETag or date; a strong ETag is enough. No `If-Range`: some servers ignore it,
+and S3 answers with 412. Without it, a response has the fields of a 200 (`net.fields`).
 """
 
 from __future__ import annotations
@@ -71,8 +67,6 @@ _OK, _UNSATISFIABLE = 200, 416
 
 
 class ItemsFile(Source):
-    """The base class of sources that are one file of items."""
-
     has_cursors = False
     is_file = True
 
@@ -265,7 +259,6 @@ class LinesSource(ItemsFile):
 
 
 def _items_of(document: object) -> list[object]:
-    """Return the item of a line, or the items of a list or ItemCollection."""
     features = document.get("features") if isinstance(document, dict) else document
     kind = kind_of(document)
     if isinstance(features, list) and (features or kind is not DocumentKind.ITEM):

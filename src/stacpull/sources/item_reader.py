@@ -1,7 +1,7 @@
 """Reading single items by their href: source items, and items whose asset hrefs have expired.
 
-Many label items link to one source item, and all assets of an item expire together. So readers of the same
-href share one request, and the most recent documents are cached.
+All assets of an item expire together. So readers of one href share a request, and recent documents are
+cached.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Opens SOURCE. Its URL, or else its document, decides which kind of source it is.
-
-The kinds are in the group `stacpull.sources` (`entry_points`), and only the one that is used is loaded. A
-package adds one by the ending of its files: a class that is made of a URL and an `ApiReader`.
-"""
+"""Opens SOURCE. Its URL, or else its document, decides which kind (`stacpull.sources`) is loaded."""
 
 from __future__ import annotations
 

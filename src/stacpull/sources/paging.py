@@ -1,10 +1,7 @@
 """Pages of an API: requests for the next ones, and the walk of the pages by their next links.
 
-If a service fails, the page is requested again with fewer items. If that does not help, the walk ends with a
-SourceError. The caller has saved the pages before, and a later walk resumes there: a `PageRequest` contains
-the whole position.
-
-The walk always ends: cursors and pages are remembered as 64-bit hashes, about 100 bytes per page.
+A page that fails is requested with fewer items; then the walk ends with a SourceError, and a later one
+resumes there. It always ends: cursors and pages are remembered as hashes, about 100 bytes per page.
 """
 
 from __future__ import annotations
@@ -275,7 +272,6 @@ class _PageReader:
         self._guard = WalkGuard()
         self._items = 0
         self.is_corrected = False
-        """True if the position of the next page was corrected."""
 
     async def read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page, from SOURCE's own host if the host in the link does not have it."""

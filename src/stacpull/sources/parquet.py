@@ -4,10 +4,9 @@
                  ──── bytes ──────────────────▶
                  ◀── {"items": …} ─────────────
 
-pyarrow runs in a separate process, without credentials and with a memory limit: a file may come from anyone,
-and some files crash pyarrow. It asks for the bytes that it needs, which are those of the footer and of the
-row groups that may match the selection. A server without ranges sends the whole file, once, into a temporary
-file. All bytes are of one version of the file (`files.FileRanges`).
+pyarrow runs in a process without credentials and with a memory limit: a file may come from anyone, and some
+crash pyarrow. A server without ranges sends the whole file, once. All bytes are of one version
+(`files.FileRanges`).
 """
 
 from __future__ import annotations
@@ -96,7 +95,6 @@ class ParquetSource(ItemsFile):
         return self._collections or {}
 
     async def _answers(self, task: Json) -> AsyncGenerator[Json]:
-        """Have a decoder do a task; yield its batches of items."""
         async with AsyncExitStack() as opened:
             with temporary_errors():
                 part = await asyncio.to_thread(tempfile.TemporaryFile)

@@ -1,12 +1,8 @@
 """Decodes a Parquet file of items (stac-geoparquet 1.0 and 1.1) in a process of its own.
 
-`python -m stacpull.sources.parquet_process` gets one task on standard input: the URL and size of the file,
-and, unless only the metadata are wanted, rows per batch and limits (`parquet`). It answers with frames: four
-bytes of length, then JSON. It asks for bytes of the file the same way, and gets them on standard input. It
-has no credentials and a memory limit, which also stops decompression bombs.
-
-By the limits, pyarrow skips the row groups whose statistics show that no row matches. Every row that is read
-is still judged by the filters.
+It gets a task on standard input (`parquet`), asks for bytes of the file and answers in frames: four bytes of
+length, then JSON. The memory limit stops decompression bombs. Row groups are skipped by statistics; the
+filters judge the rows.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 """Pushes filters down to an API: what it supports, a query for it, and the walk of the result.
 
-An API states in `conformsTo` what it supports (STAC API 1.0.0 and its release candidates: core, item search,
-filter extension; OGC API Features, part 1, 7.4, and part 3). Versions in these URIs are ignored. A query is
-sent with GET, or with POST if the API supports it and the URL would be long or a filter is sent as JSON.
-
-All items are filtered locally anyway, so an API may return too many. If the first page of a result is an
-error, or has items of other collections than those searched (the collection may have another name in its
-items), the walk continues without filters. It also does if the result is empty, and a query that an item of
-the source must match finds nothing either.
+`conformsTo` states support (STAC API 1.0.0; OGC API Features, parts 1 and 3); versions are ignored. All items
+are filtered locally anyway. If the first page fails, is of other collections, or is empty though an item of
+the source must match, the walk continues without filters.
 """
 
 from __future__ import annotations
@@ -45,8 +40,6 @@ _PLAIN: Final = "/:,.-_~'()*"
 
 
 class Capabilities(NamedTuple):
-    """The conformance classes of an API, and whether it searches by POST."""
-
     classes: tuple[str, ...] = ()
     post: bool = False
 

@@ -2,8 +2,7 @@
 
     open_source(url, reader) ─▶ Source ─starts─▶ WalkStart ─pages─▶ Page, Page, …
 
-A source decides which requests to send, and an `ApiReader` sends them. The engine knows only this interface:
-`opening` loads the kind that SOURCE needs.
+A source decides which requests to send, and an `ApiReader` sends them.
 """
 
 from __future__ import annotations
@@ -26,14 +25,12 @@ OnNotice = Callable[[Notice], None]
 AUTO_ITEMS: Final = 1000
 LEAST_ITEMS: Final = 10
 FILE_ITEMS: Final = 100
-"""Items per page of a file or a tree, where larger pages save no requests. At most these are read again after
-a kill."""
+"""Items per page of a file or a tree, where larger pages save no requests; read again after a kill."""
 FRUITLESS_PAGES: Final = 3
 """Pages in a row without new items that are tolerated."""
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
-"""The header fields that a next link may set: content negotiation, and the position of the next page (the
-example of the STAC API specification). Any other field might be a credential, or a command to a service that
-the page cannot reach itself."""
+"""What a next link may set: content negotiation and the position (STAC API). Others might be credentials,
+or commands that the page cannot send itself."""
 
 
 class PageSize(NamedTuple):
@@ -52,7 +49,6 @@ class PageSize(NamedTuple):
 
 
 def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return the `headers` that a next link may set; None if there are none."""
     return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
 
 

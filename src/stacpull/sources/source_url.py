@@ -1,7 +1,6 @@
 """Parses SOURCE: a URL, or a path (which becomes a `file:///` URL).
 
-Credentials in it (`https://user:word@host/…?key=abc`) must not appear in the ledger, the log or messages. The
-client sends them only to the host of the URL.
+Its credentials must not appear in the ledger, the log or messages, and go only to the host of the URL.
 """
 
 from __future__ import annotations
@@ -72,9 +71,7 @@ class ApiUrl(NamedTuple):
     root: str
     collection: str | None = None
     items: bool = False
-    """True for `…/items`."""
     search: bool = False
-    """True for `…/search`."""
 
     def collection_url(self, name: str) -> str:
         return f"{self.root}/collections/{quote(name, safe='')}"
@@ -107,10 +104,7 @@ class SourceUrl(NamedTuple):
 
 
 def split_credentials(source: str) -> SourceUrl:
-    """Split SOURCE into a URL and credentials, if it is an http or https URL.
-
-    `token` is a credential, except in an `…/items` URL, where it is a paging token.
-    """
+    """Split off credentials of http and https. `token` is one, except in an `…/items` URL (for paging)."""
     try:
         parts = urlsplit(source)
     except ValueError:

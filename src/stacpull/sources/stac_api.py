@@ -1,12 +1,8 @@
-"""STAC APIs as sources: the root of an API, a collection, the items of a collection, or a `/search` URL.
+"""STAC APIs as sources: the root of an API, a collection, its items, or a `/search` URL.
 
-Paths are those of OGC API Features (part 1, 7.13-7.16): `/collections`, `/collections/X`,
-`/collections/X/items`, `/collections/X/items/Y`. The query in an `…/items` or `…/search` URL is part of
-SOURCE and is kept on every page.
-
-The selection is pushed down to the API's item search, or to `…/items` if there is no search. What an API
-supports is read only if there is something to push down or to read in batches, and only once. If it cannot
-be read, nothing is pushed down, and the walk itself reports the problem.
+Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. What an API
+supports is read once, if there is something to push down or to read in batches; if that fails, nothing is
+pushed down.
 """
 
 from __future__ import annotations
@@ -52,7 +48,6 @@ _MOST_COLLECTIONS: Final = 100_000
 _HEAVIEST_LIST: Final = 4 << 30
 """The most memory in bytes, as estimated, that the documents of all collections may take."""
 _MOST_CACHED: Final = 256
-"""Collections whose documents are kept."""
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
 _MOST_IDS: Final = 500
@@ -77,7 +72,6 @@ class ApiSource(Source):
             (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         )
         self._named = tuple(name for name in named if name)
-        """The collections in the URL."""
 
     async def collections(self) -> list[Json]:
         if self._named:

@@ -1,13 +1,7 @@
 """Static catalogs as sources: the tree below a catalog or collection, on a server, in a bucket or on disk.
 
-    root ─ child ─ item, item, …          pages of about 100 items, in the order of the links
-         └ child ─ child ─ item, …
-
-With `-C` the collections are searched level by level, and their trees are walked. A stopped walk has no
-position: it begins again, and the ledger knows the items that are planned.
-
-The walk always ends: each catalog is walked once, and catalogs are at most 32 deep. What cannot be read is
-reported and skipped, also a link to an API. Ten temporary failures in a row end the walk.
+A stopped walk begins again; the ledger knows what is planned. It always ends: each catalog is walked once, at
+most 32 deep. What cannot be read is skipped; ten temporary failures in a row end the walk.
 """
 
 from __future__ import annotations
@@ -53,12 +47,10 @@ AT_ONCE: Final = 64
 DEEPEST: Final = 32
 """The most levels of catalogs. The deepest trees known have seven."""
 _AHEAD: Final = 2 * AT_ONCE
-"""Documents read together, and the most that are in memory. Each has at most 256 KiB; larger ones are read
-alone."""
+"""Documents in memory, of at most 256 KiB each; larger ones are read alone."""
 _HELD: Final = 64 * 1024 * 1024
 """The most memory of a page, in estimated bytes."""
 _SHOWN: Final = 300
-"""The most characters of a URL in a message."""
 _UNANSWERED: Final = 10
 """Documents in a row with temporary failures after which the walk stops."""
 _LARGE: Final = Failure(FailureKind.OVERLONG, "It is not read ahead.")
@@ -77,7 +69,6 @@ class _Branch(NamedTuple):
 
     url: str
     collection: str | None
-    """Its id, if it is a collection."""
     hrefs: list[str]
 
     def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
@@ -90,16 +81,12 @@ _Waiting = tuple[_Link, _Outcome] | Iterator[_Link]
 
 
 class _TreeWalk:
-    """Reads the documents of a tree, in the order of their links.
-
-    `waiting` is the rest of the tree in this order: unread links, and documents that were read ahead.
-    """
+    """`waiting` is the rest of the tree in order: unread links, and documents that were read ahead."""
 
     def __init__(self, reader: ApiReader, top: str, links: Iterator[_Link]) -> None:
         self._reader = reader
         self._waiting = deque[_Waiting]([links])
         self._walked = {hash(top)}
-        """Hashes of the URLs of walked catalogs."""
         self.skipped = 0
         """Links to catalogs that were walked before."""
 
@@ -183,8 +170,6 @@ def _branch_of(document: Document) -> _Branch:
 
 
 class TreeSource(Source):
-    """The tree below one catalog or collection; `root` is the document at `url`."""
-
     has_cursors = False
 
     def __init__(self, url: str, reader: ApiReader, root: Document) -> None:
@@ -196,7 +181,6 @@ class TreeSource(Source):
         self._is_collection = kind_of(root.body) is DocumentKind.COLLECTION
         self._reader = reader
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
-        """The URLs of collections found so far."""
         self._searched_all = False
         """True after a search for all collections that ended normally."""
         self._links: dict[str, Unread] = {}
@@ -330,7 +314,6 @@ class TreeSource(Source):
 
 
 def _features_of(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
-    """Return the items of a document, and what is wrong with it."""
     body, where = document.members, cut_url(document.url)
     items, failures = list[Json](), list[Failure]()
     is_alone = kind_of(body) is DocumentKind.ITEM
