@@ -46,14 +46,10 @@ from stacpull_trace.hub.statistics_request import StatisticsRequest
 from stacpull_trace.hub.tiles import (
     file_path,
     next_search,
-    next_token,
-    parse_files,
     parse_page,
     parse_tile,
-    parse_tiles,
     search_body,
     tile_path,
-    tiles_path,
 )
 
 _MILLISECOND = 0.001
@@ -170,32 +166,10 @@ class Hub:
                 if interval.start <= tile.time < interval.end:
                     yield tile
 
-    async def tiles(self, collection: str) -> AsyncIterator[ByocTile]:
-        """Yield all tiles of a BYOC collection, each once, in the service's order."""
-        target = RequestTarget(HubService.BYOC, collection)
-        known: set[str] = set()
-        token: str | None = None
-        while True:
-            page = await self._page(target, tiles_path(collection, token))
-            found = parse_tiles(page)
-            new = [tile for tile in found if tile.id not in known]
-            token = next_token(page)
-            if found and not new:
-                raise SourceError(f"{self._host} returns the same page of tiles again and again.")
-            known.update(tile.id for tile in new)
-            for tile in new:
-                yield tile
-            if token is None or not found:
-                return
-
     async def tile(self, collection: str, tile: str) -> ByocTile:
         target = RequestTarget(HubService.BYOC, collection, tile)
         document = await self._json(target, tile_path(collection, tile))
         return parse_tile(document.get("data") if isinstance(document, dict) else None)
-
-    async def files(self, collection: str, tile: str) -> tuple[str, ...]:
-        target = RequestTarget(HubService.BYOC, collection, tile)
-        return parse_files(await self._json(target, file_path(collection, tile)))
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         """Return the statistics of an area over a period; failed days have their error in the reply.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -121,23 +121,12 @@ def next_search(body: Json, document: object) -> Json | None:
     return {**body, **following} if link.get("merge") else following
 
 
-_BYOC_PAGE_SIZE = 100
-"""The largest page of the service."""
-
-
-def tiles_path(collection: str, token: str | None = None) -> str:
-    """Return the path and query of a page of tiles; `token` is from the previous page."""
-    more = f"&viewtoken={quote(token, safe='')}" if token else ""
-    return f"/collections/{quote(bare_collection(collection), safe='')}/tiles?count={_BYOC_PAGE_SIZE}{more}"
-
-
 def tile_path(collection: str, tile: str) -> str:
     return f"/collections/{quote(bare_collection(collection), safe='')}/tiles/{quote(tile, safe='')}"
 
 
-def file_path(collection: str, tile: str, name: str | None = None) -> str:
-    files = f"{tile_path(collection, tile)}/files"
-    return files if name is None else f"{files}/{quote(name)}"
+def file_path(collection: str, tile: str, name: str) -> str:
+    return f"{tile_path(collection, tile)}/files/{quote(name)}"
 
 
 class _DescribedFiles(msgspec.Struct, frozen=True, rename="camel"):
@@ -155,20 +144,9 @@ class _DescribedTile(msgspec.Struct, frozen=True, rename="camel"):
     additional_data: _DescribedFiles | None = None
 
 
-class _DescribedTiles(msgspec.Struct, frozen=True):
-    data: list[_DescribedTile]
-
-
 def parse_tile(document: object) -> ByocTile:
     """Return a tile from its description (the value of `data`)."""
-    return _tile(converted(document, _DescribedTile))
-
-
-def parse_tiles(document: object) -> list[ByocTile]:
-    return list(map(_tile, converted(document, _DescribedTiles).data))
-
-
-def _tile(found: _DescribedTile) -> ByocTile:
+    found = converted(document, _DescribedTile)
     return ByocTile(
         id=found.id,
         path=found.path,
@@ -179,18 +157,3 @@ def _tile(found: _DescribedTile) -> ByocTile:
         cover_geometry=_footprint(found.cover_geometry),
         files=(found.additional_data and found.additional_data.files_metadata) or {},
     )
-
-
-def next_token(document: object) -> str | None:
-    """Return the `viewtoken` of the next page: from its own field, or from the URL of the next page."""
-    links = converted(document, Json).get("links") or {}
-    token = links.get("nextToken")
-    if token is None and links.get("next"):
-        token = parse_qs(urlsplit(converted(links["next"], str)).query).get("viewtoken", [None])[0]
-    return None if token is None else converted(token, str)
-
-
-def parse_files(document: object) -> tuple[str, ...]:
-    """Return the names of a tile's files."""
-    names = document.get("data") if isinstance(document, dict) else document
-    return converted(names, tuple[NonEmptyText, ...])

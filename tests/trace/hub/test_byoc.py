@@ -10,7 +10,7 @@ from tests.trace.hub.desk import TILE
 
 from stacpull.errors import SourceError
 from stacpull_trace.hub.replies import TileFile
-from stacpull_trace.hub.tiles import next_token, parse_tile
+from stacpull_trace.hub.tiles import parse_tile
 
 BARE: dict[str, Any] = {"id": TILE, "path": "a/b/(BAND).tif", "status": "INGESTED"}
 
@@ -80,18 +80,3 @@ def test_the_name_of_a_file_is_the_last_part_of_the_path(path: str, name: str) -
 def test_unreadable_replies_are_reported(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SourceError, match=words):
         parse_tile(BARE | changes)
-
-
-@pytest.mark.parametrize(
-    ("links", "token"),
-    [
-        (None, None),
-        ({}, None),
-        ({"currentToken": "0"}, None),
-        ({"nextToken": "abc"}, "abc"),
-        ({"next": "https://h/byoc/v1/collections/x/tiles?count=100&viewtoken=a%2Bb"}, "a+b"),
-        ({"next": "https://h/tiles?count=100"}, None),
-    ],
-)
-def test_the_token_of_the_next_page(links: object, token: str | None) -> None:
-    assert next_token({"data": [], "links": links}) == token

@@ -232,26 +232,6 @@ class TestStatistics:
         assert memory.paths.count(STATISTICS) == (2 if refused.status == 401 else 1)
 
 
-class TestTiles:
-    def test_all_tiles(self) -> None:
-        second = TILE_DOCUMENT | {"id": "second"}
-
-        def page(request: Request) -> Answer:
-            if "viewtoken=t%2B1" in request.url:
-                return answer({"data": [second]})
-            return answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "t+1"}})
-
-        memory = MemoryHub({TILES: page})
-        tiles = memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
-        assert [tile.id for tile in tiles] == [TILE, "second"]
-        assert all("count=100" in request.url for request in memory.requests[1:])
-
-    def test_a_cycle_of_tile_pages(self) -> None:
-        memory = MemoryHub({TILES: [answer({"data": [TILE_DOCUMENT], "links": {"nextToken": "same"}})]})
-        with pytest.raises(SourceError, match="again and again"):
-            memory.run(lambda hub: all_of(hub.tiles(COLLECTION)))
-
-
 def described(**files: TileFile) -> ByocTile:
     return ByocTile(TILE, "2023/11/02/(BAND).tif", "INGESTED", None, None, None, None, files)
 
