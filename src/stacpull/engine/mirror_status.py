@@ -51,8 +51,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         with open_files(place.work, place.bucket) as files:
             foreign = list(unwritten(db, files))
         items["items_failed"] += len(foreign)
-        errors = [*foreign, *views.failures(db, newest=_LAST_ERRORS)]
-        errors.sort(key=lambda failure: failure.when, reverse=True)
+        errors = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=lambda one: -one.when)
         return StatusReport(
             **assets,
             **items,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -126,17 +127,15 @@ async def open_network(
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
 
-    def warn(text: str) -> None:
-        on_notice(Notice("warning", text))
-
-    logins = None
-    if options.filled_profile is not None:
-        logins = options.filled_profile.open(http, policy, clock, secrets, counters, warn)
+    warn = partial(_warn, on_notice)
+    profile = options.filled_profile
+    logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
-    patience = _PATIENCE * options.stall_timeout
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        Gates(per_host, options.concurrency, clock, patience=patience, notify=on_notice),
+        Gates(
+            per_host, options.concurrency, clock, patience=_PATIENCE * options.stall_timeout, notify=on_notice
+        ),
         clock,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
@@ -169,6 +168,10 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
+
+
+def _warn(on_notice: Callable[[Notice], None], text: str) -> None:
+    on_notice(Notice("warning", text))
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
