@@ -123,23 +123,23 @@ def whole():
 
 
 @pytest.mark.parametrize("collection", [LABELS, SOURCE])
-def test_a_page_of_10000_items_takes_half_a_second_at_most(whole, collection):
+def test_a_page_of_10000_items_takes_a_second_at_most(whole, collection):
     replica, api, _ = whole
     cursor = f"next:{collection}_{Dataset(MAX_ITEMS, 7).name(MAX_ITEMS - 10_001)}"
     target = f"/mlhub/v1/collections/{collection}/items?limit=10000&token={cursor}&key={replica.key}"
     api(RequestInfo("api", "GET", target.replace("10000", "1"), {}))
     took = []
-    while len(took) < 6 and min(took, default=1) > 0.5:
+    while len(took) < 6 and min(took, default=2) > 1:
         slower = slowness()
         started = time.process_time()
         reply = api(RequestInfo("api", "GET", target, {}))
         took.append((time.process_time() - started) / slower)
-    assert min(took) <= 0.5
+    assert min(took) <= 1
     page = orjson.loads(reply.read(0, reply.size))
     assert page["context"]["returned"] == len(page["features"]) == 10_000
 
 
-def test_a_download_redirect_and_its_file_take_200_microseconds_each(whole):
+def test_a_download_redirect_and_its_file_take_half_a_millisecond_each(whole):
     replica, api, blob = whole
     target = f"/mlhub/v1/collections/{SOURCE}/items?limit=100&key={replica.key}"
     page = orjson.loads(api(RequestInfo("api", "GET", target, {})).body)
@@ -155,4 +155,4 @@ def test_a_download_redirect_and_its_file_take_200_microseconds_each(whole):
     statuses = [blob(RequestInfo("blob", "GET", place, {})).status for place in files]
     serving = (time.process_time() - started) / len(files)
     assert set(statuses) == {200, 404}  # B10 has no file
-    assert max(redirecting, serving) < slowness() / 5000
+    assert max(redirecting, serving) < slowness() / 2000
