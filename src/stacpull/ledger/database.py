@@ -305,6 +305,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
         make_private(to)
         with closing(sqlite3.connect(to)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
+            copy.execute("PRAGMA journal_mode = MEMORY")  # a kill would leave a file
             db.backup(copy)
             meta.put(copy, meta.ADOPTING, "1")
             meta.put(copy, meta.BOOT, None)  # it may be for another work directory, without the boot mark,
