@@ -47,6 +47,8 @@ _REFUSED_KEYS = frozenset(
 _REPEATED_CODES = frozenset(
     {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
 )
+_UNTRUSTED = "InvalidCertificate"
+"""What obstore's errors say of a TLS certificate that no authority here has issued."""
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
@@ -214,7 +216,7 @@ class Objects:
         text = str(error)
         code = next(iter(_CODE.findall(text)), "")
         url = self.location.url
-        if "InvalidCertificate" in text:
+        if _UNTRUSTED in text:
             return DestinationError(
                 f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one."
             )
@@ -252,4 +254,4 @@ def _is_passing(error: Exception) -> bool:
     status = _STATUS.search(text)
     if status is not None:
         return int(status[1]) in _REPEATED
-    return isinstance(error, exceptions.GenericError) and "HTTP error" in text and "InvalidCert" not in text
+    return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
