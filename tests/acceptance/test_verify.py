@@ -220,8 +220,12 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
         report = asyncio.run(verify(dest))
         assert (report.missing, report.exit_code) == (0, 0)
         assert asyncio.run(resume(dest, options=options)).exit_code == 0
-    written = next(dest.rglob(name))
-    written.unlink()
+        written = next(dest.rglob(name))
+        written.unlink()
+        assert asyncio.run(verify(dest)).missing == 1
+        repair = [*program[:4], "verify", str(dest), "--repair"]
+        ended = subprocess.run(repair, env=environment(replica), capture_output=True, check=False)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert asyncio.run(verify(dest)).missing == 1
 
 

@@ -102,7 +102,7 @@ def write_mirror_catalogs(
             write=publisher.write_file,
             secrets=secrets,
             remove=remove,
-            is_recorded=lambda path, data: meta.file_digests(db).get(path) == hashlib.sha256(data).digest(),
+            is_recorded=lambda path, data: meta.is_recorded(db, path, hashlib.sha256(data).digest()),
             is_stopped=is_stopped,
         )
     if has_parquet and not keeps_parquet:

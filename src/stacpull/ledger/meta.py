@@ -29,8 +29,8 @@ WALKED = "walked:"
 REMOVALS = "remove:"
 """Prefix of the files of the mirror to remove, relative to DEST."""
 _FILES = "file:"
-_UNKNOWN = ""
-"""Stored instead of a digest while a file of the mirror is put in place: it may not exist yet."""
+_UNKNOWN, _NOT_YET = "?", ""
+"""Stored instead of a digest while a file of the mirror is replaced, or put in place for the first time."""
 
 
 def get(db: sqlite3.Connection, key: str) -> str | None:
@@ -64,9 +64,15 @@ def owns_file(db: sqlite3.Connection, path: str) -> bool:
     return get(db, _FILES + path) is not None
 
 
+def is_recorded(db: sqlite3.Connection, path: str, sha256: bytes) -> bool:
+    """Return True if a catalog file of this mirror has been put in place, with this digest."""
+    return get(db, _FILES + path) == sha256.hex()
+
+
 def claim_file(db: sqlite3.Connection, path: str, sha256: bytes | None = None) -> None:
     """Record that a catalog file belongs to this mirror, with its digest; None before it is put in place."""
-    put(db, _FILES + path, _UNKNOWN if sha256 is None else sha256.hex())
+    before = _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN
+    put(db, _FILES + path, before if sha256 is None else sha256.hex())
 
 
 def disown_file(db: sqlite3.Connection, path: str) -> None:
@@ -74,8 +80,12 @@ def disown_file(db: sqlite3.Connection, path: str) -> None:
 
 
 def file_digests(db: sqlite3.Connection) -> dict[str, bytes | None]:
-    """Return the catalog files of this mirror, by path, with their SHA-256; None: it may not be in place."""
-    return {path: bytes.fromhex(value) or None for path, value in names(db, _FILES).items()}
+    """Return the catalog files of this mirror, by path, with their SHA-256.
+
+    None: a replacement has begun. Empty: the file may not be in place yet.
+    """
+    files = names(db, _FILES)
+    return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
 
 
 def note_named_source(db: sqlite3.Connection, source: str) -> None:

@@ -349,7 +349,7 @@ def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
-    """Yield assets, then documents, then catalogs, but no file that is being replaced.
+    """Yield assets, then documents, then catalogs, but none that may not be there yet.
 
     A damaged asset is expected with its earlier digest until it is repaired.
     """
@@ -367,7 +367,7 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
         path = f"{directory}/{item_document_name(ItemId(collection, name))}"
         yield Expected("document", row, path, None, sha256)
     for path, sha256 in meta.file_digests(db).items():
-        if sha256 is not None:
+        if sha256 != b"":
             yield Expected("catalog", 0, path, None, sha256)
 
 
