@@ -107,3 +107,14 @@ def test_a_file_that_differs_is_not_adopted(hub: MlhubReplica, mirror: list[str]
     assert (ran.code, ran.report["assets_failed"]) == (1, 1)
     assert shlex.quote(altered.name) in run(["failures", str(dest)], env).out
     assert altered.read_bytes()[:1] == b"x"
+
+
+def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_start(
+    hub: MlhubReplica, mirror: list[str], tmp_path: Path
+) -> None:
+    inside = tmp_path / "m/.stacpull"
+    left = [inside / f"ledger.backup.part{end}" for end in ("", "-journal")]
+    for path in left:
+        path.touch()
+    ran = run(["verify", str(tmp_path / "m"), "--repair"], environment(hub))  # changes nothing
+    assert (ran.code, [path for path in left if path.exists()]) == (0, [])

@@ -268,6 +268,8 @@ def backed_up(db: Connection, dest: Path) -> Iterator[None]:
     def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
         return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
 
+    for left in backup_path(dest).parent.glob("ledger.backup.part*"):  # of a copy that was killed
+        left.unlink(missing_ok=True)
     before = version()
     try:
         yield
@@ -305,7 +307,6 @@ def copy_ledger(dest: Path, to: Path) -> None:
         make_private(to)
         with closing(sqlite3.connect(to)) as copy:
             copy.execute("PRAGMA synchronous = OFF")
-            copy.execute("PRAGMA journal_mode = MEMORY")  # a kill would leave a file
             db.backup(copy)
             meta.put(copy, meta.ADOPTING, "1")
             meta.put(copy, meta.BOOT, None)  # it may be for another work directory, without the boot mark,
