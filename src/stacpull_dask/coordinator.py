@@ -30,7 +30,7 @@ from stacpull.engine.pool import RunOfWorkers
 from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Job
 from stacpull.net.client import NetworkCounters
 from stacpull.threads import to_its_end

@@ -18,7 +18,7 @@ import msgspec
 from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, Confirmed, ErrorReport
 from stacpull.engine.network import SourceAddress
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Job
 from stacpull.net.addresses import AddressPolicy
 

@@ -15,7 +15,7 @@ from tests.engine.opened_store import StoreEvents, opened, received, until
 from stacpull.engine import recovery
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError
-from stacpull.ledger import meta, outcomes
+from stacpull.ledger import jobs, meta
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.store.staging import StagedParts
 
@@ -60,7 +60,7 @@ def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> 
         assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
         bench.publisher.add_recovered([bench.arrive(job, b"new") for job in bench.pending()])
         bench.publisher.publish_all()
-        assert set(bench.states().values()) == {outcomes.STATE_DONE}
+        assert set(bench.states().values()) == {jobs.STATE_DONE}
     with started(tmp_path) as bench:
         assert set(tree(tmp_path).values()) == {b"new"}
 
@@ -151,7 +151,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
 
     async def broken_off() -> None:
         async with asyncio.timeout(20), opened(tmp_path, events) as store:
-            monkeypatch.setattr(outcomes, "record", fail)
+            monkeypatch.setattr(jobs, "record", fail)
             store.outcomes.put(job, received(job, b"a"))
             if is_called:
                 await store.outcomes.flush()

@@ -12,8 +12,8 @@ from tests.engine.bench import NOW, Bench, documents, planned
 from tests.ledger.plans import BROKEN
 
 from stacpull.engine.item_json import may_be_replaced
-from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger import jobs, runs, views
+from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.runs import RunKind
 
 
@@ -89,7 +89,7 @@ def test_only_the_same_content_or_an_adopted_document_of_a_mirror_is_replaced(
 def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
-    outcomes.record(bench.db, [], [], {1: None}, NOW)
+    jobs.record(bench.db, [], [], {1: None}, NOW)
     bench.publisher.write_items([1])
     bench.publisher.publish_all()
     assert documents(tmp_path) == []

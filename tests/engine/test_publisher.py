@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, outcomes, views
+from stacpull.ledger import jobs, views
 from stacpull.models import FailureKind
 from stacpull.store.file_sync import FileSync
 from stacpull.store.local_store import LocalStore
@@ -39,11 +39,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, watched)
 
     watch(
-        outcomes,
+        jobs,
         "reserve",
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
-    watch(outcomes, "record", lambda _db, done, **_: " ".join(a.name for a in done))
+    watch(jobs, "record", lambda _db, done, **_: " ".join(a.name for a in done))
     watch(LocalStore, "_place", lambda _self, _part, _directory, name, **_: name)
     watch(RecordingSync, "sync", lambda _self, files, _dirs: " ".join(f.partition(".")[0] for f in files))
     watch(FileSync, "sync", lambda _self, files, dirs: f"{len(files)} files {len(list(dirs))} directories")

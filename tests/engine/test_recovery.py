@@ -15,7 +15,7 @@ from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, pla
 from stacpull.engine import recovery
 from stacpull.engine.fetching import linked_part
 from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.ledger import jobs, meta, outcomes, runs, views
+from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import RunSpec, asset_counters
 from stacpull.models import FailureKind
@@ -41,8 +41,8 @@ class Killer:
         self.steps: list[str] = []
         self._at, self._after = at, after
         for owner, name in (
-            (outcomes, "reserve"),
-            (outcomes, "record"),
+            (jobs, "reserve"),
+            (jobs, "record"),
             (LocalStore, "_place"),
             (StagedParts, "write_part"),
             (RecordingSync, "sync"),
@@ -212,7 +212,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
         bench.publisher.add_recovered([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
         bench.publisher.publish()  # two are renamed, not recorded
         last = bench.arrive(committed[2], BODIES["c"])
-        outcomes.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
+        jobs.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
         before = (tree(tmp_path), parts(tmp_path), bench.states())
     if rebooted:
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
@@ -229,7 +229,7 @@ def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
 def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-        outcomes.reserve(bench.db, [arrived])  # killed before the rename
+        jobs.reserve(bench.db, [arrived])  # killed before the rename
         bench.destination.staged.drop_part(arrived.part)
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
@@ -241,7 +241,7 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_while_the_part_is
     """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
-        outcomes.reserve(bench.db, [arrived])  # killed before the rename, which would have failed
+        jobs.reserve(bench.db, [arrived])  # killed before the rename, which would have failed
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
         inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
@@ -281,7 +281,7 @@ def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: P
         assert job.generation == 1
         bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
         arrived = bench.arrive(job, b"new!")
-        outcomes.reserve(bench.db, [arrived])  # killed before the rename
+        jobs.reserve(bench.db, [arrived])  # killed before the rename
     with started(tmp_path) as bench:
         assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
 
@@ -406,7 +406,7 @@ def test_a_file_that_was_adopted_is_never_removed(
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"
-    assert bench.states() == {"a": outcomes.STATE_DONE if is_proven else outcomes.STATE_PENDING}
+    assert bench.states() == {"a": jobs.STATE_DONE if is_proven else jobs.STATE_PENDING}
     assert parts(tmp_path) == []
     bench.close()
 

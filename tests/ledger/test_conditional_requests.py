@@ -22,8 +22,8 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, outcomes, runs
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger import jobs, runs
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.models import Job, VersionInDest
 
@@ -31,8 +31,8 @@ HERE = VersionInDest('"e"', 10)
 
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
-    done, failed = outcomes.reserve(db, [arrival(job, size=size) for job in planned])
-    outcomes.record(db, done, failed, {}, NOW)
+    done, failed = jobs.reserve(db, [arrival(job, size=size) for job in planned])
+    jobs.record(db, done, failed, {}, NOW)
 
 
 def mirrored(db: sqlite3.Connection, **stated: Any) -> None:
@@ -68,7 +68,7 @@ def test_an_unchanged_asset_keeps_its_record(tmp_path: Path) -> None:
         run, (job,) = once_more(db, updated="2")
         assert row(db)[0] == 0
         assert jobs.pending_jobs(db, run, 0, 9) == [job]  # after a kill the request is the same
-        outcomes.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
+        jobs.record(db, [], [], {}, NOW, [UnchangedAsset(job.row, job.item_row, job.generation)])
         assert row(db) == before
         assert not jobs.is_open(db, job.row, job.generation)
         assert runs.findings(db, run) == {"items_changed": 1, "assets_revalidated": 1}
@@ -87,8 +87,8 @@ def test_a_received_body_is_compared_by_its_digest(
     with ledger(tmp_path) as db:
         mirrored(db)
         run, (job,) = once_more(db, revalidate=True)
-        done, _ = outcomes.reserve(db, [replace(arrival(job), digest=came)])
-        outcomes.record(db, done, [], {}, NOW)
+        done, _ = jobs.reserve(db, [replace(arrival(job), digest=came)])
+        jobs.record(db, done, [], {}, NOW)
         assert runs.findings(db, run) == changes
         assert row(db) == (2, 10, came, '"e"')
         assert_counts(db, run)
@@ -105,7 +105,7 @@ def test_an_open_asset_that_was_left_out_gets_a_conditional_request_at_its_old_h
     """`retry` brings it from the href it was planned with, and the row knows that place."""
     with ledger(tmp_path) as db:
         (job,) = commit(started(db)[1], item("i", [asset("a")], updated="1")).jobs
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], {}, NOW)
+        jobs.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE)], {}, NOW)
         runs.end(db, 1, "complete", None, NOW)
         commit(started(db)[1], item("i", updated="2"))
         retry = runs.begin(db, replace(SPEC, kind="retry"), NOW)

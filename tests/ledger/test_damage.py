@@ -24,8 +24,8 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger import jobs, runs, views
+from stacpull.ledger.jobs import AssetFailure
 from stacpull.models import Job
 
 
@@ -38,9 +38,9 @@ def mirrored(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
             planner, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
         ).jobs
         arrivals = [arrival(job) for job in planned]
-        outcomes.reserve(db, arrivals)
-        outcomes.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
-        outcomes.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
+        jobs.reserve(db, arrivals)
+        jobs.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
+        jobs.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
         runs.end(db, run.id, "complete", None, NOW)
         yield db, planned
 
@@ -70,8 +70,8 @@ def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
     assert (second.generation, second.stale, second.size) == (1, True, None)
     assert (standing(db, "L"), standing(db, "S")) == ((2, 0), (1, 0))
     arrived = [arrival(one) for one in (first, second)]
-    outcomes.reserve(db, arrived)
-    assert outcomes.record(db, arrived, [], {}, NOW) == [2, 1]
+    jobs.reserve(db, arrived)
+    assert jobs.record(db, arrived, [], {}, NOW) == [2, 1]
     assert_counted(db, run)
     assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may be different now
 
@@ -86,8 +86,8 @@ def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
     jobs.keep_document(db, 2, b"{}")
     assert jobs.damaged_documents(db, 0, 9) == []
     assert jobs.unwritten_items(db, 0, 9) == [2]
-    outcomes.reserve(db, [], [2])
-    outcomes.record(db, [], [], {2: b"new"}, NOW)
+    jobs.reserve(db, [], [2])
+    jobs.record(db, [], [], {2: b"new"}, NOW)
     assert (jobs.damaged_items(db), next(views.item_records(db, [2])).sha256) == (0, b"new")
 
 
@@ -99,16 +99,16 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how
     jobs.requeue_damaged(db, run, {planned[0].row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
-        outcomes.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
+        jobs.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
     if how == "released":
-        outcomes.release(db, [job.row])
+        jobs.release(db, [job.row])
     else:
-        outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
+        jobs.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
         jobs.requeue_damaged(db, run, {job.row: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.sha256 == bytes(32)
-    outcomes.reserve(db, [arrival(job)])
-    outcomes.record(db, [arrival(job)], [], {}, NOW)
+    jobs.reserve(db, [arrival(job)])
+    jobs.record(db, [arrival(job)], [], {}, NOW)
     assert db.execute("SELECT count(*) FROM open_assets WHERE asset = ?", (job.row,)).fetchone() == (0,)
 
 
@@ -124,8 +124,8 @@ def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) ->
     jobs.requeue_damaged(db, run, {planned[0].row: None})
     assert expected() == bytes(32)
     (job,) = jobs.pending_jobs(db, run, 0, 9)
-    outcomes.reserve(db, [arrival(job)])
-    outcomes.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
+    jobs.reserve(db, [arrival(job)])
+    jobs.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
     assert expected() == bytes(32)
     jobs.requeue_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
     assert expected() == bytes(32)

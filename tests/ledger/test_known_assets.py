@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stacpull.ledger.outcomes import encoded_clip
+from stacpull.ledger.jobs import encoded_clip
 from stacpull.ledger.planner import KnownAsset, replan
 from stacpull.ledger.schema import STATE_DONE, STATE_FAILED, STATE_MISSING, STATE_PENDING, STATE_RESERVED
 from stacpull.models import Asset, Checksum, Clip

@@ -27,9 +27,9 @@ from tests.ledger.plans import (
     unread,
 )
 
-from stacpull.ledger import jobs, outcomes, pruning, runs, views
+from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.paths import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
 from stacpull.ledger.pruning import forget_unwanted
@@ -186,7 +186,7 @@ class LedgerMachine(RuleBasedStateMachine):
             Arrival(row, of, generation, path or "", name or "late.tif", size, 100 + row, bytes(32), etag)
             for row, of, generation, path, name, _, _ in chosen
         ]
-        reserved, failures = outcomes.reserve(self.db, arrivals)
+        reserved, failures = jobs.reserve(self.db, arrivals)
         assert len(reserved) + len(failures) == len(arrivals)
         by_row = {row[0]: (row[5], row[6]) for row in chosen}
         for one in reserved:
@@ -203,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
             Arrival(row, of, generation - 1, path, name, 10, 1)
             for row, of, generation, path, name, _, _ in renewed
         ]
-        assert outcomes.reserve(self.db, old[:arrived]) == ([], [])
+        assert jobs.reserve(self.db, old[:arrived]) == ([], [])
 
     @rule(data=st.data())
     def record(self, data: st.DataObject) -> None:
@@ -223,7 +223,7 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
         message = [UnchangedAsset(row[0], row[1], row[2] - older) for row in chosen]
-        outcomes.record(self.db, [], [], {}, NOW, message)
+        jobs.record(self.db, [], [], {}, NOW, message)
         for row in chosen:
             which = (row[5], row[6])
             if which in self.revalidated and not older:
@@ -292,7 +292,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _record(
         self, done: list[Arrival], failures: list[AssetFailure], names: dict[int, tuple[str, str]]
     ) -> None:
-        outcomes.record(self.db, done, failures, {}, NOW)
+        jobs.record(self.db, done, failures, {}, NOW)
         for one in done:
             self.known[names[one.row]] = (DONE, one.generation)
         for other in failures:
@@ -307,7 +307,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         rows = self._rows(RESERVED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        outcomes.release(self.db, [row[0] for row in chosen])
+        jobs.release(self.db, [row[0] for row in chosen])
         for row in chosen:
             self.known[row[5], row[6]] = (PENDING, row[2])
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
-from stacpull.ledger import jobs, outcomes, paths, views
+from stacpull.ledger import jobs, paths, views
 from stacpull.models import FailureKind
 from stacpull.planning.names import fold
 
@@ -56,7 +56,7 @@ def test_late_names_are_made_distinct_or_fail(db: sqlite3.Connection) -> None:
         arrival(planned[1], name="X.tif"),
         arrival(planned[2], name="x.tif"),
     ]
-    reserved, failures = outcomes.reserve(db, arrivals)
+    reserved, failures = jobs.reserve(db, arrivals)
     assert [one.row for one in reserved] == [planned[0].row, planned[1].row]
     assert reserved[1].name.startswith("X~")
     assert reserved[1] == replace(arrivals[1], name=reserved[1].name)
@@ -69,12 +69,12 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     run, planner = started(db)
     commit(planner, item("i", [asset("a", directory="d", name="x.tif")]))
     job = commit(planner, item("j", [late])).jobs[0]
-    reserved, _ = outcomes.reserve(db, [arrival(job, name="X.tif")])
-    outcomes.release(db, [job.row])
+    reserved, _ = jobs.reserve(db, [arrival(job, name="X.tif")])
+    jobs.release(db, [job.row])
     assert jobs.pending_jobs(db, run.id, job.row - 1, 9)[0].name == reserved[0].name
-    again, _ = outcomes.reserve(db, [arrival(job, name=reserved[0].name)])
+    again, _ = jobs.reserve(db, [arrival(job, name=reserved[0].name)])
     assert again == reserved
-    outcomes.record(db, again, [], {}, NOW)
+    jobs.record(db, again, [], {}, NOW)
     newer = commit(
         started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
     ).jobs[0]

@@ -25,8 +25,8 @@ from tests.ledger.plans import (
     unread,
 )
 
-from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger import jobs, runs, views
+from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.schema import TO_WRITE, WRITTEN
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkUpdate
@@ -36,8 +36,8 @@ CLASH = AssetProblem("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
-    done, failed = outcomes.reserve(db, [arrival(job, size=size) for job in planned])
-    outcomes.record(db, done, failed, {}, NOW)
+    done, failed = jobs.reserve(db, [arrival(job, size=size) for job in planned])
+    jobs.record(db, done, failed, {}, NOW)
 
 
 def again(db: sqlite3.Connection) -> tuple[int, Planner]:
@@ -60,7 +60,7 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
         commit(started(db)[1], label, known, *others, failed=[unread("unreadable before", "l")])
         row = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
-        outcomes.record(db, [], [], {row: None}, NOW)
+        jobs.record(db, [], [], {row: None}, NOW)
         if linked.startswith("unreadable"):
             commit(again(db)[1], label, known, failed=[unread(linked, "l")])
         else:
@@ -113,13 +113,13 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         publish(db, job)
-        outcomes.record(db, [], [], {job.item_row: None}, NOW)
+        jobs.record(db, [], [], {job.item_row: None}, NOW)
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT written FROM items) FROM documents").fetchone()
             assert found == ((1, TO_WRITE) if is_first and renewed else (0, WRITTEN))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
-            outcomes.record(db, [], [], {job.item_row: None}, NOW)
+            jobs.record(db, [], [], {job.item_row: None}, NOW)
 
 
 def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) ->
         counters = runs.counters(db, run.id)
         assert (counters["items_failed"], counters["items_done"]) == (1, 0)
         assert jobs.unwritten_items(db, 0, 9) == [1]
-        outcomes.record(db, [], [], {1: None}, NOW)
+        jobs.record(db, [], [], {1: None}, NOW)
         listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
         assert listed == ["L"]
         assert views.document_path(db, id_of("S"), "") is None
@@ -218,9 +218,9 @@ def test_the_second_asset_of_a_name_fails_and_its_retry_claims_the_same_name(tmp
         assert jobs.requeue_failures(db, retried.id) == 1
         job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
         assert (job.name, job.directory) == ("same.tif", "flat")
-        _, failures = outcomes.reserve(db, [arrival(job)])
+        _, failures = jobs.reserve(db, [arrival(job)])
         assert [f.failure.kind for f in failures] == [FailureKind.NAME]
-        outcomes.record(db, [], failures, {}, NOW)
+        jobs.record(db, [], failures, {}, NOW)
         assert runs.counters(db, retried.id)["assets_failed"] == 1
 
 
@@ -273,7 +273,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
+        jobs.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE, 1)], {}, NOW)
         _, planner = again(db)
         for _ in range(2):
             assert "items_failed" not in commit(planner, nameless).counted
@@ -330,7 +330,7 @@ def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
             row = item("i", [asset("data", size=second.get("size"))], updated=second.get("updated"))
             opened = commit(again(db)[1], row).jobs
         if failed:
-            outcomes.record(
+            jobs.record(
                 db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE) for job in opened], {}, NOW
             )
         run, planner = again(db)

@@ -21,8 +21,8 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.runs import RunSpec, selection_json
 from stacpull.models import AssetProblem, Failure, FailureKind
 from stacpull.selection import Selection
@@ -35,9 +35,9 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     run, planner = started(db, spec)
     for name in names:
         planned = commit(planner, item(name, [asset("a"), asset("b")])).jobs
-        done, failed = outcomes.reserve(db, [arrival(job) for job in planned])
+        done, failed = jobs.reserve(db, [arrival(job) for job in planned])
         rows = {job.item_row for job in planned}
-        outcomes.record(db, done, failed, dict.fromkeys(rows), NOW)
+        jobs.record(db, done, failed, dict.fromkeys(rows), NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 
@@ -102,7 +102,7 @@ def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -
 def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs[0]
-        outcomes.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, failure)], {}, NOW)  # type: ignore[arg-type]
+        jobs.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, failure)], {}, NOW)  # type: ignore[arg-type]
         assert runs.asset_counters(db)["assets_missing"] == missing
         runs.end(db, 1, "complete", None, NOW)
         last = mirrored(db, "")

@@ -20,8 +20,8 @@ from tests.ledger.plans import (
     unread,
 )
 
-from stacpull.ledger import jobs, outcomes, runs, views
-from stacpull.ledger.outcomes import AssetFailure
+from stacpull.ledger import jobs, runs, views
+from stacpull.ledger.jobs import AssetFailure
 from stacpull.models import Job
 
 RETRY = replace(SPEC, kind="retry")
@@ -35,15 +35,15 @@ def test_attempts_add_up_over_retries_and_end_with_success(tmp_path: Path) -> No
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("i", [asset("a")])).jobs
-        outcomes.record(db, [], failing(*planned), {}, NOW)
+        jobs.record(db, [], failing(*planned), {}, NOW)
         run, _ = started(db, RETRY)
         jobs.requeue_failures(db, run.id)
         assert list(views.failures(db)) == []  # it is pending
-        outcomes.record(db, [], failing(*planned, attempts=3), {}, NOW + 1)
+        jobs.record(db, [], failing(*planned, attempts=3), {}, NOW + 1)
         assert [(f.attempts, f.when, f.status) for f in views.failures(db)] == [(5, NOW + 1, 404)]
         jobs.requeue_failures(db, run.id)
-        done, _ = outcomes.reserve(db, [arrival(planned[0])])
-        outcomes.record(db, done, [], {}, NOW)
+        done, _ = jobs.reserve(db, [arrival(planned[0])])
+        jobs.record(db, done, [], {}, NOW)
         assert list(views.failures(db)) == []
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
         assert runs.counters(db, run.id)["items_done"] == 1
@@ -53,14 +53,14 @@ def test_the_label_item_waits_again_and_its_json_is_written_again(tmp_path: Path
     with ledger(tmp_path) as db:
         _, planner = started(db)
         planned = commit(planner, item("L"), item("S", [asset("a")], parent="L")).jobs
-        outcomes.record(db, [], failing(*planned), {}, NOW)
-        outcomes.record(db, [], [], {1: None, 2: None}, NOW)
+        jobs.record(db, [], failing(*planned), {}, NOW)
+        jobs.record(db, [], [], {1: None, 2: None}, NOW)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((0, 1), [])
         run, _ = started(db, RETRY)
         jobs.requeue_failures(db, run.id)
         assert (standing(db, "L"), jobs.unwritten_items(db, 0, 9)) == ((1, 0), [])
-        done, _ = outcomes.reserve(db, [arrival(planned[0])])
-        assert outcomes.record(db, done, [], {}, NOW) == [2, 1]
+        done, _ = jobs.reserve(db, [arrival(planned[0])])
+        assert jobs.record(db, done, [], {}, NOW) == [2, 1]
         assert jobs.unwritten_items(db, 0, 9) == [1, 2]
         assert runs.counters(db, run.id)["items_done"] == 1
 
@@ -86,6 +86,6 @@ def test_source_items_that_could_not_be_read_are_read_again(tmp_path: Path) -> N
         planned = commit(planner, item("S", [asset("a")], parent="L")).jobs
         assert jobs.failed_items(db) == []
         assert standing(db, "L") == (1, 0)
-        done, _ = outcomes.reserve(db, [arrival(job) for job in planned])
-        outcomes.record(db, done, [], {}, NOW)
+        done, _ = jobs.reserve(db, [arrival(job) for job in planned])
+        jobs.record(db, done, [], {}, NOW)
         assert runs.counters(db, run.id)["items_done"] == 1

@@ -16,7 +16,7 @@ import msgspec
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, BucketLocation
 
 LENGTH = struct.Struct("<I")

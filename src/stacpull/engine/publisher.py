@@ -24,9 +24,9 @@ from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, meta, outcomes, pruning, runs, views
+from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.database import is_disk_error, ledger_path, translated
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure, FailureKind
 from stacpull.redact import Secrets
@@ -142,7 +142,7 @@ class Publisher:
         self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
         if placed or written or failures or unchanged:
             self._final_items = list(  # of the next group
-                outcomes.record(
+                jobs.record(
                     self.db,
                     done=placed,
                     failed=failures,
@@ -207,7 +207,7 @@ class Publisher:
                 with suppress(OSError), staged.open_part(one.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
                         clips[one.row] = clip
-        reserved, failures = outcomes.reserve(self.db, arrivals, items, clips)
+        reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
         if reserved is not arrivals:
             for part in {one.part for one in arrivals} - {one.part for one in reserved}:
                 staged.drop_part(part)
@@ -252,7 +252,7 @@ class Publisher:
             path = f"{one.directory}/{one.name}"
             self.unwritable[row] = foreign_file_sentence(path) if is_taken else failure.message
             if not one.may_replace:
-                outcomes.release_document(self.db, row)
+                jobs.release_document(self.db, row)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self._run.id)

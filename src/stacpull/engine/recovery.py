@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
-from stacpull.ledger import jobs, outcomes
+from stacpull.ledger import jobs
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import BOOT, SYNC_ERROR, get, put
 from stacpull.models import Arrival
@@ -68,7 +68,7 @@ class Recovery:
                 proven = self._complete_part(part, name, digests.get(name.row))
                 if proven is not None:
                     self.complete[name.row] = proven
-        outcomes.release(db, lost)
+        jobs.release(db, lost)
         kept = {arrival.part for arrival in self.complete.values()}
         for part in parts:
             if part.endswith(_NOT_RESUMED) and part not in kept:

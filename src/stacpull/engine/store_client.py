@@ -29,7 +29,7 @@ from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error
 from stacpull.engine.pool import OutcomeSink
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import Listener
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run
 from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, Job
 from stacpull.proxies import proxy_variables

@@ -35,7 +35,7 @@ from stacpull.errors import InterruptedRunError, UsageError, as_destination_erro
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.database import bind_plainly, ledger_path, translated
-from stacpull.ledger.outcomes import AssetFailure, UnchangedAsset
+from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, Checksum, FailureKind

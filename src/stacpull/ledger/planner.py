@@ -21,7 +21,7 @@ from stacpull.digests import recorded
 from stacpull.errors import StacpullError
 from stacpull.ledger import paths, runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
-from stacpull.ledger.outcomes import (
+from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
     drop_open,
     failed_state,

@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.ledger import meta, paths, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
-from stacpull.ledger.outcomes import drop_open, update_item_states
+from stacpull.ledger.jobs import drop_open, update_item_states
 from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS
 from stacpull.ledger.schema import (
     OF_SEVERAL,

@@ -11,7 +11,7 @@ import msgspec
 
 from stacpull.ledger import meta, paths
 from stacpull.ledger.database import AMONG, exists, listed, number
-from stacpull.ledger.outcomes import stored_clip
+from stacpull.ledger.jobs import stored_clip
 from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS, OTHER_DIRECTORY
 from stacpull.ledger.runs import EFFORT, asset_counters, decoded
 from stacpull.ledger.schema import (
