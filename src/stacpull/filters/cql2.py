@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from stacpull.errors import UsageError
 from stacpull.filters.check import ItemCheck, LeftOut
@@ -33,9 +33,7 @@ _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _UNKNOWN: Final = "unknown to the filter"
-_SHOWN: Final = 20
-
-# --- parsing ----------------------------------------------------------------------------------------------
+_ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def parse_filter(text: str) -> Any:
@@ -60,7 +58,7 @@ def parse_filter(text: str) -> Any:
         if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
-        rest = line[int(position[2]) - 1 :][:_SHOWN]
+        rest = line[int(position[2]) - 1 :][:20]
         where = f"from {rest!r} on" if rest else "at its end: a value or a property is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
@@ -73,13 +71,10 @@ def filter_text(tree: Any) -> str:
 
 # --- values -----------------------------------------------------------------------------------------------
 
-_ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-_SHORTEST_TIME: Final = len("2020-01-01")
-
 
 def _span(value: object) -> TimeSpan | None:
     if isinstance(value, str):
-        return time_span(value) if len(value.strip()) >= _SHORTEST_TIME else None
+        return time_span(value) if len(value.strip()) >= len("2020-01-01") else None
     return value if isinstance(value, tuple) else None
 
 
@@ -127,7 +122,7 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
     return compare
 
 
-_EQUAL, _AT_LEAST, _AT_MOST = _comparison(operator.eq), _comparison(operator.ge), _comparison(operator.le)
+_EQUAL, _AT_LEAST, _AT_MOST = map(_comparison, (operator.eq, operator.ge, operator.le))
 
 
 def _and(*truths: Truth) -> Truth:
@@ -150,13 +145,13 @@ def _is_in(value: Any, members: Any) -> Truth:
 
 
 @lru_cache(maxsize=64)
-def like_pattern(pattern: str) -> re.Pattern[str]:
+def _pattern(like: str) -> re.Pattern[str]:
     r"""Compile a pattern of LIKE (7.9.2): `%` matches any text, `_` one character, `\x` matches `x`.
 
     Linear: a `%` ends at the first match of the next piece (an atomic group). This misses no match.
     """
     pieces = [""]
-    for escaped, many, one, plain in re.findall(r"\\(.)|(%)|(_)|(.)", pattern, re.DOTALL):
+    for escaped, many, one, plain in re.findall(r"\\(.)|(%)|(_)|(.)", like, re.DOTALL):
         if many:
             pieces.append("")
         else:
@@ -167,10 +162,6 @@ def like_pattern(pattern: str) -> re.Pattern[str]:
     *middle, last = between
     expression = first + "".join(f"(?>.*?{piece})" for piece in middle if piece) + f".*{last}"
     return re.compile(expression, re.DOTALL)
-
-
-def _like(text: Any, pattern: str) -> Truth:
-    return like_pattern(pattern).fullmatch(text) is not None if isinstance(text, str) else None
 
 
 def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
@@ -207,11 +198,6 @@ def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any
     return _typed(lambda value: value if _is_number(value) else None, calculated)
 
 
-_times = partial(_typed, _span)
-_sets = partial(_typed, lambda value: value if isinstance(value, list) else None)
-"""Operators of 7.13. Arrays are sets: order and repetitions do not matter."""
-
-
 def _has_all(one: Iterable[Any], other: Iterable[Any]) -> bool:
     return all(_is_in(member, one) for member in other)
 
@@ -222,12 +208,26 @@ def _related(name: str, one: Any, other: Any) -> Truth:
     return shapes.related(name, one, other)
 
 
-_LOGIC: Final[dict[str, Callable[..., Any]]] = {
+_times = partial(_typed, _span)
+_sets = partial(_typed, lambda value: value if isinstance(value, list) else None)
+_LOGIC: Final = ("and", "or", "not")
+_CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
+"""The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
+_SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
+_OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "and": _and,
     "or": _or,
     "not": lambda truth: None if truth is None else not truth,
-}
-_CALCULATED: Final[dict[str, Callable[..., Any]]] = {
+    "=": _EQUAL,
+    "<>": _comparison(operator.ne),
+    "<": _comparison(operator.lt),
+    "<=": _AT_MOST,
+    ">": _comparison(operator.gt),
+    ">=": _AT_LEAST,
+    "isnull": lambda value: value is None,
+    "like": lambda text, like: _pattern(like).fullmatch(text) is not None if isinstance(text, str) else None,
+    "between": lambda value, low, high: _and(_AT_LEAST(value, low), _AT_MOST(value, high)),
+    "in": _is_in,
     "casei": _texts(str.casefold),
     "accenti": _texts(_without_accents),
     "+": _calculation(operator.add),
@@ -237,15 +237,12 @@ _CALCULATED: Final[dict[str, Callable[..., Any]]] = {
     "^": _calculation(operator.pow),
     "%": _calculation(math.fmod),
     "div": _calculation(lambda a, b: float(math.trunc(a / b))),
-}
-"""The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
-_TEMPORAL: Final[dict[str, Callable[..., Any]]] = {
     "t_after": _times(lambda a, b: a[0] > b[1]),
     "t_before": _times(lambda a, b: a[1] < b[0]),
     "t_contains": _times(lambda a, b: a[0] < b[0] and a[1] > b[1]),
     "t_disjoint": _times(lambda a, b: a[1] < b[0] or a[0] > b[1]),
     "t_during": _times(lambda a, b: a[0] > b[0] and a[1] < b[1]),
-    "t_equals": _times(lambda a, b: a == b),
+    "t_equals": _times(operator.eq),
     "t_finishedby": _times(lambda a, b: a[0] < b[0] and a[1] == b[1]),
     "t_finishes": _times(lambda a, b: a[0] > b[0] and a[1] == b[1]),
     "t_intersects": _times(lambda a, b: a[0] <= b[1] and a[1] >= b[0]),
@@ -255,63 +252,38 @@ _TEMPORAL: Final[dict[str, Callable[..., Any]]] = {
     "t_overlaps": _times(lambda a, b: a[0] < b[0] < a[1] < b[1]),
     "t_startedby": _times(lambda a, b: a[0] == b[0] and a[1] > b[1]),
     "t_starts": _times(lambda a, b: a[0] == b[0] and a[1] < b[1]),
-}
-_ARRAYS: Final[dict[str, Callable[..., Any]]] = {
+    # arrays are sets (7.13): order and repetitions do not matter
     "a_contains": _sets(_has_all),
     "a_containedby": _sets(lambda a, b: _has_all(b, a)),
     "a_equals": _sets(lambda a, b: _has_all(a, b) and _has_all(b, a)),
     "a_overlaps": _sets(lambda a, b: any(_is_in(member, a) for member in b)),
-}
-_SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
-_OPERATORS: Final[dict[str, Callable[..., Any]]] = {
-    **_LOGIC,
-    **_CALCULATED,
-    **_TEMPORAL,
-    **_ARRAYS,
-    "=": _EQUAL,
-    "<>": _comparison(operator.ne),
-    "<": _comparison(operator.lt),
-    "<=": _AT_MOST,
-    ">": _comparison(operator.gt),
-    ">=": _AT_LEAST,
-    "isnull": lambda value: value is None,
-    "like": _like,
-    "between": lambda value, low, high: _and(_AT_LEAST(value, low), _AT_MOST(value, high)),
-    "in": _is_in,
     **{f"s_{one}": partial(_related, one) for one in _SPATIAL},
 }
-_ARITY: Final = {"not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
+_ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 """The number of arguments, where it is not two."""
 
-# --- compiling --------------------------------------------------------------------------------------------
+# --- compiling: a term is a function of an item and its properties, or a constant ---------------------------
 
 
-class _Term(NamedTuple):
-    evaluate: Evaluate
-    is_constant: bool = False
-
-
-def _constant(value: Any) -> _Term:
-    return _Term(lambda _item, _properties: value, is_constant=True)
-
-
-def _joined(function: Callable[..., Any], terms: list[_Term]) -> _Term:
+def _joined(function: Callable[..., Any], terms: list[Any]) -> Any:
     """Return the term of a function of others, as a constant if it does not depend on the item."""
-    parts = [term.evaluate for term in terms]
-    if all(term.is_constant for term in terms):
-        return _constant(function(*[part({}, {}) for part in parts]))
-    return _Term(lambda item, properties: function(*[part(item, properties) for part in parts]))
+    if not any(map(callable, terms)):
+        return function(*terms)
+    return lambda item, properties: function(
+        *[term(item, properties) if callable(term) else term for term in terms]
+    )
 
 
 def compile_expression(tree: Any) -> tuple[Evaluate, list[Reference]]:
     references: list[Reference] = []
     try:
-        return _predicate(tree, references).evaluate, references
+        term = _predicate(tree, references)
     except RecursionError:
         raise UsageError("--filter is nested too deeply.") from None
+    return (term if callable(term) else lambda _item, _properties: term), references
 
 
-def _predicate(node: Any, references: list[Reference]) -> _Term:
+def _predicate(node: Any, references: list[Reference]) -> Any:
     term = _term(node, references)
     match node:
         case bool():
@@ -326,10 +298,10 @@ def _predicate(node: Any, references: list[Reference]) -> _Term:
     )
 
 
-def _term(node: Any, references: list[Reference]) -> _Term:
+def _term(node: Any, references: list[Reference]) -> Any:
     match node:
         case None | bool() | int() | float() | str():
-            return _constant(node)
+            return node
         case list():
             return _joined(lambda *members: list(members), [_term(member, references) for member in node])
         case {"op": name}:
@@ -337,11 +309,9 @@ def _term(node: Any, references: list[Reference]) -> _Term:
         case {"property": str(name)}:
             references.append(reference := Reference(name))
             is_time = name.removeprefix("properties.") == "datetime"
-            return _Term(_item_time(reference) if is_time else reference.value)
-        case {"date": value}:
-            return _instant(value, "DATE('…')", references)
-        case {"timestamp": value}:
-            return _instant(value, "TIMESTAMP('…')", references)
+            return _item_time(reference) if is_time else reference.value
+        case {"date": value} | {"timestamp": value}:
+            return _instant(value, "DATE" if "date" in node else "TIMESTAMP", references)
         case {"interval": [_, _] as ends}:
             return _joined(_span_between, [_instant(end, "INTERVAL", references) for end in ends])
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
@@ -349,21 +319,21 @@ def _term(node: Any, references: list[Reference]) -> _Term:
 
             found = shapes.read_box(node["bbox"]) if "bbox" in node else shapes.read_shape(node)
             if found is not None:
-                return _constant(shapes.prepare(found))
+                return shapes.prepare(found)
             raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
     raise UsageError(f"--filter: an object with {', '.join(node) or 'no members'} is not part of CQL2.")
 
 
-def _instant(value: Any, what: str, references: list[Reference]) -> _Term:
+def _instant(value: Any, what: str, references: list[Reference]) -> Any:
     if not isinstance(value, str):
         return _joined(_span, [_term(value, references)])
     span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
     if span is None:
-        raise UsageError(f"--filter: {value!r} is not a valid time for {what}.")
-    return _constant(span)
+        raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…').")
+    return span
 
 
-def _operation(name: str, arguments: Any, references: list[Reference]) -> _Term:
+def _operation(name: str, arguments: Any, references: list[Reference]) -> Any:
     operation = name.lower()
     function = _OPERATORS.get(operation)
     if function is None:
@@ -372,20 +342,18 @@ def _operation(name: str, arguments: Any, references: list[Reference]) -> _Term:
         raise UsageError(f"--filter: there is no operator or function {name}{hint}")
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]
-    arity = None if operation in ("and", "or") else _ARITY.get(operation, 2)
+    arity = _ARITY.get(operation, 2)
     if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
         raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
     if operation in _LOGIC:
         return _joined(function, [_predicate(one, references) for one in arguments])
-    if operation in _ARRAYS:
+    if operation.startswith("a_"):
         arguments = [one if isinstance(one, list | dict) else [one] for one in arguments]
-    elif operation in _TEMPORAL:
+    elif operation.startswith("t_"):
         arguments = [{"timestamp": one} if isinstance(one, str) else one for one in arguments]
     terms = [_term(one, references) for one in arguments]
-    if operation == "like":
-        pattern = terms[1].evaluate({}, {}) if terms[1].is_constant else None
-        if not isinstance(pattern, str):
-            raise UsageError("--filter: LIKE needs a pattern in single quotes.")
+    if operation == "like" and not isinstance(terms[1], str):
+        raise UsageError("--filter: LIKE needs a pattern in single quotes.")
     return _joined(function, terms)
 
 
