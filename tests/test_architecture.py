@@ -89,8 +89,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_export": frozenset(
         {
-            "arguments", "boxes", "catalog.catalog_tree", "catalog.item",
-            "catalog.stored", "clock",
+            "arguments", "boxes", "catalog.catalog_tree", "catalog.item", "clock",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
             "events", "filters.properties", "filters.labels", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",

@@ -41,7 +41,6 @@ Mixed = dict[str, set[str]]
 
 
 def json_array(values: Sequence[Any], path: str, mixed: Mixed, most_leaves: int = MOST_LEAVES) -> pa.Array:
-    """Return JSON values as an array of the type that holds all of them."""
     try:
         if not _has_many_members(values):
             kind = pa.infer_type(values)
@@ -73,7 +72,6 @@ def _has_wide_struct(kind: pa.DataType) -> bool:
 
 
 def leaves(kind: pa.DataType) -> int:
-    """Return the number of columns of a type in Parquet. A null, which may become any type, is one."""
     if pa.types.is_list(kind):
         return leaves(kind.value_type)
     if not pa.types.is_struct(kind):

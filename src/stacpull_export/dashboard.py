@@ -182,7 +182,6 @@ class Dashboard:
         self._since = now
 
     def end(self) -> None:
-        """Note that the run has ended."""
         if self._run["state"] == "running":
             self._run["state"] = "failed"  # before it could be recorded
         self._made = -_EVERY
@@ -230,8 +229,6 @@ class Dashboard:
 
 
 class _DashboardSite:
-    """Answers the requests for a dashboard."""
-
     def __init__(self, dashboard: Dashboard, template: PageTemplate, host: str, token: Secret | None) -> None:
         self.cookie = ""
         """The name of the cookie: other runs on this machine have their own."""

@@ -10,8 +10,6 @@ GROUP: Final = "stacpull.formats"
 
 
 class OnProgress(Protocol):
-    """Called with the progress of an export."""
-
     def __call__(self, items: int, stage: str = ..., /) -> None:
         """Take the number of items so far, and what is done with them. Raises to stop the export."""
         ...

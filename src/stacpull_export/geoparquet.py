@@ -28,10 +28,9 @@ import shapely.geometry
 
 from stacpull.boxes import is_bbox
 from stacpull.catalog.item import REMOTE_ASSETS
-from stacpull.catalog.stored import without_tree
 from stacpull.clock import parse_instant
 from stacpull.errors import DestinationError, UsageError
-from stacpull.json_values import object_or_empty
+from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.item_plan import collection_document_path
 from stacpull.store.staging import whole_file
@@ -169,7 +168,6 @@ class ItemIndex:
             yield from pa.ipc.open_stream(self._batches, options=pa.ipc.IpcReadOptions(use_threads=False))
 
     def notes(self, *, missing: bool = True) -> tuple[str, ...]:
-        """Return sentences about data that the file does not hold as the items state it."""
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
             for place, kinds in sorted(self.mixed.items())
@@ -268,7 +266,10 @@ class ItemIndex:
         return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
 
     def _moved_collection(self, path: str, document: Json) -> Json:
-        copy: Json = orjson.loads(orjson.dumps(without_tree(document)))
+        copy: Json = orjson.loads(orjson.dumps(document))
+        # without the links of the tree, of which there is one per item
+        tree = {"root", "parent", "child", "item", "self"}
+        copy["links"] = [link for link in objects_in(copy.get("links")) if link.get("rel") not in tree]
         self._move(path, copy)
         return copy
 

@@ -21,8 +21,6 @@ _LONGEST = 300
 
 
 class HtmlPage(NamedTuple):
-    """A page, and the content security policy that is also in it."""
-
     body: bytes
     policy: str
 

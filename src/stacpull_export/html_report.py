@@ -20,7 +20,7 @@ import msgspec
 
 from stacpull.arguments import instance
 from stacpull.boxes import flat, is_bbox
-from stacpull.catalog.stored import asset_origin
+from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
 from stacpull.errors import DestinationError, InterruptedRunError, destination_errors
@@ -138,8 +138,6 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
 
 
 class _NameCounts(msgspec.Struct, Generic[_K]):
-    """A number for each name."""
-
     most: int = _MOST_COUNTED
     numbers: dict[_K, int] = {}
     is_complete: bool = True
@@ -156,8 +154,6 @@ class _NameCounts(msgspec.Struct, Generic[_K]):
 
 
 class _Tally(msgspec.Struct):
-    """Counts over items."""
-
     items: int = 0
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
@@ -213,7 +209,6 @@ class _Tally(msgspec.Struct):
         return []
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
-        """Return the part of the page's data that is counted over items."""
         most = Counter(self.labels.numbers).most_common(_MOST_LABELS)
         rank = {name: number for number, (name, _) in enumerate(most)}
         hosts = Counter(self.hosts.numbers).most_common(_MOST_ROWS)

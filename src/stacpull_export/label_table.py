@@ -57,7 +57,7 @@ def export_labels(
 
 
 def _class_column(name: str) -> str:
-    """Return the name of the column of a class. Readers may ignore case, and refuse equal names."""
+    """Return the name of a class's column. Readers may ignore case, and refuse equal names."""
     return f"label:{name}" if name.casefold() in {column.name for column in _COLUMNS} else name
 
 

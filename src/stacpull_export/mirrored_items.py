@@ -30,8 +30,6 @@ _Text = tuple[str, str, bytes | None]
 
 
 class MirroredItem(NamedTuple):
-    """An item whose JSON is in the mirror."""
-
     collection: str
     id: str
     path: str
@@ -67,7 +65,6 @@ class MirrorContents:
     def items(
         self, collections: Container[str] | None = None, *, linked: bool = True
     ) -> Iterator[MirroredItem]:
-        """Yield the items, sorted by collection and id."""
         for row in self._rows:
             if collections is not None and row.name not in collections:
                 continue
@@ -92,7 +89,6 @@ class MirrorContents:
         )
 
     def refuse_inside(self, out: Path) -> None:
-        """Make sure that an output is not written into the mirror, whose files are all in its ledger."""
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()
         if place.is_relative_to(dest):
             raise UsageError(

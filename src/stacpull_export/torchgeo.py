@@ -51,8 +51,6 @@ _SPLIT_NAMES: Final = {"val": "validation"}
 
 
 class _NamedSample(NamedTuple):
-    """A sample as TorchGeo names it."""
-
     name: str
     s1_name: str
     files: dict[str, list[SampleFile]]
@@ -130,8 +128,6 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
 
 
 class _Tree:
-    """A tree of hard links that is being made."""
-
     def __init__(self, contents: MirrorContents, out: Path, options: SampleOptions) -> None:
         if unknown := set(options.splits) - {*_SPLITS}:
             raise UsageError(f"TorchGeo has the splits train, val and test, and no {min(unknown)}.")
@@ -145,7 +141,6 @@ class _Tree:
     def patches(
         self, samples: Samples, on_progress: OnProgress
     ) -> Iterator[tuple[TrainingSample, _NamedSample]]:
-        """Yield the samples, each with what TorchGeo calls it and its files."""
         names = set[str]()
         for sample in samples:
             patch = _patch_of(sample)
@@ -176,7 +171,6 @@ class _Tree:
             self._bytes += file.size
 
     def place_labels(self, sample: TrainingSample, files: list[SampleFile], folder: str, name: str) -> None:
-        """Link the label file of a patch, or write one with the labels of the item."""
         target = self._out / folder / f"{name}_labels_metadata.json"
         if files:
             self._link(files[0].path, target)

@@ -30,8 +30,6 @@ _TO_BEN19 = {fold(old): new for old, new in TO_BEN19.items()} | {fold(name): nam
 
 
 class SampleFile(NamedTuple):
-    """A file of a sample."""
-
     key: str
     """The asset key; where several source items have the same key, the item's number comes first: `2_B01`."""
     path: str
@@ -45,8 +43,6 @@ class SampleFile(NamedTuple):
 
 
 class TrainingSample(NamedTuple):
-    """A primary item with its labels and files."""
-
     item: MirroredItem
     labels: tuple[str, ...]
     """Label names, in the order of the classes."""
@@ -57,8 +53,6 @@ class TrainingSample(NamedTuple):
 
 
 class SampleOptions(NamedTuple):
-    """How samples are made."""
-
     collections: tuple[str, ...] = ()
     splits: Mapping[str, Sequence[str]] = {}
     nomenclature: str | None = None
@@ -66,8 +60,6 @@ class SampleOptions(NamedTuple):
 
 
 class Samples:
-    """The samples of a mirror."""
-
     def __init__(self, contents: MirrorContents, options: SampleOptions, on_progress: OnProgress) -> None:
         """Find the classes: the items are read once for them."""
         self._contents = contents
@@ -78,7 +70,6 @@ class Samples:
         self._order = {fold(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        """Yield the samples, sorted by collection and id."""
         self._contents.unreadable = self.left_out = 0  # the search for classes has counted them
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)

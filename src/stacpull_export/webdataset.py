@@ -284,8 +284,6 @@ class _ShardSamples:
 
 
 class _HashedFile:
-    """Hashes and counts the bytes that are written to a file."""
-
     def __init__(self, file: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()
         self.size = 0

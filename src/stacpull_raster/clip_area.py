@@ -53,8 +53,6 @@ def clip_geometry(text: str) -> shapely.Geometry:
 
 
 class ClipArea:
-    """An area on the ground."""
-
     def __init__(self, geometry: shapely.Geometry, digest: int) -> None:
         self.digest = digest
         self._geometry = geometry
@@ -172,7 +170,6 @@ def _parts(geometry: shapely.Geometry) -> Iterator[shapely.Geometry]:
 def tiles_hit(
     area: shapely.Geometry, tile: tuple[float, float], columns: range, rows: range
 ) -> npt.NDArray[np.bool_]:
-    """Return which tiles share more than an edge with an area, by row and column."""
     width, height = tile
     left = np.asarray(columns) * width
     found = np.empty((len(rows), len(columns)), dtype=np.bool_)

@@ -57,7 +57,6 @@ class NotClippableError(Exception):
 
 
 async def open_clip(version: FileVersion, area: ClipArea) -> ClippedFile:
-    """Read the header of a file and determine which of its bytes are in the area."""
     try:
         tiled = await version.parsed(FIRST_READ, parse_tiles)
         if not version.served_ranges:
@@ -201,14 +200,11 @@ def _without(file: ClippedFile, have: Spans) -> ClippedFile:
 
 
 class _MemoryFile:
-    """A clipped file in memory."""
-
     def __init__(self, file: ClippedFile) -> None:
         self.data = bytearray(file.size)
         self.data[: len(file.head)] = file.head
 
     async def put(self, found: Sequence[tuple[int, bytes]]) -> None:
-        """Write pieces at their offsets."""
         for at, data in found:
             self.data[at : at + len(data)] = data
 

@@ -44,8 +44,6 @@ TileNumbers = npt.NDArray[np.uint64]
 
 
 class TileImage(NamedTuple):
-    """One image of the file."""
-
     image: Image
     directory: Directory
     planes: int
@@ -56,8 +54,6 @@ class TileImage(NamedTuple):
 
 
 class TiledFile(NamedTuple):
-    """A file all of whose images have tiles."""
-
     layout: ByteLayout
     header: Header
     images: tuple[TileImage, ...]
@@ -66,7 +62,6 @@ class TiledFile(NamedTuple):
 
 
 def parse_tiles(segments: Segments) -> TiledFile | Needs:
-    """Read the images of a file and the places of their tiles, or report which bytes are missing."""
     header = parse(segments)
     if isinstance(header, Needs):
         return header
@@ -147,8 +142,6 @@ Sides = tuple[float, float, float, float]
 
 
 class ClipWindow(NamedTuple):
-    """A rectangle of the main image, in its pixels."""
-
     x: int
     y: int
     width: int
@@ -167,8 +160,6 @@ class TileRead(NamedTuple):
 
 
 class ClippedFile(NamedTuple):
-    """A clipped file before its tiles are read."""
-
     head: bytes
     size: int
     reads: tuple[TileRead, ...]
@@ -176,8 +167,6 @@ class ClippedFile(NamedTuple):
 
 
 class ClipNote(NamedTuple):
-    """The description that a clipped file has of itself."""
-
     area: int
     """Digest of the area (`ClipArea.digest`)."""
     source_size: int
@@ -193,7 +182,6 @@ class _Level(NamedTuple):
 
     @property
     def unit(self) -> tuple[int, int]:
-        """The smallest rectangle of whole tiles, in pixels of the main image."""
         x, y = self.scale
         return (
             math.lcm(*(image.image.block_width * x for image in self.images)),
@@ -315,8 +303,6 @@ def _aligned(width: int, height: int, bounds: Sides, unit: tuple[int, int]) -> C
 
 
 class _Cut(NamedTuple):
-    """What is kept of one image."""
-
     source: TileImage
     width: int
     height: int
@@ -503,7 +489,6 @@ def _moved(cut: _Cut) -> dict[int, list[float]]:
 
 
 def pieces(read: TileRead, at: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield what of some received bytes goes where in the clipped file."""
     starts, ends = read.tiles[:, 0], read.tiles[:, 0] + read.tiles[:, 1]
     begin = stop = goes_to = 0
     for start, size, place in read.tiles[(starts < at + len(data)) & (ends > at)].tolist():

@@ -100,7 +100,6 @@ def failed_row(job: HeaderJob, failure: Failure, secrets: Secrets) -> bytes:
 
 
 def as_mapping(row: bytes) -> Mapping[str, Any]:
-    """Return the values of a row by column name."""
     return dict(zip((column.name for column in COLUMNS), orjson.loads(row), strict=True))
 
 

@@ -54,7 +54,6 @@ _PACE = 0.01
 
 
 def key_of(item: ItemId, asset: str) -> str:
-    """Return the key of an asset's row."""
     names = (name.replace("%", "%25").replace("/", "%2F") for name in item)
     return f"{'/'.join(names)}/{asset}"
 
@@ -212,7 +211,6 @@ class HeaderPlans:
         return new
 
     async def restart(self) -> int:
-        """Reset all counts, when open rows are saved, so that no header is read twice."""
         await self._book.all_saved()
         await to_its_end(self._seen.clear)
         await to_its_end(self._planned.clear)
@@ -272,8 +270,6 @@ class HeaderPlans:
 
 
 class HeadersRun:
-    """One job of headers on an open file of results, which may have rows already."""
-
     def __init__(
         self,
         results: Results,
@@ -299,7 +295,6 @@ class HeadersRun:
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def execute(self) -> HeadersReport:
-        """Run to the end, or until stopped."""
         count, clock = self._results.count, self._network.clock
         done = await asyncio.to_thread(count, ok=True)
         failed = await asyncio.to_thread(count, ok=False)

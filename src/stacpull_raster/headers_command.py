@@ -33,7 +33,6 @@ class TextTable:
         self._widths: list[int] = []
 
     def add(self, cells: Sequence[str]) -> None:
-        """Print a line, or hold it until enough of them are there."""
         if self._widths:
             self._print(cells)
             return
@@ -42,7 +41,6 @@ class TextTable:
             self.close()
 
     def close(self) -> None:
-        """Print the lines that are held."""
         if len(self._held) <= 1:
             return
         self._widths = [self._width(index) for index in range(len(self._titles))]

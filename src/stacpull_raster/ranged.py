@@ -275,8 +275,6 @@ class FileVersion:
 
 
 class HeaderRead(NamedTuple):
-    """A header, and the requests and bytes that it took."""
-
     header: Header
     size: int | None
     """Size of the whole file in bytes, as the server states it; None if it does not."""
@@ -287,8 +285,6 @@ class HeaderRead(NamedTuple):
 
 
 class RangedReader:
-    """Reads headers through a client. It keeps no state between files."""
-
     def __init__(self, client: Opener, *, most_bytes: int | None = None) -> None:
         self._client = client
         self._most_bytes = most_bytes or MOST_BYTES

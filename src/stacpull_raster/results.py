@@ -106,7 +106,6 @@ class Results:
         self.close()
 
     def close(self) -> None:
-        """Close the file and release its lock. Closing it again does nothing."""
         with self._alone():
             self._db.close()
 
@@ -124,7 +123,6 @@ class Results:
             self._set_meta("position", orjson.dumps(position))
 
     def count(self, *, ok: bool) -> int:
-        """Return the number of keys that succeeded, or that failed."""
         with self._alone():
             return number(self._db, "SELECT count(*) FROM results WHERE ok = ?", (ok,))
 

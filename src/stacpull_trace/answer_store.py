@@ -30,7 +30,6 @@ class AnswerStore:
         self._turn = asyncio.Lock()
 
     async def get_all(self, keys: Iterable[str]) -> dict[str, Kept]:
-        """Return the answers that are known, and whether each is complete."""
         if self._results is None:
             return {key: self._kept[key] for key in keys if key in self._kept}
         async with self._turn:

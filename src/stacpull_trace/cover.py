@@ -31,8 +31,6 @@ _DEGREES: Final = 4326
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One tile of the collection. Geometries are in degrees."""
-
     id: str
     time: datetime
     created: datetime | None
@@ -46,8 +44,6 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The part of the area that is read from one tile."""
-
     tile: str
     outline: BaseGeometry
     whole: bool
@@ -120,7 +116,6 @@ def _deal(
 
 
 def _without_slivers(geometry: BaseGeometry, thinnest: float) -> BaseGeometry:
-    """Return the polygons of a geometry that are not as thin as a line."""
     polygons = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
     return shapely.union_all([part for part in polygons if not part.buffer(-thinnest).is_empty])
 

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
 from stacpull_trace.answer_store import AnswerStore
-from stacpull_trace.hub.replies import BandStatistics, IntervalStatistics, StatisticsReply
-from stacpull_trace.hub.statistics_request import StatisticsRequest
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.replies import BandStatistics, IntervalStatistics
 from stacpull_trace.indices import DEFAULT, SCENES
 from stacpull_trace.question import TraceQuestion
 from stacpull_trace.request_plan import PlannedRequest
@@ -36,8 +36,6 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Counts of some pixels on one day."""
-
     samples: int = 0
     """Pixels requested."""
     no_data: int = 0
@@ -54,12 +52,10 @@ class Count:
 
     @property
     def valid(self) -> int:
-        """Pixels that are not masked."""
         return self.samples - self.no_data
 
     @property
     def counted(self) -> int:
-        """Pixels in the histogram."""
         return sum(self.scenes.values()) + self.outside
 
     @property
@@ -126,7 +122,6 @@ def _median(band: BandStatistics) -> float | None:
 
 
 def merged(counts: Iterable[Count]) -> Count:
-    """Return the sum of counts of different pixels. If one has an error, the sum has it too."""
     some = list(counts)
     scenes: Counter[int] = Counter()
     for count in some:
@@ -168,14 +163,6 @@ first day takes nine; the next request then shows whether only that day fails.
 """
 
 
-class Counting(Protocol):
-    """The part of the service that is used here."""
-
-    async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
-        """Return the statistics of an area over a period."""
-        ...
-
-
 class _FailedRequest(NamedTuple):
     """The reason why a request failed; `divide` is True if its halves may succeed."""
 
@@ -184,11 +171,9 @@ class _FailedRequest(NamedTuple):
 
 
 class DayCounts:
-    """Returns the counts of requests by day, from the stored answers or from the service."""
-
     def __init__(
         self,
-        service: Counting,
+        service: Hub,
         question: TraceQuestion,
         answers: AnswerStore,
         created: Mapping[str, str],

@@ -24,8 +24,6 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class TileDay:
-    """The counts and scenes of one tile on one day."""
-
     day: date
     tile: str
     """Empty for pixels of a day on which the catalog has no tile."""

@@ -57,8 +57,6 @@ _WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index and the evalscript that computes it."""
-
     name: str
     evalscript: str
     bands: int

@@ -16,12 +16,10 @@ from stacpull_trace.scene_map import OriginKind, PixelOrigin
 
 
 def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> tuple[TraceDay, ...]:
-    """Return one row per day, by date."""
     return tuple(_row(days[day][0], area_pixels) for day in sorted(days))
 
 
 def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tuple[str, ...]]:
-    """Return the notebook's table, and a message for each day that is not in it."""
     rows: list[MedianRow] = []
     dropped: list[str] = []
     for day in series:

@@ -40,7 +40,6 @@ class TraceQuestion:
     base_url: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object, with a digest in place of the evalscript."""
         return {**self.identity(), "period": str(self.period), "index": self.index.name}
 
     def identity(self) -> dict[str, Any]:
@@ -86,7 +85,6 @@ def question(
     method: Method,
     base_url: str,
 ) -> TraceQuestion:
-    """Check the arguments together and return the question."""
     bare = collection.strip().removeprefix("byoc-")
     if not bare or "/" in bare:
         raise UsageError(f"COLLECTION must be the id of your own collection, not {collection!r}.")

@@ -27,8 +27,6 @@ class DayState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScenePixels:
-    """The pixels of one tile that have one scene index on one day."""
-
     date: date
     tile: str
     index: int | None

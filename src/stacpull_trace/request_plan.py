@@ -30,8 +30,6 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Days:
-    """A range of UTC days, both ends included."""
-
     first: date
     last: date
 
@@ -59,7 +57,6 @@ class Days:
 
 
 def midnight(day: date) -> datetime:
-    """Return the instant at which a UTC day begins."""
     return datetime.combine(day, time.min, tzinfo=UTC)
 
 
@@ -87,8 +84,6 @@ LEAST_UNITS: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PlannedRequest:
-    """One request for statistics."""
-
     days: Days
     window: PixelWindow
     mask: BaseGeometry | None
@@ -98,15 +93,12 @@ class PlannedRequest:
 
     @property
     def geometry(self) -> Json | None:
-        """The mask as GeoJSON."""
         return None if self.mask is None else dict(mapping(self.mask))
 
     def on(self, some: Sequence[date]) -> PlannedRequest:
-        """Return the same request for some of its days, in order."""
         return replace(self, days=Days(some[0], some[-1]), tiles={day: self.tiles[day] for day in some})
 
     def halves(self) -> tuple[PlannedRequest, PlannedRequest]:
-        """Return one request for the earlier and one for the later half of its days (at least two)."""
         days = sorted(self.tiles)
         middle = len(days) // 2
         return self.on(days[:middle]), self.on(days[middle:])
@@ -130,7 +122,6 @@ def _key(day: date, place: str, tile: str, created: Mapping[str, str]) -> str:
 
 
 def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
-    """Divide the area over the tiles of each day, days in order."""
     by_day: dict[date, list[Tile]] = {}
     for tile in tiles:
         by_day.setdefault(tile.day, []).append(tile)
@@ -163,8 +154,6 @@ def whole_area_requests(
 
 @dataclass(slots=True)
 class _PieceDays:
-    """Days on which one part of the area is read, from one tile per day."""
-
     piece: Piece
     tiles: dict[date, str]
 

@@ -10,23 +10,22 @@ the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from stacpull.events import Listener, Stage
-from stacpull.models import Json
 from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
-from stacpull_raster.tiff import Header
 from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.cover import Tile, tile_of
-from stacpull_trace.daily import Count, Counting, DayCounts, merged
+from stacpull_trace.daily import Count, DayCounts, merged
 from stacpull_trace.days import TileDay
-from stacpull_trace.hub.replies import ByocTile, CatalogTile, TimeRange
+from stacpull_trace.hub.hub_client import Hub
+from stacpull_trace.hub.replies import ByocTile, CatalogTile
 from stacpull_trace.question import TraceQuestion
 from stacpull_trace.request_plan import PlannedRequest, pieces_by_day, planned_requests, whole_area_requests
 from stacpull_trace.scene_map import SceneMap, read_scene_map
@@ -38,27 +37,8 @@ _AT_ONCE = 8
 T = TypeVar("T")
 
 
-class TraceSource(Counting, Protocol):
-    """The requests of a run to Sentinel Hub (`stacpull_trace.hub.hub_client.Hub`)."""
-
-    def search(
-        self,
-        collection: str,
-        interval: TimeRange,
-        *,
-        bbox: tuple[float, float, float, float] | None = None,
-        intersects: Json | None = None,
-    ) -> AsyncIterator[CatalogTile]: ...
-
-    async def tile(self, collection: str, tile: str) -> ByocTile: ...
-
-    async def header(self, collection: str, tile: ByocTile, file: str) -> Header: ...
-
-
 @dataclass(slots=True)
 class TraceResult:
-    """The results of a run."""
-
     days: dict[date, list[TileDay]] = field(default_factory=dict)
     tiles: int = 0
     notes: list[str] = field(default_factory=list)
@@ -71,7 +51,7 @@ class TraceRun:
 
     def __init__(
         self,
-        service: TraceSource,
+        service: Hub,
         question: TraceQuestion,
         answers: AnswerStore,
         *,
@@ -117,7 +97,6 @@ class TraceRun:
         return list(found.values())
 
     async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:
-        """Count the pixels of each scene of each tile and day."""
         details = await self._details(catalog)
         placed = [tile_of(tile, details.get(tile.id), self._question.area) for tile in catalog]
         planned = await asyncio.to_thread(self._planned, placed)
@@ -132,7 +111,6 @@ class TraceRun:
         return self._found
 
     async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
-        """Take each day's median index and look it up in the day's first tile, ignoring its other tiles."""
         firsts: dict[date, CatalogTile] = {}
         names: dict[date, list[str]] = {}
         for tile in catalog:

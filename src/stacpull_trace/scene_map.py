@@ -54,8 +54,6 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class NoScene:
-    """A name that is not a PlanetScope scene, and the reason."""
-
     text: str
     reason: str
 
@@ -99,8 +97,6 @@ _NO_IDS: Final = "the header of its QA file has no scene ids"
 
 
 class OriginKind(enum.StrEnum):
-    """What is known about the pixels with one index."""
-
     SCENE = "scene"
     NONE = "none"  # the header states None
     FOREIGN = "foreign"  # a name that is not a PlanetScope scene
@@ -126,8 +122,6 @@ class PixelOrigin:
 
 @dataclass(frozen=True, slots=True)
 class SceneMap:
-    """The scene indices of a tile, as its header defines them."""
-
     origins: Mapping[int, PixelOrigin] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     """Lines that could not be read, as parts of sentences."""

@@ -41,8 +41,6 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _TraceTarget:
-    """A question and the settings of the service."""
-
     question: TraceQuestion
     settings: HubSettings
 

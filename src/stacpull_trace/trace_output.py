@@ -45,21 +45,17 @@ _KINDS: Final[dict[Kind, frozenset[str]]] = {
 
 
 class TraceOutput(NamedTuple):
-    """Where a trace is written."""
-
     path: Path
     folder: bool
 
     @property
     def answers(self) -> Path:
-        """The file that stores responses, so that a run resumes after a kill."""
         if self.folder:
             return self.path / ".stacpull" / "trace.sqlite"
         return self.path.with_name(f"{self.path.name}.stacpull")
 
 
 def output_at(path: Path, method: Method) -> TraceOutput:
-    """Check that OUT can be written, before any request is sent, and return the output."""
     output = TraceOutput(path, folder=path.is_dir() or not path.suffix)
     if output.folder:
         _check_installed(

@@ -125,12 +125,10 @@ class PixelWindow(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Columns."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
-        """Rows."""
         return self.bottom - self.top
 
 
@@ -148,12 +146,10 @@ class PixelGrid:
 
     @property
     def pixel(self) -> tuple[float, float]:
-        """Width and height of a pixel in degrees."""
         west, south, east, north = self.bbox
         return (east - west) / self.width, (north - south) / self.height
 
     def box(self, window: PixelWindow) -> DegreeBox:
-        """Return the box of a window. The box of the whole window is exactly the grid's own."""
         west, south, east, north = self.bbox
         across, down = self.pixel
         return (
@@ -197,7 +193,6 @@ class TracedArea:
 
     @property
     def geometry(self) -> Json:
-        """The outline as GeoJSON."""
         return dict(mapping(self.outline))
 
     def count_pixels(self) -> int:
@@ -225,7 +220,6 @@ def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates
 
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
-    """Return the area of a box W, S, E, N in degrees."""
     if len(bbox) != 4 or not all(map(math.isfinite, bbox)):  # noqa: PLR2004 - the four sides
         raise UsageError("--bbox needs four numbers W,S,E,N in degrees.")
     west, south, east, north = bbox

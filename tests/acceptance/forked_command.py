@@ -60,7 +60,6 @@ _MODULES = (
     "stacpull.net.http",
     "stacpull.transfer.local",
     "stacpull.transfer.s3",
-    "stacpull.upkeep.mirror_check",
     "stacpull.upkeep.verify",
     "stacpull_raster.header_run",
     "stacpull_raster.headers_command",

@@ -39,7 +39,7 @@ from stacpull.ledger.database import open_writer
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import FileState
-from stacpull.upkeep.mirror_check import MirrorCheck
+from stacpull.upkeep.verify import MirrorCheck
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 Change = Callable[[Path], None]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import core_valid
 
-from stacpull.catalog import collection
-from stacpull.catalog.collection import collection_document
+from stacpull.catalog import catalog_tree as collection
+from stacpull.catalog.catalog_tree import collection_document
 from stacpull.catalog.item import encode_item
 from stacpull.models import Json
 from stacpull.redact import Secrets

@@ -17,11 +17,11 @@ from stacpull.catalog.item import (
     EXTENSION,
     FILE_EXTENSION,
     REMOTE_ASSETS,
+    as_sent,
     clean_item,
     encode_item,
     item_document,
 )
-from stacpull.catalog.stored import as_sent
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets
 

@@ -11,7 +11,7 @@ import pytest
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items_in, recorded
 
-from stacpull.catalog.collection import collection_document
+from stacpull.catalog.catalog_tree import collection_document
 from stacpull.catalog.item import REMOTE_ASSETS
 
 FOLDERS = (

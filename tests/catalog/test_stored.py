@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stacpull.catalog.stored import is_own_document
+from stacpull.catalog.item import is_own_document
 from stacpull.store.inspection import DirectoryFiles
 
 

@@ -11,7 +11,7 @@ from tests.security.sources import feature
 from tests.security.test_memory import MIB, MOST, Outcome, command
 
 from stacpull import mirror
-from stacpull.catalog.stored import is_own_document
+from stacpull.catalog.item import is_own_document
 from stacpull.json_values import MOST_VALUES, parsed_object
 from stacpull.store.inspection import DirectoryFiles
 

@@ -7,6 +7,7 @@ source's document is never changed. It runs 1.2 million times for BigEarthNet: p
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -15,11 +16,13 @@ from typing import Any, Final
 import orjson
 
 from stacpull.boxes import bounds_of
-from stacpull.json_values import list_or_empty, object_or_empty, objects_in
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
-from stacpull.planning.names import fold
+from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, cut_url, unsigned_url
+from stacpull.store.inspection import lines_in
+from stacpull.store.protocol import StoredFiles
 from stacpull.urls import is_remote, join, without_blanks
 
 _SCHEMAS = "https://stac-extensions.github.io"
@@ -368,3 +371,60 @@ def path_named(href: object, directory: str) -> str | None:
     path = posixpath.normpath(posixpath.join(directory, href))
     is_inside = not fold(path).startswith(("../", "/", ".stacpull")) and path not in ("..", ".")
     return path if is_inside else None
+
+
+# --- reading what the mirror wrote: nothing raises for any input, invalid parts are left out ----------------
+
+
+def is_own_document(files: StoredFiles, path: str) -> bool:
+    """Return True if the root of the document is the catalog of this mirror."""
+    catalog = parsed_object(files.read("catalog.json") or b"")
+    is_ours = catalog is not None and is_catalog_id(catalog.get("id"))
+    if path == "catalog.json":
+        return is_ours
+    if not is_ours and files.has("catalog.json"):
+        return False
+    if not path.endswith(".ndjson"):
+        data = files.read(path)
+    elif files.state_of(path, algorithm=None).size is None:
+        data = None
+    else:
+        with files.open(path) as file:
+            data = next(lines_in(file), b"")
+    links = objects_in((parsed_object(data or b"") or {}).get("links"))
+    roots = [
+        path_named(link.get("href"), path.rpartition("/")[0]) for link in links if link.get("rel") == "root"
+    ]
+    return roots == ["catalog.json"]
+
+
+def unchanged_document(files: StoredFiles, path: str, sha256: bytes | None) -> Json | None:
+    """Return a JSON document of the mirror; None if it is lost, or is not the one with this digest."""
+    try:
+        data = files.read(path)
+    except OSError:
+        return None
+    if data is None or sha256 not in (None, hashlib.sha256(data).digest()):
+        return None
+    return parsed_object(data)
+
+
+def asset_origin(asset: object) -> Json:
+    """Return the source's statements on a mirrored asset; empty if unknown."""
+    alternates = object_or_empty(object_or_empty(asset).get("alternate"))
+    return object_or_empty(alternates.get("origin"))
+
+
+def as_sent(stored: Json) -> Json:
+    """Return an item with the assets that its source sent, and unchanged links.
+
+    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`note_cut_hrefs`).
+    """
+    listed, remote = object_or_empty(stored.get("assets")), object_or_empty(stored.get(REMOTE_ASSETS))
+    assets = dict(listed)
+    for key, asset in listed.items():
+        origin, href = asset_origin(asset), object_or_empty(asset).get("href")
+        if isinstance(href, str) and href.startswith(("./", "../")) and "href" in origin:
+            kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
+            assets[key] = kept | {name: origin[name] for name in (*FILE_FIELDS, "href") if name in origin}
+    return {**stored, "assets": {**assets, **remote}}

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from stacpull.catalog.item import encode_item, item_document
-from stacpull.catalog.stored import as_sent, is_own_document, unchanged_document
+from stacpull.catalog.item import (
+    as_sent,
+    encode_item,
+    is_own_document,
+    item_document,
+    unchanged_document,
+)
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import FailureKind, ItemId, Json

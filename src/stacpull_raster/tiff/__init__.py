@@ -45,5 +45,4 @@ def is_tiff(media_type: object, href: object) -> bool:
 
 
 def may_be_tiff(media_type: str | None, href: str) -> bool:
-    """Return True for a TIFF, and for an asset that has neither a suffix nor a media type."""
     return is_tiff(media_type, href) or (media_type is None and not suffix_of(href, None))

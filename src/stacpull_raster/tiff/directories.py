@@ -15,8 +15,6 @@ from stacpull_raster.tiff.segments import Reader, TiffError
 
 
 class Tag(IntEnum):
-    """Numbers of the tags, named as their specifications do."""
-
     NewSubfileType = 254
     SubfileType = 255
     ImageWidth = 256
@@ -151,8 +149,6 @@ BYTES = frozenset({1, 2, 6, 7})
 
 
 class ByteLayout(NamedTuple):
-    """The byte order and the width of offsets, from the first bytes of a file."""
-
     order: str
     bigtiff: bool
 
@@ -173,8 +169,6 @@ def size_of_values(tag: int, kind: int, count: int) -> int:
 
 
 class TagField(NamedTuple):
-    """One entry of a directory."""
-
     tag: int
     kind: int
     claimed: int
@@ -207,8 +201,6 @@ _ENTRIES = {
 
 
 class Directory(NamedTuple):
-    """One image file directory with the values read of it."""
-
     layout: ByteLayout
     offset: int
     sub: bool

@@ -55,8 +55,6 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class BandMetadata:
-    """The items of one band."""
-
     tags: dict[str, str] = field(default_factory=dict)
     scale: float = 1.0
     offset: float = 0.0
@@ -65,8 +63,6 @@ class BandMetadata:
 
 
 class Metadata(NamedTuple):
-    """The metadata of a dataset."""
-
     tags: dict[str, str]
     domains: dict[str, dict[str, str]]
     bands: list[BandMetadata]
@@ -76,7 +72,6 @@ _NO_METADATA = BandMetadata()
 
 
 def read_metadata(directory: Directory, bands: int, raster_type: object) -> Metadata:
-    """Read GDAL_METADATA, and what GDAL makes of other tags."""
     written = directory.text(Tag.GDAL_METADATA)
     items = _items_in(written) if written and written.strip() else []
     domains: dict[str, dict[str, str]] = {}

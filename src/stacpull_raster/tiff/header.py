@@ -15,8 +15,6 @@ GeoValue = int | float | str | tuple[int, ...] | tuple[float, ...]
 
 
 class Bounds(NamedTuple):
-    """Edges of an image in units of its CRS."""
-
     left: float
     bottom: float
     right: float
@@ -35,8 +33,6 @@ class Transform(NamedTuple):
 
 
 class Image(NamedTuple):
-    """One image file directory (IFD), in the order read."""
-
     offset: int
     subfile_type: int
     width: int
@@ -49,7 +45,6 @@ class Image(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many tiles or strips are beside and below each other, in one plane."""
         return -(-self.width // self.block_width), -(-self.height // self.block_height)
 
     @property
@@ -58,7 +53,6 @@ class Image(NamedTuple):
 
     @property
     def is_reduced(self) -> bool:
-        """Whether this is a smaller version of another image of the file."""
         return bool(self.subfile_type & 1)
 
 

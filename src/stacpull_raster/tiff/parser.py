@@ -49,7 +49,6 @@ def is_tiled(directory: Directory) -> bool:
 
 
 def size_of(directory: Directory, tag: Tag) -> int:
-    """Read a number of pixels or bands."""
     size = directory.integer(tag)
     if size is None:
         raise TiffError(f"the directory at byte {directory.offset} has no {label(tag)}")
@@ -126,7 +125,6 @@ _WIDTHS = {
 
 
 def compression_name(directory: Directory, code: int) -> str:
-    """Return the name of a compression. LERC has its own compression as second parameter."""
     parameters = directory.integers(Tag.LercParameters) if code == _LERC else ()
     if len(parameters) > 1:
         return _LERC_PACKED.get(parameters[1], "lerc")
@@ -145,7 +143,6 @@ def sample_types(directory: Directory, bands: int) -> tuple[str, int]:
 
 
 def sample_type(bits: int, sample_format: int) -> str:
-    """Return the name of the smallest type that holds a sample."""
     name, widths = _WIDTHS.get(sample_format, ("", ()))
     width = next((width for width in widths if bits <= width), None)
     # an exponent has no spare bits: half, single and double (24 bits are read as single) are all there are
@@ -179,7 +176,6 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs
 
 
 def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES) -> Header:
-    """Read the header of an open file."""
     segments = Segments(max(len(start), file.seek(0, SEEK_END)))
     segments.add(0, start)
     while isinstance(found := parse(segments, most_bytes=most_bytes), Needs):

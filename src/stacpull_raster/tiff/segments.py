@@ -26,8 +26,6 @@ class Needs(NamedTuple):
 
 
 class Segments:
-    """The known byte ranges of one file."""
-
     def __init__(self, total: int | None = None) -> None:
         self.total = total
         self._starts: list[int] = []
@@ -92,8 +90,6 @@ _FARTHEST = 2**63 - 1
 
 
 class Reader:
-    """Takes pieces of a file and records those that are missing."""
-
     def __init__(self, segments: Segments, most_bytes: int) -> None:
         self.segments = segments
         self.stop = 0

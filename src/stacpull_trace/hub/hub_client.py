@@ -138,7 +138,6 @@ class Hub:
 
     @property
     def processing_units(self) -> float:
-        """The cost that all replies so far have stated."""
         return self.session.processing_units
 
     async def search(

@@ -28,16 +28,12 @@ from stacpull.net.transport import TransferError
 
 
 class HubService(enum.Enum):
-    """The services of a deployment."""
-
     STATISTICS = "statistics"
     CATALOG = "catalog"
     BYOC = "byoc"
 
 
 class Family(enum.Enum):
-    """A layout of the paths of all services."""
-
     API_FIRST = "/api/v1/…"
     VERSION_LAST = "/…/v1"
 
@@ -53,8 +49,6 @@ _PREFIXES = {
 
 
 class Paths:
-    """The known paths of one deployment."""
-
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._settled: dict[HubService, Family] = {}
@@ -92,8 +86,6 @@ class RequestTarget(NamedTuple):
 
 
 class ServiceError(NamedTuple):
-    """An error as a service reports it."""
-
     status: int
     code: str
     """For example COMMON_BAD_PAYLOAD; empty if there is none."""
@@ -102,7 +94,6 @@ class ServiceError(NamedTuple):
 
 
 def parse_error(status: int, body: bytes) -> ServiceError:
-    """Return the error in a body of any format."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

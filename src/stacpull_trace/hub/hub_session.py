@@ -34,8 +34,6 @@ _ACCEPTED = _REFUSED | {200, 404}
 
 
 class Tokens:
-    """The tokens of one client id."""
-
     def __init__(
         self, settings: HubSettings, client: Client, policy: RetryPolicy, clock: Clock, secrets: Secrets
     ) -> None:
@@ -51,7 +49,6 @@ class Tokens:
         return f"<Tokens of {self._url}: {'one' if self._cached.held else 'none'} held>"
 
     async def current(self) -> Secret:
-        """Return a token that does not expire soon."""
         return await self._cached.current()
 
     async def instead_of(self, refused: Secret) -> Secret:
@@ -124,8 +121,6 @@ _SPENT = "x-processingunits-spent"
 
 
 class Session:
-    """A client that sends a token."""
-
     def __init__(self, client: Client, tokens: Tokens, base_url: str) -> None:
         self._client = client
         self._tokens = tokens
@@ -135,7 +130,6 @@ class Session:
 
     @property
     def counters(self) -> NetworkCounters:
-        """Counters of the network so far."""
         return self._client.counters
 
     @asynccontextmanager

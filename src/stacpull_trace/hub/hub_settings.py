@@ -78,7 +78,6 @@ def _config_file(variables: Mapping[str, str]) -> Path:
 
 
 def _profile(path: Path, given: str | None) -> Mapping[str, str]:
-    """Return a profile. Only the default profile may be missing."""
     profiles = _profiles(path)
     name = given or _DEFAULT_PROFILE
     table = profiles.get(name)

@@ -57,8 +57,6 @@ class CatalogTile:
 
 
 class TileFile(msgspec.Struct, frozen=True, rename="camel"):
-    """A file of a tile, as the service describes it."""
-
     header_size: PixelCount | None = None
     """Bytes from the beginning of the file to its first pixel."""
     etag: str | None = None
@@ -67,8 +65,6 @@ class TileFile(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class ByocTile:
-    """A tile of a BYOC collection."""
-
     id: str
     path: str
     """Its path in the bucket, with `(BAND)` in place of the name of a file."""

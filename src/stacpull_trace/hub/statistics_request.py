@@ -33,8 +33,6 @@ class Size(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """A grid, given as the size of a pixel in units of the bounds' CRS."""
-
     x: float
     y: float
 
@@ -62,8 +60,6 @@ class RequestBounds:
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """The statistics of an output's bands in addition to min, max, mean and standard deviation."""
-
     percentiles: tuple[float, ...] = ()
     edges: tuple[float, ...] = ()
     """Edges of a histogram's bins, ascending: n edges give n - 1 bins; the last one includes both edges."""
@@ -86,8 +82,6 @@ def _most_recent() -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRequest:
-    """A request for the statistics of an area, for each step of a period."""
-
     collection: str
     """With or without `byoc-`."""
     bounds: RequestBounds

@@ -8,7 +8,7 @@ import pytest
 
 from stacpull.ledger.views import Expected
 from stacpull.store.protocol import FileState
-from stacpull.upkeep.mirror_check import judge
+from stacpull.upkeep.verify import judge
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 
