@@ -122,10 +122,10 @@ class Bench:
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""
         left = self.recover(checksum=checksum)
-        left.mark_recovered()
-        self.publisher.add_recovered([*left.complete.values()], [*left.in_place.values()])
+        self.publisher.parts.extend(left.complete.values())
+        self.publisher.placed.extend(left.in_place.values())
         self.publisher.publish_all()
-        self.publisher.write_items(jobs.unwritten_items(self.db, 0, 1000))
+        self.publisher.final_items.extend(jobs.unwritten_items(self.db, 0, 1000))
         self.publisher.publish_all()
 
     def states(self) -> dict[str, int]:

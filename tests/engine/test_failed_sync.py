@@ -25,7 +25,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     with started(dest, RecordingSync()) as bench:
         jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
-        bench.publisher.add_recovered([first])
+        bench.publisher.parts.extend([first])
         bench.publisher.publish()  # renamed: the record waits for the next sync
         (bench.destination.staged.parts / "3.0.part").write_bytes(b"half")
         (bench.destination.staged.parts / "3.0.about").write_bytes(
@@ -35,7 +35,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
         stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
         assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
         bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
-        bench.publisher.add_recovered([second])
+        bench.publisher.parts.extend([second])
         with pytest.raises(DestinationError):
             bench.publisher.publish_all()
         assert bool(meta.get(bench.db, meta.SYNC_ERROR)) == recorded
@@ -58,7 +58,7 @@ def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> 
     left_by_a_failed_sync(tmp_path)
     with started(tmp_path) as bench:
         assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
-        bench.publisher.add_recovered([bench.arrive(job, b"new") for job in bench.pending()])
+        bench.publisher.parts.extend([bench.arrive(job, b"new") for job in bench.pending()])
         bench.publisher.publish_all()
         assert set(bench.states().values()) == {jobs.STATE_DONE}
     with started(tmp_path) as bench:

@@ -20,14 +20,14 @@ from stacpull.ledger.runs import RunKind
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assets = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in assets])
+    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in assets])
     bench.publisher.publish_all()
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     edited = first.replace(b'"id":"i"', b'"id":"j"')
     for found in (first, edited):  # what a user has changed is neither used nor overwritten
         (tmp_path / "c/i/i.json").write_bytes(found)
-        bench.publisher.write_items([assets[0].item_row])
+        bench.publisher.final_items.extend([assets[0].item_row])
         bench.publisher.publish_all()
         assert (tmp_path / "c/i/i.json").read_bytes() == found
     bench.close()
@@ -38,14 +38,14 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     """The next run that reads the item writes it again; until then `verify` reports it."""
     bench = Bench(tmp_path)
     done, failed = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.add_recovered([bench.arrive(done, b"x")])
-    bench.publisher.fail(AssetFailure(failed.row, failed.item_row, failed.generation, BROKEN))
+    bench.publisher.parts.extend([bench.arrive(done, b"x")])
+    bench.publisher.failures.append(AssetFailure(failed.row, failed.item_row, failed.generation, BROKEN))
     bench.publisher.publish_all()
     path = tmp_path / "c/i/i.json"
     path.write_bytes(path.read_bytes().replace(b'"id":"i"', b'"id":"j"'))
     run = runs.begin(bench.db, replace(bench.run.spec, kind=kind), NOW)
     jobs.requeue_failures(bench.db, run.id)
-    bench.publisher.add_recovered(
+    bench.publisher.parts.extend(
         [bench.arrive(one, b"y") for one in jobs.pending_jobs(bench.db, run.id, 0, 9)]
     )
     bench.publisher.publish_all()
@@ -55,7 +55,7 @@ def test_json_that_was_changed_and_must_be_updated_is_damaged(tmp_path: Path, ki
     assert damaged.digest != hashlib.sha256(path.read_bytes()).digest()
     ((item, _, _),) = jobs.damaged_documents(bench.db, 0, 9)
     jobs.keep_document(bench.db, item, planned("i", "").cleaned)
-    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.final_items.extend(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()
     assert orjson.loads(path.read_bytes())["id"] == "i"
     assert bench.publisher.unwritable == {}
@@ -78,7 +78,7 @@ def test_only_the_same_content_or_an_adopted_document_of_a_mirror_is_replaced(
     tmp_path: Path, name: str, is_same: bool, adopting: bool, expected: bool
 ) -> None:
     bench = Bench(tmp_path)
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     (tmp_path / "c/i/theirs.json").write_bytes(b"{}")
     files = bench.destination
@@ -90,7 +90,7 @@ def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> Non
     bench = Bench(tmp_path)
     bench.plan(planned("i", ""))
     jobs.record(bench.db, [], [], {1: None}, NOW)
-    bench.publisher.write_items([1])
+    bench.publisher.final_items.extend([1])
     bench.publisher.publish_all()
     assert documents(tmp_path) == []
     assert next(views.item_records(bench.db, [1])).document is None

@@ -54,9 +54,9 @@ def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(
     bench: Bench, steps: list[str]
 ) -> None:
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
-    bench.publisher.add_recovered(arrived[:1])
+    bench.publisher.parts.extend(arrived[:1])
     bench.publisher.publish()
-    bench.publisher.add_recovered(arrived[1:])
+    bench.publisher.parts.extend(arrived[1:])
     bench.publisher.publish_all()
     assert steps == [
         "reserve a.tif", "sync 1", "_place a.tif",
@@ -75,20 +75,20 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(
     mine = tmp_path / "c/i/i.json"
     sync = bench.destination._sync.sync
     monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
+    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"
     (sentence,) = bench.publisher.unwritable.values()
     assert sentence.startswith("c/i/i.json exists and is not part of this mirror: move it away, then mirror ")
     monkeypatch.undo()
-    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.final_items.extend(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()
     assert mine.read_bytes() == b"mine"  # not even the next time
     assert parts(tmp_path) == []
     collection = views.collection_rows(bench.db)[0].row
     assert list(views.items_of(bench.db, collection)) == []
     mine.unlink()
-    bench.publisher.write_items(jobs.unwritten_items(bench.db, 0, 9))
+    bench.publisher.final_items.extend(jobs.unwritten_items(bench.db, 0, 9))
     bench.publisher.publish_all()
     assert b'"Feature"' in mine.read_bytes()
     assert bench.store.findings().unwritten == 0
@@ -126,7 +126,7 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:
     assets = [replace(one, name=None, name_template="{filename}") for one in planned("i", "ab").assets]
     opened = bench.plan(planned("i", "")._replace(assets=tuple(assets))).jobs
-    bench.publisher.add_recovered([bench.arrive(job, b"x") for job in opened])
+    bench.publisher.parts.extend([bench.arrive(job, b"x") for job in opened])
     bench.publisher.publish_all()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
     assert [one.kind for one in bench.failed] == [FailureKind.NAME]

@@ -17,7 +17,7 @@ def forgotten(tmp_path: Path) -> Bench:
     """A mirror of `i` and `j` that has forgotten `i`, and was killed; its files still exist."""
     bench = Bench(tmp_path)
     for name in ("i", "j"):
-        bench.publisher.add_recovered(
+        bench.publisher.parts.extend(
             [bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs]
         )
     bench.publisher.publish_all()
@@ -70,6 +70,6 @@ def test_files_of_others_are_not_removed(forgotten: Bench, tmp_path: Path) -> No
 def test_a_removed_directory_is_created_again(forgotten: Bench, tmp_path: Path) -> None:
     forgotten.publisher.remove_listed()
     jobs = forgotten.plan(planned("i", "a")).jobs
-    forgotten.publisher.add_recovered([forgotten.arrive(job, b"y") for job in jobs])
+    forgotten.publisher.parts.extend([forgotten.arrive(job, b"y") for job in jobs])
     forgotten.publisher.publish_all()
     assert (tmp_path / "c/i/a.tif").read_bytes() == b"y"

@@ -68,11 +68,12 @@ class Publisher:
         self._area = runs.area_of(self.db, run.id)
         self._adopting = run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         """True to adopt an existing file with the name of an asset, if it has the asset's content."""
-        self._parts: list[Arrival] = []
-        self._failures: list[AssetFailure] = []
-        self._unchanged: list[UnchangedAsset] = []
-        self._final_items: list[int] = []
-        self._placed: list[Arrival] = []
+        self.parts: list[Arrival] = []
+        self.failures: list[AssetFailure] = []
+        self.unchanged: list[UnchangedAsset] = []
+        self.final_items: list[int] = []
+        """Items whose JSON is written with the next group."""
+        self.placed: list[Arrival] = []
         self._written: dict[int, bytes | None] = {}
         """Assets, and the SHA-256 of item JSON: recorded after the next sync, which covers the renames."""
         self._delivered = 0
@@ -85,39 +86,27 @@ class Publisher:
     # --- the pipeline ------------------------------------------------------------------------------------
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
-        self._parts.extend(parts)
+        self.parts.extend(parts)
         self._delivered += len(parts)
 
-    def add_recovered(self, parts: Sequence[Arrival], in_place: Sequence[Arrival] = ()) -> None:
-        """Add complete parts that recovery has found, and files that already have their final names."""
-        self._parts.extend(parts)
-        self._placed.extend(in_place)
-
-    def fail(self, failure: AssetFailure) -> None:
-        self._failures.append(failure)
-
-    def keep_unchanged(self, asset: UnchangedAsset) -> None:
-        self._unchanged.append(asset)
-
-    def write_items(self, rows: Sequence[int]) -> None:
-        self._final_items.extend(rows)
-
-    @property
     def _waiting(self) -> int:
-        return len(self._parts) + len(self._failures) + len(self._unchanged)
+        return len(self.parts) + len(self.failures) + len(self.unchanged)
+
+    def _is_busy(self) -> bool:
+        return bool(self._waiting() or self.placed or self._written or self.final_items)
 
     def seconds_until_due(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def publish_if_due(self) -> None:
         is_due = self._deadline is not None and time.monotonic() >= self._deadline
-        if is_due or self._waiting >= GROUP:
+        if is_due or self._waiting() >= GROUP:
             self.publish()
-        elif self._deadline is None and (self._waiting or self._placed or self._written or self._final_items):
+        elif self._deadline is None and self._is_busy():
             self._deadline = time.monotonic() + PACE
 
     def publish_all(self) -> None:
-        while self._waiting or self._placed or self._written or self._final_items:
+        while self._is_busy():
             self.publish()
 
     def finish(self) -> None:
@@ -128,10 +117,10 @@ class Publisher:
     def publish(self) -> None:
         """Reserve, sync and rename the collected group, and record the previous one."""
         self._deadline = None
-        arrivals, self._parts = self._parts, []
-        failures, self._failures = self._failures, []
-        unchanged, self._unchanged = self._unchanged, []
-        placed, self._placed = self._placed, []
+        arrivals, self.parts = self.parts, []
+        failures, self.failures = self.failures, []
+        unchanged, self.unchanged = self.unchanged, []
+        placed, self.placed = self.placed, []
         written, self._written = self._written, {}
         delivered, self._delivered = self._delivered, 0
         documents = self._write_documents()
@@ -141,16 +130,14 @@ class Publisher:
             failures += taken
         self._sync([asset.part for asset in assets] + [document.part for document in documents.values()])
         if placed or written or failures or unchanged:
-            self._final_items = list(  # of the next group
-                jobs.record(
-                    self.db,
-                    done=placed,
-                    failed=failures,
-                    written_items=written,
-                    now=self._clock.time(),
-                    unchanged=unchanged,
-                    area=self._area,
-                )
+            self.final_items = jobs.record(  # of the next group
+                self.db,
+                done=placed,
+                failed=failures,
+                written_items=written,
+                now=self._clock.time(),
+                unchanged=unchanged,
+                area=self._area,
             )
             self.refresh_counters()
         for failed in failures:
@@ -163,24 +150,20 @@ class Publisher:
 
     def _write_documents(self) -> dict[int, Placement]:
         """Write the JSON of final items as parts, except where a foreign file has their name; by row."""
-        rows, self._final_items = list(dict.fromkeys(self._final_items)), []
+        rows, self.final_items = list(dict.fromkeys(self.final_items)), []
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows) if self._run.metadata == "item" and rows else ():
             row, path = record.row, record.path
             data = encoded_document(self.db, self.store, self._secrets, record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
             is_free = record.is_ours or not self.store.has(path)
-
-            def is_same(path: str = path, digest: bytes | None = digest) -> bool:
-                return digest is not None and self.store.state_of(path).digest == digest
-
             if data is None and record.is_ours:
                 jobs.mark_documents(self.db, [row])
                 self.unwritable[row] = (
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not is_free and not may_be_replaced(self.store, path, is_same, adopting=self._adopting):
+            elif not is_free and not self._may_be_replaced(path, digest):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
@@ -213,6 +196,12 @@ class Publisher:
                 staged.drop_part(part)
         return reserved, failures
 
+    def _may_be_replaced(self, path: str, digest: bytes | None) -> bool:
+        def is_same() -> bool:
+            return digest is not None and self.store.state_of(path).digest == digest
+
+        return may_be_replaced(self.store, path, is_same, adopting=self._adopting)
+
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
         if self._failed_sync is not None:
@@ -236,12 +225,12 @@ class Publisher:
         results: list[Failure | None] = place() if self.store.is_local else self._run_beside(place)
         for asset, failure in zip(assets, results, strict=False):
             if failure is None:
-                self._placed.append(asset)
+                self.placed.append(asset)
                 if self._adopting:  # renaming does nothing between links to one file
                     self.store.staged.drop_part(asset.part)
             else:
                 self.store.staged.drop_part(asset.part)
-                self._failures.append(AssetFailure(asset.row, asset.item_row, asset.generation, failure))
+                self.failures.append(AssetFailure(asset.row, asset.item_row, asset.generation, failure))
         for (row, one), failure in zip(documents.items(), results[len(assets) :], strict=True):
             if failure is None:
                 self._written[row] = one.digest

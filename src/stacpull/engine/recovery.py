@@ -76,16 +76,11 @@ class Recovery:
         staged.sweep_parts(
             lambda row, generation: self._is_trusted and jobs.is_open(db, row, generation)  # or by `retry`
         )
-
-    def mark_recovered(self) -> None:
-        """Record that files written under this boot can be trusted.
-
-        The mark is written first: after a kill in between, files are examined as after a reboot.
-        """
-        boot = boot_id()
-        self._store.staged.trust(boot)
-        put(self._db, BOOT, boot)
-        put(self._db, SYNC_ERROR, None)
+        # from now on, files written under this boot can be trusted. The mark is written first: after a kill
+        # in between, files are examined as after a reboot
+        staged.trust(boot := boot_id())
+        put(db, BOOT, boot)
+        put(db, SYNC_ERROR, None)
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
         found = state_of(path, algorithm=algorithm, is_stopped=self._is_stopped)

@@ -88,15 +88,15 @@ class StoreOperations(Publisher):
         self.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         recovery.run()
-        recovery.mark_recovered()
-        self.add_recovered([*recovery.complete.values()], [*recovery.in_place.values()])
+        self.parts.extend(recovery.complete.values())
+        self.placed.extend(recovery.in_place.values())
         self._write_final_items()
 
     def _write_final_items(self) -> None:
         self.publish_all()
         after = 0
         while self._run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
-            self.write_items(rows)
+            self.final_items.extend(rows)
             self.publish_all()
             after = rows[-1]
 
@@ -353,9 +353,9 @@ class StoreServer:
                     with translated(self._ledger):
                         match message:
                             case AssetFailure():
-                                operations.fail(message)
+                                operations.failures.append(message)
                             case UnchangedAsset():
-                                operations.keep_unchanged(message)
+                                operations.unchanged.append(message)
                             case Arrivals(arrivals):
                                 self._write(arrivals, operations)
                                 operations.add_received(arrivals)

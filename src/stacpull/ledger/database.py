@@ -48,7 +48,6 @@ _SENTENCES = {
 }
 _OF_COPIES = {
     sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space.",
-    sqlite3.SQLITE_IOERR: "No copy of the ledger can be made ({text}): the disk is full or fails.",
 }
 
 
@@ -58,9 +57,6 @@ def ledger_path(dest: Path) -> Path:
 
 def backup_path(dest: Path) -> Path:
     return dest / ".stacpull" / "ledger.backup"
-
-
-# --- errors -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -122,7 +118,7 @@ def open_writer(
             mode = db.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
             db.execute("PRAGMA synchronous = NORMAL")
             if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
-                sync_each_commit(db)
+                db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA journal_size_limit = 16777216")
             prepare(db)
         except BaseException:
@@ -143,10 +139,6 @@ def bind_plainly() -> None:
     nothing: dict[None, None] = {}
     sqlite3.register_adapter(type(None), nothing.get)
     sqlite3.register_adapter(bytes, bytes.__bytes__)
-
-
-def sync_each_commit(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA synchronous = FULL")
 
 
 def reject_irregular(path: Path) -> None:
@@ -275,14 +267,14 @@ def backed_up(db: Connection, dest: Path) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(StacpullError, sqlite3.Error):
-            _back_up(dest, needed=version() != before)
+            if version() != before:
+                _back_up(dest)
         raise
-    _back_up(dest, needed=version() != before)
+    if version() != before:
+        _back_up(dest)
 
 
-def _back_up(dest: Path, *, needed: bool) -> None:
-    if not needed:
-        return
+def _back_up(dest: Path) -> None:
     part = backup_path(dest).with_name("ledger.backup.part")
     try:
         copy_ledger(dest, part)
