@@ -91,7 +91,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "arguments", "boxes", "catalog.catalog_tree", "catalog.item", "clock",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
-            "events", "filters.properties", "filters.labels", "json_values",
+            "events", "filters.item_checks", "filters.labels", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
             "reports", "speed", "store.staging", "store.inspection",
@@ -124,7 +124,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_trace": frozenset(
         {
             "", "arguments", "clock", "config.options", "engine.network",
-            "engine.run_control", "errors", "events", "filters.interval", "hosts",
+            "engine.run_control", "errors", "events", "filters.item_checks", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
             "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
             "system", "threads", "urls",

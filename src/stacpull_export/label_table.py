@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.errors import UsageError
-from stacpull.filters.properties import read_flag
+from stacpull.filters.item_checks import read_flag
 from stacpull.urls import is_remote
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents

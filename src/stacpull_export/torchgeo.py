@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError, StacpullError, UsageError, destination_error, destination_errors
-from stacpull.filters.properties import read_flag
+from stacpull.filters.item_checks import read_flag
 from stacpull.planning.names import safe_segment
 from stacpull.store.staging import whole_file
 from stacpull_export.formats import ExportReport, OnProgress

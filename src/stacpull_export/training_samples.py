@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from stacpull.catalog.item import path_named
 from stacpull.errors import StacpullError, UsageError
+from stacpull.filters.item_checks import IdsCheck
 from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
-from stacpull.filters.properties import IdsCheck
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection

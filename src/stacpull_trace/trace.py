@@ -17,7 +17,7 @@ from stacpull.engine.network import chosen_host, http_transport
 from stacpull.engine.run_control import GRACE, unless_stopped
 from stacpull.errors import DestinationError, InterruptedRunError, UsageError, cause, why_unreadable
 from stacpull.events import Listener, Notice
-from stacpull.filters.interval import parse_interval
+from stacpull.filters.item_checks import parse_interval
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.selection import Selection

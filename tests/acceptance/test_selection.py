@@ -11,7 +11,7 @@ from tests.acceptance.command import LABELS, ROOT, Running, environment, run, wa
 
 from stacpull import status
 from stacpull.errors import StacpullError
-from stacpull.filters.properties import rank_of
+from stacpull.filters.item_checks import rank_of
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 

@@ -12,7 +12,7 @@ from tests.export.conftest import item
 
 from stacpull import MirrorReport, Options, PlanReport, Selection, headers, mirror, plan
 from stacpull.engine import estimate, walk
-from stacpull.filters.properties import rank_of
+from stacpull.filters.item_checks import rank_of
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
-from stacpull.filters.interval import parse_interval
+from stacpull.filters.item_checks import parse_interval, rank_of, read_flag
 from stacpull.filters.item_filter import compile_items
-from stacpull.filters.properties import rank_of, read_flag
 from stacpull.selection import Selection
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"

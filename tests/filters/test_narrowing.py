@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.item_filter import compile_items
-from stacpull.filters.narrowing import Narrowing, narrowing
+from stacpull.filters.item_filter import Narrowing, compile_items, narrowing
 from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]

@@ -23,7 +23,7 @@ FIELD = """\
     )
 """
 MODULE = '''
-from stacpull.filters.check import ItemCheck
+from stacpull.filters.item_checks import ItemCheck
 
 
 class PlatformCheck(ItemCheck):
@@ -53,7 +53,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("selection.py", FIELD, before="    where: tuple")
     imported = "from stacpull.filters.platform import PlatformCheck\n"
     copy.insert("filters/item_filter.py", imported, before="FILTERS = (")
-    copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    WhereCheck,")
+    copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    LabelCheck,")
     assert copy.changed == {"filters/platform.py": None, "selection.py": 7, "filters/item_filter.py": 2}
     return copy
 
@@ -94,8 +94,7 @@ def test_a_config_file_sets_it_and_plan_and_headers_apply_it(
 def test_it_is_pushed_down_and_compared(copy: ChangedCopy) -> None:
     printed = copy.evaluated(
         "from stacpull import Selection\n"
-        "from stacpull.filters.item_filter import covers\n"
-        "from stacpull.filters.narrowing import narrowing\n"
+        "from stacpull.filters.item_filter import covers, narrowing\n"
         "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)\n"
         "one, two = Selection(platforms='s1'), Selection(platforms=('s1', 's2'))\n"
         "print(covers(two, one), covers(one, two), covers(Selection(), one), covers(one, Selection()))"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.filters.interval import parse_interval
+from stacpull.filters.item_checks import parse_interval
 from stacpull_trace.request_plan import Days, days_between
 
 DATES = st.dates(date(1990, 1, 1), date(2060, 12, 31))

@@ -25,9 +25,9 @@ from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
+from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
-from stacpull.filters.properties import rank_of
 from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import (

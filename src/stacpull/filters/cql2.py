@@ -20,9 +20,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, LeftOut
-from stacpull.filters.interval import TimeSpan, time_span
-from stacpull.filters.properties import Reference, unknown_names
+from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference, TimeSpan, time_span, unknown_names
 from stacpull.models import Json
 from stacpull.spelling import similar
 

@@ -1,4 +1,4 @@
-"""Compiles the item filters of a selection into one predicate, and compares selections.
+"""Compiles the item filters of a selection into one predicate, compares selections, and pushes filters down.
 
 Every filter is applied here, even if it was pushed down to the service. The first that rejects is the reason.
 """
@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
 
-from stacpull.boxes import flat
-from stacpull.filters.check import ItemCheck, LeftOut
-from stacpull.filters.cql2 import ExpressionCheck
-from stacpull.filters.interval import DatetimeCheck, parse_interval
+from stacpull.boxes import flat, split
+from stacpull.clock import in_utc, parse_instant
+from stacpull.filters.cql2 import ExpressionCheck, parse_filter
+from stacpull.filters.item_checks import (
+    CloudCoverCheck,
+    DatetimeCheck,
+    FlagCheck,
+    IdsCheck,
+    ItemCheck,
+    LeftOut,
+    ShardCheck,
+    WhereCheck,
+    end_text,
+    parse_interval,
+)
 from stacpull.filters.labels import LabelCheck
-from stacpull.filters.places import AreaCheck, BboxCheck
-from stacpull.filters.properties import CloudCoverCheck, FlagCheck, IdsCheck, ShardCheck, WhereCheck
+from stacpull.filters.places import AreaCheck, BboxCheck, area_geometry
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -64,6 +75,9 @@ def compile_items(selection: Selection) -> ItemFilter:
     return ItemFilter(tuple(check for check in checks if check is not None))
 
 
+# --- comparing --------------------------------------------------------------------------------------------
+
+
 def covers(wide: Selection, narrow: Selection) -> bool:
     """Return whether it is certain that `wide` accepts all items and assets that `narrow` accepts.
 
@@ -91,14 +105,6 @@ def _is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
     return not wide or (bool(narrow) and set(narrow) <= set(wide))
 
 
-def _excludes_less(wide: Collection[str], narrow: Collection[str]) -> bool:
-    return set(wide) <= set(narrow)
-
-
-def _is_at_most(wide: float | None, narrow: float | None) -> bool:
-    return wide is None or (narrow is not None and narrow <= wide)
-
-
 def _is_within(wide: str | None, narrow: str | None) -> bool:
     if wide is None or narrow is None:
         return wide is None
@@ -112,31 +118,141 @@ def _contains(wide: Sequence[float] | None, narrow: Sequence[float] | None) -> b
     if wide is None or narrow is None or wide == narrow:
         return wide in (None, narrow)
     outer, inner = flat(wide), flat(narrow)
-    return (
-        outer.west <= inner.west <= inner.east <= outer.east
-        and outer.south <= inner.south
-        and inner.north <= outer.north
-    )
-
-
-def _adds(wide: bool, narrow: bool) -> bool:
-    return wide or not narrow
-
-
-def _always(_wide: object, _narrow: object) -> bool:
-    return True
+    across = outer.west <= inner.west <= inner.east <= outer.east
+    return across and outer.south <= inner.south and inner.north <= outer.north
 
 
 _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     # fields that change how items are found but not which, or that `covers` compares
     **dict.fromkeys(
-        ("collections", "all_collections", "prefer", "source_links", "follow", "push_down", "seed"), _always
+        ("collections", "all_collections", "prefer", "source_links", "follow", "push_down", "seed"),
+        lambda _wide, _narrow: True,
     ),
     **dict.fromkeys(("ids", "labels", "assets", "roles", "media_types"), _is_part),
-    **dict.fromkeys(("exclude_assets", "exclude_labels"), _excludes_less),
-    **dict.fromkeys(("max_items", "sample", "max_cloud_cover"), _is_at_most),
+    **dict.fromkeys(("exclude_assets", "exclude_labels"), lambda wide, narrow: set(wide) <= set(narrow)),
+    **dict.fromkeys(
+        ("max_items", "sample", "max_cloud_cover"),
+        lambda wide, narrow: wide is None or (narrow is not None and narrow <= wide),
+    ),
     "datetime": _is_within,
     "bbox": _contains,
-    **dict.fromkeys(("include_pages", "expand_prefix", "collection_assets"), _adds),
+    **dict.fromkeys(
+        ("include_pages", "expand_prefix", "collection_assets"), lambda wide, narrow: wide or not narrow
+    ),
     **dict.fromkeys(("sortby", "label_property", "nomenclature"), operator.eq),
 }
+
+# --- pushing down -----------------------------------------------------------------------------------------
+
+_LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
+_MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
+
+
+class Narrowing(NamedTuple):
+    """The part of a selection to push down: a service may return too many items, never too few.
+
+    Times are rounded outwards, and never part of CQL2: services differ in `datetime` of ranges, whole days
+    and zones. Of CQL2, only comparisons of a property with a number, and equality with a string or boolean,
+    are sent. Order of strings (collations differ) and endings of ids are not.
+    """
+
+    bbox: tuple[float, float, float, float] | None = None
+    """W, S, E, N in degrees, W not above E; the bounding box of `area` if there is one."""
+    area: Json | None = None
+    datetime: str | None = None
+    """An instant or interval of RFC 3339, in UTC."""
+    condition: Json | None = None
+    """CQL2 JSON of class `basic-cql2`."""
+    ids: tuple[str, ...] = ()
+    """Whole ids, or endings of ids."""
+    order: Json | None = None
+    """`field` and `direction` of `--sortby` (STAC API, sort extension)."""
+
+    def __bool__(self) -> bool:
+        return any(value for value in self)
+
+
+def narrowing(selection: Selection) -> Narrowing:
+    """Return the filters that can be pushed down, none with `--no-push-down`; and the order."""
+    order = None
+    if selection.sortby is not None:
+        name = selection.sortby.removeprefix("-")
+        field = name if name in {"id", "collection"} else f"properties.{name}"
+        order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
+    if not selection.push_down:
+        return Narrowing(order=order)
+    bbox, area = _area(selection)
+    stated = [condition for one in FILTERS for condition in one.conditions(selection)]
+    filtered = None if selection.filter is None else _condition(parse_filter(selection.filter))
+    condition = _joined("and", [*stated, *([] if filtered is None else [filtered])])
+    ids = tuple(dict.fromkeys(text.strip() for text in selection.ids))
+    return Narrowing(bbox, area, _period(selection.datetime), condition, ids, order)
+
+
+def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
+    """Return the box and the geometry. Services accept one of them, and the geometry is more precise."""
+    if selection.intersects is not None:
+        return area_geometry(selection.intersects) or (None, None)
+    if selection.bbox is None:
+        return None, None
+    boxes = split(selection.bbox)
+    if len(boxes) == 1:
+        return boxes[0], None
+    rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in boxes]
+    return None, {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+
+
+def _period(text: str | None) -> str | None:
+    if text is None:
+        return None
+    interval = parse_interval(text)
+    start, end = end_text(interval.start), end_text(interval.end)
+    if interval.end is not None and interval.end.microsecond:
+        end = end_text(min(in_utc(interval.end), _LAST) + timedelta(seconds=1))
+    return start if start == end else f"{start}/{end}"
+
+
+def _condition(node: Any, *, negated: bool = False) -> Json | None:
+    """Return a condition in the form to push down, or None if it cannot be pushed down.
+
+    Parts of an AND are left out, but not inside NOT. Nor does IN become equality there: one of them may be
+    false where the other is unknown.
+    """
+    if not isinstance(node, dict) or not isinstance(node.get("args"), list):
+        return None
+    name, arguments = str(node.get("op")).lower(), node["args"]
+    parts: list[Json | None]
+    match name:
+        case "and" | "or" | "not":
+            parts = [_condition(one, negated=negated or name == "not") for one in arguments]
+        case "between":
+            value, low, high = arguments
+            name, parts = "and", [_comparison(">=", value, low), _comparison("<=", value, high)]
+        case "in" if isinstance(arguments[1], list) and not negated:
+            name, parts = "or", [_comparison("=", arguments[0], member) for member in arguments[1]]
+        case _:
+            return _comparison(name, *arguments) if name in _MIRRORED else None
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) and (negated or name != "and"):
+        return None
+    return {"op": "not", "args": found} if name == "not" else _joined(name, found)
+
+
+def _comparison(sign: str, one: Any, other: Any) -> Json | None:
+    if isinstance(other, dict):
+        sign, one, other = _MIRRORED[sign], other, one
+    name = one.get("property") if isinstance(one, dict) else None
+    if not isinstance(name, str):
+        return None
+    name = name.removeprefix("properties.")
+    is_number = isinstance(other, int | float) and not isinstance(other, bool)
+    is_plain = isinstance(other, bool) or (isinstance(other, str) and parse_instant(other) is None)
+    if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
+        return None
+    return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in ("=", "<>") else None
+
+
+def _joined(name: str, conditions: list[Json]) -> Json | None:
+    if len(conditions) > 1:
+        return {"op": name, "args": conditions}
+    return conditions[0] if conditions else None

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck
+from stacpull.filters.item_checks import ItemCheck
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from stacpull.boxes import Box, bounds_of, split
-from stacpull.filters.check import ItemCheck
+from stacpull.filters.item_checks import ItemCheck
 from stacpull.models import Json
 
 _UNREADABLE: Final = (TypeError, KeyError, IndexError, AttributeError, ValueError, ArithmeticError)

@@ -23,7 +23,7 @@ from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.properties import Reference
+from stacpull.filters.item_checks import Reference
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.bodies import CodingError, decoded

@@ -22,8 +22,8 @@ import orjson
 from stacpull.boxes import split
 from stacpull.child_process import python_command, python_environment
 from stacpull.errors import SourceError, temporary_errors
-from stacpull.filters.interval import parse_interval
-from stacpull.filters.narrowing import narrowing
+from stacpull.filters.item_checks import parse_interval
+from stacpull.filters.item_filter import narrowing
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
 from stacpull.net.json_reader import ApiReader, Document, TooManyValuesError, decode

@@ -18,7 +18,7 @@ from stacpull.boxes import bounds_of
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text
-from stacpull.filters.narrowing import Narrowing
+from stacpull.filters.item_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import ApiReader

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.narrowing import Narrowing, narrowing
+from stacpull.filters.item_filter import Narrowing, narrowing
 from stacpull.json_values import list_or_empty
 from stacpull.models import FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import ApiReader, Document

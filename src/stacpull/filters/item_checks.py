@@ -1,30 +1,66 @@
-"""Filters on ids and properties: `--ids`, `--shard`, `--where`, BigEarthNet's flags, `--max-cloud-cover`.
+"""The interface of filters on items (`ItemCheck`), and the filters on ids, properties and times.
 
-Shards and samples depend only on a hash of the id (and the seed): they are the same on any machine.
+Shards and samples depend only on a hash of the id (and the seed): they are the same on any machine. Ends of
+time intervals are inclusive, and a day, month or year counts completely.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from calendar import monthrange
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Self
+from datetime import UTC, date, datetime, time
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from stacpull.arguments import finite_number
+from stacpull.clock import in_utc, parse_instant
 from stacpull.errors import UsageError
-from stacpull.filters.check import ItemCheck, LeftOut
 from stacpull.models import Json
+from stacpull.plurals import count
 from stacpull.selection import Selection
 
-_OF_THE_ITEM: Final = frozenset({"id", "collection", "geometry", "bbox"})
-_PREFIX: Final = "properties."
-_WORDS: Final = {"true": True, "false": False}
-_UNREADABLE_FLAG: Final = "unreadable flag"
-_UNKNOWN_COVER: Final = "unknown cloud cover"
+LeftOut = Mapping[str, int]
 
 
-_SEPARATORS: Final = frozenset("_-/.:")
-_NAMED = 3
-_FILES: Final = (".csv", ".txt", ".json")
+class ItemCheck:
+    """One compiled filter on items."""
+
+    fields: ClassVar[tuple[str, ...]]
+    """The fields of a selection from which it is compiled."""
+    may_take_long = False
+    """True if one item can take a second."""
+    explained: tuple[str, str] | None = None
+    """A reason that deserves a message after a walk, and its words."""
+
+    def __init__(self, value: Any) -> None:
+        """Compile the value of the only field. Raises `UsageError` if it is invalid."""
+
+    @classmethod
+    def of(cls, selection: Selection) -> Self | None:
+        """Compile the filter of a selection, or return None if it is not set."""
+        value = getattr(selection, cls.fields[0])
+        return None if value in (None, ()) else cls(value)
+
+    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
+        """Return why an item is left out, or None if it is kept. Never raises, even for an invalid item.
+
+        The reason is two or three words, which summaries and `--json` show with the number of items.
+        """
+        raise NotImplementedError
+
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - for some filters
+        """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
+        number = counts.get(self.explained[0], 0) if self.explained else 0
+        return [f"{count(number, 'item')} left out: {self.explained[1]}"] if self.explained and number else []
+
+    @classmethod
+    def conditions(cls, selection: Selection) -> Sequence[Json]:  # noqa: ARG003 - for filters that have some
+        """Return conditions that every kept item meets, to push down: CQL2 JSON of class `basic-cql2`."""
+        return ()
+
+
+# --- ids --------------------------------------------------------------------------------------------------
 
 
 class IdsCheck(ItemCheck):
@@ -45,16 +81,13 @@ class IdsCheck(ItemCheck):
         name = item.get("id")
         if not isinstance(name, str):
             return "ids"
-        size, found = len(name), name in self._wanted
-        if found:
-            self._found.add(name)
+        found = {name} & self._wanted
         for length in self._lengths:
-            start = size - length
-            if start <= 0:
+            if length >= len(name):
                 break
-            if name[start - 1] in _SEPARATORS and (ending := name[start:]) in self._wanted:
-                self._found.add(ending)
-                found = True
+            if name[-length - 1] in "_-/.:" and name[-length:] in self._wanted:
+                found.add(name[-length:])
+        self._found |= found
         return None if found else "ids"
 
     def missing(self) -> list[str]:
@@ -64,8 +97,8 @@ class IdsCheck(ItemCheck):
         missing = self.missing() if whole else []
         if not missing:
             return []
-        shown = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
-        file = next((name for name in missing if name.lower().endswith(_FILES)), None)
+        shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
+        file = next((name for name in missing if name.lower().endswith((".csv", ".txt", ".json"))), None)
         hint = "" if file is None else f" To read ids from a file, use --ids @{file}."
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
         return [f"No item matches {ids} in --ids: {shown}.{hint}"]
@@ -95,26 +128,28 @@ def _hash(text: str, purpose: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
 
 
+# --- properties -------------------------------------------------------------------------------------------
+
+
 class Reference:
     """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
     It refers to, in this order: `id`, `collection`, `geometry` or `bbox` of the item; a property with exactly
     that name; a member of one (`view.sun.azimuth`, `bands.0.name`). `properties.` is optional. Absent and
     null are None.
-
-    Attributes:
-        name: The name as written by the user.
-        found: True if any item had a value. A name that no item has is probably misspelt.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        """As written by the user."""
         self.found = False
-        self._name = name.removeprefix(_PREFIX)
+        """True if any item had a value. A name that no item has is probably misspelt."""
+        self._name = name.removeprefix("properties.")
         self._path = tuple(self._name.split(".")) if "." in self._name else ()
 
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
-        value = item.get(self._name) if self._name in _OF_THE_ITEM else properties.get(self._name)
+        is_of_the_item = self._name in {"id", "collection", "geometry", "bbox"}
+        value = (item if is_of_the_item else properties).get(self._name)
         if value is None and self._path:
             value = properties
             for name in self._path:
@@ -182,7 +217,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
 
 class FlagCheck(ItemCheck):
     fields = ("cloud_and_shadow", "seasonal_snow")
-    explained = (_UNREADABLE_FLAG, "cloud_and_shadow or seasonal_snow is not a valid flag.")
+    explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
     def __init__(self, wanted: Mapping[str, bool]) -> None:
         self._wanted = wanted
@@ -195,7 +230,7 @@ class FlagCheck(ItemCheck):
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         flags = {name: read_flag(properties.get(name)) for name in self._wanted}
         if None in flags.values():
-            return _UNREADABLE_FLAG
+            return "unreadable flag"
         other = (name.replace("_", " ") for name, wanted in self._wanted.items() if flags[name] is not wanted)
         return next(other, None)
 
@@ -205,13 +240,13 @@ def read_flag(value: object) -> bool | None:
     if value is None or value is False or value is True:
         return value is True
     if isinstance(value, str):
-        return _WORDS.get(value.lower())
+        return {"true": True, "false": False}.get(value.lower())
     return value == 1 if isinstance(value, int | float) and value in (0, 1) else None
 
 
 class CloudCoverCheck(ItemCheck):
     fields = ("max_cloud_cover",)
-    explained = (_UNKNOWN_COVER, "eo:cloud_cover is absent or not a number.")
+    explained = ("unknown cloud cover", "eo:cloud_cover is absent or not a number.")
 
     def __init__(self, most: float) -> None:
         self._most = most
@@ -219,10 +254,85 @@ class CloudCoverCheck(ItemCheck):
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         cover = finite_number(properties.get("eo:cloud_cover"))
         if cover is None:
-            return _UNKNOWN_COVER
+            return "unknown cloud cover"
         return None if cover <= self._most else "cloud cover"
 
     @classmethod
     def conditions(cls, selection: Selection) -> Sequence[Json]:
         most = selection.max_cloud_cover
         return () if most is None else [{"op": "<=", "args": [{"property": "eo:cloud_cover"}, most]}]
+
+
+# --- times ------------------------------------------------------------------------------------------------
+
+_DATE: Final = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
+_INSTANT: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)?", re.ASCII
+)
+
+TimeSpan = tuple[datetime, datetime]
+"""A first and a last instant. JSON has no tuples, so it differs from every value of an item."""
+
+
+class Interval(NamedTuple):
+    start: datetime | None
+    end: datetime | None
+
+
+def parse_interval(text: str) -> Interval:
+    first, slash, last = text.strip().partition("/")
+    spans = []
+    for end in (first, last if slash else first):
+        span = None if end.strip() in ("", "..") else time_span(end)
+        if span is None and end.strip() not in ("", ".."):
+            raise UsageError(
+                f"--datetime {text!r}: {end.strip()!r} is not a valid time; use 2017, 2017-06, 2017-06-13 or "
+                "2017-06-13T10:10:31Z."
+            )
+        spans.append(span)
+    start, stop = spans
+    if start is None and stop is None:
+        raise UsageError(f"--datetime {text!r} has no end: use an instant, a date, a/b, ../b or a/..")
+    if start and stop and start[0] > stop[1]:
+        raise UsageError(f"--datetime {text!r} ends before it starts: swap the two times.")
+    return Interval(start and start[0], stop and stop[1])
+
+
+def time_span(text: str) -> TimeSpan | None:
+    text = text.strip()
+    period = _DATE.fullmatch(text)
+    if period is None:
+        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
+        return None if instant is None else (instant, instant)
+    year, month, day = period.groups()
+    try:
+        first = date(int(year), int(month or 1), int(day or 1))
+        last = first.replace(month=int(month or 12))
+        last = last.replace(day=int(day or monthrange(last.year, last.month)[1]))
+    except ValueError:
+        return None
+    return datetime.combine(first, time.min, UTC), datetime.combine(last, time.max, UTC)
+
+
+def end_text(end: datetime | None) -> str:
+    return ".." if end is None else in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
+class DatetimeCheck(ItemCheck):
+    fields = ("datetime",)
+
+    def __init__(self, text: str) -> None:
+        self._start, self._end = parse_interval(text)
+
+    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+        value = properties.get("datetime")
+        if value is not None:
+            start = end = parse_instant(value)
+        else:
+            start = parse_instant(properties.get("start_datetime"))
+            end = parse_instant(properties.get("end_datetime"))
+        if start is None and end is None:
+            return "datetime"
+        is_early = self._start is not None and end is not None and end < self._start
+        is_late = self._end is not None and start is not None and start > self._end
+        return "datetime" if is_early or is_late else None
