@@ -60,7 +60,7 @@ class MirrorContents:
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         given = collections or {}
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
-        self.items_total = sum(views.count_items(db, row.row) for row in self._rows)
+        self.items_total = sum(1 for row in self._rows for _ in views.item_names(db, row.row, "i.id"))
 
     def items(
         self, collections: Container[str] | None = None, *, linked: bool = True

@@ -161,15 +161,12 @@ def forget(
         parents = {parent for (parent,) in above}
         files = 0
         for item in items:
-            for (
-                asset,
-                path,
-                is_own,
-            ) in db.execute(  # files of assets that were never done are not the mirror's
+            assets = db.execute(  # files of assets that were never done are not the mirror's
                 f"SELECT a.id, {ASSET_PATH}, a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0 "
                 "FROM assets a WHERE a.item = ?",
                 (item,),
-            ).fetchall():
+            ).fetchall()
+            for asset, path, is_own in assets:
                 if is_own and path is not None:
                     meta.add_names(db, meta.REMOVALS, [path])
                     files += 1
@@ -251,7 +248,17 @@ def forget_unwanted(
         ).fetchall()
         items.update(row[0] for row in unread_items)
         update_item_states(db, items)
-        update_item_states(db, _delete_empty(db, run, items))
+        above: set[int] = set()  # label items that waited for items that have nothing
+        for item in sorted(items):
+            found = db.execute(
+                f"SELECT parent FROM items WHERE id = ? AND run <> ? AND written = {UNWRITTEN} "
+                f"AND name <> '{OF_COLLECTION}' AND NOT EXISTS (SELECT 1 FROM assets WHERE item = items.id)",
+                (item, run),
+            ).fetchone()
+            if found is not None:
+                _delete_item(db, item)
+                above.update(row for row in found if row is not None)
+        update_item_states(db, above)
         db.execute(f"DELETE FROM unread WHERE run {AMONG}", (replaced,))
         db.execute(f"UPDATE runs SET state = 'superseded' WHERE id {AMONG}", (replaced,))
     return pending
@@ -276,18 +283,3 @@ def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Sel
         if not is_walk and is_free and any(walk < row for walk in wider):
             wider.append(row)
     return sorted(wider)
-
-
-def _delete_empty(db: sqlite3.Connection, run: int, items: Iterable[int]) -> set[int]:
-    """Delete the items that `run` did not plan and that have nothing; return label items that waited."""
-    above: set[int] = set()
-    for item in sorted(items):
-        found = db.execute(
-            f"SELECT parent FROM items WHERE id = ? AND run <> ? AND written = {UNWRITTEN} "
-            f"AND name <> '{OF_COLLECTION}' AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.item = items.id)",
-            (item, run),
-        ).fetchone()
-        if found is not None:
-            _delete_item(db, item)
-            above.update(row for row in found if row is not None)
-    return above

@@ -130,16 +130,12 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
             # credentials may be given in another way, and JSON has no tuples
             stored = replace(run.spec, credential_names=spec.credential_names, fixed=spec.fixed)
             if stored == spec and as_json(run.spec.fixed) == as_json(spec.fixed):
-                return _continue(db, run, spec, kept)
-    return _insert(db, spec, now, kept)
-
-
-def last_unfinished(db: sqlite3.Connection) -> Run | None:
-    last = number(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
-    return load(db, last) if last else None
-
-
-def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]) -> Run:
+                db.execute(
+                    "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
+                    "WHERE id = ?",
+                    (as_json(spec.credential_names), as_json(kept), run.id),
+                )
+                return replace(run, spec=spec, kept=kept)
     with transaction(db):
         _forget_walk(db)
         # unfinished runs with the same task end; selections are compared decoded, because fields may be added
@@ -151,20 +147,17 @@ def _insert(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str
             if selection_of(selection) == spec.selection:
                 db.execute("UPDATE runs SET state = 'superseded' WHERE id = ?", (row,))
         task = (spec.kind, spec.source, selection_json(spec.selection), as_json(spec.fixed))
-        run = db.execute(
+        row = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
             (*task, as_json(spec.credential_names), as_json(kept), now),
         ).fetchone()[0]
-    return replace(load(db, run), resumed=False)
+    return replace(load(db, row), resumed=False)
 
 
-def _continue(db: sqlite3.Connection, run: Run, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-    db.execute(
-        "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? WHERE id = ?",
-        (as_json(spec.credential_names), as_json(kept), run.id),
-    )
-    return replace(run, spec=spec, resumed=True, kept=kept)
+def last_unfinished(db: sqlite3.Connection) -> Run | None:
+    last = number(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
+    return load(db, last) if last else None
 
 
 def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, now: float) -> None:
@@ -173,22 +166,6 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
         if state == "complete":
             _forget_walk(db)
     give_back(db)
-
-
-def load(db: sqlite3.Connection, run: int) -> Run:
-    position, walk_ended, cut_short, kept = db.execute(
-        "SELECT position, walk_ended, cut_short, kept FROM runs WHERE id = ?", (run,)
-    ).fetchone()
-    return Run(
-        id=run,
-        spec=_spec(db, run),
-        resumed=True,
-        position=position,
-        walk_ended=bool(walk_ended),
-        counters=counters(db, run),
-        kept=decoded(kept),
-        cut_short=cut_short,
-    )
 
 
 def stored(db: sqlite3.Connection, run: int) -> StoredRun:
@@ -200,12 +177,14 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
 
 def last_spec(db: sqlite3.Connection) -> RunSpec | None:
     last = number(db, "SELECT max(id) FROM runs")
-    return _spec(db, last) if last else None
+    return load(db, last).spec if last else None
 
 
-def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
-    kind, source, selection, fixed, names = db.execute(
-        "SELECT kind, source, selection, fixed, credential_names FROM runs WHERE id = ?", (run,)
+def load(db: sqlite3.Connection, run: int) -> Run:
+    kind, source, selection, fixed, names, position, walk_ended, cut_short, kept = db.execute(
+        "SELECT kind, source, selection, fixed, credential_names, position, walk_ended, cut_short, kept "
+        "FROM runs WHERE id = ?",
+        (run,),
     ).fetchone()
     known = selection_of(selection)
     if unknown := sorted(decoded(selection).keys() - orjson.loads(selection_json(known)).keys()):
@@ -213,7 +192,8 @@ def _spec(db: sqlite3.Connection, run: int) -> RunSpec:
             f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
             "does not know: use that version, or run `stacpull mirror` with the selection that you want."
         )
-    return RunSpec(source, known, decoded(fixed), tuple(orjson.loads(names)), kind)
+    spec = RunSpec(source, known, decoded(fixed), tuple(orjson.loads(names)), kind)
+    return Run(run, spec, True, position, bool(walk_ended), counters(db, run), decoded(kept), cut_short)
 
 
 def layout_before(db: sqlite3.Connection, run: int) -> str | None:

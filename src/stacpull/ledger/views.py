@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32
 """Items per query. An item may have thousands of assets."""
-_OF_NOTHING = b""
-"""A digest that differs from the digest of every file."""
 _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
@@ -110,11 +108,8 @@ def _dicts(cursor: sqlite3.Cursor) -> Iterator[dict[str, Any]]:
 
 def state_now(state: str, *, live: bool) -> RunState:
     """Return the state of the current run: one that is "running" although no process runs was killed."""
-    if live:
-        return "running"
-    if state == "complete":
-        return "complete"
-    return "failed" if state == "failed" else "interrupted"
+    ended: RunState = "complete" if state == "complete" else "failed" if state == "failed" else "interrupted"
+    return "running" if live else ended
 
 
 def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
@@ -152,7 +147,7 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
 # --- items and their files --------------------------------------------------------------------------------
 
 
-class ItemRecord(msgspec.Struct, frozen=True):
+class ItemRecord(NamedTuple):
     """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
 
     row: int
@@ -161,8 +156,8 @@ class ItemRecord(msgspec.Struct, frozen=True):
     href: str | None
     document: bytes | None
     mirrored: dict[str, MirroredFile]
-    is_ours: bool = False  # True: a file in the place of its JSON belongs to the mirror
-    sha256: bytes | None = None  # of its JSON as written, if known; `_OF_NOTHING` if it is damaged
+    is_ours: bool  # True: a file in the place of its JSON belongs to the mirror
+    sha256: bytes | None  # of its JSON as written, if known; empty if it is damaged
 
     @property
     def name(self) -> str:
@@ -182,9 +177,9 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
         found = db.execute(query, (listed(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {row[0]: row[3] for row in found})
         for row, collection, name, directory, href, document, written, sha256 in found:
-            digest = _OF_NOTHING if written == DAMAGED else sha256
-            item, is_ours = ItemId(collection, name), written != UNWRITTEN
-            yield ItemRecord(row, item, directory, href, document, files[row], is_ours, digest)
+            digest = b"" if written == DAMAGED else sha256  # that of no file
+            stored = (directory, href, document, files[row], written != UNWRITTEN, digest)
+            yield ItemRecord(row, ItemId(collection, name), *stored)
 
 
 def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
@@ -273,20 +268,6 @@ def has_items_of(db: sqlite3.Connection, collection: int, run: int) -> bool:
     return exists(db, "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1", (collection, run))
 
 
-def count_items(db: sqlite3.Connection, collection: int) -> int:
-    items = "SELECT count(*) FROM items WHERE collection = ? AND name <> ?"
-    return number(db, items, (collection, OF_COLLECTION))
-
-
-def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
-    """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
-    return db.execute(
-        f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} "
-        f"WHERE i.collection = ? AND i.written = {WRITTEN} ORDER BY i.id",
-        (collection,),
-    )
-
-
 class ItemName(NamedTuple):
     name: str
     directory: str
@@ -294,14 +275,19 @@ class ItemName(NamedTuple):
     is_written: int  # 1: its current JSON is in `directory`
 
 
-def item_names(db: sqlite3.Connection, collection: int) -> Iterator[ItemName]:
-    """Yield the items of a collection, sorted by ID. The row of the collection's own assets is omitted."""
+def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
+    """Yield the items of a collection, without the row of the collection's own assets."""
     rows = db.execute(
         f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM {ITEMS} "
-        "WHERE i.collection = ? AND i.name <> ? ORDER BY i.name",
-        (collection, OF_COLLECTION),
+        f"WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' ORDER BY {order}",
+        (collection,),
     )
     return map(ItemName._make, rows)
+
+
+def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
+    """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
+    return (one[:2] for one in item_names(db, collection, "i.id") if one.is_written)
 
 
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
