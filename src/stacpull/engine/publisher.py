@@ -83,8 +83,6 @@ class Publisher:
         self._deadline: float | None = None
         self.counters: Mapping[str, int | None] = run.counters
 
-    # --- the pipeline ------------------------------------------------------------------------------------
-
     def add_received(self, parts: Sequence[Arrival]) -> None:
         self.parts.extend(parts)
         self._delivered += len(parts)
@@ -246,8 +244,6 @@ class Publisher:
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self._run.id)
 
-    # --- failed syncs ------------------------------------------------------------------------------------
-
     def distrust_ledger(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""
         if isinstance(error, DestinationError) and is_disk_error(error):
@@ -259,8 +255,6 @@ class Publisher:
         self.store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
         with suppress(DestinationError), translated(ledger_path(self.store.staged.work)):
             meta.put(self.db, meta.SYNC_ERROR, str(error))
-
-    # --- other files of the mirror -----------------------------------------------------------------------
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync."""

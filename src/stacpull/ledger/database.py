@@ -100,9 +100,6 @@ def _code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY
 
 
-# --- the writer -------------------------------------------------------------------------------------------
-
-
 def open_writer(
     dest: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> sqlite3.Connection:
@@ -179,9 +176,6 @@ def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
     return None if found == "ok" else " ".join(found.replace("*** in database main ***", "").split())
 
 
-# --- readers ----------------------------------------------------------------------------------------------
-
-
 def refuse_lost(dest: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
     with suppress(OSError):  # missing, or opening it will report the error
@@ -250,9 +244,6 @@ def _connect(path: Path, query: str) -> sqlite3.Connection:
     return db
 
 
-# --- copies -----------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def backed_up(db: Connection, dest: Path) -> Iterator[None]:
     """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it."""
@@ -305,9 +296,6 @@ def copy_ledger(dest: Path, to: Path) -> None:
             meta.put(copy, meta.SYNC_ERROR, None)  # which would count as a failed sync
             copy.commit()
             copy.execute("PRAGMA journal_mode = DELETE")
-
-
-# --- statements -------------------------------------------------------------------------------------------
 
 
 def number(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> int:

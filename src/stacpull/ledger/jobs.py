@@ -148,9 +148,6 @@ def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
         yield Arrival(row, item, generation, *values, bool(unproven))
 
 
-# --- failures ---------------------------------------------------------------------------------------------
-
-
 def requeue_passing(db: sqlite3.Connection, run: int) -> None:
     """Make the assets of `run` pending that failed for a reason that may have passed."""
     with transaction(db):
@@ -241,9 +238,6 @@ def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId
         )
 
 
-# --- damage -----------------------------------------------------------------------------------------------
-
-
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
@@ -327,9 +321,6 @@ def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]
         (after, limit),
     )
     return [row[0] for row in rows]
-
-
-# --- outcomes --------------------------------------------------------------------------------------------
 
 
 def reserve(
@@ -555,9 +546,6 @@ def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int
         "WHERE id = ?",
         (run, previous or None, row),
     )
-
-
-# --- stored values of assets ------------------------------------------------------------------------------
 
 
 def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:

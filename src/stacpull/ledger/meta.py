@@ -10,27 +10,23 @@ from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
 
-ADOPTING = "adopting"
-"""Key: DEST may have files that its ledger, an older copy, lacks. A complete mirror has found them."""
+# keys
+ADOPTING = "adopting"  # DEST may have files that its ledger, an older copy, lacks
+    "adopting"  # DEST may have files that its ledger, an older copy, lacks; a complete mirror finds them
+)
 KEEPS_ITEMS_PARQUET = "items_parquet"
-ITEMS_PARQUET_STATE = "items_parquet_state"
-"""Key: the digest of the items that items.parquet was written from."""
-BOOT = "boot"
-"""Key: the boot ID of the last run, once the files of earlier runs had been checked."""
-SYNC_ERROR = "sync_error"
-"""Key: why a sync of the last run failed: files that it did not record may be lost."""
-WALKED_WHOLE = "walked_whole"
-"""Key: the last run whose walk is known to have found everything in the source."""
+ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that items.parquet was written from
+BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
+SYNC_ERROR = "sync_error"  # why a sync of the last run failed: files that it did not record may be lost
+WALKED_WHOLE = "walked_whole"  # the last run whose walk is known to have found everything in the source
 _BUCKET = "bucket"
 _NAMED_SOURCE = "named source"
-
-WALKED = "walked:"
-"""Prefix of the collections that the current walk has finished."""
-REMOVALS = "remove:"
-"""Prefix of the files of the mirror to remove, relative to DEST."""
+# prefixes of names
+WALKED = "walked:"  # collections that the current walk has finished
+REMOVALS = "remove:"  # files of the mirror to remove, relative to DEST
 _FILES = "file:"
+# instead of a digest, while a file of the mirror is replaced, or put in place for the first time
 _UNKNOWN, _NOT_YET = "?", ""
-"""Stored instead of a digest while a file of the mirror is replaced, or put in place for the first time."""
 
 
 def get(db: sqlite3.Connection, key: str) -> str | None:

@@ -300,8 +300,6 @@ class Planner:
         for row, key, failure in self._failures:
             put_failure(db, row, key, failure.scrubbed(self._secrets), 1, now)
 
-    # --- items -------------------------------------------------------------------------------------------
-
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         """Return those of the items that are in the ledger, and items with the same hash."""
         found = self._db.execute(_ITEMS, (listed(map(paths.item_hash, set(ids))),))
@@ -422,8 +420,6 @@ class Planner:
             written = TO_WRITE if written == WRITTEN else written
         row = plan.row._replace(updated=updated, walk=walk, written=written)
         self._items.append(row[:_OF_ITEM])
-
-    # --- assets ------------------------------------------------------------------------------------------
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, row, run = plan.item, plan.row.row, self._run

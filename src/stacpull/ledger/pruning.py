@@ -205,9 +205,6 @@ def clear(db: sqlite3.Connection, removed: Iterable[str]) -> None:
         meta.remove_names(db, meta.REMOVALS, removed)
 
 
-# --- what is not wanted any more --------------------------------------------------------------------------
-
-
 def forget_unwanted(
     db: sqlite3.Connection,
     run: int,

@@ -118,9 +118,6 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
     return None if area is None else text_digest(area)
 
 
-# --- begin and end ----------------------------------------------------------------------------------------
-
-
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
@@ -206,9 +203,6 @@ def layout_before(db: sqlite3.Connection, run: int) -> str | None:
     return None if row is None else decoded(row[0]).get("layout")
 
 
-# --- counters ---------------------------------------------------------------------------------------------
-
-
 def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> None:
     """Add to the counters of `run`. Names are those of this module, and fields of `MirrorReport`."""
     db.executemany(
@@ -279,9 +273,6 @@ def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
         "AND run >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
         (run,),
     )
-
-
-# --- the walk ---------------------------------------------------------------------------------------------
 
 
 def walked(db: sqlite3.Connection) -> frozenset[str]:
@@ -368,9 +359,6 @@ def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> No
         "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link AND name = ?",
         [(run, href) for href in hrefs],
     )
-
-
-# --- items seen -------------------------------------------------------------------------------------------
 
 
 def seen_hash(item: ItemId) -> int:

@@ -36,9 +36,6 @@ _IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents)
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
 
-# --- status -----------------------------------------------------------------------------------------------
-
-
 def failed_by_kind(
     db: sqlite3.Connection, kind: FailureKind, run: int | None = None, *, since_start: bool = False
 ) -> int:
@@ -144,9 +141,6 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
     )
 
 
-# --- items and their files --------------------------------------------------------------------------------
-
-
 class ItemRecord(NamedTuple):
     """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
 
@@ -239,9 +233,6 @@ def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str
     return None if found is None else f"{found[2]}/{item_document_name(ItemId(*found[:2]))}"
 
 
-# --- catalogs and outputs ---------------------------------------------------------------------------------
-
-
 class CollectionRow(msgspec.Struct, frozen=True):
     row: int
     name: str
@@ -313,9 +304,6 @@ def shared_sample_keys(db: sqlite3.Connection) -> set[str]:
         "WHERE parent IS NULL AND name <> '' GROUP BY key HAVING count(*) > 1"
     )
     return {row[0] for row in rows}
-
-
-# --- the files to expect in DEST --------------------------------------------------------------------------
 
 
 class Expected(NamedTuple):

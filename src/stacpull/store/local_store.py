@@ -105,8 +105,6 @@ class LocalStore(DirectoryFiles):
         self.staged.close()
         DirectoryFiles.close(self)
 
-    # --- syncing -----------------------------------------------------------------------------------------
-
     @property
     def _sync(self) -> Sync:
         if self._chosen_sync is None:
@@ -142,8 +140,6 @@ class LocalStore(DirectoryFiles):
                     fds.append(os.dup(self.directory(path, make=False)))
                     stack.callback(os.close, fds[-1])
             yield fds
-
-    # --- publishing --------------------------------------------------------------------------------------
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         return [self._place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]

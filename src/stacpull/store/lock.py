@@ -15,20 +15,17 @@ from typing import BinaryIO
 
 from stacpull.errors import DestinationError
 
-_PAUSE = 0.01
-"""Seconds between two attempts."""
-_ATTEMPTS = 100
-"""Attempts to get the lock: `is_held` takes it for a moment."""
-_END_ATTEMPTS = 1000
-"""Attempts while the other processes of a killed run end: the store process is still publishing."""
+_PAUSE = 0.01  # seconds between two attempts
+_ATTEMPTS = 100  # to get the lock: `is_held` takes it for a moment
+_END_ATTEMPTS = 1000  # while the other processes of a killed run end: the store process still publishes
 
 
 class MirrorLock:
     """The lock of a run. A lock file left by a killed process does no harm."""
 
     def __init__(self, dest: Path) -> None:
-        path, flags = _lock_path(dest), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path, flags, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(dest / ".stacpull" / "lock", flags, 0o600)
         try:
             _take(self._fd, dest, fcntl.LOCK_EX)
             os.ftruncate(self._fd, 0)
@@ -38,7 +35,7 @@ class MirrorLock:
             raise
 
     def fileno(self) -> int:
-        """Return the descriptor of the lock. A process that inherits it also holds the lock."""
+        """A process that inherits this descriptor also holds the lock."""
         return self._fd
 
     def close(self) -> None:
@@ -76,28 +73,20 @@ def is_held(dest: Path) -> bool:
     return False
 
 
-def _lock_path(dest: Path) -> Path:
-    return dest / ".stacpull" / "lock"
-
-
 def _opened(dest: Path) -> BinaryIO:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.fdopen(os.open(_lock_path(dest), flags), "rb")
+    return os.fdopen(os.open(dest / ".stacpull" / "lock", flags), "rb")
 
 
 def _take(fd: int, dest: Path, kind: int) -> None:
-    attempt = 0
-    while True:
-        try:
+    attempt, is_gone = 0, False
+    while attempt < (_END_ATTEMPTS if is_gone else _ATTEMPTS):
+        with suppress(BlockingIOError):
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            process, is_alive = _named(fd)
-        else:
             return
-        attempt += 1
+        process, is_alive = _named(fd)
         is_gone = process is not None and not is_alive
-        if attempt >= (_END_ATTEMPTS if is_gone else _ATTEMPTS):
-            break
+        attempt += 1
         time.sleep(_PAUSE)
     if is_gone:
         raise DestinationError(

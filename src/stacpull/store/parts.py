@@ -211,8 +211,6 @@ class FilePart(io.FileIO):
         except OSError as error:
             raise await asyncio.to_thread(destination_error, error, self._path.parent) from error
 
-    # --- in threads --------------------------------------------------------------------------------------
-
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
         """Write each piece at its offset, then record them, and hash the pieces that are in order."""
         with self._lock:

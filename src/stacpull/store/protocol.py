@@ -19,14 +19,11 @@ from stacpull.redact import Secret
 if TYPE_CHECKING:
     from stacpull.store.staging import StagedParts
 
-HELD_DIRECTORIES = 64
-"""The most directories of DEST that are held open at once, if there are enough descriptors."""
-LONGEST_DOCUMENT = 64 << 20
-"""The most bytes of a document or of a line in DEST that are read. A page of a source is not longer."""
+HELD_DIRECTORIES = 64  # of DEST, held open at once if there are enough descriptors
+LONGEST_DOCUMENT = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
 NO_NAMES = frozenset({"", ".", ".."})
 
-IsStopped = Callable[[], bool]
-"""Returns True once a long read must end."""
+IsStopped = Callable[[], bool]  # returns True once a long read must end
 
 
 def never() -> bool:
@@ -68,11 +65,10 @@ def foreign_file(path: str, why: str = "", hint: str = "") -> Failure:
 
 
 class StoredFiles(Protocol):
-    """The files of a mirror, for reading. Any thread may call any method."""
+    """The files of a mirror, for reading. Any thread may call any method. `name` is that of DEST."""
 
     @property
-    def name(self) -> str:
-        """The name of DEST in messages."""
+    def name(self) -> str: ...
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
@@ -103,31 +99,25 @@ class StoredFiles(Protocol):
         Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
         """
 
-    def close(self) -> None:
-        """Release what is open."""
+    def close(self) -> None: ...
 
 
 class Store(StoredFiles, Protocol):
     """The files of a mirror, for a run. One thread publishes. Any thread may write parts.
 
-    Every method that writes raises `DestinationError` if DEST as a whole fails: it is full, or read-only.
+    `staged` are the parts, on the local disk for every kind of store; `is_local` if nothing is sent over a
+    network; `covers_ledger` if `sync` also syncs the log of the ledger; `warning` tells the user of a missing
+    feature. What writes raises `DestinationError` if DEST as a whole fails: it is full, or read-only.
     """
 
     @property
-    def staged(self) -> StagedParts:
-        """The parts, which are on the local disk for every kind of store."""
-
+    def staged(self) -> StagedParts: ...
     @property
-    def is_local(self) -> bool:
-        """True if nothing is sent over a network."""
-
+    def is_local(self) -> bool: ...
     @property
-    def covers_ledger(self) -> bool:
-        """True if `sync` also syncs the log of the ledger."""
-
+    def covers_ledger(self) -> bool: ...
     @property
-    def warning(self) -> str | None:
-        """A message for the user about a missing feature of this store."""
+    def warning(self) -> str | None: ...
 
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
@@ -152,17 +142,12 @@ class Store(StoredFiles, Protocol):
 class BucketLease(Protocol):
     """Entering it raises `CredentialsError`, or `DestinationError` if another run has the lease."""
 
-    mirror: str
-    """The id of the mirror in the bucket."""
-    generation: int
-    """The number of this run among the runs on the bucket. The ledger records it."""
-    continues: bool
-    """True if the bucket may have files that the ledger here does not record."""
-    before: str | None
-    """The work directory that was used last, as text, if it was another one."""
+    mirror: str  # the id of the mirror in the bucket
+    generation: int  # the number of this run among the runs on the bucket; the ledger records it
+    continues: bool  # True if the bucket may have files that the ledger here does not record
+    before: str | None  # the work directory that was used last, as text, if it was another one
     secrets: tuple[Secret, ...]
-    lost: DestinationError | None
-    """The error that must end the run, because another one has taken the bucket."""
+    lost: DestinationError | None  # the error that must end the run: another one has taken the bucket
 
 
 class StoreKind(Protocol):
@@ -171,10 +156,8 @@ class StoreKind(Protocol):
     `on_silent` is called once, from any thread, with a sentence for the user if DEST does not answer.
     """
 
-    modules: tuple[str, ...]
-    """Modules that a run needs: they are imported in the background."""
-    variables: tuple[str, ...]
-    """Prefixes of environment variables with credentials: they are sent to the store process."""
+    modules: tuple[str, ...]  # what a run needs: imported in the background
+    variables: tuple[str, ...]  # prefixes of environment variables with credentials, for the store process
 
     def parse(self, url: str) -> BucketLocation | None:
         """Return None if it is not a bucket. Raises `UsageError` if it has no valid bucket or prefix."""

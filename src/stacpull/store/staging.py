@@ -71,9 +71,6 @@ def is_worker(name: str) -> bool:
     return _WORKER.fullmatch(name) is not None
 
 
-# --- names of complete parts -----------------------------------------------------------------------------
-
-
 class CompletePartName(NamedTuple):
     """The parsed name of a complete part. `filename` is None if it did not fit."""
 
@@ -116,9 +113,6 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     etag, filename = (None if field is None else unquote(field) for field in found.group(5, 6))
     row, generation, size = map(int, found.group(1, 2, 3))
     return CompletePartName(row, generation, size, etag or None, filename, bool(found[4]))
-
-
-# --- descriptions of unfinished parts --------------------------------------------------------------------
 
 
 def described(directory: Path) -> set[tuple[int, int]]:
@@ -350,9 +344,6 @@ def make_with_parents(dest: Path) -> None:
     make_with_parents(dest.parent)
     dest.mkdir(exist_ok=True)
     sync_directory(dest.parent)
-
-
-# --- whole files that are not assets ---------------------------------------------------------------------
 
 
 @contextmanager
