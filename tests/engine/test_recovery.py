@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import SPEC, Bench, RecordingSync, documents, parts, planned, started, tree
+from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, started, tree
 
 from stacpull.engine import recovery
 from stacpull.engine.fetching import linked_part
-from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.errors import DestinationError
+from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.database import copy_ledger, ledger_path
-from stacpull.ledger.runs import RunSpec, asset_counters
+from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind
 from stacpull.planning.layout import arrival_of
 from stacpull.store.local_store import LocalStore
-from stacpull.store.staging import RECORD, StagedParts, complete_part_name, part_name_of
+from stacpull.store.staging import RECORD, StagedParts, part_name_of
 
 STEPS = 13
 """Of a course: three groups are synced, two reserved and recorded, three assets and a document placed."""
@@ -203,29 +203,6 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
         assert (removed, bench.pending(), tree(dest)) == ([], [], EXPECTED)
 
 
-@pytest.mark.parametrize(("rebooted", "at"), [(False, 1), (True, 1), (True, 2), (True, 3)])
-def test_a_stop_while_files_are_read_leaves_all_of_it_to_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebooted: bool, at: int
-) -> None:
-    with started(tmp_path) as bench:
-        committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.parts.extend([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
-        bench.publisher.publish()  # two are renamed, not recorded
-        last = bench.arrive(committed[2], BODIES["c"])
-        jobs.reserve(bench.db, [last])  # one is whole, and its sha256 recorded
-        before = (tree(tmp_path), parts(tmp_path), bench.states())
-    if rebooted:
-        monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    bench = Bench(tmp_path)
-    looks = iter(range(1, 9))
-    with pytest.raises(InterruptedRunError):
-        bench.recover(is_stopped=lambda: next(looks) == at)
-    assert (tree(tmp_path), parts(tmp_path), bench.states()) == before
-    bench.take_up()
-    assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == (EXPECTED, [], [])
-    bench.close()
-
-
 def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
@@ -284,19 +261,6 @@ def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: P
         jobs.reserve(bench.db, [arrived])  # killed before the rename
     with started(tmp_path) as bench:
         assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
-
-
-def test_another_runs_leftovers_are_published_and_counted_for_that_run(tmp_path: Path) -> None:
-    with started(tmp_path) as bench:
-        for job in bench.plan(planned("i", KEYS)).jobs:
-            bench.arrive(job, BODIES[job.key])
-    other: RunSpec = replace(SPEC, source="https://other.example")
-    with started(tmp_path, spec=other) as later:
-        assert tree(tmp_path) == EXPECTED
-        assert runs.counters(later.db, later.run.id)["assets_pending"] == 0
-        assert runs.counters(later.db, later.run.id)["assets_done"] == 0
-        assert later.plan(planned("i", KEYS)).jobs == []
-        assert runs.counters(later.db, later.run.id)["assets_skipped"] == 3
 
 
 def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path: Path) -> None:
@@ -362,17 +326,6 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
         assert parts(tmp_path) == []
 
 
-def test_a_late_file_name_is_recovered_from_the_part_name(tmp_path: Path) -> None:
-    row = planned("i", ["late"])
-    late = replace(row.assets[0], name=None, name_template="{filename}")
-    with started(tmp_path) as bench:
-        job = bench.plan(row._replace(assets=(late,))).jobs[0]
-        bench.arrive(job, b"x", filename="S2 é;100%.tif")
-    with started(tmp_path) as bench:
-        assert list(tree(tmp_path)) == ["c/i/S2~20é~3B100~25.tif"]
-        assert [record.key for record in views.failures(bench.db)] == []
-
-
 def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> None:
     """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
     with started(dest, kept={"adopt": True}) as bench:
@@ -409,13 +362,3 @@ def test_a_file_that_was_adopted_is_never_removed(
     assert bench.states() == {"a": jobs.STATE_DONE if is_proven else jobs.STATE_PENDING}
     assert parts(tmp_path) == []
     bench.close()
-
-
-def test_an_unproven_length_is_still_reported_after_a_kill(tmp_path: Path) -> None:
-    with started(tmp_path) as bench:
-        job = bench.plan(planned("i", ["a"])).jobs[0]
-        name = complete_part_name(job.row, job.generation, 1, None, "a.tif", unproven=True)
-        bench.destination.staged.write_part(name, b"x")
-    with started(tmp_path) as later:
-        assert later.states() == {"a": 2}
-        assert views.unproven(later.db) == 1

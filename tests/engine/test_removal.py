@@ -31,13 +31,6 @@ def files(dest: Path) -> list[str]:
     return sorted(found)
 
 
-def test_listed_files_are_removed_with_their_empty_directory(forgotten: Bench, tmp_path: Path) -> None:
-    (tmp_path / "c/i/a.tif").unlink()  # it had got so far
-    forgotten.publisher.remove_listed()
-    assert files(tmp_path) == ["c/j", "c/j/a.tif", "c/j/b.tif", "c/j/j.json"]
-    assert pruning.removals(forgotten.db) == []
-
-
 def test_rows_are_durable_before_files_are_removed_and_removals_before_the_list_is_cleared(
     forgotten: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,11 +58,3 @@ def test_files_of_others_are_not_removed(forgotten: Bench, tmp_path: Path) -> No
     forgotten.publisher.remove_listed()
     assert files(tmp_path)[:4] == ["c/i", "c/i/a.tif", "c/i/b.tif", "c/i/notes.txt"]
     assert (tmp_path / "c/j/a.tif").read_bytes() == b"x"
-
-
-def test_a_removed_directory_is_created_again(forgotten: Bench, tmp_path: Path) -> None:
-    forgotten.publisher.remove_listed()
-    jobs = forgotten.plan(planned("i", "a")).jobs
-    forgotten.publisher.parts.extend([forgotten.arrive(job, b"y") for job in jobs])
-    forgotten.publisher.publish_all()
-    assert (tmp_path / "c/i/a.tif").read_bytes() == b"y"

@@ -9,17 +9,14 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
-from tests.store.disks import small_disk
 
 from stacpull.engine import workspace as module
 from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
-from stacpull.reports import Disk
 from stacpull.store import local_store as directory
 from stacpull.store import staging
 from stacpull.store.file_sync import FileSync
-from stacpull.store.inspection import disk_of
 from stacpull.store.lock import is_held
 
 
@@ -55,11 +52,6 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
         assert workspace.db.execute("PRAGMA synchronous").fetchone() == ((2,) if single else (1,))
         with closing(open_reader(tmp_path)) as reader:
             assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
-
-
-def test_free_space_for_a_directory_that_does_not_exist_yet(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "size=1m,nr_inodes=10") as disk:
-        assert disk_of(disk / "not" / "yet") == Disk(bytes_free=1 << 20, inodes_free=9)
 
 
 class FailingLog:

@@ -12,15 +12,11 @@ from tests.ledger.plans import (
     BROKEN,
     NOW,
     SPEC,
-    all_counts,
     arrival,
     asset,
     commit,
-    counts,
-    id_of,
     item,
     ledger,
-    standing,
     started,
 )
 
@@ -47,48 +43,6 @@ def mirrored(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
 
 def repair(db: sqlite3.Connection) -> int:
     return runs.begin(db, replace(SPEC, kind="repair"), NOW).id
-
-
-def assert_counted(db: sqlite3.Connection, run: int) -> None:
-    assert runs.asset_counters(db) == all_counts(db)
-    counted = runs.counters(db, run)
-    assert {name: counted[name] for name in counts(db, run)} == counts(db, run)
-
-
-def test_claimed_assets_are_open_in_a_new_generation(mirrored) -> None:
-    db, planned = mirrored
-    run = repair(db)
-    jobs.requeue_damaged(db, run, {planned[0].row: "https://h.example/a", planned[4].row: None})
-    assert_counted(db, run)
-    first, second = jobs.pending_jobs(db, run, 0, 9)
-    assert (first.generation, first.href, first.stale, first.sha256) == (
-        1,
-        "https://h.example/a",
-        False,
-        bytes(32),
-    )
-    assert (second.generation, second.stale, second.size) == (1, True, None)
-    assert (standing(db, "L"), standing(db, "S")) == ((2, 0), (1, 0))
-    arrived = [arrival(one) for one in (first, second)]
-    jobs.reserve(db, arrived)
-    assert jobs.record(db, arrived, [], {}, NOW) == [2, 1]
-    assert_counted(db, run)
-    assert jobs.unwritten_items(db, 0, 9) == [1, 2]  # their JSON is written again: it may be different now
-
-
-def test_damaged_documents_are_read_again_and_not_trusted(mirrored) -> None:
-    db, _ = mirrored
-    jobs.mark_documents(db, [2])
-    (one,) = jobs.damaged_documents(db, 0, 9)
-    assert (one[:2], jobs.damaged_items(db)) == ((2, id_of("S")), 1)
-    assert jobs.unwritten_items(db, 0, 9) == []
-    assert next(views.item_records(db, [2])).sha256 == b""
-    jobs.keep_document(db, 2, b"{}")
-    assert jobs.damaged_documents(db, 0, 9) == []
-    assert jobs.unwritten_items(db, 0, 9) == [2]
-    jobs.reserve(db, [], [2])
-    jobs.record(db, [], [], {2: b"new"}, NOW)
-    assert (jobs.damaged_items(db), next(views.item_records(db, [2])).sha256) == (0, b"new")
 
 
 @pytest.mark.parametrize("how", ["released", "failed", "failed before it was reserved"])

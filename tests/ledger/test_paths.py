@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
 from stacpull.ledger import jobs, paths, views
-from stacpull.models import FailureKind
 from stacpull.planning.names import fold
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
@@ -41,27 +40,6 @@ def test_names_that_differ_only_in_spelling_are_made_distinct(
     assert fold(two.name) != fold(first)
     assert "~" in two.name
     assert two.name.endswith(".tif") == second.endswith(".tif")
-
-
-def test_late_names_are_made_distinct_or_fail(db: sqlite3.Connection) -> None:
-    late = asset("late", directory="d", name=None, template="{filename}")
-    planned = commit(
-        started(db)[1],
-        item("i", [asset("a", directory="d", name="x.tif")]),
-        item("j", [late]),
-        item("k", [late]),
-    ).jobs
-    arrivals = [
-        arrival(planned[0]),
-        arrival(planned[1], name="X.tif"),
-        arrival(planned[2], name="x.tif"),
-    ]
-    reserved, failures = jobs.reserve(db, arrivals)
-    assert [one.row for one in reserved] == [planned[0].row, planned[1].row]
-    assert reserved[1].name.startswith("X~")
-    assert reserved[1] == replace(arrivals[1], name=reserved[1].name)
-    assert [(one.row, one.failure.kind) for one in failures] == [(planned[2].row, FailureKind.NAME)]
-    assert "d/x.tif" in failures[0].failure.message
 
 
 def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connection) -> None:

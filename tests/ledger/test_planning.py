@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import (
-    BROKEN,
     GONE,
     NOW,
     SPEC,
@@ -122,19 +121,6 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(
             jobs.record(db, [], [], {job.item_row: None}, NOW)
 
 
-def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        assert run.resumed
-        assert set(planner.find_planned([id_of("i"), id_of("j")], False)) == {id_of("i")}
-        second = planner.save_batch(PlanBatch(items=[item("i", [asset("a")])], seen=[id_of("i")]), NOW)
-        assert (second.counted, second.jobs) == ({}, [])
-        assert runs.counters(db, run.id)["items_matched"] == 1
-
-
 def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
     """It does not matter which of both the run plans first, and it is counted once, also after a kill."""
     label, source = item("L"), item("S", [asset("a")])
@@ -163,35 +149,6 @@ def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> N
         publish(db, *commit(planner, item("B", [asset("b")]), item("A", [asset("a")], parent="B")).jobs)
         assert (standing(db, "A"), standing(db, "B")) == ((0, 0), (0, 0))
         assert runs.counters(db, run)["items_done"] == 1
-
-
-def test_an_unreadable_source_item_is_counted_and_not_written(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        committed = commit(planner, item("L"), failed=[unread("S", "L")])
-        assert committed.failures == [(id_of("S"), "", BROKEN)]
-        assert standing(db, "L") == (0, 1)
-        counters = runs.counters(db, run.id)
-        assert (counters["items_failed"], counters["items_done"]) == (1, 0)
-        assert jobs.unwritten_items(db, 0, 9) == [1]
-        jobs.record(db, [], [], {1: None}, NOW)
-        listed = [name for name, _ in views.items_of(db, views.collection_rows(db)[0].row)]
-        assert listed == ["L"]
-        assert views.document_path(db, id_of("S"), "") is None
-        assert [one.to_json()["key"] for one in views.failures(db)] == [""]
-
-
-def test_the_walk_plans_an_item_that_could_not_be_read_as_a_source_item(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        commit(planner, item("L"), failed=[unread("S", "L")])
-        assert set(planner.find_planned([id_of("L"), id_of("S")], True)) == {id_of("L"), id_of("S")}
-        assert set(planner.find_planned([id_of("L"), id_of("S")], False)) == {id_of("L")}
-        publish(db, *commit(planner, item("S", [asset("a")])).jobs)
-        counters = runs.counters(db, run.id)
-        assert (counters["items_failed"], counters["items_matched"], counters["items_done"]) == (0, 2, 2)
-        assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (0, 0))
-        assert list(views.failures(db)) == []
 
 
 def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> None:
@@ -246,27 +203,6 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         assert [file.path for file in next(views.item_records(db, [first])).mirrored.values()] == [
             "flat/late.tif" if late else "flat/a.tif"
         ]
-
-
-def test_an_unplannable_asset_fails_in_every_run_until_it_is_planned(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        commit(planner, item("i", [asset("a")], problems=[CLASH]))
-        assert runs.counters(db, run.id)["assets_failed"] == 1
-        retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.requeue_failures(db, retried.id) == 0
-        assert runs.counters(db, retried.id)["assets_failed"] == 1
-        second, planner = again(db)
-        commit(planner, item("i", [asset("a")], problems=[CLASH]))
-        assert runs.counters(db, second)["assets_failed"] == 1
-        assert runs.asset_counters(db)["assets_failed"] == 1
-        third, planner = again(db)
-        commit(planner, item("i", [asset("a"), asset("bad", href="https://blob.example/new")]))
-        assert runs.counters(db, third)["assets_failed"] == 1  # final failures wait for `retry`
-        retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.requeue_failures(db, retried.id) == 1
-        job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
-        assert (job.key, job.href, job.name) == ("bad", "https://blob.example/new", "bad.tif")
 
 
 def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_path: Path) -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import (
-    BROKEN,
-    GONE,
     NOW,
     SPEC,
-    all_counts,
     arrival,
     asset,
     commit,
@@ -21,10 +18,8 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, meta, pruning, runs, views
-from stacpull.ledger.jobs import AssetFailure
+from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.runs import RunSpec, selection_json
-from stacpull.models import AssetProblem, Failure, FailureKind
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -80,66 +75,6 @@ def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(
             runs.end(db, run.id, "complete", None, NOW)
         found = unmet(db, mirrored(db, "", replace(SPEC, source="https://A.example")))
         assert found == ([("i", 0, 0)] if is_unmet else [])
-
-
-def test_forgotten_items_are_listed_and_subtracted_from_totals(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db, "ab")
-        last = mirrored(db, "b")
-        pruning.forget(db, last, [one.row for one in pruning.items_not_found(db, last, 0, 99)])
-        assert pruning.removals(db) == ["c/a/a.json", "c/a/a.tif", "c/a/b.tif"]
-        assert runs.asset_counters(db) == all_counts(db)
-        assert runs.asset_counters(db)["assets_done"] == 2
-        assert runs.findings(db, last) == {"items_pruned": 1, "assets_pruned": 2}
-        assert unmet(db, last) == []
-        pruning.clear(db, ["c/a/a.json"])
-        assert pruning.removals(db) == ["c/a/a.tif", "c/a/b.tif"]
-        mirrored(db, "a")  # it came back
-        assert runs.asset_counters(db) == all_counts(db)
-
-
-@pytest.mark.parametrize(("failure", "missing"), [(BROKEN, 0), (GONE, 1)])
-def test_files_that_never_existed_are_not_listed(tmp_path: Path, failure: object, missing: int) -> None:
-    with ledger(tmp_path) as db:
-        job = commit(started(db)[1], item("a", [asset(key) for key in "abc"])).jobs[0]
-        jobs.record(db, [], [AssetFailure(job.row, job.item_row, job.generation, failure)], {}, NOW)  # type: ignore[arg-type]
-        assert runs.asset_counters(db)["assets_missing"] == missing
-        runs.end(db, 1, "complete", None, NOW)
-        last = mirrored(db, "")
-        pruning.forget(db, last, [job.item_row])
-        assert pruning.removals(db) == []
-        assert set(runs.asset_counters(db).values()) == {0}
-        assert db.execute("SELECT count(*) FROM open_assets").fetchone() == (0,)
-        assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
-
-
-def test_the_catalogs_of_a_collection_go_with_its_last_item(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        mirrored(db, "a")
-        for path in ("catalog.json", "c/collection.json", "c/items.ndjson", "cc/collection.json"):
-            meta.claim_file(db, path)
-        pruning.forget(db, 1, [1])
-        assert pruning.removals(db)[-2:] == ["c/collection.json", "c/items.ndjson"]
-        assert sorted(meta.file_digests(db)) == ["catalog.json", "cc/collection.json"]
-
-
-@pytest.mark.parametrize("retried", [False, True])
-@pytest.mark.parametrize("now", [SPEC.selection, Selection(exclude_assets=("b",))], ids=["gone", "excluded"])
-def test_an_asset_that_could_not_be_planned_is_forgotten_when_it_is_not_wanted(
-    tmp_path: Path, retried: bool, now: Selection
-) -> None:
-    problem = AssetProblem("b", Failure(FailureKind.SCHEME, "Its href is a ftp: URL."))
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("i", problems=[problem]))
-        runs.end(db, 1, "complete", None, NOW)
-        if retried:
-            last, _ = started(db, replace(SPEC, kind="retry"))
-            jobs.requeue_failures(db, last.id)
-            runs.end(db, last.id, "complete", None, NOW)
-        run, planner = started(db, replace(SPEC, selection=now))
-        commit(planner, item("i"))
-        pruning.forget_unwanted(db, run.id, lambda _wider, _narrower: True, lambda _path: True)
-        assert (list(views.failures(db)), runs.asset_counters(db)["assets_failed"]) == ([], 0)
 
 
 _ALL, _SOME = selection_json(Selection()), selection_json(Selection(labels=("x",)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
 from stacpull.ledger.planner import PlanBatch
-from stacpull.ledger.runs import EndState, ItemSet, RunSpec
-from stacpull.models import ItemId, WalkUpdate
+from stacpull.ledger.runs import EndState, RunSpec
+from stacpull.models import WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -136,19 +135,3 @@ def test_each_part_of_a_selection_makes_another_run_and_is_read_back(
         again = runs.begin(db, replace(SPEC, selection=selection), NOW)
         assert again.resumed
         assert again.spec.selection == selection
-
-
-def test_an_item_is_in_the_set_once() -> None:
-    with closing(ItemSet()) as items:
-        assert items.add(ItemId("c", "a"))
-        assert not items.add(ItemId("c", "a"))
-        assert items.add(ItemId("d", "a"))
-
-
-def test_intersection_finds_the_items_in_the_set() -> None:
-    ids = [ItemId("c", f"item-{number}") for number in range(3000)]
-    with closing(ItemSet()) as items:
-        for one in ids[::3]:
-            items.add(one)
-        assert items.intersection(ids) == set(ids[::3])
-        assert items.intersection([]) == set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, asset, commit, id_of, item, ledger, started, unread
+from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started, unread
 
 from stacpull.ledger import pruning, runs, views
 from stacpull.ledger.planner import PlanBatch, Planner
@@ -35,21 +35,6 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
 
 def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
     return [one.href for one in runs.unread_links(db, run)]
-
-
-def test_links_are_listed_as_failures_and_counted(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        run = run_of(db, found=("a", "b"))
-        assert runs.unread_links(db, run) == [link("a"), link("b")]
-        assert [
-            (one.collection, one.item, one.key, one.kind, one.status, one.href) for one in views.failures(db)
-        ] == [
-            ("col", "a", "", "gone", 404, "a"),
-            ("col", "b", "", "gone", 404, "b"),
-        ]
-        assert len(list(views.failures(db, newest=1))) == 1
-        assert views.item_totals(db)["items_failed"] == 2
-        assert runs.counters(db, run)["items_failed"] == 2
 
 
 @pytest.mark.parametrize(
@@ -116,25 +101,3 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
         assert list(views.failures(db)) == []
         counters = runs.counters(db, run.id)
         assert (counters["items_failed"], counters["assets_pending"]) == (0, 1)
-
-
-def test_a_page_read_again_after_a_kill_counts_nothing_twice(tmp_path: Path) -> None:
-    batch = PlanBatch(
-        unread=[link("a"), entry("line 3"), entry("line 3", "col")],
-        left_out={"no label in nomenclature": [id_of("b")]},
-    )
-    with ledger(tmp_path) as db:
-        run, planner = started(db)
-        for _ in range(2):
-            planner.save_batch(batch, NOW)
-        assert runs.counters(db, run.id)["items_failed"] == 3
-        assert runs.left_out(db, run.id) == {"no label in nomenclature": 1}
-        runs.restart_walk(db, run.id)
-        planner.save_batch(batch, NOW)
-        assert runs.counters(db, run.id)["items_failed"] == 3
-        assert runs.left_out(db, run.id) == {"no label in nomenclature": 1}
-    with ledger(tmp_path) as db:
-        again = runs.begin(db, replace(SPEC, kind="retry"), NOW).id
-        for links, failed in ((["a", "new"], 4), (["a", "new"], 4)):
-            Planner(db, again).save_batch(PlanBatch(unread=list(map(link, links))), NOW)
-            assert runs.counters(db, again)["items_failed"] == failed

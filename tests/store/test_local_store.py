@@ -5,7 +5,6 @@ It passes the suite of all stores (for buckets: `tests/cloud`).
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,10 +18,9 @@ from tests.engine.bench import RecordingSync
 from tests.store.disks import remount, small_disk
 from tests.store.store_contract import Reopen, StoreContract, put
 
-from stacpull.errors import DestinationError, destination_error, is_destination_failure
+from stacpull.errors import DestinationError
 from stacpull.models import Failure, FailureKind
 from stacpull.store import local_store as module
-from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.local_store import LocalStore, rename_new
 from stacpull.store.protocol import Placement, Store
 
@@ -40,30 +38,6 @@ class TestDirectory(StoreContract):
         for one in opened[1:]:  # the fixture `store` closes the first one
             one.close()
 
-    def test_a_part_is_a_hard_link_of_another_mirror(self, store: Store, tmp_path: Path) -> None:
-        (tmp_path / "shard").mkdir()
-        (tmp_path / "shard" / "a").write_bytes(b"abc")
-        (tmp_path / "shard" / "link").symlink_to("a")
-        with closing(DirectoryFiles(tmp_path / "shard")) as files:
-            with pytest.raises(OSError):
-                store.staged.link_part("p", files, "link")
-            store.staged.link_part("p", files, "a")
-        assert (tmp_path / "shard" / "a").stat().st_nlink == 2
-
-    @pytest.mark.parametrize("code", [errno.EXDEV, errno.EMLINK, errno.EACCES])
-    def test_a_part_is_copied_where_links_are_unsupported(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch, code: int
-    ) -> None:
-        def refused(*_: object, **__: object) -> None:
-            raise OSError(code, os.strerror(code))
-
-        put(store, "c/a", b"abc")
-        monkeypatch.setattr(os, "link", refused)
-        store.staged.link_part("p", store, "c/a")
-        with store.staged.open_part("p") as file:
-            assert file.read() == b"abc"
-        assert store.staged.part_identity("p") != store.identity("c", "a")
-
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[LocalStore]:
@@ -79,14 +53,6 @@ def tree(path: Path) -> dict[str, bytes]:
 def place(store: LocalStore, directory: str, name: str, data: bytes = b"new", **how: bool) -> Failure | None:
     store.staged.write_part("1.whole", data)
     return store.place([Placement("1.whole", directory, name, how.get("replace", False))])[0]
-
-
-def test_a_part_is_never_written_through_a_link(opened: LocalStore, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_bytes(b"precious")
-    (opened.staged.parts / "1.whole").symlink_to(victim)
-    opened.staged.write_part("1.whole", b"new")
-    assert victim.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize("replace", [False, True])
@@ -185,14 +151,6 @@ def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
     ]
 
 
-def test_directories_that_a_killed_run_made_are_synced_by_the_next(opened: LocalStore) -> None:
-    (opened.path / "c" / "i").mkdir(parents=True)
-    opened.changed.clear()
-    (opened.path / "c" / "i" / "a").touch()
-    assert opened.identity("c/i", "a") is not None
-    assert sorted(opened.changed) == ["", "c", "c/i"]
-
-
 def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
@@ -272,35 +230,7 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
                 fails()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENOTSUP])
-def test_every_error_message_names_the_path(code: int) -> None:
-    error = destination_error(OSError(code, os.strerror(code)), Path("/some/dest"))
-    assert (error.exit_code, str(error)[-1]) == (5, ".")
-    assert "/some/dest" in str(error) or code == errno.EMFILE
-    assert is_destination_failure(OSError(code, "")) == (code != errno.ENOTSUP)
-
-
 # --- a rename that never replaces, and where the system has none -----------------------------------------
-
-
-@pytest.mark.parametrize("code", [0, errno.EINVAL])
-@pytest.mark.parametrize(("there", "replace", "placed"), [
-    (False, False, True), (False, True, True), (True, False, False), (True, True, True),
-])  # fmt: skip
-def test_a_part_is_placed_with_and_without_renameat2(
-    opened: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int, there: bool, replace: bool, placed: bool
-) -> None:
-    def refused(*_arguments: object) -> int:
-        module.ctypes.set_errno(code)
-        return -1
-
-    if code:
-        monkeypatch.setattr(module, "_renameat2", lambda: refused)
-    if there:
-        (opened.path / "a").write_bytes(b"old")
-    failure = place(opened, "", "a", replace=replace)
-    assert failure is None if placed else failure.kind is FailureKind.EXISTS
-    assert (opened.path / "a").read_bytes() == (b"new" if placed else b"old")
 
 
 def test_a_file_created_just_before_the_rename_is_kept(

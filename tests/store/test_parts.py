@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 from tests.store.conformance import opened_parts
-from tests.transfer.origin import Thing, client, origin
 
 from stacpull.errors import DestinationError
-from stacpull.models import Job, ResumePoint, Validator
+from stacpull.models import ResumePoint, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.parts import FilePart, FileParts
 from stacpull.store.staging import RECORD, StagedParts, about, read_about
-from stacpull.transfer.attempt import Fetcher
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 DATA = random.Random(7).randbytes(90_000)
@@ -137,19 +135,6 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
     assert not (parts / "1.1.part").exists()
 
 
-def test_bytes_after_a_gap_are_hashed_in_several_steps(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacpull.store.parts._CAUGHT_UP", 1000)
-
-    async def write(part: FilePart) -> None:
-        hashers = await part.hash_with({"sha256": hashlib.sha256()})
-        for start, end in ((10, 50_000), (0, 10), (50_000, len(DATA))):
-            await part.put([(start, DATA[start:end])])
-        await part.finish()
-        assert hashers["sha256"].digest() == hashlib.sha256(DATA).digest()
-
-    writing(parts, write)
-
-
 # --- disks that fail -------------------------------------------------------------------------------------
 
 
@@ -223,30 +208,3 @@ def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(
 
 
 # --- through the fetcher ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("delay", [0, 1, 3, 8, 21, 55])
-def test_a_part_cancelled_at_any_moment_is_a_correct_prefix(parts: Path, delay: int) -> None:
-    long = DATA * 100
-
-    async def live() -> None:
-        async with origin(Thing(long)) as served, client(stall_timeout=0.3) as opened:
-            store = await opened_parts(parts)
-            served.cut(5 << 20, "stall")
-            fetcher = Fetcher(opened, store, small_limit=1000)
-            job = Job(1, 1, 1, "k", served.url + "/k", None, "d", "k")
-            task = asyncio.create_task(fetcher.fetch(job))
-            for _ in range(delay):
-                await asyncio.sleep(0.0005)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            if (kept := await store.point(1, 1)) is not None:
-                data = await asyncio.to_thread((parts / "1.1.part").read_bytes)
-                assert len(data) == kept.size
-                assert long.startswith(data)
-            served.answer = Thing(long)
-            assert (await fetcher.fetch(job)).digest == hashlib.sha256(long).digest()
-
-    asyncio.run(live())
-    assert listed(parts) == [f"1.1.{len(long)};%22v1%22;k.whole"]
