@@ -21,12 +21,12 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "aws_credentials", "boxes", "caches", "child_process", "clock",
+        "arguments", "aws", "boxes", "caches", "child_process", "clock",
         "digests", "entry_points",
         "errors", "events",
         "hosts", "json_values", "models", "plurals", "proxies", "pyarrow_import",
         "redact", "reports", "runtime", "schemes",
-        "selection", "sigv4", "spans", "speed", "spelling", "system", "threads", "urls",
+        "selection", "spans", "speed", "spelling", "system", "threads", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning"})
@@ -58,7 +58,7 @@ EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
 LIBRARIES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"net"}),
     "httptools": frozenset({"http1"}),
-    **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"aws_credentials"})),
+    **dict.fromkeys(("aioboto3", "aiobotocore"), frozenset({"aws"})),
     "boto3": frozenset(),
     "botocore": frozenset(),
     "sqlite3": frozenset({"ledger"}),
@@ -70,8 +70,8 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_cloud": frozenset(
         {
-            "aws_credentials", "config.environment", "digests", "errors", "hosts",
-            "ledger.database", "models", "proxies", "redact", "sigv4", "store.inspection",
+            "aws", "config.environment", "digests", "errors", "hosts",
+            "ledger.database", "models", "proxies", "redact", "store.inspection",
             "store.protocol", "store.staging", "system",
             "caches", "net.client", "net.fields", "net.transport", "planning.prefixes", "schemes",
         }
@@ -159,7 +159,7 @@ IMPURE = frozenset(
     {"aiofiles", "asyncio", "http", "shutil", "socket", "ssl", "subprocess", "tempfile", "threading"}
 )
 """What does I/O: never in a pure package."""
-ENVIRONMENT_PACKAGES = frozenset({"aws_credentials", "config", "cli", "proxies", "child_process", "system"})
+ENVIRONMENT_PACKAGES = frozenset({"aws", "config", "cli", "proxies", "child_process", "system"})
 
 OWN_TASKS = {"engine/api.py"}
 """Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.config.environment import endpoint_variable
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation

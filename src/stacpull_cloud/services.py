@@ -22,13 +22,12 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.sigv4 import Credentials
 
 _REQUEST = timedelta(hours=1)
 """The most time of a request; `_SILENT` ends a silent one."""

@@ -35,7 +35,7 @@ IN_NEITHER = {
     "stacpull_raster", "stacpull_replicas", "stacpull_trace", "tornado", "urllib3",
 }  # fmt: skip
 NOT_IN_NETWORK_PROCESS = IN_NEITHER | {
-    "aiohttp", "csv", "multidict", "stacpull.sigv4", "stacpull.transfer.s3", "yarl",
+    "aiohttp", "csv", "multidict", "stacpull.aws", "stacpull.transfer.s3", "yarl",
 }  # fmt: skip
 NOT_IN_STORE_PROCESS = IN_NEITHER | {
     "aiofiles", "aiohttp", "asyncio", "attrs", "click", "concurrent.futures", "html", "http.client",

@@ -26,7 +26,7 @@ from tests.http1.test_wire import BROKEN, COOKIES, OK, SOUND
 from tests.store.conformance import opened_parts
 from tests.virtual_clock import VirtualClock
 
-from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.asset_transfer import TransferTools
@@ -37,7 +37,6 @@ from stacpull.models import Arrival, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.retry import RetryPolicy
-from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.s3 import S3Transport
 

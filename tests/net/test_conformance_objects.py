@@ -13,11 +13,10 @@ from tests.net.object_server import object_server
 from tests.net.test_http import transport
 from tests.net.wire_server import WireServer
 
-from stacpull.aws_credentials import AwsSettings
+from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.http import HttpTransport
-from stacpull.sigv4 import Credentials
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION, BlobHost, Sealer
@@ -64,7 +63,7 @@ class TestS3(ObjectContract):
 
 
 class Signing:
-    """Fixed keys for one endpoint, in place of `aws_credentials.AwsCredentials`."""
+    """Fixed keys for one endpoint, in place of `aws.AwsCredentials`."""
 
     def __init__(self, endpoint_url: str, keys: Any) -> None:
         self._settings = AwsSettings(endpoint_url=endpoint_url)

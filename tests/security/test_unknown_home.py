@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
 from stacpull.net.logins import Netrc

@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 
 from tests.acceptance.trees import TOKEN
 
+from stacpull.aws import Credentials, encode_key, signed_fields
 from stacpull.models import BucketLocation
-from stacpull.sigv4 import Credentials, encode_key, signed_fields
 
 
 def without_tokens(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws import AwsCredentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.addresses import AddressPolicy

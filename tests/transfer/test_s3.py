@@ -12,7 +12,7 @@ import pytest
 from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Origin, ReceivedRequest, Reply, Thing, client, origin
 
-from stacpull.aws_credentials import AwsSettings
+from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind, Job, Validator
@@ -22,7 +22,6 @@ from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
 from stacpull.redact import href_hash
-from stacpull.sigv4 import Credentials
 from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica

@@ -10,11 +10,10 @@ from tests.net.memory import Fault
 from tests.net.test_http import closed_port, transport
 from tests.net.wire_server import WireServer
 
-from stacpull.aws_credentials import AwsSettings
+from stacpull.aws import AwsSettings, Credentials, encode_key
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.transport import Request
-from stacpull.sigv4 import Credentials, encode_key
 from stacpull.transfer.s3 import S3Transport
 
 WITH_QUESTION_MARK = "/object?a=%2F&b=1"  # all of it is the key

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from msgspec.structs import replace
 
-from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
@@ -36,9 +36,7 @@ from stacpull.net.transport import (
 )
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
-from stacpull.sigv4 import Credentials, SignedFields, encode_key, signed_fields
 
-_BUCKETS = 64
 _FORBIDDEN = 403
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
@@ -63,15 +61,8 @@ class Endpoint(NamedTuple):
     region: str
 
 
-class _Prepared(NamedTuple):
-    """What the GET requests for objects of a bucket have in common, for one second."""
-
-    endpoint: Endpoint
-    credentials: Credentials | None
-    date: str
-    fields: Mapping[str, str]
-    signed: SignedFields | None
-
+Authorize = Callable[..., str]
+"""Returns `Authorization` for a method, a path and perhaps a query."""
 
 # --- decisions --------------------------------------------------------------------------------------------
 
@@ -147,7 +138,7 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
 
 
 def read_xml(data: bytes) -> Element | None:
-    """Return None if invalid. Names lose their namespaces. A document type declaration is refused."""
+    """Return None if invalid. A document type declaration is refused."""
     parser = XMLParser(target=_Elements())  # noqa: S314 -- see above
     try:
         parser.feed(data)
@@ -158,18 +149,12 @@ def read_xml(data: bytes) -> Element | None:
 
 
 class _Elements(TreeBuilder):
-    def start(self, tag: str, attributes: dict[str, str], /) -> Element:
-        return super().start(tag.rpartition("}")[2], attributes)
-
-    def end(self, tag: str, /) -> Element:
-        return super().end(tag.rpartition("}")[2])
-
     def doctype(self, *_: object) -> None:
         raise ValueError("it has a document type declaration")
 
 
 def text_in(element: Element | None, name: str) -> str:
-    return "" if element is None else element.findtext(name) or ""
+    return "" if element is None else element.findtext(f"{{*}}{name}") or ""
 
 
 # --- requests ---------------------------------------------------------------------------------------------
@@ -184,8 +169,8 @@ class S3Transport:
         self._options = options
         self._clock = clock
         self._endpoints = Recent[str, Endpoint]()
-        self._prepared = Recent[str, _Prepared](_BUCKETS)
-        self._date = (0, "")
+        self._plain = Recent[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]](64)
+        """The fields of GET requests of one second, and what signs them, by endpoint and credentials."""
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
         """Return the request that `send` would send for a plain GET; None if it would have to wait."""
@@ -199,44 +184,31 @@ class S3Transport:
                 return None
         settings, credentials = known
         endpoint = self._endpoint_of(bucket, settings)
-        date = "" if credentials is None else self._now()
-        prepared = self._prepared.get(bucket)
-        if (
-            prepared is None
-            or prepared.date != date
-            or prepared.endpoint is not endpoint
-            or prepared.credentials is not credentials
-        ):
-            fields: Mapping[str, str] = self._fields({}, endpoint, credentials)[1]
-            signed = None
-            if credentials is not None:
-                signed = signed_fields(fields, credentials, endpoint.region, date)
-                fields = signed.headers
-            prepared = self._prepared[bucket] = _Prepared(endpoint, credentials, date, fields, signed)
-        path, signed = endpoint.path + encode_key(key), prepared.signed
-        return Rewritten(
-            endpoint.origin + path,
-            prepared.fields,
-            "" if signed is None else signed.authorize("GET", path),
-            partial(self._send, prepared),
-        )
+        place = (endpoint, credentials, int(self._clock.time()))
+        plain = self._plain.get(place)
+        if plain is None:
+            plain = self._plain[place] = self._fields({}, endpoint, credentials)[1:]
+        (fields, authorize), path = plain, endpoint.path + encode_key(key)
+        finish = partial(self._send, (endpoint, credentials))
+        return Rewritten(endpoint.origin + path, fields, authorize("GET", path), finish)
 
     async def send(self, request: Request) -> Response:
-        """Send `request`, and again if the response names another region or the credentials were renewed."""
         return await self._send(None, request, None)
 
     async def _send(
-        self, prepared: _Prepared | None, request: Request, answer: SentRequest | None
+        self,
+        place: tuple[Endpoint, Credentials | None] | None,
+        request: Request,
+        answer: SentRequest | None,
     ) -> Response:
-        """Send `request`, unless the fast path has sent it (`prepared`); repeat it after a correction."""
+        """Send `request`, unless the fast path has sent it (to `place`); repeat it after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
         signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
-        if prepared is not None:
-            endpoint, credentials = prepared.endpoint, prepared.credentials
-        else:
-            endpoint = self._endpoint_of(bucket, settings)
+        if place is None:
             credentials = await self._credentials.frozen() if signing else None
+            place = self._endpoint_of(bucket, settings), credentials
+        endpoint, credentials = place
         for attempt in (1, 2, 3):
             if answer is None:
                 answer = partial(self._http.send, self._request(request, endpoint, key, credentials))
@@ -288,40 +260,36 @@ class S3Transport:
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
     ) -> Request:
         path, query = endpoint.path + encode_key(key), request.query
-        rest, fields = self._fields(request.headers, endpoint, credentials)
-        if credentials is not None:
-            signed = signed_fields(fields, credentials, endpoint.region, self._now())
-            fields = {**signed.headers, "Authorization": signed.authorize(request.method, path, query)}
+        rest, fields, authorize = self._fields(request.headers, endpoint, credentials)
+        if authorization := authorize(request.method, path, query):
+            fields = {**fields, "Authorization": authorization}
         url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
         return request._replace(url=url, headers={**rest, **fields})
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the header fields of a request, translated for S3: the unsigned and the signed ones."""
+    ) -> tuple[dict[str, str], dict[str, str], Authorize]:
+        """Translate header fields for S3: return the unsigned and the signed ones, and what signs them."""
         rest: dict[str, str] = {}
-        signed: dict[str, str] = {"host": endpoint.host}
+        fields: dict[str, str] = {"host": endpoint.host}
         for name, value in headers.items():
             lower = name.lower()
             if lower == "if-range":
                 # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
-                signed["if-unmodified-since" if " " in value else "if-match"] = value
+                fields["if-unmodified-since" if " " in value else "if-match"] = value
             elif lower == "range" or lower.startswith(("if-", "x-amz-")):
-                signed[lower] = value
+                fields[lower] = value
             elif lower != "host":
                 rest[name] = value
-        if "range" not in signed:
-            signed["x-amz-checksum-mode"] = "ENABLED"
-        if credentials is not None and self._options.request_payer:
-            signed["x-amz-request-payer"] = "requester"
-        return rest, signed
-
-    def _now(self) -> str:
-        """Return the time in the format of signatures, computed once per second."""
-        second = int(self._clock.time())
-        if second != self._date[0]:
-            self._date = (second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
-        return self._date[1]
+        if "range" not in fields:
+            fields["x-amz-checksum-mode"] = "ENABLED"
+        if credentials is None:
+            return rest, fields, lambda _method, _path, _query="": ""
+        if self._options.request_payer:
+            fields["x-amz-request-payer"] = "requester"
+        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time()))
+        signed = signed_fields(fields, credentials, endpoint.region, now)
+        return rest, signed.headers, signed.authorize
 
 
 def transport(setup: TransportSetup) -> S3Transport:
@@ -381,11 +349,11 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
 def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
     """Return the objects on a page and the token of the next one, or ""; None if it is not a listing."""
     root = read_xml(document)
-    if root is None or root.tag != "ListBucketResult":
+    if root is None or root.tag.rpartition("}")[2] != "ListBucketResult":
         return None
     is_encoded = text_in(root, "EncodingType") == "url"  # a server that ignores `encoding-type` says nothing
     objects = []
-    for contents in root.iterfind("Contents"):
+    for contents in root.iterfind("{*}Contents"):
         name, size = text_in(contents, "Key"), text_in(contents, "Size").strip()
         name = unquote_plus(name) if is_encoded else name
         if not name or not size.isdecimal() or len(size) > _MOST_DIGITS:

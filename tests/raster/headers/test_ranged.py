@@ -16,11 +16,10 @@ import tifffile
 from tests.raster.tiff.reads import parse_bytes
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
 
-from stacpull.aws_credentials import AwsSettings
+from stacpull.aws import AwsSettings, Credentials
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
-from stacpull.sigv4 import Credentials
 from stacpull_raster.ranged import HeaderRead, RangedReader
 from stacpull_raster.tiff import FIRST_READ, Header
 

@@ -1,21 +1,28 @@
-"""Credentials and settings from the files of the AWS CLI, and services that are never requested."""
+"""AWS credentials and settings from files, services that are never requested, and signatures."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import string
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from botocore.utils import percent_encode
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tests.examples import examples
 
-from stacpull.aws_credentials import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
 from stacpull.config.options import S3Options
 from stacpull.errors import CredentialsError
-from stacpull.sigv4 import Credentials
 
 CONFIG = """
 [default]
@@ -86,12 +93,12 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("options", "settings", "credentials"), TABLE)
+@pytest.mark.parametrize(("options", "expected", "credentials"), TABLE)
 @pytest.mark.usefixtures("shared_files")
 def test_settings_and_credentials_come_from_profiles(
-    options: S3Options, settings: AwsSettings, credentials: Credentials | None
+    options: S3Options, expected: AwsSettings, credentials: Credentials | None
 ):
-    assert asyncio.run(resolved(options)) == (settings, credentials)
+    assert asyncio.run(resolved(options)) == (expected, credentials)
 
 
 @pytest.mark.usefixtures("shared_files")
@@ -139,9 +146,6 @@ def test_renewing_reads_everything_again_once(shared_files: Path):
     asyncio.run(use())
 
 
-# What is read without botocore.
-
-
 # Services that are never requested. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.
 
 PROBE = """
@@ -157,9 +161,9 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 
-from stacpull.aws_credentials import AwsSettings
+from stacpull.aws import AwsSettings
 from stacpull.errors import CredentialsError
-from stacpull.aws_credentials import AwsCredentials
+from stacpull.aws import AwsCredentials
 
 async def outcome(profile, allowed):
     aws = AwsCredentials(AwsSettings(profile=profile), allow_instance_metadata=allowed)
@@ -243,3 +247,70 @@ def test_metadata_services_are_requested_only_if_allowed(
     outcome, addresses = probed[[param.values[0] for param in SCENARIOS].index(scenario)]
     assert outcome.startswith(output)
     assert addresses == tried
+
+
+# Signatures, against those of botocore.
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+ODD_KEYS = [
+    "a b",
+    "a%20b",
+    "a//b",
+    "../../x",
+    "$value",
+    "it's (1)+2=3",
+    "día/日本/🛰.tif",
+    "a;b?c#d&e",
+    "~.-_",
+    "%",
+]
+
+keys = st.one_of(st.sampled_from(ODD_KEYS), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+tokens = st.none() | st.text(string.ascii_letters + "/+=", min_size=1)
+regions = st.sampled_from(["us-east-1", "eu-central-1", "cn-north-1", "default"])
+hosts = st.sampled_from(["b.s3.eu-central-1.amazonaws.com", "localhost:9000", "s3.example"])
+values = st.text(string.ascii_letters + string.digits + ' ";=,/-*', min_size=1).filter(str.strip)
+header_names = st.sampled_from(["range", "if-match", "x-amz-request-payer", "x-amz-checksum-mode", "accept"])
+header_fields = st.dictionaries(header_names, values)
+queries = st.lists(
+    st.sampled_from(["a=1", "a-b=2", "a=", "versionId=x.y", "list-type=2", "a=0", "uploads", "b"]),
+    unique=True,
+).map("&".join)
+
+
+@settings(max_examples=examples(300))
+@given(keys, hosts, st.sampled_from(["GET", "HEAD"]), header_fields, tokens, regions, queries, st.booleans())
+@example("a%2Fb//../$'()", "localhost:9000", "GET", {"range": "bytes=0- "}, "t", "us-east-1", "b=1&a", True)
+def test_equals_botocore(
+    key: str,
+    host: str,
+    method: str,
+    fields: dict[str, str],
+    token: str | None,
+    region: str,
+    query: str,
+    https: bool,
+):
+    path = "/" + encode_key(key)
+    url = f"{'https' if https else 'http'}://{host}{path}" + (f"?{query}" if query else "")
+    theirs = AWSRequest(method, url, headers=dict(fields))
+    S3SigV4Auth(ReadOnlyCredentials("AKID", SECRET, token, None), "s3", region).add_auth(theirs)
+
+    date, credentials = theirs.headers["X-Amz-Date"], Credentials("AKID", SECRET, token)
+    signed = signed_fields({**fields, "host": host}, credentials, region, date)
+    ours = {**signed.headers, "authorization": signed.authorize(method, path, query)}
+
+    expected = {name.lower(): value for name, value in theirs.headers.items()}
+    assert ours == {**expected, "host": host}
+
+
+@given(keys)
+def test_a_key_is_encoded_as_botocore_encodes_it(key: str):
+    assert encode_key(key) == percent_encode(key, safe="/~")
+
+
+def test_credentials_do_not_show_their_secrets():
+    shown = repr(Credentials("AKID", SECRET, "session-token"))
+    assert "AKID" in shown
+    assert SECRET not in shown
+    assert "session-token" not in shown
