@@ -109,7 +109,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_raster": frozenset(
         {
             "arguments", "clock", "config.options", "dest_address", "digests",
-            "engine.asset_transfer", "engine.item_input", "engine.network", "engine.pool",
+            "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
             "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
             "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
@@ -118,7 +118,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
             "threads", "transfer.attempt", "transfer.checks",
-            "store.parts", "transfer.resume", "urls",
+            "store.parts", "urls",
         }
     ),
     "stacpull_trace": frozenset(

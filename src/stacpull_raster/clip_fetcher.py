@@ -33,8 +33,7 @@ from stacpull.spans import Spans
 from stacpull.store.parts import FileParts
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull.transfer.checks import failed, hashers_for, wrong_size
-from stacpull.transfer.resume import change_headers, denies
+from stacpull.transfer.checks import change_headers, denies, failed, hashers_for, wrong_size
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces

@@ -21,9 +21,8 @@ import msgspec
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
-from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
 from stacpull.engine.run_control import FailureLimit, nothing_to_fetch, walk_and_transfer
 from stacpull.engine.walk import Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause

@@ -328,7 +328,7 @@ async def read_header(
 ) -> HeaderRead | Failure:
     """Read the header of the file at `href`, with retries by `policy`. A failure is returned, not raised.
 
-    This is for hrefs without an item; `engine.asset_transfer` retries those of items.
+    This is for hrefs without an item; `engine.pool` retries those of items.
     """
 
     async def attempt() -> HeaderRead:

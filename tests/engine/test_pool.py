@@ -11,8 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.asset_transfer import TransferTools
-from stacpull.engine.pool import DeferredFailures, JobQueue, OutcomeSink, Pool
+from stacpull.engine.pool import DeferredFailures, JobQueue, OutcomeSink, Pool, TransferTools
 from stacpull.engine.run_control import FailureLimit
 from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json

@@ -14,7 +14,7 @@ from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
 from stacpull import MirrorReport, Options, Secret, failures, mirror
-from stacpull.engine.asset_transfer import AssetTransfer
+from stacpull.engine.pool import AssetTransfer
 from stacpull.net.transport import Request
 
 KEY = "planted/credential+of=a&query"

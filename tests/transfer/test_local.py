@@ -14,8 +14,8 @@ from stacpull.models import Failure, FailureKind, ResumePoint
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import range_headers, validator_of
 from stacpull.net.transport import Request, TransferError, opened
+from stacpull.transfer.checks import verdict
 from stacpull.transfer.local import LocalTransport
-from stacpull.transfer.resume import verdict
 
 BODY = bytes(range(256)) * 100
 

@@ -7,7 +7,7 @@ from multidict import CIMultiDict
 
 from stacpull.models import ResumePoint, Validator
 from stacpull.net.fields import validator_of
-from stacpull.transfer.resume import Verdict, denies, provable, verdict
+from stacpull.transfer.checks import Verdict, denies, provable, verdict
 
 V = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 POINT = ResumePoint(40, V, 100)

@@ -28,18 +28,21 @@ if TYPE_CHECKING:
 
 
 class FastOrigin(msgspec.Struct, eq=False):
+    """A scheme, host and port of URLs (`base`), and where requests for them are sent."""
+
     base: str
     sent_base: str
     host: FastHost
     route: ClientHost
     rewrites: Rewrites | None
-    is_plain: bool = False
+    is_plain: bool
     """True if URLs are requested unchanged and without credentials."""
     headers: Mapping[str, str] | None = None
     tail: bytes = b""
+    """What follows the target in a request with `headers`."""
 
     def has_fields(self, headers: Mapping[str, str], authorization: str = "") -> bool:
-        """Make the tail of requests with these fields; return False if they cannot be sent here."""
+        """Return False if requests with these fields cannot be sent here."""
         if headers is not self.headers:
             if not is_plain({**headers, "authorization": authorization}):
                 return False
@@ -58,7 +61,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     origin: FastOrigin
     url: str
     since: float
-    """When its first request was queued; `sent_at` is when the current one was sent."""
+    """When its first request was queued."""
     sent_at: float = 0.0
     hops: tuple[str, ...] = ()
     rewritten: Rewritten | None = None
@@ -75,21 +78,39 @@ class FastTransfer(msgspec.Struct, eq=False):
         path, origin = self.path, self.origin
         target = self.url[len(origin.sent_base) :] if origin.is_plain else ""
         if target.isascii() and target.isprintable() and target and " " not in target and "#" not in target:
-            request = b"GET /" + target.encode("ascii") + origin.tail
-        elif (made := path.unusual_request(self)) is not None:
-            request = made
-        else:
+            self.sent = b"GET /" + target.encode("ascii") + origin.tail
+        elif not self._is_unusual_sendable():
+            path.forget(origin)  # the bucket has moved, or credentials must be renewed
             origin.route.gate.release()
             self.hand_over()
             return
-        self.sent = request
         path.client.counters.requests += 1
         self.sent_at = origin.route.gate.now()
         connection = origin.host.pop()
         if connection is None:
             self.send_again()
         else:
-            connection.begin(self, request)
+            connection.begin(self, self.sent)
+
+    def _is_unusual_sendable(self) -> bool:
+        """Make a request with credentials, a signature or an odd URL; False if the general path must."""
+        origin, url, client = self.origin, self.url, self.path.client
+        if origin.rewrites is None:
+            if origin.route.gets_credentials:
+                url = client.prepare(self.request(), origin.route).url
+            self.sent = b"GET " + split_url(url)[1].encode("ascii") + origin.tail
+            return True
+        made = self.rewritten = origin.rewrites.ready(url, redirected=bool(self.hops))
+        if made is None or not made.url.startswith(origin.sent_base):
+            return False
+        if not origin.has_fields(made.headers, made.authorization):
+            return False
+        tail = origin.tail
+        if made.authorization:
+            signed = made.authorization.encode("utf-8", "surrogateescape")
+            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], signed)
+        self.sent = b"GET /%b%b" % (made.url[len(origin.sent_base) :].encode("ascii"), tail)
+        return True
 
     def turned_away(self, _given_up: TransferError | None = None) -> None:
         """Hand over: the general path waits, or reports that the host is given up."""
@@ -221,29 +242,9 @@ class FastPath:
         self._origins.clear()
         self._last = None
 
-    def unusual_request(self, transfer: FastTransfer) -> bytes | None:
-        """Return None if the general path must send it. Credentials are sent only to SOURCE's own host."""
-        origin, url = transfer.origin, transfer.url
-        if origin.rewrites is None:
-            if origin.route.gets_credentials:
-                url = self.client.prepare(transfer.request(), origin.route).url
-            return b"GET " + split_url(url)[1].encode("ascii") + origin.tail
-        rewritten = origin.rewrites.ready(url, redirected=bool(transfer.hops))
-        if (
-            rewritten is None
-            or not rewritten.url.startswith(origin.sent_base)
-            or not origin.has_fields(rewritten.headers, rewritten.authorization)
-        ):
-            # the bucket has moved, or credentials must be renewed
-            self._origins = {server: one for server, one in self._origins.items() if one is not origin}
-            self._last = None
-            return None
-        transfer.rewritten = rewritten
-        tail, authorization = origin.tail, rewritten.authorization
-        if authorization:
-            signed = authorization.encode("utf-8", "surrogateescape")
-            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], signed)
-        return b"GET /%b%b" % (rewritten.url[len(origin.sent_base) :].encode("ascii"), tail)
+    def forget(self, origin: FastOrigin) -> None:
+        self._origins = {server: one for server, one in self._origins.items() if one is not origin}
+        self._last = None
 
     def origin(self, url: str) -> FastOrigin | None:
         last = self._last
@@ -270,21 +271,20 @@ class FastPath:
             route = self.client.host(url)
         except TransferError:
             return None
-        origin, transport = None, route.transport
+        transport, origin, sent_url = route.transport, None, url
         rewrites = transport if isinstance(transport, Rewrites) else None
         if rewrites is not None:
             ready = rewrites.ready(url, redirected=False)
             if ready is None:
                 return None  # the general path prepares the transport first
-            sent_url, headers, authorization = ready.url, ready.headers, ready.authorization
-        else:
-            sent_url, headers, authorization = url, self.client.prepare(Request(url), route).headers, ""
+            sent_url = ready.url
         sent_server = origin_text(sent_url)
         host = self.web.host(sent_server) if rewrites is not None or transport is self.web else None
         if host is not None:
             is_plain = rewrites is None and not route.gets_credentials
             made = FastOrigin(f"{server}/", f"{sent_server}/", host, route, rewrites, is_plain)
-            origin = made if made.has_fields(headers, authorization) else None
+            if rewrites is not None or made.has_fields(self.client.prepare(Request(url), route).headers):
+                origin = made
         forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.route.gate.in_use))
         self._origins[server] = origin
         return origin

@@ -15,10 +15,9 @@ from typing import Protocol
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.asset_transfer import TransferTools
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
-from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
 from stacpull.entry_points import require
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Arrival, Checksum, Job, path_in_dest

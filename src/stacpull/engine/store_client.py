@@ -302,7 +302,8 @@ class StoreClient:
         self._process: ChildProcess | None = None
         self._calls: dict[int, asyncio.Future[messages.OperationResult]] = {}
         self._number = 0
-        self._end: list[messages.ErrorReport | None] = []
+        self._ends: list[messages.ErrorReport | None] = []
+        """What it said of its end: an error, or that everything is recorded."""
         self._failure: asyncio.Future[StacpullError] | None = None
         self._closing = False
 
@@ -339,7 +340,7 @@ class StoreClient:
         try:
             await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
         except OSError as error:
-            raise await asyncio.to_thread(self._ended) from error
+            raise await asyncio.to_thread(self._error) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
 
@@ -352,12 +353,10 @@ class StoreClient:
         await self._channel.close()
         if self._process is not None:
             await asyncio.to_thread(reap, self._process)
-        if self._end[-1] is not None if self._end else was_open:
-            raise self._ended()
+        if any(self._ends[-1:]) or (was_open and not self._ends):
+            raise self._error()
 
     async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
-        if not self._channel.is_open:
-            raise await self._why_closed()
         secrets = None
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
@@ -365,33 +364,28 @@ class StoreClient:
         self._number += 1
         number, packed = self._number, msgspec.Raw(encoded(arguments))
         future = self._calls[number] = asyncio.get_running_loop().create_future()
-        self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
         try:
-            result = await future
-        except ConnectionError as error:
-            raise await self._why_closed() from error
+            if self._channel.is_open:
+                self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
+                await asyncio.wait([future, self._channel.lost], return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._calls[number]
-        if result.error is not None:
-            raise error_of(result.error, _PROCESS)
-        return cast("T", messages.decoders(operation)[1].decode(result.result))
+        if not future.done():
+            if self._failure is None:
+                raise DestinationError("The mirror is closed: nothing can be written to it.")
+            raise await asyncio.shield(self._failure)
+        if (failure := future.result().error) is not None:
+            raise error_of(failure, _PROCESS)
+        return cast("T", messages.decoders(operation)[1].decode(future.result().result))
 
     def _on_lost(self) -> None:
-        if not (self._closing and self._end):
-            self._failure = asyncio.get_running_loop().run_in_executor(None, self._ended)
+        if not (self._closing and self._ends):
+            self._failure = asyncio.get_running_loop().run_in_executor(None, self._error)
             self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
-        for future in self._calls.values():
-            if not future.done():
-                future.set_exception(ConnectionResetError("The other end is closed."))
 
-    async def _why_closed(self) -> StacpullError:
-        if self._failure is None:
-            return DestinationError("The mirror is closed: nothing can be written to it.")
-        return await asyncio.shield(self._failure)
-
-    def _ended(self) -> StacpullError:
+    def _error(self) -> StacpullError:
         """Return the error of a store process that ended unexpectedly. Blocks."""
-        if (error := next(filter(None, self._end), None)) is not None:
+        if (error := next(filter(None, self._ends), None)) is not None:
             return error_of(error, _PROCESS)
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS
         return DestinationError(BUS_ERROR if is_bus_error else _ENDED)
@@ -400,8 +394,7 @@ class StoreClient:
         match message:
             case messages.OperationResult(number, counters=counters):
                 self.counters = counters or self.counters
-                future = self._calls.get(number)
-                if future is not None and not future.done():
+                if (future := self._calls.get(number)) is not None and not future.done():
                     future.set_result(message)
             case Confirmed(written, published, counters):
                 self.counters = counters or self.counters
@@ -412,6 +405,6 @@ class StoreClient:
             case messages.Happened(event):
                 self._on_event(event)
             case messages.Ended(error):
-                self._end.append(error)
+                self._ends.append(error)
                 if error is not None and not self._closing:
                     self._on_broken(error_of(error, _PROCESS))

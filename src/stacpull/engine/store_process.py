@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -53,8 +54,8 @@ _CATALOG_PATIENCE = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | None
-"""An empty list means that a group is due, None the end."""
+_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | Future[object] | tuple[()] | None
+"""A future is work in another thread that has ended; () means that a group is due, None the end."""
 
 
 class RunFindings(NamedTuple):
@@ -178,16 +179,13 @@ class StoreOperations(Publisher):
         if meta.get(db, meta.KEEPS_ITEMS_PARQUET) and (entries or meta.owns_file(db, "catalog.json")):
             try:
                 self._update_items_parquet(entries)
+            except UsageError as missing:
+                self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
             except InterruptedRunError as error:
                 interrupted = error
+        secrets, source = self._secrets, self._run.source
         catalogs.write_mirror_catalogs(
-            db,
-            store,
-            self,
-            entries,
-            secrets=self._secrets,
-            source=self._run.source,
-            is_stopped=is_stopped,
+            db, store, self, entries, secrets=secrets, source=source, is_stopped=is_stopped
         )
         if interrupted is not None:
             raise interrupted
@@ -195,16 +193,10 @@ class StoreOperations(Publisher):
     def _update_items_parquet(self, entries: list[CollectionEntry]) -> None:
         if self._is_stopped():
             raise InterruptedRunError("Interrupted.")
-        name = meta.ITEMS_PARQUET
         if self._run.metadata == "none":
-            self._warn(f"{name} was not updated, because --metadata none stores no items.")
-            return
-        try:
-            require_pyarrow(name)
-            update = entry_points.require("stacpull.outputs", "items-parquet", name)
-        except UsageError as missing:
-            self._warn(f"{name} was not updated. {missing}")
-            return
+            raise UsageError("--metadata none stores no items.")
+        require_pyarrow(meta.ITEMS_PARQUET)
+        update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
         notes: tuple[str, ...] = update(
             self.db,
             self.store,
@@ -240,16 +232,10 @@ _OF_STORE = (
     StoreOperations.keep_collection, StoreOperations.keep_items_parquet, StoreOperations.write_catalogs,
     StoreOperations.remove_items,
 )  # fmt: skip
-OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[[StoreOperations], object]]] = {
-    operation.__qualname__: (operation, first)
-    for operations, first in (
-        (_ON_LEDGER, lambda operations: operations.db),
-        ((Planner.find_planned, Planner.save_batch), lambda operations: operations.planner),
-        (_OF_STORE, lambda operations: operations),
-    )
-    for operation in operations
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    one.__qualname__: one for one in (*_ON_LEDGER, Planner.find_planned, Planner.save_batch, *_OF_STORE)
 }
-"""The functions that the network process may call, and where their first argument comes from."""
+"""The functions that the network process may call: methods, and functions of the ledger's connection."""
 
 
 class StoreServer:
@@ -258,6 +244,7 @@ class StoreServer:
         self._sock = sock
         self._is_process = is_process
         self._sending = threading.Lock()
+        self._beside = ThreadPoolExecutor(1, "stacpull-beside")
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._postponed: deque[_Queued] = deque()
         """Messages that were taken from the queue during a sync or upload: they come first."""
@@ -283,6 +270,7 @@ class StoreServer:
                 reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
                 reader.start()
                 opened.callback(reader.join)
+                opened.enter_context(self._beside)
                 self._work()
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             failure = error_report(as_destination_error(error, self._dest))
@@ -381,7 +369,7 @@ class StoreServer:
             self._confirmed = confirmed
 
     def _next(self) -> _Queued:
-        """Return the next message, an empty list if none comes before a group is due."""
+        """Return the next message, () if none comes before a group is due."""
         if self._postponed:
             return self._postponed.popleft()
         timeout = None
@@ -390,32 +378,21 @@ class StoreServer:
         try:
             return self._queue.get(timeout=timeout)
         except Empty:
-            return []
+            return ()
 
     def _run_beside(self, work: Callable[[], object]) -> object:
         """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
         assert self._operations is not None  # noqa: S101 - it calls this
-        ended: list[object] = []
-        """The result or the error; the message that ends the wait, too."""
-
-        def run() -> None:
-            try:
-                ended.append(work())
-            except BaseException as error:  # noqa: BLE001 -- raised below
-                ended.append(error)
-            self._queue.put(ended)
-
-        threading.Thread(target=run, name="stacpull-beside", daemon=True).start()
-        while (message := self._queue.get()) is not ended:
+        working = self._beside.submit(work)
+        working.add_done_callback(self._queue.put)
+        while (message := self._queue.get()) is not working:
             if isinstance(message, Arrivals) and self._failed is None:
                 try:
                     self._write(message.arrivals, self._operations)
                 except Exception as error:  # noqa: BLE001 -- the network process raises it
                     self._break(error)
             self._postponed.append(message)
-        if isinstance(ended[0], BaseException):
-            raise ended[0]
-        return ended[0]
+        return working.result()
 
     def _write(self, arrivals: list[Arrival], operations: StoreOperations) -> None:
         """Write the bodies of assets as complete parts, unless they are written, and confirm that."""
@@ -437,24 +414,27 @@ class StoreServer:
             self._send(Confirmed(bodies))
 
     def _answer(self, call: Call) -> None:
-        operations, result, failure = self._operations, _NOTHING, None
+        operations, packed, failure = self._operations, _NOTHING, None
         self._learn(call.secrets)
-        operation, first_of = OPERATIONS.get(call.operation, (None, None))
+        operation = OPERATIONS.get(call.operation)
         if operations is None or (self._failed is not None and operation not in _AFTER_FAILURE):
             failure = None if self._failed is None else error_report(self._failed)
-        elif operation is None or first_of is None:
+        elif operation is None:
             failure = error_report(LookupError(call.operation))
         else:
+            owner = call.operation.rpartition(".")[0]
             try:
                 with translated(self._ledger):
                     arguments = messages.decoders(operation)[0].decode(call.arguments)
-                    result = msgspec.Raw(encoded(operation(first_of(operations), *arguments)))
+                    method_of = operations.planner if owner == "Planner" else operations
+                    result = operation(method_of if owner else operations.db, *arguments)
+                    packed = msgspec.Raw(encoded(result))
                     operations.refresh_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 operations.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
         counters = {} if operations is None else dict(operations.counters)
-        self._send(messages.OperationResult(call.number, result, failure, counters))
+        self._send(messages.OperationResult(call.number, packed, failure, counters))
 
     def _break(self, error: Exception) -> None:
         if self._operations is not None:

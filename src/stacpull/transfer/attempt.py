@@ -37,17 +37,20 @@ from stacpull.transfer.checks import (
     Body,
     Check,
     another_range,
+    change_headers,
     contradiction,
+    denies,
     expected_checks,
     failed,
     has_md5_etags,
     hashers_for,
     may_state,
     page_instead,
+    provable,
+    verdict,
     wrong_size,
 )
 from stacpull.transfer.ranges import CHUNK, LongBody
-from stacpull.transfer.resume import change_headers, denies, provable, verdict
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
@@ -63,10 +66,6 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
     async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
 
 
-HasFile = Callable[[Job, Checksum | None], Awaitable[bool]]
-"""With None, the file must have the size of `Job.version_in_dest`. Called before a conditional request."""
-
-
 async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
     return False
 
@@ -74,7 +73,8 @@ async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
 class Fetcher:
     """Fetches assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
 
-    `checksum` is the digest to record of parts. `secrets` are never stored.
+    `checksum` is the digest to record of parts. `secrets` are never stored. `has_file` is called before a
+    conditional request; with None, the file must have the size of `Job.version_in_dest`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Fetcher:
         checksum: str | None = "sha256",
         clock: Clock | None = None,
         secrets: Secrets | None = None,
-        has_file: HasFile = _has_no_file,
+        has_file: Callable[[Job, Checksum | None], Awaitable[bool]] = _has_no_file,
     ) -> None:
         self.client = client
         self.parts = parts

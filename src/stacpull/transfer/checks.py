@@ -1,8 +1,9 @@
-"""Compare the content of an asset with the sizes and checksums that its item and the response state. Pure.
+"""What the fields of a response prove: the content of an asset, that a part can be resumed, no change. Pure.
 
 An ETag of 32 hex digits is an MD5 on S3 (unless encrypted or uploaded in parts). Elsewhere a match is proof,
 and a mismatch proves nothing. All other fields are used only from a 200: in a 206 they may describe the
-range.
+range. A part is resumed only if the server proves that it still has the same object, by `If-Range` with a
+strong ETag or else a strong date (RFC 9110, 13.1.5), and by the version that the response states.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import binascii
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from stacpull.digests import Hasher, digest_of, new_hasher
 from stacpull.hosts import host_of
-from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
-from stacpull.net.status import is_login_page
+from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
+from stacpull.net.bodies import coding_of
+from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
+from stacpull.net.status import is_login_page, moment_of
 from stacpull.store.parts import FilePart
 from stacpull.urls import filename_of, rules_of
 
@@ -27,13 +30,15 @@ _DIGEST_BYTES = {
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
 _STATING = frozenset({b"x-goog-hash", b"content-encoding"} | {name.lower().encode() for name in _FIELDS})
 _MD5_HEX = 32
-_OK = 200
+_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _MAY_BE_A_PAGE = ("text/", "application/xhtml")
 _SUFFIXES_OF_PAGES = frozenset(
     {"html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi", "do", "txt", "md", "xml"}
 )
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _SNIFFED = 1024
+_SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
+"""Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
 
 # --- statements of the item and the response --------------------------------------------------------------
@@ -153,6 +158,58 @@ def contradiction(job: Job, body: Body) -> Failure | None:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
             return failed(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
     return None
+
+
+# --- resuming, and unchanged objects ----------------------------------------------------------------------
+
+Verdict = Literal["append", "whole", "replace", "again", "changed"]
+
+
+def verdict(
+    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated: int | None = None
+) -> Verdict:
+    """A 206 with a content coding must have the stated size as its total: the asset is stored coded."""
+    if status == _OK:
+        return "replace"
+    found = stated_version(status, headers)
+    is_same = Version(point.validator, point.total).compared(found)
+    if status == _PARTIAL and (coding_of(headers) is None or stated == found.total):
+        if content_range(headers).start != point.size or is_same is False:
+            return "changed"
+        return "append" if is_same else "again"
+    is_whole = status == _UNSATISFIABLE and found.total == point.size and is_same is not False
+    return "whole" if is_whole else "again"
+
+
+def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
+    """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
+
+    Without `Date`, a response counts as sent at `now` (RFC 9110, 6.6.1); the older rule of one minute (RFC
+    7232, 2.2.2) then allows for a difference between the clocks.
+    """
+    if validator.last_modified is None:
+        return validator
+    modified, sent = moment_of(validator.last_modified), moment_of(headers.get("Date", ""))
+    latest = now - _LOCAL_CLOCK_MARGIN if sent is None else sent - _SERVER_CLOCK_MARGIN
+    is_strong = modified is not None and modified <= latest
+    return validator if is_strong else validator._replace(last_modified=None)
+
+
+def change_headers(etag_or_date: str) -> dict[str, str]:
+    """Return the header fields that request an object only if it differs from the named version."""
+    is_date = validator_from(etag_or_date).etag is None
+    return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
+
+
+def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
+    """A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2).
+
+    Dates must be equal: `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
+    """
+    known, found = validator_from(etag_or_date), validator_of(headers)
+    if known.etag is None:
+        return found.last_modified is not None and found.last_modified != known.last_modified
+    return found.etag is not None and found.etag.removeprefix("W/") != known.etag.removeprefix("W/")
 
 
 # --- failures ---------------------------------------------------------------------------------------------
