@@ -13,7 +13,7 @@ from tests.http1.fast_transport import HELLO, fast, fetch, run, serving
 from tests.net.test_http import closed_port, watched_connections
 
 from stacpull.hosts import host_of
-from stacpull.http1.host import is_plain, plain_host, split_url
+from stacpull.http1.web_transport import is_plain, plain_host, split_url
 from stacpull.net.addresses import AddressInfo
 
 

@@ -15,8 +15,7 @@ import msgspec
 from stacpull.caches import LONGEST_KEY
 from stacpull.hosts import forget_hosts, origin_text
 from stacpull.http1.connection import FastConnection, streamed
-from stacpull.http1.host import FastHost, is_plain, request_tail, split_url
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.web_transport import FastHost, WebTransport, is_plain, request_tail, split_url
 from stacpull.models import Arrival, Failure, Job
 from stacpull.net.client import DRAINED, LONGEST_URL, Client, ClientHost, next_hop
 from stacpull.net.transport import Request, Response, Rewrites, Rewritten, SentRequest, TransferError

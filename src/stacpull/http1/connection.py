@@ -30,8 +30,7 @@ from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import Response, TransferError
 
 if TYPE_CHECKING:
-    from stacpull.http1.host import FastHost
-    from stacpull.http1.web_transport import WebTransport
+    from stacpull.http1.web_transport import FastHost, WebTransport
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
