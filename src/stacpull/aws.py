@@ -16,6 +16,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -192,6 +193,12 @@ async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
     finally:
         if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
             work.close()
+
+
+def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` in another thread: this one may run a loop."""
+    with ThreadPoolExecutor(1, "stacpull-aws") as thread:
+        return thread.submit(lambda: asyncio.run(work)).result()
 
 
 async def _nothing() -> None:

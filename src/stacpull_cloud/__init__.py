@@ -1,8 +1,7 @@
 """Buckets of Amazon S3, Google Cloud Storage and Azure as DEST, on obstore.
 
 kinds         what `stacpull` finds by its entry points: which URLs are buckets, and how one is opened
-services      obstore's stores: endpoints, credentials, regions, authorities
-objects       the requests to one prefix: repeated if the service fails, with errors of stacpull
+objects       obstore's stores, and the requests to one prefix: repeated if the service fails
 bucket_store  `stacpull.store.protocol.Store` on these objects
 lease         only one mirror writes to a prefix at a time; the copy of the ledger in the bucket
 """

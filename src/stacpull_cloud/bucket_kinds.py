@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,7 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.aws import AwsCredentials, AwsSettings
+from stacpull.aws import AwsCredentials, AwsSettings, awaited_apart
 from stacpull.config.environment import endpoint_variable
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
@@ -75,8 +73,7 @@ class Buckets:
                 return replace(location, account=os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"))
             return location
         wanted = AwsSettings(location.region, location.endpoint_url or endpoint_variable(), location.profile)
-        with ThreadPoolExecutor(1, "stacpull-aws") as thread:  # this thread may have a loop of its own
-            found = thread.submit(asyncio.run, AwsCredentials(wanted).settings()).result()
+        found = awaited_apart(AwsCredentials(wanted).settings())
         endpoint = (found.endpoint_url or "").rstrip("/")
         if urlsplit(endpoint).username is not None:
             raise UsageError(
@@ -97,11 +94,10 @@ class Buckets:
         return BucketFiles(location, on_silent)
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
-        from stacpull_cloud.lease import Lease, LedgerCopy  # noqa: PLC0415 - obstore
+        from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore
 
         objects = cast("BucketStore", store).objects
-        copy = LedgerCopy(objects, store.staged.work)
-        return Lease(objects, str(store.staged.work.absolute()), store.staged.parts.stat().st_ino, copy)
+        return Lease(objects, store.staged.work, store.staged.parts.stat().st_ino)
 
 
 S3 = Buckets("s3", ("AWS_",))

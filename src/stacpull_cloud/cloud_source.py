@@ -29,7 +29,7 @@ from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
-from stacpull_cloud.services import AZURE_HOST, Service, connection_string
+from stacpull_cloud.objects import AZURE_HOST, Service, connection_string
 
 _LAKE = ".dfs.core.windows.net"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")

@@ -24,10 +24,10 @@ import gzip
 import hashlib
 import os
 import platform
+import shutil
 import threading
 import time
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -76,54 +76,58 @@ class _Record(NamedTuple):
 class Lease:
     """Holds the lease, and keeps the copy of the ledger (`BucketLease`). Threads renew both."""
 
-    def __init__(self, objects: Objects, work: str, inode: int, copy: LedgerCopy) -> None:
+    def __init__(self, objects: Objects, work: Path, inode: int) -> None:
         location = objects.location
         self.mirror, self.generation = location.mirror, location.generation
         self.continues = False
         self.before: str | None = None
         self.secrets: tuple[Secret, ...] = ()
+        self.lost: DestinationError | None = None
         self._objects = objects
-        self._copy = copy
+        self._work = work
         self._about = {
             "mirror": self.mirror,
             "host": platform.node(),
             "boot": boot_id(),
-            "work": work,
+            "work": str(work.absolute()),
             "inode": str(inode),
             "run": location.run,
         }
-        self._ended = threading.Event()
-        self.lost: DestinationError | None = None
-        self._thread = threading.Thread(target=self._keep, name="stacpull-lease", daemon=True)
+        self._ended, self._copying = threading.Event(), threading.Lock()
+        self._threads = [
+            threading.Thread(target=keep, name="stacpull-lease", daemon=True)
+            for keep in (self._keep_copy, self._keep)
+        ]
 
     def __enter__(self) -> Self:
         """Take the lease, and fetch the ledger if the copy in the bucket is newer."""
         self.secrets = self._objects.service.secrets
         self._take()
-        self._thread.start()
+        *_, renewing = self._threads
+        renewing.start()
         try:
-            self._copy.fetch_if_newer(self._objects.location.generation)
-            self._copy.start(self.generation, lambda: self.lost is not None)
+            if self._generation_of_copy() > self._objects.location.generation:
+                self._fetch_copy()
         except BaseException:
             self._release()
             raise
+        self._threads[0].start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None:
-                self._copy.finish()
-            else:
-                with suppress(StacpullError):
-                    self._copy.finish()
+            with suppress(*([] if error is None else [StacpullError])):  # the first error counts
+                self._store_copy()
         finally:
             self._release()
 
     def _release(self) -> None:
         self._ended.set()
-        self._thread.join()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
         with suppress(StacpullError):  # it expires
             newest = _newest(self._objects)
             if self.lost is None and newest is not None and newest.holder["run"] == self._about["run"]:
@@ -145,7 +149,7 @@ class Lease:
                 self.continues = known != location.generation
                 self.generation = max(known, location.generation)
                 self.mirror = self._about["mirror"] = newest.holder["mirror"]
-            self.generation = max(self.generation, self._copy.generation()) + 1
+            self.generation = max(self.generation, self._generation_of_copy()) + 1
             if self._write(0 if newest is None else newest.number + 1, is_held=True):
                 return
             self.generation = location.generation
@@ -196,23 +200,82 @@ class Lease:
                     self._objects.remove(one.path)
         return True
 
+    # --- the copy of the ledger --------------------------------------------------------------------------
+
+    def _generation_of_copy(self) -> int:
+        """0 if there is none."""
+        found = self._objects.find(COPY)
+        stated = "" if found is None else found.attributes.get(_GENERATION, "")
+        return int(stated) if stated.isdecimal() else 0
+
+    def _fetch_copy(self) -> None:
+        path = ledger_path(self._work)
+        packed = self._objects.read(COPY, 1 << 40)
+        if packed is None:
+            return
+        with destination_errors(self._work):
+            for left in ("-wal", "-shm", "-journal"):
+                path.with_name(path.name + left).unlink(missing_ok=True)
+            try:
+                with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
+                    os.fchmod(file.fileno(), 0o600)
+                    most = _MOST_UNPACKED * len(packed[1])
+                    while most > 0 and (data := unpacked.read(_PIECE)):
+                        most -= file.write(data)
+                    if most <= 0:
+                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
+            except (zlib.error, gzip.BadGzipFile, EOFError) as error:
+                raise DestinationError(
+                    f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
+                    "move it away to start without it."
+                ) from error
+
+    def _keep_copy(self) -> None:
+        pause = _INTERVAL
+        while not self._ended.wait(pause):
+            started = time.monotonic()
+            with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
+                self._store_copy()
+            pause = max(_INTERVAL, _SHARE * (time.monotonic() - started))
+
+    def _store_copy(self) -> None:
+        with self._copying, destination_errors(self._work):
+            if self.lost is not None or not ledger_path(self._work).exists():
+                return
+            raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
+            try:
+                copy_ledger(self._work, raw)
+                with (
+                    raw.open("rb") as of,
+                    whole_file(packed) as file,
+                    gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
+                ):
+                    shutil.copyfileobj(of, into, _PIECE)
+                with packed.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                attributes = {_DIGEST: sha256, _GENERATION: str(self.generation)}
+                found = self._objects.find(COPY)
+                if found is None or not attributes.items() <= found.attributes.items():
+                    self._objects.put(COPY, packed, attributes, create=False)
+            finally:
+                for left in (raw, packed):
+                    left.unlink(missing_ok=True)
+
 
 class LeaseCheck:
-    """Prevents writing objects once another run has the lease.
+    """Prevents writing objects once another run has the lease, unless the location names no run.
 
     The process that renews the lease may be suspended or killed, so the store process looks by itself, about
     every 40 seconds.
     """
 
     def __init__(self, objects: Objects) -> None:
-        """Prepare; nothing is sent yet. Nothing is checked if the location names no run."""
         self._objects = objects
         self._lock = threading.Lock()
         self._valid_until = 0.0
         self._is_lost = False
 
     def check(self) -> None:
-        """Return if objects may be written."""
         run = self._objects.location.run
         if not run:
             return
@@ -257,89 +320,3 @@ def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
             age = 0.0 if now is None else (now.modified - found.modified).total_seconds()
         return _Record(number, holder, age)
     raise DestinationError(f"The lease in {objects.location.url} changes all the time: try again.")
-
-
-class LedgerCopy:
-    def __init__(self, objects: Objects, work: Path) -> None:
-        self._objects = objects
-        self._work = work
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._generation = 0
-        self._is_lost: Callable[[], bool] = lambda: False
-
-    def generation(self) -> int:
-        """Return the generation of the copy, 0 if there is none."""
-        found = self._objects.find(COPY)
-        stated = "" if found is None else found.attributes.get(_GENERATION, "")
-        return int(stated) if stated.isdecimal() else 0
-
-    def fetch_if_newer(self, generation: int) -> None:
-        """Replace the ledger here by the copy if the copy has a higher generation."""
-        if self.generation() <= generation:
-            return
-        path = ledger_path(self._work)
-        packed = self._objects.read(COPY, 1 << 40)
-        if packed is None:
-            return
-        with destination_errors(self._work):
-            for left in ("-wal", "-shm", "-journal"):
-                path.with_name(path.name + left).unlink(missing_ok=True)
-            try:
-                with whole_file(path) as file, gzip.GzipFile(fileobj=BytesIO(packed[1])) as unpacked:
-                    os.fchmod(file.fileno(), 0o600)
-                    most = _MOST_UNPACKED * len(packed[1])
-                    while most > 0 and (data := unpacked.read(_PIECE)):
-                        most -= file.write(data)
-                    if most <= 0:
-                        raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
-            except (zlib.error, gzip.BadGzipFile, EOFError) as error:
-                raise DestinationError(
-                    f"The copy of the ledger in {self._objects.location.url} ({COPY}) is damaged ({error}): "
-                    "move it away to start without it."
-                ) from error
-
-    def start(self, generation: int, is_lost: Callable[[], bool]) -> None:
-        """Begin to keep the copy up to date, in a thread."""
-        self._generation, self._is_lost = generation, is_lost
-        self._thread = threading.Thread(target=self._keep, name="stacpull-ledger-copy", daemon=True)
-        self._thread.start()
-
-    def _keep(self) -> None:
-        pause = _INTERVAL
-        while not self._ended.wait(pause):
-            started = time.monotonic()
-            with suppress(StacpullError):  # the next attempt may succeed; errors of the last one are reported
-                self._store()
-            pause = max(_INTERVAL, _SHARE * (time.monotonic() - started))
-
-    def finish(self) -> None:
-        """Store the last copy."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._store()
-
-    def _store(self) -> None:
-        if self._is_lost() or not ledger_path(self._work).exists():
-            return
-        raw, packed = (self._work / ".stacpull" / f"copy.{end}" for end in ("sqlite", "sqlite.gz"))
-        with destination_errors(self._work):
-            try:
-                copy_ledger(self._work, raw)
-                with (
-                    raw.open("rb") as of,
-                    whole_file(packed) as file,
-                    gzip.GzipFile("", "wb", 1, file, mtime=0) as into,
-                ):
-                    while data := of.read(_PIECE):
-                        into.write(data)
-                with packed.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                attributes = {_DIGEST: sha256, _GENERATION: str(self._generation)}
-                found = self._objects.find(COPY)
-                if found is None or not attributes.items() <= found.attributes.items():
-                    self._objects.put(COPY, packed, attributes, create=False)
-            finally:
-                for left in (raw, packed):
-                    left.unlink(missing_ok=True)

@@ -1,25 +1,38 @@
-"""The objects of one prefix of a bucket.
+"""The objects of one prefix of a bucket, through obstore.
 
 Every request goes through `Objects._send`, which repeats it while the service fails. obstore itself repeats
-nothing: it would not repeat uploads, and its patience is not ours.
+nothing: it would not repeat uploads, and its patience is not ours. It would request credentials from the
+metadata service of a cloud machine if it finds none, so it is only given a store without keys if the user
+allowed that (`BucketLocation.metadata`); otherwise requests without keys are not signed.
 """
 
 from __future__ import annotations
 
+import http.client
+import os
 import random
 import re
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions
+from obstore.store import AzureStore, GCSStore, S3Store
 
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials, awaited_apart
 from stacpull.errors import CredentialsError, DestinationError
+from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
-from stacpull_cloud import services
+from stacpull.proxies import proxy_of
+from stacpull.redact import Secret
 
 T = TypeVar("T")
 
@@ -50,6 +63,13 @@ _REPEATED_CODES = frozenset(
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
+_REQUEST = timedelta(hours=1)
+"""The most time of a request; `_SILENT` ends a silent one."""
+_SILENT = timedelta(seconds=60)
+_RENEWED = timedelta(minutes=5)
+_REGION_HEAD = 10.0
+DEFAULT_REGION = "us-east-1"
+AZURE_HOST = ".blob.core.windows.net"
 
 
 class _RepeatError(exceptions.BaseError):
@@ -74,12 +94,10 @@ class Objects:
     """
 
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
-        """Prepare; nothing is sent yet."""
         self.location = location
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
-        self.service = services.Service(location)
-        """The credentials and obstore's store."""
+        self.service = Service(location)
 
     def key(self, path: str) -> str:
         return self._prefix + path
@@ -255,3 +273,210 @@ def _is_passing(error: Exception) -> bool:
     if status is not None:
         return int(status[1]) in _REPEATED
     return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
+
+
+# --- obstore ----------------------------------------------------------------------------------------------
+
+
+class Service:
+    """The service of a bucket: endpoint, credentials, region and authorities, used when `store` is.
+
+    Requests are not signed if `is_signed` is False (Google and Azure).
+    """
+
+    def __init__(self, location: BucketLocation, *, is_signed: bool = True) -> None:
+        self._location = location
+        self._is_signed = is_signed
+        self._making = threading.Lock()
+        self._aws = AwsCredentials(
+            AwsSettings(location.region, location.endpoint_url, location.profile),
+            allow_instance_metadata=location.metadata,
+        )
+
+    @property
+    def store(self) -> Any:
+        with self._making:
+            return self._store
+
+    @cached_property
+    def _store(self) -> Any:
+        location = self._location
+        if location.endpoint_url:
+            _refuse_address(location)
+        made, how = {"s3": self._s3, "gs": self._google, "az": self._azure}[location.scheme]()
+        once = {"max_retries": 0}
+        return made(location.bucket, **how, client_options=self._client(), retry_config=once)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The keys that requests are signed with now, to remove them from everything that is written."""
+        if self._location.scheme == "s3":
+            now = self._keys()
+            return tuple(Secret(key) for key in (now.access_key, now.secret_key, now.token) if key)
+        found = map(os.environ.get, _AZURE_KEYS) if self._location.scheme == "az" else ()
+        return tuple(Secret(value) for value in found if value)
+
+    def _client(self) -> Any:
+        location = self._location
+        url = location.endpoint_url or "https://s3.amazonaws.com"
+        options: dict[str, Any] = {
+            "allow_http": url.startswith("http:"),
+            "timeout": _REQUEST,
+            "read_timeout": _SILENT,
+            "connect_timeout": timedelta(seconds=20),
+        }
+        bundle = os.environ.get("AWS_CA_BUNDLE") if location.scheme == "s3" else None
+        if bundle := location.ca_bundle or bundle:
+            try:
+                options["root_certificate"] = Path(bundle).read_text(encoding="ascii", errors="replace")
+            except OSError as error:
+                raise DestinationError(f"{bundle} cannot be read: {error.strerror}.") from error
+        if proxy := proxy_of(url):
+            options["proxy_url"] = proxy.url
+        return options
+
+    # --- Amazon S3 and compatible services ---------------------------------------------------------------
+
+    def _s3(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        keys = self._keys()  # an error now, not in a thread of obstore
+        region = location.region or self._region()
+        top = "com.cn" if region.startswith("cn-") else "com"
+        endpoint = location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
+        return S3Store, {  # what is not given here would come from the environment
+            "endpoint": endpoint,
+            "aws_endpoint_url_s3": endpoint,
+            "region": region,
+            "virtual_hosted_style_request": False,
+            "skip_signature": False,
+            "access_key_id": keys.access_key,
+            "secret_access_key": keys.secret_key,
+            "checksum_algorithm": "SHA256",
+            "credential_provider": self._provide,
+        }
+
+    def _provide(self) -> Any:
+        now = self._keys()
+        return {
+            "access_key_id": now.access_key,
+            "secret_access_key": now.secret_key,
+            "token": now.token,
+            "expires_at": datetime.now(UTC) + _RENEWED,
+        }
+
+    def _keys(self) -> Credentials:
+        """Return the current AWS credentials (blocks)."""
+        known = self._aws.known(signing=True)
+        found = awaited_apart(self._aws.frozen()) if known is None else known[1]
+        if found is None:
+            raise CredentialsError(
+                f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
+            )
+        return found
+
+    def _region(self) -> str:
+        """Return the region of a bucket of Amazon, which an anonymous request tells.
+
+        object_store cannot follow a redirect to another region.
+        """
+        if self._location.endpoint_url is not None or proxy_of("https://s3.amazonaws.com") is not None:
+            return DEFAULT_REGION
+        connection = http.client.HTTPSConnection(
+            "s3.amazonaws.com",
+            timeout=_REGION_HEAD,
+            context=ssl.create_default_context(cafile=self._location.ca_bundle),
+        )
+        try:
+            connection.request("HEAD", f"/{self._location.bucket}")
+            return connection.getresponse().getheader("x-amz-bucket-region") or DEFAULT_REGION
+        except OSError:
+            return DEFAULT_REGION
+        finally:
+            connection.close()
+
+    # --- Google Cloud Storage ----------------------------------------------------------------------------
+
+    def _google(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        how: dict[str, Any] = {} if self._is_signed else {"skip_signature": True}
+        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or os.environ.get("GOOGLE_SERVICE_ACCOUNT")
+        usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
+        if how:
+            pass  # anonymous
+        elif named:
+            how["application_credentials"] = named
+        elif usual.is_file():
+            how["application_credentials"] = str(usual)
+        elif not location.metadata:
+            how["skip_signature"] = True
+        if location.endpoint_url:
+            how["base_url"] = location.endpoint_url
+        return GCSStore, how
+
+    # --- Azure Blob Storage ------------------------------------------------------------------------------
+
+    def _azure(self) -> tuple[Any, dict[str, Any]]:
+        location = self._location
+        connection = connection_string()
+        account = (
+            location.account or connection.get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        )
+        if not account:
+            raise CredentialsError(
+                f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
+                "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
+            )
+        how: dict[str, Any] = {"account_name": account}
+        key = connection.get("AccountKey") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY")
+        sas = connection.get("SharedAccessSignature") or os.environ.get("AZURE_STORAGE_SAS_TOKEN")
+        client = {
+            name: value
+            for name in ("client_id", "client_secret", "tenant_id", "federated_token_file")
+            if (value := os.environ.get(f"AZURE_{name.upper()}"))
+        }
+        if not self._is_signed:
+            how["skip_signature"] = True
+        elif key:
+            how["account_key"] = key
+        elif sas:
+            how["sas_token"] = sas.lstrip("?")
+        elif {"client_id", "tenant_id"} < client.keys():  # else obstore asks for metadata
+            how.update(client)
+        elif os.environ.get("AZURE_USE_AZURE_CLI"):
+            how["use_azure_cli"] = True
+        elif not location.metadata:
+            how["skip_signature"] = True
+        own = connection.get("BlobEndpoint") if self._is_signed else None
+        if endpoint := location.endpoint_url or own:
+            how["endpoint"] = endpoint
+        return AzureStore, how
+
+
+_AZURE_KEYS = (
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_CONNECTION_STRING",
+)
+
+
+def connection_string() -> dict[str, str]:
+    """Return the fields of AZURE_STORAGE_CONNECTION_STRING."""
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
+    fields = (field.partition("=") for field in text.split(";") if "=" in field)
+    return {name.strip(): value.strip() for name, _, value in fields}
+
+
+def _refuse_address(location: BucketLocation) -> None:
+    """Look up the endpoint, and refuse an address that is never connected to."""
+    host = urlsplit(location.endpoint_url or "").hostname or ""
+    try:
+        found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return  # the request says so
+    for address in found:
+        if (reason := refused_always(address)) is not None:
+            raise DestinationError(
+                f"The endpoint of {location.url} is {host}, which is never connected to: it is {reason}."
+            )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stacpull.dest_address import BucketLocation
-from stacpull_cloud import services
+from stacpull_cloud import objects
 
 COMPLETE = ("client_id", "client_secret", "tenant_id")
 
@@ -27,7 +27,7 @@ def test_an_incomplete_client_of_azure_does_not_sign(
     monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
 ) -> None:
     made: list[dict[str, Any]] = []
-    monkeypatch.setattr(services, "AzureStore", lambda **how: made.append(how))
+    monkeypatch.setattr(objects, "AzureStore", lambda _name, **how: made.append(how))
     for name in (
         "TENANT_ID",
         "CLIENT_ID",
@@ -42,5 +42,5 @@ def test_an_incomplete_client_of_azure_does_not_sign(
     for name in given:
         monkeypatch.setenv(f"AZURE_{name.upper()}", "x")
     location = BucketLocation("cont", scheme="az", account="acct", endpoint_url=None, ca_bundle=None)
-    _ = services.Service(location).store
+    _ = objects.Service(location).store
     assert made[0].get("skip_signature", False) == (given != COMPLETE)
