@@ -108,7 +108,6 @@ class AwsCredentials:
         return settings, self._last
 
     async def renew(self, expired: Credentials) -> Credentials | None:
-        """Return new credentials after S3 rejected `expired` ones, unless they were renewed before."""
         async with self._lock:
             if self._last is expired and not self._is_fixed:
                 await self._resolve()

@@ -30,8 +30,6 @@ _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
 
 
 class Buckets:
-    """The buckets of one cloud as DEST (`stacpull.store.protocol.StoreKind`)."""
-
     modules = ("stacpull_cloud.bucket_store", "stacpull_cloud.lease")
 
     def __init__(self, scheme: str, variables: tuple[str, ...]) -> None:
@@ -39,7 +37,6 @@ class Buckets:
         self.variables = variables
 
     def parse(self, url: str) -> BucketLocation | None:
-        """Return the bucket of a URL; None if it is no bucket."""
         scheme, _, rest = url.partition(":")
         host, _, path = rest.lstrip("/").partition("/")
         account = None
@@ -65,7 +62,6 @@ class Buckets:
         return BucketLocation(host, prefix, scheme=self._scheme, account=account)
 
     def resolved(self, location: BucketLocation) -> BucketLocation:
-        """Return a bucket with the endpoint and region of the user's configuration."""
         if location.scheme != "s3":
             if location.profile or location.region:
                 raise UsageError("--dest-profile and --dest-region are for s3:// only.")

@@ -46,7 +46,6 @@ _PIECE = 4 << 20
 
 class BucketFiles:
     def __init__(self, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None) -> None:
-        """Create the reader; nothing is sent yet. `on_silent`: see `Objects`."""
         self.location = location
         self.objects = Objects(location, on_silent)
 

@@ -48,17 +48,13 @@ _STATUSES: dict[type[Exception], int] = {
 
 
 class Clouds:
-    """The transports of one kind of cloud."""
-
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
 
     def transport(self, setup: TransportSetup) -> Transport:
-        """Return a transport for objects."""
         return CloudTransport(self._scheme, setup)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        """Return the objects below a prefix."""
         async with client.open(Request(prefix, query="list")) as response:
             found = orjson.loads(await response.read(_LISTING))
         if not found or len(found) > _MOST_OBJECTS:
@@ -79,8 +75,6 @@ class _Place(NamedTuple):
 
 
 class CloudTransport:
-    """Answers requests with the objects that obstore reads, as an HTTP server would."""
-
     def __init__(self, scheme: str, setup: TransportSetup) -> None:
         self._scheme = scheme
         self._options = setup.options
@@ -88,11 +82,9 @@ class CloudTransport:
         self._stores = Recent[_Place, Any](64)
 
     def host_of(self, url: str) -> str:
-        """Return the name of the gate: the bucket."""
         return "/".join(url.split("/", 3)[:3])
 
     async def send(self, request: Request) -> Response:
-        """Read an object, or a part of it."""
         place, key = self._split(request)
         try:
             store: Any = self._stores.get(place) or await asyncio.to_thread(self._opened, place)
@@ -185,8 +177,6 @@ def _listed(store: Any, prefix: str) -> bytes:
 
 
 class _CloudResponse:
-    """An object that obstore reads."""
-
     def __init__(self, request: Request, found: Any) -> None:
         self.url = request.url
         self._found = found
@@ -208,7 +198,6 @@ class _CloudResponse:
         )
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about `size` bytes."""
         pieces = iter(self._found.stream(min_chunk_size=size)) if self._has_body else iter(())
         while True:
             try:

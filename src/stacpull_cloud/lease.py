@@ -156,7 +156,6 @@ class Lease:
         raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
 
     def _judge(self, newest: _Record) -> None:
-        """Raise an error if another mirror is active there, or the ledger is that of another mirror."""
         holder, location = newest.holder, self._objects.location
         is_same = all(holder[name] == self._about[name] for name in ("host", "boot", "work", "inode"))
         other = f"{holder['work']} on {holder['host']}"
@@ -177,7 +176,6 @@ class Lease:
         self.before = other
 
     def _keep(self) -> None:
-        """Renew the lease until the run ends or another mirror has taken it."""
         while not self._ended.wait(SECONDS / 4):
             with suppress(StacpullError):  # the next attempt may succeed
                 newest = _newest(self._objects)
@@ -298,7 +296,6 @@ def _taken_over(objects: Objects) -> DestinationError:
 
 
 def _newest(objects: Objects, *, with_age: bool = False) -> _Record | None:
-    """Return the newest object of the lease, None if there is none."""
     for _ in range(_ATTEMPTS):
         listed = [one for page in objects.pages(FOLDER) for one in page]
         if not listed:

@@ -122,8 +122,6 @@ class Objects:
         return self._send("read", path, get, missing_ok=True)
 
     def read_range(self, path: str, start: int, length: int, etag: str | None) -> bytes:
-        """Return bytes of an object."""
-
         def get(store: Any) -> bytes:
             options: Any = {"range": (start, start + length)}
             if etag is not None:
@@ -166,7 +164,6 @@ class Objects:
     def put(
         self, path: str, body: bytes | memoryview | Path, attributes: Mapping[str, str], *, create: bool
     ) -> bool:
-        """Store an object."""
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         is_long = size > _SINGLE_PUT
         part = max(_SHORTEST_PART, -(-size // _MOST_PARTS))
@@ -207,7 +204,6 @@ class Objects:
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        """Call obstore until it succeeds, or fails for good."""
         until, pause = time.monotonic() + _PATIENCE, 0.2
         while True:
             try:
@@ -260,7 +256,6 @@ class Objects:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Return True if the same request may succeed later."""
     if isinstance(error, exceptions.UnauthenticatedError | exceptions.PermissionDeniedError):
         return False
     if isinstance(error, _RepeatError):
@@ -365,7 +360,6 @@ class Service:
         }
 
     def _keys(self) -> Credentials:
-        """Return the current AWS credentials (blocks)."""
         known = self._aws.known(signing=True)
         found = awaited_apart(self._aws.frozen()) if known is None else known[1]
         if found is None:
@@ -462,14 +456,12 @@ _AZURE_KEYS = (
 
 
 def connection_string() -> dict[str, str]:
-    """Return the fields of AZURE_STORAGE_CONNECTION_STRING."""
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
     fields = (field.partition("=") for field in text.split(";") if "=" in field)
     return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def _refuse_address(location: BucketLocation) -> None:
-    """Look up the endpoint, and refuse an address that is never connected to."""
     host = urlsplit(location.endpoint_url or "").hostname or ""
     try:
         found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}

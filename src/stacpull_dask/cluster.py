@@ -99,7 +99,6 @@ class DaskPlaces:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Connect to the user's scheduler."""
         distributed: Any = await asyncio.to_thread(_imported)
         where: dict[str, Any] = {"asynchronous": True, "set_as_default": False, "name": "stacpull"}
         named, given = self._options.dask or "", self._options.dask_client
@@ -136,7 +135,6 @@ class DaskPlaces:
         return looks[-1]
 
     async def take(self) -> DaskPlace:
-        """Wait for a Dask worker that is not in use."""
         since = self._clock.monotonic()
         while True:
             addresses = await self._addresses()
@@ -177,8 +175,6 @@ class DaskPlaces:
 
 
 class DaskPlace:
-    """A Dask worker."""
-
     def __init__(self, address: str, client: Any, calling: asyncio.Lock) -> None:
         self._address = address
         self._client = client
@@ -221,7 +217,6 @@ class DaskPlace:
                 comm.abort()
 
     async def _call(self, function: Any, *arguments: object) -> Any:
-        """Call a function on the Dask worker."""
         if self._client.scheduler is None:
             raise OSError("the scheduler is gone")
         try:
@@ -247,7 +242,6 @@ class DaskPlace:
             raise
 
     def allowed(self, settings: WorkerSettings) -> WorkerSettings:
-        """Return the settings that may be sent there."""
         if is_private(self._address):
             return settings._replace(variables=key_variables())
         options, address = settings.options, settings.address
@@ -266,6 +260,5 @@ class DaskPlace:
 
 
 async def _passed(comm: Any, sock: socket.socket) -> None:
-    """Pass on the bytes of a worker process, and close the socket at the end."""
     with sock:
         await relay.pass_bytes(comm, sock)

@@ -68,11 +68,9 @@ class LocalPlaces:
         return self._workers
 
     async def take(self) -> LocalPlaces:
-        """Wait for a place without a worker, and return it."""
         return self
 
     def give_back(self, _place: LocalPlaces, refused: StacpullError | None = None) -> None:
-        """Return a place: its worker has ended, or it is `refused`."""
         if refused is not None:
             raise refused
 
@@ -174,7 +172,6 @@ class DaskWorkers:
                 task.cancel()
 
     def _settings(self, count: int) -> WorkerSettings:
-        """Return the settings of each of `count` workers."""
         options, selection = self._run.options, self._run.selection
         share = attrs.evolve(
             options,
@@ -192,7 +189,6 @@ class DaskWorkers:
         )
 
     async def _keep(self, settings: WorkerSettings) -> None:
-        """Run a worker, and replace it when it is lost, until everything is done."""
         while not self._is_over():
             place = await self._places.take()
             worker = Worker(self._take_message)
@@ -305,8 +301,6 @@ class DaskWorkers:
 
 
 class Worker:
-    """A worker process with its jobs, at the other end of a socket."""
-
     def __init__(self, on_message: Callable[[Worker, messages.FromWorker], None]) -> None:
         self.channel = Channel(messages.decode_from_worker, partial(on_message, self), self.fail)
         self.send = self.channel.send
@@ -320,12 +314,10 @@ class Worker:
         self.parts = secrets.token_hex(8)
 
     def fail(self, error: BaseException) -> None:
-        """End the run with `error`."""
         if not self._failure.done():
             self._failure.set_result(error)
 
     async def first_of(self, awaited: asyncio.Future[Any]) -> None:
-        """Wait for a future, or until the worker is lost."""
         ends: list[asyncio.Future[Any]] = [awaited, self.channel.lost, self._failure]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._failure.done():
@@ -339,7 +331,6 @@ class Worker:
         return self.slots + _AHEAD - len(self.open_jobs) if self.slots else 0
 
     def add_up(self, spent: messages.Spent, counters: NetworkCounters) -> None:
-        """Add its effort since the last report."""
         before, self._spent = self._spent, spent
         counters.requests += spent.requests - before.requests
         counters.retries += spent.retries - before.retries

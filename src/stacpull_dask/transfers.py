@@ -91,7 +91,6 @@ async def _transfer(
     inbox: asyncio.Queue[messages.ToWorker],
     broken: asyncio.Future[BaseException],
 ) -> None:
-    """Open network and DEST, transfer, and leave unfinished parts to the next run."""
     work = Path(settings.work)
 
     def report(notice: Notice) -> None:
@@ -131,6 +130,8 @@ class _Transfers:
     ) -> None:
         self._send, self._network, self._broken = channel.send, network, broken
         self._slots = network.slots
+        self._opening = asyncio.Lock()
+        self._source: Source | None = None
         self._outcomes = OutcomeSender(
             destination,
             channel.send,
@@ -146,7 +147,7 @@ class _Transfers:
             self._queue,
             self._outcomes,
             network,
-            ItemReader(_SourceItems(settings.address.url, network).read, network.clock),
+            ItemReader(self._read_item, network.clock),
             destination,
             settings.options,
             parts=FileParts(destination.staged.parts, shared=destination.staged.shared_parts, durable=True),
@@ -156,7 +157,6 @@ class _Transfers:
         )
 
     async def run(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        """Transfer until there is no more work, and report everything that was received."""
         try:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
@@ -187,7 +187,6 @@ class _Transfers:
                         self._end.set()
 
     async def _tick(self) -> None:
-        """Report what was spent, whenever it has changed."""
         reported = messages.Spent()
         while True:
             await self._network.clock.sleep(_TICK)
@@ -199,21 +198,12 @@ class _Transfers:
         counters = self._network.counters
         return messages.Spent(counters.requests, counters.retries, counters.bytes_fetched)
 
-
-class _SourceItems:
-    """Reads items whose hrefs have expired. SOURCE is opened for the first one."""
-
-    def __init__(self, url: str, network: Network) -> None:
-        self._url = url
-        self._network = network
-        self._lock = asyncio.Lock()
-        self._source: Source | None = None
-
-    async def read(self, href: str) -> Json:
+    async def _read_item(self, href: str) -> Json:
+        """Read an item whose hrefs have expired. SOURCE is opened for the first one."""
         try:
-            async with self._lock:
+            async with self._opening:
                 if self._source is None:
-                    self._source = await open_source(self._url, self._network.reader)
+                    self._source = await open_source(self._network.address.url, self._network.reader)
             return await self._source.item(href)
         except SourceError as error:
             raise TransferError(Failure(FailureKind.ITEM, str(error))) from error

@@ -24,7 +24,6 @@ _PARENT_TIMEOUT = 500
 
 
 def main() -> None:
-    """Run a worker on the socket whose descriptor is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

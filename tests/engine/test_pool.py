@@ -190,26 +190,6 @@ def test_an_expired_href_is_read_again_once_and_the_transfer_continues(status: i
     assert [counted for _, counted in course.origin.requests] == [False, True]
 
 
-@pytest.mark.parametrize("workers", [1, 4, 64])
-def test_the_item_is_read_once_for_all_its_assets(workers: int) -> None:
-    keys = tuple(f"B{n:02}" for n in range(13))
-    course = run(
-        *(job(n, key) for n, key in enumerate(keys, 1)),
-        answer=expired(403),
-        workers=workers,
-        keys=keys,
-        seconds=0.05,
-    )
-    assert len(course.outcomes.received) == 13
-    assert course.origin.reads == 1
-
-
-def test_an_unchanged_href_is_not_requested_again() -> None:
-    course = run(job(href="https://blob.example/a?sig=1"), answer=lambda _job, _before: refused(404))
-    assert course.outcomes.failed[1] == (refused(404), 1)
-    assert (course.origin.reads, len(course.origin.requests)) == (1, 1)
-
-
 def test_a_stale_href_is_read_again_before_its_first_use() -> None:
     stale = job(href="https://blob.example/a", stale=True)
     course = run(stale, answer=expired(403))
@@ -240,35 +220,6 @@ def bare_pool(
 
 async def _never() -> Json:
     raise AssertionError("no item is read here")
-
-
-def test_transfers_begun_by_the_fast_path_at_the_end_are_dropped() -> None:
-    """Its connections still get data while the tasks of the pool are being cancelled."""
-
-    async def course() -> None:
-        started = asyncio.Event()
-
-        async def broken() -> None:
-            raise AssertionError("a second error")
-
-        async def fetch(_job: Job) -> Arrival:
-            started.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                pool.spawn(asyncio.sleep(0))
-                pool.spawn(broken())
-            return BODY
-
-        pool, queue, _ = bare_pool(1, 1, fetch)
-        await queue.put([job(1)])
-        running = asyncio.create_task(pool.run())
-        await started.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(course())
 
 
 def refused_at(host: str) -> Failure:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -27,7 +26,7 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_process import StoreOperations
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
-from stacpull.ledger import meta, runs, views
+from stacpull.ledger import meta, views
 from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Arrival, Failure, FailureKind, Job, Unread
@@ -101,25 +100,6 @@ def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
     with closing(open_reader(tmp_path)) as db:
         found = [(one.collection, one.item, one.message) for one in views.failures(db)]
     assert found == [("c\\udcff", "line \\udcff", "\\udcff")]
-
-
-@on_loop
-async def test_an_error_of_the_ledger_is_raised_in_the_caller(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = StoreEvents()
-
-    def sqlite_fails(db: sqlite3.Connection, *_: object) -> int:
-        found: int = db.execute("SELECT nonsense")
-        return found
-
-    async with opened(tmp_path, events) as store:
-        with monkeypatch.context() as patch:
-            patch.setattr("stacpull.ledger.runs.number", sqlite_fails)
-            with pytest.raises(DestinationError, match="nonsense"):
-                await store.call(runs.matched_by_walk, RUN)
-        assert await store.call(meta.get, meta.WALKED_WHOLE) is None
-    assert events.broken == []
 
 
 @on_loop
@@ -271,17 +251,6 @@ async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs:
         await refused(store)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
     assert [type(error) for error in events.broken] == [DestinationError]
-
-
-def test_a_store_process_killed_while_closing_is_an_error(tmp_path: Path) -> None:
-    async def course() -> None:
-        async with opened(tmp_path, StoreEvents(), process=True) as store:
-            assert store._process is not None
-            store._process.send_signal(signal.SIGSTOP)
-            asyncio.get_running_loop().call_later(0.2, store._process.kill)
-
-    with pytest.raises(DestinationError, match="ended unexpectedly"):
-        run(course)
 
 
 async def refused(store: StoreClient) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.http1.fast_transport import LOOPS, fast, fetch, run, serving, until
 from tests.net import test_http
-from tests.net.memory import Answer, Fault
+from tests.net.memory import Answer
 from tests.net.test_http import *  # noqa: F403 - all of its tests and fixtures
 from tests.net.wire_server import WireServer
 
@@ -40,33 +40,6 @@ def test_tls_connections_are_used_again(certificate: Certificate, loop: Callable
             return bodies, {request.connection for request in server.requests}
 
     assert run(main(), loop) == ([body] * 3, {1})
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        (Fault.TRUNCATED, FailureKind.TRUNCATED),
-        (Fault.STALLED, FailureKind.STALLED),
-        (Fault.CLOSED, FailureKind.NETWORK),
-        (Fault.OVERLONG, FailureKind.OVERLONG),
-    ],
-)
-def test_faults_under_tls(
-    certificate: Certificate, fault: Fault, kind: FailureKind, loop: Callable[[], Any]
-) -> None:
-    async def main() -> bytes | Failure:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate)
-        async with WireServer({"/": [Answer(body=b"x" * 1000, fault=fault)]}, tls=context) as server:
-            http = fast(ca_bundle=certificate[0])
-            failure = await fetch(http, server.url("/", "localhost"))
-            await http.close()
-            return failure
-
-    failure = run(main(), loop)
-    assert isinstance(failure, Failure)
-    assert (failure.kind, failure.retryable) == (kind, True)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

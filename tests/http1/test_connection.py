@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, LOOPS, Answering, fast, fetch, run, serving, until
+from tests.http1.fast_transport import LOOPS, Answering, fast, fetch, run, serving, until
 
-from stacpull.http1.connection import StreamedResponse, _State
+from stacpull.http1.connection import _State
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import read_whole
 from stacpull.net.transport import Request, TransferError, opened
 
 MIB = 1 << 20
@@ -76,23 +75,6 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_paused_connection_that_is_closed_fails_its_reader(loop: Callable[[], Any]) -> None:
-    async def main() -> FailureKind:
-        async with serving(sending(b"Content-Length: 41943040\r\n", times=40)) as origin:
-            http = fast()
-            async with opened(http, Request(f"{origin}/")) as response:
-                (connection,) = http.connections
-                await until(lambda: connection._state is _State.PAUSED)
-                connection.abort()
-                with pytest.raises(TransferError) as caught:
-                    await read_whole(response, 100_000_000)
-            await http.close()
-            return caught.value.failure.kind
-
-    assert run(main(), loop) is FailureKind.TRUNCATED
-
-
-@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("head", [b"Content-Length: 8388608\r\n", b"Transfer-Encoding: chunked\r\n"])
 def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[], Any]) -> None:
     async def main() -> tuple[int, Failure]:
@@ -114,42 +96,6 @@ def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[],
     assert came == 4 * MIB, "what came before is passed on, so that a part can go on from there"
 
 
-def test_only_time_in_which_the_server_is_awaited_counts() -> None:
-    """Neither time in which the reader writes, nor time without a request; and each piece ends a wait."""
-    written = asyncio.Event()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        assert number == 1
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * MIB) + PATTERN)
-        await written.wait()
-        for at in range(8):
-            writer.write(PATTERN[at : at + 1])
-            await asyncio.sleep(0.01)
-        writer.write(PATTERN[8:])
-        await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.02)
-        writer.write(HELLO)
-
-    async def main() -> tuple[bytes, bytes | Failure]:
-        async with serving(answer) as origin:
-            http = fast(stall_timeout=0.04)
-            async with opened(http, Request(f"{origin}/")) as response:
-                (connection,) = http.connections
-                streamed = StreamedResponse(connection, response.url)
-                chunks = streamed.chunks(MIB)
-                body = bytes(await anext(chunks))
-                await asyncio.sleep(0.06)
-                written.set()
-                body += b"".join([chunk async for chunk in chunks])
-            await asyncio.sleep(0.06)
-            following = await fetch(http, f"{origin}/")
-            await http.close()
-            return body, following
-
-    assert run(main()) == (PATTERN * 2, b"hello")
-
-
 def test_a_server_that_sends_first_is_a_failure() -> None:
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         writer.write(b"220 mail.example.org ESMTP\r\n")
@@ -164,25 +110,3 @@ def test_a_server_that_sends_first_is_a_failure() -> None:
     failure = run(main())
     assert isinstance(failure, Failure)
     assert failure.kind is FailureKind.SERVER
-
-
-def test_a_complete_response_is_kept_if_garbage_follows() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(HELLO)
-        await asyncio.sleep(0.03)
-        writer.write(b"rubbish")
-        await reader.read()
-
-    async def main() -> tuple[bytes, bytes | Failure]:
-        async with serving(answer) as origin:
-            http = fast()
-            async with opened(http, Request(f"{origin}/")) as response:
-                (connection,) = http.connections
-                await until(lambda: connection.transport is None)
-                body = await read_whole(response, 10)
-            following = await fetch(http, f"{origin}/")
-            await http.close()
-            return body, following
-
-    assert run(main()) == (b"hello", b"hello")

@@ -251,11 +251,6 @@ def test_objects(status: str, code: str) -> None:
     )
 
 
-def test_long_chains_of_redirects() -> None:
-    chain = {f"/{n}": [Reply((response(b"", "302 F", Location=f"/{n + 1}"),))] for n in range(12)}
-    alike(chain, job(1, "/0"), job(2, "/2"))
-
-
 def test_many_concurrent_jobs() -> None:
     scripts = {
         "/a": [Reply((response(b"", "302 F", Location="/b"),))],

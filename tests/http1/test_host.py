@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.http1.fast_transport import HELLO, fast, fetch, run, serving
-from tests.net.test_http import closed_port, watched_connections
+from tests.net.test_http import watched_connections
 
 from stacpull.hosts import host_of
 from stacpull.http1.web_transport import is_plain, plain_host, split_url
@@ -111,25 +111,11 @@ def reached(first: list[AddressInfo], *, times: int = 1, **options: Any) -> Reac
     return run(main())
 
 
-def test_addresses_are_tried_in_turn() -> None:
-    closed = info("127.0.0.1", closed_port())
-    answers, tried, _ = reached([info("::1", closed_port()), closed])
-    assert answers == [b"hello"]
-    assert len(tried) == 3
-
-
 def test_a_hanging_address_delays_only_the_first_connection() -> None:
     with hanging() as hung:
         answers, tried, _ = reached([hung], times=4, connect_timeout=0.4)
     assert answers == [b"hello"] * 4
     assert tried.count(hung[4]) == 1
-
-
-@pytest.mark.parametrize("refused", ["169.254.169.254", "fe80::1"])
-def test_a_refused_address_is_skipped(refused: str) -> None:
-    answers, tried, _ = reached([info(refused, 80)])
-    assert answers == [b"hello"]
-    assert len(tried) == 1
 
 
 def test_each_new_connection_begins_with_another_address() -> None:

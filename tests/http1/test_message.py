@@ -53,13 +53,6 @@ def test_a_long_body_however_it_is_split(cuts: list[int]) -> None:
     assert body == raw[-2_000_000:]
 
 
-@pytest.mark.parametrize("size", [1, 1000, 300_000])
-def test_bytes_past_the_end_of_a_long_body(size: int) -> None:
-    raw = OK + b"Content-Length: 2000000\r\n\r\n" + bytes(2_000_000)
-    seen = received([raw[:500_000], raw[500_000:] + b"x" * size])
-    assert (seen[2], seen[3], seen[4]) == (bytes(2_000_000), FailureKind.OVERLONG, False)
-
-
 @given(pieces=st.lists(HOSTILE, max_size=12))
 def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     status, fields, body, kind, keep = received(pieces)
@@ -91,23 +84,3 @@ def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) 
         message.feed(again)
     assert message.failure is not None
     assert message.failure.kind is FailureKind.SERVER
-
-
-@pytest.mark.parametrize(
-    ("come", "kind"),
-    [
-        (b"", FailureKind.NETWORK),
-        (b"H", FailureKind.NETWORK),
-        (b"HTTP/1.1 100 Continue\r\n\r\n", FailureKind.NETWORK),
-        (OK + b"Content-Length: 5\r\n\r\n", FailureKind.TRUNCATED),
-        (OK + b"\r\nuntil", FailureKind.TRUNCATED),
-    ],
-)
-def test_a_reset_is_a_passing_failure(come: bytes, kind: FailureKind) -> None:
-    message = ParsedMessage("h")
-    if come:
-        message.feed(come)
-    assert message.is_untouched is not bool(come)
-    message.end(ConnectionResetError(104, "reset"))
-    assert message.failure is not None
-    assert (message.failure.kind, message.failure.retryable) == (kind, True)

@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
-from tests.net.memory import Answer, Fault
+from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-from stacpull.clock import SystemClock
-from stacpull.engine.fast_path import FastPath
 from stacpull.http1 import web_transport as module
 from stacpull.http1.connection import FastConnection
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import Failure, FailureKind, Job
-from stacpull.net.bodies import read_whole
-from stacpull.net.client import Client
-from stacpull.net.gate import Gates
-from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, opened
-
-
-class _Assets:
-    """Knows nothing of assets: any may be begun, none comes in."""
-
-    fetcher = None
-
-    async def open(self) -> None:
-        """There is nothing to open."""
-
-    def start(self, _job: Job) -> object:
-        return self
-
-
-class _Pool:
-    """Runs what the path spawns."""
-
-    sink = None
-
-    def __init__(self) -> None:
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self.tasks.append(asyncio.get_running_loop().create_task(work))
-
-
-def path_over(http: WebTransport) -> FastPath:
-    clock = SystemClock()
-    client = Client({"http": http, "https": http}, Gates(1000, 1000, clock), clock)
-    return FastPath(client, http, cast("Any", _Assets()))
-
-
-def test_both_clients_send_the_same() -> None:
-    async def main() -> list[dict[str, str]]:
-        async with WireServer({"/": [Answer(body=b"x")]}) as server:
-            for http in (HttpTransport(HttpSettings(policy=LOCAL, trust_env=False)), fast()):
-                async with opened(http, Request(server.url("/"))) as response:
-                    await read_whole(response, 10)
-                await http.close()
-            return [request.headers for request in server.requests]
-
-    of_http, of_fast = run(main())
-    assert of_fast == of_http
-    assert len(of_fast) >= 4
+from stacpull.models import Failure
+from stacpull.net.transport import HttpSettings, Request, TransferError
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -150,42 +100,6 @@ def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) ->
 
     run(main())
     assert ended.is_set()
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_closing_ends_pending_requests(loop: Callable[[], Any]) -> None:
-    async def main() -> tuple[int, list[bytes | Failure]]:
-        async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
-            http = fast(stall_timeout=30)
-            tasks = [asyncio.create_task(fetch(http, server.url("/"))) for _ in range(3)]
-            await until(lambda: len(server.requests) == 3)
-            await http.close()
-            return len(http.connections), await asyncio.gather(*tasks)
-
-    left, failures = run(main(), loop)
-    assert left == 0
-    assert [one.kind for one in failures if isinstance(one, Failure)] == [FailureKind.NETWORK] * 3
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_end_of_a_run_closes_busy_connections_and_returns_their_permits(loop: Callable[[], Any]) -> None:
-    async def main() -> tuple[int, int]:
-        async with WireServer({"/": [Answer(fault=Fault.SILENT)]}) as server:
-            http, sink = fast(stall_timeout=30), _Pool()
-            path = path_over(http)
-            origin = path.origin(server.url("/"))
-            assert origin is not None
-            for row in range(3):
-                job = Job(row, row, 1, "a", server.url("/"), None, "c/i", "a.tif")
-                assert path.begin(job, cast("Any", sink))
-            await until(lambda: len(server.requests) == 3)
-            assert origin.route.gate.in_use == 3
-            path.close()
-            await http.close()
-            await asyncio.gather(*sink.tasks)
-            return len(http.connections), origin.route.gate.in_use
-
-    assert run(main(), loop) == (0, 0)
 
 
 @pytest.mark.parametrize(

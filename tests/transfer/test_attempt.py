@@ -99,49 +99,6 @@ def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
 
 # Missing lengths.
 
-UNKNOWN = [
-    pytest.param({}, lambda _: Reply(404), False, id="nothing proves it"),
-    pytest.param({}, lambda _: Reply(200, {}, LARGE), False, id="a server without ranges"),
-    pytest.param(
-        {}, lambda _: Reply(206, {"Content-Range": "bytes 0-9/77"}, LARGE[:10]), False, id="another range"
-    ),
-    pytest.param({}, lambda _: Reply(416), True, id="416 without a total"),
-    pytest.param(
-        {}, lambda _: Reply(416, {"Content-Range": "bytes */77"}), False, id="416 with another total"
-    ),
-    pytest.param({"size": len(LARGE)}, None, True, id="file:size"),
-    pytest.param({"checksum": Checksum("sha256", hashlib.sha256(LARGE).digest())}, None, True, id="checksum"),
-]
-
-
-@pytest.mark.parametrize(("known", "probe", "verified"), UNKNOWN)
-def test_a_response_without_a_length_is_proven_or_marked_unproven(
-    known: dict[str, object], probe: Answer | None, verified: bool
-):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda _: Reply(200, {}, LARGE, "close"))
-        received = await fetcher.fetch(job(served.url, **known))
-        assert content(received, parts) == LARGE
-        assert received.unproven is not verified
-        assert not received.part or ("~" in received.part) is not verified
-        assert len(served.requests) == (1 if probe is None else 2)
-
-    run(probe or (lambda _: Reply(500)), act)
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_closed_early_without_a_length(body: bytes):
-    """The transport sees a complete response; a request for the byte after the last one shows the truth."""
-    thing = Thing(body)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        served.once(lambda request: replace(thing(request), framing="close", sent=len(body) - 10))
-        await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
-        assert content(await fetcher.fetch(job(served.url)), parts) == body
-        assert served.requests[-1].start == (None if len(body) <= LIMIT else len(body) - 10)
-
-    run(thing, act)
-
 
 crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
 STATED = Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())
@@ -179,35 +136,6 @@ OTHER_PART = {"ETag": '"v1"', "Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(L
 
 def ignores_if_range(request: ReceivedRequest) -> Reply:
     return NEW(replace(request, headers={k: v for k, v in request.headers.items() if k != "if-range"}))
-
-
-def silent(reply: Reply) -> Reply:
-    """A 206 without any validator, unlike the 200."""
-    reported = {"Content-Range": reply.headers.get("Content-Range", "")}
-    return replace(reply, headers=reported) if reply.status == 206 else reply
-
-
-AFRESH = [
-    pytest.param(lambda _: Reply(200, {"ETag": '"v1"'}, LARGE), LARGE, 1, id="200 to a Range request"),
-    pytest.param(NEW, NEW.body, 1, id="the object changed"),
-    pytest.param(lambda a: Reply(412) if a.start else NEW(a), NEW.body, 2, id="412"),
-    pytest.param(
-        lambda a: Reply(416, {"Content-Range": "bytes */7"}) if a.start else NEW(a), NEW.body, 2, id="416"
-    ),
-    pytest.param(lambda _: Reply(200, {"ETag": '"v3"'}, SMALL), SMALL, 1, id="it became small"),
-    pytest.param(lambda a: silent(ignores_if_range(a)), NEW.body, 2, id="a 206 of who knows what"),
-]
-
-
-@pytest.mark.parametrize(("answer", "expected", "requests"), AFRESH)
-def test_answers_that_restart_the_transfer(answer: Answer, expected: bytes, requests: int):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE[:HALF], V1, len(LARGE))
-        assert content(await fetcher.fetch(job(served.url)), parts) == expected
-        assert len(served.requests) == requests
-        assert not parts.parked
-
-    run(answer, act)
 
 
 CHANGED = [
@@ -256,33 +184,7 @@ def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded
 WRONG = hashlib.sha512(b"another").digest()
 
 
-def b64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
-
-
 crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
-FIELDS = {
-    "x-amz-checksum-crc64nvme": lambda body: b64(crc64nvme(body).to_bytes(8, "big")),
-    "x-amz-checksum-crc32c": lambda body: b64(crc32c(body).to_bytes(4, "big")),
-    "x-amz-checksum-sha1": lambda body: b64(hashlib.sha1(body, usedforsecurity=False).digest()),
-    "x-amz-checksum-sha256": lambda body: b64(hashlib.sha256(body).digest()),
-    "x-goog-hash": lambda body: f"crc32c={b64(crc32c(body).to_bytes(4, 'big'))},md5={b64_md5(body)}",
-}
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-@pytest.mark.parametrize("field", FIELDS)
-def test_every_checksum_field_is_verified(body: bytes, field: str):
-    async def right(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        received = await fetcher.fetch(job(served.url))
-        assert (content(received, parts), received.unproven) == (body, False)
-
-    async def wrong(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        assert field in await refused(fetcher, job(served.url), FailureKind.CHECKSUM, retryable=True)
-        assert not parts.finished
-
-    run(lambda _: Reply(200, {field: FIELDS[field](body)}, body, "close"), right)
-    run(Thing(body, headers={field: FIELDS[field](b"another")}), wrong)
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -342,15 +244,6 @@ def test_gzip_is_decoded(body: bytes):
     run(Thing(coded, headers=headers), act)
 
 
-def test_gzip_is_kept_if_the_item_states_its_encoded_size():
-    coded = gzip.compress(LARGE)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        assert content(await fetcher.fetch(job(served.url, size=len(coded))), parts) == coded
-
-    run(Thing(coded, headers={"Content-Encoding": "gzip"}), act)
-
-
 CODED = gzip.compress(LARGE)
 
 
@@ -396,24 +289,3 @@ def test_an_unknown_coding_is_accepted_if_the_bytes_are_proven(
 
     fields = {"Content-Encoding": coding} | headers
     run(lambda _: Reply(200, fields, LARGE, framing), act)
-
-
-@pytest.mark.parametrize(
-    ("headers", "known"),
-    [
-        pytest.param({}, {}, id="nothing"),
-        pytest.param({"ETag": '"v1"'}, {}, id="an ETag that is no MD5"),
-        pytest.param({"ETag": f'"{"0" * 32}"'}, {}, id="an ETag that may be another MD5"),
-        pytest.param({}, {"size": len(LARGE) + 1}, id="another size"),
-    ],
-)
-def test_an_unknown_coding_fails_if_the_bytes_are_not_proven(
-    headers: dict[str, str], known: dict[str, object]
-):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        message = await refused(fetcher, job(served.url, **known), FailureKind.HTTP, retryable=False)
-        assert "'br'" in message
-        assert not parts.parked
-        assert len(served.requests) == 1
-
-    run(lambda _: Reply(200, {"Content-Encoding": "br"} | headers, LARGE), act)

@@ -70,16 +70,6 @@ def test_a_long_listing_is_read_page_by_page() -> None:
     on_replica(act)
 
 
-def test_directory_markers_are_left_out() -> None:
-    async def act(opened: Client, _replica: S3Replica) -> None:
-        assert set(await list_prefix(opened, "s3://marked/d/")) == {
-            ListedObject("e/f", 1),
-            ListedObject("g/", 19),
-        }
-
-    on_replica(act)
-
-
 def document(*keys: str, token: str = "", sized: str = "<Size>1</Size>") -> bytes:
     contents = "".join(f"<Contents><Key>{key}</Key>{sized}</Contents>" for key in keys)
     more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"

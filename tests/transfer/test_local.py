@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-from stacpull.models import Failure, FailureKind, ResumePoint
+from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.fields import range_headers, validator_of
+from stacpull.net.fields import validator_of
 from stacpull.net.transport import Request, TransferError, opened
-from stacpull.transfer.checks import verdict
 from stacpull.transfer.local import LocalTransport
 
 BODY = bytes(range(256)) * 100
@@ -131,22 +130,6 @@ def test_a_directory_is_read_as_its_catalog(catalog: Path) -> None:
     assert (got.body, got.url) == (b"{}", catalog.as_uri())
     catalog.unlink()
     assert "does not contain catalog.json" in refusal(catalog.parent, catalog.parent.as_uri()).message
-
-
-def test_a_transfer_resumes_only_with_the_same_version(catalog: Path) -> None:
-    path = catalog.parent / "data.bin"
-    validator = validator_of(get(catalog, path.as_uri()).headers)
-    point = ResumePoint(1000, validator, len(BODY))
-    rest = get(catalog, path.as_uri(), range_headers(1000, validator))
-    assert verdict(point, rest.status, rest.headers) == "append"
-    assert rest.body == BODY[1000:]
-    end = get(catalog, path.as_uri(), range_headers(len(BODY), validator))
-    whole = ResumePoint(len(BODY), validator, len(BODY))
-    assert verdict(whole, end.status, end.headers) == "whole"
-    path.write_bytes(BODY[::-1])
-    os.utime(path, ns=(1, 1))
-    changed = get(catalog, path.as_uri(), range_headers(1000, validator))
-    assert (changed.status, changed.body) == (200, BODY[::-1])
 
 
 @pytest.mark.parametrize(

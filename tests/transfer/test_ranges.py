@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,15 +15,13 @@ import pytest
 from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
 
-from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
+from stacpull.models import Arrival, Job, Validator
 from stacpull.net.client import Client
-from stacpull.net.fields import Version
-from stacpull.net.transport import Request, TransferError
 from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.transfer import attempt, ranges
 from stacpull.transfer.attempt import Fetcher
-from stacpull.transfer.ranges import CHUNK, LongBody
+from stacpull.transfer.ranges import CHUNK
 
 MIB = 1 << 20
 DATA = np.random.default_rng(3).bytes(24 * MIB)
@@ -86,17 +84,6 @@ def is_whole(received: Arrival, parts: MemoryParts) -> bool:
 # Servers that do it right.
 
 
-def test_a_capped_host_gets_several_connections() -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        received = await fetcher.fetch(job(served))
-        assert is_whole(received, parts)
-        assert received.etag == V1.etag_or_date
-        assert len(ranged(served)) >= 3
-        assert all(a.headers["if-match"] == a.headers["if-range"] == '"v1"' for a in served.requests[1:])
-
-    run(thing(), act)
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -126,25 +113,6 @@ def test_a_file_uses_one_connection_if_no_permit_is_free() -> None:
             gate.release()
 
     run(thing(), act)
-
-
-def test_each_range_request_follows_the_redirects_of_the_href() -> None:
-    """Hrefs redirect to signed ones: each piece requests the href, and gets the current signature."""
-    signed: list[str] = []
-
-    def answer(request: ReceivedRequest) -> Reply:
-        if request.path.startswith("/k.tif"):
-            signed.append(f"/blob?sig={len(signed)}")
-            return Reply(302, {"Location": signed[-1]})
-        return thing()(request)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        assert is_whole(await fetcher.fetch(job(served)), parts)
-        request = [a.path for a in served.requests if a.path.startswith("/blob")]
-        assert sorted(request) == sorted(signed)
-        assert len(signed) > 1
-
-    run(answer, act)
 
 
 # Servers that do not.
@@ -179,13 +147,6 @@ def without(reply: Reply, *fields: str) -> Reply:
     )
 
 
-def short(reply: Reply) -> Reply:
-    """The first half of the range, correctly declared."""
-    first = int(reply.headers["Content-Range"].removeprefix("bytes ").partition("-")[0])
-    half = reply.body[: len(reply.body) // 2]
-    return replace(with_content_range(reply, f"bytes {first}-{first + len(half) - 1}/{len(DATA)}"), body=half)
-
-
 UNSERVED = [
     pytest.param(lambda a, r: replace(r, status=200, body=DATA), id="200"),
     pytest.param(lambda a, r: Reply(412), id="412"),
@@ -218,34 +179,6 @@ def test_an_invalid_range_response_ends_splitting(change: Callable[[ReceivedRequ
     run(on_ranges(change), act)
 
 
-@pytest.mark.parametrize(
-    ("kind", "fails"),
-    [(FailureKind.OVERLONG, True), (FailureKind.TRUNCATED, False)],
-    ids=["longer", "no end"],
-)
-def test_a_response_that_is_too_long_at_its_end_is_refused(kind: FailureKind, *, fails: bool) -> None:
-    """All that was announced is there: an end that is missing is no loss, bytes behind it are a doubt."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield DATA
-        raise TransferError(Failure(kind, "as said", retryable=True))
-
-    async def act(_fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
-        writer = await parts.create(1, 1, V1, len(DATA))
-        version = Version(V1, len(DATA))
-        download = LongBody(opened, writer, job(served).href, version)
-        async with opened.open(Request(job(served).href)) as reply:
-            if fails:
-                with pytest.raises(TransferError, match="as said"):
-                    await download.receive(reply, chunks())
-            else:
-                await download.receive(reply, chunks())
-        assert bytes(writer.data) == DATA
-        await writer.discard()
-
-    run(thing(), act)
-
-
 # Parts with gaps.
 
 
@@ -270,28 +203,6 @@ def test_only_the_gaps_are_requested(connections: int, monkeypatch: pytest.Monke
         if connections == 1:
             assert ranged(served) == [Span(10 * MIB, 10 * MIB + 5), Span(20 * MIB, 24 * MIB)]
             assert opened.counters.bytes_fetched <= 9 * MIB + 5 + CHUNK
-
-    run(thing(), act)
-
-
-def test_the_last_connection_waits_for_a_permit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody waits for the permit that the first response gives back: the gap behind it comes later."""
-    monkeypatch.setattr(attempt, "_CONNECTIONS", 1)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
-        with_gaps(parts, (0, 3 * MIB), (8 * MIB, 20 * MIB))
-        gate = opened.gates[served.url.removeprefix("http://")]
-        assert all(gate.try_acquire() for _ in range(7))
-        async with asyncio.TaskGroup() as group:
-            fetching = group.create_task(fetcher.fetch(job(served)))
-            await parts.grown.wait()
-            await gate.acquire()
-            await asyncio.sleep(0.02)
-            assert len(served.requests) == 1
-            for _ in range(8):
-                gate.release()
-        assert is_whole(await fetching, parts)
-        assert ranged(served) == [Span(20 * MIB, 24 * MIB)]
 
     run(thing(), act)
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from tests.transfer.memory import MemoryParts
@@ -173,25 +173,6 @@ async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
         return await response.read(1 << 20)
 
 
-@pytest.mark.parametrize("token", [None, "a/session+token=="])
-def test_signed_keys_of_every_kind(token: str | None):
-    async def act(opened: Client, replica: S3Replica) -> None:
-        for key in ODD_KEYS:
-            assert await read(opened, f"s3://data/{key}") == OBJECTS["data"][key]
-
-    given = Given(replace(KEYS, token=token))
-    on_replica(access(session_token=token), act, given=given)
-
-
-def test_anonymous_requests_have_no_signature():
-    async def act(opened: Client, replica: S3Replica) -> None:
-        for key in ODD_KEYS:
-            assert await read(opened, f"s3://data/{key}") == OBJECTS["data"][key]
-        assert all("authorization" not in record.headers for record in replica.requests)
-
-    on_replica(access(anonymous=True), act, S3Options(no_sign_request=True))
-
-
 @pytest.mark.parametrize("redirect", [False, True], ids=["400", "301 without Location"])
 def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
     async def act(opened: Client, replica: S3Replica) -> None:
@@ -200,27 +181,6 @@ def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
         assert [record.status for record in replica.requests] == [301 if redirect else 400, 200, 200, 200]
 
     on_replica(access(region="eu-central-1", region_redirect=redirect), act)
-
-
-REFUSALS = [
-    (S3Options(no_sign_request=True), KEYS, "--no-sign-request"),
-    (S3Options(), None, "AWS_ACCESS_KEY_ID"),
-]
-
-
-@pytest.mark.parametrize(("options", "credentials", "advice"), REFUSALS)
-def test_a_refused_anonymous_request_gives_advice(
-    options: S3Options, credentials: Credentials | None, advice: str
-):
-    async def act(opened: Client, replica: S3Replica) -> None:
-        with pytest.raises(TransferError) as caught:
-            await read(opened, "s3://data/./x")
-        failure = caught.value.failure
-        assert (failure.kind, failure.status) == (FailureKind.REFUSED, 403)
-        assert advice in failure.message
-        assert not failure.message.endswith("..")
-
-    on_replica(access(), act, options, Given(credentials))
 
 
 # Fetching objects, and resuming under If-Match.
@@ -377,64 +337,4 @@ def test_a_bucket_reached_by_redirect_that_refuses_says_what_to_configure():
 # Requests that the fast path sends.
 
 
-@dataclass
-class Ready(Given):
-    """Credentials and settings that are known at once."""
-
-    def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
-        return AwsSettings(self.region, self.endpoint_url), self.credentials if signing else None
-
-
-@dataclass
-class Noon:
-    """A clock that stands still until it is set."""
-
-    at: float = 1_700_000_000.0
-
-    def time(self) -> float:
-        return self.at
-
-
-class Noted:
-    """A transport that notes the last request."""
-
-    last: Request
-
-    async def send(self, request: Request) -> Response:
-        self.last = request
-        raise TransferError(Failure(FailureKind.NETWORK, "noted"))
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 TOKEN = Credentials("AKID", "s", "a/session+token==")
-ANONYMOUS = [(None, S3Options()), (KEYS, S3Options(no_sign_request=True))]
-SIGNED = [
-    (KEYS, S3Options()),
-    (TOKEN, S3Options(request_payer=True)),
-    (KEYS, S3Options(addressing_style="path")),
-]
-
-
-@pytest.mark.parametrize(("credentials", "options"), [*ANONYMOUS, *SIGNED])
-@pytest.mark.parametrize("redirected", [False, True])
-def test_a_prepared_request_equals_the_one_sent(
-    credentials: Credentials | None, options: S3Options, redirected: bool
-):
-    async def live() -> None:
-        http, clock, given = Noted(), Noon(), Ready(credentials, region="eu-central-1")
-        transport = S3Transport(http, given, options, clock=clock)  # type: ignore[arg-type] # time is all it asks for
-        for number, key in enumerate([*ODD_KEYS, *ODD_KEYS]):
-            clock.at += number % 3  # many requests have the same second
-            if number == len(ODD_KEYS) and credentials is not None:
-                given.credentials = Credentials("AKIDNEW", "new")
-            url = f"s3://{'data' if number % 4 else 'with.dots'}/{key}"
-            ready = transport.ready(url, redirected=redirected)
-            with pytest.raises(TransferError):
-                await transport.send(Request(url, redirected=redirected))
-            assert ready is not None
-            authorization = {"Authorization": ready.authorization} if ready.authorization else {}
-            assert (ready.url, {**ready.headers, **authorization}) == (http.last.url, http.last.headers)
-
-    asyncio.run(live())

@@ -48,24 +48,16 @@ class FastExchange(Protocol):
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
         ...
 
-    def stream(self, connection: FastConnection, /) -> None:
-        """Take the connection, whose response has started or failed."""
-        ...
+    def stream(self, connection: FastConnection, /) -> None: ...  # its response has started or failed
 
-    def send_again(self) -> None:
-        """Send the request on a new connection: the server had closed the idle one."""
-        ...
+    def send_again(self) -> None: ...  # on a new connection: the server had closed the idle one
 
-    def abandon(self) -> None:
-        """Handle the end of the run, which closes the connection."""
-        ...
+    def abandon(self) -> None: ...  # the end of the run closes the connection
 
     def fail_run(self, error: Exception, /) -> None: ...
 
 
 class FastConnection(asyncio.Protocol):
-    """A connection to `host`, opened by `owner`. It carries one exchange at a time."""
-
     def __init__(self, owner: WebTransport, host: FastHost) -> None:
         self._owner = owner
         self.host = host
@@ -98,7 +90,6 @@ class FastConnection(asyncio.Protocol):
         transport.write(request)
 
     def release(self) -> None:
-        """End an exchange whose response was taken. The connection becomes idle or is closed."""
         self.exchange = None
         self._state = _IDLE
         self._quiet = 0
@@ -242,21 +233,17 @@ class FastConnection(asyncio.Protocol):
         return self.message.take()
 
     def end_exchange(self) -> None:
-        """Take the connection back. It becomes idle, or is closed if it cannot be reused."""
         self._waiter = None
         self.release()
 
 
 def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
-    """End the run of an exchange, which would otherwise wait forever."""
     if exchange is None:
         raise error
     exchange.fail_run(error)
 
 
 class StreamedResponse:
-    """Releases its connection when it is closed."""
-
     def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
         self._connection = connection
         self.url = url

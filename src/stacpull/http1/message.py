@@ -57,7 +57,6 @@ class ParsedMessage:
 
     @property
     def is_reusable(self) -> bool:
-        """True if the connection may be reused (RFC 9112, 9.3)."""
         return self._keep and self._phase is _WHOLE and self.failure is None
 
     @property
@@ -77,7 +76,6 @@ class ParsedMessage:
         return self._phase is _RECEIVING and not self.is_short and self.held >= size
 
     def body(self) -> bytes:
-        """Return the received bytes of the body that were not taken yet, without taking them."""
         return b"".join(self._pieces)  # a single one is not copied
 
     def take(self) -> list[bytes]:
@@ -184,7 +182,6 @@ class ParsedMessage:
             self.fail(overlong(self.name) if self._phase is _WHOLE else malformed(self.name))
 
     def on_message_complete(self) -> None:
-        """End the response, unless it is an interim one."""
         if self._phase is _RECEIVING:
             self._phase = _WHOLE
             if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers are added to the fields and stay there

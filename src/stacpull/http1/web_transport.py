@@ -195,7 +195,6 @@ class WebTransport:
         return Pace(self._settings.min_rate, self._settings.stall_timeout)
 
     def _on_tick(self) -> None:
-        """Check all connections. The timer ends with the last one."""
         self._timer = None
         for connection in list(self.connections):
             connection.tick(self._tick, self._stall_ticks, self._idle_ticks)

@@ -146,7 +146,6 @@ class Fetcher:
         return provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
-        """Return a validator that may be stored: an empty one if a field contains a secret."""
         secrets = self.secrets
         if secrets and any(secrets.scrub(field) != field for field in validator if field):
             return Validator()
@@ -235,7 +234,6 @@ class _Attempt:
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
-        """Prove length and content; only then finish the part."""
         job, fetcher = self._job, self._fetcher
         if (failure := contradiction(job, body)) is not None:
             raise TransferError(failure)
@@ -316,7 +314,6 @@ class _Attempt:
         return await self._fill(part, response, body, _chained(start, chunks), is_resumable=is_resumable)
 
     async def _continue(self, part: FilePart, response: Exchange, point: ResumePoint, *, whole: bool) -> Body:
-        """Receive the rest of a part, or nothing if it is complete."""
         headers, stated = response.headers, content_range(response.headers).total
         total = point.size if whole else stated if stated is not None else point.total
         checks = self._fetcher.checks(self._job, response.url, response.status, headers)
@@ -351,11 +348,9 @@ class _Attempt:
         return body._replace(part=part, hashers=self._hashers)
 
     async def _hash_with(self, part: FilePart, checks: tuple[Check, ...]) -> None:
-        """Hash the bytes in the part, and all later ones, with the algorithms of `checks`."""
         self._hashers = await part.hash_with(hashers_for(checks, self._fetcher.checksum))
 
     def _refuse_page(self, response: Exchange, start: bytes) -> None:
-        """Raise `TransferError` if a web page was received instead of the asset."""
         job = self._job
         failure = page_instead(job.media_type, job.href, response.url, response.headers, start)
         if failure is not None:

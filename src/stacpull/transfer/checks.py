@@ -80,13 +80,11 @@ def expected_checks(
 
 
 def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
-    """Return True if ETags have the meaning that they have on S3. This includes S3 over HTTP."""
     rules = rules_of(url)
     return (rules is not None and rules.has_md5_etags) or headers.get("Server") == "AmazonS3"
 
 
 def _base64(text: str, size: int) -> bytes | None:
-    """Decode `text` if it is base64 of exactly `size` bytes; the composite form of three parts ends in -3."""
     try:
         digest = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -128,7 +126,6 @@ class Body(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of bytes, including those of earlier attempts."""
         return len(self.content) if self.part is None else self.part.size
 
     def digest(self, checksum: Checksum) -> bytes:
@@ -196,7 +193,6 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
 
 
 def change_headers(etag_or_date: str) -> dict[str, str]:
-    """Return the header fields that request an object only if it differs from the named version."""
     is_date = validator_from(etag_or_date).etag is None
     return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
 

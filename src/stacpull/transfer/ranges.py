@@ -64,7 +64,6 @@ class LongBody:
             self._group.create_task(self._connection())
 
     async def _connection(self, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
-        """Read the open response, then request one block after another."""
         try:
             if first is not None and not await self._read_open(*first):
                 return
@@ -155,7 +154,6 @@ class LongBody:
 
 
 def blocks(have: Spans, total: int) -> list[Span]:
-    """Return the missing bytes of a file of `total` bytes, cut at the multiples of `BLOCK`."""
     found = []
     for gap in missing(have, total):
         start = gap.start

@@ -103,7 +103,6 @@ def endpoint_of(
 
 
 def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirected: bool) -> bool:
-    """Return True if a request for `bucket` may be signed with the user's credentials (docs/meaning.md)."""
     if options.no_sign_request:
         return False
     configured = settings.endpoint_url is not None or settings.profile is not None
