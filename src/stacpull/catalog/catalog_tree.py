@@ -21,13 +21,13 @@ import msgspec
 
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import (
+    COLLECTION_MIRROR,
     encode_item,
     provenance_links,
     reference,
     stored_assets,
     stored_links,
     with_extensions,
-    with_items_parquet,
 )
 from stacpull.clock import parse_instant, rfc3339
 from stacpull.errors import DestinationError, InterruptedRunError, destination_error
@@ -196,8 +196,14 @@ def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[t
             links.clear()
             count, links = _links(update, items, entry.directory)
     stored = entry.stored_document()
-    if entry.items_parquet is not None:
-        stored = with_items_parquet(stored, reference(entry.items_parquet, entry.directory))
+    if entry.items_parquet is not None:  # stac-geoparquet, "Referencing"
+        asset = {
+            "href": reference(entry.items_parquet, entry.directory),
+            "type": "application/vnd.apache.parquet",
+            "title": "Items as stac-geoparquet",
+            "roles": [COLLECTION_MIRROR],
+        }
+        stored["assets"] = {**stored.get("assets", {}), COLLECTION_MIRROR: asset}
     path = f"{entry.directory}/{COLLECTION_FILE}"
     update(path, {**stored, "links": [*up, *stored["links"], *children]}, links)
     return len(children)

@@ -114,27 +114,32 @@ def encode_item(document: Json, secrets: Secrets) -> bytes:
     return secrets.scrub_bytes(orjson.dumps(document))
 
 
-def clean_document(document: Json, secrets: Secrets) -> bytes:
-    """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
+def clean_document(document: Json, secrets: Secrets, *, notes_hrefs: bool = False) -> bytes:
+    """Return the document as JSON for the ledger: no URL in it carries a credential or signature.
+
+    `notes_hrefs`: list in `REMOTE_ASSETS` the assets whose hrefs change, since an href without its signature
+    looks like any other, but does not work.
+    """
     try:
-        data = encode_item(document, secrets)
+        data = orjson.dumps(document)
         if b"?" in data or b"@" in data:
-            data = encode_item(_cut_all(document), secrets)
+            data = orjson.dumps(_cut_all(_with_noted_hrefs(document) if notes_hrefs else document))
     except TypeError:
         return _bare(document, secrets)
-    return data
+    return secrets.scrub_bytes(data)
 
 
 def clean_item(document: Json, secrets: Secrets) -> bytes:
-    """Return an item as JSON for the ledger, like `clean_document`, with a note of the changed hrefs."""
-    if not secrets:
-        try:
-            data = encode_item(document, secrets)
-        except TypeError:
-            return _bare(document, secrets)
-        if b"?" not in data and b"@" not in data:  # nearly all items: no credentials to remove
-            return data
-    return clean_document(note_cut_hrefs(document), secrets)
+    return clean_document(document, secrets, notes_hrefs=True)
+
+
+def _with_noted_hrefs(document: Json) -> Json:
+    assets = object_or_empty(document.get("assets"))
+    hrefs = ((key, asset.get("href")) for key, asset in assets.items() if isinstance(asset, dict))
+    found: Json = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
+    if not found:
+        return document
+    return {**document, REMOTE_ASSETS: {**found, **object_or_empty(document.get(REMOTE_ASSETS))}}
 
 
 def _bare(document: Json, secrets: Secrets) -> bytes:
@@ -229,19 +234,6 @@ def _is_lasting(asset: object, base: str | None) -> bool:
     return is_remote(url) and unsigned_url(url) == url and _SCRUBBED not in url
 
 
-def note_cut_hrefs(document: Json) -> Json:
-    """List in `REMOTE_ASSETS` the assets whose hrefs contain a credential or signature.
-
-    Call it before these are removed: an href without its signature looks like any other, but does not work.
-    """
-    assets = object_or_empty(document.get("assets"))
-    hrefs = ((key, asset.get("href")) for key, asset in assets.items() if isinstance(asset, dict))
-    found: Json = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
-    if not found:
-        return document
-    return {**document, REMOTE_ASSETS: {**found, **object_or_empty(document.get(REMOTE_ASSETS))}}
-
-
 def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) -> list[str]:
     """Return `stac_extensions` as a list of distinct strings, including the extensions of stored assets."""
     names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
@@ -301,23 +293,18 @@ def _local_asset(
 
     An earlier origin becomes `earlier-origin`. A relative `remote` is none, so storing twice changes nothing.
     """
-    stored: Json = {**asset, "href": reference(file.path, directory)}
-    stated: Json = {}
-    if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
-        stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
-        stored = {key: value for key, value in stored.items() if key not in _REPLACED}
-    of_file = stated
+    stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
+    moved = {**asset, "href": reference(file.path, directory), **(file.clip.fields if file.clip else {})}
+    stored = {name: value for name, value in moved.items() if name not in _REPLACED}
     if file.clip is not None:
-        described = {**stored, **file.clip.fields}
-        stored, of_file = {name: value for name, value in described.items() if value is not None}, {}
-    if file.size is not None:
-        stored[_SIZE] = file.size
-    elif _SIZE in of_file:
-        stored[_SIZE] = of_file[_SIZE]
-    if file.sha256 is not None:
-        stored[_CHECKSUM] = (_SHA256_MULTIHASH + file.sha256).hex()
-    elif _CHECKSUM in of_file:
-        stored[_CHECKSUM] = of_file[_CHECKSUM]
+        stored = {name: value for name, value in stored.items() if value is not None}
+    digest = None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex()
+    of_file = {} if file.clip else stated
+    for name, value in ((_SIZE, file.size), (_CHECKSUM, digest)):  # at the end, in a fixed order
+        if value is not None:
+            stored[name] = value
+        elif name in of_file:
+            stored[name] = of_file[name]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
         earlier, origin = alternates.get("origin"), {"href": remote, **stated} if stated else {"href": remote}
@@ -342,17 +329,6 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
         for name, entry in alternates.items()
         if isinstance(entry, dict) and isinstance(entry.get("href"), str)
     }
-
-
-def with_items_parquet(document: Json, href: str) -> Json:
-    """Return a collection with an asset for items.parquet (stac-geoparquet, "Referencing")."""
-    asset = {
-        "href": href,
-        "type": "application/vnd.apache.parquet",
-        "title": "Items as stac-geoparquet",
-        "roles": [COLLECTION_MIRROR],
-    }
-    return {**document, "assets": {**document.get("assets", {}), COLLECTION_MIRROR: asset}}
 
 
 def reference(path: str, directory: str) -> str:
@@ -418,7 +394,7 @@ def asset_origin(asset: object) -> Json:
 def as_sent(stored: Json) -> Json:
     """Return an item with the assets that its source sent, and unchanged links.
 
-    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`note_cut_hrefs`).
+    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`clean_document`).
     """
     listed, remote = object_or_empty(stored.get("assets")), object_or_empty(stored.get(REMOTE_ASSETS))
     assets = dict(listed)
