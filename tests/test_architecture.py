@@ -114,7 +114,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
             "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
-            "net.client", "net.fields", "net.retry", "net.transport",
+            "net.client", "net.fields", "net.transport",
             "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "reports", "selection",
             "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
             "threads", "transfer.attempt", "transfer.checks",
@@ -124,7 +124,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_trace": frozenset(
         {
             "", "arguments", "clock", "config.options", "engine.network",
-            "engine.run_control", "errors", "events", "filters.item_checks", "hosts",
+            "engine.run_control", "errors", "events", "filters.item_checks", "filters.shapes", "hosts",
             "ledger.database", "models", "net.addresses", "net.client", "net.gate", "net.json_reader",
             "net.retry", "net.status", "net.transport", "redact", "selection", "store.staging",
             "system", "threads", "urls",

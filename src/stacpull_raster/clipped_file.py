@@ -125,12 +125,8 @@ _TIEPOINT = 6
 _DOUBLE, _LONG, _LONG8 = 12, 4, 16
 _CLASSIC_END = 1 << 32
 
-_MOST_GAP = 64 * 1024
-"""Bytes between two tiles that are read and dropped, rather than asking once more."""
-_GAPS = 0.1
-"""Those of all gaps together, as a part of the tiles' bytes."""
-_LEADER = 16
-"""A gap that is always read: GDAL's COGs repeat bytes around each tile."""
+_MOST_GAP = 1024
+"""Bytes between two tiles that are read and dropped: GDAL's COGs repeat a few bytes around each tile."""
 _MOST_READ = 8 << 20
 """Bytes per request, unless a tile is larger."""
 
@@ -377,26 +373,15 @@ def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
     tiles = tiles[np.argsort(tiles[:, 0], kind="stable")]
     ends = np.maximum.accumulate(tiles[:, 0] + tiles[:, 1])
     gaps = tiles[1:, 0] - ends[:-1]
-    bound = _widest_gap(gaps, int(tiles[:, 1].sum()))
     first, start = 0, int(tiles[0, 0])
     for at in range(1, len(tiles) + 1):
         if at < len(tiles):
             gap, size = int(gaps[at - 1]), int(ends[at - 1]) - start
-            if gap <= bound and (gap < 0 or size < _MOST_READ):
+            if gap <= _MOST_GAP and (gap < 0 or size < _MOST_READ):
                 continue
         yield TileRead(start, int(ends[at - 1]), tiles[first:at])
         if at < len(tiles):
             first, start = at, int(tiles[at, 0])
-
-
-def _widest_gap(gaps: npt.NDArray[np.int64], tile_bytes: int) -> int:
-    sizes = np.sort(gaps[(gaps > _LEADER) & (gaps <= _MOST_GAP)])
-    fitting = sizes[np.cumsum(sizes) <= tile_bytes * _GAPS]
-    if not len(fitting):
-        return _LEADER
-    widest = int(fitting[-1])
-    as_wide = int((sizes == widest).sum()) * widest + int(sizes[sizes < widest].sum())
-    return widest if as_wide <= tile_bytes * _GAPS else max(_LEADER, widest - 1)
 
 
 def _head(

@@ -1,6 +1,6 @@
 """One job of headers: the walk and the transfers of a mirror, with rows instead of files.
 
-    walk ─▶ `HeaderPlans` ─▶ queue ─▶ pool (fetcher: `RangedReader`) ─▶ `HeaderBook` ─▶ results
+    walk ─▶ `HeaderPlans` ─▶ queue ─▶ pool (fetcher: `read_header`) ─▶ `HeaderBook` ─▶ results
 
 After a stop, the walk ends and reads in progress finish. After an error, the job saves its rows and ends. A
 job that was stopped or killed walks again, and reads only the headers without a row. A slot is released when
@@ -18,6 +18,7 @@ from typing import Literal
 
 import attrs
 import msgspec
+import orjson
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
@@ -38,9 +39,9 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
 from stacpull.threads import to_its_end
-from stacpull_raster.header_rows import HeaderJob, UnwritableError, as_mapping, failed_row, header_row
+from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
-from stacpull_raster.ranged import HeaderRead, RangedReader
+from stacpull_raster.ranged import HeaderRead, Opener, read_header
 from stacpull_raster.results import Result, Results
 from stacpull_raster.tiff import is_tiff
 
@@ -88,7 +89,7 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
         self._held += 1
         try:
             row = header_row(job, received, self._secrets)
-        except UnwritableError as error:
+        except orjson.JSONEncodeError as error:
             message = f"The header of asset {job.key} cannot be written as a row: {error}."
             self.fail(job, Failure(FailureKind.FORMAT, message))
             return
@@ -340,7 +341,7 @@ class HeadersRun:
         task = WalkTask(self._source, reader, network, selection, options, self._emit)
         walk = Walk(task, plans, assets=assets)
         self._summary = walk.summary
-        fetcher, note_retry = _HeaderFetcher(RangedReader(network.client)), network.counters.note_retry
+        fetcher, note_retry = _HeaderFetcher(network.client), network.counters.note_retry
         tools = TransferTools(fetcher, reader, network.policy, network.clock, note_retry, selection.prefer)
         pool = Pool(queue, self._book, tools, count_failures=self._failures.count)
         await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, broken=self._broken)
@@ -402,12 +403,16 @@ class HeadersRun:
 class _HeaderFetcher:
     """Makes one attempt at the header of a job's asset (`transfer.attempt.AssetFetcher`)."""
 
-    def __init__(self, reader: RangedReader) -> None:
-        self._reader = reader
+    def __init__(self, client: Opener) -> None:
+        self._client = client
 
     async def fetch(self, job: HeaderJob, *, count_refusal: bool) -> HeaderRead:
-        return await self._reader.read(
-            job.href, header_size=job.header_size, media_type=job.media_type, count_refusal=count_refusal
+        return await read_header(
+            self._client,
+            job.href,
+            header_size=job.header_size,
+            media_type=job.media_type,
+            count_refusal=count_refusal,
         )
 
 

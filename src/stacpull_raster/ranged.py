@@ -18,12 +18,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
-from stacpull.clock import Clock
-from stacpull.models import Failure, FailureKind, Validator
+from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import Exchange
 from stacpull.net.fields import Version, content_length, content_range, range_headers, stated_version
-from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.transfer.checks import failed, page_instead
 from stacpull_raster.tiff import FIRST_READ, MOST_BYTES, Header, Needs, Segments, TiffError, parse
@@ -284,57 +282,28 @@ class HeaderRead(NamedTuple):
     """Bytes received of the file."""
 
 
-class RangedReader:
-    def __init__(self, client: Opener, *, most_bytes: int | None = None) -> None:
-        self._client = client
-        self._most_bytes = most_bytes or MOST_BYTES
-
-    async def read(
-        self,
-        href: str,
-        *,
-        header_size: int | None = None,
-        media_type: str | None = None,
-        count_refusal: bool = True,
-    ) -> HeaderRead:
-        """Make one attempt at the header of the file at `href`."""
-        stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
-        first = min(stated, self._most_bytes)
-        reads = received = 0
-        for _ in range(2):
-            version = FileVersion(self._client, href, self._most_bytes, media_type, count_refusal)
-            try:
-                reading = partial(parse, most_bytes=self._most_bytes)
-                header = await version.parsed(first, reading)
-            except ChangedError:
-                reads, received = version.reads, version.bytes_read
-                continue
-            except TiffError as error:
-                what = f"sent a file whose header cannot be read: {str(error).rstrip('.')}"
-                raise TransferError(failed(FailureKind.FORMAT, href, what)) from error
-            return HeaderRead(header, version.total, reads + version.reads, received + version.bytes_read)
-        what = "sent a file that may have changed between two reads of its header"
-        raise TransferError(failed(FailureKind.CHANGED, href, what))
-
-
 async def read_header(
-    reader: RangedReader,
+    client: Opener,
     href: str,
-    policy: RetryPolicy,
-    clock: Clock,
-    on_retry: Callable[[Failure], None] = lambda _: None,
     *,
     header_size: int | None = None,
-) -> HeaderRead | Failure:
-    """Read the header of the file at `href`, with retries by `policy`. A failure is returned, not raised.
-
-    This is for hrefs without an item; `engine.pool` retries those of items.
-    """
-
-    async def attempt() -> HeaderRead:
-        return await reader.read(href, header_size=header_size)
-
-    try:
-        return await with_retries(attempt, policy, clock, on_retry)
-    except TransferError as error:
-        return error.failure
+    media_type: str | None = None,
+    count_refusal: bool = True,
+    most_bytes: int = MOST_BYTES,
+) -> HeaderRead:
+    """Make one attempt at the header of the file at `href`."""
+    stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
+    reads = received = 0
+    for _ in range(2):
+        version = FileVersion(client, href, most_bytes, media_type, count_refusal)
+        try:
+            header = await version.parsed(min(stated, most_bytes), partial(parse, most_bytes=most_bytes))
+        except ChangedError:
+            reads, received = version.reads, version.bytes_read
+            continue
+        except TiffError as error:
+            what = f"sent a file whose header cannot be read: {str(error).rstrip('.')}"
+            raise TransferError(failed(FailureKind.FORMAT, href, what)) from error
+        return HeaderRead(header, version.total, reads + version.reads, received + version.bytes_read)
+    what = "sent a file that may have changed between two reads of its header"
+    raise TransferError(failed(FailureKind.CHANGED, href, what))

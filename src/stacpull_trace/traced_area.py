@@ -7,7 +7,6 @@ larger than the part. A pixel belongs to the part that contains its centre, so c
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.errors import ShapelyError
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from stacpull import arguments
 from stacpull.arguments import Geometry
 from stacpull.errors import MissingExtraError, UsageError
+from stacpull.filters.shapes import read_area
 from stacpull.models import Json
 from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size
 
@@ -234,11 +233,11 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
 
 def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: float) -> TracedArea:
     """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude."""
-    document = _document(given)
     try:
-        outline = shapely.union_all([shape(geometry) for geometry in _geometries(document)])
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ShapelyError) as problem:
-        raise UsageError(f"--geometry is not a GeoJSON geometry: {problem}.") from problem
+        text = arguments.geometry(arguments.area(given) if isinstance(given, str) else given)
+    except ValueError as problem:
+        raise UsageError(f"--geometry {problem}.") from problem
+    outline = shapely.union_all([read_area(text, "--geometry")])
     if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
         raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")
     west, south, east, north = outline.bounds
@@ -246,24 +245,6 @@ def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: floa
         raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
     sides = (west, south, east, north)
     return TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
-
-
-def _document(given: str | Mapping[str, Any] | Geometry) -> Any:
-    try:
-        return json.loads(arguments.geometry(arguments.area(given) if isinstance(given, str) else given))
-    except ValueError as problem:
-        raise UsageError(f"--geometry {problem}.") from problem
-
-
-def _geometries(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the geometries of a GeoJSON document (RFC 7946, 3)."""
-    if document["type"] == "FeatureCollection":
-        for feature in document["features"]:
-            yield from _geometries(feature)
-    elif document["type"] == "Feature":
-        yield document["geometry"]
-    else:
-        yield document
 
 
 def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:

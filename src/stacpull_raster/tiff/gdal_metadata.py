@@ -1,7 +1,6 @@
 """GDAL's metadata: the XML of tag 42112, the ghost area, and what GDAL makes of plain TIFF tags.
 
-The XML is read by expat with every declaration refused: no DTD, so no entities, so nothing can grow or point
-outside.
+A document type is refused in the XML: no entities, so nothing can grow or point outside.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from xml.parsers import expat
+from xml.etree import ElementTree as ET
 
 from stacpull_raster.tiff.directories import ByteLayout, Directory, Tag, label
 from stacpull_raster.tiff.header import single
@@ -37,7 +36,6 @@ _SHORTS = {Tag.MinSampleValue: "TIFFTAG_MINSAMPLEVALUE", Tag.MaxSampleValue: "TI
 _UNITS = {1: "1 (unitless)", 2: "2 (pixels/inch)", 3: "3 (pixels/cm)"}
 _ENTITY = re.compile(r"&(?:(lt|gt|amp|apos|quot)|#(?:[xX]([0-9A-Fa-f]{1,6})|([0-9]{1,7})));")
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "apos": "'", "quot": '"'}
-_ITEM = ["GDALMetadata", "Item"]
 _LAST_CHARACTER = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 """Halves of a pair in UTF-16, no characters: UTF-8 cannot hold them (RFC 3629, section 3)."""
@@ -87,48 +85,21 @@ def read_metadata(directory: Directory, bands: int, raster_type: object) -> Meta
 
 def _items_in(written: str) -> list[Item]:
     """Read the items of an XML document `<GDALMetadata><Item name=… sample=… role=… domain=…>`."""
-    collector = _Collector()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = _refuse
-    parser.StartElementHandler = collector.start
-    parser.EndElementHandler = collector.end
-    parser.CharacterDataHandler = collector.text
+    parser = ET.XMLParser(target=_TreeWithoutDoctype())  # noqa: S314 - nothing can be declared
     try:
-        parser.Parse(written.lstrip(), True)
-    except expat.ExpatError as error:
+        parser.feed(written.lstrip())
+        root = parser.close()
+    except ET.ParseError as error:
         raise TiffError(f"{label(Tag.GDAL_METADATA)} is not valid XML: {error}") from None
-    return collector.items
+    listed = root.findall("Item") if root.tag == "GDALMetadata" else []
+    # GDAL skips white space before a text, and items without one; one that holds elements is not an item
+    texts = [(item.attrib, (item.text or "").lstrip()) for item in listed if not len(item)]
+    return [_item(attributes, text) for attributes, text in texts if text and "name" in attributes]
 
 
-def _refuse(*_: object) -> None:
-    raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not supported")
-
-
-class _Collector:
-    """Collects the items directly under `<GDALMetadata>` from the events of expat."""
-
-    def __init__(self) -> None:
-        self.items: list[Item] = []
-        self._path: list[str] = []
-        self._attributes: Mapping[str, str] = {}
-        self._text: list[str] = []
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        self._path.append(name)
-        self._attributes = attributes if self._path == _ITEM else {}  # one that holds elements is not an item
-        self._text = []
-
-    def text(self, data: str) -> None:
-        if self._path == _ITEM:
-            self._text.append(data)
-
-    def end(self, _: str) -> None:
-        if self._path == _ITEM and "name" in self._attributes:
-            value = "".join(self._text).lstrip()  # GDAL skips white space before a text
-            if value:  # and items without one
-                self.items.append(_item(self._attributes, value))
-        self._path.pop()
+class _TreeWithoutDoctype(ET.TreeBuilder):
+    def doctype(self, *_: object) -> None:
+        raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not supported")
 
 
 def _item(attributes: Mapping[str, str], value: str) -> Item:

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
@@ -29,7 +30,7 @@ from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import RenamedResponse, Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
-from stacpull_raster.ranged import HeaderRead, RangedReader, read_header
+from stacpull_raster.ranged import HeaderRead, read_header
 from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_errors import HubService, Paths, RequestTarget, ServiceError, parse_error, refusal
 from stacpull_trace.hub.hub_session import Session, Tokens, units_in
@@ -126,7 +127,6 @@ class Hub:
     ) -> None:
         self.session = session
         """The session, for code that needs a client."""
-        self._reader = RangedReader(session)
         self._host = host_of(settings.base_url)
         self._paths = Paths(settings.base_url)
         self._policy = policy
@@ -188,9 +188,11 @@ class Hub:
         note_retry = self.session.counters.note_retry
 
         async def fetch(url: str) -> HeaderRead | Failure:
-            return await read_header(
-                self._reader, url, self._policy, self._clock, note_retry, header_size=known.header_size
-            )
+            read = partial(read_header, self.session, url, header_size=known.header_size)
+            try:
+                return await with_retries(read, self._policy, self._clock, note_retry)
+            except TransferError as error:
+                return error.failure
 
         found = (await self._located(HubService.BYOC, file_path(collection, tile.id, name), fetch))[-1]
         if isinstance(found, HeaderRead):

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import io
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import tifffile
 from tests.raster.tiff.reads import parse_bytes
-from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, client, origin
+from tests.transfer.origin import Answer, ReceivedRequest, Reply, client, origin
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.config.options import S3Options
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
-from stacpull_raster.ranged import HeaderRead, RangedReader
+from stacpull_raster.ranged import HeaderRead, read_header
 from stacpull_raster.tiff import FIRST_READ, Header
 
 
@@ -83,28 +83,17 @@ def span(request: ReceivedRequest) -> tuple[int, int]:
     return int(first), int(last)
 
 
-Act = Callable[[RangedReader, Origin], Awaitable[None]]
-
-
-def run(answer: Answer, act: Act, *, most_bytes: int = 1 << 20) -> None:
-    async def live() -> None:
-        async with origin(answer) as served, client() as opened:
-            await act(RangedReader(opened, most_bytes=most_bytes), served)
-
-    asyncio.run(live())
-
-
 def read(
     answer: Answer, *, most_bytes: int = 1 << 20, **known: object
 ) -> tuple[HeaderRead, list[ReceivedRequest]]:
     """Read the header of the file that `answer` serves; return it and the requests."""
-    found: list[tuple[HeaderRead, list[ReceivedRequest]]] = []
 
-    async def act(reader: RangedReader, served: Origin) -> None:
-        found.append((await reader.read(f"{served.url}/a.tif", **known), served.requests))
+    async def live() -> tuple[HeaderRead, list[ReceivedRequest]]:
+        async with origin(answer) as served, client() as opened:
+            found = await read_header(opened, f"{served.url}/a.tif", most_bytes=most_bytes, **known)
+            return found, served.requests
 
-    run(answer, act, most_bytes=most_bytes)
-    return found[0]
+    return asyncio.run(live())
 
 
 def failure(answer: Answer, *, most_bytes: int = 1 << 20, **known: object) -> Failure:
@@ -291,7 +280,7 @@ def test_s3_is_read_with_if_match(redirected: bool) -> None:
                 origin(lambda _: Reply(302, {"Location": "s3://bucket/a.tif"})) as first,
             ):
                 href = f"{first.url}/a" if redirected else "s3://bucket/a.tif"
-                found = await RangedReader(opened).read(href)
+                found = await read_header(opened, href)
             assert found.header == header_of(LATE)
             assert [one.headers.get("if-match") for one in served.requests] == [None, '"v1"']
             assert all("range" in one.headers["authorization"] for one in served.requests)
@@ -308,7 +297,7 @@ def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) 
         serve = lambda request: File(bodies[request.path])(request)  # noqa: E731
         async with origin(serve) as served, client() as opened:
             for path, body in bodies.items():
-                found = await RangedReader(opened).read(served.url + path)
+                found = await read_header(opened, served.url + path)
                 assert found.header == header_of(body)
                 assert found.size == len(body)
                 assert found.reads <= 2
