@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 
 from stacpull.caches import Recent
-from stacpull.digests import new_hasher
 from stacpull.engine.fetching import linked_part
 from stacpull.errors import destination_errors
-from stacpull.models import Arrival, Checksum, Job, path_in_dest
+from stacpull.models import Arrival, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
@@ -24,8 +23,6 @@ from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import AssetFetcher
 from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
 from stacpull.urls import filename_of
-
-_READ = 1 << 20
 
 
 class AdoptingFetcher:
@@ -54,8 +51,8 @@ class AdoptingFetcher:
         if not names or (job.name is not None and job.name not in names):
             return None
         if job.name is not None and job.checksum is not None:
-            checks = (Check(job.checksum, "file:checksum"),)
-            return await asyncio.to_thread(self._judged, job, job.name, job.size, checks)
+            check = Check(job.checksum, "file:checksum")
+            return await asyncio.to_thread(self._judged, job, job.name, job.size, (check,))
         try:
             async with self._client.open(
                 Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
@@ -67,16 +64,10 @@ class AdoptingFetcher:
         name = final_name(job.name, job.name_template, filename, job.directory)
         if name not in names or coding_of(headers) is not None:
             return None
-        return await asyncio.to_thread(
-            self._judged,
-            job,
-            name,
-            job.size if job.size is not None else content_length(headers),
-            expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers)),
-            moment_of(headers.get("Last-Modified", "")),
-            filename,
-            validator_of(headers).etag_or_date,
-        )
+        size = job.size if job.size is not None else content_length(headers)
+        checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
+        modified, etag = moment_of(headers.get("Last-Modified", "")), validator_of(headers).etag_or_date
+        return await asyncio.to_thread(self._judged, job, name, size, checks, modified, filename, etag)
 
     def _names_in(self, directory: str) -> frozenset[str]:
         """Return the entries of a directory at its first use. Later files are the mirror's own."""
@@ -97,23 +88,15 @@ class AdoptingFetcher:
     ) -> Arrival | None:
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         path, files = path_in_dest(job.directory, name), self._destination
-        state = files.state_of(path, algorithm=None)
-        if state.obstacle is not None and state.readable:
-            raise TransferError(foreign_file(path, f"it is {state.obstacle}"))
-        checksums = [check.checksum for check in checks]
-        if self._checksum is not None:
-            checksums.append(Checksum(self._checksum, b""))
-        hashers, size = {checksum.algorithm: new_hasher(checksum) for checksum in checksums}, 0
-        try:
-            with files.open(path) as file:
-                while chunk := file.read(_READ):
-                    size += len(chunk)
-                    for hasher in hashers.values():
-                        hasher.update(chunk)
-        except OSError as error:
-            raise TransferError(foreign_file(path, f"it cannot be read ({error.strerror})")) from error
-        digests = {algorithm: hasher.digest() for algorithm, hasher in hashers.items()}
-        if stated_size is not None and size != stated_size:
+        digests, size = dict[str | None, bytes | None](), None
+        for algorithm in {self._checksum, *(check.checksum.algorithm for check in checks)}:
+            state = files.state_of(path, algorithm=algorithm)
+            if state.obstacle is not None:
+                raise TransferError(foreign_file(path, f"{'it is ' * state.readable}{state.obstacle}"))
+            digests[algorithm], size = state.digest, state.size
+        if size is None:
+            return None
+        if stated_size not in (None, size):
             raise TransferError(foreign_file(path, f"it has {size} bytes, the source {stated_size}"))
         is_proven = (
             stated_size == size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.engine.shares import descriptors_here
-from stacpull.errors import DestinationError, UsageError, destination_error
+from stacpull.errors import DestinationError, UsageError, destination_errors
 from stacpull.ledger import meta
 from stacpull.ledger.database import (
     Connection,
@@ -33,8 +33,7 @@ from stacpull.store.protocol import BucketLease, Store, store_kind
 class Workspace(msgspec.Struct, frozen=True):
     destination: Store
     db: Connection
-    lock: int = -1
-    """The descriptor of the lock, which the store process inherits."""
+    lock: int = -1  # the descriptor of the lock, which the store process inherits
     lease: BucketLease | None = None
     bucket: BucketLocation | None = None
 
@@ -63,12 +62,14 @@ def open_workspace(
         if not (dest / ".stacpull").exists():  # before anything is created: the keys may be refused
             with open_files(dest, location, on_silent=on_silent) as files:
                 files.names("")
-    with (
-        _opened_store(dest, location, on_silent) as destination,
-        closing(_lock(dest)) as lock,
-        nullcontext() if location is None else store_kind(location).lease(destination) as lease,
-        _ledger_of(destination) as db,
-    ):
+    with ExitStack() as opened:
+        destination = opened.enter_context(_opened_store(dest, location, on_silent))
+        with destination_errors(dest):
+            lock = opened.enter_context(closing(MirrorLock(dest)))
+        lease = None
+        if location is not None:
+            lease = opened.enter_context(store_kind(location).lease(destination))
+        db = opened.enter_context(_ledger_of(destination))
         if location is not None and lease is not None:
             with translated(ledger_path(dest)):
                 endpoint = location.endpoint_url or ""
@@ -93,13 +94,6 @@ def _opened_store(
 ) -> closing[Store]:
     most_held = descriptors_here().directories
     return closing(open_store(dest, location, most_held=most_held, on_silent=on_silent))
-
-
-def _lock(dest: Path) -> MirrorLock:
-    try:
-        return MirrorLock(dest)
-    except OSError as error:
-        raise destination_error(error, dest) from error
 
 
 @contextmanager

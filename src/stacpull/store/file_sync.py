@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from stacpull.errors import DestinationError
 from stacpull.system import is_linux
@@ -46,13 +46,11 @@ _THREADS = 8
 
 
 class Sync(Protocol):
-    """Syncs data, then names, to stable storage."""
+    """Syncs part files (names in the parts directory), then directories (descriptors)."""
 
-    covers_ledger: bool
-    """True if the sync of the data includes the ledger's log."""
+    covers_ledger: bool  # True if the sync of the data includes the ledger's log
 
-    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        """Sync part files (names in the parts directory) and directories (descriptors)."""
+    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None: ...
 
 
 def is_on_network(fd: int) -> bool:
@@ -127,10 +125,6 @@ class FileSync:
             os.fsync(fd)
         finally:
             os.close(fd)
-
-
-def sync_file(file: BinaryIO) -> None:
-    os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:

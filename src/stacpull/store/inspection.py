@@ -21,15 +21,11 @@ if TYPE_CHECKING:
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BATCH = 1024
-"""Entries of a directory that are sorted together: by inode, which is the order on many disks."""
+_BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
 _READ = 1 << 20
-_FIRST_READ = 1 << 16
-"""Nearly all documents are shorter."""
-_NO_DOCUMENT = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EFBIG}
-)  # fmt: skip
-"""Errors of `read_regular` if there is no file, something else, or a file that is too long."""
+_FIRST_READ = 1 << 16  # nearly all documents are shorter
+# errors of `read_regular` if there is no file, something else, or a file that is too long
+_NO_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EFBIG}
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",

@@ -14,7 +14,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from stacpull.errors import (
@@ -88,7 +88,7 @@ class LocalStore(DirectoryFiles):
     ) -> None:
         """`most_held` directories are held open at once. `sync` defaults to the cheapest reliable one."""
         self.most_held = most_held
-        self._chosen_sync = sync
+        self._given_sync = sync
         self.staged = StagedParts(dest, worker_parts)
         try:
             DirectoryFiles.__init__(self, dest)
@@ -105,11 +105,9 @@ class LocalStore(DirectoryFiles):
         self.staged.close()
         DirectoryFiles.close(self)
 
-    @property
+    @cached_property
     def _sync(self) -> Sync:
-        if self._chosen_sync is None:
-            self._chosen_sync = choose(self.fd, self.staged.parts_fd)
-        return self._chosen_sync
+        return self._given_sync or choose(self.fd, self.staged.parts_fd)
 
     @property
     def covers_ledger(self) -> bool:
@@ -126,8 +124,8 @@ class LocalStore(DirectoryFiles):
             self._sync.sync(parts, ())
         if self.covers_ledger:
             return
-        for some in (changed[i : i + self.most_held] for i in range(0, len(changed), self.most_held)):
-            with self.opened(some) as directories:
+        for start in range(0, len(changed), self.most_held):
+            with self.opened(changed[start : start + self.most_held]) as directories:
                 self._sync.sync((), directories)
 
     @contextmanager

@@ -37,8 +37,7 @@ from stacpull.threads import to_its_end
 T = TypeVar("T")
 
 _READ = 1 << 20
-_CAUGHT_UP = 8 << 20
-"""The most bytes that one call of a thread reads and hashes, because other parts and a stop wait for it."""
+_CAUGHT_UP = 8 << 20  # bytes that one call of a thread reads and hashes: other parts and a stop wait for it
 
 
 class FileParts:
@@ -75,12 +74,7 @@ class FileParts:
         return await asyncio.to_thread(read)
 
     async def create(
-        self,
-        row: int,
-        generation: int,
-        validator: Validator,
-        total: int | None,
-        origin: int | None = None,
+        self, row: int, generation: int, validator: Validator, total: int | None, origin: int | None = None
     ) -> FilePart:
         path, pair = part_path(self._directory, row, generation), (row, generation)
 
@@ -89,25 +83,16 @@ class FileParts:
             path.unlink(missing_ok=True)  # before the new description, which must never describe old bytes
             about(path).unlink(missing_ok=True)
             if validator.resumable:
-                text = {
-                    "etag": validator.etag,
-                    "last_modified": validator.last_modified,
-                    "total": total,
-                    "origin": origin,
-                }
+                text = {**validator._asdict(), "total": total, "origin": origin}
                 with os.fdopen(open_regular(about(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
-            return FilePart(
-                path, "wb", pair, self._known, resumable=validator.resumable, durable=self._durable
-            )
+            return FilePart(path, "wb", pair, self._known, validator.resumable, self._durable)
 
         return await self._opened(create)
 
     async def resume(self, row: int, generation: int) -> FilePart:
         path, pair = part_path(self._directory, row, generation), (row, generation)
-        return await self._opened(
-            lambda: FilePart(path, "rb+", pair, self._known, resumable=True, durable=self._durable)
-        )
+        return await self._opened(lambda: FilePart(path, "rb+", pair, self._known, True, self._durable))
 
     async def _opened(self, work: Callable[[], FilePart]) -> FilePart:
         """Open a file in a thread. Another attempt must not open the same part beside the thread."""
@@ -135,13 +120,11 @@ class FilePart(io.FileIO):
         mode: str,
         pair: tuple[int, int],
         known: set[tuple[int, int]],
-        *,
         resumable: bool,
         durable: bool,
     ) -> None:
         self.have: Spans = ()
-        self.hashed = 0
-        """Number of bytes, from the start, that are hashed."""
+        self.hashed = 0  # bytes from the start
         self._hashers: tuple[Hasher, ...] = ()
         self._path = path
         self._pair = pair

@@ -33,25 +33,20 @@ from stacpull.store.file_sync import is_on_network, sync_directory
 from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, state_of
 from stacpull.store.protocol import FileState, IsStopped, StoredFiles, never
 
-OWN = ".stacpull"
-"""The directory of a mirror for everything but its files."""
-PARTS = f"{OWN}/parts"
-"""Where parts are, relative to the work directory."""
+OWN = ".stacpull"  # the directory of a mirror for everything but its files
+PARTS = f"{OWN}/parts"  # relative to the work directory
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
 _UNFINISHED = frozenset({".part", ".about"})
-_PASSING = frozenset({".json", ".whole", ".tmp", ".ndjson"})
-"""Suffixes of files that the publisher and the catalog write."""
-_LONGEST_ABOUT = 1 << 28
-"""Bytes of a description with its records: 16 million, of 256 KiB or more each."""
+_PASSING = frozenset({".json", ".whole", ".tmp", ".ndjson"})  # what the publisher and the catalog write
+_LONGEST_ABOUT = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
 _LONGEST_NAME = 255
 _PAIR = re.compile(r"([0-9]+)\.([0-9]+)\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 _COMPLETE = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
-_TRUST = "../boot"
-"""Relative to the parts directory, whose descriptor is open."""
+_TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
 _LONGEST_BOOT = 64
 
 
@@ -72,15 +67,12 @@ def is_worker(name: str) -> bool:
 
 
 class CompletePartName(NamedTuple):
-    """The parsed name of a complete part. `filename` is None if it did not fit."""
-
     row: int
     generation: int
     size: int
     etag: str | None
-    filename: str | None
-    unproven: bool = False
-    """True if nothing proved its length."""
+    filename: str | None  # None if it did not fit
+    unproven: bool = False  # True if nothing proved its length
 
 
 def complete_part_name(
