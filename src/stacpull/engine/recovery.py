@@ -11,7 +11,6 @@ there after a kill is replaced.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -22,6 +21,7 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import BOOT, SYNC_ERROR, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
+from stacpull.store.file_sync import sync_file
 from stacpull.store.protocol import FileState, Store, never
 from stacpull.store.staging import CompletePartName, parse_complete_part
 from stacpull.system import boot_id
@@ -105,7 +105,7 @@ class Recovery:
             if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
                 with suppress(OSError), store.open(arrival.path) as file:
                     if store.is_local:
-                        os.fsync(file.fileno())  # it may be a copy
+                        sync_file(file)  # it may be a copy
                     return True
         if is_ours:
             store.remove(arrival.directory, arrival.name)

@@ -262,8 +262,8 @@ class Planner:
         }
         self._drop_stand_ins(plans)
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-        known_items = listed(plan.row.row for plan in plans if plan.before is not None)
-        for found in self._db.execute(_ASSETS, (known_items,)):
+        known_items = [plan.row.row for plan in plans if plan.before is not None]
+        for found in self._db.execute(_ASSETS, (listed(known_items),)) if known_items else ():
             asset = KnownAsset._make(found)
             existing[asset.item][asset.key] = asset
         for plan in plans:
@@ -271,12 +271,21 @@ class Planner:
             self._plan_assets(plan, assets)
             self._fail_assets(plan, assets)
             self._plan_document(plan, assets, links_more=plan.row.row in linking)
-        self._write(now)
-        changed = {row.row for row in rows}.union(*((row.parent, parents.get(row.row)) for row in rows))
+        failing = self._write(now)
+        above = {parent for row in rows for parent in (row.parent, parents.get(row.row))}
+        waiting = {  # new items whose assets are all pending, as they are inserted
+            plan.row.row
+            for plan in plans
+            if plan.before is None and plan.item.assets and not plan.item.problems
+        }
+        changed = {row.row for row in rows} - (waiting - failing) | above
         update_item_states(self._db, (row for row in changed if row is not None))
 
-    def _write(self, now: float) -> None:
-        """Write the rows of the batch. New assets whose path is taken get another name, or fail."""
+    def _write(self, now: float) -> set[int]:
+        """Write the rows of the batch. New assets whose path is taken get another name, or fail.
+
+        Return the items of those that fail.
+        """
         db = self._db
         insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
@@ -299,6 +308,7 @@ class Planner:
                     self._result.jobs.append(job if found is None else replace(job, name=found))
         for row, key, failure in self._failures:
             put_failure(db, row, key, failure.scrubbed(self._secrets), 1, now)
+        return {row for row, _, _ in self._failures}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         """Return those of the items that are in the ledger, and items with the same hash."""
@@ -363,7 +373,7 @@ class Planner:
             return None
         row = self._row_of(failed.id, failed.parent, failed.href if before is None else before.href)
         self._known[failed.id] = row = row._replace(is_unread=1)
-        self._items.append(row[:_OF_ITEM])
+        self._items.append((*row[:_OF_ITEM], 1))
         self._failures.append((row.row, "", failed.failure))
         self._result.failures.append((failed.id, "", failed.failure))
         return row
@@ -419,7 +429,7 @@ class Planner:
             self._documents.append((plan.row.row, item.cleaned))
             written = TO_WRITE if written == WRITTEN else written
         row = plan.row._replace(updated=updated, walk=walk, written=written)
-        self._items.append(row[:_OF_ITEM])
+        self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         item, row, run = plan.item, plan.row.row, self._run
@@ -592,7 +602,7 @@ _ITEMS = (
 )
 _INTO_ITEMS = (
     "INSERT INTO items"
-    "(id, hash, collection, name, parent, run, directory, href, updated, walk, written) VALUES "
+    "(id, hash, collection, name, parent, run, directory, href, updated, walk, written, remaining) VALUES "
 )
 _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, listed = 0, remaining = 1"
 _ASSETS = (

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from stacpull.errors import DestinationError
 from stacpull.system import is_linux
@@ -125,6 +125,10 @@ class FileSync:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def sync_file(file: BinaryIO) -> None:
+    os.fsync(file.fileno())
 
 
 def sync_directory(directory: Path) -> None:
