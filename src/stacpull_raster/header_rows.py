@@ -44,10 +44,7 @@ class HeaderJob(Job, frozen=True, kw_only=True):
 
 
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
-    """Return the row of a header as JSON: a list of values in the order of the columns.
-
-    Raises `orjson.JSONEncodeError` for a value that JSON cannot hold.
-    """
+    """Return the row of a header as JSON: a list of values in the order of the columns."""
     size = read.size if read.size is not None else job.size
     effort = (read.reads, read.bytes_read, None, None)
     header = read.header

@@ -18,7 +18,6 @@ from typing import Literal
 
 import attrs
 import msgspec
-import orjson
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
@@ -85,16 +84,9 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
         self._over = False
 
     def put(self, job: HeaderJob, received: HeaderRead) -> None:
-        """Add a header. One that cannot be written as a row becomes a failed row."""
         self._held += 1
-        try:
-            row = header_row(job, received, self._secrets)
-        except orjson.JSONEncodeError as error:
-            message = f"The header of asset {job.key} cannot be written as a row: {error}."
-            self.fail(job, Failure(FailureKind.FORMAT, message))
-            return
         self.done += 1
-        self._take(job, row, ok=True)
+        self._take(job, header_row(job, received, self._secrets), ok=True)
 
     def fail(self, job: HeaderJob, failure: Failure, attempts: int = 0) -> None:  # noqa: ARG002 - the pool passes it
         """Add an asset or item that failed and is not retried; its slot is already released."""

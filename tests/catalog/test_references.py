@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from pystac.utils import make_absolute_href
 
 from stacpull.catalog.item import reference
 
@@ -24,27 +21,3 @@ from stacpull.catalog.item import reference
 )
 def test_reference(path: str, directory: str, expected: str) -> None:
     assert reference(path, directory) == expected
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a b.tif",
-        " a.tif ",
-        "a%23b.tif",
-        "a%2523b.tif",
-        "100%25.tif",
-        "ünïcödé 文件.tif",
-        "a:b.tif",
-        "[x]&y=z+w,~.tif",
-        "'(1)'.tif",
-        "..a",
-        "-rf",
-    ],
-)
-def test_the_referenced_file_exists(tmp_path: Path, name: str) -> None:
-    place = tmp_path / "c" / "i" / name
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"x")
-    opened = make_absolute_href(reference(f"c/i/{name}", "c/i"), str(tmp_path / "c" / "i" / "i.json"))
-    assert Path(opened).read_bytes() == b"x"

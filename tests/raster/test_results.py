@@ -1,12 +1,9 @@
-"""The file of a job's results: questions, answers, the position to resume from; killed, locked, damaged."""
+"""The file of a job's results: rows, the position to resume from; damaged, or another file."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -53,49 +50,6 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
     with Results(path, QUESTION) as again:
         assert again.position == {"page": 1}
         assert [found.key for found in again.rows()] == ["a", "c"]
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from stacpull_raster.results import Result, Results
-results = Results(Path(sys.argv[1]), {"source": "http://api.test/", "selection": {"labels": ["a", "b"]}})
-n = 0
-while True:
-    results.put([Result(f"key {n}", b"{}"), Result(f"twin {n}", b"{}")], position={"n": n})
-    print(n, flush=True)
-    n += 1
-"""
-
-
-@pytest.fixture
-def holder(path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that puts rows for ever; it has put some."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            for _ in range(5):
-                assert process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-
-
-def test_two_processes_do_not_work_on_one_file(holder: subprocess.Popen[bytes], path: Path) -> None:
-    with pytest.raises(DestinationError, match="Another stacpull"):
-        Results(path, QUESTION)
-    assert holder.poll() is None
-
-
-def test_after_a_kill_every_row_that_was_put_is_there(holder: subprocess.Popen[bytes], path: Path) -> None:
-    os.kill(holder.pid, signal.SIGKILL)
-    message, _ = holder.communicate()
-    last = int(message.split()[-1]) if message else 4
-    with Results(path, QUESTION) as results:
-        position = results.position
-        assert position is not None
-        assert position["n"] >= last
-        assert results.count(ok=True) == 2 * (position["n"] + 1)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\1" * 4096])

@@ -7,41 +7,17 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-import orjson
 import pytest
 
 from stacpull.errors import UsageError
 from stacpull_raster.results import Results
 from stacpull_trace.answer_store import AnswerStore
-from stacpull_trace.hub.replies import ByocTile, Footprint, TileFile
 from stacpull_trace.indices import INDICES
 from stacpull_trace.question import TraceQuestion, question
 from stacpull_trace.request_plan import days_between
 from stacpull_trace.traced_area import area_of_bbox
 
 NOVEMBER = datetime(2023, 11, 2, 10, 0, 0, 123_456, tzinfo=UTC)
-SQUARE = {"type": "Polygon", "coordinates": [[[0.1, 0], [1, 0], [1, 1], [0.1, 0]]]}
-
-
-@pytest.mark.parametrize(
-    "tile",
-    [
-        ByocTile("t", "a/(BAND).tif", "INGESTED", None, None, None, None),
-        ByocTile(
-            "t",
-            "a/x_(BAND).tiff",
-            "INGESTED",
-            NOVEMBER,
-            NOVEMBER,
-            Footprint(SQUARE, 32610),
-            Footprint(SQUARE, 4326),
-            {"qa": TileFile(3521, '"9e4f"'), "sr": TileFile(None, None)},
-        ),
-    ],
-)
-def test_a_tile_survives_being_stored(tile: ByocTile) -> None:
-    assert msgspec.convert(orjson.loads(orjson.dumps(msgspec.to_builtins(tile))), ByocTile) == tile
 
 
 def test_an_answer_that_json_cannot_hold_is_requested_again(tmp_path: Path) -> None:

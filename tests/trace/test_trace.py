@@ -1,4 +1,4 @@
-"""Stopping a trace: during the search, during requests, and too late."""
+"""Stopping a trace during a search that hangs."""
 
 from __future__ import annotations
 
@@ -55,24 +55,3 @@ def test_a_stop_ends_a_hanging_search(monkeypatch: pytest.MonkeyPatch) -> None:
     report = clock.run(main())
     assert (report.state, report.exit_code) == ("interrupted", 130)
     assert clock.monotonic() < 10
-
-
-def test_a_late_stop_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tracing.trace_report
-
-    async def main() -> TraceReport:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def late(*values: Any) -> TraceReport:
-            asyncio.run_coroutine_threadsafe(_set(stop), loop).result()
-            return made(*values)
-
-        monkeypatch.setattr(tracing, "trace_report", late)
-        return await traced(Quiet(), monkeypatch, stop=stop)
-
-    report = asyncio.run(main())
-    assert report.state == "complete"
-
-
-async def _set(stop: asyncio.Event) -> None:
-    stop.set()

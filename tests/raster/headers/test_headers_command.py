@@ -1,9 +1,8 @@
-"""`stacpull headers`: the calls of the library, and the output."""
+"""`stacpull headers`: its output and its documentation."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
 import types
@@ -14,13 +13,10 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ran
 
-from stacpull.config.options import Options
-from stacpull.selection import Selection
 from stacpull_raster.header_rows import COLUMNS
 from stacpull_raster.headers_report import HeadersReport
 
 Command = Callable[..., Ran]
-BIGEARTHNET = str(Path(__file__).parents[3] / "configs" / "bigearthnet.toml")
 REPORT: dict[str, Any] = {"state": "complete", "items_seen": 3, "items_matched": 2, "headers_done": 24}
 ROW: dict[str, Any] = {
     **dict.fromkeys(column.name for column in COLUMNS),
@@ -41,23 +37,15 @@ ROW: dict[str, Any] = {
 
 
 class FakeLibrary:
-    """Replaces `stacpull_raster.header_table` and records its calls."""
+    """Replaces `stacpull_raster.header_table`."""
 
     def __init__(self) -> None:
         self.report = HeadersReport(**REPORT, headers_failed=0)
         self.rows: list[Mapping[str, Any]] = []
-        self.events: list[Any] = []
-        self.error: Exception | None = None
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    async def headers(self, *given: Any, **named: Any) -> HeadersReport:
-        self.calls.append((given, named))
-        if self.error is not None:
-            raise self.error
-        for event in self.events:
-            named["on_event"](event)
-        if named["on_row"] is not None:
-            await asyncio.to_thread(lambda: [named["on_row"](row) for row in self.rows])
+    async def headers(self, *_: Any, on_row: Any, **__: Any) -> HeadersReport:
+        if on_row is not None:
+            await asyncio.to_thread(lambda: [on_row(row) for row in self.rows])
         return self.report
 
 
@@ -67,48 +55,6 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
     module.headers = library.headers  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stacpull_raster.header_table", module)
     return library
-
-
-def test_arguments_reach_the_library(stacpull_command: Command, library: FakeLibrary) -> None:
-    arguments = ["-C", "c", "--asset", "B*", "--max-items", "5", "--retries", "2", "-o", "out dir/t.csv"]
-    assert stacpull_command("headers", "http://s", *arguments).code == 0
-    ((source, out), how) = library.calls[0]
-    assert (source, out) == ("http://s", Path("out dir/t.csv"))
-    assert how["selection"] == Selection(collections=("c",), assets=("B*",), max_items=5)
-    assert how["options"] == Options(retries=2)
-    assert how["refresh"] is False
-    assert how["on_row"] is None
-    assert isinstance(how["stop"], asyncio.Event)
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({}, 0),
-        ({"headers_failed": 2}, 1),
-        ({"headers_failed": 2, "headers_missing": 2, "missing_ok": True}, 0),
-        ({"headers_failed": 2, "headers_missing": 1, "missing_ok": True}, 1),
-        ({"state": "interrupted"}, 130),
-        ({"state": "interrupted", "headers_failed": 2}, 130),
-    ],
-)
-def test_the_exit_code_is_that_of_the_report(
-    stacpull_command: Command, library: FakeLibrary, changes: dict[str, Any], code: int
-) -> None:
-    library.report = HeadersReport(**{**REPORT, "headers_failed": 0, **changes})
-    assert stacpull_command("headers", "http://s", "-o", "t.csv").code == code
-
-
-def test_the_json_is_the_last_line_and_replaces_the_table(
-    stacpull_command: Command, library: FakeLibrary
-) -> None:
-    library.rows = [ROW]
-    ran = stacpull_command("headers", "http://s", "--json")
-    report = json.loads(ran.out.splitlines()[-1])
-    assert len(ran.out.splitlines()) == 1
-    assert report == library.report.to_json()
-    needed = {"state", "items_seen", "items_matched", "headers_done", "headers_failed"}
-    assert needed | {"requests", "bytes_fetched", "seconds"} <= report.keys()
 
 
 def test_the_table_of_the_terminal(stacpull_command: Command, library: FakeLibrary) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.raster.tiff import made
 from tests.raster.tiff.reads import parse_bytes, read, real_files
 
-from stacpull_raster.tiff import Header, Needs, Segments, TiffError, parse
+from stacpull_raster.tiff import Header, Needs, Segments, parse
 
 
 def test_every_prefix_of_a_real_file_needs_more_until_the_header_is_whole(shared_data: Path) -> None:
@@ -50,18 +49,3 @@ def test_requested_bytes_complete_the_header_from_any_knworker_parts(name: str, 
         assert asks <= 6
         segments.add(found.start, file[found.start : found.stop])
     assert found == read(file).header
-
-
-def test_an_unknown_total_may_be_set_when_a_reply_ends_early() -> None:
-    data = made.tiff(made.IMAGE)
-    segments = Segments()
-    found = parse(segments)
-    assert isinstance(found, Needs)
-    segments.add(0, data[: found.stop])
-    assert isinstance(parse(segments), Header)
-    cut = Segments()
-    cut.add(0, data[:100])
-    assert isinstance(parse(cut), Needs)
-    cut.total = 100
-    with pytest.raises(TiffError, match="past the end of the file"):
-        parse(cut)

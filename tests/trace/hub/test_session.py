@@ -4,8 +4,18 @@ import asyncio
 
 import pytest
 from tests.net.memory import Answer
-from tests.trace.hub.desk import BASE, TOKEN_URL, MemoryHub, token
+from tests.trace.hub.desk import (
+    BASE,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    TOKEN_URL,
+    MemoryHub,
+    answer,
+    form,
+    token,
+)
 
+from stacpull.errors import CredentialsError
 from stacpull.net.transport import Request
 from stacpull_trace.hub.hub_client import Hub
 
@@ -63,3 +73,42 @@ def test_a_redirect_to_another_host_drops_the_token_but_keeps_the_range() -> Non
     assert memory.run(lambda hub: fetch(hub, Range="bytes=0-3")) == b"part"
     assert sent(memory)[2] == (bucket, None)
     assert memory.requests[2].headers["Range"] == "bytes=0-3"
+
+
+def test_the_token_request() -> None:
+    memory = MemoryHub({URL: [FINE]})
+    memory.run(fetch)
+    request = memory.requests[0]
+    assert (request.method, request.headers["Content-Type"]) == ("POST", "application/x-www-form-urlencoded")
+    credentials = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    assert form(request) == {"grant_type": "client_credentials", **credentials}
+
+
+@pytest.mark.parametrize(("life", "held"), [(3600, 3480), (240, 120), (120, 60), (1, 0.5)])
+def test_a_token_is_renewed_early(life: float, held: float) -> None:
+    memory = MemoryHub({TOKEN_URL: [token("one", life), token("two", life)], URL: [FINE]})
+
+    async def use(hub: Hub) -> None:
+        for pause in (0, held - 0.01, 0.02):
+            await memory.clock.sleep(pause)
+            await fetch(hub)
+
+    memory.run(use)
+    used = [header for url, header in sent(memory) if url == URL]
+    assert used == ["Bearer one", "Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (answer({"error": "x", "error_description": "Invalid client"}, 401), "401: Invalid client"),
+        (answer({"error": "unauthorized_client"}, 400), "400: unauthorized_client"),
+        (Answer(403), r"\(403\)"),
+        (answer({"error": f"no secret {CLIENT_SECRET}"}, 401), r"no secret \*\*\*"),
+    ],
+)
+def test_a_refused_client_is_a_credentials_error(refusal: Answer, words: str) -> None:
+    with pytest.raises(CredentialsError, match=words) as caught:
+        MemoryHub({TOKEN_URL: [refusal], URL: [FINE]}).run(fetch)
+    assert "check SH_CLIENT_ID and SH_CLIENT_SECRET" in str(caught.value)
+    assert CLIENT_SECRET not in str(caught.value)
