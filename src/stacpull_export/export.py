@@ -78,12 +78,6 @@ def _export(
     on_event: Listener | None,
     is_stopped: Callable[[], bool],
 ) -> ExportReport:
-    def on_read(done: int, total: int | None, stage: str = "exporting") -> None:
-        if is_stopped():
-            raise InterruptedRunError("Interrupted.")
-        if on_event is not None:
-            on_event(Stage(stage, done, total))
-
     if form.needs_directory and dest.bucket is not None:
         raise UsageError(f"The files of this mirror are in {dest.name}: it cannot be exported as {name} yet.")
     with destination_errors(out), open_contents(dest) as contents:
@@ -96,7 +90,10 @@ def _export(
         out.parent.mkdir(parents=True, exist_ok=True)
 
         def on_progress(items: int, stage: str = "exporting") -> None:
-            on_read(items, contents.items_total, stage)
+            if is_stopped():
+                raise InterruptedRunError("Interrupted.")
+            if on_event is not None:
+                on_event(Stage(stage, items, contents.items_total))
 
         module, _, function = form.writer.partition(":")
         write: Callable[..., ExportReport] = getattr(import_module(module), function)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from stacpull.reports import ReportTable
 
 GROUP: Final = "stacpull.formats"
 
 
-class OnProgress(Protocol):
-    def __call__(self, items: int, stage: str = ..., /) -> None:
-        """Take the number of items so far, and what is done with them. Raises to stop the export."""
-        ...
+OnProgress = Callable[..., None]
+"""Takes the number of items so far, and what is done with them. Raises to stop the export."""
 
 
 class ExportReport(ReportTable, frozen=True):

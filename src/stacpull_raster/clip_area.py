@@ -155,16 +155,9 @@ def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
 
 
 def _polygons(geometry: shapely.Geometry) -> shapely.Geometry | None:
-    parts = [part for part in _parts(geometry) if part.area > 0]
-    return shapely.union_all(parts) if parts else None
-
-
-def _parts(geometry: shapely.Geometry) -> Iterator[shapely.Geometry]:
-    for part in shapely.get_parts(geometry):
-        if shapely.get_type_id(part) > shapely.GeometryType.POLYGON:
-            yield from _parts(part)
-        elif shapely.get_type_id(part) == shapely.GeometryType.POLYGON:
-            yield part
+    parts = shapely.get_parts(shapely.get_parts(geometry))  # of collections, and of polygons in them
+    parts = parts[shapely.area(parts) > 0]
+    return shapely.union_all(parts) if len(parts) else None
 
 
 def tiles_hit(

@@ -365,7 +365,7 @@ class HeadersRun:
         is_complete = self._plans.ended and not progress.assets_pending
         state: Literal["complete", "interrupted"] = "complete" if is_complete else "interrupted"
         self._emit(progress)
-        failed = (as_mapping(row.value) for row in self._results.failed())
+        failed = (as_mapping(row.value) for row in self._results.rows(failed=True))
         report = HeadersReport(
             state=state,
             **msgspec.structs.asdict(tally),

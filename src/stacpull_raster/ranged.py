@@ -231,11 +231,6 @@ class FileVersion:
         chunks = response.chunks(_CHUNK)
         if coding is not None:
             chunks = decoded(chunks, coding)
-        return await self._parse_stream(response, chunks, wanted, parse)
-
-    async def _parse_stream(
-        self, response: Exchange, chunks: AsyncIterator[bytes], wanted: Needs, parse: Parse[T]
-    ) -> T | Needs:
         size = 0
         async for chunk in chunks:
             self._add(size, chunk, response)

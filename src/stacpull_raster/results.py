@@ -137,14 +137,14 @@ class Results:
             row = self._db.execute(f"{_RESULTS} WHERE key = ?", (key,)).fetchone()
         return None if row is None else _result(row)
 
-    def rows(self) -> Iterator[Result]:
-        """Yield all rows by place, then in the order of first insertion. No thread may write meanwhile."""
-        with translated(self.path, _SENTENCES):
-            yield from map(_result, self._db.execute(f"{_RESULTS} ORDER BY place, id"))
+    def rows(self, *, failed: bool = False) -> Iterator[Result]:
+        """Yield all (or the failed) rows by place, then in the order of first insertion.
 
-    def failed(self) -> Iterator[Result]:
+        No thread may write meanwhile.
+        """
+        where = "WHERE NOT ok " if failed else ""
         with translated(self.path, _SENTENCES):
-            yield from map(_result, self._db.execute(f"{_RESULTS} WHERE NOT ok ORDER BY place, id"))
+            yield from map(_result, self._db.execute(f"{_RESULTS} {where}ORDER BY place, id"))
 
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
         """Save rows and a position in one transaction; new rows replace earlier ones of the same key."""

@@ -31,10 +31,6 @@ class Segments:
         self._starts: list[int] = []
         self._pieces: list[bytes] = []
 
-    def __repr__(self) -> str:
-        known = ", ".join(f"{start}-{start + len(piece)}" for start, piece in self._known())
-        return f"Segments({known or 'nothing'} of {'?' if self.total is None else self.total})"
-
     def add(self, start: int, data: bytes) -> None:
         """Add the bytes at `start`; bytes that are already known are not replaced."""
         if start < 0 or (self.total is not None and start + len(data) > self.total):

@@ -133,9 +133,6 @@ class Hub:
         self._clock = clock
         self._secrets = secrets
 
-    def __repr__(self) -> str:
-        return f"<Hub at {self._host}: {self.processing_units:.2f} processing units>"
-
     @property
     def processing_units(self) -> float:
         return self.session.processing_units

@@ -53,10 +53,6 @@ class Paths:
         self._base_url = base_url
         self._settled: dict[HubService, Family] = {}
 
-    def __repr__(self) -> str:
-        known = ", ".join(f"{service.value}: {family.value}" for service, family in self._settled.items())
-        return f"<Paths of {self._base_url}: {known or 'none known yet'}>"
-
     def candidates(self, service: HubService) -> tuple[Family, ...]:
         """Return the families to try, in order: only one when it is known."""
         known = self._settled.get(service)

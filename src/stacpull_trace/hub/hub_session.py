@@ -45,9 +45,6 @@ class Tokens:
         self._url = settings.token_url
         self._cached = CachedToken(self._renew, clock)
 
-    def __repr__(self) -> str:
-        return f"<Tokens of {self._url}: {'one' if self._cached.held else 'none'} held>"
-
     async def current(self) -> Secret:
         return await self._cached.current()
 
