@@ -10,10 +10,10 @@ its row is saved, so a kill loses at most one header per slot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain
 from typing import Literal
 
 import attrs
@@ -122,28 +122,6 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
             await self._clock.sleep(_PACE)
 
 
-class TiffAssets:
-    """Keeps the assets of the selection that are TIFFs, by media type or suffix.
-
-    With --asset or --media-type, all matching assets are kept.
-    """
-
-    def __init__(self, selection: Selection) -> None:
-        self.others = 0
-        """Number of assets in the selection that are not TIFFs."""
-        self._chosen = AssetFilter(selection)
-        self._guesses = not (selection.assets or selection.media_types)
-
-    def keeps(self, key: str, asset: Json) -> bool:
-        """Return True if the asset's header is to be read."""
-        if not self._chosen.keeps(key, asset):
-            return False
-        if self._guesses and not is_tiff(asset.get("type"), asset.get("href")):
-            self.others += 1
-            return False
-        return True
-
-
 class HeaderCounts(msgspec.Struct):
     """What the walk has counted; saved when it has ended."""
 
@@ -157,14 +135,16 @@ class HeaderCounts(msgspec.Struct):
 class HeaderPlans:
     """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkRecord`).
 
-    Both sets are empty: `seen` gets the items that the walk reads, `planned` those of which headers are read.
+    It also keeps the assets of the selection that are TIFFs, by media type or suffix; with --asset or
+    --media-type, all matching ones. Both sets are empty: `seen` gets the items that the walk reads, `planned`
+    those of which headers are read.
     """
 
     def __init__(
         self,
         book: HeaderBook,
         queue: JobQueue[HeaderJob],
-        assets: TiffAssets,
+        selection: Selection,
         seen: ItemSet,
         planned: ItemSet,
     ) -> None:
@@ -173,13 +153,22 @@ class HeaderPlans:
         self.ended = False
         self._book = book
         self._queue = queue
-        self._assets = assets
         self._seen, self._planned = seen, planned
-        self._place = 0
+        self._places = itertools.count()
+        self._chosen = AssetFilter(selection)
+        self._guesses = not (selection.assets or selection.media_types)
+        self._others = 0
+        """Assets of the batch that are selected and are not TIFFs."""
 
     @property
     def items_seen(self) -> int:
         return self.tally.items_seen
+
+    def keeps(self, key: str, asset: Json) -> bool:
+        is_chosen = self._chosen.keeps(key, asset)
+        is_other = is_chosen and self._guesses and not is_tiff(asset.get("type"), asset.get("href"))
+        self._others += is_other
+        return is_chosen and not is_other
 
     async def find_planned(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
         return dict.fromkeys(await to_its_end(partial(self._planned.intersection, ids)))
@@ -190,38 +179,36 @@ class HeaderPlans:
         if reached.announced is not None:
             self.announced = reached.announced
         self.ended = self.ended or reached.walk_ended
-        jobs, failures = self._jobs_of(planned)
-        keys = {key_of(job.item, job.key): job.row for job in chain(jobs, (job for job, _ in failures))}
-        rows = {keys[key] for key in await asyncio.to_thread(self._book.results.known, list(keys))}
-        jobs = [job for job in jobs if job.row not in rows]
-        failures = [(job, why) for job, why in failures if job.row not in rows]
+        jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
+        known = await asyncio.to_thread(self._book.results.known, list(jobs))
+        missing = [pair for key, pair in jobs.items() if key not in known]
         new = await self._count(planned)
-        self._book.open_rows += len(jobs) + len(failures)
-        for job, why in failures:
-            self._book.fail(job, why)
-        await self._queue.put(jobs)
+        self._book.open_rows += len(missing)
+        for job, why in missing:
+            if why is not None:
+                self._book.fail(job, why)
+        await self._queue.put([job for job, why in missing if why is None])
         return new
 
     async def restart(self) -> int:
+        """Count again from the start, when open rows are saved, so that no header is read twice."""
         await self._book.all_saved()
         await to_its_end(self._seen.clear)
         await to_its_end(self._planned.clear)
-        self.tally, self._place, self._assets.others = HeaderCounts(), 0, 0
+        self.tally, self._places, self._others = HeaderCounts(), itertools.count(), 0
         return 0
 
-    def _jobs_of(self, selected: PlanBatch) -> tuple[list[HeaderJob], list[tuple[HeaderJob, Failure]]]:
-        jobs: list[HeaderJob] = []
-        failures: list[tuple[HeaderJob, Failure]] = []
+    def _jobs_of(self, selected: PlanBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
+        """Yield jobs, each with the reason why it cannot be read, if there is one."""
 
-        def failing(item: ItemId, key: str, why: Failure) -> None:
-            failures.append((HeaderJob(self._place, 0, 0, key, "", None, "", None, item=item), why))
-            self._place += 1
+        def failing(item: ItemId, key: str) -> HeaderJob:
+            return HeaderJob(next(self._places), 0, 0, key, "", None, "", None, item=item)
 
         for planned in selected.items:
             for asset in planned.assets:
                 stated = planned.document["assets"][asset.key].get("file:header_size")
                 job = HeaderJob(
-                    self._place,
+                    next(self._places),
                     0,
                     0,
                     asset.key,
@@ -236,23 +223,21 @@ class HeaderPlans:
                     media_type=asset.media_type,
                     alternates=asset.alternates,
                 )
-                jobs.append(job)
-                self._place += 1
+                yield job, None
             for key, why in planned.problems:
-                failing(planned.id, key, why)
+                yield failing(planned.id, key), why
         for missed in selected.failed_items:
-            failing(missed.id, "", missed.failure)
+            yield failing(missed.id, ""), missed.failure
         for odd in selected.unread:
-            failing(ItemId(odd.collection or NO_COLLECTION, odd.name), "", odd.failure)
-        return jobs, failures
+            yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
     async def _count(self, selected: PlanBatch) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
         await to_its_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
-        read = [*selected.seen, *chain.from_iterable(selected.left_out.values())]
+        read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
         new = await to_its_end(partial(self._seen.add_all, read))
         without_label = new.intersection(selected.left_out.get(NO_LABEL_IN_NOMENCLATURE, ()))
-        tally, others, self._assets.others = self.tally, self._assets.others, 0
+        tally, others, self._others = self.tally, self._others, 0
         tally.items_seen += len(new)
         tally.items_matched += sum(planned.parent is None for planned in selected.items)
         tally.items_without_label += len(without_label)
@@ -326,12 +311,12 @@ class HeadersRun:
 
     async def _read(self, seen: ItemSet, planned: ItemSet) -> None:
         network, selection = self._network, self._selection
-        queue, assets = JobQueue[HeaderJob](2 * self._slots), TiffAssets(selection)
-        self._plans = plans = HeaderPlans(self._book, queue, assets, seen, planned)
+        queue = JobQueue[HeaderJob](2 * self._slots)
+        self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned)
         reader = ItemReader(self._source.item, network.clock, read_batch=self._source.items)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
         task = WalkTask(self._source, reader, network, selection, options, self._emit)
-        walk = Walk(task, plans, assets=assets)
+        walk = Walk(task, plans, assets=plans)
         self._summary = walk.summary
         fetcher, note_retry = _HeaderFetcher(network.client), network.counters.note_retry
         tools = TransferTools(fetcher, reader, network.policy, network.clock, note_retry, selection.prefer)

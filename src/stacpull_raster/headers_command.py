@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,36 +28,25 @@ class TextTable:
     """Lines of cells, printed one below the other. A line may have fewer cells; its last one has no width."""
 
     def __init__(self, titles: Sequence[str], write: Callable[[str], None]) -> None:
-        self._titles = tuple(titles)
         self._write = write
-        self._held: list[tuple[str, ...]] = [self._titles]
+        self._held = [tuple(titles)]
         self._widths: list[int] = []
 
     def add(self, cells: Sequence[str]) -> None:
-        if self._widths:
-            self._print(cells)
-            return
         self._held.append(tuple(cells))
-        if len(self._held) > _LOOKED_AT:
+        if self._widths or len(self._held) > _LOOKED_AT:
             self.close()
 
     def close(self) -> None:
-        if len(self._held) <= 1:
-            return
-        self._widths = [self._width(index) for index in range(len(self._titles))]
-        held, self._held = self._held, []
-        for line in held:
-            self._print(line)
-
-    def _width(self, index: int) -> int:
-        """Return the width of a column: that of its cells, where they are not the last of their line."""
-        cells = (line[index] for line in self._held if index < len(line) - 1)
-        return max((min(len(cell), _WIDEST) for cell in cells), default=0)
-
-    def _print(self, cells: Sequence[str]) -> None:
-        *padded, last = cells
-        columns = [cell.ljust(width) for cell, width in zip(padded, self._widths, strict=False)]
-        self._write("  ".join([*columns, last]).rstrip())
+        """Print the lines that are held, if there is more than the titles."""
+        if not self._widths and len(self._held) > 1:
+            lengths = [[len(cell) for cell in line[:-1]] for line in self._held]
+            columns = itertools.zip_longest(*lengths, fillvalue=0)
+            self._widths = [min(max(column), _WIDEST) for column in columns]
+        held, self._held = (self._held, []) if self._widths else ([], self._held)
+        for *first, last in held:
+            cells = [cell.ljust(width) for cell, width in zip(first, self._widths, strict=False)]
+            self._write("  ".join([*cells, last]).rstrip())
 
 
 @command(
