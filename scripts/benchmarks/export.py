@@ -25,7 +25,7 @@ import orjson
 
 import stacpull
 from stacpull.ledger.database import ledger_path
-from stacpull.ledger.paths import item_hash
+from stacpull.ledger.schema import item_hash
 from stacpull.models import ItemId
 from stacpull.planning.item_plan import item_document_path
 from stacpull_replicas import MlhubReplica, run_in_thread

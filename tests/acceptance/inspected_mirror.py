@@ -22,7 +22,7 @@ from typing import NamedTuple
 from tests.acceptance.command import STORE_SECONDS, wait_until
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
-from stacpull.ledger.paths import ASSET_PATH
+from stacpull.ledger.schema import ASSET_PATH
 from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
 

@@ -31,7 +31,7 @@ from tests.store_in_thread import store_on_thread
 import stacpull
 from stacpull import Options, Secret, Selection
 from stacpull.engine import recovery
-from stacpull.store import file_sync
+from stacpull.store import local_store
 from stacpull.store.local_store import LocalStore
 
 
@@ -164,5 +164,5 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
         stack.enter_context(mock.patch.object(LocalStore, "identity", as_it_was))
         if mirror.single:
-            stack.enter_context(mock.patch.dict(file_sync.GROUP_SYNC, clear=True))
+            stack.enter_context(mock.patch.dict(local_store.GROUP_SYNC, clear=True))
         yield

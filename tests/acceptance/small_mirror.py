@@ -23,7 +23,7 @@ LARGE = 2_500_000
 _LARGE_KEY = "large_files/large_0000.bin"
 
 SINGLE = (
-    "import sys, stacpull.store.file_sync as sync; sync.GROUP_SYNC.clear(); "
+    "import sys, stacpull.store.local_store as sync; sync.GROUP_SYNC.clear(); "
     "from stacpull.cli.entry import main; sys.argv[0] = 'stacpull'; main()"
 )
 """The command on an unknown file system: files and directories are synced one by one."""

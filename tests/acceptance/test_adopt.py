@@ -22,7 +22,7 @@ from stacpull import MirrorReport, Options, Selection, failures, mirror, resume,
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
-from stacpull.store.file_sync import GroupSync
+from stacpull.store.local_store import GroupSync
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.staging import StagedParts
 from stacpull_replicas import RequestInfo, Status

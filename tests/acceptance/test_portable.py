@@ -15,8 +15,7 @@ from tests.acceptance.asset_host import AssetHost, Connection, local_items
 from tests.acceptance.command import Running, environment, run, wait_until
 
 import stacpull
-from stacpull.store.file_sync import FileSync, GroupSync, choose
-from stacpull.store.local_store import _renameat2, rename_new
+from stacpull.store.local_store import FileSync, GroupSync, _renameat2, choose, rename_new
 from stacpull.system import boot_id
 
 COUNT = 150

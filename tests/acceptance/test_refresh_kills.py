@@ -19,7 +19,7 @@ import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import files_in
 
-from stacpull.ledger.paths import ASSET_PATH
+from stacpull.ledger.schema import ASSET_PATH
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
 KILLS = int(os.environ.get("STACPULL_REFRESH_KILLS", "3"))

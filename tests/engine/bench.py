@@ -27,8 +27,7 @@ from stacpull.planning.item_plan import item_directory
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.store.file_sync import Sync
-from stacpull.store.local_store import LocalStore
+from stacpull.store.local_store import LocalStore, Sync
 from stacpull.store.staging import part_name_of
 
 NOW = 1_700_000_000.0

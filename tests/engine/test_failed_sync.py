@@ -60,7 +60,7 @@ def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> 
         assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
         bench.publisher.parts.extend([bench.arrive(job, b"new") for job in bench.pending()])
         bench.publisher.publish_all()
-        assert set(bench.states().values()) == {jobs.STATE_DONE}
+        assert set(bench.states().values()) == {jobs.Phase.DONE}
     with started(tmp_path) as bench:
         assert set(tree(tmp_path).values()) == {b"new"}
 

@@ -13,8 +13,7 @@ from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, views
 from stacpull.models import FailureKind
-from stacpull.store.file_sync import FileSync
-from stacpull.store.local_store import LocalStore
+from stacpull.store.local_store import FileSync, LocalStore
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Arrival, Failure, FailureKind, Job, Unread
 from stacpull.redact import Secret, Secrets
-from stacpull.store.file_sync import GroupSync
+from stacpull.store.local_store import GroupSync
 from stacpull.store.lock import MirrorLock, is_held
 from stacpull.store.staging import StagedParts, part_name_of
 

@@ -15,8 +15,7 @@ from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
 from stacpull.store import local_store as directory
-from stacpull.store import staging
-from stacpull.store.file_sync import FileSync
+from stacpull.store.local_store import FileSync
 from stacpull.store.lock import is_held
 
 
@@ -43,7 +42,7 @@ def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:
 def test_the_ledger_is_as_durable_as_the_file_system_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_network: bool, is_group: bool, journal: str
 ) -> None:
-    monkeypatch.setattr(staging, "is_on_network", lambda _fd: is_network)
+    monkeypatch.setattr(module, "is_on_network", lambda _fd: is_network)
     if not is_group:
         monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
     with open_workspace(tmp_path) as workspace:

@@ -30,9 +30,9 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.ledger.paths import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
 from stacpull.ledger.pruning import forget_unwanted
+from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.models import Arrival, Asset
 from stacpull.planning.names import fold, path_hash
 from stacpull.selection import Selection

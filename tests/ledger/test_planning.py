@@ -27,7 +27,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.ledger.schema import TO_WRITE, WRITTEN
+from stacpull.ledger.schema import Written
 from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
@@ -116,7 +116,7 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT written FROM items) FROM documents").fetchone()
-            assert found == ((1, TO_WRITE) if is_first and renewed else (0, WRITTEN))
+            assert found == ((1, Written.DUE) if is_first and renewed else (0, Written.YES))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
             jobs.record(db, [], [], {job.item_row: None}, NOW)
 

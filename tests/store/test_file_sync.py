@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import DestinationError
-from stacpull.store import file_sync
-from stacpull.store.file_sync import FileSync, GroupSync, choose, is_on_network
-from stacpull.store.local_store import LocalStore
+from stacpull.store import local_store
+from stacpull.store.local_store import FileSync, GroupSync, LocalStore, choose, is_on_network
 
 HONEST, HIDING = "6.18.44-fc-v657", "5.7.19-generic"
 
@@ -56,7 +55,7 @@ def test_the_sync_is_chosen_by_file_system_and_kernel(
         def syncfs(self, _fd: int) -> int:
             return 0
 
-    monkeypatch.setattr(file_sync, "_libc", Libc)
+    monkeypatch.setattr(local_store, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", kernel, "v", "m")))
     chosen = choose(dest.fd, dest.staged.parts_fd)

@@ -21,7 +21,7 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import BOOT, SYNC_ERROR, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
-from stacpull.store.file_sync import sync_file
+from stacpull.store.inspection import sync_file
 from stacpull.store.protocol import FileState, Store, never
 from stacpull.store.staging import CompletePartName, parse_complete_part
 from stacpull.system import boot_id

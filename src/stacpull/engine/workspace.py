@@ -25,7 +25,7 @@ from stacpull.ledger.database import (
     translated,
 )
 from stacpull.models import BucketLocation
-from stacpull.store.local_store import open_files, open_store
+from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
 
@@ -104,7 +104,11 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
     """
     staged, covered = destination.staged, destination.covers_ledger
     with closing(
-        open_writer(staged.work, journal="delete" if staged.is_on_network else "wal", durable=not covered)
+        open_writer(
+            staged.work,
+            journal="delete" if is_on_network(staged.parts_fd) else "wal",
+            durable=not covered,
+        )
     ) as db:
         first: BaseException | None = None
         try:

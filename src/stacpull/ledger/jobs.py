@@ -1,8 +1,10 @@
 """The assets of a mirror: what is still to do, and what became of it.
 
 An asset is reserved before the rename, and recorded as done only once the data is safe: the publisher takes
-the steps; each is one transaction for a group. A damaged asset becomes pending in a new generation, so that
-its file may be replaced, but only by bytes with its earlier digest (`models.Job.sha256`).
+the steps; each is one transaction for a group. Two assets never have the same folded path, because names that
+differ only in case or Unicode form may be one file: the second gets a hash in its name, or fails if its path
+is exactly the same. A damaged asset becomes pending in a new generation, so that its file may be replaced,
+but only by bytes with its earlier digest (`models.Job.sha256`).
 """
 
 from __future__ import annotations
@@ -18,20 +20,9 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import recorded
-from stacpull.ledger import paths, runs
-from stacpull.ledger.database import AMONG, exists, listed, number, transaction
-from stacpull.ledger.paths import ASSET_DIRECTORY, ASSET_PATH, IS_ITEM, id_values
-from stacpull.ledger.schema import (
-    DAMAGED,
-    STATE_DONE,
-    STATE_FAILED,
-    STATE_MISSING,
-    STATE_PENDING,
-    STATE_RESERVED,
-    TO_WRITE,
-    UNWRITTEN,
-    WRITTEN,
-)
+from stacpull.ledger import runs
+from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
+from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH, IS_ITEM, Phase, Written, id_values
 from stacpull.models import (
     PASSING,
     Arrival,
@@ -43,8 +34,10 @@ from stacpull.models import (
     Job,
     SourceLink,
     VersionInDest,
+    path_in_dest,
 )
 from stacpull.planning.item_plan import STATEMENTS
+from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
 
 
 class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
@@ -85,7 +78,7 @@ _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
     "o.size, a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
-    f"o.alternates, iif(a.state = {STATE_PENDING}, a.etag, NULL), a.size, o.previous_digest, "
+    f"o.alternates, iif(a.state = {Phase.PENDING}, a.etag, NULL), a.size, o.previous_digest, "
     f"coalesce(({_ORDERED}), ({_STATED}), ''), o.wanted IS NULL OR a.clip IS NOT NULL "
     f"FROM {_OPEN} JOIN items i ON i.id = a.item"
 )
@@ -94,7 +87,7 @@ _JOBS = (
 def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[Job]:
     """Return the jobs of a run past row `after`, in row order."""
     rows = db.execute(
-        f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {STATE_PENDING} ORDER BY o.asset LIMIT ?",
+        f"{_JOBS} WHERE o.asset > ? AND a.run = ? AND a.state = {Phase.PENDING} ORDER BY o.asset LIMIT ?",
         (after, run, limit),
     )
     has_area = runs.area_of(db, run) is not None
@@ -103,7 +96,7 @@ def pending_jobs(db: sqlite3.Connection, run: int, after: int, limit: int) -> li
 
 def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
     found = db.execute(
-        f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {STATE_DONE}", (row, generation)
+        f"{_JOBS} WHERE o.asset = ? AND a.generation = ? AND a.state < {Phase.DONE}", (row, generation)
     ).fetchone()
     return None if found is None else _job(found, False)
 
@@ -141,7 +134,7 @@ def is_open(db: sqlite3.Connection, row: int, generation: int) -> bool:
 def reservations(db: sqlite3.Connection) -> Iterator[Arrival]:
     rows = db.execute(
         f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, o.identity, a.sha256, "
-        f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {STATE_RESERVED}"
+        f"a.etag, a.unproven FROM {_OPEN} WHERE a.state = {Phase.RESERVED}"
     ).fetchall()
     for row, item, generation, directory, name, size, identity, sha256, etag, unproven in rows:
         values = (directory.removesuffix("/"), name, size, identity, sha256, etag)
@@ -152,8 +145,8 @@ def requeue_passing(db: sqlite3.Connection, run: int) -> None:
     """Make the assets of `run` pending that failed for a reason that may have passed."""
     with transaction(db):
         items = db.execute(
-            f"UPDATE assets AS a SET state = {STATE_PENDING} WHERE id IN (SELECT asset FROM open_assets) "
-            f"AND state = {STATE_FAILED} AND run = ? AND EXISTS ({FAILED_IN_PASSING}) RETURNING item",
+            f"UPDATE assets AS a SET state = {Phase.PENDING} WHERE id IN (SELECT asset FROM open_assets) "
+            f"AND state = {Phase.FAILED} AND run = ? AND EXISTS ({FAILED_IN_PASSING}) RETURNING item",
             (run,),
         ).fetchall()
         update_item_states(db, {row[0] for row in items})
@@ -166,17 +159,17 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
     """
     with transaction(db):
         failed = db.execute(
-            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {STATE_FAILED}"
+            f"SELECT a.id, a.item FROM {_OPEN} WHERE a.state >= {Phase.FAILED}"
             + (f" AND EXISTS ({_ORDERED})" if ordered else "")
         ).fetchall()
         for row, _ in failed:
-            db.execute(f"UPDATE assets SET state = {STATE_PENDING}, run = ? WHERE id = ?", (run, row))
+            db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id = ?", (run, row))
             db.execute("UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1", (row,))
         if not ordered:
             take_over_pending(db, run, "kind <> 'mirror'")
             db.execute(
                 "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
-                f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {STATE_FAILED}) "
+                f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {Phase.FAILED}) "
                 "AND id NOT IN (SELECT asset FROM open_assets)",
                 (run,),
             )
@@ -193,7 +186,7 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
 def _take_over_items(db: sqlite3.Connection, run: int, items: str, item: int = 0) -> None:
     """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
     db.execute(
-        f"UPDATE items SET run = :run, written = iif(written = {WRITTEN}, {TO_WRITE}, written) "
+        f"UPDATE items SET run = :run, written = iif(written = {Written.YES}, {Written.DUE}, written) "
         f"WHERE id IN ({items})",
         {"run": run, "item": item},
     )
@@ -202,7 +195,7 @@ def _take_over_items(db: sqlite3.Connection, run: int, items: str, item: int = 0
 def take_over_pending(db: sqlite3.Connection, run: int, kinds: str = "kind = 'repair'") -> None:
     """Assign what other runs of these kinds left pending to `run`, because no later run would fetch it."""
     db.execute(
-        f"UPDATE assets SET run = :run WHERE state < {STATE_DONE} AND id IN (SELECT asset FROM open_assets) "
+        f"UPDATE assets SET run = :run WHERE state < {Phase.DONE} AND id IN (SELECT asset FROM open_assets) "
         f"AND run IN (SELECT id FROM runs WHERE id <> :run AND {kinds})",
         {"run": run},
     )
@@ -218,7 +211,7 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
 
 
 _LOST = f"""FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
-WHERE a.run = ? AND a.state = {STATE_PENDING} AND o.stale AND i.href IS NULL"""
+WHERE a.run = ? AND a.state = {Phase.PENDING} AND o.stale AND i.href IS NULL"""
 
 
 def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
@@ -250,7 +243,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             found = db.execute(
                 "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip "
                 "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
-                f"WHERE a.id = ? AND a.state >= {STATE_DONE}",
+                f"WHERE a.id = ? AND a.state >= {Phase.DONE}",
                 (row,),
             ).fetchone()
             if found is None:  # it is already open
@@ -260,7 +253,7 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             held = stored_clip(clip)
             is_wanted = held is None or held.area == area
             db.execute(
-                f"UPDATE assets SET state = {STATE_PENDING}, run = ?, generation = generation + 1, "
+                f"UPDATE assets SET state = {Phase.PENDING}, run = ?, generation = generation + 1, "
                 "sha256 = NULL, etag = NULL WHERE id = ?",
                 (run, row),
             )
@@ -281,7 +274,7 @@ def is_left_open(db: sqlite3.Connection) -> bool:
     return damaged_items(db) > 0 or exists(
         db,
         f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "
-        f"WHERE a.state = {STATE_PENDING} AND r.kind = 'repair'",
+        f"WHERE a.state = {Phase.PENDING} AND r.kind = 'repair'",
     )
 
 
@@ -289,20 +282,20 @@ def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     with transaction(db):
         db.executemany(
-            f"UPDATE items SET written = {DAMAGED} WHERE id = ? AND written <> {UNWRITTEN}",
+            f"UPDATE items SET written = {Written.DAMAGED} WHERE id = ? AND written <> {Written.NO}",
             ((item,) for item in items),
         )
 
 
 def damaged_items(db: sqlite3.Connection) -> int:
-    return number(db, f"SELECT count(*) FROM items WHERE written = {DAMAGED}")
+    return number(db, f"SELECT count(*) FROM items WHERE written = {Written.DAMAGED}")
 
 
 def damaged_documents(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
     """Return row, ID and URL of items past row `after` whose JSON is damaged and was not read again yet."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.href FROM items i JOIN collections c ON c.id = i.collection "
-        f"WHERE i.written = {DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
+        f"WHERE i.written = {Written.DAMAGED} AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) "
         "ORDER BY i.id LIMIT ?",
         (after, limit),
     )
@@ -316,8 +309,8 @@ def keep_document(db: sqlite3.Connection, item: int, document: bytes) -> None:
 def unwritten_items(db: sqlite3.Connection, after: int, limit: int) -> list[int]:
     """Return final items past row `after` whose JSON is missing on disk or outdated."""
     rows = db.execute(
-        f"SELECT id FROM items WHERE written <> {WRITTEN} AND remaining = 0 AND id > ? "
-        f"AND (written = {TO_WRITE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
+        f"SELECT id FROM items WHERE written <> {Written.YES} AND remaining = 0 AND id > ? "
+        f"AND (written = {Written.DUE} OR id IN (SELECT item FROM documents)) ORDER BY id LIMIT ?",
         (after, limit),
     )
     return [row[0] for row in rows]
@@ -339,7 +332,7 @@ def reserve(
         identities = [(arrival.identity, arrival.row) for arrival in reserved]
         db.executemany("UPDATE open_assets SET identity = ? WHERE asset = ?", identities)
         db.executemany(
-            f"UPDATE items SET written = iif(written = {UNWRITTEN}, {TO_WRITE}, written), sha256 = NULL "
+            f"UPDATE items SET written = iif(written = {Written.NO}, {Written.DUE}, written), sha256 = NULL "
             "WHERE id = ?",
             [(item,) for item in items],
         )
@@ -349,7 +342,7 @@ def reserve(
 def _reserve(
     db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
 ) -> tuple[list[Arrival], list[AssetFailure]]:
-    set_reserved = f"UPDATE assets SET state = {STATE_RESERVED}, size = ?, sha256 = ?, etag = ?"
+    set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, size = ?, sha256 = ?, etag = ?"
     values: list[tuple[object, ...]]
     values = [(arrival.size, arrival.digest, arrival.etag) for arrival in arrivals]
     marked = "SELECT 1 FROM assets WHERE unproven UNION ALL SELECT 1 FROM assets WHERE clip IS NOT NULL"
@@ -365,13 +358,13 @@ def _reserve(
         return arrivals, []
     # the others have names that were not known before the response or not free, or an older generation
     open_paths = (
-        f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {STATE_DONE}"
+        f"SELECT a.id, a.generation, {ASSET_PATH} FROM assets a WHERE a.id {AMONG} AND a.state < {Phase.DONE}"
     )
     rows = db.execute(open_paths, (listed(arrival.row for arrival in arrivals),))
     found = {row: path for row, *path in rows}
     late = [one for one in arrivals if found.get(one.row) == [one.generation, None]]
     db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(one.name, one.row) for one in late])
-    claimed = paths.claim(db, [(one.row, one.directory, one.name) for one in late])
+    claimed = claim(db, [(one.row, one.directory, one.name) for one in late])
     reserved, failures = list[Arrival](), list[AssetFailure]()
     for arrival, received in zip(arrivals, values, strict=True):
         generation, path = found.get(arrival.row, (None, None))
@@ -389,7 +382,7 @@ def _reserve(
     return reserved, failures
 
 
-_IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {STATE_DONE}"
+_IF_OPEN = f"WHERE id = ? AND generation = ? AND state < {Phase.DONE}"
 
 
 def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
@@ -397,8 +390,8 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
     with transaction(db):
         for row in rows:
             released = db.execute(
-                f"UPDATE assets SET state = {STATE_PENDING}, sha256 = NULL, etag = NULL "
-                f"WHERE id = ? AND state = {STATE_RESERVED}",
+                f"UPDATE assets SET state = {Phase.PENDING}, sha256 = NULL, etag = NULL "
+                f"WHERE id = ? AND state = {Phase.RESERVED}",
                 (row,),
             )
             if released.rowcount:  # the earlier version may also be gone
@@ -408,7 +401,7 @@ def release(db: sqlite3.Connection, rows: Iterable[int]) -> None:
 
 def release_document(db: sqlite3.Connection, item: int) -> None:
     """Release the name of an item's JSON that was never written: a file there is not the mirror's own."""
-    db.execute(f"UPDATE items SET written = {UNWRITTEN} WHERE id = ? AND written = {TO_WRITE}", (item,))
+    db.execute(f"UPDATE items SET written = {Written.NO} WHERE id = ? AND written = {Written.DUE}", (item,))
 
 
 def record(
@@ -429,12 +422,12 @@ def record(
         generations = {arrival.row: arrival.generation for arrival in done}
         if generations:
             # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-            reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {STATE_RESERVED}"
+            reserved = f"SELECT id, generation FROM assets WHERE id {AMONG} AND state = {Phase.RESERVED}"
             found = db.execute(reserved, (listed(generations),))
             rows = (listed(row for row, generation in found if generation == generations[row]),)
             for run, is_same in db.execute(_COMPARED, rows):
                 compared[run]["assets_revalidated" if is_same else "assets_changed"] += 1
-            db.execute(f"UPDATE assets SET state = {STATE_DONE} WHERE id {AMONG}", rows)
+            db.execute(f"UPDATE assets SET state = {Phase.DONE} WHERE id {AMONG}", rows)
             if exists(db, "SELECT 1 FROM failures"):
                 its_assets = f"SELECT item, key FROM assets WHERE id {AMONG}"
                 db.execute(f"DELETE FROM failures WHERE (item, key) IN ({its_assets})", rows)
@@ -458,12 +451,12 @@ def record(
             db, {outcome.item_row for some in (done, failed, unchanged) for outcome in some}
         )
         db.executemany(
-            f"UPDATE items SET written = {WRITTEN}, sha256 = ? WHERE id = ? AND remaining = 0",
+            f"UPDATE items SET written = {Written.YES}, sha256 = ? WHERE id = ? AND remaining = 0",
             [(sha256, item) for item, sha256 in written_items.items()],
         )
         db.executemany(
             "DELETE FROM documents WHERE item = ? AND item IN (SELECT id FROM items WHERE id = item "
-            f"AND written = {WRITTEN} AND remaining = 0)",
+            f"AND written = {Written.YES} AND remaining = 0)",
             [(item,) for item in written_items],
         )
         for run, counts in compared.items():
@@ -476,9 +469,9 @@ _COMPARED = (
     f"WHERE o.asset {AMONG} AND o.previous_digest IS NOT NULL AND o.wanted IS NULL"
 )
 _CONFIRMED = (
-    f"UPDATE assets SET state = {STATE_DONE}, "
+    f"UPDATE assets SET state = {Phase.DONE}, "
     "sha256 = (SELECT nullif(o.previous_digest, x'') FROM open_assets o WHERE o.asset = ?) "
-    f"WHERE id = ? AND generation = ? AND state = {STATE_PENDING} AND etag IS NOT NULL RETURNING run, key"
+    f"WHERE id = ? AND generation = ? AND state = {Phase.PENDING} AND etag IS NOT NULL RETURNING run, key"
 )
 _FAILED = f"UPDATE assets SET state = ?, etag = NULL, sha256 = NULL {_IF_OPEN} RETURNING key"
 
@@ -505,9 +498,9 @@ def update_item_states(db: sqlite3.Connection, items: Iterable[int]) -> list[int
 _DERIVE_STATES = f"""
 UPDATE items SET (remaining, failed) = (
     SELECT
-        count(*) FILTER (WHERE a.state < {STATE_DONE})
+        count(*) FILTER (WHERE a.state < {Phase.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining > 0),
-        count(*) FILTER (WHERE a.state > {STATE_DONE})
+        count(*) FILTER (WHERE a.state > {Phase.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.remaining = 0 AND c.failed > 0)
             + (SELECT count(*) FROM failures f WHERE f.item = items.id AND f.key = '')
     FROM assets a WHERE a.item = items.id
@@ -529,7 +522,7 @@ def put_failure(
 
 
 def failed_state(failure: Failure) -> int:
-    return STATE_MISSING if failure.kind is FailureKind.GONE else STATE_FAILED
+    return Phase.MISSING if failure.kind is FailureKind.GONE else Phase.FAILED
 
 
 def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
@@ -538,11 +531,11 @@ def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int
     `previous` is its digest, empty if unknown; None if there is none, also because its file was lost.
     """
     if previous is None:
-        paths.delete_asset(db, row)
+        delete_asset(db, row)
         return
     db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
     db.execute(
-        f"UPDATE assets SET state = {STATE_DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
+        f"UPDATE assets SET state = {Phase.DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
         "WHERE id = ?",
         (run, previous or None, row),
     )
@@ -560,3 +553,53 @@ def stored_clip(text: str | None) -> Clip | None:
 def version_of(etag: str | None, size: int | None, *, checksum_unverified: bool) -> VersionInDest | None:
     """Return the version of an asset that is in place, None if it cannot be asked about."""
     return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)
+
+
+def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
+    """Make assets (row, directory, name) the owners of their paths, as far as these are free.
+
+    Returned are another name that an asset has instead, or the failure, by row. One that fails has no name in
+    the ledger.
+    """
+    claims: list[tuple[int, int]] = []
+    last, hash_of = None, hashes_in("")
+    for row, directory, name in wanted:
+        if directory != last:
+            last, hash_of = directory, hashes_in(directory)
+        claims.append((hash_of(name), row))
+    in_order = sorted(claims)  # visits each page of the index once: they do not all fit into the page cache
+    if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", in_order) == len(claims):
+        return {}
+    hashes = listed(index for index, _ in claims)
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {AMONG}", (hashes,)).fetchall())
+    taken: dict[int, str | Failure] = {}
+    for (index, _), (row, directory, name) in zip(claims, wanted, strict=True):
+        if owners[index] != row:
+            taken[row] = other = _claim_other(db, row, directory, name)
+            stored = None if isinstance(other, Failure) else other
+            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored, row))
+    return taken
+
+
+def _claim_other(db: sqlite3.Connection, row: int, directory: str, name: str) -> str | Failure:
+    for spelled in (name, with_salted_hash(name, directory)):
+        path = path_in_dest(directory, spelled)
+        owner = db.execute(
+            f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?",
+            (path_hash(path),),
+        ).fetchone()
+        if owner is None:
+            db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), row))
+            return spelled
+        if owner[0] == path:
+            break
+    remedy = "choose a --layout that keeps them apart for `mirror`, then `retry`"
+    return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
+
+
+def delete_asset(db: sqlite3.Connection, row: int) -> None:
+    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (row,)).fetchone()
+    if path is not None:
+        db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), row))
+    db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
+    db.execute("DELETE FROM assets WHERE id = ?", (row,))

@@ -19,10 +19,11 @@ from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.errors import StacpullError
-from stacpull.ledger import paths, runs
+from stacpull.ledger import runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
 from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
+    claim,
     drop_open,
     failed_state,
     put_failure,
@@ -30,18 +31,7 @@ from stacpull.ledger.jobs import (
     update_item_states,
     version_of,
 )
-from stacpull.ledger.paths import OTHER_DIRECTORY
-from stacpull.ledger.schema import (
-    DAMAGED,
-    OF_SEVERAL,
-    STATE_DONE,
-    STATE_FAILED,
-    STATE_PENDING,
-    STATE_RESERVED,
-    TO_WRITE,
-    UNWRITTEN,
-    WRITTEN,
-)
+from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
 from stacpull.models import (
     Asset,
     Checksum,
@@ -56,7 +46,7 @@ from stacpull.models import (
     path_in_dest,
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
-from stacpull.planning.names import with_salted_hash
+from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets, href_hash, is_signed
 
 
@@ -137,7 +127,7 @@ class _ItemRow(NamedTuple):
     href: str | None = None
     updated: str | None = None
     walk: int | None = None
-    written: int = UNWRITTEN
+    written: int = Written.NO
     listed: int = 0
     is_unread: int = 0  # 1: it is a source item that could not be read
 
@@ -294,14 +284,14 @@ class Planner:
         if self._unchanged:
             db.execute(f"UPDATE assets SET run = ? WHERE id {AMONG}", (self._run, listed(self._unchanged)))
         db.executemany("UPDATE assets SET unchecked = 1 WHERE id = ?", self._unchecked)
-        if taken := paths.claim(db, self._claims):
+        if taken := claim(db, self._claims):
             items = {known.row: item for item, known in self._known.items()}
             jobs, self._result.jobs = self._result.jobs, []
             for job in jobs:
                 found = taken.get(job.row)
                 if isinstance(found, Failure):
                     db.execute("UPDATE open_assets SET name = ? WHERE asset = ?", (job.name, job.row))
-                    db.execute(f"UPDATE assets SET state = {STATE_FAILED} WHERE id = ?", (job.row,))
+                    db.execute(f"UPDATE assets SET state = {Phase.FAILED} WHERE id = ?", (job.row,))
                     self._failures.append((job.item_row, job.key, found))
                     self._result.failures.append((items[job.item_row], job.key, found))
                 else:
@@ -312,7 +302,7 @@ class Planner:
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
         """Return those of the items that are in the ledger, and items with the same hash."""
-        found = self._db.execute(_ITEMS, (listed(map(paths.item_hash, set(ids))),))
+        found = self._db.execute(_ITEMS, (listed(map(item_hash, set(ids))),))
         return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 
     def _plan_of(self, item: PlannedItem) -> _Plan | None:
@@ -353,7 +343,7 @@ class Planner:
         if before is not None:
             return before._replace(run=self._run, parent=above, href=href)
         self._last_item += 1
-        path, index = item_directory(item), paths.item_hash(item)
+        path, index = item_directory(item), item_hash(item)
         if index in self._taken:
             start, _, last = path.rpartition("/")
             path = f"{start}/{with_salted_hash(last, start)}"  # another item may have that directory
@@ -398,7 +388,7 @@ class Planner:
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
         item, before, count = plan.item, plan.before, self._result.count
-        walk, updated, written = self._run if self._is_walk else None, item.updated, UNWRITTEN
+        walk, updated, written = self._run if self._is_walk else None, item.updated, Written.NO
         if before is not None:
             item_updated, written = item.updated != before.updated, before.written
             if before.run == self._run:
@@ -407,9 +397,9 @@ class Planner:
             elif (item_updated or plan.has_changed) and not (before.was_never_read or item.of_collection):
                 count("items_changed", 1)
             path = f"{plan.directory}/{item_document_name(item.id)}"
-            lost = written == WRITTEN and not self._is_there(path)
+            lost = written == Written.YES and not self._is_there(path)
             count("files_lost", lost)
-            plan.is_renewed |= item_updated or lost or links_more or written == DAMAGED
+            plan.is_renewed |= item_updated or lost or links_more or written == Written.DAMAGED
             if plan.is_renewed:
                 # the next run that plans an asset that this one leaves out revalidates it, because only this
                 # run sees that the item has changed; or because the new document does not list the asset
@@ -427,7 +417,7 @@ class Planner:
                 walk = OF_SEVERAL  # no single source may declare it gone
         if plan.is_renewed and not item.of_collection:
             self._documents.append((plan.row.row, item.cleaned))
-            written = TO_WRITE if written == WRITTEN else written
+            written = Written.DUE if written == Written.YES else written
         row = plan.row._replace(updated=updated, walk=walk, written=written)
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
@@ -435,7 +425,7 @@ class Planner:
         item, row, run = plan.item, plan.row.row, self._run
         for key in item.expanded_prefixes:
             old = known.get(key)
-            if old is not None and old.state not in (STATE_RESERVED, STATE_DONE):
+            if old is not None and old.state not in (Phase.RESERVED, Phase.DONE):
                 # not fetched, and no longer listed: only an earlier version in place stays
                 self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (row, key))
                 drop_open(self._db, old.row, old.previous_digest, run)
@@ -455,7 +445,18 @@ class Planner:
             self._last_asset += 1
             if asset.name is not None:
                 self._claims.append((self._last_asset, directory, asset.name))
-            planned = (self._last_asset, row, asset.key, STATE_PENDING, 0, run, other, asset.name, None, None)
+            planned = (
+                self._last_asset,
+                row,
+                asset.key,
+                Phase.PENDING,
+                0,
+                run,
+                other,
+                asset.name,
+                None,
+                None,
+            )
             self._assets.append((*planned, href_hash(asset.href), _encoded(asset.checksum), 0))
             self._fetch(plan, asset, self._last_asset, 0, directory, asset.name)
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
@@ -468,40 +469,40 @@ class Planner:
         item_updated = bool(known.unchecked) or (before is not None and item.updated != before.updated)
         # only a stated checksum can prove that it is current; a collection without `updated` may have changed
         may_have_changed = item_updated or (item.of_collection and item.updated is None)
-        is_done, clip = known.state == STATE_DONE, stored_clip(known.clip)
+        is_done, clip = known.state == Phase.DONE, stored_clip(known.clip)
         is_of_other_area = clip is not None and clip.area != self._area
         size = known.size if clip is None else clip.source_size
         is_restated = asset.size not in (None, size) or known.agrees(asset.checksum) is False
         if is_lost:
-            return known._replace(state=STATE_PENDING, generation=0, etag=None), is_restated
+            return known._replace(state=Phase.PENDING, generation=0, etag=None), is_restated
         has_changed = is_restated or is_of_other_area
         is_current = known.agrees(asset.checksum) or (asset.checksum is None and not may_have_changed)
         if is_done and is_current and not has_changed and not self._revalidate:
             return known, False
-        if known.state >= STATE_FAILED and not (item_updated or is_of_other_area or known.failed_in_passing):
+        if known.state >= Phase.FAILED and not (item_updated or is_of_other_area or known.failed_in_passing):
             return known, False
         is_conditional = (
-            known.state in (STATE_PENDING, STATE_DONE)
+            known.state in (Phase.PENDING, Phase.DONE)
             and not has_changed
             and known.origin == href_hash(asset.href)
         )
-        new = known._replace(state=STATE_PENDING, etag=known.etag if is_conditional else None)
+        new = known._replace(state=Phase.PENDING, etag=known.etag if is_conditional else None)
         if is_done:
             new = new._replace(generation=known.generation + 1, previous_digest=known.sha256 or b"")
         return new, is_done and has_changed
 
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
-        if old.state < STATE_DONE and plan.before is not None and plan.before.run == self._run:
+        if old.state < Phase.DONE and plan.before is not None and plan.before.run == self._run:
             # it is being fetched, perhaps from before the change
             self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        is_lost = old.state == STATE_DONE and old.name is not None and not self._is_there(path)
+        is_lost = old.state == Phase.DONE and old.name is not None and not self._is_there(path)
         self._result.count("files_lost", is_lost)
         new, has_changed = self._replan(plan, asset, old, is_lost=is_lost)
         plan.is_renewed |= bool(old.unchecked)
         stated = _encoded(asset.checksum)
-        if new.state == STATE_DONE:
+        if new.state == Phase.DONE:
             if old.unchecked or stated not in (None, old.stated):
                 kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
                 self._assets.append(kept[:_OF_ASSET])
@@ -516,15 +517,15 @@ class Planner:
             if directory != plan.directory:
                 other, directory = self._directory(directory, plan.item)
             row = row._replace(directory=other)
-        if new.state == STATE_PENDING:
+        if new.state == Phase.PENDING:
             row = row._replace(sha256=None, origin=href_hash(asset.href), stated=stated, unchecked=0)
             job = self._fetch(plan, asset, old.row, new.generation, directory, name)
             if new.etag is not None:
-                held = old._replace(stated=None) if old.state == STATE_PENDING else old
+                held = old._replace(stated=None) if old.state == Phase.PENDING else old
                 is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
                 version = version_of(new.etag, old.size, checksum_unverified=is_unverified)
                 self._result.jobs[-1] = replace(job, version_in_dest=version)
-            plan.is_renewed |= old.state >= STATE_DONE
+            plan.is_renewed |= old.state >= Phase.DONE
             plan.has_changed |= has_changed
         self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
         self._open(old.row, asset, new.previous_digest, is_owned=old.name is not None)
@@ -540,11 +541,11 @@ class Planner:
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 plan.is_renewed |= failure.kind is not FailureKind.ITEM
             else:
-                new = old._replace(run=self._run, state=STATE_DONE if old.state == STATE_DONE else state)
+                new = old._replace(run=self._run, state=Phase.DONE if old.state == Phase.DONE else state)
             self._assets.append(new[:_OF_ASSET])
-            if new.state != STATE_DONE:
+            if new.state != Phase.DONE:
                 self._failures.append((row, key, failure))
-                if old is None or old.state < STATE_FAILED:
+                if old is None or old.state < Phase.FAILED:
                     self._result.failures.append((item.id, key, failure))
 
     def _open(self, row: int, asset: Asset, previous_digest: bytes | None, *, is_owned: bool) -> None:
@@ -583,9 +584,22 @@ class Planner:
         return job
 
     def _directory(self, path: str, item: PlannedItem) -> tuple[int, str]:
+        """Return row and path. A new one gets a hash in its name if a file has its path."""
         if path not in self._directories:
+            db, found, query = self._db, "", "SELECT id FROM directories WHERE path = ?"
+            if (known := db.execute(query, (path_in_dest(path, ""),)).fetchone()) is not None:
+                self._directories[path] = known[0], path
+                return known[0], path
             files = {path_in_dest(one.directory, one.name) for one in item.assets if one.name is not None}
-            self._directories[path] = paths.directory_row(self._db, path, files)
+            for step in path.split("/") if path else ():
+                above, found = found, path_in_dest(found, step)
+                if found in files or exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(found),)):
+                    found = path_in_dest(above, with_salted_hash(step, above))
+            row: int = db.execute(
+                "INSERT INTO directories(path) VALUES (?) ON CONFLICT DO UPDATE SET path = path RETURNING id",
+                (path_in_dest(found, ""),),
+            ).fetchone()[0]
+            self._directories[path] = row, found
         return self._directories[path]
 
 
@@ -598,7 +612,7 @@ _ITEMS = (
     "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
     "i.walk, i.written, i.listed, "
     f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {runs.ITEM_FAILURE}) "
-    f"FROM {paths.ITEMS} WHERE i.hash {AMONG}"
+    f"FROM {ITEMS} WHERE i.hash {AMONG}"
 )
 _INTO_ITEMS = (
     "INSERT INTO items"
@@ -608,8 +622,8 @@ _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, listed 
 _ASSETS = (
     "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
     f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
-    f"a.state = {STATE_FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "
-    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {STATE_DONE} WHERE a.item {AMONG}"
+    f"a.state = {Phase.FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "
+    f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
 _INTO_ASSETS = (
     "INSERT INTO assets(id, item, key, state, generation, run, directory, name, sha256, etag, origin, "

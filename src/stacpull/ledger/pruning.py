@@ -13,20 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from stacpull.ledger import meta, paths, runs
+from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
-from stacpull.ledger.jobs import drop_open, update_item_states
-from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS
-from stacpull.ledger.schema import (
-    OF_SEVERAL,
-    STATE_DONE,
-    STATE_FAILED,
-    STATE_PENDING,
-    STATE_RESERVED,
-    TO_WRITE,
-    UNWRITTEN,
-    WRITTEN,
-)
+from stacpull.ledger.jobs import delete_asset, drop_open, update_item_states
+from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, OF_SEVERAL, Phase, Written
 from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
@@ -62,7 +52,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
         "SELECT i.id, c.name, i.name, i.href, "
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
         f"count(a.id), coalesce(sum(a.size), 0) FROM {ITEMS} "
-        f"LEFT JOIN assets a ON a.item = i.id AND a.state = {STATE_DONE} "
+        f"LEFT JOIN assets a ON a.item = i.id AND a.state = {Phase.DONE} "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk {AMONG} "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (run, after, listed(walks), limit),
@@ -119,7 +109,7 @@ def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
     of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk {AMONG}"
     unlisted = (
         "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.walk = ? AND a.state = {STATE_DONE} AND a.run {AMONG}"
+        f"WHERE i.walk = ? AND a.state = {Phase.DONE} AND a.run {AMONG}"
     )
     return (
         number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,)),
@@ -156,13 +146,14 @@ def forget(
     with transaction(db):
         for item, document in (renewed or {}).items():
             db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
-            db.execute(f"UPDATE items SET written = {TO_WRITE} WHERE id = ? AND written = {WRITTEN}", (item,))
+            outdated = f"UPDATE items SET written = {Written.DUE} WHERE id = ? AND written = {Written.YES}"
+            db.execute(outdated, (item,))
         above = db.execute(f"SELECT parent FROM items WHERE id {AMONG}", (listed(items),))
         parents = {parent for (parent,) in above}
         files = 0
         for item in items:
             assets = db.execute(  # files of assets that were never done are not the mirror's
-                f"SELECT a.id, {ASSET_PATH}, a.state IN ({STATE_DONE}, {STATE_RESERVED}) OR a.generation > 0 "
+                f"SELECT a.id, {ASSET_PATH}, a.state IN ({Phase.DONE}, {Phase.RESERVED}) OR a.generation > 0 "
                 "FROM assets a WHERE a.item = ?",
                 (item,),
             ).fetchall()
@@ -170,9 +161,9 @@ def forget(
                 if is_own and path is not None:
                     meta.add_names(db, meta.REMOVALS, [path])
                     files += 1
-                paths.delete_asset(db, asset)
+                delete_asset(db, asset)
             written = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id = ? AND i.written > ?"
-            for *named, directory in db.execute(written, (item, UNWRITTEN)).fetchall():
+            for *named, directory in db.execute(written, (item, Written.NO)).fetchall():
                 meta.add_names(db, meta.REMOVALS, [f"{directory}/{item_document_name(ItemId(*named))}"])
             _delete_item(db, item)
         for (name,) in db.execute(
@@ -228,7 +219,7 @@ def forget_unwanted(
             "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id JOIN items i ON i.id = a.item "
             "WHERE a.id IN (SELECT asset FROM open_assets UNION SELECT one.id FROM failures f "
             f"JOIN assets one ON one.item = f.item AND one.key = f.key) AND a.run {AMONG} "
-            f"AND (a.state = {STATE_PENDING} OR a.state >= {STATE_FAILED}) AND NOT (i.run = ? AND EXISTS "
+            f"AND (a.state = {Phase.PENDING} OR a.state >= {Phase.FAILED}) AND NOT (i.run = ? AND EXISTS "
             "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
             (replaced, run),
         ).fetchall():
@@ -236,7 +227,7 @@ def forget_unwanted(
             db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, key))
             drop_open(db, row, previous if is_kept else None, of_run)
             db.execute("UPDATE assets SET unchecked = 1 WHERE id = ?", (row,))
-            pending += state == STATE_PENDING
+            pending += state == Phase.PENDING
             items.add(item)
         unread_items = db.execute(
             "DELETE FROM failures WHERE key = '' AND item IN "
@@ -248,7 +239,7 @@ def forget_unwanted(
         above: set[int] = set()  # label items that waited for items that have nothing
         for item in sorted(items):
             found = db.execute(
-                f"SELECT parent FROM items WHERE id = ? AND run <> ? AND written = {UNWRITTEN} "
+                f"SELECT parent FROM items WHERE id = ? AND run <> ? AND written = {Written.NO} "
                 f"AND name <> '{OF_COLLECTION}' AND NOT EXISTS (SELECT 1 FROM assets WHERE item = items.id)",
                 (item, run),
             ).fetchone()

@@ -1,6 +1,7 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version; a ledger with another version is rejected.
 
 Rows of done assets stay small: there may be eight million. What only open ones need is in `open_assets`.
+At the end: SQL for where items and assets are in DEST.
 """
 
 from __future__ import annotations
@@ -11,20 +12,31 @@ from typing import Final
 
 import msgspec
 
+from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
+from stacpull.models import ItemId
+from stacpull.planning.item_plan import item_directory
+from stacpull.planning.names import path_hash
 
-# states of assets; those from STATE_FAILED on are failures
-STATE_PENDING = 0  # planned; this version has no file under its final name
-STATE_RESERVED = 1  # received completely; the rename is next, or has just been done
-STATE_DONE = 2  # complete, checked, on stable storage, under its final name
-STATE_FAILED = 3  # failed for good until `retry`
-STATE_MISSING = 4  # failed because it is gone at the source
 
-# the JSON of items; unless it is unwritten, a file in its place belongs to the mirror
-UNWRITTEN = 0  # it was never on disk
-WRITTEN = 1  # it is on disk and up to date
-TO_WRITE = 2  # it must be written, the first time or again
-DAMAGED = 3  # it is lost or altered: the item is read and written again
+class Phase:
+    """Of an asset. Those from `FAILED` on are failures."""
+
+    PENDING: Final = 0  # planned; this version has no file under its final name
+    RESERVED: Final = 1  # received completely; the rename is next, or has just been done
+    DONE: Final = 2  # complete, checked, on stable storage, under its final name
+    FAILED: Final = 3  # failed for good until `retry`
+    MISSING: Final = 4  # failed because it is gone at the source
+
+
+class Written:
+    """Of the JSON of an item. Unless it is `NO`, a file in its place belongs to the mirror."""
+
+    NO: Final = 0  # it was never on disk
+    YES: Final = 1  # it is on disk and up to date
+    DUE: Final = 2  # it must be written, the first time or again
+    DAMAGED: Final = 3  # it is lost or altered: the item is read and written again
+
 
 OF_SEVERAL = 0  # in place of a walk: walks of several sources found the item, under different URLs
 
@@ -68,7 +80,7 @@ CREATE TABLE items(
     updated TEXT,
     remaining INTEGER NOT NULL DEFAULT 1,  -- own assets not final, and source items not final
     failed INTEGER NOT NULL DEFAULT 0,     -- of those final, the failed ones
-    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: UNWRITTEN | WRITTEN | TO_WRITE | DAMAGED
+    written INTEGER NOT NULL DEFAULT 0,    -- its JSON: of `Written`
     sha256 BLOB                            -- of its JSON as it was written; NULL: not known
 );
 CREATE INDEX items_hash ON items(hash);
@@ -252,3 +264,38 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
             f"{schema.version}. {schema.remedy}"
         )
     return version
+
+
+_HASH_BITS = (1 << 47) - 1
+"""The bits of a directory's hash that are stored in `items`: 6 bytes."""
+_hash = cached_if_short(4096)(path_hash)
+
+IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
+"""SQL: item `i` of collection `c` has this ID; binds `id_values`."""
+ITEMS = "items i JOIN collections c ON c.id = i.collection"
+ITEM_DIRECTORY = "coalesce(i.directory, c.name || '/' || i.name)"
+"""SQL: the directory of item `i` of collection `c`."""
+OTHER_DIRECTORY = "(SELECT d.path FROM directories d WHERE d.id = a.directory)"
+"""SQL: the directory of asset `a`, with a slash at its end unless it is DEST; NULL: that of its item."""
+ASSET_DIRECTORY = (
+    f"coalesce({OTHER_DIRECTORY}, (SELECT {ITEM_DIRECTORY} || '/' FROM items i JOIN collections c "
+    "ON c.id = i.collection WHERE i.id = a.item))"
+)
+"""SQL: the directory of asset `a`, with a slash at its end unless it is DEST."""
+ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
+"""SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
+IS_IN_DIRECTORY = "(i.hash = ? OR i.directory = ?)"
+"""SQL: the JSON of item `i` may be in this directory; binds `directory_values`."""
+
+
+def item_hash(item: ItemId) -> int:
+    """Return the hash of an item's folded directory, which it is looked up by. A few items share one."""
+    return _hash(item_directory(item)) & _HASH_BITS
+
+
+def id_values(item: ItemId) -> tuple[int, str, str]:
+    return item_hash(item), item.item, item.collection
+
+
+def directory_values(path: str) -> tuple[int, str]:
+    return _hash(path) & _HASH_BITS, path

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from stacpull.ledger import meta, paths
+from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, listed, number
 from stacpull.ledger.jobs import stored_clip
-from stacpull.ledger.paths import ASSET_PATH, ITEM_DIRECTORY, ITEMS, OTHER_DIRECTORY
 from stacpull.ledger.runs import EFFORT, asset_counters, decoded
 from stacpull.ledger.schema import (
-    DAMAGED,
-    STATE_DONE,
-    STATE_FAILED,
-    STATE_RESERVED,
-    UNWRITTEN,
-    WRITTEN,
+    ASSET_PATH,
+    IS_IN_DIRECTORY,
+    IS_ITEM,
+    ITEM_DIRECTORY,
+    ITEMS,
+    OTHER_DIRECTORY,
+    Phase,
+    Written,
+    directory_values,
+    id_values,
+    item_hash,
 )
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.planning.item_plan import item_document_name
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32
 """Items per query. An item may have thousands of assets."""
-_IS_STORED = f"(i.written <> {UNWRITTEN} OR i.id IN (SELECT item FROM documents))"
+_IS_STORED = f"(i.written <> {Written.NO} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
 
@@ -43,14 +47,14 @@ def failed_by_kind(
     return number(
         db,
         "SELECT count(*) FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key "
-        f"WHERE f.kind = ? AND a.state >= {STATE_FAILED} AND a.run = coalesce(?, a.run) "
+        f"WHERE f.kind = ? AND a.state >= {Phase.FAILED} AND a.run = coalesce(?, a.run) "
         "AND f.at >= coalesce((SELECT started FROM runs WHERE id = ?), 0)",
         (kind, run, run if since_start else None),
     )
 
 
 def clipped(db: sqlite3.Connection, run: int | None = None) -> int:
-    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {STATE_DONE}"
+    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {Phase.DONE}"
     return number(db, f"{clips} AND run = coalesce(?, run)", (run,))
 
 
@@ -118,7 +122,7 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         "CASE WHEN f.key = '' THEN i.href ELSE o.href END, f.item, f.key "
         f"FROM {recorded} f JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON a.item = f.item AND a.key = f.key LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE f.key = '' OR a.state >= {STATE_FAILED} UNION ALL "
+        f"WHERE f.key = '' OR a.state >= {Phase.FAILED} UNION ALL "
         "SELECT collection, name, '', kind, message, status, attempts, at, iif(is_link, name, NULL), "
         f"9223372036854775807, name FROM unread {order}",
         () if newest is None else (newest,),
@@ -137,7 +141,7 @@ def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str,
         "coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
         "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
         "JOIN collections c ON c.id = i.collection "
-        f"WHERE r.is_written AND i.written = {UNWRITTEN} AND i.remaining = 0 ORDER BY i.id"
+        f"WHERE r.is_written AND i.written = {Written.NO} AND i.remaining = 0 ORDER BY i.id"
     )
 
 
@@ -171,8 +175,8 @@ def item_records(db: sqlite3.Connection, rows: Sequence[int]) -> Iterator[ItemRe
         found = db.execute(query, (listed(rows[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, {row[0]: row[3] for row in found})
         for row, collection, name, directory, href, document, written, sha256 in found:
-            digest = b"" if written == DAMAGED else sha256  # that of no file
-            stored = (directory, href, document, files[row], written != UNWRITTEN, digest)
+            digest = b"" if written == Written.DAMAGED else sha256  # that of no file
+            stored = (directory, href, document, files[row], written != Written.NO, digest)
             yield ItemRecord(row, ItemId(collection, name), *stored)
 
 
@@ -180,7 +184,7 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
     found: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
     query = (
         f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.sha256, a.clip FROM assets a "
-        f"WHERE a.item {AMONG} AND a.state = {STATE_DONE}"
+        f"WHERE a.item {AMONG} AND a.state = {Phase.DONE}"
     )
     for item, key, elsewhere, name, size, digest, clip in db.execute(query, (listed(directories),)):
         path = f"{directories[item]}/{name}" if elsewhere is None else f"{elsewhere}{name}"
@@ -191,8 +195,8 @@ def _files(db: sqlite3.Connection, directories: Mapping[int, str]) -> dict[int, 
 
 def files_of_item_in(db: sqlite3.Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
     for row, name, path in db.execute(
-        f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {paths.IS_IN_DIRECTORY}",
-        paths.directory_values(directory),
+        f"SELECT i.id, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {IS_IN_DIRECTORY}",
+        directory_values(directory),
     ).fetchall():
         if path == directory:
             return name, _files(db, {row: directory})[row]
@@ -205,9 +209,9 @@ def done_keys(db: sqlite3.Connection, items: Iterable[ItemId]) -> dict[ItemId, s
     found: defaultdict[ItemId, set[str]] = defaultdict(set)
     query = (
         f"SELECT c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id "
-        f"WHERE i.hash {AMONG} AND a.state = {STATE_DONE}"
+        f"WHERE i.hash {AMONG} AND a.state = {Phase.DONE}"
     )
-    for collection, name, key in db.execute(query, (listed(map(paths.item_hash, wanted)),)):
+    for collection, name, key in db.execute(query, (listed(map(item_hash, wanted)),)):
         if (item := ItemId(collection, name)) in wanted:
             found[item].add(key)
     return found
@@ -226,7 +230,7 @@ def document_path(db: sqlite3.Connection, item: ItemId | None, href: str) -> str
     select = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
     found = None
     if item is not None:
-        found = db.execute(f"{select} AND {paths.IS_ITEM}", paths.id_values(item)).fetchone()
+        found = db.execute(f"{select} AND {IS_ITEM}", id_values(item)).fetchone()
     if found is None:  # a static tree, or an API that serves its items at other URLs
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         found = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
@@ -244,7 +248,7 @@ def collection_rows(db: sqlite3.Connection) -> list[CollectionRow]:
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OF_COLLECTION}' AND EXISTS "
-        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {STATE_DONE}))) ORDER BY c.id"
+        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {Phase.DONE}))) ORDER BY c.id"
     )
     return [CollectionRow(*row) for row in rows]
 
@@ -269,7 +273,7 @@ class ItemName(NamedTuple):
 def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection, without the row of the collection's own assets."""
     rows = db.execute(
-        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {WRITTEN} FROM {ITEMS} "
+        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.written = {Written.YES} FROM {ITEMS} "
         f"WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' ORDER BY {order}",
         (collection,),
     )
@@ -293,7 +297,7 @@ def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemReco
 
 def written_digests(db: sqlite3.Connection) -> Iterator[tuple[str, str, bytes | None]]:
     return db.execute(
-        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.written = {WRITTEN} ORDER BY i.id"
+        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.written = {Written.YES} ORDER BY i.id"
     )
 
 
@@ -318,7 +322,7 @@ class Expected(NamedTuple):
 
 def expected_totals(db: sqlite3.Connection) -> tuple[int, int]:
     assets, documents = asset_counters(db), "SELECT count(*) FROM items WHERE written <> ?"
-    files = assets["assets_done"] + number(db, documents, (UNWRITTEN,)) + len(meta.file_digests(db))
+    files = assets["assets_done"] + number(db, documents, (Written.NO,)) + len(meta.file_digests(db))
     return files, assets["bytes_done"]
 
 
@@ -328,15 +332,15 @@ def expected_files(db: sqlite3.Connection) -> Iterator[Expected]:
     A damaged asset is expected with its earlier digest until it is repaired.
     """
     for row, path, size, digest in db.execute(
-        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {STATE_DONE}, a.sha256, NULL), "
+        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {Phase.DONE}, a.sha256, NULL), "
         "nullif(o.previous_digest, x'')) FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
-        f"WHERE a.state = {STATE_DONE} OR (a.state <> {STATE_RESERVED} AND o.previous_digest IS NOT NULL) "
+        f"WHERE a.state = {Phase.DONE} OR (a.state <> {Phase.RESERVED} AND o.previous_digest IS NOT NULL) "
         "ORDER BY a.id"
     ):
         yield Expected("asset", row, path, size, digest)
     for row, collection, name, directory, sha256 in db.execute(
         f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
-        f"WHERE i.written IN ({WRITTEN}, {DAMAGED}) ORDER BY i.id"
+        f"WHERE i.written IN ({Written.YES}, {Written.DAMAGED}) ORDER BY i.id"
     ):
         path = f"{directory}/{item_document_name(ItemId(collection, name))}"
         yield Expected("document", row, path, None, sha256)
@@ -349,17 +353,17 @@ def known_paths(db: sqlite3.Connection, found: Sequence[str]) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have."""
     assets = (
         f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash {AMONG} "
-        f"AND (a.state IN ({STATE_RESERVED}, {STATE_DONE}) OR a.generation > 0)"
+        f"AND (a.state IN ({Phase.RESERVED}, {Phase.DONE}) OR a.generation > 0)"
     )
     known = {path for (path,) in db.execute(assets, (listed(map(path_hash, found)),))}
     known |= meta.file_digests(db).keys()
     document = (
         f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} "
-        f"WHERE i.written <> {UNWRITTEN} AND {paths.IS_IN_DIRECTORY}"
+        f"WHERE i.written <> {Written.NO} AND {IS_IN_DIRECTORY}"
     )
     for path in found:
         if path not in known:
-            within = paths.directory_values(path.rpartition("/")[0])
+            within = directory_values(path.rpartition("/")[0])
             for collection, name, directory in db.execute(document, within).fetchall():
                 known.add(f"{directory}/{item_document_name(ItemId(collection, name))}")
     return known

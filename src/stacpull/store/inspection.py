@@ -218,3 +218,20 @@ def disk_of(path: Path) -> Disk:
         return Disk(None, None)
     inodes = found.f_favail if found.f_files else None
     return Disk(found.f_bavail * found.f_frsize, inodes)
+
+
+def sync_file(file: BinaryIO) -> None:
+    os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # it can be written and not read
+        os.sync()
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -29,8 +29,14 @@ import orjson
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans, beginning, joined
-from stacpull.store.file_sync import is_on_network, sync_directory
-from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, state_of
+from stacpull.store.inspection import (
+    CREATE,
+    DirectoryFiles,
+    open_regular,
+    read_regular,
+    state_of,
+    sync_directory,
+)
 from stacpull.store.protocol import FileState, IsStopped, StoredFiles, never
 
 OWN = ".stacpull"  # the directory of a mirror for everything but its files
@@ -178,10 +184,6 @@ class StagedParts:
 
     def close(self) -> None:
         os.close(self.parts_fd)
-
-    @property
-    def is_on_network(self) -> bool:
-        return is_on_network(self.parts_fd)
 
     def sync_own_directory(self) -> None:
         """Make the names of the ledger and its log durable, because SQLite ignores errors of that."""
