@@ -54,17 +54,6 @@ def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, check
     bench.close()
 
 
-def test_files_received_after_the_recovery_are_trusted_again(tmp_path: Path) -> None:
-    left_by_a_failed_sync(tmp_path)
-    with started(tmp_path) as bench:
-        assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
-        bench.publisher.parts.extend([bench.arrive(job, b"new") for job in bench.pending()])
-        bench.publisher.publish_all()
-        assert set(bench.states().values()) == {jobs.Phase.DONE}
-    with started(tmp_path) as bench:
-        assert set(tree(tmp_path).values()) == {b"new"}
-
-
 @pytest.mark.parametrize("checksum", ["sha256", None])
 def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: str | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +11,6 @@ from tests.ledger.plans import (
     GONE,
     NOW,
     SPEC,
-    all_counts,
     arrival,
     asset,
     commit,
@@ -163,24 +161,6 @@ def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> 
         assert runs.counters(db, run)["items_failed"] == 0
 
 
-def test_the_second_asset_of_a_name_fails_and_its_retry_claims_the_same_name(tmp_path: Path) -> None:
-    shared = asset("a", directory="flat", name="same.tif")
-    with ledger(tmp_path) as db:
-        _, planner = started(db)
-        committed = commit(planner, item("i", [shared]), item("j", [shared]))
-        assert [job.item_row for job in committed.jobs] == [1]
-        assert [(of.item, key, f.kind) for of, key, f in committed.failures] == [("j", "a", FailureKind.NAME)]
-        assert "flat/same.tif" in committed.failures[0][2].message
-        retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.requeue_failures(db, retried.id) == 1
-        job = jobs.pending_jobs(db, retried.id, 0, 9)[0]
-        assert (job.name, job.directory) == ("same.tif", "flat")
-        _, failures = jobs.reserve(db, [arrival(job)])
-        assert [f.failure.kind for f in failures] == [FailureKind.NAME]
-        jobs.record(db, [], failures, {}, NOW)
-        assert runs.counters(db, retried.id)["assets_failed"] == 1
-
-
 @pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])
 def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path, late: bool) -> None:
     here = asset(
@@ -245,42 +225,3 @@ def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
             (("https://h.example/b",), False),
         ]
     assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("second", "here"),
-    [
-        pytest.param(None, {}, id="never fetched"),
-        pytest.param({"size": 11}, {"data": "c/i/data.tif"}, id="to be fetched anew"),
-        pytest.param({"updated": "2"}, {"data": "c/i/data.tif"}, id="to be asked about"),
-    ],
-)
-@pytest.mark.parametrize("failed", [False, True], ids=["pending", "failed"])
-def test_a_file_that_becomes_a_prefix_is_no_longer_pending(
-    tmp_path: Path, second: dict[str, Any] | None, here: dict[str, str], failed: bool
-) -> None:
-    with ledger(tmp_path) as db:
-        opened = commit(started(db)[1], item("i", [asset("data")])).jobs
-        if second is not None:
-            publish(db, *opened)
-            row = item("i", [asset("data", size=second.get("size"))], updated=second.get("updated"))
-            opened = commit(again(db)[1], row).jobs
-        if failed:
-            jobs.record(
-                db, [], [AssetFailure(job.row, job.item_row, job.generation, GONE) for job in opened], {}, NOW
-            )
-        run, planner = again(db)
-        spread = item("i", [asset("data/x", directory="c/i/data")])
-        (job,) = commit(planner, spread._replace(expanded_prefixes=("data",))).jobs
-        publish(db, job)
-        assert list(views.failures(db)) == []
-        counters = runs.counters(db, run)
-        assert (counters["assets_failed"], counters["assets_pending"]) == (0, 0)
-        assert counters["assets_done"] == 1 + len(here)
-        assert runs.asset_counters(db)["assets_pending"] == 0
-        assert all_counts(db) == {name: runs.asset_counters(db)[name] for name in all_counts(db)}
-        found = {
-            key: file.path for key, file in next(views.item_records(db, [job.item_row])).mirrored.items()
-        }
-        assert found.pop("data/x") == "c/i/data/data/x.tif"
-        assert found == here

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.behaviour
 
 CODE = {
     "a trigger": "CREATE TRIGGER evil AFTER UPDATE ON runs BEGIN DELETE FROM items; END",
-    "a trigger of our own name": "DROP TRIGGER items_deleted; "
-    "CREATE TRIGGER items_deleted AFTER DELETE ON items BEGIN DELETE FROM assets; END",
+    "a trigger of our own name": "DROP TRIGGER item_deleted; "
+    "CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN DELETE FROM assets; END",
     "a view": "CREATE VIEW evil AS SELECT * FROM items",
     "a view in a table's place": "ALTER TABLE runs RENAME TO old; CREATE VIEW runs AS SELECT * FROM old",
     "a virtual table": "CREATE VIRTUAL TABLE evil USING fts5(x)",

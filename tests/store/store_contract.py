@@ -207,25 +207,6 @@ class StoreContract:
             store.staged.drop_part("3")
         assert store.staged.list_parts() == ["1"]
 
-    def test_a_part_is_written_piece_by_piece(self, store: Store) -> None:
-        store.staged.write_part("p", b"left by a kill")
-        with store.staged.new_part("p") as file:
-            for _ in range(3):
-                file.write(b"abc")
-        assert store.staged.state_of_part("p", algorithm=None) == FileState(9)
-
-    def test_an_interrupted_part_is_removed(self, store: Store) -> None:
-        store.staged.write_part("p", b"left by a kill")
-
-        def breaks_off() -> None:
-            with store.staged.new_part("p") as file:
-                file.write(b"abc")
-                raise LookupError
-
-        with pytest.raises(LookupError):
-            breaks_off()
-        assert store.staged.list_parts() == []
-
     def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")
         store.staged.write_part("p", b"left by a kill")
@@ -237,12 +218,6 @@ class StoreContract:
             with pytest.raises(OSError):
                 store.staged.link_part("p", store, path)
         assert store.staged.list_parts() == []
-
-    def test_unfinished_parts_without_a_description_are_swept(self, store: Store) -> None:
-        for name in ("1.0.part", "2.0.3.whole", "foreign"):
-            store.staged.write_part(name, b"abc")
-        store.staged.sweep_parts(lambda _row, _generation: True)
-        assert store.staged.list_parts() == ["2.0.3.whole", "foreign"]
 
     # --- trust -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine.bench import RecordingSync
-from tests.store.disks import remount, small_disk
+from tests.store.disks import small_disk
 from tests.store.store_contract import Reopen, StoreContract, put
 
 from stacpull.errors import DestinationError
@@ -161,33 +161,6 @@ def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     assert len(tree(opened.path)) == 200
 
 
-def test_a_removed_directory_is_not_synced_and_a_replaced_one_is_an_error(opened: LocalStore) -> None:
-    with opened.opened(["nowhere", "nowhere/deep", ""]) as fds:
-        assert [os.fstat(fd).st_ino for fd in fds] == [opened.path.stat().st_ino]
-    (opened.path / "file").touch()
-    (opened.path / "link").symlink_to(opened.path)
-    for replaced in ("file", "link"):
-        with pytest.raises(DestinationError, match="cannot be written"), opened.opened([replaced]):
-            pass
-
-
-@pytest.mark.parametrize("what", ["a file", "a file above", "a linked .stacpull"])
-def test_dest_that_is_not_a_directory_is_refused(tmp_path: Path, what: str) -> None:
-    dest = tmp_path / "dest"
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    if what.startswith("a file"):
-        dest.write_bytes(b"")
-        dest = dest / "below" if what == "a file above" else dest
-    else:
-        dest.mkdir()
-        (tmp_path / "outside").mkdir()
-        (dest / ".stacpull").symlink_to(tmp_path / "outside")
-    with pytest.raises(DestinationError, match="is not a directory that can be written to"):
-        LocalStore(dest)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert not (tmp_path / "outside" / "parts").exists()
-
-
 # --- disks that fail -------------------------------------------------------------------------------------
 
 
@@ -199,35 +172,6 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> N
         assert caught.value.exit_code == 5
         assert list(tree(dest.staged.parts)) == ["1.whole"]
         assert dest.place([Placement("1.whole", "c", "a", may_replace=False)])[0] is None
-
-
-def test_used_up_inodes_are_a_full_disk_too(tmp_path: Path) -> None:
-    with (
-        small_disk(tmp_path / "disk", "size=1m,nr_inodes=8") as disk,
-        closing(LocalStore(disk)) as dest,  # 3 inodes
-    ):
-        for number in range(5):
-            dest.staged.write_part(f"{number}", b"")
-        with pytest.raises(DestinationError, match="inodes"):
-            dest.staged.write_part("more", b"")
-        with pytest.raises(DestinationError, match="inodes"):
-            dest.place([Placement("1", "new directory", "a", may_replace=False)])
-        assert len(tree(dest.staged.parts)) == 5
-
-
-def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", "size=1m") as disk, closing(LocalStore(disk)) as dest:
-        dest.staged.write_part("1", b"x")
-        remount(disk, "ro")
-        for fails in (
-            lambda: dest.staged.write_part("2", b"x"),
-            lambda: dest.staged.rename_part("1", "3"),
-            lambda: dest.staged.drop_part("1"),
-            lambda: dest.place([Placement("1", "", "a", may_replace=False)])[0],
-            lambda: LocalStore(disk / "new"),
-        ):
-            with pytest.raises(DestinationError, match="read-only"):
-                fails()
 
 
 # --- a rename that never replaces, and where the system has none -----------------------------------------

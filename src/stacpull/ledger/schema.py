@@ -171,23 +171,24 @@ CREATE TABLE counts(                       -- of the rows of each run
     missing INTEGER NOT NULL DEFAULT 0
 );
 CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO counts(run) VALUES (new.id); END;
+CREATE TRIGGER asset_inserted AFTER INSERT ON assets BEGIN {more_assets} END;
+CREATE TRIGGER asset_deleted AFTER DELETE ON assets BEGIN {fewer_assets} END;
+CREATE TRIGGER asset_updated AFTER UPDATE OF state, run ON assets
+    WHEN new.run <> old.run OR max(new.state, 1) <> max(old.state, 1)
+    BEGIN {fewer_assets} {more_assets} END;
+CREATE TRIGGER item_inserted AFTER INSERT ON items BEGIN {more_items} END;
+CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN {fewer_items} END;
+CREATE TRIGGER item_updated AFTER UPDATE OF parent, listed, run, remaining, failed ON items
+    WHEN new.run <> old.run OR (new.parent IS NULL OR new.listed) <> (old.parent IS NULL OR old.listed)
+        OR (new.remaining + new.failed = 0) <> (old.remaining + old.failed = 0)
+    BEGIN {fewer_items} {more_items} END;
 """
-
-_ASSET = (
-    "pending = pending {sign} ({row}.state < 2), done = done {sign} ({row}.state = 2), "
-    "bytes = bytes {sign} iif({row}.state = 2, coalesce({row}.size, 0), 0), "
-    "failed = failed {sign} ({row}.state > 2), missing = missing {sign} ({row}.state = 4) "
-    "WHERE run = {row}.run"
-)
-_ITEM = (
-    "items = items {sign} 1, items_done = items_done {sign} ({row}.remaining = 0 AND {row}.failed = 0) "
-    "WHERE run = {row}.run AND {row}.name <> '' AND ({row}.parent IS NULL OR {row}.listed)"
-)
-_TRIGGERS = """
-CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {add} END;
-CREATE TRIGGER {table}_updated AFTER UPDATE OF {columns} ON {table} WHEN {differs} BEGIN {subtract} {add} END;
-CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN {subtract} END;
-"""
+_COUNT_ASSET = """UPDATE counts SET pending = pending {0} ({1}.state < 2), done = done {0} ({1}.state = 2),
+    bytes = bytes {0} iif({1}.state = 2, coalesce({1}.size, 0), 0), failed = failed {0} ({1}.state > 2),
+    missing = missing {0} ({1}.state = 4) WHERE run = {1}.run;"""
+_COUNT_ITEM = """UPDATE counts SET items = items {0} 1,
+    items_done = items_done {0} ({1}.remaining = 0 AND {1}.failed = 0)
+    WHERE run = {1}.run AND {1}.name <> '' AND ({1}.parent IS NULL OR {1}.listed);"""
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -198,30 +199,13 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 LEDGER: Final = Schema(
-    re.sub(r" *--[^\n]*", "", _LEDGER)  # SQLite would store the comments in every ledger
-    + "".join(
-        _TRIGGERS.format(
-            table=table,
-            columns=columns,
-            differs=differs,
-            add=f"UPDATE counts SET {values.format(sign='+', row='new')};",
-            subtract=f"UPDATE counts SET {values.format(sign='-', row='old')};",
-        )
-        for table, values, columns, differs in (
-            ("assets", _ASSET, "state, run", "new.run <> old.run OR max(new.state, 1) <> max(old.state, 1)"),
-            (
-                "items",
-                _ITEM,
-                "parent, listed, run, remaining, failed",
-                (
-                    "new.run <> old.run OR (new.parent IS NULL OR new.listed) <> "
-                    "(old.parent IS NULL OR old.listed) "
-                    "OR (new.remaining + new.failed = 0) <> (old.remaining + old.failed = 0)"
-                ),
-            ),
-        )
+    re.sub(r" *--[^\n]*", "", _LEDGER).format(  # SQLite would store the comments in every ledger
+        more_assets=_COUNT_ASSET.format("+", "new"),
+        fewer_assets=_COUNT_ASSET.format("-", "old"),
+        more_items=_COUNT_ITEM.format("+", "new"),
+        fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=28,  # those up to 27 were never released
+    version=29,  # those up to 28 were never released
     name="This mirror's ledger",
     remedy=(
         "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
@@ -242,7 +226,7 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     are disabled in the rest.
     """
     db.execute("PRAGMA trusted_schema = OFF")
-    known = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text))
+    known = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))
     for kind, name, sql in db.execute(
         "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
         " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
