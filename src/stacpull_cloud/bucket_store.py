@@ -1,12 +1,9 @@
-"""A bucket as DEST (`stacpull.store.protocol.Store`).
+"""A bucket as DEST (`stacpull.store.protocol.Store`). Parts are files in the work directory.
 
-Parts are files in the work directory, as for a directory; so the download of a long body resumes. Publishing
-a part is one upload, after which the object is durable: `sync` does nothing. An object that appears is
-complete. It is only created, never replaced, unless it belongs to the mirror.
-
-An object states the digest of its content as metadata, so that `verify` need not read it, and the identity of
-its part, by which a start after a kill recognises it. The response to an upload may be lost. The repeated
-upload then fails because the object exists, and its digest shows that it is ours.
+Publishing a part is one upload, after which the object is durable. An object is only created, never replaced,
+unless it belongs to the mirror. It states the digest of its content, so that `verify` need not read it, and
+the identity of its part, by which a start after a kill recognises it. If the response to an upload is lost,
+the repeated upload finds the object, and its digest shows that it is ours.
 """
 
 from __future__ import annotations

@@ -1,21 +1,12 @@
 """The lease of a prefix, and the copy of the ledger there, with which another machine can continue.
 
-Only one mirror writes to a prefix at a time, from any machine.
-
 `.stacpull/lease/` has numbered objects, which are only created, never replaced: every service supports that.
-The newest one counts, and names the holder. A run takes the lease by creating the next number; of two runs,
-one fails. It renews it in the same way, and removes older numbers. The lease is free after the run has ended,
-or if it was not renewed for a minute, by the service's clock.
+The newest one names the holder. A run takes and renews the lease by creating the next number; of two runs,
+one fails. It is free after the run, or if it was not renewed for a minute, by the service's clock. The same
+work directory on the same boot takes it: its lock excludes other processes.
 
-Each run has a generation, one more than the last one's. The ledger records it, and so does its copy in the
-bucket: the ledger with the higher generation is the newer one.
-
-    the same work directory, same boot   takes the lease: the lock of the directory excludes other processes
-    another holder, active               is named in the error
-    another mirror, with a ledger here   is refused: the ledger is not that of the bucket
-
-The copy is a compressed SQLite database. It is stored every few minutes if the ledger has changed, and at the
-end of a run. A machine that continues from it adopts the objects that were stored after it.
+Each run has a generation, one more than the last one's, in the ledger and in its compressed copy: the higher
+one is newer. A machine that continues from the copy adopts the objects that were stored after it.
 """
 
 from __future__ import annotations

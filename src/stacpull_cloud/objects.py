@@ -17,6 +17,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -296,8 +297,16 @@ class Service:
     @cached_property
     def _store(self) -> Any:
         location = self._location
-        if location.endpoint_url:
-            _refuse_address(location)
+        host = urlsplit(location.endpoint_url or "").hostname
+        addresses: set[str] = set()
+        with suppress(OSError):  # the request says so
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+            addresses.update(str(one[4][0]) for one in found)
+        for address in addresses:
+            if (reason := refused_always(address)) is not None:
+                raise DestinationError(
+                    f"The endpoint of {location.url} is {host}, which is never connected to: it is {reason}."
+                )
         made, how = {"s3": self._s3, "gs": self._google, "az": self._azure}[location.scheme]()
         once = {"max_retries": 0}
         return made(location.bucket, **how, client_options=self._client(), retry_config=once)
@@ -459,16 +468,3 @@ def connection_string() -> dict[str, str]:
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING") or ""
     fields = (field.partition("=") for field in text.split(";") if "=" in field)
     return {name.strip(): value.strip() for name, _, value in fields}
-
-
-def _refuse_address(location: BucketLocation) -> None:
-    host = urlsplit(location.endpoint_url or "").hostname or ""
-    try:
-        found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except OSError:
-        return  # the request says so
-    for address in found:
-        if (reason := refused_always(address)) is not None:
-            raise DestinationError(
-                f"The endpoint of {location.url} is {host}, which is never connected to: it is {reason}."
-            )

@@ -1,16 +1,10 @@
 """The workers of a Dask cluster. Only this module imports `distributed`.
 
-    scheduler ──▶ the list of Dask workers (twice per second), their versions, one task each to look busy
-    coordinator ═══ jobs, outcomes ═══ each Dask worker (`relay.py`) ══ worker process
-
-Jobs are not Dask tasks. They are sent over a separate connection, opened as between Dask workers: so the
-first free worker gets a job, and the jobs of a lost worker are always known; jobs (whose hrefs may be signed)
-and credentials do not pass through the scheduler; and messages are decoded by type, while results of tasks
-would be unpickled here. The coordinator must therefore reach the workers directly. Each Dask worker runs one
-task that only waits for the end of the session, because Dask may stop a worker without tasks.
-
-Credentials are sent only over private connections (`is_private`): over TLS, or within this machine. Otherwise
-a worker uses those of its own environment and credential profiles, which are compared by name.
+Jobs are not Dask tasks. They are sent over a separate connection, as between Dask workers: so the first free
+worker gets a job, the jobs of a lost worker are known, hrefs and credentials do not pass through the
+scheduler, and messages are decoded by type. Each Dask worker runs one task that waits for the end of the
+session, because Dask may stop a worker without tasks. Credentials are sent only over private connections
+(`is_private`); otherwise a worker uses those of its environment and profiles, which are compared by name.
 """
 
 from __future__ import annotations

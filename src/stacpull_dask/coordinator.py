@@ -1,11 +1,8 @@
 """The coordinator: it runs the jobs of a queue in worker processes, as a `Pool` does in one.
 
-The first free worker gets the next jobs. It answers with bodies and names of parts, which the coordinator
-passes on to the store process, and with failures. So the jobs of a lost worker are always known: another
-worker gets them.
-
-Limits are divided equally among the workers that the cluster has when the run starts, and the shares stay. A
-worker that joins later takes the share of one that was lost.
+The first free worker gets the next jobs. Its bodies and names of parts go to the store process. The jobs of a
+lost worker go to another one. Limits are divided equally among the workers that the cluster has when the run
+starts; a worker that joins later takes the share of one that was lost.
 """
 
 from __future__ import annotations
@@ -32,7 +29,6 @@ from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerE
 from stacpull.events import Notice
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Job
-from stacpull.net.client import NetworkCounters
 from stacpull.threads import to_its_end
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -266,7 +262,9 @@ class DaskWorkers:
         else:
             jobs = self._run.queue.take(most)
         own = [job for job in jobs if job.version_in_dest is not None and not self._run.is_local]
-        worker.give([job for job in jobs if job not in own] if own else jobs)
+        given = [job for job in jobs if job not in own] if own else jobs
+        worker.open_jobs.update((job.row, job) for job in given)
+        worker.send(messages.Jobs(given))
         await self._run.own_queue.put(own)
         return True
 
@@ -284,7 +282,10 @@ class DaskWorkers:
             case AssetFailure(row, _, _, failure, attempts):
                 self._run.pool.fail(worker.open_jobs.pop(row), failure, attempts)
             case messages.Spent():
-                worker.add_up(message, self._run.network.counters)
+                counters, before, worker.spent = self._run.network.counters, worker.spent, message
+                counters.requests += message.requests - before.requests
+                counters.retries += message.retries - before.retries
+                counters.bytes_fetched += message.bytes_fetched - before.bytes_fetched
             case messages.Warned(text):
                 if text not in self._shown:
                     self._shown.add(text)
@@ -306,7 +307,7 @@ class Worker:
         self.send = self.channel.send
         self.open_jobs: dict[int, Job] = {}
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._spent = messages.Spent()
+        self.spent = messages.Spent()
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Has its number of slots, once it has created its directory."""
         self.slots = 0
@@ -323,15 +324,5 @@ class Worker:
         if self._failure.done():
             raise self._failure.result()
 
-    def give(self, jobs: list[Job]) -> None:
-        self.open_jobs.update((job.row, job) for job in jobs)
-        self.send(messages.Jobs(jobs))
-
     def room(self) -> int:
         return self.slots + _AHEAD - len(self.open_jobs) if self.slots else 0
-
-    def add_up(self, spent: messages.Spent, counters: NetworkCounters) -> None:
-        before, self._spent = self._spent, spent
-        counters.requests += spent.requests - before.requests
-        counters.retries += spent.retries - before.retries
-        counters.bytes_fetched += spent.bytes_fetched - before.bytes_fetched

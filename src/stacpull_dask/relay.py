@@ -1,9 +1,8 @@
-"""What runs in a Dask worker: it starts a worker process and relays its messages. It imports no distributed.
+"""What runs in a Dask worker: it starts a worker process and relays its bytes. It imports no distributed.
 
     coordinator ══ Dask's own connection (TLS if the cluster has it) ══ relay ══ socket pair ══ worker process
 
-The worker process reads the responses of servers; the Dask worker only passes on bytes. When the connection
-ends for any reason, or the Dask worker ends, the worker process ends at once.
+The worker process reads the responses of servers, and ends with the connection or the Dask worker.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 """A worker process (`main`): it transfers jobs like the process of the command, and reports their outcomes.
 
-    socket ─▶ queue ─▶ pool ─▶ outcome sender ─▶ socket: bodies up to 1 MiB, and names of parts
-
-It ends at once when the other end of its socket is closed. Such an end has the same effect on the disk as a
-kill. A thread watches the socket from the start, because the loop may be busy, and the imports take a third
-of a second. SIGINT and SIGTERM, which a terminal sends to all processes, are left to the coordinator.
-
-Its parts are in a directory of its own: it is never certain that a lost worker has ended. It syncs a part
-before it reports it. When it is stopped, it moves its unfinished parts to the other parts, for the next run.
+It ends at once, as by a kill, when the other end of its socket is closed: a thread watches it from the start,
+because the loop may be busy, and the imports take a third of a second. Its parts are in a directory of its
+own: it is never certain that a lost worker has ended. When it is stopped, it leaves them to the next run.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""The messages between the process of the command, the coordinator, and a worker process.
+"""The messages between the coordinator and a worker process, decoded by type.
 
-    coordinator ─▶ WholeEnvironment (from the relay), Start, then Jobs, Confirmed, Stop
-    worker      ─▶ Ready, then Arrivals, AssetFailure, UnchangedAsset, Spent, Warned, Broke
-
-Messages of a worker are decoded by type, because it reads the responses of servers. The settings in `Start`
-are pickled, because a worker trusts the process that started it. Credentials are only in `Start`: other users
-can read the arguments and the environment of a process.
+The settings in `Start` are pickled, because a worker trusts the process that started it. Credentials are only
+there: other users can read the arguments and the environment of a process.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
@@ -56,14 +55,26 @@ _EXPIRED = frozenset({404, 410})
 """Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
 
 
-class JobQueue(Generic[JobT]):
+class _Changing:
+    """Something that tasks wait for."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    async def _until(self, is_so: Callable[[], object]) -> None:
+        while not is_so():
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class JobQueue(_Changing, Generic[JobT]):
     """The jobs that wait for a pool, or for the workers beside it. A full queue makes its producer wait."""
 
     def __init__(self, room: float = inf) -> None:
+        super().__init__()
         self._room = room
         self._jobs: deque[JobT] = deque()
         self._has_ended = False
-        self._changed = asyncio.Event()
         self.news = asyncio.Event()
         """Set when jobs are added. Whoever waits for it clears it."""
 
@@ -73,8 +84,8 @@ class JobQueue(Generic[JobT]):
 
     async def put(self, jobs: Sequence[JobT]) -> None:
         for job in jobs:
-            while len(self._jobs) >= self._room and not self._has_ended:
-                await self._change()
+            if len(self._jobs) >= self._room:
+                await self._until(lambda: len(self._jobs) < self._room or self._has_ended)
             if self._has_ended:
                 return
             self._jobs.append(job)
@@ -82,37 +93,31 @@ class JobQueue(Generic[JobT]):
             self._changed.set()
 
     async def has_some(self) -> bool:
-        while not self._jobs and not self._has_ended:
-            await self._change()
+        await self._until(lambda: self._jobs or self._has_ended)
         return bool(self._jobs)
 
     def take(self, most: int) -> list[JobT]:
-        jobs = self._jobs
-        taken = [jobs.popleft() for _ in range(min(most, len(jobs)))]
+        taken = [self._jobs.popleft() for _ in range(min(most, len(self._jobs)))]
         self._changed.set()
         return taken
 
     def end(self) -> None:
-        """End the queue: jobs that are added later are dropped."""
+        """Jobs that are added later are dropped."""
         self._has_ended = True
         self._changed.set()
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
 
-
-class OutcomeSink(ABC, Generic[JobT, ResultT]):
+class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
     """Takes the outcomes of a pool, and has the slots of the process: each job that is begun takes one.
 
     No slot is taken while `most_unpublished` complete parts wait to be published.
     """
 
     def __init__(self, slots: int, most_unpublished: float = inf) -> None:
+        super().__init__()
         self._slots = self._free = slots
         self._most_unpublished = most_unpublished
         self._unpublished = 0
-        self._changed = asyncio.Event()
 
     @abstractmethod
     def put(self, job: JobT, received: ResultT) -> None:
@@ -124,8 +129,7 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
 
     async def take_slots(self, most: int) -> int:
         """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
-        while self._free <= 0 or self._unpublished >= self._most_unpublished:
-            await self._change()
+        await self._until(lambda: self._free > 0 and self._unpublished < self._most_unpublished)
         taken = min(most, self._free)
         self._free -= taken
         return taken
@@ -135,9 +139,8 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
         self._changed.set()
 
     async def all_slots_free(self) -> None:
-        """Wait until all slots are free: each job that was begun has an outcome, which is safe."""
-        while self._free < self._slots:
-            await self._change()
+        """Wait until each job that was begun has an outcome, which is safe."""
+        await self._until(lambda: self._free >= self._slots)
 
     def delivered(self, count: int) -> None:
         self._unpublished += count
@@ -147,12 +150,7 @@ class OutcomeSink(ABC, Generic[JobT, ResultT]):
         self._changed.set()
 
     async def wait_for_publisher(self) -> None:
-        while self._unpublished >= self._most_unpublished:
-            await self._change()
-
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+        await self._until(lambda: self._unpublished < self._most_unpublished)
 
 
 class Pool(Generic[JobT, ResultT]):
@@ -318,9 +316,16 @@ class AssetTransfer(Generic[JobT, ResultT]):
                 return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
                 self._failures.append(await self._explained(error.failure))
-                if not self.job.alternates:
-                    return _of_all(self._failures)
-                self.job, self._wrong = self.job.at(self.job.alternates), ""
+                if self.job.alternates:
+                    self.job, self._wrong = self.job.at(self.job.alternates), ""
+                    continue
+                if len(self._failures) == 1:
+                    return self._failures[0]
+                # GONE only if all are gone; if the host of any is down, the failure is not final
+                ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
+                telling = min(self._failures, key=lambda one: ranks.get(one.kind, 1))
+                message = " Then: ".join(one.message for one in self._failures)
+                return replace(telling, message=message, retryable=False)
 
     async def _attempt(self) -> ResultT:
         first, self._first = self._first, None
@@ -420,17 +425,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
             why = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
             raise TransferError(Failure(FailureKind.GONE, why))
         self.job = job.at(found[len(self._failures) :])
-
-
-def _of_all(failures: list[Failure]) -> Failure:
-    """Return GONE only if all hrefs are gone; if the host of any is down, the failure is not final."""
-    if len(failures) == 1:
-        return failures[0]
-    down = (failure for failure in failures if failure.kind is FailureKind.DOWN)
-    others = (failure for failure in failures if failure.kind is not FailureKind.GONE)
-    telling = next(chain(down, others), failures[0])
-    message = " Then: ".join(failure.message for failure in failures)
-    return replace(telling, message=message, retryable=False)
 
 
 # --- workers in place of the pool -------------------------------------------------------------------------

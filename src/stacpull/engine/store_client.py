@@ -1,8 +1,8 @@
 """The end of the network process: what it sends to the store process, and calls there.
 
-An asset has a slot of its process until its bytes are on the disk, the store process has them, or it has
-failed. No batch is sent while 4 MiB of bodies are unconfirmed, and no slot is assigned while too many parts
-wait to be published. So memory and files are limited, and all processes wait for a slow disk or bucket.
+An asset has a slot until its bytes are on the disk, the store process has them, or it has failed. No batch is
+sent while 4 MiB of bodies are unconfirmed, and no slot is assigned while too many parts wait to be published:
+so memory and files are limited, and all processes wait for a slow disk or bucket.
 """
 
 from __future__ import annotations

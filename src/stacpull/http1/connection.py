@@ -1,16 +1,10 @@
 """One connection, whose callbacks send requests and read responses, and the response that a task reads.
 
-     NEW ─begin─▶ PARSED ────────────whole: release─────────────▶ IDLE ─begin─▶ PARSED
-                    │ stream                                       ▲
-                    ▼                                              │
-                 STREAMED ─────────end_exchange────────────────────┘
-                  │     ▲
-    too much held ▼     │ take
-                  PAUSED
+    NEW ─begin─▶ PARSED ──whole: release──▶ IDLE ─begin─▶ PARSED
+                    └─stream─▶ STREAMED ◀─take, too much held─▶ PAUSED; then release
 
-A NEW connection does not read: early bytes count as the first response. It is PAUSED while more than
-`_MOST_HELD` bytes wait. Bytes without a request, or a bad end of a response, close it. Only waiting for the
-server is timed: a slow writer is not a stall.
+A NEW connection does not read: early bytes count as the first response. Bytes without a request, or a bad end
+of a response, close it. Only waiting for the server is timed: a slow writer is not a stall.
 """
 
 from __future__ import annotations
@@ -90,7 +84,7 @@ class FastConnection(asyncio.Protocol):
         transport.write(request)
 
     def release(self) -> None:
-        self.exchange = None
+        self.exchange = self._waiter = None
         self._state = _IDLE
         self._quiet = 0
         if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
@@ -107,7 +101,7 @@ class FastConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close the connection at the end of the run, or if its exchange was cancelled."""
         if (exchange := self.exchange) is not None:
-            self._end(_IDLE)
+            self.exchange, self._state = None, _IDLE
             exchange.abandon()
         self.abort()
 
@@ -186,17 +180,13 @@ class FastConnection(asyncio.Protocol):
         if message.has_enough(0):  # it has started, failed or was not accepted
             if message.failure is not None:
                 self.abort()
-            self._end(_STREAMED)
+            self.exchange, self._state = None, _STREAMED
             exchange.stream(self)
-
-    def _end(self, state: _State) -> None:
-        self.exchange = None
-        self._state = state
 
     def _conclude(self, error: Exception | None) -> None:
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
             exchange = cast("FastExchange", self.exchange)
-            self._end(_IDLE)
+            self.exchange, self._state = None, _IDLE
             exchange.send_again()
         else:
             self.message.end(error)
@@ -232,10 +222,6 @@ class FastConnection(asyncio.Protocol):
             self.transport.resume_reading()
         return self.message.take()
 
-    def end_exchange(self) -> None:
-        self._waiter = None
-        self.release()
-
 
 def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
     if exchange is None:
@@ -255,7 +241,7 @@ class StreamedResponse:
     async def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True  # the connection is used for other exchanges from now on
-            self._connection.end_exchange()
+            self._connection.release()
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Bytes before a failure are yielded first, so that a part can be resumed after them."""
@@ -290,6 +276,6 @@ class StreamedResponse:
 async def streamed(connection: FastConnection, url: str, *, decode: bool = False) -> Response:
     message = connection.message
     if message.failure is not None and not message.status:
-        connection.end_exchange()
+        connection.release()
         raise TransferError(message.failure)
     return StreamedResponse(connection, url, decode=decode)

@@ -172,8 +172,19 @@ class _Attempt:
             if self._started is not None:
                 return await self._fetch_all()
             return await self._start(may_resume=job.size is None or job.size > self._fetcher.small_limit)
-        except BaseException as error:  # noqa: BLE001 - raised again, possibly with a longer message
-            raise await self._put_away(error) from error.__cause__
+        except BaseException as error:
+            part, self._part = self._part, None
+            if part is None:
+                raise
+            failure = error.failure if isinstance(error, TransferError) else None
+            is_wrong = failure is not None and failure.kind in _WRONG_CONTENT  # it must not be resumed
+            if self._is_continued and (is_wrong or not self._is_resumable):
+                await part.discard()
+                raise
+            await part.park()
+            if failure is None or not self._is_continued:
+                raise
+            raise TransferError(replace(failure, reached=part.size)) from error.__cause__
 
     # --- steps -------------------------------------------------------------------------------------------
 
@@ -204,7 +215,15 @@ class _Attempt:
         async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {"append", "whole"}:
-                body = await self._continue(part, response, point, whole=meaning == "whole")
+                headers, total = response.headers, content_range(response.headers).total
+                checks = fetcher.checks(job, response.url, response.status, headers)
+                if any(check.checksum.algorithm not in self._hashers for check in checks):
+                    # the part was started with a date, and this response has an ETag that looks like an MD5
+                    await self._hash_with(part, checks)
+                total = point.size if meaning == "whole" else point.total if total is None else total
+                body = Body(response.url, point.validator, checks, total, is_framed(headers))
+                chunks = _chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
+                body = await self._fill(part, response, body, chunks, is_resumable=True)
             else:
                 await self._discard()
                 if meaning == "changed":
@@ -313,17 +332,6 @@ class _Attempt:
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, _chained(start, chunks), is_resumable=is_resumable)
 
-    async def _continue(self, part: FilePart, response: Exchange, point: ResumePoint, *, whole: bool) -> Body:
-        headers, stated = response.headers, content_range(response.headers).total
-        total = point.size if whole else stated if stated is not None else point.total
-        checks = self._fetcher.checks(self._job, response.url, response.status, headers)
-        body = Body(response.url, point.validator, checks, total, is_framed(headers))
-        if any(check.checksum.algorithm not in self._hashers for check in checks):
-            # the part was started with a date, and this response has an ETag that looks like an MD5
-            await self._hash_with(part, checks)
-        chunks = _chained(b"", None if whole else response.chunks(CHUNK))
-        return await self._fill(part, response, body, chunks, is_resumable=True)
-
     async def _fill(
         self,
         part: FilePart,
@@ -377,21 +385,6 @@ class _Attempt:
         part, self._part = self._part, None
         if part is not None:
             await part.discard()
-
-    async def _put_away(self, error: BaseException) -> BaseException:
-        """Keep or remove the open part. Wrong content, or content that is too long, must not be resumed."""
-        part, self._part = self._part, None
-        if part is None:
-            return error
-        failure = error.failure if isinstance(error, TransferError) else None
-        is_wrong = failure is not None and failure.kind in _WRONG_CONTENT
-        if self._is_continued and (is_wrong or not self._is_resumable):
-            await part.discard()
-            return error
-        await part.park()
-        if failure is None or not self._is_continued:
-            return error
-        return TransferError(replace(failure, reached=part.size))
 
 
 async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:

@@ -52,7 +52,7 @@ class LocalTransport:
         return LocalResponse(request, path, stream, state)
 
     async def close(self) -> None:
-        """Do nothing: no connection is open."""
+        """No connection is open."""
 
     def _opened(self, url: str) -> tuple[Path, BinaryIO, os.stat_result]:
         shown = str(_path_of(url))
@@ -84,7 +84,12 @@ class LocalTransport:
             path = plain if os.path.exists(plain) else path  # noqa: PTH110 -- never raises
         real = path.resolve(strict=True)
         if path == source:
-            path = _index(path) if real.is_dir() else path
+            if real.is_dir():
+                indexes = filter(Path.is_file, (path / name for name in _INDEX_NAMES))
+                if (index := next(indexes, None)) is None:
+                    what = f"The directory {path} does not contain {' or '.join(_INDEX_NAMES)}: name a file."
+                    raise _failed(FailureKind.GONE, what)
+                path = index
             return path, os.open(path, _FLAGS)
         roots = [directory.resolve(), *(Path(one).expanduser().resolve() for one in self._allowed)]
         root = next((root for root in roots if real.is_relative_to(root)), None)
@@ -156,14 +161,6 @@ class LocalResponse:
 def _path_of(url: str) -> Path:
     """Return the path that a `file:///` URL names (RFC 8089), without its query."""
     return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
-
-
-def _index(directory: Path) -> Path:
-    for name in _INDEX_NAMES:
-        if (directory / name).is_file():
-            return directory / name
-    names = " or ".join(_INDEX_NAMES)
-    raise _failed(FailureKind.GONE, f"The directory {directory} does not contain {names}: name a file.")
 
 
 def _failed(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:

@@ -226,7 +226,7 @@ class S3Transport:
             if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
                 break
             if correction != "expired":
-                endpoint = self._remember(bucket, settings, correction)
+                endpoint = self._endpoint_of(bucket, settings, correction)
             elif credentials is not None:
                 credentials = await self._credentials.renew(credentials)
         is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
@@ -246,14 +246,13 @@ class S3Transport:
     async def close(self) -> None:
         """Do nothing: the owner of the underlying transport closes it."""
 
-    def _endpoint_of(self, bucket: str, settings: AwsSettings) -> Endpoint:
-        known = self._endpoints.get(bucket)
-        return known or self._remember(bucket, settings, settings.region or "us-east-1")
-
-    def _remember(self, bucket: str, settings: AwsSettings, region: str) -> Endpoint:
-        endpoint = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
-        self._endpoints[bucket] = endpoint
-        return endpoint
+    def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
+        known = None if region else self._endpoints.get(bucket)
+        if known is None:
+            region = region or settings.region or "us-east-1"
+            known = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
+            self._endpoints[bucket] = known
+        return known
 
     def _request(
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
