@@ -217,12 +217,9 @@ class SignedFields(NamedTuple):
     """Header fields of requests without body, and the data to sign them. Methods and URLs may differ."""
 
     headers: dict[str, str]
-    authorization: str
-    """The value of `Authorization` without the signature at its end."""
-    rest: bytes
-    """The canonical request after the query."""
-    mac: hmac.HMAC
-    """The HMAC of the text to sign, up to the hash of the canonical request."""
+    authorization: str  # the value of `Authorization` without the signature at its end
+    rest: bytes  # the canonical request after the query
+    mac: hmac.HMAC  # the HMAC of the text to sign, up to the hash of the canonical request
 
     def __repr__(self) -> str:
         return f"<SignedFields {self.headers['x-amz-date']}>"  # the others may hold a session token

@@ -24,8 +24,7 @@ from stacpull.errors import WorkerError
 from stacpull.system import GARBAGE_AFTER
 
 _START = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
-_PATIENCE = 2.0
-"""Seconds that a process has to end by itself once its socket is closed."""
+_PATIENCE = 2.0  # seconds that a process has to end by itself once its socket is closed
 _KILL_SECONDS = 1.0
 """Seconds to wait for processes that were killed: one may be waiting for the disk."""
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES", "STACPULL_PORTABLE"})

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 _AZURE = ".blob.core.windows.net"
 _LAKE = ".dfs.core.windows.net"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-_LONGEST_PREFIX = 512
-"""The most bytes of a prefix: keys have at most 1,024."""
+_LONGEST_PREFIX = 512  # the most bytes of a prefix: keys have at most 1,024
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
 
 

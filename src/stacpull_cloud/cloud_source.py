@@ -35,8 +35,7 @@ _LAKE = ".dfs.core.windows.net"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _STATUS = re.compile(r"\b[Ss]tatus[^0-9]{0,12}([45][0-9]{2})\b")
-_MOST_OBJECTS = 100_000
-"""The most objects of one prefix, because all of them are planned at once."""
+_MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
 _LISTING = 64 << 20
 _STATUSES: dict[type[Exception], int] = {
     FileNotFoundError: 404,

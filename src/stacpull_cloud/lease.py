@@ -34,12 +34,10 @@ from stacpull.store.staging import whole_file
 from stacpull.system import boot_id
 from stacpull_cloud.objects import Objects
 
-SECONDS = 60.0
-"""A lease that was not renewed for this time has expired."""
+SECONDS = 60.0  # A lease that was not renewed for this time has expired
 FOLDER = ".stacpull/lease"
 _CLOCK_OBJECT = ".stacpull/clock"
-_USED = 2 / 3
-"""The share of that time for which a lease is trusted after a look."""
+_USED = 2 / 3  # the share of that time for which a lease is trusted after a look
 _LONGEST = 1 << 16
 _ATTEMPTS = 5
 _NAMES = ("mirror", "host", "boot", "work", "inode", "run")
@@ -47,10 +45,8 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
 COPY = ".stacpull/ledger.sqlite.gz"
-_INTERVAL = 300.0
-"""The least seconds between two copies."""
-_SHARE = 20
-"""Copies may take this fraction (1/20) of the time."""
+_INTERVAL = 300.0  # the least seconds between two copies
+_SHARE = 20  # copies may take this fraction (1/20) of the time
 _PIECE = 1 << 20
 _MOST_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
@@ -60,8 +56,7 @@ _GENERATION, _DIGEST = "stacpullgeneration", "stacpullsha256"
 class _Record(NamedTuple):
     number: int
     holder: dict[str, Any]
-    age: float
-    """Seconds, by the service's clock; measured only if asked for."""
+    age: float  # seconds, by the service's clock; measured only if asked for
 
 
 class Lease:

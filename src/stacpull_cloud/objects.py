@@ -37,35 +37,27 @@ from stacpull.redact import Secret
 
 T = TypeVar("T")
 
-THREADS = 32
-"""Simultaneous requests of a process."""
-_PATIENCE = 120.0
-"""Seconds for which a request is repeated."""
+_MISSING = (exceptions.NotFoundError, FileNotFoundError)
+
+THREADS = 32  # simultaneous requests of a process
+_PATIENCE = 120.0  # seconds for which a request is repeated
 _LONGEST_PAUSE = 10.0
-_SINGLE_PUT = 8 << 20
-"""Bytes: longer files are sent in parts."""
+_SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
 _PARTS_AT_ONCE = 4
-_MOST_PARTS = 9_000
-"""S3 and GCS allow 10,000."""
+_MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
 _STATUS = re.compile(r"\b(?:status|Status)[^0-9]{0,12}([45][0-9]{2})\b")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
-_REFUSED_KEYS = frozenset(
-    {
-        "AuthenticationFailed", "AuthorizationFailure", "ExpiredToken", "InvalidAccessKeyId",
-        "InvalidAuthenticationInfo", "InvalidSecurity", "InvalidToken", "NoAuthenticationInformation",
-        "SignatureDoesNotMatch", "TokenRefreshRequired",
-    }
-)  # fmt: skip
+_REFUSED_KEYS = re.compile("Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
+"""Codes of errors for which the keys are to blame, not what they allow."""
 _REPEATED_CODES = frozenset(
     {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
 )
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
-_REQUEST = timedelta(hours=1)
-"""The most time of a request; `_SILENT` ends a silent one."""
+_REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
 _SILENT = timedelta(seconds=60)
 _RENEWED = timedelta(minutes=5)
 _REGION_HEAD = 10.0
@@ -78,13 +70,11 @@ class _RepeatError(exceptions.BaseError):
 
 
 class Found(NamedTuple):
-    path: str
-    """Relative to the prefix."""
+    path: str  # relative to the prefix
     size: int
     modified: datetime
     etag: str | None
-    attributes: Mapping[str, str] = {}
-    """Metadata, by name without the service's prefix."""
+    attributes: Mapping[str, str] = {}  # metadata, by name without the service's prefix
 
 
 class Objects:
@@ -209,18 +199,12 @@ class Objects:
         while True:
             try:
                 return call(self.service.store)
-            except (exceptions.NotFoundError, FileNotFoundError) as error:
-                failure: Exception = error
-                if "NoSuchUpload" not in str(error):
-                    if missing_ok:
-                        return None
-                    raise self._translated(doing, path, error) from error
             except (exceptions.BaseError, OSError) as error:
-                failure = error
-                if not _is_passing(error):
+                is_missing = isinstance(error, _MISSING) and "NoSuchUpload" not in str(error)
+                if is_missing and missing_ok:
+                    return None
+                if is_missing or not _is_passing(error) or time.monotonic() + pause > until:
                     raise self._translated(doing, path, error) from error
-            if time.monotonic() + pause > until:
-                raise self._translated(doing, path, failure) from failure
             if pause > 1 and self._on_silent is not None:
                 on_silent, self._on_silent = self._on_silent, None
                 on_silent(f"{self.location.url} does not answer; still waiting.")
@@ -235,7 +219,7 @@ class Objects:
             return DestinationError(
                 f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one."
             )
-        if isinstance(error, exceptions.UnauthenticatedError) or code in _REFUSED_KEYS:
+        if isinstance(error, exceptions.UnauthenticatedError) or _REFUSED_KEYS.search(code):
             return CredentialsError(f"{url} refuses the credentials ({code or 'not authenticated'}).")
         if isinstance(error, exceptions.PermissionDeniedError):
             return CredentialsError(
@@ -244,9 +228,7 @@ class Objects:
         if (
             code == "NoSuchBucket"
             or "ContainerNotFound" in text
-            or (
-                isinstance(error, exceptions.NotFoundError | FileNotFoundError) and doing in {"list", "write"}
-            )
+            or (isinstance(error, _MISSING) and doing in {"list", "write"})
         ):
             return DestinationError(f"There is no bucket {self.location.bucket}: create it first ({url}).")
         first = re.sub(r"\s+", " ", text.partition("Debug source:")[0]).strip()[:_FIRST_ERROR]
@@ -257,16 +239,12 @@ class Objects:
 
 
 def _is_passing(error: Exception) -> bool:
+    text = str(error)
     if isinstance(error, exceptions.UnauthenticatedError | exceptions.PermissionDeniedError):
         return False
-    if isinstance(error, _RepeatError):
+    if isinstance(error, _RepeatError) or not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
         return True
-    text = str(error)
-    codes = set(_CODE.findall(text))
-    if codes & _REPEATED_CODES:
-        return True
-    status = _STATUS.search(text)
-    if status is not None:
+    if (status := _STATUS.search(text)) is not None:
         return int(status[1]) in _REPEATED
     return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
 

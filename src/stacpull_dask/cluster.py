@@ -35,16 +35,11 @@ from stacpull.events import Listener, Notice
 from stacpull_dask import relay
 from stacpull_dask.worker_messages import WorkerSettings
 
-_LOOK = 0.5
-"""Seconds between two requests for the list of workers."""
-_STEADY = 3
-"""Looks in a row with the same number of workers, after which the run starts."""
-_PATIENCE = 10.0
-"""Seconds to wait for a usable worker or for a response of the scheduler."""
-_CONNECT = 10.0
-"""Seconds to wait for a connection to a scheduler or worker."""
-_ABANDON = 0.5
-"""Seconds to wait for a pending connection at the end of the run."""
+_LOOK = 0.5  # seconds between two requests for the list of workers
+_STEADY = 3  # looks in a row with the same number of workers, after which the run starts
+_PATIENCE = 10.0  # seconds to wait for a usable worker or for a response of the scheduler
+_CONNECT, _ABANDON = 10.0, 0.5
+"""Seconds to wait for a connection, and for a pending one at the end of the run."""
 
 
 def require_distributed() -> None:

@@ -38,12 +38,9 @@ if TYPE_CHECKING:
 
 _MOST_LOST_IN_VAIN = 6
 """Workers lost in a row without an outcome in between, after which the run ends."""
-_GRACE = 3.0
-"""Seconds that a worker has to park its transfers."""
-_GRACE_WITHOUT_JOBS = 10.0
-"""Seconds that a worker without jobs has to end."""
-_AHEAD = 16
-"""Jobs that a worker gets beyond its slots, so that it never waits for a message."""
+_GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0
+"""Seconds that a worker has to park its transfers, or to end if it has none."""
+_AHEAD = 16  # jobs that a worker gets beyond its slots, so that it never waits for a message
 _MOST_JOBS_SENT = 64
 
 
@@ -101,12 +98,10 @@ class DaskWorkers:
 
             self._places = DaskPlaces(run.options, run.network.clock, run.emit)
         self._workers: set[Worker] = set()
-        self._given_back: deque[Job] = deque()
-        """Jobs of lost workers."""
+        self._given_back: deque[Job] = deque()  # jobs of lost workers
         self._news = run.queue.news
         self._no_more = self._stopping = self._done = False
-        self._lost_in_vain = 0
-        """Workers that were lost since the last outcome."""
+        self._lost_in_vain = 0  # workers that were lost since the last outcome
         self._shown: set[str] = set()
 
     @staticmethod

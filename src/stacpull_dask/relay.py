@@ -18,8 +18,7 @@ from stacpull.config.environment import own_environment
 from stacpull.engine.messages import framed
 from stacpull_dask.worker_messages import WholeEnvironment
 
-HANDLER = "stacpull-worker"
-"""The name of the handler, for connections to the Dask worker."""
+HANDLER = "stacpull-worker"  # the name of the handler, for connections to the Dask worker
 _PIECE = 1 << 18
 _ended: defaultdict[str, threading.Event] = defaultdict(threading.Event)
 """Set when a session has ended, by its name."""

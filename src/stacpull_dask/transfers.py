@@ -36,10 +36,8 @@ from stacpull.store.staging import leave_unfinished
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
-_LONGEST_SENT = 8 << 20
-"""The most bytes of a body that is sent to the coordinator."""
-_TICK = 0.25
-"""Seconds between two reports of the effort."""
+_LONGEST_SENT = 8 << 20  # the most bytes of a body that is sent to the coordinator
+_TICK = 0.25  # seconds between two reports of the effort
 
 
 async def work(sock: socket.socket) -> None:

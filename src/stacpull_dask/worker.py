@@ -14,8 +14,7 @@ import socket
 import sys
 import threading
 
-_PARENT_TIMEOUT = 500
-"""Milliseconds between two checks of the parent process."""
+_PARENT_TIMEOUT = 500  # milliseconds between two checks of the parent process
 
 
 def main() -> None:

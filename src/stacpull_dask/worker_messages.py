@@ -23,22 +23,16 @@ class WorkerSettings(NamedTuple):
     """The settings of a worker for its run. They contain credentials."""
 
     address: SourceAddress
-    options: Options
-    """With this worker's share of the limits."""
-    addresses: AddressPolicy
-    """With what the coordinator has learned of SOURCE's addresses."""
-    work: str
-    """DEST, or the work directory of a bucket."""
-    worker_parts: str
-    """The worker's directory among the parts."""
+    options: Options  # with this worker's share of the limits
+    addresses: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses
+    work: str  # DEST, or the work directory of a bucket
+    worker_parts: str  # the worker's directory among the parts
     prefer: tuple[str, ...]
     clip: str | None
-    variables: Mapping[str, str] = {}
-    """Added to the worker's environment."""
+    variables: Mapping[str, str] = {}  # added to the worker's environment
     wanted: tuple[str, ...] | None = None
     """The names of the credentials that its own environment must have; None if they are all in here."""
-    profile: str | None = None
-    """The name of the credential profile that its own files must have."""
+    profile: str | None = None  # the name of the credential profile that its own files must have
 
 
 class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):

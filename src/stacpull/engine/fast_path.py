@@ -34,11 +34,9 @@ class FastOrigin(msgspec.Struct, eq=False):
     host: FastHost
     route: ClientHost
     rewrites: Rewrites | None
-    is_plain: bool
-    """True if URLs are requested unchanged and without credentials."""
+    is_plain: bool  # true if URLs are requested unchanged and without credentials
     headers: Mapping[str, str] | None = None
-    tail: bytes = b""
-    """What follows the target in a request with `headers`."""
+    tail: bytes = b""  # what follows the target in a request with `headers`
 
     def has_fields(self, headers: Mapping[str, str], authorization: str = "") -> bool:
         """Return False if requests with these fields cannot be sent here."""
@@ -59,8 +57,7 @@ class FastTransfer(msgspec.Struct, eq=False):
     download: Download
     origin: FastOrigin
     url: str
-    since: float
-    """When its first request was queued."""
+    since: float  # when its first request was queued
     sent_at: float = 0.0
     hops: tuple[str, ...] = ()
     rewritten: Rewritten | None = None

@@ -37,8 +37,7 @@ class Open(msgspec.Struct, tag=0, array_like=True):
     """Open a mirror for a run. The message includes the descriptor of the mirror's lock."""
 
     dest: bytes
-    bucket: BucketLocation | None
-    """The bucket that contains the files; None if they are in `dest`."""
+    bucket: BucketLocation | None  # the bucket that contains the files; None if they are in `dest`
     run: int
     checksum: str | None
     secrets: RevealedSecrets

@@ -75,8 +75,7 @@ class JobQueue(_Changing, Generic[JobT]):
         self._room = room
         self._jobs: deque[JobT] = deque()
         self._has_ended = False
-        self.news = asyncio.Event()
-        """Set when jobs are added. Whoever waits for it clears it."""
+        self.news = asyncio.Event()  # set when jobs are added. Whoever waits for it clears it
 
     @property
     def waiting(self) -> int:
@@ -447,16 +446,13 @@ class RunOfWorkers(NamedTuple):
     """What the entry point `dask` in the group `stacpull.workers` gets; it returns a `JobRunner`."""
 
     options: Options
-    network: Network
-    """Its counters include the effort of the workers."""
-    work: Path
-    """DEST, or the work directory of a bucket."""
+    network: Network  # its counters include the effort of the workers
+    work: Path  # DEST, or the work directory of a bucket
     is_local: bool
     selection: Selection
     queue: JobQueue[Job]
     pool: Pool[Job, Arrival | None]
     """The pool of the process of the command, on `own_queue`. It takes the failures of workers."""
-    own_queue: JobQueue[Job]
-    """Jobs that the process of the command transfers itself."""
+    own_queue: JobQueue[Job]  # jobs that the process of the command transfers itself
     outcomes: OutcomeSender
     emit: Listener

@@ -48,14 +48,11 @@ LONGEST_SENT = 32 << 10
 MOST_UNDER_WAY = 4 << 20
 """Bytes of bodies that were sent and that the store process has not confirmed."""
 _BATCH = 64
-_BATCH_SIZE = 1 << 20
-"""Bytes."""
+_BATCH_SIZE = 1 << 20  # bytes
 _GATHER = 0.002
 """Seconds that a body waits for others: messages and wake-ups of a thread take system calls."""
-_MOST_UNPUBLISHED = 4096
-"""Complete parts that may wait to be published."""
-_BUFFER = 4 << 20
-"""Bytes of the socket's buffer, if the system allows it."""
+_MOST_UNPUBLISHED = 4096  # complete parts that may wait to be published
+_BUFFER = 4 << 20  # bytes of the socket's buffer, if the system allows it
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     "What it recorded is safe. Repeat the command to continue."

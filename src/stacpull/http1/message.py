@@ -14,11 +14,9 @@ from stacpull.models import Failure
 from stacpull.net.connection_errors import closed, endless_fields, malformed, overlong, truncated
 from stacpull.net.fields import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, joined_fields
 
-MAX_BODY_IN_MEMORY = 1 << 20
-"""The most bytes of a body that is read into memory."""
+MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
 
-_MAX_PARSED = 1 << 16
-"""The most bytes of a body of known length that the parser reads."""
+_MAX_PARSED = 1 << 16  # the most bytes of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({101, 204, 304})
 _SWITCHING = 101
 _LOWEST, _FINAL = 100, 200
@@ -29,8 +27,7 @@ class ParsedMessage:
     """A response. One object is used for all exchanges of a connection, one after the other (`reset`)."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        """The host, for messages."""
+        self.name = name  # the host, for messages
         self._parser: HttpResponseParser | None = None
         self.reset()
 

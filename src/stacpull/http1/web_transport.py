@@ -54,8 +54,7 @@ class WebTransport:
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
-        self._hosts: dict[str, FastHost] = {}
-        """By origin (`http://host:port`) in lower case."""
+        self._hosts: dict[str, FastHost] = {}  # by origin (`http://host:port`) in lower case
         self.connections: set[FastConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
@@ -244,10 +243,8 @@ class FastHost:
         self.hostname = hostname
         self.port = port
         self.name = name
-        self.idle: list[FastConnection] = []
-        """The most recently used one is the last."""
-        self.failed: set[AddressInfo] = set()
-        """The addresses at which the last attempt failed."""
+        self.idle: list[FastConnection] = []  # the most recently used one is the last
+        self.failed: set[AddressInfo] = set()  # the addresses at which the last attempt failed
         self._found: list[AddressInfo] | OSError = []
         self._found_until = 0.0
         self._lookup = asyncio.Lock()

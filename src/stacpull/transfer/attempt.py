@@ -161,8 +161,7 @@ class _Attempt:
         self._part: FilePart | None = None
         self._hashers: Mapping[str, Hasher] = {}
         self._is_resumable = True
-        self._is_continued = False
-        """True once a response is being received into the part."""
+        self._is_continued = False  # true once a response is being received into the part
         self._first_digest: bytes | None = None
         """The digest of a first fetch, if only its ETag disagreed."""
 

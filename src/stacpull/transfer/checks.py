@@ -111,8 +111,7 @@ class Body(NamedTuple):
     validator: Validator
     checks: tuple[Check, ...]
     total: int | None = None
-    framed: bool = True
-    """True if the end of the body is marked, by a length or by chunks."""
+    framed: bool = True  # true if the end of the body is marked, by a length or by chunks
     content: bytes = b""
     part: FilePart | None = None
     hashers: Mapping[str, Hasher] = MappingProxyType({})

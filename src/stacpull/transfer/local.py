@@ -25,8 +25,7 @@ from stacpull.schemes import TransportSetup
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 _SHOWN = 300
-_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""Opening a pipe must not block."""
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not block
 _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

@@ -21,11 +21,9 @@ from stacpull.spans import Span, Spans, missing
 from stacpull.store.parts import FilePart
 from stacpull.transfer.checks import another_range, failed
 
-LONG = 64 << 20
-"""The size from which a file gets several connections."""
+LONG = 64 << 20  # the size from which a file gets several connections
 BLOCK = 16 << 20
-CHUNK = 1 << 18
-"""Bytes that are written at once."""
+CHUNK = 1 << 18  # bytes that are written at once
 _ANSWERS = frozenset({200, 206, 412, 416})
 _PARTIAL = 206
 _ENDLESS = 1 << 62

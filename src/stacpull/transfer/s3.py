@@ -48,8 +48,7 @@ _MOST_PAGES: Final = 2000
 """The most pages of one listing: S3 puts up to a thousand objects on a page, and may send empty pages."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
-_MOST_DIGITS: Final = 18
-"""Digits of a size in bytes that SQLite and Parquet can store."""
+_MOST_DIGITS: Final = 18  # digits of a size in bytes that SQLite and Parquet can store
 
 
 class Endpoint(NamedTuple):
@@ -61,8 +60,7 @@ class Endpoint(NamedTuple):
     region: str
 
 
-Authorize = Callable[..., str]
-"""Returns `Authorization` for a method, a path and perhaps a query."""
+Authorize = Callable[..., str]  # returns `Authorization` for a method, a path and perhaps a query
 
 # --- decisions --------------------------------------------------------------------------------------------
 
