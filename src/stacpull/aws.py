@@ -12,14 +12,13 @@ import asyncio
 import errno
 import hashlib
 import hmac
-import inspect
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -27,7 +26,6 @@ import msgspec
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.system import usual_file
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
@@ -88,9 +86,9 @@ class AwsCredentials:
             await self.settings()
             async with self._lock:
                 if self._source is _UNREAD:
-                    self._source = await _apart(self._session.get_credentials())
-                if self._source is not None:
-                    now = await _apart(self._source.get_frozen_credentials())
+                    self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
+                if (source := self._source) is not None:
+                    now = await _in_thread(lambda: asyncio.run(source.get_frozen_credentials()))
                     found = Credentials(now.access_key, now.secret_key, now.token)
                     if found != self._last:  # equal credentials are one object
                         self._last = found
@@ -172,10 +170,10 @@ def _only_in_environment(given: AwsSettings) -> Credentials | None:
     return Credentials(key, secret, token) if key and secret else None
 
 
-async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+async def _in_thread(work: Callable[[], T]) -> T:
     """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
     try:
-        return await asyncio.to_thread(work, *values, **named)
+        return await asyncio.to_thread(work)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
             message = "Too many open files: raise `ulimit -n` or lower --concurrency."
@@ -184,14 +182,6 @@ async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -
             f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
             "check the profile, sign in again, or use --no-sign-request."
         ) from error
-
-
-async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await _in_thread(asyncio.run, work)
-    finally:
-        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
-            work.close()
 
 
 def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
