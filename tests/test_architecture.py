@@ -81,7 +81,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "", "child_process", "clock", "config.environment", "config.options",
             "engine.fetching", "engine.messages", "engine.network",
             "engine.store_client", "engine.pool", "engine.run_control", "errors", "events",
-            "ledger.jobs", "models", "net.addresses", "net.client",
+            "ledger.jobs", "models", "net.addresses",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
             "store.local_store", "store.parts",
             "store.staging", "threads",

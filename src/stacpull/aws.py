@@ -12,13 +12,14 @@ import asyncio
 import errno
 import hashlib
 import hmac
+import inspect
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -26,6 +27,7 @@ import msgspec
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.system import usual_file
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
@@ -86,9 +88,9 @@ class AwsCredentials:
             await self.settings()
             async with self._lock:
                 if self._source is _UNREAD:
-                    self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
-                if (source := self._source) is not None:
-                    now = await _in_thread(lambda: asyncio.run(source.get_frozen_credentials()))
+                    self._source = await _apart(self._session.get_credentials())
+                if self._source is not None:
+                    now = await _apart(self._source.get_frozen_credentials())
                     found = Credentials(now.access_key, now.secret_key, now.token)
                     if found != self._last:  # equal credentials are one object
                         self._last = found
@@ -170,10 +172,10 @@ def _only_in_environment(given: AwsSettings) -> Credentials | None:
     return Credentials(key, secret, token) if key and secret else None
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
     """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
     try:
-        return await asyncio.to_thread(work)
+        return await asyncio.to_thread(work, *values, **named)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
             message = "Too many open files: raise `ulimit -n` or lower --concurrency."
@@ -184,10 +186,19 @@ async def _in_thread(work: Callable[[], T]) -> T:
         ) from error
 
 
+async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await _in_thread(asyncio.run, work)
+    finally:
+        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
+            work.close()
+
+
 def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` in another thread: this one may run a loop."""
     with ThreadPoolExecutor(1, "stacpull-aws") as thread:
-        return thread.submit(lambda: asyncio.run(work)).result()
+        result: T = thread.submit(asyncio.run, work).result()
+        return result
 
 
 async def _nothing() -> None:

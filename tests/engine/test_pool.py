@@ -260,23 +260,3 @@ def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
     assert seen == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match="after 4 failures"):
         limit.check()
-
-
-def test_the_queue_is_bounded_and_keeps_order() -> None:
-    room = 128
-
-    async def course() -> None:
-        queue, jobs = JobQueue[Job](room), [job(row) for row in range(room + 5)]
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            adding = group.create_task(queue.put(jobs))
-            await asyncio.sleep(0)
-            assert (queue.waiting, adding.done()) == (room, False)
-            assert queue.take(2) == jobs[:2]
-            await asyncio.sleep(0.001)
-            assert (queue.waiting, adding.done()) == (room, False)
-            assert queue.take(3) == jobs[2:5]
-            await adding
-        assert queue.take(room + 1) == jobs[5:]
-        assert queue.take(1) == []
-
-    asyncio.run(course())

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -278,40 +277,3 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     bench = Bench(tmp_path)
     assert bench.states() == {"a": 2, "b": 0, "c": 0}
     bench.close()
-
-
-@on_loop
-async def test_a_stop_reaches_a_running_operation(
-    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[bool] = []
-
-    def waits(*_: object, is_stopped: Callable[[], bool], **__: object) -> None:
-        started.append(True)
-        until = time.monotonic() + 10
-        while not is_stopped():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-
-    async with opened(tmp_path, StoreEvents()) as store:
-        monkeypatch.setattr("stacpull.engine.catalogs.write_mirror_catalogs", waits)
-        monkeypatch.setattr("stacpull.engine.store_process._CATALOG_PATIENCE", 0.0)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(store.call(StoreOperations.write_catalogs))
-            await until(lambda: started)
-            store.stop()
-
-
-def test_a_message_that_cannot_be_read_ends_the_run(tmp_path: Path, jobs: list[Job]) -> None:
-    events = StoreEvents()
-
-    async def course() -> None:
-        async with opened(tmp_path, events) as store:
-            assert store._channel._transport is not None
-            store._channel._transport.write(b"\x02\x00\x00\x00\x91\x63")
-            await until(lambda: events.broken)
-            with pytest.raises(WorkerError, match="ValidationError"):
-                await store.call(meta.get, meta.WALKED_WHOLE)
-
-    with pytest.raises(WorkerError, match="ValidationError"):
-        run(course)

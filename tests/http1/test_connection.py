@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import LOOPS, Answering, fast, fetch, run, serving, until
+from tests.http1.fast_transport import LOOPS, Answering, fast, run, serving, until
 
 from stacpull.http1.connection import _State
 from stacpull.models import Failure, FailureKind
@@ -94,19 +94,3 @@ def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[],
     came, failure = run(main(), loop)
     assert failure.kind is FailureKind.STALLED
     assert came == 4 * MIB, "what came before is passed on, so that a part can go on from there"
-
-
-def test_a_server_that_sends_first_is_a_failure() -> None:
-    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        writer.write(b"220 mail.example.org ESMTP\r\n")
-
-    async def main() -> bytes | Failure:
-        async with serving(answer) as origin:
-            http = fast()
-            failure = await fetch(http, f"{origin}/")
-            await http.close()
-            return failure
-
-    failure = run(main())
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.SERVER

@@ -251,19 +251,6 @@ def test_objects(status: str, code: str) -> None:
     )
 
 
-def test_many_concurrent_jobs() -> None:
-    scripts = {
-        "/a": [Reply((response(b"", "302 F", Location="/b"),))],
-        "/c": [Reply((response(b"no", "404 N"),))],
-        "/d": [Reply((LONG,))],
-    }
-    jobs = [job(n, f"/{'abcd'[n % 4]}?{n}") for n in range(200)]
-    general, by_fast_path = asyncio.run(both(scripts, jobs, workers=16))
-    assert by_fast_path[:2] == general[:2]
-    assert sorted(by_fast_path.received) == sorted(general.received)
-    assert {gate[:3] for gate in by_fast_path.gates | general.gates} == {(0, 0, 0)}
-
-
 @st.composite
 def replies(draw: st.DrawFn) -> Reply:
     """A response, more or less well-formed, cut into pieces, perhaps cut off; never without a byte.

@@ -12,7 +12,6 @@ from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, se
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-from stacpull.http1 import web_transport as module
 from stacpull.http1.connection import FastConnection
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
@@ -79,27 +78,6 @@ def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Cal
             return answers
 
     assert run(main(), loop) == [b"hello", b"hello"]
-
-
-def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEEP_ALIVE", 0.05)
-    ended = asyncio.Event()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(HELLO)
-        await reader.read()
-        ended.set()
-
-    async def main() -> None:
-        async with serving(answer) as origin:
-            http = fast()
-            assert await fetch(http, f"{origin}/") == b"hello"
-            await asyncio.wait_for(ended.wait(), 5)
-            await http.close()
-
-    run(main())
-    assert ended.is_set()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 from hypothesis import strategies as st
-from tests.http1.fast_transport import HELLO, LOOPS, fast, run, serving
+from tests.http1.fast_transport import HELLO, fast, run
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
@@ -165,28 +165,6 @@ def test_failures_have_their_kind(raw: bytes, kind: FailureKind, words: str) -> 
     assert isinstance(result, Failure)
     assert (result.kind, result.status, result.retryable, result.free) == (kind, None, True, False)
     assert words in result.message
-
-
-@pytest.mark.parametrize(
-    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.0 100\n\n", b"HTTP/1.1 103 E\r\n\r\n"]
-)
-@pytest.mark.parametrize("loop", LOOPS)
-def test_silence_after_an_interim_response_is_a_stall(interim: bytes, loop: Callable[[], Any]) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(interim)
-        await reader.read()
-
-    async def main() -> Outcome | Failure:
-        async with serving(answer) as origin:
-            http = fast(stall_timeout=0.1)
-            result = await outcome(http, f"{origin}/")
-            await http.close()
-            return result
-
-    result = run(main(), loop)
-    assert isinstance(result, Failure)
-    assert result.kind is FailureKind.STALLED
 
 
 FRAGMENTS = [

@@ -84,24 +84,6 @@ def is_whole(received: Arrival, parts: MemoryParts) -> bool:
 # Servers that do it right.
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(Served(DATA), id="the server does not say that it has ranges"),
-        pytest.param(Served(DATA, headers={"Accept-Ranges": "none"}), id="it says that it has none"),
-        pytest.param(thing(etag='W/"v1"'), id="a weak ETag"),
-        pytest.param(thing(etag=None), id="only a date"),
-        pytest.param(lambda request: replace(thing()(request), framing="chunked"), id="no length"),
-    ],
-)
-def test_an_unsplittable_file_uses_one_connection(answer: Answer) -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, _client: Client) -> None:
-        assert is_whole(await fetcher.fetch(job(served)), parts)
-        assert len(served.requests) == 1
-
-    run(answer, act)
-
-
 def test_a_file_uses_one_connection_if_no_permit_is_free() -> None:
     async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
         gate = opened.gates[served.url.removeprefix("http://")]

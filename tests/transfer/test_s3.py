@@ -228,20 +228,6 @@ def test_a_part_resumes_under_a_condition_that_s3_obeys(
     on_replica(access(), act)
 
 
-def test_checksums_of_whole_objects_are_requested_and_signed():
-    async def act(opened: Client, replica: S3Replica) -> None:
-        await read(opened, "s3://data/./x")
-        async with opened.open(Request("s3://data/./x", headers={"Range": "bytes=0-1"})) as response:
-            assert response.status == 206
-        whole, part = (record.headers for record in replica.requests)
-        assert whole["x-amz-checksum-mode"] == "ENABLED"
-        assert "x-amz-checksum-mode" in whole["authorization"]
-        assert "x-amz-checksum-mode" not in part
-        assert "range" in part["authorization"]
-
-    on_replica(access(), act)
-
-
 # Servers that answer differently.
 
 
@@ -323,15 +309,6 @@ def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
     assert request.redirected
     assert request.url == "https://data.s3.us-east-1.amazonaws.com/k"
     assert ("Authorization" in request.headers) is signed
-
-
-def test_a_bucket_reached_by_redirect_that_refuses_says_what_to_configure():
-    denied = Reply(403, {}, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
-    _, failure = led_to_s3(S3Options(request_payer=True), lambda _: denied)
-    assert isinstance(failure, Failure)
-    assert failure.kind is FailureKind.REFUSED
-    for hint in ("redirect", "name the bucket", "--endpoint-url", "profile"):
-        assert hint in failure.message
 
 
 # Requests that the fast path sends.
