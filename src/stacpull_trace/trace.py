@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -39,10 +39,7 @@ _AT_ONCE: Final = 8
 """Default number of simultaneous requests: the service allows few per client."""
 
 
-@dataclass(frozen=True, slots=True)
-class _TraceTarget:
-    question: TraceQuestion
-    settings: HubSettings
+_TraceTarget = tuple[TraceQuestion, HubSettings]
 
 
 async def trace(
@@ -88,18 +85,18 @@ async def _trace(
     stop: asyncio.Event,
 ) -> TraceReport:
     """Send the requests that have no answer in `output` yet, and return the report."""
-    clock = SystemClock()
+    (question_, settings), clock = target, SystemClock()
     start = clock.monotonic()
-    async with _hub(target.settings, options) as hub, _answers(output, target.question) as answers:
+    async with _hub(settings, options) as hub, _answers(output, question_) as answers:
         at_once = options.concurrency or _AT_ONCE
-        run = TraceRun(hub, target.question, answers, on_event=on_event, stop=stop, at_once=at_once)
+        run = TraceRun(hub, question_, answers, on_event=on_event, stop=stop, at_once=at_once)
         try:
             await unless_stopped(partial(_traced, run, method), stop, GRACE)
             stopped = run.stopped  # a stop after this has no effect
         except InterruptedRunError:
             stopped = True
         seconds = clock.monotonic() - start
-        return await asyncio.to_thread(trace_report, target.question, run.found, hub, seconds, stopped)
+        return await asyncio.to_thread(trace_report, question_, run.found, hub, seconds, stopped)
 
 
 async def _traced(run: TraceRun, method: Method) -> TraceResult:
@@ -125,12 +122,12 @@ async def trace_estimate(
 
     Arguments and exceptions are those of `trace`.
     """
-    target = await asyncio.to_thread(
+    question_, settings = await asyncio.to_thread(
         _trace_target, collection, datetime, bbox, geometry, resolution, index, evalscript, method, base_url
     )
-    async with _hub(target.settings, options or Options()) as hub:
-        catalog = await TraceRun(hub, target.question, AnswerStore(), on_event=on_event).tiles()
-    return await asyncio.to_thread(estimate_of, target.question, catalog)
+    async with _hub(settings, options or Options()) as hub:
+        catalog = await TraceRun(hub, question_, AnswerStore(), on_event=on_event).tiles()
+    return await asyncio.to_thread(estimate_of, question_, catalog)
 
 
 def _trace_target(
@@ -151,18 +148,8 @@ def _trace_target(
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
     period = days_between(interval.start, interval.end)
-    return _TraceTarget(
-        question(
-            collection,
-            area,
-            period,
-            computed,
-            resolution=resolution,
-            method=method,
-            base_url=settings.base_url,
-        ),
-        settings,
-    )
+    how: dict[str, Any] = {"resolution": resolution, "method": method, "base_url": settings.base_url}
+    return question(collection, area, period, computed, **how), settings
 
 
 def _area(
