@@ -8,19 +8,13 @@ from typing import Any, Literal
 import shapely
 
 from stacpull.errors import UsageError
-from stacpull_trace.hub.statistics_request import (
-    MOST_PIXELS,
-    Calculation,
-    RequestBounds,
-    Size,
-    StatisticsRequest,
-)
+from stacpull.models import Json
+from stacpull_trace.hub.statistics_request import MOST_PIXELS, Size, StatisticsRequest
 from stacpull_trace.indices import DEFAULT, EDGES, SCENES, Index
 from stacpull_trace.request_plan import Days, PlannedRequest
 from stacpull_trace.traced_area import TracedArea
 
 Method = Literal["mode", "median"]
-_MEDIAN = 50.0
 _FORMAT = 2
 """Version of the stored answers and their keys. Increase it when their format changes."""
 
@@ -59,19 +53,18 @@ class TraceQuestion:
         }
 
     def request(self, planned: PlannedRequest) -> StatisticsRequest:
-        grid = self.area.grid
-        percentiles = (_MEDIAN,) if self.method == "median" else ()
-        edges = EDGES if self.method == "mode" else ()
+        if self.method == "median":
+            of_scenes: Json = {"statistics": {"default": {"percentiles": {"k": [50.0]}}}}
+        else:
+            of_scenes = {"histograms": {"default": {"bins": list(EDGES)}}}
         return StatisticsRequest(
             collection=f"byoc-{self.collection}",
-            bounds=RequestBounds(grid.box(planned.window), planned.geometry),
+            bbox=self.area.grid.box(planned.window),
             interval=planned.days.interval,
             evalscript=self.index.evalscript,
             grid=Size(planned.window.width, planned.window.height),
-            calculations={
-                SCENES: Calculation(percentiles=percentiles, edges=edges),
-                DEFAULT: Calculation(),
-            },
+            geometry=planned.geometry,
+            calculations={SCENES: of_scenes, DEFAULT: {}},
         )
 
 

@@ -29,7 +29,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_client import Hub
 from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange
-from stacpull_trace.hub.statistics_request import Calculation, RequestBounds, Size, StatisticsRequest
+from stacpull_trace.hub.statistics_request import Size, StatisticsRequest
 
 NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
 BOX = (-122.44, 37.75, -122.39, 37.79)
@@ -42,11 +42,10 @@ NEW_TILES = f"/byoc/v1/collections/{COLLECTION}/tiles"
 
 REQUEST = StatisticsRequest(
     COLLECTION,
-    RequestBounds(BOX),
+    BOX,
     NOVEMBER,
     "//VERSION=3",
     Size(497, 739),
-    calculations={"scenes": Calculation((50,))},
 )
 STATS = {"min": 1, "max": 2, "mean": 1.5, "stDev": 0.5, "sampleCount": 4, "noDataCount": 1}
 REPLY = {
