@@ -62,8 +62,6 @@ def details(**changes: object) -> ByocTile:
     values: dict[str, object] = {
         "id": "a",
         "path": "x_(BAND).tif",
-        "status": "INGESTED",
-        "sensing_time": NOVEMBER,
         "created": NOVEMBER,
         "tile_geometry": None,
         "cover_geometry": None,
@@ -95,6 +93,6 @@ def footprint(*some: Cells, epsg: int = 4326) -> Footprint:
 def test_a_footprint_is_the_best_readable_geometry(
     catalog: Footprint | None, byoc_tile: ByocTile | None, rectangle: int, cover: int
 ) -> None:
-    found = tile_of(CatalogTile("a", "c", NOVEMBER, catalog), byoc_tile, area())
+    found = tile_of(CatalogTile("a", NOVEMBER, catalog), byoc_tile, area())
     assert int(holds(found.rectangle).sum()) == rectangle
     assert int(holds(found.cover).sum()) == cover

@@ -63,13 +63,13 @@ class Scripted:
 
     async def search(self, *_: Any, **__: Any) -> AsyncIterator[CatalogTile]:
         for number in range(self.days):
-            yield CatalogTile(f"t{number}", "c", tile("x", ALL, day=number).time, None)
+            yield CatalogTile(f"t{number}", tile("x", ALL, day=number).time, None)
 
     async def tile(self, _collection: str, name: str) -> ByocTile:
         if name in self.gone:
             raise TransferError(Failure(FailureKind.GONE, f"no tile {name}."))
-        files = {} if self.files is None else dict.fromkeys(self.files, TileFile(None, None))
-        return ByocTile(name, "x_(BAND).tif", "INGESTED", None, None, None, None, files)
+        files = {} if self.files is None else dict.fromkeys(self.files, TileFile())
+        return ByocTile(name, "x_(BAND).tif", None, None, None, files)
 
     async def statistics(self, request: StatisticsRequest) -> StatisticsReply:
         start, end = request.interval

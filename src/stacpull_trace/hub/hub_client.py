@@ -33,7 +33,7 @@ from stacpull.redact import Secrets
 from stacpull_raster.ranged import HeaderRead, read_header
 from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_errors import HubService, Paths, RequestTarget, ServiceError, parse_error, refusal
-from stacpull_trace.hub.hub_session import Session, Tokens, units_in
+from stacpull_trace.hub.hub_session import Session, Tokens
 from stacpull_trace.hub.hub_settings import HubSettings
 from stacpull_trace.hub.replies import (
     ByocTile,
@@ -66,7 +66,6 @@ class _Answer(NamedTuple):
     status: int
     body: object
     """The decoded JSON of a 200; the bytes of any other response."""
-    processing_units: float
 
 
 T = TypeVar("T", bound=_Answer | HeaderRead | Failure)
@@ -176,12 +175,12 @@ class Hub:
         long = request.interval.end - request.interval.start > _DAY
         final = frozenset({FailureKind.STALLED}) if long else frozenset[FailureKind]()
         answer = await self._answer(target, "", request.body(), final)
-        return await asyncio.to_thread(parse_statistics, answer.body, answer.processing_units)
+        return await asyncio.to_thread(parse_statistics, answer.body)
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:
         """Return the header of a file of a tile, with range requests; with one if its size is known."""
         name = tile.filename(file)
-        known = tile.files.get(file, TileFile(None, None))
+        known = tile.files.get(file, TileFile())
         note_retry = self.session.counters.note_retry
 
         async def fetch(url: str) -> HeaderRead | Failure:
@@ -248,10 +247,8 @@ class Hub:
     async def _attempt(self, request: Request) -> _Answer:
         async with self.session.open(request, accept=_ANSWERS) as response:
             body = await response.read(PAGE_LIMIT)
-            units = units_in(response.headers)
-            if response.status != HTTPStatus.OK:
-                return _Answer(response.status, body, units)
-            return _Answer(response.status, await _decoded(body, response), units)
+            is_ok = response.status == HTTPStatus.OK
+            return _Answer(response.status, await _decoded(body, response) if is_ok else body)
 
 
 def _request(url: str, body: Json | None) -> Request:

@@ -50,17 +50,13 @@ class CatalogTile:
     """One item of the catalog: a tile of a collection. Its footprint is in 4326."""
 
     id: str
-    collection: str
     time: datetime
     footprint: Footprint | None
-    bbox: tuple[float, ...] | None = None
 
 
 class TileFile(msgspec.Struct, frozen=True, rename="camel"):
     header_size: PixelCount | None = None
     """Bytes from the beginning of the file to its first pixel."""
-    etag: str | None = None
-    """With its quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +64,6 @@ class ByocTile:
     id: str
     path: str
     """Its path in the bucket, with `(BAND)` in place of the name of a file."""
-    status: str
-    """INGESTED if it can be used."""
-    sensing_time: datetime | None
     created: datetime | None
     tile_geometry: Footprint | None
     """The rectangle of its rasters."""
@@ -142,7 +135,6 @@ class StatisticsReply:
     intervals: tuple[IntervalStatistics, ...]
     error: IntervalError | None = None
     """The error if the request failed as a whole."""
-    processing_units: float = 0.0
 
 
 class _RepliedError(msgspec.Struct, frozen=True):
@@ -194,13 +186,13 @@ def moment(value: str) -> datetime:
     raise SourceError(f"A reply of Sentinel Hub cannot be read: {value!r} is not a time.")
 
 
-def parse_statistics(document: object, processing_units: float = 0.0) -> StatisticsReply:
+def parse_statistics(document: object) -> StatisticsReply:
     reply = converted(_plain(document), _RepliedStatistics)
     error = _error(reply.error)
     status = reply.status or ("FAILED" if error else None)
     if status is None:
         raise SourceError("A reply of Sentinel Hub cannot be read: it has no status.")
-    return StatisticsReply(status, tuple(map(_interval, reply.data or ())), error, processing_units)
+    return StatisticsReply(status, tuple(map(_interval, reply.data or ())), error)
 
 
 def _plain(value: Any) -> Any:

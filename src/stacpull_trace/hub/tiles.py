@@ -52,9 +52,7 @@ class _CatalogProperties(msgspec.Struct, frozen=True):
 class _CatalogFeature(msgspec.Struct, frozen=True):
     id: NonEmptyText
     properties: _CatalogProperties
-    collection: str | None = None
     geometry: Json | None = None
-    bbox: tuple[float, ...] | None = None
 
 
 class _CatalogPage(msgspec.Struct, frozen=True):
@@ -65,10 +63,8 @@ def parse_page(document: object) -> list[CatalogTile]:
     return [
         CatalogTile(
             id=found.id,
-            collection=found.collection or "",
             time=moment(found.properties.datetime),
             footprint=_footprint(found.geometry),
-            bbox=found.bbox,
         )
         for found in converted(document, _CatalogPage).features
     ]
@@ -136,8 +132,6 @@ class _DescribedFiles(msgspec.Struct, frozen=True, rename="camel"):
 class _DescribedTile(msgspec.Struct, frozen=True, rename="camel"):
     id: NonEmptyText
     path: NonEmptyText
-    status: NonEmptyText
-    sensing_time: str | None = None
     created: str | None = None
     tile_geometry: Json | None = None
     cover_geometry: Json | None = None
@@ -150,8 +144,6 @@ def parse_tile(document: object) -> ByocTile:
     return ByocTile(
         id=found.id,
         path=found.path,
-        status=found.status,
-        sensing_time=None if found.sensing_time is None else moment(found.sensing_time),
         created=None if found.created is None else moment(found.created),
         tile_geometry=_footprint(found.tile_geometry),
         cover_geometry=_footprint(found.cover_geometry),

@@ -23,8 +23,8 @@ BARE: dict[str, Any] = {"id": TILE, "path": "a/b/(BAND).tif", "status": "INGESTE
             4326,
             datetime(2023, 5, 19, 17, 24, 3, 568_877, tzinfo=UTC),
             {
-                "swc": TileFile(726, '"a3fc3de84d685c9c32be374ef10773e2"'),
-                "swc-qf": TileFile(402, '"2e2ca02d34c2484e6442c153d4f786b0"'),
+                "swc": TileFile(726),
+                "swc-qf": TileFile(402),
             },
         ),
         (
@@ -40,8 +40,8 @@ def test_recorded_tiles(
 ) -> None:
     raw = json.loads((shared_data / "sentinelhub" / name).read_text())
     tile = parse_tile(raw)
-    assert (tile.id, tile.path, tile.status) == (raw["id"], raw["path"], raw["status"])
-    assert (tile.created, tile.sensing_time) == (created, datetime.fromisoformat(raw["sensingTime"]))
+    assert (tile.id, tile.path) == (raw["id"], raw["path"])
+    assert tile.created == created
     for parsed, described in [
         (tile.tile_geometry, raw["tileGeometry"]),
         (tile.cover_geometry, raw["coverGeometry"]),
@@ -50,7 +50,7 @@ def test_recorded_tiles(
         assert parsed.epsg == epsg
         assert parsed.geometry == {key: described[key] for key in ("type", "coordinates")}
     metadata = raw["additionalData"]["filesMetadata"]
-    expected = files or {key: TileFile(1328, one["etag"]) for key, one in metadata.items()}
+    expected = files or dict.fromkeys(metadata, TileFile(1328))
     assert tile.files == expected
     assert len(tile.files) == len(metadata)
 

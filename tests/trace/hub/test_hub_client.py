@@ -232,7 +232,7 @@ class TestStatistics:
 
 
 def described(**files: TileFile) -> ByocTile:
-    return ByocTile(TILE, "2023/11/02/(BAND).tif", "INGESTED", None, None, None, None, files)
+    return ByocTile(TILE, "2023/11/02/(BAND).tif", None, None, None, files)
 
 
 class TestHeader:
@@ -245,7 +245,7 @@ class TestHeader:
 
     @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
     def test_by_ranges_over_a_real_socket(self, file: bytes, size: int | None, reads: int) -> None:
-        tile = described(qa=TileFile(size, '"1"'))
+        tile = described(qa=TileFile(size))
 
         async def use(hub: Hub, server: WireServer) -> Header:
             header = await hub.header(COLLECTION, tile, "qa")

@@ -26,8 +26,8 @@ def test_an_interval_field_by_field() -> None:
         "overflowCount": 7,
         "underflowCount": 1,
     }
-    found = parse_statistics(reply(STATS | {"percentiles": {"50.0": 233.0}}, histogram=histogram), 2.5)
-    assert (found.status, found.processing_units, found.error) == ("OK", 2.5, None)
+    found = parse_statistics(reply(STATS | {"percentiles": {"50.0": 233.0}}, histogram=histogram))
+    assert (found.status, found.error) == ("OK", None)
     day = found.intervals[0]
     assert day.interval == (datetime(2023, 11, 2, tzinfo=UTC), datetime(2023, 11, 3, tzinfo=UTC))
     assert day.error is None
