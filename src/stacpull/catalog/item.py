@@ -293,18 +293,21 @@ def _local_asset(
 
     An earlier origin becomes `earlier-origin`. A relative `remote` is none, so storing twice changes nothing.
     """
-    stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
-    moved = {**asset, "href": reference(file.path, directory), **(file.clip.fields if file.clip else {})}
-    stored = {name: value for name, value in moved.items() if name not in _REPLACED}
+    stored: Json = {**asset, "href": reference(file.path, directory)}
+    stated: Json = {}
+    if not _REPLACED.isdisjoint(asset):  # they are added at the end, in a fixed order
+        stated = {name: asset[name] for name in FILE_FIELDS if name in asset}
+        stored = {name: value for name, value in stored.items() if name not in _REPLACED}
+    of_file = stated
     if file.clip is not None:
-        stored = {name: value for name, value in stored.items() if value is not None}
-    digest = None if file.sha256 is None else (_SHA256_MULTIHASH + file.sha256).hex()
-    of_file = {} if file.clip else stated
-    for name, value in ((_SIZE, file.size), (_CHECKSUM, digest)):  # at the end, in a fixed order
-        if value is not None:
-            stored[name] = value
-        elif name in of_file:
-            stored[name] = of_file[name]
+        described = {**stored, **file.clip.fields}
+        stored, of_file = {name: value for name, value in described.items() if value is not None}, {}
+    if file.size is not None or _SIZE in of_file:
+        stored[_SIZE] = of_file[_SIZE] if file.size is None else file.size
+    if file.sha256 is not None:
+        stored[_CHECKSUM] = (_SHA256_MULTIHASH + file.sha256).hex()
+    elif _CHECKSUM in of_file:
+        stored[_CHECKSUM] = of_file[_CHECKSUM]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
         earlier, origin = alternates.get("origin"), {"href": remote, **stated} if stated else {"href": remote}
