@@ -40,9 +40,6 @@ from stacpull.store.protocol import StoredFiles
 ITEMS_PER_CATALOG = 10_000
 """The most links in one document (pystac needs 0.9 GB for 590,326 links in one document)."""
 
-MIRRORED_FROM = "What stacpull has mirrored from "
-_NAMED_COLLECTIONS = 3
-
 STAC_VERSION = "1.1.0"
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _CURRENT = re.compile(r"1\.[01]\.\d+")
@@ -114,12 +111,12 @@ def write_catalogs(
             links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
         names = [link["title"] for link in links[1:]]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
-        few = ", ".join(names) if 0 < len(names) <= _NAMED_COLLECTIONS else ""
+        few = ", ".join(names) if 0 < len(names) < 4 else ""  # noqa: PLR2004
         catalog = {
             "type": "Catalog",
             "id": catalog_id(source),
             "stac_version": STAC_VERSION,
-            "description": MIRRORED_FROM + source,
+            "description": f"What stacpull has mirrored from {source}",
             "links": links,
             "title": f"Mirror of {few or f'{len(names)} collections'} from {source}",
         }
