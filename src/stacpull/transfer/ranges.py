@@ -164,13 +164,9 @@ def blocks(have: Spans, total: int) -> list[Span]:
 
 def _serves(response: Response, span: Span, version: Version) -> bool:
     """Only a strong ETag proves that ranges can be combined (RFC 9110, 15.3.7.3)."""
+    if response.status != _PARTIAL or coding_of(response.headers) is not None:
+        return False
     start, end, _ = content_range(response.headers)
     by_etag = version._replace(validator=Validator(version.validator.strong_etag))
-    return (
-        response.status == _PARTIAL
-        and coding_of(response.headers) is None
-        and start == span.start
-        and end is not None
-        and end < span.end
-        and by_etag.compared(stated_version(_PARTIAL, response.headers)) is True
-    )
+    is_same = by_etag.compared(stated_version(_PARTIAL, response.headers)) is True
+    return is_same and start == span.start and end is not None and end < span.end

@@ -42,10 +42,9 @@ _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_MOST_OBJECTS: Final = 100_000
-"""The most objects of one prefix, because all of them are planned at once."""
-_MOST_PAGES: Final = 2000
-"""The most pages of one listing: S3 puts up to a thousand objects on a page, and may send empty pages."""
+_MOST_OBJECTS, _MOST_PAGES = 100_000, 2000
+"""The most objects of one prefix, because all of them are planned at once, and pages: S3 puts up to a
+thousand objects on a page, and may send empty pages."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
 _MOST_DIGITS: Final = 18  # digits of a size in bytes that SQLite and Parquet can store
@@ -87,10 +86,8 @@ def endpoint_of(
 ) -> Endpoint:
     """Put a name that is no host label into the path. TLS certificates cover no dots ("virtual")."""
     suffix = ".cn" if region.startswith("cn-") else ""
-    scheme, _, path, _, _ = parts = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
-    port = f":{parts.port}" if parts.port and parts.port != default_port(scheme) else ""
-    name = parts.hostname or ""
-    host = (f"[{name}]" if ":" in name else name) + port
+    scheme, host, path, _, _ = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
+    host = host.rpartition("@")[2].lower().removesuffix(f":{default_port(scheme)}")
     base = path.rstrip("/") + "/"
     plain = bucket.replace(".", "-") if style == "virtual" else bucket
     if (style == "virtual" or (style == "auto" and endpoint_url is None)) and _HOST_LIKE.fullmatch(plain):
@@ -235,10 +232,9 @@ class S3Transport:
 
     def host_of(self, url: str) -> str:
         """Return the common endpoint of all buckets, or the bucket. A profile's endpoint is not known yet."""
-        endpoint = self._options.endpoint_url
-        if endpoint is None:
+        if self._options.endpoint_url is None:
             return origin_text(url)
-        parts = urlsplit(endpoint)
+        parts = urlsplit(self._options.endpoint_url)
         return f"{parts.hostname}:{parts.port or default_port(parts.scheme)}"
 
     async def close(self) -> None:
