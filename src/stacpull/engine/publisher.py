@@ -205,10 +205,7 @@ class Publisher:
         if self._failed_sync is not None:
             raise self._failed_sync
         try:
-            if self.store.is_local:
-                self._run_beside(partial(self.store.sync, parts))
-            else:
-                self.store.sync(parts)
+            self._run_beside(partial(self.store.sync, parts))
         except DestinationError as error:
             self._distrust(error)
             raise

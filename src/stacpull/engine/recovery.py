@@ -23,11 +23,8 @@ from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
 from stacpull.store.inspection import sync_file
 from stacpull.store.protocol import FileState, Store, never
-from stacpull.store.staging import CompletePartName, parse_complete_part
+from stacpull.store.staging import PASSING, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
-
-_NOT_RESUMED = (".whole", ".item.json", ".tmp", ".ndjson")
-"""Suffixes of parts that are either published at once or removed."""
 
 
 class Recovery:
@@ -71,7 +68,7 @@ class Recovery:
         jobs.release(db, lost)
         kept = {arrival.part for arrival in self.complete.values()}
         for part in parts:
-            if part.endswith(_NOT_RESUMED) and part not in kept:
+            if part.endswith(PASSING) and part not in kept:
                 staged.drop_part(part)
         staged.sweep_parts(
             lambda row, generation: self._is_trusted and jobs.is_open(db, row, generation)  # or by `retry`

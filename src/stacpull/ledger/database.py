@@ -111,7 +111,7 @@ def open_writer(
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
         try:
             db.execute("PRAGMA cache_size = -4096")
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `give_back`
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `runs.end`
             mode = db.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
             db.execute("PRAGMA synchronous = NORMAL")
             if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
@@ -163,11 +163,6 @@ def checkpoint_log(db: sqlite3.Connection) -> None:
     except sqlite3.OperationalError as error:
         if is_disk_error(error):  # if the disk is only full, the next start continues from the log
             raise
-
-
-def give_back(db: sqlite3.Connection) -> None:
-    """Return the space of deleted rows (item JSON that has been written) to the disk, up to 100 MB."""
-    db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
 def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:

@@ -45,7 +45,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
 _UNFINISHED = frozenset({".part", ".about"})
-_PASSING = frozenset({".json", ".whole", ".tmp", ".ndjson"})  # what the publisher and the catalog write
+PASSING = (".json", ".whole", ".tmp", ".ndjson")  # parts that are either published at once or removed
 _LONGEST_ABOUT = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
 _LONGEST_NAME = 255
 _PAIR = re.compile(r"([0-9]+)\.([0-9]+)\.about")
@@ -65,7 +65,7 @@ def about(part: Path) -> Path:
 
 
 def is_part_name(name: str) -> bool:
-    return Path(name).suffix in _UNFINISHED | _PASSING
+    return Path(name).suffix in {*_UNFINISHED, *PASSING}
 
 
 def is_worker(name: str) -> bool:
