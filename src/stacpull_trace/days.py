@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Any, Final
 
 from stacpull_trace.daily import Count, merged
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
@@ -87,17 +87,10 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], ar
     times = [(row.acquired, row.pixels) for row in origins if row.acquired is not None]
     valid = sum(row.pixels for row in origins)
     unknown = valid - sum(pixels for _, pixels in times)
-    value = count.value
     return TraceDay(
         date=day,
         state=_state(count, tiles, mostly_unknown=2 * unknown > valid),
-        mean=value.mean,
-        min=value.min,
-        max=value.max,
-        st_dev=value.st_dev,
-        samples=area_pixels,
-        valid=count.valid,
-        clear_share=count.valid / area_pixels,
+        **index_fields(count, area_pixels),
         tiles=sum(bool(tile.tile and tile.count.valid) for tile in tiles),
         scenes=sum(row.kind in _NAMED for row in origins),
         mode=mode.name if mode else None,
@@ -114,6 +107,13 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], ar
         solar_elevation=mode.solar_elevation if mode else None,
         problem=_problem(count, tiles),
     )
+
+
+def index_fields(count: Count, area_pixels: int) -> dict[str, Any]:
+    """Return the fields of a day that describe the index over the area."""
+    figures = {name: getattr(count.value, name) for name in ("mean", "min", "max", "st_dev")}
+    share = count.valid / area_pixels
+    return {**figures, "samples": area_pixels, "valid": count.valid, "clear_share": share}
 
 
 def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
-from stacpull_trace.days import TileDay
+from stacpull_trace.days import TileDay, index_fields
 from stacpull_trace.report import DayState, MedianRow, TraceDay
 from stacpull_trace.scene_map import OriginKind, PixelOrigin
 
@@ -39,25 +39,14 @@ def _row(tile: TileDay, area_pixels: int) -> TraceDay:
     return TraceDay(
         date=tile.day,
         state=_state(problem, index, origin),
-        mean=count.value.mean,
-        min=count.value.min,
-        max=count.value.max,
-        st_dev=count.value.st_dev,
-        samples=area_pixels,
-        valid=count.valid,
-        clear_share=count.valid / area_pixels,
+        **index_fields(count, area_pixels),
         tiles=int(count.valid > 0),
         scenes=int(origin is not None and origin.kind in (OriginKind.SCENE, OriginKind.FOREIGN)),
         mode=origin.name if origin else None,
         mode_tile=tile.tile if index is not None else None,
         mode_index=index,
-        mode_share=None,
         acquired=scene.acquired if scene else None,
         precision=scene.precision if scene else None,
-        first=None,
-        weighted=None,
-        last=None,
-        unknown_share=None,
         solar_azimuth=origin.solar_azimuth if origin else None,
         solar_elevation=origin.solar_elevation if origin else None,
         problem=problem,

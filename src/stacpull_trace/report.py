@@ -45,7 +45,7 @@ class ScenePixels:
     solar_elevation: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceDay:
     """One day: the index over the area, and the scenes of its valid pixels.
 
@@ -74,17 +74,17 @@ class TraceDay:
     """The tile with the most pixels of the mode."""
     mode_index: int | None
     """The mode's scene index in `mode_tile`."""
-    mode_share: float | None
+    mode_share: float | None = None
     acquired: datetime | None
     """When the mode was acquired; None if it is not a scene."""
     precision: float | None
-    first: datetime | None
+    first: datetime | None = None
     """The earliest scene's time."""
-    weighted: datetime | None
+    weighted: datetime | None = None
     """Mean time of the scenes, weighted by their pixels."""
-    last: datetime | None
+    last: datetime | None = None
     """The latest scene's time."""
-    unknown_share: float | None
+    unknown_share: float | None = None
     """Share of the valid pixels for which no PlanetScope scene is known."""
     solar_azimuth: float | None
     """Of the mode in `mode_tile`, in degrees clockwise from north."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from stacpull.catalog.item import (
     as_sent,
     clean_item,
     encode_item,
+    is_own_document,
     item_document,
+    reference,
 )
 from stacpull.models import Clip, Json, MirroredFile
 from stacpull.redact import Secret, Secrets
+from stacpull.store.inspection import DirectoryFiles
 
 KEY = "k3y-of-the-user"
 SIGNED = f"https://host.test/a.tif?X-Amz-Signature=abc&x=1&key={KEY}"
@@ -407,3 +411,44 @@ def test_secrets_are_removed_and_deep_documents_keep_their_flat_members() -> Non
         deep = [deep]
     sent = clean_item(item(odd=deep, assets={"a": {"href": SIGNED, "odd": deep}}), Secrets())
     assert orjson.loads(sent)["assets"] == {"a": {"href": CUT}}
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "expected"),
+    [
+        ("c/i/i.json", "", "./c/i/i.json"),
+        ("catalog.json", "c/i", "../../catalog.json"),
+        ("c/collection.json", "c/i", "../collection.json"),
+        ("c/i/B01.tif", "c/i", "./B01.tif"),
+        ("c/i/deep/B01.tif", "c/i", "./deep/B01.tif"),
+        ("bigearthnet/p/p_B01.tif", "c/i", "../../bigearthnet/p/p_B01.tif"),
+        ("c/ii/ii.json", "c/i", "../ii/ii.json"),
+        ("c/i/a:b.tif", "c/i", "./a:b.tif"),
+        ("c/i/a~23b~20ü.tif", "c/i", "./a~23b~20ü.tif"),
+    ],
+)
+def test_reference(path: str, directory: str, expected: str) -> None:
+    assert reference(path, directory) == expected
+
+
+@pytest.mark.parametrize(
+    ("catalog", "root", "is_ours"),
+    [
+        ("ours", "../catalog.json", True),
+        ("none", "../catalog.json", True),
+        ("of another program", "../catalog.json", False),
+        ("ours", "../../catalog.json", False),
+        ("ours", "https://api.example/catalog.json", False),
+    ],
+)
+def test_a_document_belongs_to_the_mirror_if_its_root_does(
+    tmp_path: Path, catalog: str, root: str, is_ours: bool
+) -> None:
+    name = "stacpull-mirror-api.example" if catalog == "ours" else "another"
+    (tmp_path / "catalog.json").write_bytes(orjson.dumps({"type": "Catalog", "id": name}))
+    (tmp_path / "c").mkdir()
+    if catalog == "none":
+        (tmp_path / "catalog.json").unlink()
+    (tmp_path / "c/i.json").write_bytes(orjson.dumps({"links": [{"rel": "root", "href": root}]}))
+    with closing(DirectoryFiles(tmp_path)) as files:
+        assert is_own_document(files, "c/i.json") == is_ours

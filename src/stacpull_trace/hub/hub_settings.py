@@ -2,7 +2,7 @@
 
 | setting | the first of these that is set |
 |---|---|
-| profile | `profile`, `SH_PROFILE`, `default-profile` |
+| profile | `SH_PROFILE`, `default-profile` |
 | client id, client secret | `SH_CLIENT_ID`, `SH_CLIENT_SECRET`; the profile |
 | base URL | `base_url` (`--base-url`), `SH_BASE_URL`; the profile's `sh_base_url`; the main deployment |
 | token URL | implied by `base_url`; `SH_TOKEN_URL`; the profile's, if the base URL is too; implied |
@@ -50,13 +50,11 @@ class HubSettings:
     client_secret: Secret
 
 
-def hub_settings(
-    base_url: str | None = None, *, profile: str | None = None, environ: Mapping[str, str] | None = None
-) -> HubSettings:
+def hub_settings(base_url: str | None = None, *, environ: Mapping[str, str] | None = None) -> HubSettings:
     """Return the settings of a Sentinel Hub client."""
     variables = os.environ if environ is None else environ
     path = _config_file(variables)
-    kept = _profile(path, profile or variables.get("SH_PROFILE"))
+    kept = _profile(path, variables.get("SH_PROFILE"))
     chosen = base_url or variables.get("SH_BASE_URL")
     base = _checked(chosen or kept.get("sh_base_url") or _MAIN, "the base URL of Sentinel Hub")
     token = _implied(base) if base_url else variables.get("SH_TOKEN_URL")

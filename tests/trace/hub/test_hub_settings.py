@@ -53,8 +53,8 @@ def write(home: Path, text: str) -> None:
     file.write_text(text)
 
 
-def read(home: Path, base_url: str | None = None, profile: str | None = None, **environ: str) -> HubSettings:
-    return hub_settings(base_url, profile=profile, environ={"XDG_CONFIG_HOME": str(home), **environ})
+def read(home: Path, base_url: str | None = None, **environ: str) -> HubSettings:
+    return hub_settings(base_url, environ={"XDG_CONFIG_HOME": str(home), **environ})
 
 
 def who(settings: HubSettings) -> tuple[str, str]:
@@ -62,20 +62,17 @@ def who(settings: HubSettings) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("profile", "environ", "expected"),
+    ("environ", "expected"),
     [
-        (None, {}, ("kept-id", "kept-secret")),
-        (None, GIVEN, ("env-id", "env-secret")),
-        (None, {"SH_CLIENT_ID": "env-id"}, ("env-id", "kept-secret")),
-        (None, {"SH_CLIENT_ID": "", "SH_CLIENT_SECRET": ""}, ("kept-id", "kept-secret")),
-        (None, {"SH_PROFILE": "cdse"}, ("cdse-id", "cdse-secret")),
-        ("old", {"SH_PROFILE": "cdse"}, ("old-id", "old-secret")),
+        ({}, ("kept-id", "kept-secret")),
+        (GIVEN, ("env-id", "env-secret")),
+        ({"SH_CLIENT_ID": "env-id"}, ("env-id", "kept-secret")),
+        ({"SH_CLIENT_ID": "", "SH_CLIENT_SECRET": ""}, ("kept-id", "kept-secret")),
+        ({"SH_PROFILE": "cdse"}, ("cdse-id", "cdse-secret")),
     ],
 )
-def test_the_credentials(
-    home: Path, profile: str | None, environ: dict[str, str], expected: tuple[str, str]
-) -> None:
-    assert who(read(home, profile=profile, **environ)) == expected
+def test_the_credentials(home: Path, environ: dict[str, str], expected: tuple[str, str]) -> None:
+    assert who(read(home, **environ)) == expected
 
 
 @pytest.mark.parametrize(
@@ -137,4 +134,4 @@ def test_an_invalid_file_is_reported(
     if text is not None:
         write(tmp_path, text)
     with pytest.raises(UsageError, match=words):
-        read(tmp_path, profile=profile)
+        read(tmp_path, **({} if profile is None else {"SH_PROFILE": profile}))
