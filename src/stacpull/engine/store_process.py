@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -54,8 +53,8 @@ _CATALOG_PATIENCE = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | Future[object] | tuple[()] | None
-"""A future is work in another thread that has ended; () means that a group is due, None the end."""
+_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | None
+"""An empty list means that a group is due, None the end."""
 
 
 class RunFindings(NamedTuple):
@@ -244,7 +243,6 @@ class StoreServer:
         self._sock = sock
         self._is_process = is_process
         self._sending = threading.Lock()
-        self._beside = ThreadPoolExecutor(1, "stacpull-beside")
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._postponed: deque[_Queued] = deque()
         """Messages that were taken from the queue during a sync or upload: they come first."""
@@ -270,7 +268,6 @@ class StoreServer:
                 reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
                 reader.start()
                 opened.callback(reader.join)
-                opened.enter_context(self._beside)
                 self._work()
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             failure = error_report(as_destination_error(error, self._dest))
@@ -369,7 +366,7 @@ class StoreServer:
             self._confirmed = confirmed
 
     def _next(self) -> _Queued:
-        """Return the next message, () if none comes before a group is due."""
+        """Return the next message, an empty list if none comes before a group is due."""
         if self._postponed:
             return self._postponed.popleft()
         timeout = None
@@ -378,21 +375,32 @@ class StoreServer:
         try:
             return self._queue.get(timeout=timeout)
         except Empty:
-            return ()
+            return []
 
     def _run_beside(self, work: Callable[[], object]) -> object:
         """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
         assert self._operations is not None  # noqa: S101 - it calls this
-        working = self._beside.submit(work)
-        working.add_done_callback(self._queue.put)
-        while (message := self._queue.get()) is not working:
+        ended: list[object] = []
+        """The result or the error; the message that ends the wait, too."""
+
+        def run() -> None:
+            try:
+                ended.append(work())
+            except BaseException as error:  # noqa: BLE001 -- raised below
+                ended.append(error)
+            self._queue.put(ended)
+
+        threading.Thread(target=run, name="stacpull-beside", daemon=True).start()
+        while (message := self._queue.get()) is not ended:
             if isinstance(message, Arrivals) and self._failed is None:
                 try:
                     self._write(message.arrivals, self._operations)
                 except Exception as error:  # noqa: BLE001 -- the network process raises it
                     self._break(error)
             self._postponed.append(message)
-        return working.result()
+        if isinstance(ended[0], BaseException):
+            raise ended[0]
+        return ended[0]
 
     def _write(self, arrivals: list[Arrival], operations: StoreOperations) -> None:
         """Write the bodies of assets as complete parts, unless they are written, and confirm that."""
