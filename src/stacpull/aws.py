@@ -82,7 +82,6 @@ class AwsCredentials:
             return self._settings or await self._resolve()
 
     async def frozen(self) -> Credentials | None:
-        """Return the current credentials, or None if there are none (or the user wants none)."""
         known = self.known(signing=True)
         if known is None:
             await self.settings()
@@ -114,7 +113,6 @@ class AwsCredentials:
         return await self.frozen()
 
     async def _resolve(self) -> AwsSettings:
-        """Read everything again. The lock must be held."""
         given = self._given
         settings = AwsSettings(given.region, given.endpoint_url)
         if not self._is_fixed and (keys := await asyncio.to_thread(_only_in_environment, given)):

@@ -149,7 +149,6 @@ def _run_forked(module: str, theirs: socket.socket, arguments: Sequence[str]) ->
 
 
 def reap(process: ChildProcess, patience: float = _PATIENCE) -> int:
-    """Wait until a process whose socket is closed has ended, or kill it; return its exit code."""
     if not _have_ended([process], patience):
         process.kill()
         _have_ended([process], inf)

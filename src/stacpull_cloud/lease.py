@@ -86,7 +86,6 @@ class Lease:
         ]
 
     def __enter__(self) -> Self:
-        """Take the lease, and fetch the ledger if the copy in the bucket is newer."""
         self.secrets = self._objects.service.secrets
         self._take()
         *_, renewing = self._threads

@@ -103,8 +103,6 @@ class Objects:
         return self._send("look at", path, head, missing_ok=True)
 
     def read(self, path: str, longest: int) -> tuple[Found, bytes] | None:
-        """Return an object and its content; None if there is none, or it is longer."""
-
         def get(store: Any) -> tuple[Found, bytes] | None:
             reply = obstore.get(store, self.key(path))
             found = self._found(cast("Mapping[str, Any]", reply.meta), reply.attributes)
@@ -125,7 +123,6 @@ class Objects:
         return found
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
-        """Yield the objects below a directory in pages, sorted by key, without attributes."""
         prefix = self.key(directory + "/" if directory else "")
         offset: str | None = None
         while True:  # a page at a time: a failed page is requested again

@@ -113,7 +113,6 @@ class DaskPlaces:
             yield
 
     async def count(self) -> int:
-        """Wait for workers; return their number once it is the same in a few looks in a row."""
         looks: list[int] = []
         while len(looks) < _STEADY or set(looks[-_STEADY:]) != {looks[-1]} or not looks[-1]:
             looks.append(len(await self._addresses() or ()))
@@ -154,7 +153,6 @@ class DaskPlaces:
             self._emit(Notice("warning", f"{refused} This worker is not used."))
 
     async def _addresses(self) -> set[str] | None:
-        """Return the addresses of the scheduler's workers; None if it does not respond."""
         try:
             async with self._calling, asyncio.timeout(_CONNECT):
                 scheduler = self._client.scheduler  # None once the client has given up

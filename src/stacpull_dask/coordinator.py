@@ -69,7 +69,6 @@ class LocalPlaces:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[socket.socket]:
-        """Start a worker process; yield this end of its socket. The process ends with the block."""
         started: list[Started] = []
         try:
             await to_its_end(lambda: started.append(spawn("stacpull_dask.worker")))
@@ -141,7 +140,6 @@ class DaskWorkers:
         self._news.set()
 
     async def _run_workers(self) -> None:
-        """Keep workers running, and send them jobs until each job has an outcome, or the run is stopped."""
         count = min(await self._places.count(), self._run.network.per_host)
         settings = self._settings(count)
         async with asyncio.TaskGroup() as group:

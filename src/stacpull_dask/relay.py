@@ -34,7 +34,6 @@ def hold(session: str) -> None:
 
 
 async def relay(comm: Any, session: str = "") -> str:
-    """Start a worker process and relay its messages, until it or the connection ends."""
     try:
         process, sock = await asyncio.to_thread(spawn, "stacpull_dask.worker")
         try:

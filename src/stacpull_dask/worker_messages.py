@@ -36,20 +36,14 @@ class WorkerSettings(NamedTuple):
 
 
 class WholeEnvironment(msgspec.Struct, tag=9, array_like=True):
-    """The environment of a worker process: the first message of its parent."""
-
     variables: dict[bytes, bytes]
 
 
 class Start(msgspec.Struct, tag=0, array_like=True):
-    """Prepare for transfers, with pickled `WorkerSettings`."""
-
     settings: bytes
 
 
 class Jobs(msgspec.Struct, tag=1, array_like=True):
-    """Transfer these assets."""
-
     jobs: list[Job]
 
 
@@ -66,8 +60,6 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):
-    """The worker's use of the network since it started."""
-
     requests: int = 0
     retries: int = 0
     bytes_fetched: int = 0
@@ -80,8 +72,6 @@ class Warned(msgspec.Struct, tag=17, array_like=True):
 
 
 class Broke(msgspec.Struct, tag=18, array_like=True):
-    """An error that ends the run."""
-
     error: ErrorReport
 
 

@@ -204,8 +204,6 @@ class FastTransfer(msgspec.Struct, eq=False):
 
 
 class FastPath:
-    """Begins assets, and knows the origins of their URLs; used in one event loop."""
-
     def __init__(self, client: Client, web: WebTransport, shared: SharedDownloads) -> None:
         self.client = client
         self.web = web
@@ -217,7 +215,6 @@ class FastPath:
         self.is_closed = False
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
-        """Start to fetch an asset. Return False if the general path must do it."""
         if job.stale or job.version_in_dest is not None or job.sha256 is not None:
             return False
         href = self.client.at_source(job.href)

@@ -26,8 +26,6 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 class ErrorReport(msgspec.Struct, array_like=True):
-    """An exception: the name of its class, its message, and a traceback if it is not a `StacpullError`."""
-
     kind: str
     message: str
     trace: str = ""
@@ -100,7 +98,6 @@ decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetw
 def decoders(
     operation: Callable[..., Any],
 ) -> tuple[msgspec.msgpack.Decoder[Any], msgspec.msgpack.Decoder[Any]]:
-    """Return the decoders of the arguments after the first one, and of the result."""
     hints = get_type_hints(operation)
     hints.pop("db", None)
     result = msgspec.msgpack.Decoder(hints.pop("return"))
@@ -118,7 +115,6 @@ def framed(message: msgspec.Struct) -> bytearray:
 
 
 def encoded(value: Any) -> bytes:
-    """Return a value in MessagePack. Invalid Unicode in text is escaped."""
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:

@@ -56,8 +56,6 @@ _EXPIRED = frozenset({404, 410})
 
 
 class _Changing:
-    """Something that tasks wait for."""
-
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
@@ -127,7 +125,6 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         """Take a final failure, whose slot was already freed."""
 
     async def take_slots(self, most: int) -> int:
-        """Wait until a slot is free; take `most` slots, or as many as are free, and return how many."""
         await self._until(lambda: self._free > 0 and self._unpublished < self._most_unpublished)
         taken = min(most, self._free)
         self._free -= taken
@@ -138,7 +135,6 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         self._changed.set()
 
     async def all_slots_free(self) -> None:
-        """Wait until each job that was begun has an outcome, which is safe."""
         await self._until(lambda: self._free >= self._slots)
 
     def delivered(self, count: int) -> None:
@@ -194,7 +190,6 @@ class Pool(Generic[JobT, ResultT]):
             self._failures.report_all()
 
     def stop(self) -> None:
-        """Take no further jobs. Transfers in flight continue. Jobs in the queue stay pending."""
         self._stopping = True
         self._queue.take(self._queue.waiting)
         self._queue.end()
@@ -359,7 +354,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
                 raise TransferError(failure) from error
 
     async def _explained(self, failure: Failure) -> Failure:
-        """Return `failure`, as ORDERED if the item states that the asset is not ready yet."""
         if failure.kind not in _MAY_BE_UNREADY:
             return failure
         why, href = self.job.unready, self.job.item_href

@@ -110,7 +110,6 @@ class Channel(asyncio.Protocol, Generic[M]):
             self.lost.set_result(None)
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send a message. If the other end is closed, the message is lost."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(framed(message))
 
@@ -236,7 +235,6 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             writing.add_done_callback(self._send_written)
 
     def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
-        """Write bodies as complete parts, and name existing parts as such. Return the assets."""
         for arrival in arrivals:
             part, arrival.part = arrival.part, part_name_of(arrival)
             if arrival.body is not None:
@@ -381,7 +379,6 @@ class StoreClient:
             self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
 
     def _error(self) -> StacpullError:
-        """Return the error of a store process that ended unexpectedly. Blocks."""
         if (error := next(filter(None, self._ends), None)) is not None:
             return error_of(error, _PROCESS)
         is_bus_error = self._process is not None and reap(self._process) == -signal.SIGBUS

@@ -113,8 +113,6 @@ class StoreOperations(Publisher):
             self._warn(sentence)
 
     def forget_unwanted(self) -> None:
-        """Delete open assets that only earlier runs selected, if this run is done."""
-
         def covers(wide: Selection, narrow: Selection) -> bool:
             from stacpull.filters.item_filter import covers  # noqa: PLC0415 -- it imports all filters
 
@@ -146,7 +144,6 @@ class StoreOperations(Publisher):
             meta.put(self.db, meta.ADOPTING, None)
 
     def collections_to_read(self) -> list[str]:
-        """Return the collections to read: those with items of the run, and those without a document."""
         db, run = self.db, self._run.id
         rows = views.collection_rows(db)
         return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
@@ -308,13 +305,11 @@ class StoreServer:
             self._break(error)
 
     def _learn(self, secrets: messages.RevealedSecrets | None) -> None:
-        """Also remove these secrets from everything that is written."""
         if secrets is not None:
             self._secrets.add(*map(Secret, secrets[0]))
             self._secrets.learn(*map(Secret, secrets[1]), least=0)
 
     def _read(self, received: Iterator[messages.ToStore]) -> None:
-        """Queue the messages of the network process. A stop is for the operation that runs."""
         try:
             for message in received:
                 if isinstance(message, messages.StopEarly):

@@ -94,12 +94,10 @@ class FastConnection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close the connection at once. It sends no more requests."""
         if self.transport is not None:
             self.transport.abort()
 
     def close(self) -> None:
-        """Close the connection at the end of the run, or if its exchange was cancelled."""
         if (exchange := self.exchange) is not None:
             self.exchange, self._state = None, _IDLE
             exchange.abandon()
@@ -216,7 +214,6 @@ class FastConnection(asyncio.Protocol):
         return waiter
 
     def take(self) -> list[bytes]:
-        """Return the received bytes of the body that were not taken yet, and resume reading."""
         if self._state is _PAUSED and self.transport is not None and not self.transport.is_closing():
             self._state = _STREAMED
             self.transport.resume_reading()

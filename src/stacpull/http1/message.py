@@ -117,7 +117,6 @@ class ParsedMessage:
             self._phase = _WHOLE
 
     def end(self, error: Exception | None) -> None:
-        """Determine what the end of the connection means; `error` is None if the server closed it."""
         self._parser = None  # it refers to our methods: a reference cycle with up to a mebibyte
         if self._phase is _AWAITING:
             self.fail(closed(self.name, error))
@@ -142,7 +141,6 @@ class ParsedMessage:
         self._raw += (name, value)  # this must be fast: a response has about ten fields
 
     def on_headers_complete(self) -> None:
-        """Determine how the body is framed (RFC 9112, 6.3)."""
         parser, raw = cast("HttpResponseParser", self._parser), self._raw  # it calls this method
         status, text = parser.get_status_code(), b"".join(raw)
         is_long = len(text) > FIELD_LIMIT and max(map(len, raw)) > FIELD_LIMIT

@@ -188,7 +188,6 @@ class _Attempt:
     # --- steps -------------------------------------------------------------------------------------------
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
-        """Choose the first request. An asset without a part, or whose part was removed, may not resume."""
         job, fetcher = self._job, self._fetcher
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
@@ -340,7 +339,6 @@ class _Attempt:
         *,
         is_resumable: bool,
     ) -> Body:
-        """Write a body into the part, over several connections if that is possible."""
         job, total = self._job, body.total
         self._is_resumable, self._is_continued = is_resumable, True
         if job.size is not None and total not in {None, job.size}:
@@ -395,5 +393,4 @@ async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIt
 
 
 def _with_recorded(job: Job, checks: tuple[Check, ...]) -> tuple[Check, ...]:
-    """Return `checks`, preceded by one for the recorded digest if exactly those bytes are needed."""
     return checks if job.sha256 is None else (Check(recorded(job.sha256), "the ledger"), *checks)

@@ -86,7 +86,6 @@ def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
 
 
 def _etag_check(headers: Mapping[str, str], *, is_s3: bool) -> Check | None:
-    """Read the ETag as an MD5 if it can be one: 32 hex digits, strong."""
     etag = headers.get("ETag", "").strip('"')
     try:
         digest = bytes.fromhex(etag) if len(etag) == _MD5_HEX else b""
@@ -217,7 +216,6 @@ def wrong_size(url: str, size: int, stated: int) -> Failure:
 
 
 def another_range(url: str) -> Failure:
-    """Return the failure of a response with other bytes than requested, or of another object."""
     what = "sent another range than requested, or a range of another object"
     return failed(FailureKind.CHANGED, url, what, again=True)
 

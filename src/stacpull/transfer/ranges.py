@@ -46,7 +46,6 @@ class LongBody:
         self._group = asyncio.TaskGroup()
 
     async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        """Receive all missing bytes: from the first gap on from `response`, whose body is `chunks`."""
         self._active = 1
         with ungrouped():
             async with self._group:
@@ -81,7 +80,6 @@ class LongBody:
             self._active -= 1
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
-        """Read the open response while the next block is free; return False if it has ended."""
         at, end = self._free.pop(0) if self._free else (self._total, self._total)
         try:
             async for chunk in chunks:

@@ -132,7 +132,6 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
 
 
 def read_xml(data: bytes) -> Element | None:
-    """Return None if invalid. A document type declaration is refused."""
     parser = XMLParser(target=_Elements())  # noqa: S314 -- see above
     try:
         parser.feed(data)
