@@ -10,8 +10,7 @@ import pytest
 from tests.http1.fast_transport import LOOPS, Answering, fast, run, serving, until
 
 from stacpull.http1.connection import _State
-from stacpull.models import Failure, FailureKind
-from stacpull.net.transport import Request, TransferError, opened
+from stacpull.net.transport import Request, opened
 
 MIB = 1 << 20
 PATTERN = bytes(range(256)) * 4096
@@ -72,25 +71,3 @@ def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[], Any])
     assert MIB // 4 < held < MIB
     assert first >= MIB
     assert body == PATTERN * 40
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("head", [b"Content-Length: 8388608\r\n", b"Transfer-Encoding: chunked\r\n"])
-def test_a_stall_in_the_middle_ends_the_exchange(head: bytes, loop: Callable[[], Any]) -> None:
-    async def main() -> tuple[int, Failure]:
-        async with serving(sending(head, times=8, pause=5)) as origin:
-            http = fast(stall_timeout=0.1)
-            came = 0
-            try:
-                async with opened(http, Request(f"{origin}/")) as response:
-                    async for chunk in response.chunks(3 * MIB):
-                        came += len(chunk)
-            except TransferError as error:
-                return came, error.failure
-            finally:
-                await http.close()
-            raise AssertionError("the body came to an end")
-
-    came, failure = run(main(), loop)
-    assert failure.kind is FailureKind.STALLED
-    assert came == 4 * MIB, "what came before is passed on, so that a part can go on from there"

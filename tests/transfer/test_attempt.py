@@ -250,28 +250,3 @@ def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKin
 
 
 # Codings that are not known.
-
-ETAG_MD5 = {"ETag": f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'}
-SHA = Checksum("sha256", hashlib.sha256(LARGE).digest())
-
-
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-@pytest.mark.parametrize(
-    ("headers", "known"),
-    [
-        pytest.param({}, {"size": len(LARGE)}, id="the item's size"),
-        pytest.param({}, {"checksum": SHA}, id="the item's checksum"),
-        pytest.param({"Content-MD5": b64_md5(LARGE)}, {}, id="the server's checksum"),
-        pytest.param(ETAG_MD5 | {"Server": "AmazonS3"}, {}, id="an ETag that is its MD5 on S3"),
-    ],
-)
-@pytest.mark.parametrize("coding", ["utf-8", "br", "aws-chunked, br"])
-def test_an_unknown_coding_is_accepted_if_the_bytes_are_proven(
-    framing: str, headers: dict[str, str], known: dict[str, object], coding: str
-):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        received = await fetcher.fetch(job(served.url, **known))
-        assert (content(received, parts), received.unproven) == (LARGE, False)
-
-    fields = {"Content-Encoding": coding} | headers
-    run(lambda _: Reply(200, fields, LARGE, framing), act)

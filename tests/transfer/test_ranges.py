@@ -84,19 +84,6 @@ def is_whole(received: Arrival, parts: MemoryParts) -> bool:
 # Servers that do it right.
 
 
-def test_a_file_uses_one_connection_if_no_permit_is_free() -> None:
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts, opened: Client) -> None:
-        gate = opened.gates[served.url.removeprefix("http://")]
-        for _ in range(7):
-            assert gate.try_acquire()
-        assert is_whole(await fetcher.fetch(job(served)), parts)
-        assert len(served.requests) == 1
-        for _ in range(7):
-            gate.release()
-
-    run(thing(), act)
-
-
 # Servers that do not.
 
 

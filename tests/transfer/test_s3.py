@@ -9,20 +9,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Origin, ReceivedRequest, Reply, Thing, client, origin
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.models import Failure, FailureKind, Job, Validator
+from stacpull.models import Failure, FailureKind, Validator
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client
 from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
-from stacpull.redact import href_hash
-from stacpull.transfer.attempt import Fetcher
 from stacpull.transfer.s3 import S3Transport, correction_of, endpoint_of, may_sign, split_s3_url
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 
@@ -187,7 +184,6 @@ def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
 
 LARGE = random.Random(3).randbytes(50_000)
 ETAG = f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'
-LARGE_JOB = Job(1, 1, 1, "big", "s3://data/a b/big.tif", None, "c/i", "big.tif")
 
 
 SAME, OTHER_ETAG, OTHER_DATE = (
@@ -195,37 +191,6 @@ SAME, OTHER_ETAG, OTHER_DATE = (
     Validator('"another"'),
     Validator(None, "Sat, 01 Jan 2000 00:00:00 GMT"),
 )
-
-
-@pytest.mark.parametrize(
-    ("validator", "statuses", "condition"),
-    [
-        (SAME, [206], "if-match"),
-        (OTHER_ETAG, [412, 200], "if-match"),
-        (OTHER_DATE, [412, 200], "if-unmodified-since"),
-        (None, [206], "if-unmodified-since"),
-    ],
-    ids=["its ETag", "another ETag", "an older date", "its date"],
-)
-def test_a_part_resumes_under_a_condition_that_s3_obeys(
-    validator: Validator | None, statuses: list[int], condition: str
-):
-    async def act(opened: Client, replica: S3Replica) -> None:
-        replica.change("data", "a b/big.tif", LARGE)
-        async with opened.open(Request(LARGE_JOB.href, "HEAD")) as response:
-            its_date = Validator(None, response.headers["Last-Modified"])
-        parts = MemoryParts(origin=href_hash(LARGE_JOB.href))
-        parts.park(1, LARGE[:20_000], validator or its_date, len(LARGE))
-        received = await Fetcher(opened, parts, small_limit=1000).fetch(LARGE_JOB)
-        assert parts.finished[1, 1] == LARGE
-        assert received.digest == hashlib.sha256(LARGE).digest()
-        assert received.filename == "big.tif"
-        _, *others = replica.requests
-        assert [record.status for record in others] == statuses
-        assert condition in others[0].headers
-        assert "if-range" not in others[0].headers
-
-    on_replica(access(), act)
 
 
 # Servers that answer differently.

@@ -132,7 +132,7 @@ def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
 
 
 def read_xml(data: bytes) -> Element | None:
-    parser = XMLParser(target=_Elements())  # noqa: S314 -- see above
+    parser = XMLParser(target=_Elements())  # noqa: S314 -- `_Elements` refuses document types
     try:
         parser.feed(data)
         root: Element = parser.close()
