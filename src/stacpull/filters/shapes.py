@@ -15,7 +15,7 @@ import shapely
 from shapely.affinity import translate
 from shapely.geometry import shape
 
-from stacpull.boxes import split
+from stacpull.boxes import flat, split
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
@@ -48,8 +48,8 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
 
 def read_box(bbox: Any) -> shapely.Geometry | None:
     try:
-        found = box_shape([float(number) for number in bbox])
-        return found if np.isfinite(found.bounds).all() else None
+        numbers = [float(number) for number in bbox]
+        return box_shape(numbers) if np.isfinite(flat(numbers)).all() else None
     except _UNREADABLE:
         return None
 
