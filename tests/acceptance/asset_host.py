@@ -175,9 +175,9 @@ def refusing_port() -> Iterator[int]:
 
 
 class ApiHost(AssetHost):
-    """A host that is a STAC API as well: the collection `c` of `count` items, ten per page."""
+    """A host that is a STAC API as well: the collection `c` of `count` items."""
 
-    count = 40
+    count, per_page = 40, 10
 
     def content(self, path: str) -> tuple[str, bytes]:
         """Return status and body of `path`."""
@@ -197,7 +197,7 @@ class ApiHost(AssetHost):
         return super().content(path)
 
     def _page(self, start: int) -> bytes:
-        end = min(start + 10, self.count)
+        end = min(start + self.per_page, self.count)
         page = json.loads(item_collection([f"{self.url}/assets/{n}" for n in range(start, end)], start))
         href = f"{self.url}/collections/c/items?from={end}"
         page["links"] = [{"rel": "next", "href": href}] if end < self.count else []
