@@ -83,7 +83,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.store_client", "engine.pool", "engine.run_control", "errors", "events",
             "ledger.jobs", "models", "net.addresses",
             "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
-            "store.local_store", "store.parts",
+            "store.local_store", "store.parts", "store.protocol",
             "store.staging", "threads",
         }
     ),

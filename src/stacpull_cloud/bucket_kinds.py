@@ -78,10 +78,12 @@ class Buckets:
         is_amazon = not endpoint or (location.endpoint_url is None and ".amazonaws.com" in endpoint)
         return replace(location, region=found.region, endpoint_url=None if is_amazon else endpoint)
 
-    def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
+    def open_store(
+        self, work: Path, location: BucketLocation, on_silent: Callable[[str], None], worker_parts: str = ""
+    ) -> Store:
         from stacpull_cloud.bucket_store import BucketStore  # noqa: PLC0415 - obstore
 
-        return BucketStore(work, location, on_silent)
+        return BucketStore(work, location, on_silent, worker_parts)
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:
         from stacpull_cloud.bucket_store import BucketFiles  # noqa: PLC0415 - obstore

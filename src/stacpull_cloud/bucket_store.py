@@ -108,9 +108,13 @@ class BucketStore(BucketFiles):
     warning: str | None = None
 
     def __init__(
-        self, work: Path, location: BucketLocation, on_silent: Callable[[str], None] = lambda _: None
+        self,
+        work: Path,
+        location: BucketLocation,
+        on_silent: Callable[[str], None] = lambda _: None,
+        worker_parts: str = "",
     ) -> None:
-        self.staged = StagedParts(work, identity_of=_identity_of)
+        self.staged = StagedParts(work, worker_parts, identity_of=_identity_of)
         BucketFiles.__init__(self, location, on_silent)
         self._lease = LeaseCheck(self.objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")

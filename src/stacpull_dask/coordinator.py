@@ -28,7 +28,7 @@ from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.models import Job
+from stacpull.models import Arrival, Job
 from stacpull.threads import to_its_end
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -42,6 +42,7 @@ _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0
 """Seconds that a worker has to park its transfers, or to end if it has none."""
 _AHEAD = 16  # jobs that a worker gets beyond its slots, so that it never waits for a message
 _MOST_JOBS_SENT = 64
+_MOST_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 
 class LocalPlaces:
@@ -98,6 +99,7 @@ class DaskWorkers:
             self._places = DaskPlaces(run.options, run.network.clock, run.emit)
         self._workers: set[Worker] = set()
         self._given_back: deque[Job] = deque()  # jobs of lost workers
+        self._unreserved = asyncio.Event()
         self._news = run.queue.news
         self._no_more = self._stopping = self._done = False
         self._lost_in_vain = 0  # workers that were lost since the last outcome
@@ -144,9 +146,10 @@ class DaskWorkers:
         settings = self._settings(count)
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
+            keeping.append(group.create_task(self._reserve()))
             while not self._stopping:
                 await self._run.outcomes.wait_for_publisher()
-                if await self._give(count):
+                if self._give(count):
                     continue
                 if self._no_more and not self._waiting() and not any(w.open_jobs for w in self._workers):
                     break
@@ -174,7 +177,14 @@ class DaskWorkers:
         )
         network, work = self._run.network, str(self._run.work.absolute())
         return WorkerSettings(
-            network.address, share, network.addresses, work, "", selection.prefer, selection.clip
+            network.address,
+            self._run.bucket,
+            share,
+            network.addresses,
+            work,
+            "",
+            selection.prefer,
+            selection.clip,
         )
 
     async def _keep(self, settings: WorkerSettings) -> None:
@@ -214,10 +224,9 @@ class DaskWorkers:
             try:
                 await worker.first_of(worker.ready)
                 if worker.ready.done():
-                    is_seen = worker.ready.result() and await asyncio.to_thread(
-                        (self._run.work / ".stacpull" / "parts" / worker.parts).is_dir
-                    )
-                    if not is_seen:
+                    there = self._run.work / ".stacpull" / "parts" / worker.parts
+                    has_own = settings.bucket is not None and settings.clip is None
+                    if not worker.ready.result() or not (has_own or await asyncio.to_thread(there.is_dir)):
                         return DestinationError(
                             f"The Dask worker {place} does not see {self._run.work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."
@@ -241,11 +250,8 @@ class DaskWorkers:
     def _waiting(self) -> int:
         return len(self._given_back) or self._run.queue.waiting
 
-    async def _give(self, count: int) -> bool:
-        """Send jobs to the worker with the most room; return False if there is no room or no job.
-
-        A bucket is only asked by this process: it transfers the assets that have an earlier version there.
-        """
+    def _give(self, count: int) -> bool:
+        """Send jobs to the worker with the most room; return False if there is no room or no job."""
         if not self._waiting() or not any(worker.room() > 0 for worker in self._workers):
             return False
         worker = max(self._workers, key=Worker.room)
@@ -254,22 +260,54 @@ class DaskWorkers:
             jobs = [self._given_back.popleft() for _ in range(most)]
         else:
             jobs = self._run.queue.take(most)
-        own = [job for job in jobs if job.version_in_dest is not None and not self._run.is_local]
-        given = [job for job in jobs if job not in own] if own else jobs
-        worker.open_jobs.update((job.row, job) for job in given)
-        worker.send(messages.Jobs(given))
-        await self._run.own_queue.put(own)
+        worker.open_jobs.update((job.row, job) for job in jobs)
+        worker.send(messages.Jobs(jobs))
         return True
+
+    async def _reserve(self) -> None:
+        """Reserve the names of what the workers have received for the bucket, all that wait at once."""
+        while True:
+            await self._unreserved.wait()
+            self._unreserved.clear()
+            waiting = [(worker, worker.received) for worker in self._workers]
+            for worker in self._workers:
+                worker.received = []
+            reserved = await self._run.reserve([one for _, received in waiting for one in received])
+            found = {one.part: one for one in reserved}
+            for worker, received in waiting:
+                allowed = [found[one.part] for one in received if one.part in found]
+                refused = [one.row for one in received if one.part not in found]
+                for row in refused:  # the store process records their failures
+                    worker.open_jobs.pop(row, None)
+                worker.uploads.update((one.row, one) for one in allowed)
+                worker.send(messages.Upload(allowed, refused))
+            self._news.set()
+
+    def _take_arrivals(self, worker: Worker, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            if arrival.body is None:
+                arrival.part = f"{worker.parts}/{arrival.part}"
+        if self._run.bucket is not None:
+            worker.received += arrivals
+            self._unreserved.set()
+            return
+        for arrival in arrivals:
+            del worker.open_jobs[arrival.row]
+        self._run.outcomes.send(arrivals, lambda count: worker.send(Confirmed(count)))
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         outcomes = self._run.outcomes
         match message:
             case Arrivals(arrivals):
-                for arrival in arrivals:
-                    if arrival.body is None:
-                        arrival.part = f"{worker.parts}/{arrival.part}"
-                    del worker.open_jobs[arrival.row]
-                outcomes.send(arrivals, lambda count: worker.send(Confirmed(count)))
+                self._take_arrivals(worker, arrivals)
+            case messages.Uploaded(results):
+                for row, failed in results:
+                    job, arrival = worker.open_jobs.pop(row), worker.uploads.pop(row)
+                    arrival.part = ""
+                    if failed is None:
+                        outcomes.send([arrival], outcomes.free_slots)
+                    else:
+                        outcomes.fail(job, failed, 1)
             case UnchangedAsset(row):
                 outcomes.send_unchanged(worker.open_jobs.pop(row))
             case AssetFailure(row, _, _, failure, attempts):
@@ -289,7 +327,7 @@ class DaskWorkers:
                 error = error_of(report, "worker process")
                 self._run.network.secrets.scrub_error(error)
                 worker.fail(error)
-        if isinstance(message, Arrivals | UnchangedAsset | AssetFailure):
+        if isinstance(message, Arrivals | messages.Uploaded | UnchangedAsset | AssetFailure):
             self._lost_in_vain = 0
         self._news.set()
 
@@ -306,6 +344,9 @@ class Worker:
         self.slots = 0
         """Its simultaneous transfers, 0 until it is ready; `parts` is its directory among the parts."""
         self.parts = secrets.token_hex(8)
+        self.received: list[Arrival] = []
+        """For the bucket, not reserved yet; `uploads`: reserved, and not uploaded yet, by row."""
+        self.uploads: dict[int, Arrival] = {}
 
     def fail(self, error: BaseException) -> None:
         if not self._failure.done():
@@ -318,4 +359,5 @@ class Worker:
             raise self._failure.result()
 
     def room(self) -> int:
-        return self.slots + _AHEAD - len(self.open_jobs) if self.slots else 0
+        uploads = min(len(self.uploads), _MOST_UPLOADS)
+        return self.slots + _AHEAD + uploads - len(self.open_jobs) if self.slots else 0

@@ -8,9 +8,11 @@ The worker process reads the responses of servers, and ends with the connection 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections import defaultdict
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from stacpull.child_process import discard, spawn
@@ -36,13 +38,14 @@ def hold(session: str) -> None:
 async def relay(comm: Any, session: str = "") -> str:
     try:
         process, sock = await asyncio.to_thread(spawn, "stacpull_dask.worker")
-        try:
-            sock.setblocking(False)
-            environment = framed(WholeEnvironment(own_environment()))
-            await asyncio.get_running_loop().sock_sendall(sock, environment)
-            await pass_bytes(comm, sock)
-        finally:
-            await asyncio.to_thread(discard, (process, sock))
+        with TemporaryDirectory(prefix="stacpull-", ignore_cleanup_errors=True) as place:
+            try:
+                sock.setblocking(False)
+                environment = framed(WholeEnvironment({**own_environment(), b"TMPDIR": os.fsencode(place)}))
+                await asyncio.get_running_loop().sock_sendall(sock, environment)
+                await pass_bytes(comm, sock)
+            finally:
+                await asyncio.to_thread(discard, (process, sock))
     finally:
         comm.abort()
         _ended[session].set()

@@ -7,11 +7,14 @@ import pickle
 import platform
 import socket
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import cast
+
+import msgspec
 
 from stacpull.config.environment import add_variables, take_over
 from stacpull.engine.fetching import open_pool
-from stacpull.engine.messages import Confirmed, error_report
+from stacpull.engine.messages import Arrivals, Confirmed, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import raise_when_broken
@@ -25,18 +28,20 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Notice
-from stacpull.models import Failure, FailureKind, Job, Json
+from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
-from stacpull.store.local_store import LocalStore
+from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
-from stacpull.store.staging import leave_unfinished
+from stacpull.store.protocol import Store
+from stacpull.store.staging import UNFINISHED, leave_parts
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
 _LONGEST_SENT = 8 << 20  # the most bytes of a body that is sent to the coordinator
+_LONG = 8 << 20  # bytes of an asset whose upload no other one waits for
 _TICK = 0.25  # seconds between two reports of the effort
 
 
@@ -89,27 +94,36 @@ async def _transfer(
     inbox: asyncio.Queue[messages.ToWorker],
     broken: asyncio.Future[BaseException],
 ) -> None:
-    work = Path(settings.work)
+    work, bucket, worker_parts = Path(settings.work), settings.bucket, settings.worker_parts
+    loop = asyncio.get_running_loop()
 
     def report(notice: Notice) -> None:
         if notice.level == "warning":
-            channel.send(messages.Warned(notice.text))
+            warn(notice.text)
+
+    def warn(text: str) -> None:
+        loop.call_soon_threadsafe(channel.send, messages.Warned(text))
 
     try:
         try:
-            parts = work / ".stacpull" / "parts" / settings.worker_parts
-            await asyncio.to_thread(parts.mkdir)
-            destination = await asyncio.to_thread(LocalStore, work, worker_parts=settings.worker_parts)
-        except FileNotFoundError:  # this machine does not see DEST
-            channel.send(messages.Ready(0))
-            return
+            await asyncio.to_thread((work / ".stacpull" / "parts" / worker_parts).mkdir)
+        except FileNotFoundError:  # this machine does not see DEST, or the work directory
+            if bucket is None or settings.clip is not None:
+                channel.send(messages.Ready(0))
+                return
+            work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
+        destination = await asyncio.to_thread(
+            lambda: open_store(work, bucket, on_silent=warn, worker_parts=worker_parts)
+        )
         try:
             async with open_network(
                 settings.address, settings.options, addresses=settings.addresses, on_notice=report
             ) as network:
                 await _Transfers(settings, channel, network, destination, broken).run(inbox)
         finally:
-            await asyncio.to_thread(leave_unfinished, destination.staged.parts)
+            if worker_parts:
+                left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
+                await asyncio.to_thread(leave_parts, destination.staged.parts, left)
             await asyncio.to_thread(destination.close)
     except OSError as error:
         if is_destination_failure(error):
@@ -123,24 +137,29 @@ class _Transfers:
         settings: WorkerSettings,
         channel: Channel[messages.ToWorker],
         network: Network,
-        destination: LocalStore,
+        destination: Store,
         broken: asyncio.Future[BaseException],
     ) -> None:
         self._send, self._network, self._broken = channel.send, network, broken
+        self._place, staged = destination.place, destination.staged
+        self._has_bucket = settings.bucket is not None
         self._slots = network.slots
         self._opening = asyncio.Lock()
         self._source: Source | None = None
         self._outcomes = OutcomeSender(
             destination,
-            channel.send,
+            self._report,
             network.secrets,
-            longest=_LONGEST_SENT,
+            longest=-1 if self._has_bucket else _LONGEST_SENT,
             checksum=settings.options.recorded_checksum,
             on_broken=lambda error: None if broken.done() else broken.set_result(error),
             slots=self._slots,  # the coordinator counts what all workers have to publish
         )
         self._queue: JobQueue[Job] = JobQueue()
         self._end = asyncio.Event()
+        self._uploads = set[int]()
+        """Assets, by row, that were received and are not in the bucket yet."""
+        self._uploaded = asyncio.Event()
         self._pool = open_pool(
             self._queue,
             self._outcomes,
@@ -148,7 +167,7 @@ class _Transfers:
             ItemReader(self._read_item, network.clock),
             destination,
             settings.options,
-            parts=FileParts(destination.staged.parts, shared=destination.staged.shared_parts, durable=True),
+            parts=FileParts(staged.parts, shared=staged.shared_parts, durable=not self._has_bucket),
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the coordinator
@@ -159,7 +178,7 @@ class _Transfers:
             with ungrouped():
                 async with asyncio.TaskGroup() as group:
                     ended = group.create_task(self._end.wait())
-                    working = group.create_task(self._pool.run())
+                    working = group.create_task(self._work())
                     besides = (self._tick(), self._take_messages(inbox), raise_when_broken(self._broken))
                     others = [ended, *map(group.create_task, besides)]
                     self._send(messages.Ready(self._slots))
@@ -172,17 +191,48 @@ class _Transfers:
             await self._outcomes.flush()
             self._send(self._spent())
 
+    async def _work(self) -> None:
+        await self._pool.run()
+        await self._outcomes.flush()
+        while self._uploads:
+            self._uploaded.clear()
+            await self._uploaded.wait()
+
     async def _take_messages(self, inbox: asyncio.Queue[messages.ToWorker]) -> None:
-        while True:
-            match await inbox.get():
-                case messages.Jobs(jobs):
-                    await self._queue.put(jobs)
-                case Confirmed(count):
-                    self._outcomes.bodies_written(count)
-                case messages.Stop(park):
-                    self._pool.stop()
-                    if park:
-                        self._end.set()
+        async with asyncio.TaskGroup() as uploading:
+            while True:
+                match await inbox.get():
+                    case messages.Jobs(jobs):
+                        await self._queue.put(jobs)
+                    case Confirmed(count):
+                        self._outcomes.bodies_written(count)
+                    case messages.Upload(arrivals, refused):
+                        self._forget(refused)
+                        batches = [[one] for one in arrivals if one.size >= _LONG]
+                        batches.append([one for one in arrivals if one.size < _LONG])
+                        for batch in batches:
+                            uploading.create_task(self._upload(batch))
+                    case messages.Stop(park):
+                        self._pool.stop()
+                        if park:
+                            self._end.set()
+
+    async def _upload(self, arrivals: list[Arrival]) -> None:
+        rows = [one.row for one in arrivals]
+        for one in arrivals:
+            one.part = one.part.rpartition("/")[2]  # in this worker's directory
+        failures = await asyncio.to_thread(self._place, arrivals)
+        self._send(messages.Uploaded(list(zip(rows, failures, strict=True))))
+        self._forget(rows)
+
+    def _report(self, message: msgspec.Struct) -> None:
+        if self._has_bucket and isinstance(message, Arrivals):
+            self._uploads.update(one.row for one in message.arrivals)
+        self._send(message)
+
+    def _forget(self, rows: list[int]) -> None:
+        self._uploads.difference_update(rows)
+        self._uploaded.set()
 
     async def _tick(self) -> None:
         reported = messages.Spent()

@@ -15,7 +15,7 @@ from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, Confirmed, ErrorReport
 from stacpull.engine.network import SourceAddress
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.models import Job
+from stacpull.models import Arrival, BucketLocation, Failure, Job
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -23,6 +23,7 @@ class WorkerSettings(NamedTuple):
     """The settings of a worker for its run. They contain credentials."""
 
     address: SourceAddress
+    bucket: BucketLocation | None
     options: Options  # with this worker's share of the limits
     addresses: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses
     work: str  # DEST, or the work directory of a bucket
@@ -53,6 +54,17 @@ class Stop(msgspec.Struct, tag=5, array_like=True):
     park: bool
 
 
+class Upload(msgspec.Struct, tag=6, array_like=True):
+    """Upload these assets to the bucket: their names are reserved. `refused` are rows whose name is taken."""
+
+    arrivals: list[Arrival]
+    refused: list[int]
+
+
+class Uploaded(msgspec.Struct, tag=12, array_like=True):
+    results: list[tuple[int, Failure | None]]  # by row
+
+
 class Ready(msgspec.Struct, tag=10, array_like=True):
     """The worker can make `slots` transfers at once. It ends if there are none: it does not see DEST."""
 
@@ -75,7 +87,7 @@ class Broke(msgspec.Struct, tag=18, array_like=True):
     error: ErrorReport
 
 
-ToWorker = Start | Jobs | Confirmed | Stop | WholeEnvironment
-FromWorker = Ready | Arrivals | AssetFailure | UnchangedAsset | Spent | Warned | Broke
+ToWorker = Start | Jobs | Confirmed | Upload | Stop | WholeEnvironment
+FromWorker = Ready | Arrivals | Uploaded | AssetFailure | UnchangedAsset | Spent | Warned | Broke
 decode_to_worker: Callable[[bytes], ToWorker] = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode

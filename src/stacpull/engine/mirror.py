@@ -363,12 +363,12 @@ class MirrorRun:
                     options,
                     network,
                     destination.staged.work,
-                    destination.is_local,
+                    self.workspace.bucket,
                     selection,
                     queue,
                     pool,
-                    own_queue,
                     store.outcomes,
+                    lambda arrivals: store.call(StoreOperations.reserve_uploads, arrivals),
                     self._emit,
                 )
             )

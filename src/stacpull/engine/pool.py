@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.hosts import MOST_HOSTS, host_of
-from stacpull.models import Arrival, Failure, FailureKind, Job, Json
+from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
@@ -442,11 +442,12 @@ class RunOfWorkers(NamedTuple):
     options: Options
     network: Network  # its counters include the effort of the workers
     work: Path  # DEST, or the work directory of a bucket
-    is_local: bool
+    bucket: BucketLocation | None
     selection: Selection
     queue: JobQueue[Job]
     pool: Pool[Job, Arrival | None]
-    """The pool of the process of the command, on `own_queue`. It takes the failures of workers."""
-    own_queue: JobQueue[Job]  # jobs that the process of the command transfers itself
+    """The pool of the process of the command. It takes the failures of workers."""
     outcomes: OutcomeSender
+    reserve: Callable[[list[Arrival]], Awaitable[list[Arrival]]]
+    """Reserves the names of what workers upload to the bucket; returns what they may upload."""
     emit: Listener

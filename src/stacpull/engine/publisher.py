@@ -84,7 +84,9 @@ class Publisher:
         self.counters: Mapping[str, int | None] = run.counters
 
     def add_received(self, parts: Sequence[Arrival]) -> None:
-        self.parts.extend(parts)
+        """Take complete parts, and assets without a part: a worker has uploaded them."""
+        for one in parts:
+            (self.parts if one.part else self.placed).append(one)
         self._delivered += len(parts)
 
     def _waiting(self) -> int:
@@ -212,10 +214,8 @@ class Publisher:
 
     def _place(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
         """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
-        for asset in assets:  # an earlier version, or a file of the user with the same content
-            asset.may_replace = asset.generation > 0 or (
-                asset.identity is None and _holds_same(self.store, asset)
-            )
+        for asset in assets:
+            asset.may_replace = may_replace(self.store, asset)
         place = partial(self.store.place, [*assets, *documents.values()])
         results: list[Failure | None] = place() if self.store.is_local else self._run_beside(place)
         for asset, failure in zip(assets, results, strict=False):
@@ -290,11 +290,14 @@ class Publisher:
         pruning.clear(self.db, paths)
 
 
-def _holds_same(store: Store, asset: Arrival) -> bool:
-    there, part = store.identity(asset.directory, asset.name), store.staged.part_identity(asset.part)
-    if there is None or part is None or there[1] != part[1]:
+def may_replace(store: Store, asset: Arrival) -> bool:
+    """Return True if its name has an earlier version, or a file of the user with the same content."""
+    if asset.generation > 0 or asset.identity is not None:
+        return asset.generation > 0
+    there = store.identity(asset.directory, asset.name)
+    if there is None or there[1] != asset.size:
         return False
-    if there == part:  # a hard link
+    if there == store.staged.part_identity(asset.part):  # a hard link
         return True
     digest = asset.digest or store.staged.state_of_part(asset.part).digest
     return (

@@ -28,7 +28,7 @@ from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Call, Confirmed, encoded, error_report, framed
-from stacpull.engine.publisher import Publisher
+from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
 from stacpull.engine.workspace import opened_ledger
 from stacpull.errors import InterruptedRunError, UsageError, as_destination_error
@@ -91,6 +91,14 @@ class StoreOperations(Publisher):
         self.parts.extend(recovery.complete.values())
         self.placed.extend(recovery.in_place.values())
         self._write_final_items()
+
+    def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
+        """Reserve the names of assets that a worker uploads; return what it may upload."""
+        reserved, failures = self._reserve(arrivals, [])
+        self.failures += failures
+        for one in reserved:
+            one.may_replace = may_replace(self.store, one)
+        return list(reserved)
 
     def _write_final_items(self) -> None:
         self.publish_all()
@@ -223,7 +231,8 @@ _AFTER_FAILURE = (runs.count, StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 _OF_STORE = (
     Publisher.publish_all, Publisher.finish,
-    StoreOperations.recover, StoreOperations.complete_items, StoreOperations.forget_unwanted,
+    StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items,
+    StoreOperations.forget_unwanted,
     StoreOperations.findings, StoreOperations.end_run, StoreOperations.collections_to_read,
     StoreOperations.keep_collection, StoreOperations.keep_items_parquet, StoreOperations.write_catalogs,
     StoreOperations.remove_items,

@@ -55,10 +55,12 @@ def open_store(
     *,
     most_held: int = HELD_DIRECTORIES,
     on_silent: Callable[[str], None] = lambda _: None,
+    worker_parts: str = "",
 ) -> Store:
+    """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
-        return LocalStore(work, most_held=most_held)
-    return store_kind(location).open_store(work, location, on_silent)
+        return LocalStore(work, most_held=most_held, worker_parts=worker_parts)
+    return store_kind(location).open_store(work, location, on_silent, worker_parts)
 
 
 @contextmanager

@@ -165,7 +165,9 @@ class StoreKind(Protocol):
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
-    def open_store(self, work: Path, location: BucketLocation, on_silent: Callable[[str], None]) -> Store:
+    def open_store(
+        self, work: Path, location: BucketLocation, on_silent: Callable[[str], None], worker_parts: str = ""
+    ) -> Store:
         """Raises `DestinationError` if `work`, for ledger and parts, cannot be created or written."""
 
     def open_files(self, location: BucketLocation, on_silent: Callable[[str], None]) -> StoredFiles:

@@ -44,7 +44,7 @@ PARTS = f"{OWN}/parts"  # relative to the work directory
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
-_UNFINISHED = frozenset({".part", ".about"})
+UNFINISHED = frozenset({".part", ".about"})
 PASSING = (".json", ".whole", ".tmp", ".ndjson")  # parts that are either published at once or removed
 _LONGEST_ABOUT = 1 << 28  # bytes of a description with its records: 16 million, of 256 KiB or more each
 _LONGEST_NAME = 255
@@ -65,7 +65,7 @@ def about(part: Path) -> Path:
 
 
 def is_part_name(name: str) -> bool:
-    return Path(name).suffix in {*_UNFINISHED, *PASSING}
+    return Path(name).suffix in {*UNFINISHED, *PASSING}
 
 
 def is_worker(name: str) -> bool:
@@ -141,11 +141,11 @@ def read_point(part: Path) -> ResumePoint | None:
     return point if point.size and have[-1].end <= size and validator.resumable else None
 
 
-def leave_unfinished(directory: Path) -> None:
-    """Sync the unfinished parts in the directory of a worker, and move them to the directory above."""
+def leave_parts(directory: Path, suffixes: frozenset[str]) -> None:
+    """Sync the parts in the directory of a worker, and move them to the directory above."""
     # a part is moved after its description
     for path in sorted(directory.iterdir(), key=lambda path: path.suffix == ".part"):
-        if path.suffix in _UNFINISHED:
+        if path.suffix in suffixes:
             with suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
                 os.fsync(file.fileno())
                 path.rename(directory.parent / path.name)
@@ -282,7 +282,7 @@ class StagedParts:
         }
         with destination_errors(self.parts):
             for path in list(self.parts.iterdir()):
-                if path.suffix in _UNFINISHED and path not in kept:
+                if path.suffix in UNFINISHED and path not in kept:
                     path.unlink(missing_ok=True)
                 elif is_worker(path.name) and path.is_dir() and not path.is_symlink():
                     for left in path.iterdir():
