@@ -102,7 +102,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
         {
             "arguments", "clock", "config.credentials", "config.options", "config.toml", "engine.network",
             "errors", "hosts", "models", "net.bodies", "net.client",
-            "net.logins", "net.retry", "net.status",
+            "entry_points", "net.gate", "net.retry", "net.status",
             "net.transport", "redact", "system", "urls",
         }
     ),

@@ -12,7 +12,7 @@ import pytest
 
 import stacpull
 from stacpull import Options, S3Options, Secret, Selection, UsageError, arguments
-from stacpull.net.logins import FilledProfile
+from stacpull_logins.logins import FilledProfile
 
 HERE = "http://127.0.0.1:1"
 SQUARE = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}

@@ -23,13 +23,13 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import HostCredentials, NetworkCounters
-from stacpull.net.logins import FixedLogin, LoginKind, basic, login_key
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.redact import Secret
 from stacpull.urls import same_site
+from stacpull_logins.logins import FixedLogin, LoginKind, basic, login_key
 
 if TYPE_CHECKING:
-    from stacpull.net.logins import Logins
+    from stacpull_logins.logins import Logins
 
 _OK, _FOUND = 200, 302
 _WAITING = frozenset({"inactive", "activating"})

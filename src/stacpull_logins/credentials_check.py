@@ -17,12 +17,12 @@ from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
-from stacpull.net.logins import FilledProfile, is_address
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
 from stacpull.net.transport import Request, Response, TransferError
 from stacpull.redact import cut_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
+from stacpull_logins.logins import FilledProfile, is_address
 
 _ANSWERS = frozenset({200, 206, 204, 416})
 _SNIFFED = 1024

@@ -18,13 +18,13 @@ import attrs
 from stacpull.arguments import named
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.logins import Attached, Login, LoginKind, login_key, service_address
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
+from stacpull_logins.logins import Attached, Login, LoginKind, login_key, service_address
 from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
 
 if TYPE_CHECKING:
-    from stacpull.net.logins import Logins
+    from stacpull_logins.logins import Logins
 
 _REFUSED = frozenset({400, 401, 403})
 _SETTLED = 5.0

@@ -29,7 +29,9 @@ from stacpull.config.options import Options, S3Options
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
-from stacpull.net.logins import (
+from stacpull.redact import Secret
+from stacpull.system import expanded, usual_file
+from stacpull_logins.logins import (
     FilledProfile,
     HostLogin,
     HostPattern,
@@ -40,8 +42,6 @@ from stacpull.net.logins import (
     kind_class,
     kind_names,
 )
-from stacpull.redact import Secret
-from stacpull.system import expanded, usual_file
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -23,13 +23,13 @@ from stacpull.arguments import field_name, named
 from stacpull.clock import parse_instant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.logins import Attached, Login, LoginKind, login_key, service_address
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
+from stacpull_logins.logins import Attached, Login, LoginKind, login_key, service_address
 from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
 
 if TYPE_CHECKING:
-    from stacpull.net.logins import Logins
+    from stacpull_logins.logins import Logins
 
 _ACCEPTED = frozenset({200, 401, 404})
 _UNKNOWN_FOR = 600.0

@@ -26,7 +26,7 @@ from stacpull.net.status import REDIRECTS, moment_of, reason_in
 from stacpull.net.transport import Request, TransferError
 
 if TYPE_CHECKING:
-    from stacpull.net.logins import Logins
+    from stacpull_logins.logins import Logins
 
 T = TypeVar("T")
 

@@ -36,14 +36,14 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import next_hop
-from stacpull.net.logins import Attached, HostPattern, Login, LoginKind, basic, login_key, refused
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
+from stacpull_logins.logins import Attached, HostPattern, Login, LoginKind, basic, login_key, refused
 from stacpull_logins.tokens import PASSING, RememberedError
 
 if TYPE_CHECKING:
-    from stacpull.net.logins import Logins, Netrc
+    from stacpull_logins.logins import Logins, Netrc
 
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""

@@ -4,8 +4,8 @@ import pytest
 
 from stacpull.config.options import Options, S3Options
 from stacpull.engine.network import login_advice
-from stacpull.net.logins import FilledProfile
 from stacpull.redact import Secret
+from stacpull_logins.logins import FilledProfile
 
 PC = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/naip"
 

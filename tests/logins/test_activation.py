@@ -5,19 +5,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from tests.logins.login_world import client_for, get, in_world
 from tests.logins.services import DATA, PlanetApi, json_reply
-from tests.net.login_world import client_for, get, in_world
+from tests.logins.test_logins import TestLoginTransport
 from tests.net.memory import Answer
-from tests.net.test_logins import TestLoginTransport
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind
 from stacpull.net.client import Client, NetworkCounters
-from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError, Transport
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation, ActivationTransport
+from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 
 
 @dataclass

@@ -8,10 +8,10 @@ import pytest
 from stacpull.config.options import Options, S3Options
 from stacpull.config.resolve import resolve
 from stacpull.errors import CredentialsError, UsageError
-from stacpull.net.logins import BearerToken, FilledProfile, UserPassword
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation
 from stacpull_logins.grant import TokenGrant
+from stacpull_logins.logins import BearerToken, FilledProfile, UserPassword
 from stacpull_logins.profiles import listed, profile_options
 from stacpull_logins.sas import SasTokens
 from stacpull_logins.visit import Visit

@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from tests.logins.login_world import client_for, get, in_world
 from tests.logins.services import DATA, Downloads, Identity
-from tests.net.login_world import client_for, get, in_world
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.grant import TokenGrant
+from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.net.logins import HostPattern, keys_of, kind_class, kind_names
+from stacpull_logins.logins import HostPattern, keys_of, kind_class, kind_names
 from stacpull_logins.profiles import Profile, find_profile, profile_names
 
 ROOT = Path(__file__).parents[2]

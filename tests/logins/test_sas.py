@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from tests.logins.login_world import client_for, get, in_world
 from tests.logins.services import DATA, Blobs, Signing, json_reply
-from tests.net.login_world import client_for, get, in_world
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
+from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 from stacpull_logins.sas import SasTokens, signed_url
 
 TOKEN = "se=2024&sp=rl&sv=2021&sr=c&sig=abc%3D"

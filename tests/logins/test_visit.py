@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import pytest
 from multidict import CIMultiDict
+from tests.logins.login_world import client_for, get, in_world
 from tests.logins.services import DATA, DataCentre, Urs
-from tests.net.login_world import client_for, get, in_world
 from tests.net.memory import Answer, Fault
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
-from stacpull.net.logins import FilledProfile, HostLogin, HostPattern
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
+from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern
 from stacpull_logins.tokens import PASSING
 from stacpull_logins.visit import Cookies, Visit
 

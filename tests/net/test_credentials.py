@@ -10,10 +10,10 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.models import FailureKind
 from stacpull.net.client import Client, HostCredentials
 from stacpull.net.gate import Gates
-from stacpull.net.logins import HostPattern
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret
 from stacpull.urls import same_site
+from stacpull_logins.logins import HostPattern
 
 KEY = Secret("planted key/1")
 BEARER = Secret("Bearer planted-token")

@@ -11,9 +11,9 @@ import pytest
 from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError
 from stacpull.models import BucketLocation
-from stacpull.net.logins import Netrc
 from stacpull_cloud.bucket_kinds import S3
 from stacpull_cloud.objects import Service
+from stacpull_logins.logins import Netrc
 from stacpull_logins.profiles import find_profile, profile_names
 
 KEYS = "aws_access_key_id = PLANTED\naws_secret_access_key = planted\n"

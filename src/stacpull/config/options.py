@@ -60,7 +60,7 @@ class S3Options:
 
 
 class CredentialProfile(Protocol):
-    """The logins of `--credentials NAME` with their secrets (`net.logins.FilledProfile`)."""
+    """The logins of `--credentials NAME` with their secrets (`stacpull_logins.logins.FilledProfile`)."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class CredentialProfile(Protocol):
         ...
 
     def open(self, *network: Any) -> Any:
-        """Return the logins of one run (`net.logins.Logins`)."""
+        """Return the logins of one run (`stacpull_logins.logins.Logins`)."""
         ...
 
 

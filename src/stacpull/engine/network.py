@@ -60,7 +60,7 @@ class Network(msgspec.Struct, frozen=True):
     warn: Callable[[str], None]
     clock: Clock
     logins: Any = None
-    """The logins of a credential profile (`net.logins.Logins`), None for most runs."""
+    """The logins of a credential profile (`stacpull_logins.logins.Logins`), None for most runs."""
     http: Transport | None = None
     """The transport for http and https. The fast path uses its connections if it is a `WebTransport`."""
 

@@ -13,10 +13,10 @@ from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import Gates
-from stacpull.net.logins import FilledProfile, Logins
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets
+from stacpull_logins.logins import FilledProfile, Logins
 
 __all__ = ["client_for", "get", "in_world"]
 

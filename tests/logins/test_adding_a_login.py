@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import attrs
 
 from stacpull.arguments import named, whole
-from stacpull.net.logins import Fixed, login_key
+from stacpull_logins.logins import Fixed, login_key
 from stacpull.redact import Secret
 
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.logins.login_world import client_for, get
 from tests.net.conformance import Routes, TransportContract, World
-from tests.net.login_world import client_for, get
 from tests.net.memory import Answer, Fault
 from tests.net.test_http import closed_port
 from tests.net.wire_server import WireServer
@@ -18,7 +18,9 @@ from stacpull.hosts import origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
-from stacpull.net.logins import (
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.redact import Secret
+from stacpull_logins.logins import (
     BearerToken,
     FilledProfile,
     Fixed,
@@ -28,8 +30,6 @@ from stacpull.net.logins import (
     LoginTransport,
     QueryParameter,
 )
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
-from stacpull.redact import Secret
 
 FIELDS = {"Authorization": Secret("Bearer planted")}
 
