@@ -89,7 +89,7 @@ class Results:
             )
             try:
                 _lock(self._db)
-                prepare(self._db, Schema(_TABLES, 1, str(path), "Remove it and start again."))
+                prepare(self._db, Schema(_TABLES, 1, str(path), "remove it and start again."))
                 self._agree(question, start_over=start_over)
                 found = self._db.execute("SELECT max(place) FROM results").fetchone()[0]
             except BaseException:

@@ -208,7 +208,7 @@ LEDGER: Final = Schema(
     version=29,  # those up to 28 were never released
     name="This mirror's ledger",
     remedy=(
-        "Remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
+        "remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
         "with the options of the mirror: it keeps the files that match."
     ),
 )
@@ -234,18 +234,13 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
         if sql not in known:
             raise DestinationError(
                 f"{schema.name} contains a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is "
-                f"not used. {schema.remedy}"
+                f"not used: {schema.remedy}"
             )
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > schema.version:
-        raise DestinationError(
-            f"{schema.name} was made by a newer stacpull (version {version} of its schema, and this one "
-            f"reads version {schema.version}). Install a newer stacpull."
-        )
-    if 0 < version < schema.version:
+    if version not in {0, schema.version}:
         raise DestinationError(
             f"{schema.name} has version {version} of its schema, and this stacpull reads only version "
-            f"{schema.version}. {schema.remedy}"
+            f"{schema.version}. Use the stacpull that made it, or {schema.remedy}"
         )
     return version
 
