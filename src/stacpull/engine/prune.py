@@ -60,15 +60,9 @@ class Pruning:
             if going and remove:
                 await self._call(StoreOperations.remove_items, going, renewed)
         await self._call(runs.set_counter, run, "items_gone", gone)
-        elsewhere = f"{_NOT_LISTED}: another source has listed the item under another URL"
-        hidden = f"{_NOT_LISTED}: a run with other credentials has listed the item"
-        kept[elsewhere], kept[hidden], unlisted = await self._call(pruning.what_stays, run)
         for reason, number in kept.items():
             if number:
                 self._on_event(Notice("warning", f"Kept in DEST: {count(number, 'item')} {reason}."))
-        if unlisted:
-            text = f"Kept in DEST: {count(unlisted, 'file')} that no item lists any longer."
-            self._on_event(Notice("info", text))
 
     async def _why_not(self, summary: WalkSummary) -> str | None:
         run, counters = self._run, self._store.counters
@@ -125,18 +119,18 @@ class Pruning:
         An item that another one still links to may come back: it is reported as gone, and kept.
         """
         rows = {item.row: item for item in found if not item.linked}
-        labels = [one for one in await self._call(pruning.label_items, list(rows)) if one.row not in rows]
-        answers = await self._read([label.href for label in labels if label.href is not None])
+        labels = [one for one in await self._call(pruning.label_items, list(rows)) if one[1] not in rows]
+        answers = await self._read([href for *_, href in labels if href is not None])
         renewed: dict[int, bytes] = {}
-        for label in labels:
-            document, source = answers.get(label.href or ""), rows[label.source]
-            if isinstance(document, dict) and document.get("id") == label.id.item:
-                links = source_links(document, label.href, None)  # of any relation, because of --follow
+        for source_row, row, name, label_href in labels:
+            document, source = answers.get(label_href or ""), rows[source_row]
+            if isinstance(document, dict) and document.get("id") == name:
+                links = source_links(document, label_href, None)  # of any relation, because of --follow
                 named = {cut_url(href) for href in links}
                 if source.href not in named and source.id not in {item_of(href) for href in links}:
-                    renewed[label.row] = clean_item(document, self._secrets)
+                    renewed[row] = clean_item(document, self._secrets)
                     continue
-            del rows[label.source]
+            del rows[source_row]
         return list(rows), renewed
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:

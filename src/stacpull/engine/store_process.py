@@ -223,7 +223,7 @@ _ON_LEDGER = (
     jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
     jobs.restore_hrefs,
     meta.get, meta.put,
-    pruning.items_not_found, pruning.label_items, pruning.seen_examples, pruning.unread, pruning.what_stays,
+    pruning.items_not_found, pruning.label_items, pruning.seen_examples, pruning.unread,
     runs.count, runs.forget_links, runs.layout_before, runs.matched_by_walk,
     runs.restart_walk, runs.set_counter, runs.unread_links, runs.walked,
 )  # fmt: skip

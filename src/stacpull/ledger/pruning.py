@@ -16,7 +16,7 @@ import orjson
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
 from stacpull.ledger.jobs import delete_asset, drop_open, update_item_states
-from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, OF_SEVERAL, Phase, Written
+from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
 from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
@@ -38,16 +38,8 @@ class NotFoundItem(NamedTuple):
     size: int
 
 
-class LabelItem(NamedTuple):
-    source: int
-    row: int
-    id: ItemId
-    href: str | None
-
-
 def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
-    walks, _ = _same_walks(db, run)
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.href, "
         "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
@@ -55,7 +47,7 @@ def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) ->
         f"LEFT JOIN assets a ON a.item = i.id AND a.state = {Phase.DONE} "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk {AMONG} "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (run, after, listed(walks), limit),
+        (run, after, listed(_same_walks(db, run)), limit),
     ).fetchall()
     found = []
     for row, collection, name, href, linked, assets, size in rows:
@@ -90,50 +82,29 @@ def unread(db: sqlite3.Connection, run: int) -> int:
     return (runs.counters(db, run)["items_failed"] or 0) - gone
 
 
-def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[LabelItem]:
+def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[tuple[int, int, str, str | None]]:
+    """Return (row of the source item, row of the label item, its ID, its own URL)."""
     rows = db.execute(
-        f"SELECT s.id, i.id, c.name, i.name, i.href FROM {ITEMS} JOIN items s ON i.id = s.parent "
-        f"WHERE s.id {AMONG}",
+        f"SELECT s.id, i.id, i.name, i.href FROM items i JOIN items s ON i.id = s.parent WHERE s.id {AMONG}",
         (listed(sources),),
     )
-    return [LabelItem(source, row, ItemId(*item), href) for source, row, *item, href in rows]
+    return rows.fetchall()
 
 
-def what_stays(db: sqlite3.Connection, run: int) -> tuple[int, int, int]:
-    """Return what `run` did not find and does not judge.
-
-    Numbers of items that several sources list under different URLs, of items last found with credentials that
-    `run` does not have, and of files that their item no longer lists.
-    """
-    walks, with_more_credentials = _same_walks(db, run)
-    of_walks = f"SELECT count(*) FROM items WHERE name <> '{OF_COLLECTION}' AND walk {AMONG}"
-    unlisted = (
-        "SELECT count(*) FROM items i JOIN assets a ON a.item = i.id "
-        f"WHERE i.walk = ? AND a.state = {Phase.DONE} AND a.run {AMONG}"
-    )
-    return (
-        number(db, f"SELECT count(*) FROM items WHERE walk = {OF_SEVERAL} AND run <> ?", (run,)),
-        number(db, of_walks, (listed(with_more_credentials),)),
-        number(db, unlisted, (run, listed(walks))),
-    )
-
-
-def _same_walks(db: sqlite3.Connection, run: int) -> tuple[list[int], list[int]]:
-    """Return other walks of the same source and selection; second, those with credentials that `run` lacks.
+def _same_walks(db: sqlite3.Connection, run: int) -> list[int]:
+    """Return other walks of the same source and selection, without those whose credentials `run` lacks.
 
     Items of a wider selection are not judged. Many services return 404 for items that the user may not see.
     """
     select = "SELECT id, selection, credential_names FROM runs WHERE"
-    source = "(SELECT source FROM runs WHERE id = ?)"
     _, own, names = db.execute(f"{select} id = ?", (run,)).fetchone()
     selection, given = runs.selection_of(own), set(orjson.loads(names))
-    walks: tuple[list[int], list[int]] = ([], [])
-    for row, stored, needed in db.execute(
-        f"{select} kind = 'mirror' AND source = {source} AND id <> ?", (run, run)
-    ).fetchall():
-        if runs.selection_of(stored) == selection:
-            walks[not given.issuperset(orjson.loads(needed))].append(row)
-    return walks
+    others = f"{select} kind = 'mirror' AND source = (SELECT source FROM runs WHERE id = ?) AND id <> ?"
+    return [
+        row
+        for row, stored, needed in db.execute(others, (run, run)).fetchall()
+        if runs.selection_of(stored) == selection and given.issuperset(orjson.loads(needed))
+    ]
 
 
 def forget(
