@@ -443,5 +443,5 @@ class LedgerMachine(RuleBasedStateMachine):
         assert odd.fetchone() == (0,)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=examples(25), stateful_step_count=25, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(15), stateful_step_count=20, deadline=None)
 TestLedger = LedgerMachine.TestCase
