@@ -75,7 +75,7 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
             dest,
             "--allow-private-hosts",
             "--stop-after",
-            "0.3s",
+            "2s",
             "--requests-per-second",
             "1",
             given=lines,
