@@ -105,7 +105,6 @@ class BucketFiles:
 class BucketStore(BucketFiles):
     is_local = False
     covers_ledger = False
-    warning: str | None = None
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from tests.acceptance.command import Running, environment, mirror_of, run, wait_
 from tests.acceptance.inspected_mirror import InspectedMirror
 from tests.acceptance.trees import Damage, damage, expected_files
 
-from stacpull.engine.shares import SLOTS as WORKERS
+from stacpull.engine.network import SLOTS as WORKERS
 from stacpull_replicas import MlhubReplica, RequestRecord, run_in_thread
 
 Kind = Literal["KILL", "TERM", "INT", "mix"]

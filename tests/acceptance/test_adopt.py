@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from stacpull import MirrorReport, Options, Selection, failures, mirror, resume,
 from stacpull.engine.adoption import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
-from stacpull.store.local_store import GroupSync
+from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.staging import StagedParts
 from stacpull_replicas import RequestInfo, Status
@@ -203,15 +203,15 @@ def test_two_names_of_one_file_are_two_assets(
 def test_a_failed_sync_removes_no_existing_file(
     downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, sync = downloaded.files, GroupSync.sync
+    before, sync = downloaded.files, LocalStore.sync
 
-    def failing(self: GroupSync, files: Sequence[str], directories: Iterable[int]) -> None:
-        if any(name.endswith(".whole") for name in files):
+    def failing(self: LocalStore, parts: Sequence[str]) -> None:
+        if any(name.endswith(".whole") for name in parts):
             raise DestinationError("The disk failed.")
-        sync(self, files, directories)
+        sync(self, parts)
 
     with monkeypatch.context() as patch, store_on_thread():
-        patch.setattr(GroupSync, "sync", failing)
+        patch.setattr(LocalStore, "sync", failing)
         with pytest.raises(DestinationError, match="The disk failed"):
             downloaded.mirror()
     downloaded.options = evolve(downloaded.options, retries=0)

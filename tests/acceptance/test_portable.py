@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, local_items
 from tests.acceptance.command import Running, environment, run, wait_until
 
 import stacpull
-from stacpull.store.local_store import FileSync, GroupSync, _renameat2, choose, rename_new
+from stacpull.store.local_store import LocalStore, _renameat2, rename_new
 from stacpull.system import boot_id
 
 COUNT = 150
@@ -31,24 +33,21 @@ def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("portable")
 def test_portable_mode_uses_no_linux_features(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
-    try:
+    with closing(LocalStore(tmp_path)) as store:
         (tmp_path / "old").write_bytes(b"x")
-        assert isinstance(choose(fd, fd), FileSync)
-        assert rename_new("old", fd, "new", fd) is False
+        assert not store.covers_ledger
+        assert rename_new("old", store.fd, "new", store.fd) is False
         assert boot_id() == ""
-        assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    finally:
-        os.close(fd)
+        assert {path.name for path in tmp_path.iterdir()} == {"old", ".stacpull"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
 def test_linux_provides_the_features_that_portable_disables() -> None:
-    fd = os.open("/dev/shm", os.O_RDONLY)  # noqa: S108 - tmpfs, which syncfs is trusted on
-    try:
-        assert isinstance(choose(fd, fd), GroupSync)
-    finally:
-        os.close(fd)
+    with (
+        TemporaryDirectory(dir="/dev/shm") as folder,  # tmpfs, which syncfs is trusted on
+        closing(LocalStore(Path(folder))) as store,
+    ):
+        assert store.covers_ledger
     assert boot_id()
 
 

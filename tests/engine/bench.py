@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +26,23 @@ from stacpull.planning.item_plan import item_directory
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.store.local_store import LocalStore, Sync
+from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import part_name_of
 
 NOW = 1_700_000_000.0
 SPEC = RunSpec("https://api.example/v1", Selection(), Options().fixed)
 
 
-@dataclass
-class RecordingSync:
-    covers_ledger: bool = True
-    fails: bool = False
-    files: list[str] = field(default_factory=list)
-    calls: int = 0
+class RecordingStore(LocalStore):
+    covers_ledger = True  # type: ignore[assignment] # it syncs nothing
 
-    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        del directories
-        self.calls += 1
-        self.files += files
+    def __init__(self, dest: Path, *, fails: bool = False) -> None:
+        super().__init__(dest)
+        self.fails = fails
+        self.files: list[str] = []
+
+    def sync(self, parts: Sequence[str]) -> None:
+        self.files += parts
         if self.fails:
             raise DestinationError("The destination's disk failed to store data.")
 
@@ -66,11 +64,11 @@ class Bench:
     def __init__(
         self,
         dest: Path,
-        sync: Sync | None = None,
+        destination: RecordingStore | None = None,
         spec: RunSpec = SPEC,
         kept: Mapping[str, Any] | None = None,
     ) -> None:
-        self.destination = LocalStore(dest, sync=sync or RecordingSync())
+        self.destination = destination or RecordingStore(dest)
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
@@ -136,10 +134,10 @@ class Bench:
 
 @contextmanager
 def started(
-    dest: Path, sync: Sync | None = None, *, checksum: str | None = "sha256", **how: Any
+    dest: Path, destination: RecordingStore | None = None, *, checksum: str | None = "sha256", **how: Any
 ) -> Iterator[Bench]:
     """A process that has put in order what the last one left, until the end of the block."""
-    bench = Bench(dest, sync, **how)
+    bench = Bench(dest, destination, **how)
     bench.take_up(checksum=checksum)
     yield bench
     bench.close()

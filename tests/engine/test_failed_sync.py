@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from tests.engine.bench import Bench, RecordingSync, parts, planned, started, tree
+from tests.engine.bench import Bench, parts, planned, started, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.engine import recovery
@@ -22,7 +22,7 @@ from stacpull.store.staging import StagedParts
 
 def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
     """Leave asset a renamed but not recorded, b whole, c half; then the disk fails."""
-    with started(dest, RecordingSync()) as bench:
+    with started(dest) as bench:
         jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
         bench.publisher.parts.extend([first])
@@ -34,7 +34,7 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
         assert bench.states()["a"] == 1
         stored = bench.db.execute("SELECT sha256 FROM assets WHERE key = 'a'").fetchone()[0]
         assert stored == hashlib.sha256((dest / "c/i/a.tif").read_bytes()).digest()
-        bench.destination._sync.fails = True  # type: ignore[attr-defined] # a RecordingSync
+        bench.destination.fails = True
         bench.publisher.parts.extend([second])
         with pytest.raises(DestinationError):
             bench.publisher.publish_all()

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import SPEC, Bench, RecordingSync, parts, planned
+from tests.engine.bench import SPEC, Bench, RecordingStore, parts, planned
 
 from stacpull.engine import catalogs
 from stacpull.engine.catalogs import write_lines
@@ -59,13 +59,13 @@ def test_a_stop_or_an_error_leaves_the_old_file_and_a_later_run_replaces_it(
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_file_is_synced_before_it_has_its_name(tmp_path: Path, fails: bool) -> None:
-    class Watching(RecordingSync):
-        def sync(self, files, directories):
-            there.append((list(files), (tmp_path / PATH).exists()))
-            super().sync(files, directories)
+    class Watching(RecordingStore):
+        def sync(self, parts):
+            there.append((list(parts), (tmp_path / PATH).exists()))
+            super().sync(parts)
 
     there: list[tuple[list[str], bool]] = []
-    bench = Bench(tmp_path, Watching(fails=fails), LINES)
+    bench = Bench(tmp_path, Watching(tmp_path, fails=fails), LINES)
     bench.plan(planned("i1", ["a"]))
     if fails:
         with pytest.raises(DestinationError, match="failed to store data"):

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import Bench, RecordingSync, parts, planned, tree
+from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, views
 from stacpull.models import FailureKind
-from stacpull.store.local_store import FileSync, LocalStore
+from stacpull.store.local_store import LocalStore
 
 
 @pytest.fixture
@@ -44,8 +44,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     )
     watch(jobs, "record", lambda _db, done, **_: " ".join(a.name for a in done))
     watch(LocalStore, "_place", lambda _self, _part, _directory, name, **_: name)
-    watch(RecordingSync, "sync", lambda _self, files, _dirs: " ".join(f.partition(".")[0] for f in files))
-    watch(FileSync, "sync", lambda _self, files, dirs: f"{len(files)} files {len(list(dirs))} directories")
+    watch(RecordingStore, "sync", lambda _self, files: " ".join(f.partition(".")[0] for f in files))
     return found
 
 
@@ -72,8 +71,8 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(
 ) -> None:
     (tmp_path / "c" / "i").mkdir(parents=True)
     mine = tmp_path / "c/i/i.json"
-    sync = bench.destination._sync.sync
-    monkeypatch.setattr(bench.destination._sync, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
+    sync = bench.destination.sync
+    monkeypatch.setattr(bench.destination, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publisher.parts.extend([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/i.json").read_bytes() == b"mine"

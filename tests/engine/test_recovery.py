@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import Bench, RecordingSync, documents, parts, planned, started, tree
+from tests.engine.bench import Bench, RecordingStore, documents, parts, planned, started, tree
 
 from stacpull.engine import recovery
 from stacpull.engine.fetching import linked_part
@@ -45,7 +45,7 @@ class Killer:
             (jobs, "record"),
             (LocalStore, "_place"),
             (StagedParts, "write_part"),
-            (RecordingSync, "sync"),
+            (RecordingStore, "sync"),
             (StagedParts, "trust"),
             (recovery, "put"),
         ):
@@ -239,8 +239,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
         name = part_name_of(arrival_of(job, 4, "a.tif", None, part))
         bench.destination.staged.rename_part(part, name)
     assert theirs.stat().st_nlink == 2
-    unstable = RecordingSync(fails=True)
-    bench = Bench(tmp_path, unstable)
+    bench = Bench(tmp_path, RecordingStore(tmp_path, fails=True))
     with suppress(DestinationError):
         bench.take_up()
     bench.close()

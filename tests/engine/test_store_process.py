@@ -30,7 +30,7 @@ from stacpull.ledger.database import open_reader
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import Arrival, Failure, FailureKind, Job, Unread
 from stacpull.redact import Secret, Secrets
-from stacpull.store.local_store import GroupSync
+from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
 from stacpull.store.staging import StagedParts, part_name_of
 
@@ -121,7 +121,7 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
         raise DestinationError("The destination's disk failed to store data.")
 
     async with opened(tmp_path, events) as store:
-        monkeypatch.setattr(GroupSync, "sync", fails)
+        monkeypatch.setattr(LocalStore, "sync", fails)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.broken)
         with pytest.raises(DestinationError, match="failed to store"):
@@ -140,8 +140,8 @@ class SlowSync:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) -> None:
         self.begun, self.may_end = threading.Event(), threading.Event()
         self._failure = failure
-        self._sync = GroupSync.sync
-        monkeypatch.setattr(GroupSync, "sync", lambda *given: self._run(*given))  # noqa: PLW0108 - it gets the GroupSync
+        self._sync = LocalStore.sync
+        monkeypatch.setattr(LocalStore, "sync", lambda *given: self._run(*given))  # noqa: PLW0108 - it gets the LocalStore
 
     def _run(self, *given: Any) -> None:
         self.begun.set()
@@ -182,7 +182,7 @@ def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(
 
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
-            monkeypatch.setattr(GroupSync, "sync", fails)
+            monkeypatch.setattr(LocalStore, "sync", fails)
             store.outcomes.put(jobs[0], received(jobs[0], b"x"))
 
     with pytest.raises(DestinationError, match="failed to store"):

@@ -14,8 +14,7 @@ from stacpull.engine import workspace as module
 from stacpull.engine.workspace import open_workspace
 from stacpull.errors import DestinationError
 from stacpull.ledger.database import checkpoint_log, ledger_path, open_reader
-from stacpull.store import local_store as directory
-from stacpull.store.local_store import FileSync
+from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
 
@@ -44,7 +43,7 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
 ) -> None:
     monkeypatch.setattr(module, "is_on_network", lambda _fd: is_network)
     if not is_group:
-        monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
+        monkeypatch.setattr(LocalStore, "covers_ledger", False)
     with open_workspace(tmp_path) as workspace:
         assert workspace.db.execute("PRAGMA journal_mode").fetchone() == (journal,)
         single = not workspace.destination.covers_ledger
@@ -87,7 +86,7 @@ def test_where_files_are_synced_one_by_one_the_name_of_the_log_is_too(
 ) -> None:
     """SQLite requests it as well, and continues if it fails."""
     if single:
-        monkeypatch.setattr(directory, "choose", lambda _dest, parts: FileSync(parts))
+        monkeypatch.setattr(LocalStore, "covers_ledger", False)
     with open_workspace(tmp_path):
         pass
     own = (tmp_path / ".stacpull").stat().st_ino

@@ -12,7 +12,7 @@ import pytest
 
 from stacpull.errors import DestinationError
 from stacpull.store import local_store
-from stacpull.store.local_store import FileSync, GroupSync, LocalStore, choose, is_on_network
+from stacpull.store.local_store import LocalStore, is_on_network
 
 HONEST, HIDING = "6.18.44-fc-v657", "5.7.19-generic"
 
@@ -58,21 +58,20 @@ def test_the_sync_is_chosen_by_file_system_and_kernel(
     monkeypatch.setattr(local_store, "_libc", Libc)
     monkeypatch.setattr(sys, "byteorder", "little")
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", kernel, "v", "m")))
-    chosen = choose(dest.fd, dest.staged.parts_fd)
-    assert isinstance(chosen, GroupSync if is_group else FileSync)
-    assert chosen.covers_ledger == is_group
+    assert dest.covers_ledger == is_group
     assert is_on_network(dest.fd) == is_network
 
 
 def test_a_part_that_cannot_be_synced_fails_the_group(
     dest: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(LocalStore, "covers_ledger", False)
     dest.staged.write_part("1.whole", b"x")
     bad = dest.staged.write_part("2.whole", b"x")
     (dest.staged.parts / "link.whole").symlink_to(tmp_path)
     for name in ("gone.whole", "link.whole"):
         with pytest.raises(DestinationError):
-            FileSync(dest.staged.parts_fd).sync([name], ())
+            dest.sync([name])
     real = os.fsync
 
     def fsync(fd: int) -> None:
@@ -82,12 +81,14 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(DestinationError, match=r"failed to store data \(Input/output error\)"):
-        FileSync(dest.staged.parts_fd).sync(["1.whole", "2.whole"], ())
+        dest.sync(["1.whole", "2.whole"])
 
 
-def test_a_failed_group_sync_gives_the_reason(dest: LocalStore, tmp_path: Path) -> None:
-    GroupSync(dest.fd).sync(["not looked at"], ())
-    fd = os.open(tmp_path, os.O_RDONLY)
-    os.close(fd)
+def test_a_failed_group_sync_gives_the_reason(dest: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalStore, "covers_ledger", True)
+    dest.sync(["not looked at"])
+    fd = dest.fd
+    dest.fd = -1
     with pytest.raises(DestinationError, match="Bad file descriptor"):
-        GroupSync(fd).sync((), ())
+        dest.sync(())
+    dest.fd = fd

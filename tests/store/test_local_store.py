@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.engine.bench import RecordingSync
 from tests.store.disks import small_disk
 from tests.store.store_contract import Reopen, StoreContract, put
 
@@ -129,26 +129,25 @@ def test_hostile_names_never_leave_dest(
 # --- directories -----------------------------------------------------------------------------------------
 
 
-def test_placed_files_are_synced_with_the_next_group(tmp_path: Path) -> None:
-    class Watching(RecordingSync):
-        def sync(self, files, directories):
-            synced.append((list(files), [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in directories]))
+def test_placed_files_are_synced_with_the_next_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(fd: int) -> None:
+        synced[-1].add(Path(f"/proc/self/fd/{fd}").readlink().relative_to(tmp_path).name)
 
-    synced: list[tuple[list[str], list[str]]] = []
-    top = str(tmp_path)
-    with closing(LocalStore(tmp_path, sync=Watching(covers_ledger=False), most_held=2)) as store:
-        put(store, "c/i/a", b"x")
-        put(store, "d", b"x")
-        store.sync(())
-        store.sync(())
-    assert synced == [
-        (["1.0.1.whole"], []),
-        ([], [top]),
-        (["1.0.1.whole"], []),
-        ([], [top, f"{top}/c"]),
-        ([], [f"{top}/c/i"]),
-        ([], [top]),
-    ]
+    synced: list[set[str]] = [set()]
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(LocalStore, "covers_ledger", False)
+    monkeypatch.setattr(module, "HELD_DIRECTORIES", 2)
+    with closing(LocalStore(tmp_path)) as store:
+        for step in (
+            partial(put, store, "c/i/a", b"x"),
+            partial(put, store, "d", b"x"),
+            partial(store.sync, ()),
+            partial(store.sync, ()),
+        ):
+            synced.append(set())
+            step()
+    part, top = "1.0.1.whole", ""
+    assert synced[1:] == [{part, top}, {part, top, "c", "i"}, {top}, set()]
 
 
 def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
@@ -156,7 +155,7 @@ def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     for number in range(200):
         assert place(opened, f"c/{number}/deep", "a") is None
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= module.HELD_DIRECTORIES + 1
-    with opened.opened(sorted(opened.changed)[:50]) as fds:
+    with opened._opened(sorted(opened.changed)[:50]) as fds:
         assert len({os.fstat(fd).st_ino for fd in fds}) == 50
     assert len(tree(opened.path)) == 200
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,7 +18,6 @@ from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_
 from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.config.resolve import completed
-from stacpull.engine.shares import SLOTS, descriptors_here
 from stacpull.events import Notice, Progress
 from stacpull.hosts import literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
@@ -31,6 +31,12 @@ from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
 
+SLOTS = 80
+"""Transfers at once by default. More than the 64 of a host: some assets wait for the store process."""
+_OWN_DESCRIPTORS = 36
+"""For loop, ledger, lock, log, DEST and the current page. Measured: 20; the others are for lookups."""
+_PER_TRANSFER = 5
+"""Four connections, measured with three hosts per asset, and a part."""
 _PATIENCE = 4
 """Stall timeouts without a response after which a host counts as down: two minutes by default."""
 
@@ -120,7 +126,7 @@ async def open_network(
     """`addresses` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
-    room = descriptors_here().slots
+    room = slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     addresses = addresses or _address_policy(address, options)
     http, clock, counters = http_transport(options, addresses), SystemClock(), NetworkCounters()
@@ -156,7 +162,7 @@ async def open_network(
         limit=options.max_page_size,
         warn=warn,
     )
-    slots = options.concurrency or min(SLOTS, room)
+    slots = options.concurrency or room
     try:
         yield Network(
             client, reader, secrets, policy, address, addresses, slots, per_host, warn, clock, logins, http
@@ -168,6 +174,14 @@ async def open_network(
         await client.close()
         if log is not None:
             await asyncio.to_thread(log.close)
+
+
+def slots_here() -> int:
+    """Return how many transfers at once the file descriptors of this process allow."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return SLOTS
+    return min(SLOTS, max(1, (soft - _OWN_DESCRIPTORS) // _PER_TRANSFER))
 
 
 def _warn(on_notice: Callable[[Notice], None], text: str) -> None:

@@ -83,8 +83,6 @@ class StoreOperations(Publisher):
         self._on_event(Notice("warning", text))
 
     def recover(self) -> None:
-        if self.store.warning:
-            self._warn(self.store.warning)
         self.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
         recovery.run()

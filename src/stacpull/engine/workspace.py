@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.engine.shares import descriptors_here
 from stacpull.errors import DestinationError, UsageError, destination_errors
 from stacpull.ledger import meta
 from stacpull.ledger.database import (
@@ -63,7 +62,7 @@ def open_workspace(
             with open_files(dest, location, on_silent=on_silent) as files:
                 files.names("")
     with ExitStack() as opened:
-        destination = opened.enter_context(_opened_store(dest, location, on_silent))
+        destination = opened.enter_context(closing(open_store(dest, location, on_silent)))
         with destination_errors(dest):
             lock = opened.enter_context(closing(MirrorLock(dest)))
         lease = None
@@ -85,15 +84,8 @@ def opened_ledger(
     dest: Path, bucket: BucketLocation | None, on_silent: Callable[[str], None]
 ) -> Iterator[Workspace]:
     """Open DEST in the store process, while the network process (and this one with it) holds the lock."""
-    with _opened_store(dest, bucket, on_silent) as destination, _ledger_of(destination) as db:
+    with closing(open_store(dest, bucket, on_silent)) as destination, _ledger_of(destination) as db:
         yield Workspace(destination, db)
-
-
-def _opened_store(
-    dest: Path, location: BucketLocation | None, on_silent: Callable[[str], None]
-) -> closing[Store]:
-    most_held = descriptors_here().directories
-    return closing(open_store(dest, location, most_held=most_held, on_silent=on_silent))
 
 
 @contextmanager

@@ -17,11 +17,11 @@ import re
 import stat
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from stacpull.errors import (
     DestinationError,
@@ -32,7 +32,6 @@ from stacpull.errors import (
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import DirectoryFiles
 from stacpull.store.protocol import (
-    HELD_DIRECTORIES,
     NO_NAMES,
     Placement,
     Store,
@@ -43,6 +42,12 @@ from stacpull.store.protocol import (
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+HELD_DIRECTORIES = 32
+"""Of DEST, held open at once: opening one again takes longer than renaming a file."""
+_SYNCED_AT_ONCE = 8  # files or directories, by as many threads
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
@@ -52,14 +57,12 @@ _NOT_HAD = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 def open_store(
     work: Path,
     location: BucketLocation | None,
-    *,
-    most_held: int = HELD_DIRECTORIES,
     on_silent: Callable[[str], None] = lambda _: None,
     worker_parts: str = "",
 ) -> Store:
     """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
-        return LocalStore(work, most_held=most_held, worker_parts=worker_parts)
+        return LocalStore(work, worker_parts=worker_parts)
     return store_kind(location).open_store(work, location, on_silent, worker_parts)
 
 
@@ -85,17 +88,7 @@ class LocalStore(DirectoryFiles):
 
     is_local = True
 
-    def __init__(
-        self,
-        dest: Path,
-        *,
-        most_held: int = HELD_DIRECTORIES,
-        sync: Sync | None = None,
-        worker_parts: str = "",
-    ) -> None:
-        """`most_held` directories are held open at once. `sync` defaults to the cheapest reliable one."""
-        self.most_held = most_held
-        self._given_sync = sync
+    def __init__(self, dest: Path, *, worker_parts: str = "") -> None:
         self.staged = StagedParts(dest, worker_parts)
         try:
             DirectoryFiles.__init__(self, dest)
@@ -113,30 +106,48 @@ class LocalStore(DirectoryFiles):
         DirectoryFiles.close(self)
 
     @cached_property
-    def _sync(self) -> Sync:
-        return self._given_sync or choose(self.fd, self.staged.parts_fd)
-
-    @property
     def covers_ledger(self) -> bool:
-        return self._sync.covers_ledger
+        """Whether one `syncfs` makes everything durable. DEST was opened before its first write."""
+        kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
+        is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
+        if not is_honest or _file_system(self.fd) not in GROUP_SYNC:
+            return False
+        try:
+            syncfs(self.fd)
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return False
+            raise _failed(error) from error
+        return True
 
-    @property
-    def warning(self) -> str | None:
-        """Why files are synced one by one although a group sync was expected."""
-        return self._sync.reason if isinstance(self._sync, FileSync) else None
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- it imports logging
+
+        return ThreadPoolExecutor(_SYNCED_AT_ONCE, "stacpull-fsync")
 
     def sync(self, parts: Sequence[str]) -> None:
         changed, self.changed = sorted(self.changed), set()
-        if parts or self.covers_ledger:
-            self._sync.sync(parts, ())
-        if self.covers_ledger:
-            return
-        for start in range(0, len(changed), self.most_held):
-            with self.opened(changed[start : start + self.most_held]) as directories:
-                self._sync.sync((), directories)
+        try:
+            if self.covers_ledger:
+                syncfs(self.fd)
+                return
+            list(self._threads.map(self._sync_part, parts))
+            for start in range(0, len(changed), _SYNCED_AT_ONCE):
+                with self._opened(changed[start : start + _SYNCED_AT_ONCE]) as directories:
+                    list(self._threads.map(os.fsync, directories))
+        except OSError as error:
+            raise _failed(error) from error
+
+    def _sync_part(self, name: str) -> None:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.staged.parts_fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     @contextmanager
-    def opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
+    def _opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
         """Open these directories. One that was removed is left out: its files are lost."""
         with ExitStack() as stack:
             fds: list[int] = []
@@ -238,7 +249,7 @@ class LocalStore(DirectoryFiles):
             raise self._named(error, path) from error
         self.changed.add(parent)  # even if it existed: a killed run may have made it without a sync
         self._held[path] = fd
-        if len(self._held) > self.most_held:
+        if len(self._held) > HELD_DIRECTORIES:
             os.close(self._held.popitem(last=False)[1])
         return fd
 
@@ -299,15 +310,6 @@ _NETWORK = {
 _SYNCFS_HONEST = (5, 8)
 _REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
-_THREADS = 8
-
-
-class Sync(Protocol):
-    """Syncs part files (names in the parts directory), then directories (descriptors)."""
-
-    covers_ledger: bool  # True if the sync of the data includes the ledger's log
-
-    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None: ...
 
 
 def is_on_network(fd: int) -> bool:
@@ -322,66 +324,9 @@ def _file_system(fd: int) -> int:
     return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
 
 
-def choose(dest_fd: int, parts_fd: int) -> Sync:
-    """Return the cheapest reliable sync for DEST, whose descriptor was opened before the first write."""
-    kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
-    if not is_honest or _file_system(dest_fd) not in GROUP_SYNC:
-        return FileSync(parts_fd)
-    group = GroupSync(dest_fd)
-    try:
-        group.sync((), ())
-    except DestinationError as error:
-        cause = error.__cause__
-        if not isinstance(cause, OSError) or cause.errno not in _REFUSED:
-            raise
-        return FileSync(
-            parts_fd,
-            f"The system does not allow syncing a whole file system ({cause.strerror}): stacpull syncs each "
-            "file separately, which is slower.",
-        )
-    return group
-
-
-class GroupSync:
-    """`syncfs(2)`: syncs everything written to DEST's file system, in one call."""
-
-    covers_ledger = True
-
-    def __init__(self, dest_fd: int) -> None:
-        self._fd = dest_fd
-
-    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        del files, directories
-        if _libc().syncfs(self._fd) != 0:
-            error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            raise _failed(error) from error
-
-
-class FileSync:
-    covers_ledger = False
-
-    def __init__(self, parts_fd: int, reason: str | None = None) -> None:
-        """`reason` tells the user why there is no group sync, if one was expected."""
-        self.reason = reason
-        self._parts_fd = parts_fd
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- it imports logging
-
-        self._threads = ThreadPoolExecutor(_THREADS, "stacpull-fsync")
-
-    def sync(self, files: Sequence[str], directories: Iterable[int]) -> None:
-        try:
-            list(self._threads.map(self._sync_part, files))
-            list(self._threads.map(os.fsync, directories))
-        except OSError as error:
-            raise _failed(error) from error
-
-    def _sync_part(self, name: str) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._parts_fd)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+def syncfs(fd: int) -> None:
+    if _libc().syncfs(fd) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _failed(error: OSError) -> DestinationError:

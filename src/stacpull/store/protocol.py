@@ -19,7 +19,6 @@ from stacpull.redact import Secret
 if TYPE_CHECKING:
     from stacpull.store.staging import StagedParts
 
-HELD_DIRECTORIES = 64  # of DEST, held open at once if there are enough descriptors
 LONGEST_DOCUMENT = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
 NO_NAMES = frozenset({"", ".", ".."})
 
@@ -106,8 +105,8 @@ class Store(StoredFiles, Protocol):
     """The files of a mirror, for a run. One thread publishes. Any thread may write parts.
 
     `staged` are the parts, on the local disk for every kind of store; `is_local` if nothing is sent over a
-    network; `covers_ledger` if `sync` also syncs the log of the ledger; `warning` tells the user of a missing
-    feature. What writes raises `DestinationError` if DEST as a whole fails: it is full, or read-only.
+    network; `covers_ledger` if `sync` also syncs the log of the ledger. What writes raises
+    `DestinationError` if DEST as a whole fails: it is full, or read-only.
     """
 
     @property
@@ -116,8 +115,6 @@ class Store(StoredFiles, Protocol):
     def is_local(self) -> bool: ...
     @property
     def covers_ledger(self) -> bool: ...
-    @property
-    def warning(self) -> str | None: ...
 
     def sync(self, parts: Sequence[str]) -> None:
         """Make these parts durable, and all changes by `place` and `remove` since the last call.
