@@ -94,17 +94,6 @@ MISTAKES = {
         2,
         f"Name a collection with --collection, or use --all-collections; there are {LABELS}",
     ),
-    "latitude before longitude": Mistake(
-        ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
-        0,
-        f"warning: --bbox is outside of the extent of {LABELS}, which is -9.00023,36.957,31.5984,68.0217. "
-        "Longitude comes before latitude",
-    ),
-    "an area elsewhere": Mistake(
-        ("plan", "{api}", "-C", "--intersects", '{"type":"Point","coordinates":[120,-30]}'),
-        0,
-        f"warning: --intersects is outside of the extent of {LABELS}, which is",
-    ),
     "two keys in one --asset": Mistake(
         ("plan", "{api}", "-C", "--asset", "B02,B03"),
         0,

@@ -1,4 +1,4 @@
-"""What a walk asks its source besides pages: label classes, extents, `item_assets`, and objects of prefixes.
+"""What a walk asks its source besides pages: label classes, `item_assets`, and objects of prefixes.
 
 An API is asked before anything is created; otherwise the first items are checked.
 """
@@ -17,7 +17,6 @@ from stacpull.events import Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
-from stacpull.filters.places import area_geometry, is_apart
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, ItemId, Json
@@ -70,7 +69,7 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     if not is_needed or source.api_root is None or collection == NO_COLLECTION:
         return
     items = await _first_items(source, collection)
-    await selection_warnings(selection, items, source, collection)
+    await label_warnings(selection, items, source, collection)
     if len(starts) > 1 or not items or not layout.properties:
         return
     documents = list(items)
@@ -83,25 +82,24 @@ async def validate(source: Source, selection: Selection, layout: Layout) -> None
     layout.check_properties(documents)
 
 
-async def selection_warnings(
+async def label_warnings(
     selection: Selection, items: Sequence[Json], source: Source, collection: str
 ) -> list[str]:
-    """Check labels against the classes of the items or the collection, and the area against the extent.
+    """Check labels against the classes of the items or the collection.
 
     Without items, the first ones of the collection are read: no match proves nothing about the collection.
     """
-    warnings = await _extent_warnings(selection, source, collection)
     if not (selection.labels or selection.exclude_labels):
-        return warnings
+        return []
     if not items and source.api_root is not None and collection != NO_COLLECTION:
         items = await _first_items(source, collection)
     if any(item.get("collection") not in (None, collection) for item in items):
         try:
-            return warnings + check_labels(selection, class_list(items, None))
+            return check_labels(selection, class_list(items, None))
         except UsageError as error:
-            return [*warnings, f"{error} Collections that follow may have it, so the walk continues."]
+            return [f"{error} Collections that follow may have it, so the walk continues."]
     classes = class_list(items, None) or class_list((), await source.collection(collection))
-    return warnings + check_labels(selection, classes)
+    return check_labels(selection, classes)
 
 
 async def _first_items(source: Source, collection: str) -> list[Json]:
@@ -110,25 +108,6 @@ async def _first_items(source: Source, collection: str) -> list[Json]:
         return (await class_documents(source, collection))[1]
     except SourceError:
         return []  # the walk reports errors
-
-
-async def _extent_warnings(selection: Selection, source: Source, collection: str) -> list[str]:
-    option, box = "--bbox", selection.bbox
-    if selection.intersects is not None:
-        found = area_geometry(selection.intersects)
-        option, box = "--intersects", None if found is None else found[0]
-    if box is None or not collection:
-        return []
-    try:
-        document = await source.collection(collection)
-    except (SourceError, UsageError):
-        return []  # the walk reports what is wrong
-    boxes = object_or_empty(object_or_empty(document.get("extent")).get("spatial")).get("bbox")
-    if not isinstance(boxes, list) or not is_apart(box, boxes):
-        return []
-    stated = ",".join(f"{number:g}" for number in boxes[0])
-    order = " Longitude comes before latitude: W,S,E,N." if option == "--bbox" else ""
-    return [f"{option} is outside of the extent of {collection}, which is {stated}.{order}"]
 
 
 # --- lookups before items are planned ----------------------------------------------------------------------

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Lookups, id_of, is_named, selection_warnings
+from stacpull.engine.lookups import FoundItem, Lookups, id_of, is_named, label_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Listener, Notice
@@ -372,7 +372,7 @@ class Walk:
     async def _take_page(self, collection: str, page: Page, following: str | None) -> int:
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
-            for warning in await selection_warnings(self._selection, page.items, self._source, collection):
+            for warning in await label_warnings(self._selection, page.items, self._source, collection):
                 self.warn(warning)
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):

@@ -82,13 +82,6 @@ def _overlap(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
     )
 
 
-def is_apart(bbox: Sequence[float], others: Sequence[Any]) -> bool:
-    try:
-        return bool(others) and not any(_overlap(split(bbox), split(other)) for other in others)
-    except _UNREADABLE:
-        return False
-
-
 class AreaCheck(_PlaceCheck):
     fields = ("intersects",)
 
