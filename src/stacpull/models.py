@@ -226,7 +226,6 @@ class PlannedItem(NamedTuple):
     problems: tuple[AssetProblem, ...] = ()  # wanted assets that cannot be fetched
     excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
     pages: tuple[str, ...] = ()  # keys of the assets that are web pages or endpoints, and therefore left out
-    unverifiable: int = 0  # how many assets state a checksum of an unknown kind, or of the wrong length
     expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
     cleaned: bytes = b""

@@ -15,7 +15,7 @@ CASES = {
     "no item": (Selection(ids=("other",)), "Nothing matched: 2 items were seen"),
     "no asset": (
         Selection(assets=("nothing-*",)),
-        "2 items matched, but the asset filters dropped every asset.",
+        "2 items matched, but the asset filters dropped every asset. Keys: data (one per --asset).",
     ),
     "something": (Selection(), None),
 }
@@ -35,26 +35,3 @@ def test_plan_warns_if_nothing_is_selected(case: str) -> None:
     assert (asyncio.run(work()) == 0) is (expected is not None)
     warnings = [one.text for one in received if isinstance(one, Notice) and one.level == "warning"]
     assert [one.startswith(expected or "-") for one in warnings] == [True] * (expected is not None)
-
-
-@pytest.mark.parametrize(
-    ("selection", "named"),
-    [
-        (Selection(assets=("nothing-*",)), ["--asset matches no asset; the keys are data."]),
-        (Selection(assets=("nothing-*",), sample=1), ["--asset matches no asset; the keys are data."]),
-        (Selection(assets=("data",), exclude_assets=("*",)), []),
-        (Selection(assets=("data",), roles=("other",)), []),
-    ],
-)
-def test_only_an_asset_filter_that_names_no_key_is_reported_as_such(
-    selection: Selection, named: list[str]
-) -> None:
-    received: list[object] = []
-
-    async def work() -> None:
-        async with SmallApi({"c": ["1", "2"]}) as api:
-            await plan(api.url("/collections/c"), selection=selection, on_event=received.append)
-
-    asyncio.run(work())
-    notes = [one.text for one in received if isinstance(one, Notice) and one.text.startswith("--asset")]
-    assert notes == named

@@ -97,12 +97,12 @@ MISTAKES = {
     "two keys in one --asset": Mistake(
         ("plan", "{api}", "-C", "--asset", "B02,B03"),
         0,
-        "B8A, labels. Repeat --asset for several keys: commas do not separate them.",
+        "B8A, labels (one per --asset).",
     ),
     "a misspelt --asset": Mistake(
         ("mirror", "{api}", "d", "-C", "--asset", "B2", "--max-items", "1"),
         0,
-        "--asset matches no asset; the keys are B01, B02, B03,",
+        "the asset filters dropped every asset. Keys: B01, B02, B03,",
     ),
     "an unknown field of --layout": Mistake(
         ("plan", "{api}", "-C", "--layout", "{itm}/{key}"), 2, "{itm} is not a field; did you mean {item}"

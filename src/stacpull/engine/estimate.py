@@ -142,7 +142,8 @@ class _Estimate:
         started, before, options = clock.monotonic(), counters.requests, self._task.options
         if advice := login_advice(self._network.address.url, options):
             self._emit(Notice("warning", advice))
-        await Walk(self._task, self).run()
+        walk = Walk(self._task, self)
+        await walk.run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests
         sizes, hops = await self._sizes()
         excluded, pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
@@ -163,6 +164,7 @@ class _Estimate:
             matched=self._matched,
             planned=assets + self._refused,
             excluded=excluded.total(),
+            keys=walk.summary.excluded,
             pages=pages.total(),
         )
         if warning is not None:

@@ -440,6 +440,7 @@ class MirrorRun:
                 matched=progress.items_matched,
                 planned=progress.assets_planned,
                 excluded=counters.get("assets_excluded") or 0,
+                keys=self._summary.excluded,
                 pages=counters.get("assets_pages") or 0,
             )
             if warning is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
+_MOST_NAMED = 400
+"""Characters of asset keys in a warning."""
 
 T = TypeVar("T")
 
@@ -153,7 +156,10 @@ async def unless_stopped(
     return working.result()
 
 
-def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pages: int) -> str | None:
+def nothing_to_fetch(
+    *, seen: int, matched: int, planned: int, excluded: int, pages: int, keys: AbstractSet[str] = frozenset()
+) -> str | None:
+    """`keys` are those of some excluded assets."""
     if matched == 0 and seen:
         return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."
     if planned:
@@ -165,4 +171,5 @@ def nothing_to_fetch(*, seen: int, matched: int, planned: int, excluded: int, pa
         why = f"every asset was left out: as a web page (--include-pages){filters}"
     else:
         why = "the asset filters dropped every asset" if excluded else "they have no assets"
-    return f"{count(matched, 'item')} matched, but {why}."
+    named = f" Keys: {', '.join(sorted(keys))[:_MOST_NAMED]} (one per --asset)." if keys else ""
+    return f"{count(matched, 'item')} matched, but {why}.{named}"

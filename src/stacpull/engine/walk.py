@@ -75,9 +75,9 @@ if TYPE_CHECKING:
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once: transfers need not wait for the thousand source items of a page."""
+_MOST_KEYS = 20
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
-_MOST_KEYS = 20
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -191,6 +191,8 @@ class WalkSummary(msgspec.Struct):
     cut_short: str | None = None
     whole: bool = False
     """True if the walk reached the end of the source and found all announced items."""
+    excluded: set[str] = set()
+    """Keys of assets that the filters left out: those of the first items."""
 
 
 class Sample:
@@ -242,10 +244,6 @@ class Walk:
         self._lookups = Lookups(self._source, network, selection, self._assets, self._on_event)
         self._sample: Sample | None = None
         self._left_out: Counter[str] = Counter()
-        self._named = AssetFilter(Selection(assets=selection.assets))
-        self._excluded: set[str] | None = set() if selection.assets and not matched else None
-        """Keys of excluded assets; None once `--asset` has matched one, or may have in an earlier run."""
-        self._unverifiable = 0
         self._collections = Recent[ItemId, None]()
         self._is_checked = False
         self._keeps_position = self._source.has_cursors and selection.sample is None
@@ -303,22 +301,7 @@ class Walk:
         if not self._has_ended:
             await record.add_batch(PlanBatch(reached=self._end()))
         is_whole = position == Position() and not self._is_enough() and summary.cut_short is None
-        self._report_rest(is_whole=is_whole)
-
-    def _report_rest(self, *, is_whole: bool) -> None:
-        notes = self._items.notes(self._left_out, whole=is_whole)
-        if self._excluded:
-            keys, more = sorted(self._excluded), len(self._excluded) > _MOST_KEYS
-            text = f"{', '.join(keys[:_MOST_KEYS])}{' and others' if more else ''}."
-            if any("," in glob for glob in self._selection.assets):
-                text += " Repeat --asset for several keys: commas do not separate them."
-            notes.append(f"--asset matches no asset; the keys are {text}")
-        if self._unverifiable:
-            notes.append(
-                f"The stated checksums of {self._unverifiable:,} assets cannot be verified: their kind is "
-                "unknown, or their length is wrong for their kind."
-            )
-        for note in notes:
+        for note in self._items.notes(self._left_out, whole=is_whole):
             self._on_event(Notice("info", note))
 
     def note_unseen(self, announced: int, unseen: int) -> None:
@@ -558,13 +541,8 @@ class Walk:
             options=self._asset_options,
             listings=listings,
         )
-        if isinstance(planned, PlannedItem):
-            if self._excluded is not None:
-                if planned.assets or any(self._named.keeps(key, {}) for key in planned.excluded):
-                    self._excluded = None
-                elif len(self._excluded) <= _MOST_KEYS:
-                    self._excluded.update(key[:LONGEST_KEY] for key in planned.excluded)
-            self._unverifiable += planned.unverifiable
+        if isinstance(planned, PlannedItem) and len(self.summary.excluded) < _MOST_KEYS:
+            self.summary.excluded.update(planned.excluded)
         return planned
 
 

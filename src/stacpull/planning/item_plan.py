@@ -121,7 +121,6 @@ def plan_item(
         tuple(plan.problems),
         tuple(plan.excluded),
         tuple(plan.pages),
-        plan.unverifiable,
         tuple(plan.prefixes),
     )
 
@@ -162,7 +161,6 @@ class _ItemPlan:
         self.prefixes: list[str] = []
         self.problems: list[AssetProblem] = []
         self.keys: dict[str, list[str]] = {}
-        self.unverifiable = 0
         self.may_state_readiness = False
 
     def add(self, document: Json) -> None:
@@ -226,7 +224,6 @@ class _ItemPlan:
             size, checksum = None, None
             if "file:size" in asset or "file:checksum" in asset:
                 size, checksum = stated_of(asset)
-                self.unverifiable += checksum is None and "file:checksum" in asset
             directory, name, template = path_of(key, suffix)
             planned.append(Asset(key, href, directory, name, template, size, checksum, media_type, others))
 
