@@ -721,7 +721,7 @@ def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out
         world.routes["/c.json"] = [Answer(500)] * 9
         report = await world.mirror(Selection(roles=("data",)))
         assert (report.assets_done, report.assets_excluded) == (1, 1)
-        assert "Assets of c without type or roles of their own were left out" in world.notices()
+        assert "Assets of c without type or roles of their own are left out" in world.notices()
 
     live(scenario)
 

@@ -15,7 +15,7 @@ from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, U
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetOptions,
-    DescribedAssets,
+    described,
     item_directory,
     item_document_name,
     parse_multihash,
@@ -318,7 +318,7 @@ TABLE = [
 def test_the_assets_own_members_take_precedence(
     selection: Selection, key: str, asset: Any, kept: bool
 ) -> None:
-    assert DescribedAssets(AssetFilter(selection), ITEM_ASSETS).keeps(key, asset) is kept
+    assert AssetFilter(selection).keeps(key, described(asset, ITEM_ASSETS.get(key))) is kept
 
 
 def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:

@@ -6,9 +6,10 @@ An API is asked before anything is created; otherwise the first items are checke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import Recent
 from stacpull.config.options import Options
 from stacpull.engine.fetching import clipping
 from stacpull.engine.network import Network
@@ -18,13 +19,12 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filter import compile_items
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.hosts import scheme_of
-from stacpull.json_values import object_or_empty, objects_in
+from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, ItemId, Json
-from stacpull.net.json_reader import weight_of_document
 from stacpull.net.retry import with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
-from stacpull.planning.item_plan import NO_COLLECTION, DescribedAssets, KeepsAssets, described
+from stacpull.planning.item_plan import NO_COLLECTION, described
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, as_prefix
 from stacpull.schemes import SCHEMES
@@ -34,9 +34,7 @@ from stacpull.threads import for_each
 from stacpull.urls import is_in_object_store, is_local
 
 _CONCURRENT = 16
-_MOST_COLLECTIONS = 64
-_HEAVIEST_CACHED = 4 * 1024 * 1024
-"""Approximate bytes of memory that the document of a cached collection may take."""
+_MOST_COLLECTIONS = 16
 
 FoundItem = tuple[ItemId, Json, str]
 """An item of a page: its ID, its document, and the URL of the page."""
@@ -114,38 +112,38 @@ async def _first_items(source: Source, collection: str) -> list[Json]:
 
 
 class Lookups:
-    """The lookups of one selection, for the items that are planned next. A collection is read once."""
+    """The lookups of one selection, for the items that are planned next."""
 
-    def __init__(
-        self, source: Source, network: Network, selection: Selection, assets: KeepsAssets, on_event: Listener
-    ) -> None:
-        self._source, self._network, self._assets, self._on_event = source, network, assets, on_event
+    def __init__(self, source: Source, network: Network, selection: Selection, on_event: Listener) -> None:
+        self._source, self._network, self._on_event = source, network, on_event
         self._chosen = AssetFilter(selection)
-        self._prefer = selection.prefer
-        self._expands = selection.expand_prefix
+        self._prefer, self._expands = selection.prefer, selection.expand_prefix
         self._collections = Recent[str, Json | StacpullError](_MOST_COLLECTIONS)
-        self._has_warned = False
-        self._described: dict[str, KeepsAssets] = {}
+        self._item_assets: dict[str, Json] = {}
         self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
 
-    def of(self, item: Json, collection: str) -> tuple[KeepsAssets, Mapping[str, Listing | Failure]]:
-        if not (self._described or self._listings) or not is_named(item):
-            return self._assets, {}
+    def of(self, item: Json, collection: str) -> tuple[Json, Mapping[str, Listing | Failure]]:
+        """Return the `item_assets` of the item's collection, and the objects of its prefixes."""
+        if not (self._item_assets or self._listings) or not is_named(item):
+            return {}, {}
         item_id = id_of(item, collection)
-        return self._described.get(item_id.collection, self._assets), self._listings.get(item_id, {})
+        return self._item_assets.get(item_id.collection, {}), self._listings.get(item_id, {})
 
     async def prepare(self, items: Sequence[FoundItem]) -> None:
-        self._described, self._listings = {}, {}
-        stated: dict[str, Json] = {}
+        self._item_assets, self._listings = {}, {}
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
-            if found := await self._item_assets(name, items):
-                stated[name], self._described[name] = found, DescribedAssets(self._assets, found)
+            is_new, document = name not in self._collections, await self.collection(name)
+            if not isinstance(document, StacpullError):
+                self._item_assets[name] = object_or_empty(document.get("item_assets"))
+            elif is_new and not isinstance(document, UsageError):
+                text = f"Assets of {name} without type or roles of their own are left out. {document}"
+                self._on_event(Notice("warning", text))
         if not self._expands:
             return
         prefixes = [
             (item_id, key, href)
             for item_id, document, url in items
-            for key, href in self._prefixes(document, url, stated.get(item_id.collection, {}))
+            for key, href in self._prefixes(document, url, self._item_assets.get(item_id.collection, {}))
         ]
         listed: dict[str, tuple[ListedObject, ...] | Failure] = {}
         network = self._network
@@ -164,49 +162,23 @@ class Lookups:
 
         await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, _CONCURRENT)
         for item_id, key, href in prefixes:
-            below = listed[href]
             listing: Listing | Failure
-            if isinstance(below, Failure):
+            if isinstance(below := listed[href], Failure):
                 listing = below
             else:
-                kept = {one.name for one in below if self._chosen.keeps_object(key, f"{key}/{one.name}")}
-                chosen = tuple(one for one in below if one.name in kept)
-                listing = Listing(chosen, tuple(one.name for one in below if one.name not in kept))
+                kept = [self._chosen.keeps_object(key, f"{key}/{one.name}") for one in below]
+                others = (one.name for one, is_kept in zip(below, kept, strict=True) if not is_kept)
+                listing = Listing(tuple(compress(below, kept)), tuple(others))
             self._listings.setdefault(item_id, {})[key] = listing
-
-    async def _item_assets(self, name: str, items: Sequence[FoundItem]) -> Json:
-        """Return how a collection describes the assets of its items (STAC 1.1, collection specification)."""
-        document = await self.collection(name)
-        if not isinstance(document, StacpullError):
-            return object_or_empty(document.get("item_assets"))
-        if isinstance(document, SourceError | CredentialsError) and not self._has_warned:
-            assets = (
-                asset
-                for item_id, item, _ in items
-                if item_id.collection == name
-                for asset in objects_in(list(object_or_empty(item.get("assets")).values()))
-            )
-            if any(not asset.get(member) for asset in assets for member in self._chosen.members):
-                self._has_warned = True
-                text = (
-                    f"Assets of {name[:LONGEST_KEY]} without type or roles of their own were left out, "
-                    f"because the collection, which may describe them, could not be read. {document}"
-                )
-                self._on_event(Notice("warning", text))
-        return {}
 
     async def collection(self, name: str) -> Json | StacpullError:
         """Return the document of a collection, or the error of reading it. Recent ones are cached."""
-        found = self._collections.get(name)
-        if found is None:
+        if name not in self._collections:
             try:
-                found = await self._source.collection(name)
+                self._collections[name] = await self._source.collection(name)
             except (SourceError, CredentialsError, UsageError) as error:
-                found = error
-            is_light = isinstance(found, StacpullError) or weight_of_document(found) <= _HEAVIEST_CACHED
-            if is_light and len(name) <= LONGEST_KEY:
-                self._collections[name] = found
-        return found
+                self._collections[name] = error
+        return self._collections[name]
 
     def _prefixes(self, document: Json, url: str, item_assets: Json) -> list[tuple[str, str]]:
         base, found = self_href(document, local=is_local(url)) or url, []

@@ -241,7 +241,7 @@ class Walk:
         self._asset_options = AssetOptions(selection.prefer, selection.include_pages)
         self._items = compile_items(selection)
         self._assets = assets or AssetFilter(selection)
-        self._lookups = Lookups(self._source, network, selection, self._assets, self._on_event)
+        self._lookups = Lookups(self._source, network, selection, self._on_event)
         self._sample: Sample | None = None
         self._left_out: Counter[str] = Counter()
         self._collections = Recent[ItemId, None]()
@@ -529,16 +529,17 @@ class Walk:
         page_url: str | None = None,
         parent: ItemId | None = None,
     ) -> PlannedItem | Unread:
-        assets, listings = self._lookups.of(item, collection)
+        item_assets, listings = self._lookups.of(item, collection)
         planned = plan_item(
             item,
             collection_hint=collection,
             item_href=item_href,
             page_url=page_url,
             layout=self._layout,
-            asset_filter=assets,
+            asset_filter=self._assets,
             parent=parent,
             options=self._asset_options,
+            item_assets=item_assets,
             listings=listings,
         )
         if isinstance(planned, PlannedItem) and len(self.summary.excluded) < _MOST_KEYS:

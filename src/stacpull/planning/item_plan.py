@@ -50,7 +50,7 @@ NO_COLLECTION: Final = "no-collection"
 STATEMENTS: Final = ("order:status", "storage:tier")
 """Properties about the readiness of an asset."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
-_NO_LISTINGS: Final[Mapping[str, Listing | Failure]] = MappingProxyType({})
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _UNDER_WAY: Final = frozenset({"ordered", "pending", "shipping"})
 _ARCHIVED: Final = re.compile(r"archive|glacier", re.IGNORECASE)
 _LARGEST: Final = 1 << 63
@@ -88,12 +88,14 @@ def plan_item(
     asset_filter: KeepsAssets,
     parent: ItemId | None = None,
     options: AssetOptions = AssetOptions(),  # noqa: B008 - immutable
-    listings: Mapping[str, Listing | Failure] = _NO_LISTINGS,
+    item_assets: Mapping[str, Any] = _NOTHING,
+    listings: Mapping[str, Listing | Failure] = _NOTHING,
 ) -> PlannedItem | Unread:
     """Return an item with its planned assets, or the problem that prevents planning it.
 
     `item_href` is the URL of an item that was read alone, `page_url` that of its page, `parent` the label
-    item that links to it. `listings` are the objects of prefixes, by key.
+    item that links to it. `item_assets` describe assets to the filter, as the collection does (STAC 1.1).
+    `listings` are the objects of prefixes, by key.
     """
     collection, name = item.get("collection"), item.get("id")
     if not isinstance(collection, str) or not collection:
@@ -106,7 +108,7 @@ def plan_item(
     item_id = ItemId(collection, name)
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
     plan = _ItemPlan(
-        layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, listings
+        layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, item_assets, listings
     )
     plan.add(item)
     if plan.may_state_readiness or _statements_of(item.get("properties")):
@@ -128,7 +130,7 @@ def plan_item(
 def plan_collection(name: str, document: Json, *, base: str | None, options: AssetOptions) -> PlannedItem:
     """Plan a collection's own assets, unfiltered. `updated` is top-level (STAC 1.1) or in `properties`."""
     item_id = ItemId(name, OF_COLLECTION)
-    plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NO_LISTINGS)
+    plan = _ItemPlan(_BESIDE_ITEMS.for_item(item_id, document), None, base, options, _NOTHING, _NOTHING)
     plan.add(document)
     return PlannedItem(
         item_id,
@@ -148,12 +150,14 @@ class _ItemPlan:
         asset_filter: KeepsAssets | None,
         base: str | None,
         options: AssetOptions,
+        item_assets: Mapping[str, Any],
         listings: Mapping[str, Listing | Failure],
     ) -> None:
         self._layout = layout
         self._keeps = None if asset_filter is None else asset_filter.keeps
         self._base = base
         self._options = options
+        self._item_assets = item_assets
         self._listings = listings
         self.assets: list[Asset] = []
         self.excluded: list[str] = []
@@ -189,9 +193,10 @@ class _ItemPlan:
     def _add_each(self, assets: Json) -> None:
         """Plan each asset: a plain one, which nearly all are, needs no look at its href beyond the suffix."""
         keeps, path_of, listings, planned = self._keeps, self._layout.path, self._listings, self.assets
-        prefer = self._options.prefer
+        prefer, templates = self._options.prefer, self._item_assets
         for key, asset in assets.items():
-            if keeps is not None and key not in listings and not keeps(key, asset):
+            stated = described(asset, templates.get(key)) if templates else asset
+            if keeps is not None and key not in listings and not keeps(key, stated):
                 self.excluded.append(key)
                 continue
             suffix = None if prefer or listings else _suffix_if_plain(asset)
@@ -248,15 +253,6 @@ def updated_in(properties: Any) -> str | None:
 def is_newer(updated: str | None, before: str | None) -> bool:
     later, earlier = parse_instant(updated), parse_instant(before)
     return later is not None and earlier is not None and later > earlier
-
-
-class DescribedAssets:
-    def __init__(self, asset_filter: KeepsAssets, item_assets: Mapping[str, Any]) -> None:
-        self._filter = asset_filter
-        self._item_assets = item_assets
-
-    def keeps(self, key: str, asset: Json) -> bool:
-        return self._filter.keeps(key, described(asset, self._item_assets.get(key)))
 
 
 def described(asset: Any, template: Any) -> Any:
