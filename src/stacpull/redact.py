@@ -1,7 +1,7 @@
 """Removing credentials from everything that is written: ledger, log, catalog, errors.
 
 Parameters of URLs that carry credentials or signatures are removed by name, and known secrets (`Secret`) by
-value. A paging token (`token=next:…`) is no credential; `cut_cursor` keeps every `token`.
+value. A paging token (`token=next:…`) is not a credential; `cut_cursor` keeps every `token`.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Objects:
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
         offset: str | None = None
-        while True:  # a page at a time: a failed page is requested again
+        while True:  # page by page: a failed page is requested again
 
             def page(store: Any, offset: str | None = offset) -> list[Any]:
                 pages = obstore.list(store, prefix or None, offset=offset, chunk_size=1000)

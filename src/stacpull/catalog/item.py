@@ -219,7 +219,7 @@ def stored_assets(
 
 
 def remote_assets(document: Json, mirrored: Container[str], base: str | None) -> frozenset[str]:
-    """Return assets outside of the mirror whose href is signed, expires (MLHub), or is no http(s) or s3."""
+    """Return assets outside of the mirror whose href is signed, expires (MLHub), or is not http(s) or s3."""
     assets = object_or_empty(document.get("assets"))
     moved = {key for key, asset in assets.items() if key not in mirrored and not _is_lasting(asset, base)}
     noted = object_or_empty(document.get(REMOTE_ASSETS))

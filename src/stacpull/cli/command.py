@@ -166,7 +166,7 @@ class Command(click.Command):
             return None
         if not option.flag:
             return f"set {option.variables[0]}, or {option.name} in a config file"
-        if places == ["dest"]:
+        if places == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
         return "it changes nothing here, so leave it out"
 

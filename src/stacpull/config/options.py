@@ -25,7 +25,6 @@ from stacpull.selection import Selection
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
 _EVERY = "mirror plan headers resume retry verify collections classes"
-_FETCHING = "mirror headers resume retry verify"
 _RUNS = "mirror resume retry"
 _IN_DEST = "mirror plan resume retry verify"
 
@@ -156,28 +155,37 @@ class Options:
         read=arguments.whole(1, arguments.MOST_AT_ONCE, auto=True),
         shown="auto",
         group="Transfer",
-        commands=f"{_FETCHING} plan",
+        commands=f"{_RUNS} plan headers",
         brief=True,
     )
-    per_host: int = option(64, "N", read=arguments.whole(1))
+    per_host: int = option(64, "N", read=arguments.whole(1), commands=f"{_RUNS} headers")
     dask: str | None = attrs.field(
         default=None,
         converter=optional(arguments.cluster),
         metadata=about("ADDRESS|FILE|N", load=arguments.cluster, commands=_RUNS),
     )
-    retries: int = option(5, "N", read=arguments.whole(0))
-    stall_timeout: float = option(30.0, "SECONDS", read=arguments.seconds, commands=_FETCHING)
+    retries: int = option(
+        5, "N", read=arguments.whole(0), commands="mirror plan headers resume retry collections classes"
+    )
+    stall_timeout: float = option(30.0, "SECONDS", read=arguments.seconds, commands=f"{_RUNS} headers")
     min_rate: float = option(
-        100.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="100 bytes per second", commands=_FETCHING
+        100.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="100 bytes per second", commands=_RUNS
     )
     limit_rate: float = option(
-        0.0, "BYTES[K|M|G]", read=arguments.byte_rate, shown="no limit", commands=_FETCHING, brief=True
+        0.0,
+        "BYTES[K|M|G]",
+        read=arguments.byte_rate,
+        shown="no limit",
+        commands=f"{_RUNS} verify",
+        brief=True,
     )
-    requests_per_second: float = option(0.0, "N", read=arguments.rate, shown="no limit")
+    requests_per_second: float = option(
+        0.0, "N", read=arguments.rate, shown="no limit", commands=f"{_RUNS} plan headers classes"
+    )
     stop_after: float = option(
         0.0, "TIME", read=arguments.duration, shown="no limit", commands=f"{_RUNS} headers", brief=True
     )
-    max_failures: int | None = option(None, "N", read=arguments.whole(0), commands=f"{_RUNS} headers")
+    max_failures: int | None = option(None, "N", read=arguments.whole(0), commands=_RUNS)
     page_size: int | None = option(
         None,
         "N|auto",
@@ -201,7 +209,11 @@ class Options:
         metadata=about("FILE", load=arguments.existing_file),
     )
     allow_private_hosts: bool = option(False)
-    allow_local: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts, metadata=about("DIR"))
+    allow_local: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=arguments.texts,
+        metadata=about("DIR", commands="mirror plan headers resume retry verify"),
+    )
     log_file: Path | None = attrs.field(
         default=None, converter=optional(arguments.file_path), metadata=about("FILE", group="Output")
     )

@@ -238,7 +238,7 @@ class _Estimate:
         return new
 
     def _is_new(self, item: PlannedItem) -> bool:
-        """Return True if an item was not counted yet in any role. One on a page is no source item."""
+        """Return True if an item was not counted yet in any role. One on a page is not a source item."""
         if item.parent is not None:
             is_new = not self._primary.intersection([item.id]) and self._linked.add(item.id)
             self._source_items += is_new

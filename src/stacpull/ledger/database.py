@@ -174,7 +174,7 @@ def integrity(db: sqlite3.Connection, *, quick: bool = False) -> str | None:
 def refuse_lost(dest: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
     with suppress(OSError):  # missing, or opening it will report the error
-        # an empty ledger alone is no mark of a mirror: a run may have been killed right at its start
+        # an empty ledger alone does not make a mirror: a run may have been killed right at its start
         is_marked = (dest / ".stacpull" / "log.ndjson").is_file() or has_own_catalog(dest)
         has_files = is_marked and any(entry.name != ".stacpull" for entry in dest.iterdir())
         if has_files and not _has_content(ledger_path(dest)):

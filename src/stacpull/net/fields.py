@@ -127,7 +127,7 @@ class Version(NamedTuple):
     def compared(self, other: Version) -> bool | None:
         """Return whether both are the same version; None if neither a validator nor a size shows it.
 
-        The dates count unless both ETags are strong. An equal size is no proof.
+        The dates count unless both ETags are strong. An equal size does not prove it.
         """
         if None not in (self.total, other.total) and self.total != other.total:
             return False

@@ -334,7 +334,7 @@ class Gate:
             return self._silent(now, failure)
         if not failure.retryable or now - self._answered_at > _RECENT:
             return failure
-        if sent_at >= self._lowered_at:  # else it is no evidence against the lower limit
+        if sent_at >= self._lowered_at:  # else it is not evidence against the lower limit
             if self.in_use <= 1:
                 return failure
             self._overload += 1

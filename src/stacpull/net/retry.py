@@ -1,6 +1,6 @@
 """The retry policy for failed attempts.
 
-An asset has a first attempt and `retries` more, counted anew after much progress. Throttling does not count,
+An asset has a first attempt and `retries` more, counted again after much progress. Throttling does not count,
 up to 20 times or an hour. A Retry-After over 15 minutes ends the run. Waits have full jitter, so that workers
 that failed together do not retry together: uniform between 0 and `base * 2**n` (M. Brooker, "Exponential
 Backoff And Jitter", AWS Architecture Blog, 2015).

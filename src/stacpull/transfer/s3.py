@@ -84,7 +84,7 @@ def endpoint_of(
     endpoint_url: str | None,
     style: Literal["auto", "path", "virtual"] = "auto",
 ) -> Endpoint:
-    """Put a name that is no host label into the path. TLS certificates cover no dots ("virtual")."""
+    """Put a name that is not a host label into the path. TLS certificates cover no dots ("virtual")."""
     suffix = ".cn" if region.startswith("cn-") else ""
     scheme, host, path, _, _ = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
     host = host.rpartition("@")[2].lower().removesuffix(f":{default_port(scheme)}")
