@@ -85,5 +85,5 @@ def _state(db: Connection, documents: dict[str, bytes]) -> str:
         digest.update(orjson.dumps([collection, item, (sha256 or b"").hex()]))
     for path, sha256 in sorted(meta.file_digests(db).items()):
         if path.endswith(".ndjson"):
-            digest.update(orjson.dumps([path, sha256.hex()]))
+            digest.update(orjson.dumps([path, (sha256 or b"").hex()]))
     return digest.hexdigest()
