@@ -434,7 +434,7 @@ def test_a_stopped_repair_is_finished_by_resume(mirrored: Mirrored, monkeypatch:
     for name in mirrored.assets:
         rewritten(flipped)(mirrored.dest / name)
     stop = asyncio.Event()
-    monkeypatch.setattr("stacpull.upkeep.verify._CLAIMED_AT_ONCE", 5)
+    monkeypatch.setattr("stacpull.upkeep.verify._UNIT", 5)
 
     async def stopped() -> VerifyReport:
         def listen(event: object) -> None:

@@ -13,7 +13,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ from stacpull.ledger.runs import Run, RunSpec
 from stacpull.ledger.views import Expected
 from stacpull.models import Json
 from stacpull.planning.hrefs import asset_href
-from stacpull.reports import RunState, VerifyReport
+from stacpull.reports import VerifyReport
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import FileState, StoredFiles
@@ -61,8 +61,6 @@ _THREADS = min(16, 2 * available_processors())
 """Two per core, because threads wait for the disk or network file system."""
 _NOTHING = "nothing"
 _TICK = 0.25
-_CLAIMED_AT_ONCE = 256
-StateAndTotals = tuple[RunState | None, Mapping[str, int]]
 
 
 def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
@@ -97,9 +95,8 @@ class MirrorCheck(StoppableThread):
         super().__init__(stop)
         self.files = self.bytes = self.without_digest = self.leftovers = 0
         self.damaged: Counter[DamageKind] = Counter()
-        self.assets = array("q")  # rows of damaged assets, 8 bytes each
-        self.items = array("q")  # rows of items with damaged JSON
-        self.catalogs = 0
+        self.rows = {kind: array("q") for kind in ("asset", "document", "catalog")}
+        """Of damaged files: 8 bytes each."""
         self.complete = False
         self.quick = quick
         self._listener = listener
@@ -131,8 +128,6 @@ class MirrorCheck(StoppableThread):
                 self._judge(db, expected, state)
             self._report_progress()
         self._find_unknown(files, db)
-        if not self.is_stopped():
-            self._check_parts(files)
         self.complete = not self.is_stopped()
         self._report_progress(now=True)
 
@@ -149,9 +144,16 @@ class MirrorCheck(StoppableThread):
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    found = "a file" if entry.is_file else obstacle or _NOTHING
-                    self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, found))
+                    self._report_unknown(entry.path, "a file" if entry.is_file else obstacle or _NOTHING)
             self._report_progress()
+        parts: Iterable[str] = ()
+        with suppress(OSError):
+            parts = files.names(PARTS)
+        for path in (f"{PARTS}/{name}" for name in parts if not self.is_stopped()):
+            if is_part_name(path) and files.state_of(path, algorithm=None).size is not None:
+                self.leftovers += 1
+            else:
+                self._report_unknown(path, "a file")
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
@@ -165,34 +167,23 @@ class MirrorCheck(StoppableThread):
             states.append((expected, state))
         return states
 
-    def _check_parts(self, files: StoredFiles) -> None:
-        try:
-            names = files.names(PARTS)
-        except OSError:
-            return
-        for path in (f"{PARTS}/{name}" for name in names):
-            if is_part_name(path) and files.state_of(path, algorithm=None).size is not None:
-                self.leftovers += 1
-            else:
-                self._report(Damage(_as_text(path), "unknown", _NOTHING, "a file"))
-
     def _judge(self, db: Connection, expected: Expected, state: FileState) -> None:
         fault = judge(expected, state)
         if fault is None:
             return
-        names = {}
+        self.rows[expected.kind].append(expected.row)
+        names: tuple[str, ...] = ()
         if expected.kind == "asset":
-            self.assets.append(expected.row)
             _, item, key = views.owner(db, expected.row)
-            names = {"collection": item.collection, "item": item.item, "key": key}
+            names = *item, key
         elif expected.kind == "document":
-            self.items.append(expected.row)
             (record,) = views.item_records(db, [expected.row])
-            names = {"collection": record.id.collection, "item": record.id.item, "key": ""}
-        else:
-            self.catalogs += 1
+            names = *record.id, ""
         what, found = fault
-        self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, **names))
+        self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, *names))
+
+    def _report_unknown(self, path: str, found: str) -> None:
+        self._report(Damage(_as_text(path), "unknown", _NOTHING, found))
 
     def _report(self, damage: Damage) -> None:
         self.damaged[damage.what] += 1
@@ -278,27 +269,27 @@ async def verify(
     options = instance("options", Options, options)
     address = await asyncio.to_thread(parse_dest, dest, options)
     check = MirrorCheck(on_event, stop, quick=quick)
+    report_of = partial(_report, check, address, strict)
+
+    def check_alone() -> VerifyReport:
+        with closing(open_reader(address.work)) as db, kept_still(address.work):
+            _check(check, address, db)
+            return report_of(db)
+
     if not repair:
-        return _report(check, address, await check.run(lambda: _check_alone(check, address)), strict=strict)
+        return await check.run(check_alone)
     async with opened_run(dest, options, on_event, stop, exists=True) as call:
         workspace = await call.open_workspace()
         await check.run(lambda: _check(check, address, workspace.db))
         spec = await call.on_ledger(lambda db: _repair_spec(check, address, db))
-        fixed, left = None, check.total
-        if spec is not None:
-            fixed = await call.from_ledger(spec, partial(_begin, check, workspace.destination))
-            left = fixed.assets_failed + fixed.assets_pending + await call.on_ledger(jobs.damaged_items)
-        report = _report(check, address, await call.on_ledger(_state_and_totals), strict=strict)
-        unknown = check.damaged["unknown"] if strict else 0
-        is_complete = report.state == "complete" and (fixed is None or fixed.state == "complete")
-        state = "complete" if is_complete else "interrupted"
-        return replace(report, state=state, remaining=left + unknown, repair=fixed)
-
-
-def _check_alone(check: MirrorCheck, address: DestAddress) -> StateAndTotals:
-    with closing(open_reader(address.work)) as db, kept_still(address.work):
-        _check(check, address, db)
-        return _state_and_totals(db)
+        if spec is None:
+            return await call.on_ledger(report_of)
+        fixed = await call.from_ledger(spec, partial(_begin, check, workspace.destination))
+        left = fixed.assets_failed + fixed.assets_pending + await call.on_ledger(jobs.damaged_items)
+        report = await call.on_ledger(report_of)
+        state = report.state if fixed.state == "complete" else "interrupted"
+        remaining = report.remaining - check.total + left
+        return replace(report, state=state, remaining=remaining, repair=fixed)
 
 
 def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
@@ -314,15 +305,8 @@ def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
             raise DestinationError(f"{address.name} cannot be read: {error.strerror}.") from error
 
 
-def _state_and_totals(db: Connection) -> StateAndTotals:
-    run = views.current_run(db)
-    return None if run is None else views.state_now(run["state"], live=False), runs.asset_counters(db)
-
-
-def _report(
-    check: MirrorCheck, address: DestAddress, ledger: StateAndTotals, *, strict: bool
-) -> VerifyReport:
-    damaged, (mirror_state, totals) = check.damaged, ledger
+def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
+    damaged, run, totals = check.damaged, views.current_run(db), runs.asset_counters(db)
     kinds: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
     return VerifyReport(
         dest=address.name,
@@ -338,7 +322,7 @@ def _report(
         seconds=check.seconds,
         remaining=check.total + (damaged["unknown"] if strict else 0),
         strict=strict,
-        mirror_state=mirror_state,
+        mirror_state=None if run is None else views.state_now(run["state"], live=False),
         **kinds,
     )
 
@@ -348,7 +332,7 @@ def _report(
 
 def _repair_spec(check: MirrorCheck, address: DestAddress, db: Connection) -> RunSpec | None:
     """Return the task of the run that repairs the mirror; None if there is nothing that a run can repair."""
-    is_damaged = bool(check.assets or check.items or check.catalogs) or jobs.is_left_open(db)
+    is_damaged = any(check.rows.values()) or jobs.is_left_open(db)
     if not check.complete or not is_damaged:
         return None
     last = runs.last_spec(db)
@@ -364,9 +348,9 @@ def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, kept: Mapping[str, Any]
 ) -> Run:
     run = runs.begin(db, spec, SystemClock().time(), kept)
-    jobs.mark_documents(db, check.items)
-    for start in range(0, len(check.assets), _CLAIMED_AT_ONCE):
-        rows = check.assets[start : start + _CLAIMED_AT_ONCE]
+    jobs.mark_documents(db, check.rows["document"])
+    for start in range(0, len(check.rows["asset"]), _UNIT):
+        rows = check.rows["asset"][start : start + _UNIT]
         jobs.requeue_damaged(db, run.id, _source_hrefs(db, files, rows))
     jobs.take_over_pending(db, run.id)
     return replace(run, counters=runs.counters(db, run.id))
