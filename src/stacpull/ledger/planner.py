@@ -9,7 +9,7 @@ the URL that gave it (`assets.origin`), because an ETag belongs to one URL (RFC 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,7 +18,6 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import recorded
-from stacpull.errors import StacpullError
 from stacpull.ledger import runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
 from stacpull.ledger.jobs import (
@@ -42,6 +41,7 @@ from stacpull.models import (
     Job,
     PlannedItem,
     Unread,
+    VersionInDest,
     WalkUpdate,
     path_in_dest,
 )
@@ -218,11 +218,12 @@ class Planner:
             self._start_batch()
             result = self._result
             done = runs.asset_counters(db, run)["assets_done"]
-            result.count("items_seen", self._see(batch.seen))
-            for reason, ids in batch.left_out.items():
-                new = self._see(ids)
+            for reason, ids in [("", batch.seen), *batch.left_out.items()]:
+                hashes = [(runs.seen_hash(item),) for item in ids]
+                new = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)  # to this walk
                 result.count("items_seen", new)
-                result.count(runs.LEFT_OUT + reason, new)
+                if reason:
+                    result.count(runs.LEFT_OUT + reason, new)
             if batch.items or batch.failed_items:
                 self._plan(batch, now)
             runs.note_unread(db, run, batch.unread, now)
@@ -230,11 +231,6 @@ class Planner:
             runs.count(db, run, result.counted)
             runs.save_walk(db, run, batch.reached)
         return result
-
-    def _see(self, ids: Sequence[ItemId]) -> int:
-        """Record the items of a page; return how many are new to this walk."""
-        hashes = ((runs.seen_hash(item),) for item in ids)
-        return self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?)", hashes).rowcount if ids else 0
 
     def _plan(self, batch: PlanBatch, now: float) -> None:
         both: list[PlannedItem | ItemFailure] = [*batch.items, *batch.failed_items]
@@ -317,13 +313,6 @@ class Planner:
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
                 return None
-        if len({asset.key for asset in item.assets}) != len(item.assets):
-            keys = Counter(asset.key for asset in item.assets)
-            raise StacpullError(
-                f"Asset {keys.most_common(1)[0][0]!r} of item {item.id.item} of {item.id.collection} was "
-                "planned twice: this is a bug in stacpull, please report it. --exclude-asset leaves such "
-                "assets out."
-            )
         if not again or (before is not None and before.is_unread):
             count("items_matched", item.parent is None and not item.of_collection)
             count("assets_excluded", len(item.excluded))
@@ -445,20 +434,9 @@ class Planner:
             self._last_asset += 1
             if asset.name is not None:
                 self._claims.append((self._last_asset, directory, asset.name))
-            planned = (
-                self._last_asset,
-                row,
-                asset.key,
-                Phase.PENDING,
-                0,
-                run,
-                other,
-                asset.name,
-                None,
-                None,
-            )
+            planned = (self._last_asset, row, asset.key, Phase.PENDING, 0, run, other, asset.name, None, None)
             self._assets.append((*planned, href_hash(asset.href), _encoded(asset.checksum), 0))
-            self._fetch(plan, asset, self._last_asset, 0, directory, asset.name)
+            self._fetch(plan, asset, (self._last_asset, 0), directory, asset.name)
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
 
     def _replan(
@@ -519,12 +497,10 @@ class Planner:
             row = row._replace(directory=other)
         if new.state == Phase.PENDING:
             row = row._replace(sha256=None, origin=href_hash(asset.href), stated=stated, unchecked=0)
-            job = self._fetch(plan, asset, old.row, new.generation, directory, name)
-            if new.etag is not None:
-                held = old._replace(stated=None) if old.state == Phase.PENDING else old
-                is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
-                version = version_of(new.etag, old.size, checksum_unverified=is_unverified)
-                self._result.jobs[-1] = replace(job, version_in_dest=version)
+            held = old._replace(stated=None) if old.state == Phase.PENDING else old
+            is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
+            version = version_of(new.etag, old.size, checksum_unverified=is_unverified)
+            self._fetch(plan, asset, (old.row, new.generation), directory, name, version)
             plan.is_renewed |= old.state >= Phase.DONE
             plan.has_changed |= has_changed
         self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
@@ -562,26 +538,22 @@ class Planner:
         self._open_assets.append((row, href, stale, name, *stated))
 
     def _fetch(
-        self, plan: _Plan, asset: Asset, row: int, generation: int, directory: str, name: str | None
-    ) -> Job:
+        self,
+        plan: _Plan,
+        asset: Asset,
+        version: tuple[int, int],  # row and generation
+        directory: str,
+        name: str | None,
+        in_dest: VersionInDest | None = None,
+    ) -> None:
+        (row, generation), item, key, href = version, plan.row.row, asset.key, asset.href
         template = None if name is not None else asset.name_template or "{filename}"
         job = Job(  # positions take half the time of keywords
-            *(
-                row,
-                plan.row.row,
-                generation,
-                asset.key,
-                asset.href,
-                plan.item.href,
-                directory,
-                name,
-                template,
-            ),
-            *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates, None, False),
+            *(row, item, generation, key, href, plan.item.href, directory, name, template),
+            *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates, in_dest, False),
             *(asset.unready, self._area is not None),
         )
         self._result.jobs.append(job)
-        return job
 
     def _directory(self, path: str, item: PlannedItem) -> tuple[int, str]:
         """Return row and path. A new one gets a hash in its name if a file has its path."""
