@@ -203,13 +203,6 @@ class Failure(msgspec.Struct, frozen=True):
         return self if message == self.message else replace(self, message=message)
 
 
-class AssetProblem(NamedTuple):
-    """A wanted asset that cannot be planned; `key` is `assets` if none of the item's can."""
-
-    key: str
-    failure: Failure
-
-
 class PlannedItem(NamedTuple):
     """A selected item, with its planned assets and those that were not planned.
 
@@ -223,7 +216,8 @@ class PlannedItem(NamedTuple):
     assets: tuple[Asset, ...]
     parent: ItemId | None = None
     updated: str | None = None
-    problems: tuple[AssetProblem, ...] = ()  # wanted assets that cannot be fetched
+    problems: tuple[tuple[str, Failure], ...] = ()
+    """Keys of wanted assets that cannot be planned, `assets` if none of the item's can."""
     excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
     pages: tuple[str, ...] = ()  # keys of the assets that are web pages or endpoints, and therefore left out
     expanded_prefixes: tuple[str, ...] = ()

@@ -16,7 +16,6 @@ from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,
     Asset,
-    AssetProblem,
     Checksum,
     Failure,
     FailureKind,
@@ -67,7 +66,7 @@ def item(
     parent: str | None = None,
     updated: str | None = None,
     href: str | None = None,
-    problems: Sequence[AssetProblem] = (),
+    problems: Sequence[tuple[str, Failure]] = (),
 ) -> PlannedItem:
     where = item_directory(id_of(name))
     placed = tuple(_placed(one, where) for one in assets)

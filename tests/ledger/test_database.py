@@ -16,7 +16,7 @@ from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_path, open_reader, open_writer, translated
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import begin
-from stacpull.models import AssetProblem, Failure, FailureKind
+from stacpull.models import Failure, FailureKind
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def steps_of_status(dest: Path, items: int) -> int:
 
     with ledger(dest) as db:
         _, planner = started(db)
-        failing = AssetProblem("a", Failure(FailureKind.SCHEME, "No."))
+        failing = ("a", Failure(FailureKind.SCHEME, "No."))
         for start in range(0, items, 100):
             names = [str(number) for number in range(start, min(start + 100, items))]
             commit(planner, *(item(name, [asset("b")], problems=[failing]) for name in names))

@@ -26,10 +26,10 @@ from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.schema import Written
-from stacpull.models import Asset, AssetProblem, Checksum, Failure, FailureKind, Job, WalkUpdate
+from stacpull.models import Asset, Checksum, Failure, FailureKind, Job, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
-CLASH = AssetProblem("bad", Failure(FailureKind.NAME, "Two assets would meet."))
+CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
@@ -99,12 +99,12 @@ _NAMED_AS_ANOTHER = asset("b", directory="c/i", name="a.tif")
         ([asset("a"), asset("b")], [], True),
         ([asset("a"), _NAMED_AS_ANOTHER], [], True),
         ([asset("a")], [CLASH], True),
-        ([], [AssetProblem("assets", Failure(FailureKind.ITEM, "It is not an object."))], False),
+        ([], [("assets", Failure(FailureKind.ITEM, "It is not an object."))], False),
     ],
     ids=["the same", "a changed one", "a new one", "its name is taken", "it cannot be planned", "no object"],
 )
 def test_the_json_is_renewed_when_assets_were_changed_or_added(
-    tmp_path: Path, assets: list[Asset], problems: list[AssetProblem], renewed: bool
+    tmp_path: Path, assets: list[Asset], problems: list[tuple[str, Failure]], renewed: bool
 ) -> None:
     """Also for assets that fail: otherwise the JSON would not have them after a retry."""
     with ledger(tmp_path) as db:

@@ -129,7 +129,7 @@ def test_the_items_own_url(links, item_href, page, href, asset):
     planned = plan(item, item_href=item_href, page=page)
     assert planned.href == href
     assert [found.href for found in planned.assets] == ([] if asset is None else [asset])
-    assert [problem.key for problem in planned.problems] == (["a"] if asset is None else [])
+    assert [key for key, _ in planned.problems] == (["a"] if asset is None else [])
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_valid_sizes_and_checksums_are_used(stated, size, checksum):
 def test_assets_that_cannot_be_fetched_are_reported(assets, keys, problems):
     planned = plan({"id": "i", "assets": assets})
     assert [asset.key for asset in planned.assets] == keys
-    assert [(problem.key, problem.failure.kind) for problem in planned.problems] == problems
+    assert [(key, failure.kind) for key, failure in planned.problems] == problems
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_assets_that_cannot_be_fetched_are_reported(assets, keys, problems):
 def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
     planned = plan(with_assets(*keys), layout=layout)
     assert [asset.key for asset in planned.assets] == kept
-    assert [problem.key for problem in planned.problems] == [key for key in keys if key not in kept]
-    assert all(problem.failure.kind is FailureKind.NAME for problem in planned.problems)
-    assert all(repr(kept[0]) in problem.failure.message for problem in planned.problems)
+    assert [key for key, _ in planned.problems] == [key for key in keys if key not in kept]
+    assert all(failure.kind is FailureKind.NAME for _, failure in planned.problems)
+    assert all(repr(kept[0]) in failure.message for _, failure in planned.problems)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_every_recorded_item_is_planned(shared_data: Path):
             assert isinstance(planned, PlannedItem), path
             paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets]
             assert len(set(paths)) == len(paths)
-            assert {problem.failure.kind for problem in planned.problems} <= {FailureKind.SCHEME}
+            assert {failure.kind for _, failure in planned.problems} <= {FailureKind.SCHEME}
             found += 1
     assert found > 30
 
@@ -256,7 +256,7 @@ def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
     if isinstance(planned, Unread):
         assert planned.failure.kind is FailureKind.ITEM
         return
-    keys = [asset.key for asset in planned.assets] + [problem.key for problem in planned.problems]
+    keys = [asset.key for asset in planned.assets] + [key for key, _ in planned.problems]
     assets = item.get("assets")
     if isinstance(assets, dict):
         assert sorted([*keys, *planned.excluded]) == sorted(assets)
@@ -357,7 +357,7 @@ def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) ->
 
 @pytest.mark.parametrize("file", ["catalog_sh_cell15.json", "catalog_cdse_cell12.json"])
 def test_a_prefix_listed_as_a_file_is_refused(shared_data: Path, file: str) -> None:
-    (problem,) = plan_of(shared_data, f"sentinelhub/{file}").problems
-    assert problem.key == "data"
-    assert problem.failure.kind is FailureKind.PREFIX
-    assert "--expand-prefix" in problem.failure.message
+    ((key, failure),) = plan_of(shared_data, f"sentinelhub/{file}").problems
+    assert key == "data"
+    assert failure.kind is FailureKind.PREFIX
+    assert "--expand-prefix" in failure.message

@@ -80,7 +80,7 @@ def test_a_prefix_with_excluded_objects_is_kept() -> None:
 def test_a_prefix_that_could_not_be_listed_is_reported() -> None:
     failure = Failure(FailureKind.PREFIX, "Nothing is there.")
     planned = plan(failure)
-    assert [(problem.key, problem.failure) for problem in planned.problems] == [("data", failure)]
+    assert planned.problems == (("data", failure),)
     assert planned.document is ITEM
 
 

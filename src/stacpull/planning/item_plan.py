@@ -20,7 +20,6 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
     Asset,
-    AssetProblem,
     Checksum,
     Failure,
     FailureKind,
@@ -163,7 +162,7 @@ class _ItemPlan:
         self.excluded: list[str] = []
         self.pages: list[str] = []
         self.prefixes: list[str] = []
-        self.problems: list[AssetProblem] = []
+        self.problems: list[tuple[str, Failure]] = []
         self.keys: dict[str, list[str]] = {}
         self.may_state_readiness = False
 
@@ -176,7 +175,7 @@ class _ItemPlan:
             self._add_each(assets)
         elif assets is not None:
             text = "The item's `assets` is not an object."
-            self.problems.append(AssetProblem("assets", Failure(FailureKind.ITEM, text)))
+            self.problems.append(("assets", Failure(FailureKind.ITEM, text)))
         if len({(asset.directory, asset.name or asset.key) for asset in self.assets}) == len(self.assets):
             return
         first: dict[tuple[str, str], Asset] = {}
@@ -187,7 +186,7 @@ class _ItemPlan:
                     f"The layout gives it the same path as asset {other.key!r} of the item, {'/'.join(place)}"
                 )
                 failure = Failure(FailureKind.NAME, f"{text}: add {{key}} to --layout.")
-                self.problems.append(AssetProblem(asset.key, failure))
+                self.problems.append((asset.key, failure))
         self.assets = list(first.values())
 
     def _add_each(self, assets: Json) -> None:
@@ -207,7 +206,7 @@ class _ItemPlan:
                 self.may_state_readiness = True
                 hrefs = asset_hrefs(asset, self._base, prefer)
                 if isinstance(hrefs, Failure):
-                    self.problems.append(AssetProblem(key, hrefs))
+                    self.problems.append((key, hrefs))
                     continue
                 (href, *rest), media_type = hrefs, asset.get("type")
                 media_type = media_type if isinstance(media_type, str) else None
@@ -215,7 +214,7 @@ class _ItemPlan:
                 if kind is AssetKind.PREFIX:
                     listing = listings.get(key)
                     if listing is None or isinstance(listing, Failure):
-                        self.problems.append(AssetProblem(key, listing or refused(href)))
+                        self.problems.append((key, listing or refused(href)))
                         continue
                     self.prefixes.append(key)
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]
