@@ -8,7 +8,6 @@ written to the parts and renamed into place, before the collections that refer t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -20,8 +19,6 @@ from stacpull.events import Stage
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import Connection
 from stacpull.ledger.meta import ITEMS_PARQUET
-from stacpull.redact import Secrets
-from stacpull.store.protocol import Store
 
 if TYPE_CHECKING:
     from stacpull.catalog.catalog_tree import CollectionEntry
@@ -31,17 +28,9 @@ _FORM: Final = b"3"
 """The version of the file format. It changes if the same items would give another file."""
 
 
-def update_items_parquet(
-    db: Connection,
-    store: Store,
-    publisher: Publisher,
-    entries: list[CollectionEntry],
-    *,
-    secrets: Secrets,
-    is_stopped: Callable[[], bool],
-    on_stage: Callable[[Stage], None],
-) -> tuple[str, ...]:
+def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -> tuple[str, ...]:
     """Write the file if items have changed since it was written, or if the file was changed."""
+    db, store, secrets = publisher.db, publisher.store, publisher.secrets
     documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
@@ -59,9 +48,9 @@ def update_items_parquet(
     )
 
     def on_progress(items: int, _stage: str = "") -> None:
-        if is_stopped():
+        if publisher.is_stopped():
             raise InterruptedRunError("Interrupted.")
-        on_stage(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
+        publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, contents.items_total))
 
     path = store.staged.work / ITEMS_PARQUET
     with ItemIndex(contents, path, store.staged.work / ".stacpull") as index:

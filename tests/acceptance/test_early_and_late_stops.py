@@ -19,7 +19,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull.engine import catalogs, store_process
+from stacpull.engine import store_operations
 from stacpull.errors import DestinationError
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import StagedParts
@@ -169,27 +169,24 @@ def _broken(*_: object, **__: object) -> None:
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
     """What they lack is written by `resume`."""
     dest = tmp_path / "mirror"
-    monkeypatch.setattr(store_process, "_CATALOG_PATIENCE", 0.0)
+    monkeypatch.setattr(store_operations, "_CATALOG_PATIENCE", 0.0)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
-            write_catalogs = catalogs.write_mirror_catalogs
+            write_catalogs = store_operations.write_catalogs
 
-            def late(db: Any, store: Any, publisher: Any, *rest: Any, is_stopped: Any, **named: Any) -> None:
-                write = publisher.write_file
-
+            def late(*given: Any, write: Any, is_stopped: Any, **named: Any) -> None:
                 def write_and_stop(path: Path, data: bytes) -> None:
                     write(path, data)
                     loop.call_soon_threadsafe(stop.set)
                     assert wait_until(is_stopped)
 
-                patch.setattr(publisher, "write_file", write_and_stop)
-                write_catalogs(db, store, publisher, *rest, is_stopped=is_stopped, **named)
+                write_catalogs(*given, write=write_and_stop, is_stopped=is_stopped, **named)
 
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(catalogs, "write_mirror_catalogs", late)
+                patch.setattr(store_operations, "write_catalogs", late)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )

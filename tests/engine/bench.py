@@ -13,7 +13,7 @@ from typing import Any
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.recovery import Recovery
-from stacpull.engine.store_process import StoreOperations
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import Workspace
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice

@@ -12,7 +12,7 @@ from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.store_client import OutcomeSender, StoreClient
-from stacpull.engine.store_process import StoreOperations
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of

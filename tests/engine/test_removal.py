@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.engine.bench import Bench, planned
+from tests.engine.bench import Bench, RecordingStore, planned
 
 from stacpull.ledger import pruning
 from stacpull.store.local_store import LocalStore
@@ -35,7 +35,7 @@ def test_rows_are_durable_before_files_are_removed_and_removals_before_the_list_
     forgotten: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    for owner, name in ((LocalStore, "sync"), (LocalStore, "remove"), (pruning, "clear")):
+    for owner, name in ((RecordingStore, "sync"), (LocalStore, "remove"), (pruning, "clear")):
         monkeypatch.setattr(owner, name, noting(steps, name, getattr(owner, name)))
     forgotten.publisher.remove_listed()
     assert steps == ["sync", *["remove"] * 3, "sync", "clear"]

@@ -22,7 +22,7 @@ from stacpull.engine import messages
 from stacpull.engine.messages import Arrivals, framed
 from stacpull.engine.publisher import PACE, Publisher
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_process import StoreOperations
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError, WorkerError
 from stacpull.ledger import jobs as ledger_jobs
 from stacpull.ledger import meta, views
@@ -126,7 +126,7 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
         await until(lambda: events.broken)
         with pytest.raises(DestinationError, match="failed to store"):
             await store.call(meta.get, meta.WALKED_WHOLE)
-        await store.call(StoreOperations.end_run, "failed", "The disk failed.")
+        await store.call(StoreOperations.end_run, "failed", "The disk failed.", {})
     assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)

@@ -67,11 +67,10 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     number: int
     result: msgspec.Raw
     error: ErrorReport | None
-    counters: RunCounters
 
 
 class Confirmed(msgspec.Struct, tag=11, array_like=True):
-    """Bodies of the oldest unconfirmed message are on the disk, or parts are published."""
+    """Bodies of the oldest unconfirmed message are on the disk, or parts are published or planned."""
 
     written: int
     published: int = 0

@@ -42,7 +42,7 @@ from stacpull.engine.run_control import (
     walk_and_transfer,
 )
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_process import RunFindings, StoreOperations
+from stacpull.engine.store_operations import RunFindings, StoreOperations
 from stacpull.engine.walk import LedgerRecord, Walk, WalkSummary, WalkTask, produce
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -452,8 +452,7 @@ class MirrorRun:
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self._store.call(runs.count, self._run.id, self._spent())
-                await self._store.call(StoreOperations.end_run, state, reason)
+                await self._store.call(StoreOperations.end_run, state, reason, self._spent())
                 recorded = state
             with unless_first:
                 findings = await self._store.call(StoreOperations.findings)

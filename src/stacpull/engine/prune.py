@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from stacpull.catalog.item import clean_item
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_process import StoreOperations
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Notice

@@ -60,10 +60,10 @@ class Publisher:
         self.store = workspace.destination
         self._run = run
         self._checksum = checksum
-        self._secrets = secrets
+        self.secrets = secrets
         self._clock = clock
-        self._is_stopped = is_stopped
-        self._on_event = on_event
+        self.is_stopped = is_stopped
+        self.on_event = on_event
         self._run_beside = run_beside
         self._area = runs.area_of(self.db, run.id)
         self._adopting = run.kept.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
@@ -142,7 +142,7 @@ class Publisher:
             self.refresh_counters()
         for failed in failures:
             _, item, key = views.owner(self.db, failed.row)
-            self._on_event(AssetFailed(item, key, failed.failure.kind, failed.failure.message))
+            self.on_event(AssetFailed(item, key, failed.failure.kind, failed.failure.message))
         if assets or documents:
             self._place(assets, documents)
         self.published += delivered
@@ -154,7 +154,7 @@ class Publisher:
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows) if self._run.metadata == "item" and rows else ():
             row, path = record.row, record.path
-            data = encoded_document(self.db, self.store, self._secrets, record, path)
+            data = encoded_document(self.db, self.store, self.secrets, record, path)
             digest = None if data is None else hashlib.sha256(data).digest()
             is_free = record.is_ours or not self.store.has(path)
             if data is None and record.is_ours:

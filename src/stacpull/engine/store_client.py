@@ -386,8 +386,7 @@ class StoreClient:
 
     def _take_message(self, message: messages.ToNetwork) -> None:
         match message:
-            case messages.OperationResult(number, counters=counters):
-                self.counters = counters or self.counters
+            case messages.OperationResult(number):
                 if (future := self._calls.get(number)) is not None and not future.done():
                     future.set_result(message)
             case Confirmed(written, published, counters):

@@ -12,209 +12,37 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from functools import cached_property, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import msgspec
 
-from stacpull import entry_points
 from stacpull.clock import SystemClock
 from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Call, Confirmed, encoded, error_report, framed
-from stacpull.engine.publisher import Publisher, may_replace
-from stacpull.engine.recovery import Recovery
+from stacpull.engine.publisher import Publisher
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import opened_ledger
-from stacpull.errors import InterruptedRunError, UsageError, as_destination_error
+from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger import jobs, meta, pruning, runs
 from stacpull.ledger.database import bind_plainly, ledger_path, translated
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
-from stacpull.ledger.runs import EndState
-from stacpull.models import Arrival, Checksum, FailureKind
-from stacpull.plurals import count
-from stacpull.pyarrow_import import require_pyarrow
+from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
-from stacpull.runtime import import_early, trim, tune_memory
+from stacpull.runtime import import_early, tune_memory
 from stacpull.store.staging import is_worker
 
-if TYPE_CHECKING:
-    from stacpull.catalog.catalog_tree import CollectionEntry
-    from stacpull.selection import Selection
-
-_CATALOG_PATIENCE = 3.0
-"""Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
 _NOTHING = msgspec.Raw(encoded(None))
 
 _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | None
 """An empty list means that a group is due, None the end."""
-
-
-class RunFindings(NamedTuple):
-    counts: dict[str, int]
-    left_out: dict[str, int]
-    unwritten: int
-
-
-class StoreOperations(Publisher):
-    """What the network process calls, besides functions of the ledger (`OPERATIONS`). Values are plain.
-
-    Every method raises `DestinationError` if the disk or the ledger fails.
-    """
-
-    @cached_property
-    def planner(self) -> Planner:
-        return Planner(
-            self.db,
-            self._run.id,
-            revalidate=self._run.kept.get("revalidate", False),
-            is_there=self.store.has,
-            secrets=self._secrets,
-        )
-
-    def _warn(self, text: str) -> None:
-        self._on_event(Notice("warning", text))
-
-    def recover(self) -> None:
-        self.remove_listed()
-        recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self._is_stopped)
-        recovery.run()
-        self.parts.extend(recovery.complete.values())
-        self.placed.extend(recovery.in_place.values())
-        self._write_final_items()
-
-    def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
-        """Reserve the names of assets that a worker uploads; return what it may upload."""
-        reserved, failures = self._reserve(arrivals, [])
-        self.failures += failures
-        for one in reserved:
-            one.may_replace = may_replace(self.store, one)
-        return list(reserved)
-
-    def _write_final_items(self) -> None:
-        self.publish_all()
-        after = 0
-        while self._run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
-            self.final_items.extend(rows)
-            self.publish_all()
-            after = rows[-1]
-
-    def complete_items(self) -> None:
-        """Write the JSON of final items, and remove parts of assets that are done.
-
-        An asset may have been received whole although a part of it was parked.
-        """
-        self._write_final_items()
-        self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
-        if unproven := views.unproven(self.db):
-            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
-        for sentence in self.unwritable.values():
-            self._warn(sentence)
-
-    def forget_unwanted(self) -> None:
-        def covers(wide: Selection, narrow: Selection) -> bool:
-            from stacpull.filters.item_filter import covers  # noqa: PLC0415 -- it imports all filters
-
-            return covers(wide, narrow)
-
-        self.publish_all()
-        counters = self.counters
-        is_done = counters["walk_ended"] and not counters["assets_pending"]
-        if is_done and self._run.kind == "mirror":
-            pending = pruning.forget_unwanted(self.db, self._run.id, covers, self.store.has)
-            if pending:
-                what = f"{count(pending, 'asset')} that only an earlier, wider selection includes"
-                self._on_event(Notice("info", f"No longer pending: {what}."))
-
-    def findings(self) -> RunFindings:
-        db, run = self.db, self._run.id
-        counts = {
-            **runs.findings(db, run),
-            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
-            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
-            "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
-            "assets_clipped": views.clipped(db, run),
-        }
-        return RunFindings(counts, runs.left_out(db, run), len(self.unwritable))
-
-    def end_run(self, state: EndState, reason: str | None) -> None:
-        runs.end(self.db, self._run.id, state, reason, self._clock.time())
-        if state == "complete" and self._run.kind == "mirror":
-            meta.put(self.db, meta.ADOPTING, None)
-
-    def collections_to_read(self) -> list[str]:
-        db, run = self.db, self._run.id
-        rows = views.collection_rows(db)
-        return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
-
-    def keep_collection(self, name: str, document: bytes) -> None:
-        self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
-
-    def keep_items_parquet(self, kept: bool) -> None:
-        """Set whether this run and later ones keep items.parquet up to date or remove it."""
-        if kept:
-            self.refuse_foreign(meta.ITEMS_PARQUET)
-        meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
-
-    def write_catalogs(self) -> None:
-        self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
-        trim()
-        from stacpull.engine import catalogs  # noqa: PLC0415 - only needed at the end
-
-        db, store, metadata = self.db, self.store, self._run.metadata
-        until = time.monotonic() + _CATALOG_PATIENCE
-
-        def is_stopped() -> bool:
-            return self._is_stopped() and time.monotonic() >= until
-
-        if metadata == "ndjson":
-            catalogs.write_lines(db, store, self, secrets=self._secrets, is_stopped=is_stopped)
-        entries = catalogs.collection_entries(db, metadata=metadata)
-        interrupted: InterruptedRunError | None = None
-        if meta.get(db, meta.KEEPS_ITEMS_PARQUET) and (entries or meta.owns_file(db, "catalog.json")):
-            try:
-                self._update_items_parquet(entries)
-            except UsageError as missing:
-                self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
-            except InterruptedRunError as error:
-                interrupted = error
-        secrets, source = self._secrets, self._run.source
-        catalogs.write_mirror_catalogs(
-            db, store, self, entries, secrets=secrets, source=source, is_stopped=is_stopped
-        )
-        if interrupted is not None:
-            raise interrupted
-
-    def _update_items_parquet(self, entries: list[CollectionEntry]) -> None:
-        if self._is_stopped():
-            raise InterruptedRunError("Interrupted.")
-        if self._run.metadata == "none":
-            raise UsageError("--metadata none stores no items.")
-        require_pyarrow(meta.ITEMS_PARQUET)
-        update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
-        notes: tuple[str, ...] = update(
-            self.db,
-            self.store,
-            self,
-            entries,
-            secrets=self._secrets,
-            is_stopped=self._is_stopped,
-            on_stage=self._on_event,
-        )
-        for note in notes:
-            self._warn(note)
-
-    def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
-        """Delete items and their files; `renewed` has new documents of label items, by row."""
-        pruning.forget(self.db, self._run.id, rows, renewed)
-        self.remove_listed()
 
 
 _ON_LEDGER = (
@@ -225,13 +53,13 @@ _ON_LEDGER = (
     runs.count, runs.forget_links, runs.layout_before, runs.matched_by_walk,
     runs.restart_walk, runs.set_counter, runs.unread_links, runs.walked,
 )  # fmt: skip
-_AFTER_FAILURE = (runs.count, StoreOperations.findings, StoreOperations.end_run)
+_AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 _OF_STORE = (
     Publisher.publish_all, Publisher.finish,
     StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items,
     StoreOperations.forget_unwanted,
-    StoreOperations.findings, StoreOperations.end_run, StoreOperations.collections_to_read,
+    *_AFTER_FAILURE, StoreOperations.collections_to_read,
     StoreOperations.keep_collection, StoreOperations.keep_items_parquet, StoreOperations.write_catalogs,
     StoreOperations.remove_items,
 )  # fmt: skip
@@ -440,11 +268,11 @@ class StoreServer:
                     result = operation(method_of if owner else operations.db, *arguments)
                     packed = msgspec.Raw(encoded(result))
                     operations.refresh_counters()
+                self._confirm_published(operations)
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 operations.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
-        counters = {} if operations is None else dict(operations.counters)
-        self._send(messages.OperationResult(call.number, packed, failure, counters))
+        self._send(messages.OperationResult(call.number, packed, failure))
 
     def _break(self, error: Exception) -> None:
         if self._operations is not None:

@@ -1,0 +1,239 @@
+"""What the network process calls in the store process, besides functions of the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+from msgspec.structs import replace
+
+from stacpull import entry_points
+from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_catalogs
+from stacpull.engine.item_json import encoded_document
+from stacpull.engine.publisher import Publisher, may_replace
+from stacpull.engine.recovery import Recovery
+from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.events import Notice
+from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger.planner import Planner
+from stacpull.ledger.runs import EndState
+from stacpull.models import Arrival, FailureKind, ItemId
+from stacpull.planning.hrefs import self_href
+from stacpull.planning.item_plan import item_document_name
+from stacpull.planning.names import LINES_FILE, safe_segment
+from stacpull.plurals import count
+from stacpull.pyarrow_import import require_pyarrow
+from stacpull.runtime import trim
+
+if TYPE_CHECKING:
+    from stacpull.selection import Selection
+
+_CATALOG_PATIENCE = 3.0
+"""Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
+
+
+class RunFindings(NamedTuple):
+    counts: dict[str, int]
+    left_out: dict[str, int]
+    unwritten: int
+
+
+class StoreOperations(Publisher):
+    """What the network process calls, besides functions of the ledger (`OPERATIONS`). Values are plain.
+
+    Every method raises `DestinationError` if the disk or the ledger fails.
+    """
+
+    @cached_property
+    def planner(self) -> Planner:
+        return Planner(
+            self.db,
+            self._run.id,
+            revalidate=self._run.kept.get("revalidate", False),
+            is_there=self.store.has,
+            secrets=self.secrets,
+        )
+
+    def _warn(self, text: str) -> None:
+        self.on_event(Notice("warning", text))
+
+    def recover(self) -> None:
+        self.remove_listed()
+        recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self.is_stopped)
+        recovery.run()
+        self.parts.extend(recovery.complete.values())
+        self.placed.extend(recovery.in_place.values())
+        self._write_final_items()
+
+    def reserve_uploads(self, arrivals: list[Arrival]) -> list[Arrival]:
+        """Reserve the names of assets that a worker uploads; return what it may upload."""
+        reserved, failures = self._reserve(arrivals, [])
+        self.failures += failures
+        for one in reserved:
+            one.may_replace = may_replace(self.store, one)
+        return list(reserved)
+
+    def _write_final_items(self) -> None:
+        self.publish_all()
+        after = 0
+        while self._run.metadata == "item" and (rows := jobs.unwritten_items(self.db, after, 1000)):
+            self.final_items.extend(rows)
+            self.publish_all()
+            after = rows[-1]
+
+    def complete_items(self) -> None:
+        """Write the JSON of final items, and remove parts of assets that are done.
+
+        An asset may have been received whole although a part of it was parked.
+        """
+        self._write_final_items()
+        self.store.staged.sweep_parts(partial(jobs.is_open, self.db))
+        if unproven := views.unproven(self.db):
+            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
+        for sentence in self.unwritable.values():
+            self._warn(sentence)
+
+    def forget_unwanted(self) -> None:
+        def covers(wide: Selection, narrow: Selection) -> bool:
+            from stacpull.filters.item_filter import covers  # noqa: PLC0415 -- it imports all filters
+
+            return covers(wide, narrow)
+
+        self.publish_all()
+        counters = self.counters
+        is_done = counters["walk_ended"] and not counters["assets_pending"]
+        if is_done and self._run.kind == "mirror":
+            pending = pruning.forget_unwanted(self.db, self._run.id, covers, self.store.has)
+            if pending:
+                what = f"{count(pending, 'asset')} that only an earlier, wider selection includes"
+                self.on_event(Notice("info", f"No longer pending: {what}."))
+
+    def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
+        runs.count(self.db, self._run.id, spent)
+        runs.end(self.db, self._run.id, state, reason, self._clock.time())
+        if state == "complete" and self._run.kind == "mirror":
+            meta.put(self.db, meta.ADOPTING, None)
+
+    def findings(self) -> RunFindings:
+        db, run = self.db, self._run.id
+        counts = {
+            **runs.findings(db, run),
+            "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
+            "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
+            "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
+            "assets_clipped": views.clipped(db, run),
+        }
+        return RunFindings(counts, runs.left_out(db, run), len(self.unwritable))
+
+    def collections_to_read(self) -> list[str]:
+        db, run = self.db, self._run.id
+        rows = views.collection_rows(db)
+        return [row.name for row in rows if row.document is None or views.has_items_of(db, row.row, run)]
+
+    def keep_collection(self, name: str, document: bytes) -> None:
+        self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
+
+    def keep_items_parquet(self, kept: bool) -> None:
+        """Set whether this run and later ones keep items.parquet up to date or remove it."""
+        if kept:
+            self.refuse_foreign(meta.ITEMS_PARQUET)
+        meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
+
+    def write_catalogs(self) -> None:
+        """Write what a stop does not delay by more than `_CATALOG_PATIENCE`."""
+        self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
+        trim()
+        until = time.monotonic() + _CATALOG_PATIENCE
+
+        def is_stopped() -> bool:
+            return self.is_stopped() and time.monotonic() >= until
+
+        if self._run.metadata == "ndjson":
+            self.write_lines(is_stopped)
+        entries = [self._entry(row) for row in views.collection_rows(self.db)]
+        interrupted: InterruptedRunError | None = None
+        if entries or meta.owns_file(self.db, "catalog.json"):
+            keeps_parquet = meta.get(self.db, meta.KEEPS_ITEMS_PARQUET)
+            if keeps_parquet:
+                try:
+                    self._update_items_parquet(entries)
+                except UsageError as missing:
+                    self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
+                except InterruptedRunError as error:
+                    interrupted = error
+                if meta.owns_file(self.db, meta.ITEMS_PARQUET):
+                    entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
+            write_catalogs(
+                self.store,
+                entries,
+                source=self._run.source,
+                write=self.write_file,
+                secrets=self.secrets,
+                remove=self._remove,
+                is_recorded=lambda path, data: meta.is_recorded(self.db, path, sha256(data).digest()),
+                is_stopped=is_stopped,
+            )
+            if not keeps_parquet and meta.owns_file(self.db, meta.ITEMS_PARQUET):
+                self._remove(meta.ITEMS_PARQUET)  # now no collection refers to it
+        if interrupted is not None:
+            raise interrupted
+
+    def write_lines(self, is_stopped: Callable[[], bool]) -> None:
+        """Write the documents of each collection into `<collection>/items.ndjson` (`--metadata ndjson`)."""
+
+        def digest_of(row: int, path: str, write: Callable[[bytes], object]) -> bytes:
+            digest = sha256()
+            records = views.item_documents(self.db, row)
+            encoded = (encoded_document(self.db, self.store, self.secrets, one, path) for one in records)
+            for document in until_stopped(is_stopped, encoded):
+                if document is not None:
+                    digest.update(document + b"\n")
+                    write(document + b"\n")
+            return digest.digest()
+
+        for row in views.collection_rows(self.db):
+            path = f"{safe_segment(row.name)}/{LINES_FILE}"
+
+            def is_same(row: int = row.row, path: str = path) -> bool:
+                return self.store.state_of(path).digest == digest_of(row, path, lambda _: None)
+
+            self.refuse_foreign(path, is_same)
+            with self.store.staged.new_part(LINES_FILE) as file:
+                digest = digest_of(row.row, path, file.write)
+            self.place_file(path, LINES_FILE, digest)
+
+    def _entry(self, row: views.CollectionRow) -> CollectionEntry:
+        def items() -> Iterator[tuple[str, str]]:
+            for name, directory in views.items_of(self.db, row.row) if self._run.metadata == "item" else ():
+                yield name, f"{directory}/{item_document_name(ItemId(row.name, name))}"
+
+        document = None if row.document is None else orjson.loads(row.document)
+        base = None if document is None else self_href(document, local=True)
+        mirrored = views.assets_of_collection(self.db, row.row)
+        return CollectionEntry(
+            row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored
+        )
+
+    def _update_items_parquet(self, entries: list[CollectionEntry]) -> None:
+        if self.is_stopped():
+            raise InterruptedRunError("Interrupted.")
+        if self._run.metadata == "none":
+            raise UsageError("--metadata none stores no items.")
+        require_pyarrow(meta.ITEMS_PARQUET)
+        update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
+        for note in update(self, entries):
+            self._warn(note)
+
+    def _remove(self, path: str) -> None:
+        directory, _, name = path.rpartition("/")
+        self.store.remove(directory, name)
+        meta.disown_file(self.db, path)
+
+    def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
+        """Delete items and their files; `renewed` has new documents of label items, by row."""
+        pruning.forget(self.db, self._run.id, rows, renewed)
+        self.remove_listed()
