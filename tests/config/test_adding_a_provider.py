@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.changed_copy import ChangedCopy, item_with
-from tests.net.test_adding_a_login import guarded
+from tests.logins.test_adding_a_login import guarded
 
 pytestmark = pytest.mark.behaviour
 
