@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import uvloop
+from tests.net.conformance import opened
 
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 T = TypeVar("T")
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from tests.http1.fast_transport import LOOPS, Answering, fast, run, serving, until
+from tests.net.conformance import opened
 
 from stacpull.http1.connection import _State
-from stacpull.net.transport import Request, opened
+from stacpull.net.transport import Request
 
 MIB = 1 << 20
 PATTERN = bytes(range(256)) * 4096

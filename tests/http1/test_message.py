@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.http1.test_wire import BROKEN, CHUNKED, HOSTILE, OK, SOUND
 
-from stacpull.http1.message import ParsedMessage
+from stacpull.http1.connection import ParsedMessage
 from stacpull.models import FailureKind
 
 Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]

@@ -10,11 +10,12 @@ import pytest
 import uvloop
 from hypothesis import strategies as st
 from tests.http1.fast_transport import HELLO, fast, run
+from tests.net.conformance import opened
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError, Transport, opened
+from stacpull.net.transport import Request, TransferError, Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

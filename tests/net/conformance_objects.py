@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
+from tests.net.conformance import opened
 
 from stacpull.models import Validator
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import content_range, range_headers, validator_of
-from stacpull.net.transport import Request, Transport, opened
+from stacpull.net.transport import Request, Transport
 
 T = TypeVar("T")
 

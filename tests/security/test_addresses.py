@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.conformance import opened
 from tests.net.memory import Answer
 from tests.net.test_http import watched_connections
 from tests.net.wire_server import WireServer
@@ -29,7 +30,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport, opened
+from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
 LINK_LOCAL = [
     "169.254.169.254",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.net.conformance import opened
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import COLLECTION, Source, feature, json_answer
@@ -22,7 +23,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.json_reader import PAGE_LIMIT
-from stacpull.net.transport import HttpSettings, Request, TransferError, opened
+from stacpull.net.transport import HttpSettings, Request, TransferError
 
 MIB = 1 << 20
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.net.conformance import opened
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
 from stacpull.net.fields import validator_of
-from stacpull.net.transport import Request, TransferError, opened
+from stacpull.net.transport import Request, TransferError
 from stacpull.transfer.local import LocalTransport
 
 BODY = bytes(range(256)) * 100

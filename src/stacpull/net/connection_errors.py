@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import socket
@@ -13,6 +14,19 @@ from stacpull.net.addresses import AddressRefusedError
 
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 """OpenSSL's reasons for a peer whose first bytes are not TLS."""
+
+
+class BadResponse(enum.Enum):
+    TRUNCATED = FailureKind.TRUNCATED, "closed the connection before the end of the body"
+    OVERLONG = FailureKind.OVERLONG, "sent more bytes than its Content-Length states"
+    MALFORMED = FailureKind.SERVER, "sent a malformed HTTP response"
+    ENDLESS_FIELDS = FailureKind.SERVER, "sent too many header fields"
+    STALLED = FailureKind.STALLED, "sent nothing for too long"
+    TOO_SLOW = FailureKind.STALLED, "sent too few bytes per second (--min-rate)"
+
+    def failure(self, host: str) -> Failure:
+        kind, what = self.value
+        return Failure(kind, f"{host} {what}.", host=host, retryable=True)
 
 
 def no_connection(error: BaseException | None, host: str) -> Failure:
@@ -48,30 +62,6 @@ def reason_of(error: BaseException | None) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def truncated(host: str) -> Failure:
-    return _passing(FailureKind.TRUNCATED, host, "closed the connection before the end of the body")
-
-
-def overlong(host: str) -> Failure:
-    return _passing(FailureKind.OVERLONG, host, "sent more bytes than its Content-Length states")
-
-
-def malformed(host: str) -> Failure:
-    return _passing(FailureKind.SERVER, host, "sent a malformed HTTP response")
-
-
-def endless_fields(host: str) -> Failure:
-    return _passing(FailureKind.SERVER, host, "sent too many header fields")
-
-
-def stalled(host: str) -> Failure:
-    return _passing(FailureKind.STALLED, host, "sent nothing for too long")
-
-
-def too_slow(host: str) -> Failure:
-    return _passing(FailureKind.STALLED, host, "sent too few bytes per second (--min-rate)")
-
-
 def closed(host: str, error: Exception | None) -> Failure:
     if isinstance(error, ssl.SSLError):
         return no_connection(error, host)
@@ -80,7 +70,3 @@ def closed(host: str, error: Exception | None) -> Failure:
 
 def network_failure(message: str, host: str, *, retryable: bool = True) -> Failure:
     return Failure(FailureKind.NETWORK, message, host=host, retryable=retryable)
-
-
-def _passing(kind: FailureKind, host: str, what: str) -> Failure:
-    return Failure(kind, f"{host} {what}.", host=host, retryable=True)

@@ -26,18 +26,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
-from stacpull.net.connection_errors import (
-    closed,
-    endless_fields,
-    malformed,
-    network_failure,
-    no_connection,
-    overlong,
-    reason_of,
-    stalled,
-    too_slow,
-    truncated,
-)
+from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection, reason_of
 from stacpull.net.fields import FIELD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, is_bypassed, proxies
@@ -45,7 +34,6 @@ from stacpull.urls import wire_url
 
 _KEEP_ALIVE = 15.0
 _READ_BUFFER = 256 * 1024
-_FIRST_COLUMN = 4  # of the caret under aiohttp's excerpt `  b'…'`
 
 _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
 """Expected exceptions of a request and of reading its response (ValueError: an invalid URL)."""
@@ -158,7 +146,7 @@ class _HttpResponse:
             if not piece:
                 return
             if pace.is_too_slow(time.monotonic() - started, len(piece)):
-                raise TransferError(too_slow(host))
+                raise TransferError(BadResponse.TOO_SLOW.failure(host))
             yield piece
 
 
@@ -240,23 +228,16 @@ def _direct_failure(error: BaseException, host: str) -> Failure:
             return no_connection(cause, host)
         case aiohttp.ClientConnectorError(os_error=cause):
             return no_connection(cause, host)
-        case AddressRefusedError() | ssl.SSLError() | aiohttp.ConnectionTimeoutError():
-            is_late = isinstance(error, aiohttp.ConnectionTimeoutError)
-            return no_connection(TimeoutError() if is_late else error, host)
+        case aiohttp.ConnectionTimeoutError():
+            return no_connection(TimeoutError(), host)
+        case AddressRefusedError() | ssl.SSLError():
+            return no_connection(error, host)
         case aiohttp.ServerTimeoutError() | TimeoutError():
-            return stalled(host)
+            return BadResponse.STALLED.failure(host)
         case aiohttp.ClientPayloadError():
-            return truncated(host)
+            return BadResponse.TRUNCATED.failure(host)
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            text = str(getattr(error, "message", ""))
-            is_later = (
-                text.startswith("Bad status line") and text.rpartition("\n")[2].find("^") > _FIRST_COLUMN
-            )
-            if text.startswith("Data after") or is_later:  # the invalid bytes follow a complete body
-                return overlong(host)
-            if "Too many headers" in text or "Got more than" in text:
-                return endless_fields(host)
-            return malformed(host)
+            return BadResponse.MALFORMED.failure(host)
         case aiohttp.NonHttpUrlClientError() | ValueError():  # also aiohttp.InvalidURL
             message = f"The URL with host {host or '(none)'} is not a valid http URL."
             return Failure(FailureKind.SCHEME, message, host=host)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -104,15 +103,6 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-@asynccontextmanager
-async def opened(transport: Transport, request: Request) -> AsyncIterator[Response]:
-    response = await transport.send(request)
-    try:
-        yield response
-    finally:
-        await response.close()
 
 
 class Rewritten(msgspec.Struct, frozen=True):
