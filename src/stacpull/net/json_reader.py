@@ -1,6 +1,6 @@
 """Reads JSON documents (pages, collections, items), with retries, since a failed page ends the walk.
 
-Up to 256 KiB, any number at once; up to 16 MiB, four; larger ones alone. Errors: `TransferError` (not read:
+Up to 256 KiB, any number at once; larger ones one at a time. Errors: `TransferError` (not read:
 the caller judges the status), `CredentialsError` (SOURCE's host refuses), `SourceError` (no JSON). What is no
 JSON is requested twice: proxies garble bodies, and load balancers send pages of their own.
 """
@@ -59,7 +59,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_GARBLED, _MOST_STALLED = 2, 3
 """Requests for one document that are not JSON, or stall (each takes the stall timeout)."""
 _ACCEPT = "application/geo+json, application/json"
-_MIDDLING, _MIDDLING_AT_ONCE = 16 * 1024 * 1024, 4
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _REFUSALS = frozenset({401, 403})
 _STREAMED = frozenset({200, 206, 416})
@@ -207,11 +206,8 @@ class ApiReader:
             self._advice = f"Check {' and '.join(credential_names)}."
         elif wanted_variable:
             self._advice = f"{wanted_variable} is not set: export {wanted_variable}=..."
-        self._turns = (
-            (SMALL, asyncio.Semaphore(_MIDDLING_AT_ONCE)),
-            (_MIDDLING, asyncio.Semaphore(1)),
-        )
-        """Who holds more memory than the first value waits for the second."""
+        self._large = asyncio.Semaphore(1)
+        """Held while a document takes more than `SMALL` bytes of memory."""
         self._reported = Recent[tuple[str, str], None]()
         """Hosts whose silence or lenient JSON was reported."""
         self._answered: str | None = None
@@ -308,12 +304,11 @@ class ApiReader:
         try:
             async with exchange as response, AsyncExitStack() as held:
                 timer.cancel()
-                waiting = list(self._turns)
+                waiting = [self._large]
 
                 async def growing(size: int) -> None:
-                    """Wait for a turn of this size. A document waits only for larger ones: no deadlock."""
-                    while waiting and size > waiting[0][0]:
-                        await held.enter_async_context(waiting.pop(0)[1])
+                    while waiting and size > SMALL:
+                        await held.enter_async_context(waiting.pop())
 
                 body = await response.read(limit, growing)
                 found = Document(
@@ -321,7 +316,7 @@ class ApiReader:
                 )
                 await growing(found.weight)
                 value: object = None
-                if len(body) > _MIDDLING and outgoing.url == self._source:
+                if len(body) > LENIENT_LIMIT and outgoing.url == self._source:
                     value = await asyncio.to_thread(divided, body)
                 if value is None:
                     value = await self._decoded(body, limit, response)
