@@ -81,14 +81,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     def transport(self, setup: TransportSetup) -> Transport | None:
         """Return the transport for URLs of this scheme, or None if this run does not need one."""
         module, _, function = self.maker.partition(":")
-        made: Transport | None = None
-        if module:
-            made = getattr(import_module(module), function)(setup)
-        else:
-            from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used
-
-            if (kind := load("stacpull.schemes", self.name)) is not None:
-                made = kind.transport(setup)
+        kind = import_module(module) if module else self._registered()
+        made: Transport | None = None if kind is None else getattr(kind, function or "transport")(setup)
         return made
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
@@ -98,14 +92,15 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
-        from stacpull.entry_points import require  # noqa: PLC0415 - only where such URLs are used
-
         module = self.maker.partition(":")[0]
-        kind: Any = (
-            import_module(module) if module else require("stacpull.schemes", self.name, f"{self.name}://")
-        )
+        kind = import_module(module) if module else self._registered()
         found: tuple[ListedObject, ...] = await kind.list_prefix(client, prefix)
         return found
+
+    def _registered(self) -> Any:
+        from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used
+
+        return load("stacpull.schemes", self.name)
 
 
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
