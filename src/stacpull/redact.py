@@ -168,17 +168,13 @@ class Secrets:
                 one.__notes__ = [self.scrub(note) for note in one.__notes__]
 
 
-def is_credential_name(name: str) -> bool:
-    return any(word in name.lower() for word in _CREDENTIAL_WORDS)
-
-
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: by the field's name, or if not spelled out."""
     return [
         value
         for name, value in headers.items()
         if not (name.lower() in _ORDINARY_FIELDS or name.lower().startswith(_ORDINARY_PREFIXES))
-        and (is_credential_name(name) or not value.spelled_out)
+        and (not value.spelled_out or any(word in name.lower() for word in _CREDENTIAL_WORDS))
     ]
 
 

@@ -117,10 +117,6 @@ def parts_of(url: str) -> SplitResult:
         return SplitResult("", "", url, "", "")
 
 
-def server_of(url: str) -> str:
-    return parts_of(url).netloc.lower()
-
-
 def without_blanks(href: str) -> str:
     """Return an href as the URL standard parses it: without surrounding blanks, tabs and newlines."""
     if href.isprintable() and " " not in href:  # nearly all
@@ -142,7 +138,10 @@ def join(base: str | None, href: str) -> str | None:
 
 
 def join_web(base: str, href: str) -> str:
-    """Return the absolute form of a link of a web page or API: http or https, without fragment and user."""
+    """Return the absolute form of a link of a web page or API, without fragment and user.
+
+    It is http or https: https if `base` is https and on the same host.
+    """
     try:
         parts = urlsplit(urljoin(base, href.strip()))
         is_valid = not parts.netloc or bool(host_of(parts.geturl()))
@@ -152,14 +151,10 @@ def join_web(base: str, href: str) -> str:
         raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.")
     if not is_web(f"{parts.scheme}://") or not parts.netloc:
         raise SourceError(f"The source names a link that is not http or https: {parts.scheme}:.")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-
-
-def kept_encrypted(base: str, url: str) -> str:
-    """Return `url`, a link in a document at `base`, with https for http if `base` is https on that host."""
-    if scheme_of(base) == "https" and scheme_of(url) == "http" and authority(url) == authority(base):
-        return "https" + url[len("http") :]
-    return url
+    parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+    if scheme_of(base) == "https" and authority(urlunsplit(parts)) == authority(base):
+        parts = parts._replace(scheme="https")
+    return urlunsplit(parts)
 
 
 def wire_url(url: str) -> str:

@@ -17,6 +17,7 @@ from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import ItemGone, Notice
+from stacpull.hosts import host_of
 from stacpull.ledger import meta, pruning, runs
 from stacpull.ledger.pruning import NotFoundItem
 from stacpull.ledger.runs import Run
@@ -25,7 +26,6 @@ from stacpull.planning.hrefs import item_of, own_href, source_links
 from stacpull.plurals import count
 from stacpull.redact import cut_url
 from stacpull.sources.item_reader import ItemReader
-from stacpull.urls import server_of
 
 _STRETCH = 500
 """Items that are requested, and removed, at once."""
@@ -103,7 +103,7 @@ class Pruning:
                 continue
             doubt: str | None = "the API does not deny the item under /collections/…/items/…"
             if all(_is_gone(answers[other]) for other in others):
-                place = item.id.collection, server_of(href)
+                place = item.id.collection, host_of(href)
                 if place not in self._doubts:
                     self._doubts[place] = await self._doubt(*place)
                 doubt = self._doubts[place]
@@ -153,7 +153,7 @@ class Pruning:
                 if isinstance(answer, dict) and answer.get("id") == name:
                     return None
             return f"{examples[0][1]}, which the source has just listed, is not found either"
-        if host == server_of(self._source.url):
+        if host == host_of(self._source.url):
             try:
                 if (await self._source.collection(collection)).get("id") == collection:
                     return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
 from stacpull.ledger.jobs import delete_asset, drop_open, update_item_states
@@ -20,7 +21,6 @@ from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Wri
 from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
-from stacpull.urls import server_of
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
@@ -65,7 +65,7 @@ def seen_examples(
         f"SELECT i.name, i.href FROM {ITEMS} WHERE c.name = ? AND i.walk = ? AND i.name <> '{OF_COLLECTION}'",
         (collection, run),
     )
-    found = ((name, href) for name, href in rows if href is not None and server_of(href) == server)
+    found = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
     return list(islice(found, limit))
 
 

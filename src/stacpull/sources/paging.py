@@ -28,7 +28,6 @@ from stacpull.urls import (
     authority,
     drop_parameters,
     join_web,
-    kept_encrypted,
     parameter,
     parameters,
     parts_of,
@@ -128,7 +127,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         return _with(current, "next", cursor)
     link = next((link for link in links if _method(link) == current.method), links[0])
     here = base or current.url
-    url = kept_encrypted(here, cut_cursor(join_web(here, link["href"])))
+    url = cut_cursor(join_web(here, link["href"]))
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
     if _method(link) == "POST":
