@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,72 +11,26 @@ import pytest
 from tests.security.sources import feature
 from tests.sources.memory import MemoryReader
 
-from stacpull import Options, Selection, UsageError, plan
+from stacpull import Selection, UsageError, plan
 from stacpull.caches import LONGEST_KEY
-from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import Walk, WalkTask
-from stacpull.events import Event
-from stacpull.ledger.planner import PlanBatch
-from stacpull.models import ItemId, PageRequest
+from stacpull.models import PageRequest
 from stacpull.sources import tree
 from stacpull.sources.files import FeaturesSource
-from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import PageSize
 
 HREF = "https://h.example/x.tif"
 MANY = 20_000
 
 
-class Nothing:
-    """Keeps nothing of a walk."""
-
-    items_seen = 0
-
-    async def find_planned(self, _ids: object, _linked: bool) -> dict[ItemId, str | None]:
-        return {}
-
-    async def add_batch(self, batch: PlanBatch) -> int:
-        return len(batch.seen)
-
-    async def restart(self) -> int:
-        return 0
-
-
-def noted(selection: Selection, items: Sequence[dict[str, Any]]) -> str:
-    """Return the messages of a walk over items."""
-    url, texts = "https://h.example/items.json", list[str]()
-
-    def on_event(event: Event) -> None:
-        texts.append(getattr(event, "text", ""))
-
-    async def course() -> None:
-        reader = MemoryReader({url: {"type": "FeatureCollection", "features": list(items)}})
-        source = FeaturesSource(url, reader, await reader.read(PageRequest(url)))
-        options, address = options_and_address(url, Options())
-        async with open_network(address, options) as network:
-            items_of = ItemReader(source.item, network.clock)
-            await Walk(WalkTask(source, items_of, network, selection, options, on_event), Nothing()).run()
-
-    asyncio.run(course())
-    return "\n".join(texts)
-
-
-def test_of_excluded_asset_keys_few_are_kept() -> None:
+def test_a_warning_names_few_excluded_asset_keys(tmp_path: Path) -> None:
+    path, texts = tmp_path / "items.json", list[str]()
     items = [feature(f"i{n}", {f"{n}-{m}{'k' * 10_000}": HREF for m in range(100)}) for n in range(20)]
-    names = [feature("few", {f"k{n}": HREF for n in range(15)})]
-    text = noted(Selection(assets=("z",)), names)
-    assert "the keys are k0, k1, k10, k11, k12, k13, k14, k2, k3, k4, k5, k6, k7, k8, k9." in text
-    text = noted(Selection(assets=("z",)), names + items)
-    assert "--asset matches no asset" in text
-    assert " and others." in text
-    assert len(text) < 21 * LONGEST_KEY
-
-
-def test_no_message_if_a_later_item_has_a_key_that_asset_matches() -> None:
-    late = feature("late", {"z": HREF})
-    items = [*(feature(f"i{n}", {f"k{n}": HREF}) for n in range(2000)), late]
-    for selection in (Selection(assets=("z",)), Selection(assets=("z",), roles=("data",))):
-        assert "matches no asset" not in noted(selection, items)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    listen = lambda event: texts.append(getattr(event, "text", ""))  # noqa: E731
+    asyncio.run(plan(str(path), selection=Selection(assets=("z",)), on_event=listen))
+    (text,) = filter(None, texts)
+    assert "dropped every asset. Keys: 0-0kkk" in text
+    assert len(text) < 600
 
 
 def test_of_collections_that_items_link_to_few_are_kept() -> None:
