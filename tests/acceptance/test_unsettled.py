@@ -267,9 +267,8 @@ def test_the_announced_items_are_those_of_all_collections(
             return planned, await mirror(api.url("/"), tmp_path / "m", selection=chosen)
 
     planned, mirrored = asyncio.run(work())
-    assert [(one.items_seen, one.items_announced) for one in found] == list(
-        zip([2, 3, 5, 7], totals, strict=True)
-    )
+    shown = dict.fromkeys((one.items_seen, one.items_announced) for one in found)
+    assert list(shown) == list(zip([2, 3, 5, 7], totals, strict=True))
     assert planned.items_announced == totals[-1]
     with closing(open_reader(tmp_path / "m")) as db:
         assert counters(db, mirrored.run)["items_announced"] == totals[-1]

@@ -7,17 +7,17 @@ planned after the last page, and no position is saved before that.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import pickle
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY, Recent
+from stacpull.caches import Recent
 from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, id_of, is_named, label_warnings
@@ -56,7 +56,7 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets, cut_cursor
+from stacpull.redact import Secrets, cut_cursor, is_signed
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import (
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once: transfers need not wait for the thousand source items of a page."""
+_MOST_COLLECTIONS = 256
 _MOST_KEYS = 20
 _STREAMED = 1000
 """Pending jobs read from the ledger at a time."""
@@ -200,29 +201,22 @@ class Sample:
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
-        self._ranked: list[tuple[int, ItemId]] = []
-        """A heap of negative ranks: the first item leaves the sample next."""
-        self._found: dict[ItemId, tuple[str | None, bytes]] = {}
-        """The `updated` of each item, and the pickled item: decoded, it takes five times the memory."""
+        self._found: dict[ItemId, tuple[int, str | None, bytes]] = {}
+        """The rank, `updated` and the pickled item of each: decoded, it takes five times the memory."""
 
     def offer(self, found: FoundItem) -> None:
         """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
         item, updated = found[0], _updated(found)
-        if item in self._found:
-            if is_newer(self._found[item][0], updated):
-                return
-        else:
-            entry = -rank_of(self._seed, item.item), item
-            if len(self._ranked) < self._size:
-                heapq.heappush(self._ranked, entry)
-            elif (dropped := heapq.heappushpop(self._ranked, entry)) == entry:
-                return
-            else:
-                del self._found[dropped[1]]
-        self._found[item] = updated, pickle.dumps(found)
+        if item not in self._found or not is_newer(self._found[item][1], updated):
+            self._found[item] = rank_of(self._seed, item.item), updated, pickle.dumps(found)
+        if len(self._found) > 2 * self._size:
+            self._found = dict(self._lowest())
 
     def drawn(self) -> list[bytes]:
-        return [self._found[item][1] for _, item in sorted(self._ranked, reverse=True)]
+        return [pickled for _, (_, _, pickled) in self._lowest()]
+
+    def _lowest(self) -> list[tuple[ItemId, tuple[int, str | None, bytes]]]:
+        return sorted(self._found.items(), key=lambda one: (one[1][0], one[0]))[: self._size]
 
 
 class Walk:
@@ -244,14 +238,14 @@ class Walk:
         self._lookups = Lookups(self._source, network, selection, self._on_event)
         self._sample: Sample | None = None
         self._left_out: Counter[str] = Counter()
-        self._collections = Recent[ItemId, None]()
+        self._collections = Recent[ItemId, None](_MOST_COLLECTIONS)
         self._is_checked = False
         self._keeps_position = self._source.has_cursors and selection.sample is None
-        self._has_ended = False
-        self._is_last = False
-        """True in the last collection: then the announced total is known."""
-        self._announced: list[int | None] = []
-        """What the finished collections announced together, and the current one; None if it is not known."""
+        self._following: str | None = None
+        """The collection after the current one; in the last one, the announced total is known."""
+        self._before: int | None = 0
+        self._announced: int | None = 0
+        """What collections before the current one announced, and with it; None if one does not."""
 
     async def run(self, position: Position = Position(), walked: Collection[str] = ()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
@@ -268,14 +262,14 @@ class Walk:
         if not self._keeps_position:
             position, walked, self._matched = Position(), (), await record.restart()
         level: Literal["warning", "info"] = "warning"
-        from_start, furthest = position == Position(), -1
+        is_whole, furthest = position == Position(), -1
         while True:
             try:
                 await self._read_pages(starts, position, walked)
                 break
             except ForgottenCursorError as error:
                 reached = record.items_seen
-                if from_start and reached <= furthest:
+                if reached <= furthest:
                     narrower = "narrow the selection, for example with --datetime"
                     advice = narrower if source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
@@ -284,12 +278,13 @@ class Walk:
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
-                from_start, furthest, level = True, reached if from_start else -1, "info"
+                furthest, is_whole, level = reached if is_whole else -1, True, "info"
                 position, walked, self._matched = Position(), (), await record.restart()
                 self._left_out.clear()
                 summary.cut_short = None
         total, seen = self._total(), record.items_seen
-        if not self._is_enough() or summary.cut_short is not None:
+        is_to_its_end = not self._is_enough() or summary.cut_short is not None
+        if is_to_its_end:
             if total is not None and total > seen:
                 self.note_unseen(total, total - seen)
             summary.whole = not (summary.items_unseen or summary.cut_short)
@@ -298,9 +293,9 @@ class Walk:
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 some = [pickle.loads(one) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
                 await record.add_batch(await self._planned(some))
-        if not self._has_ended:
-            await record.add_batch(PlanBatch(reached=self._end()))
-        is_whole = position == Position() and not self._is_enough() and summary.cut_short is None
+        end = WalkUpdate(None, True, total, None, summary.cut_short, counts_unseen=is_to_its_end)
+        await record.add_batch(PlanBatch(reached=end))
+        is_whole = is_whole and not self._is_enough() and summary.cut_short is None
         for note in self._items.notes(self._left_out, whole=is_whole):
             self._on_event(Notice("info", note))
 
@@ -323,36 +318,33 @@ class Walk:
                 raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
             others = {position.collection, *walked}
             ahead = here + [start for start in starts if start.collection not in others]
-        self._announced = [0 if position.collection is None else position.announced, 0]
-        self._is_last = not ahead
+        self._announced = 0 if position.collection is None else position.announced
         for number, start in enumerate(ahead):
             if self._is_enough():
                 return
             collection, fruitless = start.collection, 0
-            following = ahead[number + 1].collection if number + 1 < len(ahead) else None
-            self._announced, self._is_last = [_sum(self._announced), None], following is None
+            self._following = ahead[number + 1].collection if number + 1 < len(ahead) else None
+            self._before, self._announced = self._announced, None
             first = start._replace(resumed=position.request if number == 0 else None)
             pages = self._source.pages(first, page_size=self._page_size, on_notice=self._on_event)
             async with prefetch(pages) as read_ahead:
                 async for page in read_ahead:
-                    if page.matched is not None:
-                        self._announced[1] = page.matched
+                    if page.matched is not None and self._before is not None:
+                        self._announced = self._before + page.matched
                     self.summary.cut_short = page.cut_short or self.summary.cut_short
-                    new = await self._take_page(collection, page, following)
+                    new = await self._take_page(collection, page)
                     if self._is_enough():
                         return
                     is_placed = page.next is not None and page.next == page.request
                     fruitless = 0 if new or is_placed else fruitless + 1
                     if fruitless > FRUITLESS_PAGES and page.next is not None:
                         text = f"{fruitless} pages in a row brought no new item."
-                        text = f"The walk ends at {page.request.url}: {text}"
+                        self.summary.cut_short = text = f"The walk ends at {page.request.url}: {text}"
                         self.warn(text)
-                        self.summary.cut_short = text
-                        reached = self._reached(collection, None, following)._replace(cut_short=text)
-                        await self.record.add_batch(PlanBatch(reached=reached))
+                        await self.record.add_batch(PlanBatch(reached=self._reached(collection, None, text)))
                         break
 
-    async def _take_page(self, collection: str, page: Page, following: str | None) -> int:
+    async def _take_page(self, collection: str, page: Page) -> int:
         if not self._is_checked:  # before anything is planned
             self._is_checked = True
             for warning in await label_warnings(self._selection, page.items, self._source, collection):
@@ -362,14 +354,9 @@ class Walk:
             items = page.items[start : start + ITEMS_AT_ONCE]
             batch = await self._planned([(id_of(item, collection), item, page.request.url) for item in items])
             batch.reached = WalkUpdate(announced=self._total())
-            ends_page = start + ITEMS_AT_ONCE >= len(page.items)
-            if ends_page:
+            if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
-                reached = self._reached(collection, page.next, following)
-                batch.reached = reached._replace(cut_short=page.cut_short)
-            ends_walk = ends_page and page.next is None and following is None and self._sample is None
-            if ends_walk or self._is_enough():
-                batch.reached = self._end()
+                batch.reached = self._reached(collection, page.next, page.cut_short)
             for one in batch.unread:
                 what = f"{'A link' if one.href else 'An item'} of {one.collection} is left out ({one.name!r})"
                 if one.name == OF_COLLECTION:
@@ -386,27 +373,21 @@ class Walk:
                 break
         return new
 
-    def _reached(self, collection: str, request: PageRequest | None, following: str | None) -> WalkUpdate:
-        reached = WalkUpdate(announced=self._total())
-        if not self._keeps_position or (request is None and following is None):
+    def _reached(self, collection: str, request: PageRequest | None, cut_short: str | None) -> WalkUpdate:
+        """Return what a page changes; `request` is the next one, None after the last of its collection."""
+        reached = WalkUpdate(announced=self._total(), cut_short=cut_short)
+        if not self._keeps_position or (request is None and self._following is None):
             return reached
         if request is not None:
-            return reached._replace(
-                position=Position(collection, request, self._announced[0]).to_json(self._secrets)
-            )
-        position = Position(following, None, _sum(self._announced))
-        return reached._replace(position=position.to_json(self._secrets), walked=collection)
-
-    def _end(self) -> WalkUpdate:
-        """Return the end of the walk. If `--max-items` ended it, the items behind it are not missing."""
-        self._has_ended = True
-        cut_short = self.summary.cut_short
-        counts_unseen = not self._is_enough() or cut_short is not None
-        return WalkUpdate(None, True, self._total(), None, cut_short, counts_unseen)
+            position = Position(collection, request, self._before)
+        else:
+            position = Position(self._following, None, self._announced)
+            reached = reached._replace(walked=collection)
+        return reached._replace(position=position.to_json(self._secrets))
 
     def _total(self) -> int | None:
         """Return None before the last collection: the first page of each one announces its items."""
-        return _sum(self._announced) if self._is_last else None
+        return self._announced if self._following is None else None
 
     def _is_enough(self) -> bool:
         return self._selection.max_items is not None and self._matched >= self._selection.max_items
@@ -503,11 +484,11 @@ class Walk:
 
     async def _add_collections(self, batch: PlanBatch) -> None:
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
-        new = [one for one in met if one not in self._collections and one.collection != NO_COLLECTION]
+        met.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
+        new = [one for one in met if one not in self._collections]
+        self._collections.update(dict.fromkeys(new))
         planned_before = await self.record.find_planned(new, False)
         for item_id in new:
-            if len(item_id.collection) <= LONGEST_KEY:
-                self._collections[item_id] = None
             if item_id in planned_before:
                 continue
             document = await self._lookups.collection(item_id.collection)
@@ -551,9 +532,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
     call, is_walk, after = record.store.call, run.spec.kind == "mirror", 0
     if not is_walk:
-        from stacpull.engine import reread  # noqa: PLC0415 - most runs walk
-
-        await reread.restore_hrefs(walk, record)
+        await _restore_hrefs(walk, record)
     elif run.cut_short is not None:
         walk.summary.cut_short = run.cut_short
         walk.warn(run.cut_short)
@@ -563,17 +542,84 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
         await record.queue.put(batch)
         after = batch[-1].row
     if not is_walk:
-        await reread.read_again(walk, record, run.spec.kind)
+        await _read_again(walk, record, run.spec.kind)
     elif not run.walk_ended:
         await walk.run(Position.from_json(run.position), await call(runs.walked))
         if walk.summary.whole:
             await call(meta.put, meta.WALKED_WHOLE, str(run.id))
 
 
+# --- what a run without a walk reads from its source again: a retry, or a repair (`verify --repair`) --------
+
+
+async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
+    """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
+    task, call = walk.task, record.store.call
+    lost = await call(jobs.lost_hrefs, record.run) if task.source.is_file else 0
+    if not lost:
+        return
+    size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
+    for start in await task.source.starts(task.selection):
+        async with aclosing(task.source.pages(start, page_size=size, on_notice=task.on_event)) as pages:
+            async for page in pages:
+                planned = [walk.plan(one, start.collection, page_url=page.request.url) for one in page.items]
+                found = [
+                    (item.id, asset.key, asset.href)
+                    for item in planned
+                    if isinstance(item, PlannedItem)
+                    for asset in item.assets
+                    if cut(asset.href) == asset.href and not is_signed(asset.href)
+                ]
+                lost -= await call(jobs.restore_hrefs, record.run, found)
+                if lost <= 0:
+                    return
+
+
+async def _read_again(walk: Walk, record: LedgerRecord, kind: runs.RunKind) -> None:
+    if kind == "retry":
+        failed = await record.store.call(jobs.failed_items)
+        for start in range(0, len(failed), ITEMS_AT_ONCE):
+            batch = PlanBatch()
+            await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
+            await record.add_batch(batch)
+        await _read_links(walk, record)
+    elif kind == "repair":
+        await _read_damaged_items(walk, record)
+    await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
+
+
+async def _read_links(walk: Walk, record: LedgerRecord) -> None:
+    """Read the unreadable links of a tree again, and walk the documents below. Skipped with `--sample`."""
+    task, call, run = walk.task, record.store.call, record.run
+    links = await call(runs.unread_links, run)
+    again = task.source.again(links) if links and task.selection.sample is None else None
+    if again is None:
+        return
+    record.unread = unread = set[str]()
+    matched = await call(runs.matched_by_walk, run)
+    await Walk(task._replace(source=again), record, matched=matched).run()
+    read = {link.href for link in links if link.href in again.finished} - unread
+    await call(runs.forget_links, run, list(read))
+
+
+async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:
+    """An item that cannot be read stays marked in the ledger: the next walk may find it."""
+    task, call, after = walk.task, record.store.call, 0
+    while items := await call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
+        hrefs = [href for _, _, href in items if href is not None]
+        documents = dict(zip(hrefs, await task.reader.read_many(hrefs), strict=True))
+        for row, item, href in items:
+            document = documents.get(href or "")
+            if isinstance(document, dict) and document.get("id") == item.item:
+                await call(jobs.keep_document, row, clean_item(document, task.network.secrets))
+                continue
+            why = "Its URL is unknown." if document is None else "Its URL returns another item."
+            if isinstance(document, Failure):
+                why = document.message
+            text = f"The JSON of {item.collection}/{item.item} cannot be restored. {why}"
+            task.on_event(Notice("warning", text))
+        after = items[-1][0]
+
+
 def _updated(one: FoundItem) -> str | None:
     return updated_in(one[1].get("properties"))
-
-
-def _sum(numbers: Sequence[int | None]) -> int | None:
-    known = [number for number in numbers if number is not None]
-    return sum(known) if len(known) == len(numbers) else None
