@@ -83,7 +83,7 @@ def test_endings_agree_with_a_naive_model(item_id, wanted):
         (
             ("x.txt",),
             (),
-            "No item matches the id in --ids: x.txt. To read ids from a file, use --ids @x.txt.",
+            "No item matches the id in --ids: x.txt.",
         ),
         (("b", "a_b"), ("a_b",), None),
     ],
@@ -172,7 +172,7 @@ def test_cloud_cover(cover, reason):
     assert judge({"properties": {"eo:cloud_cover": cover}}, max_cloud_cover=20.0) == reason
 
 
-def test_notes_name_what_was_left_out_and_names_that_no_item_has():
+def test_notes_name_what_was_left_out():
     selected = compile_items(
         Selection(nomenclature="ben19", seasonal_snow=False, max_cloud_cover=2, bbox=(0, 0, 1, 1))
     )
@@ -184,14 +184,10 @@ def test_notes_name_what_was_left_out_and_names_that_no_item_has():
         "3 items left out: neither geometry nor bbox is valid.",
     ]
     assert selected.notes({}) == []
-    selected = compile_items(Selection(where=("gds=10", "platform=x")))
-    assert selected.judge(ITEM) == "where"
-    assert selected.notes({"where": 1})[0] == "--where contains 'gds', but no tested item has this property."
     selected = compile_items(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
     assert selected.judge(ITEM) == "unknown to the filter"
     assert selected.notes({"unknown to the filter": 1}) == [
         "1 item left out: --filter cannot be evaluated, because a property is absent or of another type.",
-        "--filter contains 'sentinel-2a', but no tested item has this property (text needs single quotes).",
     ]
 
 

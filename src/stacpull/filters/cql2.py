@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference, TimeSpan, time_span, unknown_names
+from stacpull.filters.item_checks import ItemCheck, Reference, TimeSpan, time_span
 from stacpull.models import Json
 from stacpull.spelling import similar
 
@@ -89,7 +89,6 @@ def _item_time(reference: Reference) -> Evaluate:
         start, end = _span(properties.get("start_datetime")), _span(properties.get("end_datetime"))
         if start is None and end is None:
             return None
-        reference.found = True
         return _span_between(start or _ALWAYS, end or _ALWAYS)
 
     return value
@@ -272,17 +271,16 @@ def _joined(function: Callable[..., Any], terms: list[Any]) -> Any:
     )
 
 
-def compile_expression(tree: Any) -> tuple[Evaluate, list[Reference]]:
-    references: list[Reference] = []
+def compile_expression(tree: Any) -> Evaluate:
     try:
-        term = _predicate(tree, references)
+        term = _predicate(tree)
     except RecursionError:
         raise UsageError("--filter is nested too deeply.") from None
-    return (term if callable(term) else lambda _item, _properties: term), references
+    return term if callable(term) else lambda _item, _properties: term
 
 
-def _predicate(node: Any, references: list[Reference]) -> Any:
-    term = _term(node, references)
+def _predicate(node: Any) -> Any:
+    term = _term(node)
     match node:
         case bool():
             return term
@@ -296,22 +294,22 @@ def _predicate(node: Any, references: list[Reference]) -> Any:
     )
 
 
-def _term(node: Any, references: list[Reference]) -> Any:
+def _term(node: Any) -> Any:
     match node:
         case None | bool() | int() | float() | str():
             return node
         case list():
-            return _joined(lambda *members: list(members), [_term(member, references) for member in node])
+            return _joined(lambda *members: list(members), [_term(member) for member in node])
         case {"op": name}:
-            return _operation(str(name), node.get("args", []), references)
+            return _operation(str(name), node.get("args", []))
         case {"property": str(name)}:
-            references.append(reference := Reference(name))
+            reference = Reference(name)
             is_time = name.removeprefix("properties.") == "datetime"
             return _item_time(reference) if is_time else reference.value
         case {"date": value} | {"timestamp": value}:
-            return _instant(value, "DATE" if "date" in node else "TIMESTAMP", references)
+            return _instant(value, "DATE" if "date" in node else "TIMESTAMP")
         case {"interval": [_, _] as ends}:
-            return _joined(_span_between, [_instant(end, "INTERVAL", references) for end in ends])
+            return _joined(_span_between, [_instant(end, "INTERVAL") for end in ends])
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
             from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
@@ -322,16 +320,16 @@ def _term(node: Any, references: list[Reference]) -> Any:
     raise UsageError(f"--filter: an object with {', '.join(node) or 'no members'} is not part of CQL2.")
 
 
-def _instant(value: Any, what: str, references: list[Reference]) -> Any:
+def _instant(value: Any, what: str) -> Any:
     if not isinstance(value, str):
-        return _joined(_span, [_term(value, references)])
+        return _joined(_span, [_term(value)])
     span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
     if span is None:
         raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…').")
     return span
 
 
-def _operation(name: str, arguments: Any, references: list[Reference]) -> Any:
+def _operation(name: str, arguments: Any) -> Any:
     operation = name.lower()
     function = _OPERATORS.get(operation)
     if function is None:
@@ -344,12 +342,12 @@ def _operation(name: str, arguments: Any, references: list[Reference]) -> Any:
     if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
         raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
     if operation in _LOGIC:
-        return _joined(function, [_predicate(one, references) for one in arguments])
+        return _joined(function, [_predicate(one) for one in arguments])
     if operation.startswith("a_"):
         arguments = [one if isinstance(one, list | dict) else [one] for one in arguments]
     elif operation.startswith("t_"):
         arguments = [{"timestamp": one} if isinstance(one, str) else one for one in arguments]
-    terms = [_term(one, references) for one in arguments]
+    terms = [_term(one) for one in arguments]
     if operation == "like" and not isinstance(terms[1], str):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
     return _joined(function, terms)
@@ -364,14 +362,10 @@ class ExpressionCheck(ItemCheck):
     )
 
     def __init__(self, text: str) -> None:
-        self._evaluate, self._references = compile_expression(parse_filter(text))
+        self._evaluate = compile_expression(parse_filter(text))
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is True:
             return None
         return "filter" if truth is False else _UNKNOWN
-
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
-        notes = super().notes(counts, whole=whole)
-        return notes + (unknown_names("--filter", self._references) if notes else [])

@@ -98,10 +98,8 @@ class IdsCheck(ItemCheck):
         if not missing:
             return []
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
-        file = next((name for name in missing if name.lower().endswith((".csv", ".txt", ".json"))), None)
-        hint = "" if file is None else f" To read ids from a file, use --ids @{file}."
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        return [f"No item matches {ids} in --ids: {shown}.{hint}"]
+        return [f"No item matches {ids} in --ids: {shown}."]
 
 
 class ShardCheck(ItemCheck):
@@ -140,10 +138,6 @@ class Reference:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        """As written by the user."""
-        self.found = False
-        """True if any item had a value. A name that no item has is probably misspelt."""
         self._name = name.removeprefix("properties.")
         self._path = tuple(self._name.split(".")) if "." in self._name else ()
 
@@ -159,16 +153,7 @@ class Reference:
                     value = value[int(name)]
                 else:
                     value = None
-        if value is not None:
-            self.found = True
         return value
-
-
-def unknown_names(option: str, references: Sequence[Reference]) -> list[str]:
-    """Return messages about names that no item had: probably misspelt, or strings in the wrong quotes."""
-    hint = " (text needs single quotes)" if option == "--filter" else ""
-    names = dict.fromkeys(reference.name for reference in references if not reference.found)
-    return [f"{option} contains {name!r}, but no tested item has this property{hint}." for name in names]
 
 
 class WhereCheck(ItemCheck):
@@ -188,17 +173,13 @@ class WhereCheck(ItemCheck):
                     f"--where {condition!r} is not property=value; use --filter for other comparisons."
                 )
             wanted.setdefault(name, []).append(value)
-        self._references = tuple(map(Reference, wanted))
-        self._tests = [(reference, _has_any(wanted[reference.name])) for reference in self._references]
+        self._tests = [(Reference(name), _has_any(values)) for name, values in wanted.items()]
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         for reference, has_any in self._tests:
             if not has_any(reference.value(item, properties)):
                 return "where"
         return None
-
-    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
-        return unknown_names("--where", self._references) if counts.get("where") else []
 
 
 def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:

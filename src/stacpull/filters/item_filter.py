@@ -6,14 +6,14 @@ Every filter is applied here, even if it was pushed down to the service. The fir
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
 
-from stacpull.boxes import flat, split
+from stacpull.boxes import split
 from stacpull.clock import in_utc, parse_instant
 from stacpull.filters.cql2 import ExpressionCheck, parse_filter
 from stacpull.filters.item_checks import (
@@ -105,23 +105,6 @@ def _is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
     return not wide or (bool(narrow) and set(narrow) <= set(wide))
 
 
-def _is_within(wide: str | None, narrow: str | None) -> bool:
-    if wide is None or narrow is None:
-        return wide is None
-    outer, inner = parse_interval(wide), parse_interval(narrow)
-    from_start = outer.start is None or (inner.start is not None and outer.start <= inner.start)
-    return from_start and (outer.end is None or (inner.end is not None and inner.end <= outer.end))
-
-
-def _contains(wide: Sequence[float] | None, narrow: Sequence[float] | None) -> bool:
-    """Compare boxes. One across the antimeridian only contains itself."""
-    if wide is None or narrow is None or wide == narrow:
-        return wide in (None, narrow)
-    outer, inner = flat(wide), flat(narrow)
-    across = outer.west <= inner.west <= inner.east <= outer.east
-    return across and outer.south <= inner.south and inner.north <= outer.north
-
-
 _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
     # fields that change how items are found but not which, or that `covers` compares
     **dict.fromkeys(
@@ -134,8 +117,6 @@ _RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
         ("max_items", "sample", "max_cloud_cover"),
         lambda wide, narrow: wide is None or (narrow is not None and narrow <= wide),
     ),
-    "datetime": _is_within,
-    "bbox": _contains,
     **dict.fromkeys(
         ("include_pages", "expand_prefix", "collection_assets"), lambda wide, narrow: wide or not narrow
     ),
@@ -152,8 +133,8 @@ class Narrowing(NamedTuple):
     """The part of a selection to push down: a service may return too many items, never too few.
 
     Times are rounded outwards, and never part of CQL2: services differ in `datetime` of ranges, whole days
-    and zones. Of CQL2, only comparisons of a property with a number, and equality with a string or boolean,
-    are sent. Order of strings (collations differ) and endings of ids are not.
+    and zones. Of CQL2, only comparisons that are joined by AND are sent: of a property with a number, and
+    equality with a string or boolean. Order of strings (collations differ) and endings of ids are not.
     """
 
     bbox: tuple[float, float, float, float] | None = None
@@ -183,8 +164,9 @@ def narrowing(selection: Selection) -> Narrowing:
         return Narrowing(order=order)
     bbox, area = _area(selection)
     stated = [condition for one in FILTERS for condition in one.conditions(selection)]
-    filtered = None if selection.filter is None else _condition(parse_filter(selection.filter))
-    condition = _joined("and", [*stated, *([] if filtered is None else [filtered])])
+    if selection.filter is not None:
+        stated += _conditions(parse_filter(selection.filter))
+    condition = None if not stated else {"op": "and", "args": stated} if len(stated) > 1 else stated[0]
     ids = tuple(dict.fromkeys(text.strip() for text in selection.ids))
     return Narrowing(bbox, area, _period(selection.datetime), condition, ids, order)
 
@@ -212,30 +194,15 @@ def _period(text: str | None) -> str | None:
     return start if start == end else f"{start}/{end}"
 
 
-def _condition(node: Any, *, negated: bool = False) -> Json | None:
-    """Return a condition in the form to push down, or None if it cannot be pushed down.
-
-    Parts of an AND are left out, but not inside NOT. Nor does IN become equality there: one of them may be
-    false where the other is unknown.
-    """
+def _conditions(node: Any) -> list[Json]:
+    """Return the comparisons of an AND, or a single one, in the form to push down."""
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
-        return None
+        return []
     name, arguments = str(node.get("op")).lower(), node["args"]
-    parts: list[Json | None]
-    match name:
-        case "and" | "or" | "not":
-            parts = [_condition(one, negated=negated or name == "not") for one in arguments]
-        case "between":
-            value, low, high = arguments
-            name, parts = "and", [_comparison(">=", value, low), _comparison("<=", value, high)]
-        case "in" if isinstance(arguments[1], list) and not negated:
-            name, parts = "or", [_comparison("=", arguments[0], member) for member in arguments[1]]
-        case _:
-            return _comparison(name, *arguments) if name in _MIRRORED else None
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) and (negated or name != "and"):
-        return None
-    return {"op": "not", "args": found} if name == "not" else _joined(name, found)
+    if name == "and":
+        return [one for argument in arguments for one in _conditions(argument)]
+    found = _comparison(name, *arguments) if name in _MIRRORED else None
+    return [] if found is None else [found]
 
 
 def _comparison(sign: str, one: Any, other: Any) -> Json | None:
@@ -250,9 +217,3 @@ def _comparison(sign: str, one: Any, other: Any) -> Json | None:
     if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
         return None
     return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in ("=", "<>") else None
-
-
-def _joined(name: str, conditions: list[Json]) -> Json | None:
-    if len(conditions) > 1:
-        return {"op": name, "args": conditions}
-    return conditions[0] if conditions else None

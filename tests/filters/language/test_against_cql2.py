@@ -55,7 +55,7 @@ EXPRESSIONS = st.recursive(
 
 
 def ours(text, item):
-    return compile_expression(parse_filter(text))[0](item, item["properties"])
+    return compile_expression(parse_filter(text))(item, item["properties"])
 
 
 def theirs(text, item):

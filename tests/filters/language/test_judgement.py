@@ -50,7 +50,7 @@ ITEM = {
 
 
 def judge(text, item=ITEM):
-    return compile_expression(parse_filter(text))[0](item, item["properties"])
+    return compile_expression(parse_filter(text))(item, item["properties"])
 
 
 NAMES = [
