@@ -89,13 +89,13 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_export": frozenset(
         {
-            "arguments", "boxes", "catalog.catalog_tree", "catalog.item", "clock",
+            "arguments", "boxes", "catalog.catalog_tree", "catalog.item", "child_process", "clock",
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
-            "events", "filters.item_checks", "filters.labels", "json_values",
-            "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models",
+            "events", "filters.item_checks", "filters.item_filter", "filters.labels", "json_values",
+            "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models", "net.json_reader",
             "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
-            "reports", "speed", "store.staging", "store.inspection",
-            "store.local_store", "store.lock", "store.protocol", "threads", "urls",
+            "reports", "selection", "sources.files", "sources.source", "speed", "store.staging",
+            "store.inspection", "store.local_store", "store.lock", "store.protocol", "threads", "urls",
         }
     ),
     "stacpull_logins": frozenset(

@@ -34,14 +34,12 @@ from typing import Any, Final
 from stacpull.errors import UsageError
 
 _LINES: Final = "stacpull.sources.files:LinesSource"
-_PARQUET: Final = "stacpull.sources.parquet:ParquetSource"
 _CORE: Final = {
     "stacpull.sources": {
         "api": "stacpull.sources.stac_api:ApiSource",
         "tree": "stacpull.sources.tree:TreeSource",
         "items": "stacpull.sources.files:FeaturesSource",
         **dict.fromkeys((".ndjson", ".jsonl", ".ldjson", ".ndgeojson", ".geojsonl", ".geojsons"), _LINES),
-        **dict.fromkeys((".parquet", ".geoparquet"), _PARQUET),
     }
 }
 """What the core itself loads only when it is used."""
@@ -49,18 +47,23 @@ _CORE: Final = {
 
 def load(group: str, name: str) -> Any | None:
     """Return an object, None if absent. ImportError: its package lacks a library."""
-    target = _CORE.get(group, {}).get(name) or _own().get(group, {}).get(name) or _everywhere(group).get(name)
+    target = target_of(group, name)
     if target is None or not _is_installed(target):
         return None
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 
 
+def target_of(group: str, name: str) -> str | None:
+    """Return where a registered object is, which may not be installed."""
+    return _CORE.get(group, {}).get(name) or _own().get(group, {}).get(name) or _everywhere(group).get(name)
+
+
 def require(group: str, name: str, what: str) -> Any:
     """Return an object, or raise UsageError; `what` ("The command 'headers'") needs it."""
     found = load(group, name)
     if found is None:
-        target = _own().get(group, {}).get(name, "")
+        target = target_of(group, name) or ""
         package = target.partition(".")[0].partition(":")[0] or f"that registers {name!r} in {group}"
         raise UsageError(f"{what} needs the package {package}, which is not installed.")
     return found

@@ -110,6 +110,11 @@ def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> N
     else:
         assert clipped.returncode == 0, clipped.stderr
 
+    if neighbour == "stacpull_export":
+        read = stacpull.run("mirror", tmp_path / "items.parquet", tmp_path / "p")
+        assert read.returncode == 2
+        assert "needs the package stacpull_export, which is not installed." in read.stderr
+
     if neighbour != "stacpull_logins":
         checked = stacpull.run("credentials", "check", "planet")
         assert checked.returncode == 3, checked.stderr

@@ -13,9 +13,9 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
 from stacpull.sources.files import FeaturesSource, LinesSource
 from stacpull.sources.opening import open_source
-from stacpull.sources.parquet import ParquetSource
 from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.tree import TreeSource
+from stacpull_export.parquet_source import ParquetSource
 
 COLLECTION = {"id": "x", "license": "CC0", "extent": {}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from stacpull.entry_points import load, require
+from stacpull.entry_points import require, target_of
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Json
 from stacpull.net.json_reader import ApiReader, Document
@@ -41,7 +41,7 @@ async def open_source(url: str, reader: ApiReader) -> Source:
     api = parse_api_url(url) if is_web(url) else None
     if api is not None and (api.items or api.search):
         return opened("api")
-    if ending not in _DOCUMENTS and load(_GROUP, ending) is not None:
+    if ending not in _DOCUMENTS and target_of(_GROUP, ending):
         return opened(ending)
     document = await read_root(reader, url)
     body, kind = document.members, kind_of(document.members)

@@ -16,8 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.sources.memory import FileServer
-from tests.sources.parquet_files import (
+from tests.export.parquet_files import (
     URL,
     WRITERS,
     by_export,
@@ -25,15 +24,16 @@ from tests.sources.parquet_files import (
     items_of,
     read,
 )
+from tests.sources.memory import FileServer
 
 from stacpull.child_process import python_command
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.selection import Selection
-from stacpull.sources import parquet as parquet_module
-from stacpull.sources import parquet_process
-from stacpull.sources.parquet import ParquetSource
+from stacpull_export import parquet_decoder
+from stacpull_export import parquet_source as parquet_module
+from stacpull_export.parquet_source import ParquetSource
 
 
 def item(name: str, **members: Any) -> Json:
@@ -300,8 +300,8 @@ def test_a_list_of_millions_in_a_few_bytes_is_refused() -> None:
 def test_a_page_that_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With five eighths of the memory that a decoder may take: to fill all of it takes 10 s."""
     code = (
-        "import sys; from stacpull.sources import parquet_process;"
-        f"parquet_process.MEMORY = {parquet_process.MEMORY * 5 // 8}; parquet_process.main()"
+        "import sys; from stacpull_export import parquet_decoder;"
+        f"parquet_decoder.MEMORY = {parquet_decoder.MEMORY * 5 // 8}; parquet_decoder.main()"
     )
     monkeypatch.setattr(parquet_module, "python_command", lambda *given: python_command("-c", code))
     lists = pa.array([np.zeros(30_000_000, np.int8)])

@@ -1,8 +1,8 @@
 """Decodes a Parquet file of items (stac-geoparquet 1.0 and 1.1) in a process of its own.
 
-It gets a task on standard input (`parquet`), asks for bytes of the file and answers in frames: four bytes of
-length, then JSON. The memory limit stops decompression bombs. Row groups are skipped by statistics; the
-filters judge the rows.
+It gets a task on standard input (`parquet_source`), asks for bytes of the file and answers in frames: four
+bytes of length, then JSON. The memory limit stops decompression bombs. Row groups are skipped by statistics;
+the filters judge the rows.
 """
 
 from __future__ import annotations

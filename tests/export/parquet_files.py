@@ -16,9 +16,9 @@ from tests.sources.memory import EVERYTHING, FileServer, pages_of
 from stacpull.errors import SourceError
 from stacpull.models import Json, Page
 from stacpull.selection import Selection
-from stacpull.sources.parquet import ParquetSource
 from stacpull_export.geoparquet import ItemIndex
 from stacpull_export.mirrored_items import MirroredItem
+from stacpull_export.parquet_source import ParquetSource
 
 URL = "https://files.test/data/items.parquet"
 _CHUNK = 7000

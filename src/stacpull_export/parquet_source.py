@@ -1,12 +1,12 @@
 """Parquet files of items (stac-geoparquet) as sources: local, over HTTP, in S3.
 
-    this process ◀── {"read": [start, size]} ── decoder (`parquet_process`)
+    this process ◀── {"read": [start, size]} ── decoder (`parquet_decoder`)
                  ──── bytes ──────────────────▶
                  ◀── {"items": …} ─────────────
 
 pyarrow runs in a process without credentials and with a memory limit: a file may come from anyone, and some
 crash pyarrow. A server without ranges sends the whole file, once. All bytes are of one version
-(`files.FileRanges`).
+(`sources.files.FileRanges`).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class ParquetSource(ItemsFile):
                 raise self._unreadable("it is not a Parquet file" if received else "it is empty")
             size = received if ranges.size is None else ranges.size
             process = await asyncio.create_subprocess_exec(
-                *python_command("-m", "stacpull.sources.parquet_process"),
+                *python_command("-m", "stacpull_export.parquet_decoder"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
