@@ -68,7 +68,9 @@ def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None,
 
 def attributes(kind: type) -> Mapping[str, str]:
     """Return what the docstring of a class says about each of its attributes."""
-    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE)
+    found = re.findall(
+        r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE
+    )
     return {name: " ".join(text.split()) for name, text in found}
 
 
@@ -88,7 +90,10 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
     ]
 
 
-_OTHER_NAMES = {"limit": "max_items", "query": "where", "overwrite": "revalidate", "jobs": "concurrency"}
+_OTHER_NAMES = {
+    "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
+    "overwrite": "revalidate", "jobs": "concurrency",
+}  # fmt: skip
 """Arguments of similar libraries, and what to use here."""
 
 
@@ -418,7 +423,7 @@ def box(value: str | Iterable[float]) -> tuple[float, ...]:
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside of -180 to 180")
     if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
-        raise ValueError("must have its latitudes in order, within -90 to 90: W,S,E,N")
+        raise ValueError("must have its latitudes in order, S below N within -90 to 90: W,S,E,N")
     return sides
 
 

@@ -18,53 +18,56 @@ class Selection:
     """The items and assets to mirror: every filter that is set must match.
 
     A run continues the one before it if that did not complete, and source, selection, layout and metadata are
-    equal. Some fields accept several types:
-
-    - Fields with several values accept one string or several: `labels="Rice fields"`.
-    - `intersects` and `clip` also accept a dict or an object with `__geo_interface__` (shapely, GeoPandas),
-      and `clip` also accepts a box of four numbers: `bbox=(7.4, 46.9, 7.5, 47)`.
-    - `datetime` accepts a string, a date, a datetime (UTC if it has no time zone), or (start, end) of these,
-      where None is an open end: `datetime=(date(2018, 7, 1), None)`.
-    - `where` also accepts a dict of properties and values; several values of a property are alternatives:
-      `where={"platform": ["sentinel-2a", "sentinel-2b"], "gsd": 10}`.
-    - `filter` also accepts a dict (CQL2 JSON).
-    - `shard` accepts (I, N), "I/N", or in a task of a job array "auto" or "auto/N".
+    equal. Lists also accept one string. Times without a time zone are UTC; None in a pair is an open end.
+    Several values of a property in `where` are alternatives.
 
     Attributes:
-        collections: Select this collection.
-        all_collections: Select every collection of the API.
-        labels: Keep items with this label class; case does not matter.
-        label_mode: Keep items with any or with all of the labels.
-        exclude_labels: Drop items with this label class.
-        label_property: Read labels from this item property.
-        nomenclature: Read labels as the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19).
-        cloud_and_shadow: Keep only items with / without cloud and shadow.
-        seasonal_snow: Keep only items with / without seasonal snow.
-        bbox: Keep items whose geometry intersects this box, in degrees.
-        intersects: Keep items whose geometry intersects this one: GeoJSON text, or a GeoJSON file.
-        datetime: Keep items of this time or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
-        max_cloud_cover: Keep items whose eo:cloud_cover is known and at most this.
-        where: Keep items whose property has this value.
-        filter: Keep items that match this CQL2 filter: text, JSON, or a file (@FILE).
-        ids: Keep items with this id or id ending, or with those listed in a file (@FILE).
-        assets: Fetch only assets whose key matches.
-        exclude_assets: Skip assets whose key matches; '' skips none.
-        roles: Fetch only assets with this role.
-        media_types: Fetch only assets of this media type.
-        prefer: Prefer hrefs with these schemes, in this order, `alternate` hrefs included.
-        include_pages: Also fetch assets that are web pages or endpoints.
-        expand_prefix: Fetch every object under assets that are S3 prefixes.
-        clip: Fetch only the tiles of GeoTIFFs that are in this area, in degrees: a box, or GeoJSON.
-        collection_assets: Also fetch the assets of collections (thumbnails, documents).
-        source_links: Also fetch the source imagery that label items link to.
-        follow: Also fetch the items that links of this relation lead to, like source items.
-        push_down: Let the source filter what it can; all filters are checked locally too.
-        sortby: Walk in the order of this property, with - in front descending: the API must be able to sort.
-            With --max-items, -datetime selects the newest.
-        max_items: Stop after this many matching items.
-        sample: Take a random sample of this many matching items, the same one in every run.
-        seed: Random seed for --sample.
-        shard: Process only shard I of N (split by item id), e.g. one per machine. In a job array, use auto.
+        collections (str or list, "sentinel-2-l2a"): Select this collection.
+        all_collections (bool): Select every collection of the API.
+        labels (str or list, ["Rice fields", "Pastures"]): Keep items with this label class; case does not
+            matter.
+        label_mode ("any" or "all"): Keep items with any or with all of the labels.
+        exclude_labels (str or list, "Airports"): Drop items with this label class.
+        label_property (str, "classes"): Read labels from this item property.
+        nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE (clc43) or the 19 of
+            BigEarthNet (ben19).
+        cloud_and_shadow (bool or None, False): Keep only items with / without cloud and shadow.
+        seasonal_snow (bool or None, False): Keep only items with / without seasonal snow.
+        bbox (four numbers in degrees, (7.4, 46.9, 7.5, 47)): Keep items whose geometry intersects this box,
+            in degrees.
+        intersects (str, dict or shapely geometry; in degrees): Keep items whose geometry intersects this one:
+            GeoJSON text, or a GeoJSON file.
+        datetime (str, date, datetime or a pair of these; (date(2018, 7, 1), None)): Keep items of this time
+            or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
+        max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is known and at most this.
+        where (str, list or dict, {"platform": ["sentinel-2a", "sentinel-2b"], "gsd": 10}): Keep items whose
+            property has this value.
+        filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter: text, JSON, or a
+            file (@FILE).
+        ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those listed in
+            a file (@FILE).
+        assets (str or list, "B0*"): Fetch only assets whose key matches.
+        exclude_assets (str or list, "B10"): Skip assets whose key matches; '' skips none.
+        roles (str or list, "data"): Fetch only assets with this role.
+        media_types (str or list, "image/tiff"): Fetch only assets of this media type.
+        prefer (str or list, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs
+            included.
+        include_pages (bool): Also fetch assets that are web pages or endpoints.
+        expand_prefix (bool): Fetch every object under assets that are S3 prefixes.
+        clip (four numbers, str, dict or shapely geometry; in degrees): Fetch only the tiles of GeoTIFFs that
+            are in this area, in degrees: a box, or GeoJSON.
+        collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).
+        source_links (bool): Also fetch the source imagery that label items link to.
+        follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to, like
+            source items.
+        push_down (bool): Let the source filter what it can; all filters are checked locally too.
+        sortby (str, "-datetime"): Walk in the order of this property, with - in front descending: the API
+            must be able to sort. With --max-items, -datetime selects the newest.
+        max_items (int, 100): Stop after this many matching items.
+        sample (int, 100): Take a random sample of this many matching items, the same one in every run.
+        seed (int): Random seed for --sample.
+        shard (str or (I, N), "1/4"): Process only shard I of N (split by item id), e.g. one per machine. In a
+            job array, use auto.
 
     Raises:
         UsageError: An argument cannot be read, which the message names; or two contradict each other.

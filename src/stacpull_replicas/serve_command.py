@@ -88,7 +88,8 @@ def _run(replica: ReplicaServer) -> None:
     try:
         asyncio.run(serve(replica))
     except OSError as error:
-        raise UsageError(f"{error.strerror or error}: take another --port or --host.") from error
+        why = f"{error.strerror or error}: use another --port or --host"
+        raise UsageError(f"{why}; `serve mlhub` listens on three ports, from --port on.") from error
 
 
 @click.group("serve")

@@ -168,7 +168,7 @@ class Command(click.Command):
             return f"set {option.variables[0]}, or {option.name} in a config file"
         if places == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
-        return "it changes nothing here, so leave it out"
+        return "this command does not need it, so leave it out"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         titles = ("Options", *GROUPS)

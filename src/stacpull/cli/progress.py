@@ -103,8 +103,12 @@ class Display:
                 self.say(f"{what}: {item.collection}/{item.item} ({count(assets, 'file')}, {size(held)})")
             case RunStarted(resumed=True):
                 self.say("resuming the unfinished run")
-            case RunEnded() if not isinstance(self._now, Stage | None):
-                self._print_line()
+            case RunEnded():
+                now = self._now
+                if isinstance(now, Checked) or (
+                    isinstance(now, Progress) and (now.items_seen or now.assets_planned)
+                ):
+                    self._print_line()
             case _:
                 pass
 
