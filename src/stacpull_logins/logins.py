@@ -50,7 +50,6 @@ _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host name as in URLs, or an IPv6 address in brackets."""
 _AT_ONCE = 4
 """Requests at once to a token service."""
-_NOTICE_EVERY = 60.0
 
 
 # --- hosts ------------------------------------------------------------------------------------------------
@@ -459,7 +458,8 @@ class Logins:
         gates = Gates(_AT_ONCE, _AT_ONCE, clock)
         self.client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
         self._shared: dict[int, tuple[LoginKind, Login]] = {}
-        self._silent_until: dict[str, float] = {}
+        self._reported: set[str] = set()
+        """Hosts of logins for which the user has been told that the run waits."""
         secrets.add(*profile.secrets)
 
     def __repr__(self) -> str:
@@ -487,11 +487,9 @@ class Logins:
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         def note(failure: Failure) -> None:
-            """Count a retry, and report it at most once per minute and host."""
             self.counters.note_retry(failure)
-            now = self.clock.monotonic()
-            if now >= self._silent_until.get(failure.host, now):
-                self._silent_until[failure.host] = now + _NOTICE_EVERY + (failure.retry_after or 0.0)
+            if failure.host not in self._reported:
+                self._reported.add(failure.host)
                 again = "" if failure.retry_after is None else f", again in {failure.retry_after:.0f} s"
                 self._on_wait(f"Waiting for the login{again}: {failure.message}")
 
