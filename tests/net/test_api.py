@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +37,7 @@ class Desk:
             self.clock,
             credentials=HostCredentials(SOURCE, {}, query or {}),
         )
-        defaults: dict[str, Any] = {"source": SOURCE, "jitter": random.Random(1)}
+        defaults: dict[str, Any] = {"source": SOURCE}
         self.reader = ApiReader(self.client, RetryPolicy(), self.clock, **(defaults | options))
 
     def read(self, request: PageRequest | str = URL) -> Document:

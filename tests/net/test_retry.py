@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import pytest
@@ -108,7 +107,7 @@ class Attempts:
         return "bytes"
 
     def run(self, policy: RetryPolicy = POLICY) -> str:
-        retried = with_retries(self, policy, self.clock, self.noted.append, jitter=random.Random(1))
+        retried = with_retries(self, policy, self.clock, self.noted.append)
         return self.clock.run(retried)
 
 

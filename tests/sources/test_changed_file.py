@@ -6,7 +6,6 @@ Servers differ in what they state about the version of a file, and in what they 
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -119,7 +118,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
         source=url,
     )
     policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
-    reader = ApiReader(client, policy, clock, source=url, jitter=random.Random(7))
+    reader = ApiReader(client, policy, clock, source=url)
     try:
         yield await open_source(url, reader)
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import random
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -191,7 +190,6 @@ class ApiReader:
         credential_names: tuple[str, ...] = (),
         wanted_variable: str | None = None,
         limit: int = PAGE_LIMIT,
-        jitter: random.Random | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._client = client
@@ -199,7 +197,6 @@ class ApiReader:
         self._clock = clock
         self._source = source
         self._limit = limit
-        self._jitter = jitter
         self._warn = warn
         self._advice = "Pass credentials with --credentials, --header or in the environment."
         if credential_names:
@@ -253,9 +250,7 @@ class ApiReader:
 
             try:
                 note_retry = self._client.counters.note_retry
-                response = await with_retries(
-                    attempt, self._policy, self._clock, note_retry, jitter=self._jitter
-                )
+                response = await with_retries(attempt, self._policy, self._clock, note_retry)
             except TransferError as error:
                 self._refuse(error, url)
                 raise
@@ -289,7 +284,7 @@ class ApiReader:
             if failure.kind is FailureKind.STALLED and not one_of_many:
                 self._warn(f"{failure.message} Requesting it again.")
 
-        return await with_retries(attempt, self._policy, self._clock, note_retry, jitter=self._jitter)
+        return await with_retries(attempt, self._policy, self._clock, note_retry)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         exchange, host = self._client.open(outgoing), host_of(outgoing.url)

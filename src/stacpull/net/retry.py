@@ -73,10 +73,8 @@ async def with_retries(
     policy: RetryPolicy,
     clock: Clock,
     on_retry: Callable[[Failure], None],
-    *,
-    jitter: random.Random | None = None,
 ) -> T:
-    """`on_retry` is called with each failure before it is retried. `jitter` makes the waits reproducible."""
+    """`on_retry` is called with each failure before it is retried."""
     try:
         return await attempt()
     except TransferError as error:
@@ -86,7 +84,6 @@ async def with_retries(
 
     from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
-    draw = (jitter or random.Random()).random  # noqa: S311 - jitter, no cryptography
     state, pause = RetryState(), 0.0
 
     async def step() -> T:
@@ -98,7 +95,7 @@ async def with_retries(
         nonlocal pause
         if not isinstance(error, TransferError):
             return False
-        wait = next_wait(policy, state, error.failure, draw())
+        wait = next_wait(policy, state, error.failure, random.random())  # noqa: S311 - no cryptography
         if wait is None:
             return False
         pause = wait
