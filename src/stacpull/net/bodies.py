@@ -20,7 +20,7 @@ from stacpull.redact import cut_url
 _SMALL = 1 << 16
 _GROWTH = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
-_SUPPORTED = frozenset({"gzip", "x-gzip", "deflate"})
+DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
 """`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""
 _SLACK = 1 << 20
@@ -71,14 +71,10 @@ def coding_of(headers: Mapping[str, str]) -> str | None:
     return ", ".join(coding for coding in codings if coding not in _NO_CODINGS) or None
 
 
-def can_decode(coding: str) -> bool:
-    return coding in _SUPPORTED
-
-
 def coding_to_undo(headers: Mapping[str, str]) -> str | None:
     """Return a coding that `decoded` supports. An unknown one counts as none: its name is often wrong."""
     coding = coding_of(headers)
-    return coding if coding in _SUPPORTED else None
+    return coding if coding in DECODABLE else None
 
 
 async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:

@@ -19,7 +19,7 @@ from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
 from stacpull.hosts import host_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
-from stacpull.net.bodies import can_decode, coding_of, decoded
+from stacpull.net.bodies import DECODABLE, coding_of, decoded
 from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import (
     HeaderFields,
@@ -292,7 +292,7 @@ class _Attempt:
         coding = coding_of(headers)
         if job.size is not None and job.size == length:
             coding = None  # the asset is the encoded file
-        if coding is not None and can_decode(coding):  # statements are about the encoded bytes
+        if coding in DECODABLE:  # statements are about the encoded bytes
             body = Body(response.url, validator, fetcher.checks(job, response.url, _OK, {}))
             chunks = decoded(response.chunks(CHUNK), coding)
             return await self._stream(response, body, chunks, is_resumable=False)
