@@ -23,6 +23,7 @@ import orjson
 from obstore import exceptions
 
 from stacpull.caches import Recent
+from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
 from stacpull.net.fields import HeaderFields
@@ -80,9 +81,6 @@ class CloudTransport:
         self._secrets = setup.secrets
         self._stores = Recent[_Place, Any](64)
 
-    def host_of(self, url: str) -> str:
-        return "/".join(url.split("/", 3)[:3])
-
     async def send(self, request: Request) -> Response:
         place, key = self._split(request)
         try:
@@ -97,7 +95,7 @@ class CloudTransport:
             status = next(iter([*stated, *map(int, _STATUS.findall(str(error)))]), None)
             if status is None:
                 why = self._secrets.scrub(str(error).partition("\n")[0][:300])
-                message = f"{self.host_of(request.url)} cannot be read: {why}"
+                message = f"{origin_text(request.url)} cannot be read: {why}"
                 failure = Failure(FailureKind.NETWORK, message, host=place.bucket, retryable=True)
                 raise TransferError(failure) from error
             return BufferedResponse(request.url, status, {}, b"")

@@ -38,7 +38,7 @@ class Setting:
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
         self.transport = MemoryTransport(self.routes, self.clock)
-        self.s3 = BucketTransport(self.routes, self.clock)
+        self.s3 = MemoryTransport(self.routes, self.clock)
         self.gates = Gates(self.per_host, self.per_host, self.clock)
         self.counters = NetworkCounters()
         self.client = Client(
@@ -70,13 +70,6 @@ class Setting:
         return caught.value.failure
 
 
-class BucketTransport(MemoryTransport):
-    """Looks like an S3 transport to the client."""
-
-    def host_of(self, url: str) -> str:
-        return "endpoint:443/" + url.split("/")[2]
-
-
 class TestRedirects:
     def test_are_followed_to_the_end(self) -> None:
         setting = Setting(
@@ -98,7 +91,7 @@ class TestRedirects:
         body, response = setting.fetch("https://api.example/a")
         assert (body, response.url) == (b"payload", "s3://bucket/key")
         assert setting.s3.requests == [Request("s3://bucket/key", redirected=True)]
-        assert [gate.host for gate in setting.gates] == ["api.example:443", "endpoint:443/bucket"]
+        assert [gate.host for gate in setting.gates] == ["api.example:443", "s3://bucket"]
 
     def test_take_one_permit_at_a_time(self) -> None:
         """With one permit per host, a hop that kept its permit would wait for ever."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 from urllib.parse import quote, unquote_plus
 
 import msgspec
@@ -64,13 +64,6 @@ class NetworkCounters(msgspec.Struct):
 
 class NoPermitError(TransferError):
     """The host has no free permit, and the caller does not wait for one."""
-
-
-@runtime_checkable
-class NamesHosts(Protocol):
-    """A transport whose URLs do not contain the host that receives the request (S3)."""
-
-    def host_of(self, url: str) -> str: ...
 
 
 class ClientHost(msgspec.Struct, frozen=True, weakref=True):
@@ -170,14 +163,11 @@ class Client:
         transport = self._logged_in(url) or self._transports.get(scheme)
         if transport is None and (transport := self._transport_of(scheme)) is not None:
             self._transports[scheme] = transport
-        name = host_of(url)
-        if transport is None or not (name or isinstance(transport, NamesHosts)):  # files have no host
+        name, port = host_of(url), default_port(scheme)
+        if transport is None or not (name or port is None):  # files have no host
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
-        port = default_port(scheme)
-        if isinstance(transport, NamesHosts):
-            name = transport.host_of(url)
-        elif port is None:
+        if port is None:  # a bucket, or a disk
             name = origin_text(url)
         elif ":" not in name.rpartition("]")[2]:
             name = f"{name}:{port}"

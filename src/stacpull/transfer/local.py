@@ -41,9 +41,6 @@ class LocalTransport:
         self._source = _path_of(source)
         self._allowed = allowed
 
-    def host_of(self, _url: str) -> str:
-        return "this disk"
-
     async def send(self, request: Request) -> LocalResponse:
         if self._only_source:
             request = request._replace(url=self._url)

@@ -21,7 +21,7 @@ from stacpull.aws import AwsCredentials, AwsSettings, Credentials, encode_key, s
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
-from stacpull.hosts import default_port, origin_text
+from stacpull.hosts import default_port
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
@@ -228,13 +228,6 @@ class S3Transport:
             advice = _advice(self._options, may_sign=signing, signed=credentials is not None)
             refusal = replace(refusal, body=advice.encode() or refusal.body)
         return refusal
-
-    def host_of(self, url: str) -> str:
-        """Return the common endpoint of all buckets, or the bucket. A profile's endpoint is not known yet."""
-        if self._options.endpoint_url is None:
-            return origin_text(url)
-        parts = urlsplit(self._options.endpoint_url)
-        return f"{parts.hostname}:{parts.port or default_port(parts.scheme)}"
 
     async def close(self) -> None:
         """Do nothing: the owner of the underlying transport closes it."""
