@@ -156,7 +156,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path: Path) -
         events: list[Event] = []
         assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
         assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-        assert "which the source has just listed, is not found either." in warnings(events)
+        assert "what the walk has found there is not shown either." in warnings(events)
 
 
 class Labels(WireServer):
@@ -281,9 +281,9 @@ def wrong_for_t(api: Labels, collection: str, name: str) -> str:
 @pytest.mark.parametrize(
     ("change", "self_of", "why"),
     [
-        (denies_a_collection, Labels.item_url, "which it has just listed"),
-        (hides_a_collection, Labels.item_url, "does not show that collection"),
-        (has_wrong_self_links, wrong_for_t, "the API does not deny the item"),
+        (denies_a_collection, Labels.item_url, "is not shown either"),
+        (hides_a_collection, Labels.item_url, "is not shown either"),
+        (has_wrong_self_links, wrong_for_t, "whose URLs do not all return 404 or 410"),
     ],
 )
 def test_a_host_is_believed_for_a_collection_that_it_shows_under_its_own_urls(
@@ -359,7 +359,7 @@ def test_a_source_item_that_is_still_linked_is_reported_as_gone_and_kept(tmp_pat
     reported, events = pruned(tmp_path, still_linked, "/collections/labels", source_links=True)
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, 1)
     assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
-    assert "another item still links there" in warnings(events)
+    assert "another item still links to it" in warnings(events)
     assert [one.item for one in failures(tmp_path)] == ["T"]
     assert asyncio.run(verify(tmp_path)).damaged == 0
 

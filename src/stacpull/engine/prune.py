@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from stacpull.catalog.item import clean_item
 from stacpull.engine.run_control import unless_stopped
@@ -29,7 +30,6 @@ from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500
 """Items that are requested, and removed, at once."""
-_NOT_LISTED = "that the source did not list"
 
 
 class Pruning:
@@ -39,7 +39,7 @@ class Pruning:
         self._service = self._source.api_root
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._secrets = network.secrets
-        self._doubts: dict[tuple[str, str], str | None] = {}
+        self._trusted: dict[tuple[str, str], bool] = {}
         self._kept: Counter[str] = Counter()
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
@@ -53,7 +53,7 @@ class Pruning:
             found = await self._gone([item for item in stretch if not item.listed])
             gone += len(found)
             going, renewed = await self._unlinked(found)
-            kept["whose URL returns 404 or 410: another item still links there"] += len(found) - len(going)
+            kept["and that is gone, but another item still links to it"] += len(found) - len(going)
             for item in found:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
@@ -62,7 +62,8 @@ class Pruning:
         await self._call(runs.set_counter, run, "items_gone", gone)
         for reason, number in kept.items():
             if number:
-                self._on_event(Notice("warning", f"Kept in DEST: {count(number, 'item')} {reason}."))
+                text = f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}."
+                self._on_event(Notice("warning", text))
 
     async def _why_not(self, summary: WalkSummary) -> str | None:
         run, counters = self._run, self._store.counters
@@ -85,32 +86,21 @@ class Pruning:
         return next((reason for reason, holds in reasons.items() if holds), None)
 
     async def _gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
-        """Return the items whose URLs are denied by a trusted source: the own one, and that in the API."""
-        nameless = f"{_NOT_LISTED}: an item without a URL of its own cannot be requested"
-        unclear = f"{_NOT_LISTED}: the request for the item failed, but not with 404 or 410"
-        urls: dict[NotFoundItem, list[str]] = {}
+        """Return the items whose URLs, the own one and that in the API, are denied by a trusted host."""
+        urls: dict[NotFoundItem, set[str]] = {}
         for item in items:
-            if item.href is None:
-                self._kept[nameless] += 1
-                continue
             in_api = None if self._service is None else own_href(item.id, f"{self._service}/search")
-            urls[item] = [item.href] if in_api in (None, item.href) else [item.href, in_api]
+            urls[item] = {item.href, in_api or item.href} if item.href is not None else set()
         answers = await self._read([url for of_item in urls.values() for url in of_item])
-        gone = []
-        for item, (href, *others) in urls.items():
-            if not _is_gone(answers[href]):
-                self._kept[unclear] += isinstance(answers[href], Failure)
-                continue
-            doubt: str | None = "the API does not deny the item under /collections/…/items/…"
-            if all(_is_gone(answers[other]) for other in others):
-                place = item.id.collection, host_of(href)
-                if place not in self._doubts:
-                    self._doubts[place] = await self._doubt(*place)
-                doubt = self._doubts[place]
-            if doubt is None:
+        gone, unconfirmed = [], "and whose URLs do not all return 404 or 410"
+        untrusted = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
+        for item, hrefs in urls.items():
+            if item.href is None or not all(_is_gone(answers[href]) for href in hrefs):
+                self._kept[unconfirmed] += 1
+            elif await self._is_trusted(item.id.collection, host_of(item.href)):
                 gone.append(item)
             else:
-                self._kept[f"{_NOT_LISTED} and whose URL returns 404 or 410: {doubt}"] += 1
+                self._kept[untrusted] += 1
         return gone
 
     async def _unlinked(self, found: Sequence[NotFoundItem]) -> tuple[list[int], dict[int, bytes]]:
@@ -124,7 +114,7 @@ class Pruning:
         renewed: dict[int, bytes] = {}
         for source_row, row, name, label_href in labels:
             document, source = answers.get(label_href or ""), rows[source_row]
-            if isinstance(document, dict) and document.get("id") == name:
+            if isinstance(document, dict) and _has_id(document, name):
                 links = source_links(document, label_href, None)  # of any relation, because of --follow
                 named = {cut_url(href) for href in links}
                 if source.href not in named and source.id not in {item_of(href) for href in links}:
@@ -137,30 +127,27 @@ class Pruning:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
         return dict(zip(hrefs, answers, strict=True))
 
-    async def _doubt(self, collection: str, host: str) -> str | None:
-        """Why a host that returns 404 for items of a collection is not trusted; None if it is.
+    async def _is_trusted(self, collection: str, host: str) -> bool:
+        """Return True if a host that returns 404 for items of a collection returns other items of it.
 
-        A proxy or a broken index may return 404 for everything: the host must return items that the walk has
-        just found. If there are none, the source must still list the collection.
+        A proxy or a broken index may return 404 for everything. If the walk has found no other item there,
+        the source must still list the collection.
         """
-        if examples := await self._call(pruning.seen_examples, self._run.id, collection, host, 3):
+        place = collection, host
+        if place not in self._trusted:
+            examples = await self._call(pruning.seen_examples, self._run.id, collection, host, 3)
             answers = await self._read([href for _, href in examples])
-            for href, answer in answers.items():
-                if _is_gone(answer):
-                    return f"the source does not return {href}, which it has just listed"
-            for name, href in examples:
-                answer = answers[href]
-                if isinstance(answer, dict) and answer.get("id") == name:
-                    return None
-            return f"{examples[0][1]}, which the source has just listed, is not found either"
-        if host == host_of(self._source.url):
-            try:
-                if (await self._source.collection(collection)).get("id") == collection:
-                    return None
-            except (CredentialsError, SourceError, UsageError):
-                pass
-        what = f"the walk met no other item of {collection} there"
-        return f"{what}, and the source does not show that collection"
+            denied = any(map(_is_gone, answers.values()))
+            shown = [_has_id(answers[href], name) for name, href in examples]
+            if not examples and host == host_of(self._source.url):
+                with suppress(CredentialsError, SourceError, UsageError):
+                    shown = [_has_id(await self._source.collection(collection), collection)]
+            self._trusted[place] = any(shown) and not denied
+        return self._trusted[place]
+
+
+def _has_id(answer: Json | Failure, name: str) -> bool:
+    return isinstance(answer, dict) and answer.get("id") == name
 
 
 def _is_gone(answer: Json | Failure) -> bool:
