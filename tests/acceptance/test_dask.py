@@ -411,9 +411,9 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # half a minute on an idle machine: Dask waits for what was killed
 def test_killing_any_process_loses_nothing_and_repeats_little():
-    report = dask_chaos(items=30, kills=6, afresh=6, seed=3)
+    report = dask_chaos(items=30, kills=3, afresh=6, seed=3)
     assert report.complaints == []
-    assert report.total in {6, 7}
+    assert report.total in {3, 4}
 
 
 # --- how it is given ----------------------------------------------------------------------------------------
@@ -512,7 +512,7 @@ def test_a_scheduler_that_is_not_there_ends_the_run(tmp_path, served, monkeypatc
         sync.mirror(replica.base_url, tmp_path / "m", selection=SELECTION, options=options)
 
 
-@pytest.mark.parametrize("turns", [*range(8), None])
+@pytest.mark.parametrize("turns", [0, 1, 3, None])
 def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
     """The fixture `no_leaks` finds leaks. The other side accepts connections and sends nothing."""
     from distributed import Security  # noqa: PLC0415 - see above

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
+import signal
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.command import environment, run
+from tests.acceptance.command import Running, environment, run, wait_until
 
 FORMS = {
     "geoparquet": "a.parquet", "csv": "a.csv", "parquet": "labels.parquet", "webdataset": "shards",
@@ -87,17 +85,8 @@ def test_every_sample_of_a_shard_is_readable_whatever_its_id(tmp_path: Path) -> 
 
 def test_shards_are_filled_to_their_size(tmp_path: Path) -> None:
     dest = mirrored(tmp_path, [item(f"i{n:03}") for n in range(200)], size=10)
-    arguments = [
-        "export",
-        str(dest),
-        str(tmp_path / "s"),
-        "-f",
-        "webdataset",
-        "--shard-size",
-        "100k",
-        "--json",
-    ]
-    shards = run(arguments, environment()).report["files"]
+    command = ["export", str(dest), str(tmp_path / "s"), "-f", "webdataset", "--shard-size", "100k", "--json"]
+    shards = run(command, environment()).report["files"]
     sizes = [(tmp_path / "s" / name).stat().st_size for name in shards]
     record = 10_240  # a tar file has whole records
     assert all(100_000 - record < size <= 100_000 for size in sizes[:-1]), sizes
@@ -111,19 +100,16 @@ def test_shards_are_filled_to_their_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_killed_export_leaves_nothing_incomplete_and_can_be_repeated(tmp_path: Path, form: str) -> None:
     dest = mirrored(tmp_path, [item(f"i{number}") for number in range(300)])
-    arguments = [str(Path(sys.executable).with_name("stacpull")), "export", str(dest)]
+    command = ["export", str(dest)]
     outs = {name: tmp_path / name / FORMS[form] for name in ("undisturbed", "killed")}
-    began, quiet = time.monotonic(), subprocess.DEVNULL
-    subprocess.run([*arguments, str(outs["undisturbed"]), "-f", form], check=True, capture_output=True)
-    took, expected = time.monotonic() - began, files_of(outs["undisturbed"])
-    for share in (0.6, 0.9):
-        process = subprocess.Popen([*arguments, str(outs["killed"]), "-f", form], stdout=quiet, stderr=quiet)
-        time.sleep(took * share)
-        process.kill()
-        process.wait()
-        found = {name: data for name, data in files_of(outs["killed"]).items() if not is_part(name)}
-        assert found.items() <= expected.items()
-    subprocess.run([*arguments, str(outs["killed"]), "-f", form], check=True, capture_output=True)
+    assert run([*command, str(outs["undisturbed"]), "-f", form], environment()).code == 0
+    expected = files_of(outs["undisturbed"])
+    with Running([*command, str(outs["killed"]), "-f", form], environment()) as process:
+        assert wait_until(lambda: any(path.is_file() for path in outs["killed"].parent.rglob("*")))
+        process.signal(signal.SIGKILL)
+    found = {name: data for name, data in files_of(outs["killed"]).items() if not is_part(name)}
+    assert found.items() <= expected.items()
+    assert run([*command, str(outs["killed"]), "-f", form], environment()).code == 0
     assert files_of(outs["killed"]) == expected
 
 

@@ -50,6 +50,9 @@ REFUSED = [
     pytest.param(
         'what = "redirect"\nlocation = "http://[fe80::1]/"', "address", "fe80::1", id="link-local, IPv6"
     ),
+    pytest.param(
+        'what = "redirect"\nlocation = "http://2852039166/"', "address", "2852039166", id="one number"
+    ),
     pytest.param('what = "redirect"\nlocation = "http://0.0.0.0/"', "address", "0.0.0.0", id="unspecified"),  # noqa: S104 - never bound
     pytest.param(
         'what = "redirect"\nlocation = "http://user:pass@169.254.169.254/"',
