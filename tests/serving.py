@@ -1,7 +1,8 @@
-"""Servers of `http.server`, each in a thread of its own."""
+"""Servers of `http.server`, each in a thread of its own, and free ports."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -24,6 +25,22 @@ def serving(server: ThreadingHTTPServer) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def free_ports(count: int) -> int:
+    """Return the first of several consecutive free ports."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            continue
+        return first
+    raise RuntimeError("no free ports in a row")
 
 
 class _Files(SimpleHTTPRequestHandler):

@@ -129,19 +129,6 @@ def test_a_flipped_bit_is_found_named_and_repaired(tmp_path: Path, checksum: str
     assert digests(dest) == expected(checksum)
 
 
-def test_a_repair_accepts_only_the_bytes_that_were_mirrored(tmp_path: Path) -> None:
-    dest = tmp_path / "m"
-
-    async def act(_source: Source, options: Options) -> None:
-        flip(asset(dest, "small"))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(BODIES, "/small", b"a band of a patch".upper())
-            repaired = await verify(dest, repair=True, options=options)
-        assert (repaired.altered, repaired.remaining) == (1, 1)
-
-    on_mirror(dest, "crc64nvme", act)
-
-
 def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
     dest = tmp_path / "m"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,29 +11,17 @@ from pathlib import Path
 import pytest
 from tests.acceptance.command import LABELS, SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.trees import files_in
+from tests.serving import free_ports
 
 pytestmark = pytest.mark.behaviour
 
 SELECTION = ("--label", "Coniferous forest", "--label", "Rice fields", "--no-seasonal-snow")
 
 
-def three_free_ports() -> int:
-    """A port such that it and the next two are free."""
-    for first in range(21_000, 60_000, 97):
-        try:
-            for port in (first, first + 1, first + 2):
-                with socket.create_server(("127.0.0.1", port)):
-                    pass
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no three ports in a row are free")
-
-
 @pytest.fixture(scope="module")
 def session() -> Iterator[tuple[str, dict[str, str]]]:
     """`stacpull serve mlhub` as a process: the source, and an environment that took its export lines over."""
-    port = three_free_ports()
+    port = free_ports(3)
     arguments = ["serve", "mlhub", "--port", str(port), "--items", "120", "--seed", "7"]
     with Running(arguments, environment()) as server:
         printed = ""
@@ -116,7 +103,7 @@ def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     pasted = [line.strip() for line in demo.out.splitlines() if line.startswith("  ")]
     pasted = pasted[next(n for n, line in enumerate(pasted) if "stacpull status" in line) :]
     script = "\n".join(["set -em", *pasted])
-    port = str(three_free_ports())
+    port = str(free_ports(3))
     done = subprocess.run(
         ["bash", "-c", f"PATH={forked_command}:$PATH\n{script.replace('8801', port)}"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=100,

@@ -30,7 +30,6 @@ from tests.acceptance.command import (
     run,
     wait_until,
 )
-from tests.acceptance.dask_chaos import dask_chaos
 from tests.acceptance.dask_processes import DaskProcesses
 from tests.acceptance.expiring_hrefs import expire_once
 from tests.acceptance.mirrored import SELECTION, options_for
@@ -406,14 +405,6 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
     # on a busy machine, a transfer in flight may not end within the seconds that Ctrl-C gives it
     assert len(bodies.again()[0]) <= 4
     assert is_whole(dest, replica, ITEMS)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)  # half a minute on an idle machine: Dask waits for what was killed
-def test_killing_any_process_loses_nothing_and_repeats_little():
-    report = dask_chaos(items=30, kills=3, afresh=6, seed=3)
-    assert report.complaints == []
-    assert report.total in {3, 4}
 
 
 # --- how it is given ----------------------------------------------------------------------------------------

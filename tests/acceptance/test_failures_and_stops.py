@@ -157,28 +157,6 @@ def test_a_pause_that_a_host_asks_for_is_kept(tmp_path, small_hub):
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        pytest.param(["--label", "Rice feilds"], ["Rice feilds", "Rice fields"], id="a misspelt label"),
-        pytest.param(["--exclude-label", "Rice field"], ["Rice fields"], id="a misspelt label to exclude"),
-        pytest.param(["-C", "bigearthnet_v1_label"], ["bigearthnet_v1_label"], id="an unknown collection"),
-        pytest.param(["--bbox", "1,2,3"], ["bbox"], id="a box of three numbers"),
-        pytest.param(["--max-items", "many"], ["max-items"], id="not a number"),
-        pytest.param(["--layout", "{nosuch"], ["layout"], id="a broken layout"),
-        pytest.param(["--no-such-option"], ["--no-such-option"], id="an unknown option"),
-    ],
-)
-def test_a_wrong_request_is_exit_2_and_names_what_is_wrong(tmp_path, hub, options, named):
-    dest = tmp_path / "mirror"
-    ran = run(mirror_of(hub.base_url, dest, *options), environment(hub))
-    assert ran.code == 2, ran.err
-    assert "Traceback" not in ran.err
-    for name in named:
-        assert name in ran.err
-    assert not (dest / "bigearthnet").exists()
-
-
-@pytest.mark.parametrize(
     ("text", "named"),
     [
         ('layout = "x/{filename}"\nexlude-asset = ["B10"]\n', ["exlude-asset", "line 2"]),
@@ -194,12 +172,6 @@ def test_a_wrong_config_file_is_exit_2_and_names_the_line(tmp_path, hub, text, n
     assert ran.code == 2, ran.err
     for name in [*named, "wrong.toml"]:
         assert name in ran.sentences[-1]
-
-
-def test_an_api_root_without_a_collection_lists_them(tmp_path, hub):
-    ran = run(["mirror", hub.base_url, str(tmp_path / "m")], environment(hub))
-    assert ran.code == 2
-    assert LABELS in ran.err
 
 
 @pytest.mark.parametrize("command", ["status", "failures", "resume", "retry"])

@@ -156,22 +156,6 @@ def test_planetary_computer_urls_are_signed_and_signatures_not_stored(within) ->
     within(scenario)
 
 
-def test_a_later_run_gets_a_new_signature_after_a_key_rollover(within) -> None:
-    async def scenario(world: World) -> None:
-        signing = Signing()
-        blobs = Blobs(signing)
-        await world.open(signing, blobs)
-        profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))
-        hrefs = {"a": blobs.url("/data/a.tif")}
-        assert (await world.mirror(hrefs, profile)).assets_done == 1
-        signing.valid.clear()  # the account's keys are rolled over: old signatures are worth nothing
-        hrefs["b"] = blobs.url("/data/b.tif")
-        assert (await world.mirror(hrefs, profile)).assets_done == 2
-        assert signing.given == 2
-
-    within(scenario)
-
-
 def test_a_wrong_subscription_key_ends_the_run_with_3_and_names_the_variable(within) -> None:
     async def scenario(world: World) -> None:
         signing = Signing(key="the-right-key-of-planted")
@@ -266,16 +250,6 @@ def test_earthdata_is_logged_in_to_once_for_each_data_centre(within) -> None:
     within(scenario)
 
 
-def test_user_and_password_of_earthdata_come_from_variables_too(within) -> None:
-    async def scenario(world: World) -> None:
-        _, first, _, profile = await earthdata(world)
-        profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
-        report = await world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
-        assert report.assets_done == 1
-
-    within(scenario)
-
-
 def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
     async def scenario(world: World) -> None:
         urs, first, _, profile = await earthdata(world)
@@ -286,20 +260,6 @@ def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
         assert (
             len([one for one in urs.requests if "authorization" in one.headers]) == 1
         )  # accounts get locked
-
-    within(scenario)
-
-
-def test_an_unapproved_application_stops_the_run_and_is_not_stored_as_an_asset(within) -> None:
-    async def scenario(world: World) -> None:
-        urs, first, _, profile = await earthdata(world)
-        urs.approved = False
-        (world.tmp_path / "netrc").write_text(ENTRIES)
-        hrefs = {f"a{number}": first.url(f"/{number}.nc") for number in range(20)}
-        with pytest.raises(CredentialsError, match=r"approve the application. Check .*netrc"):
-            await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
-        assert len([one for one in urs.requests if "authorization" in one.headers]) == 1
-        assert world.files() == {}
 
     within(scenario)
 

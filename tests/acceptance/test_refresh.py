@@ -145,10 +145,6 @@ def test_prune_is_for_a_mirror_that_ends(tmp_path, replica):
 # --- what is gone -------------------------------------------------------------------------------------------
 
 
-def documents_of(dest: Path) -> set[str]:
-    return {name for name in files_in(dest) if name.endswith(".json")}
-
-
 def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
     refreshed(replica, tmp_path)
     step = replica.evolve()

@@ -46,10 +46,6 @@ def damage(dest: Path) -> list[str]:
     return [name for name, path in paths.items() if not path.is_file() or path.read_bytes() != asset_of(name)]
 
 
-def items_read(web: Nginx) -> int:
-    return sum(status == 200 for status in web.answers("/files/tree/col")) if web.log.exists() else 0
-
-
 def killed_and_resumed(source: str, dest: Path, *options: str) -> dict[str, int]:
     """Kill a mirror once 60 % of the items were seen, check what is there, resume; return the last report."""
     env = environment()
@@ -324,16 +320,6 @@ def test_lines_on_standard_input_name_no_files_of_this_disk(tmp_path: Path) -> N
     reported = run(["failures", str(dest)], environment()).out
     assert reported.count("cannot be fetched") == 2
     assert not list(dest.rglob("data.bin"))
-
-
-def test_local_files_that_were_damaged_are_copied_again(tmp_path: Path) -> None:
-    source, dest = write_tree(tmp_path / "tree", 1, 3), tmp_path / "m"
-    assert run(["mirror", str(source), str(dest)], environment()).code == 0
-    (dest / "col0" / "col0-1" / "data.bin").write_bytes(b"damaged")
-    assert run(["verify", str(dest)], environment()).code == 1
-    repaired = run(["verify", str(dest), "--repair"], environment())
-    assert repaired.code == 0, repaired.out + repaired.err
-    assert (dest / "col0" / "col0-1" / "data.bin").read_bytes() == asset_of("col0-1")
 
 
 def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path) -> None:

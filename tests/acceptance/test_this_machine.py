@@ -71,23 +71,6 @@ def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small
     assert is_whole(dest, small_hub)
 
 
-def test_the_second_of_two_mirrors_is_refused_with_the_name_of_the_first(tmp_path, small_hub):
-    dest, env = tmp_path / "mirror", environment(small_hub)
-    small_hub.inject(lambda request: request.server != "api", Stall(after=10, seconds=5), times=10)
-    with Running(mirror_of(small_hub.base_url, dest), env) as first:
-        assert wait_until(
-            lambda: run(["status", str(dest)], env).code == 0
-        )  # before that it is not a mirror yet
-        assert first.signal(signal.SIGSTOP)
-        second = run(mirror_of(small_hub.base_url, dest), env)
-        assert second.code == 5
-        assert f"(process {first.pid})" in second.sentences[-1]
-        assert run(["resume", str(dest)], env).code == 5
-        assert first.signal(signal.SIGCONT)
-        assert first.ended().code == 0
-    assert is_whole(dest, small_hub)
-
-
 def test_a_lock_left_by_a_kill_does_not_block_the_next_run(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     with Running(mirror_of(small_hub.base_url, dest), env) as process:

@@ -17,7 +17,7 @@ import pytest
 from tests.acceptance.command import Ran, Running, environment, wait_until
 from tests.trace.judge import judge
 
-from stacpull import Options, TraceReport
+from stacpull import TraceReport
 from stacpull.cli.main import execute
 from stacpull.sync import trace
 from stacpull_replicas import run_in_thread
@@ -527,10 +527,3 @@ def test_stored_files_contain_no_secret(
     for text in (*written, ran.out.encode(), ran.err.encode()):
         assert replica.client_secret.encode() not in text
         assert b"Bearer" not in text
-
-
-def test_the_library_takes_options(replica: SentinelHubReplica, library: Library) -> None:
-    options = Options(concurrency=1)
-    report = library(replica, bbox=BOX, datetime="2023-11-02", options=options)
-    assert report.exit_code == 0
-    assert report.days[0].mode == "20231102_190003_53_2495"

@@ -475,20 +475,6 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
     assert (repaired.code, repaired.report["repair"]["assets_done"]) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["--quick", "--repair"], 2, "--quick"),
-        (["--layout", "{key}"], 2, "--layout"),
-    ],
-)
-def test_invalid_arguments_are_refused(
-    mirrored: Mirrored, arguments: list[str], code: int, message: str
-) -> None:
-    ran = run(["verify", str(mirrored.dest), *arguments], environment())
-    assert (ran.code, message in ran.err) == (code, True)
-
-
 def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--quick cannot be combined"):
         asyncio.run(verify(tmp_path, quick=True, repair=True))

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 import tomllib
 import venv
 from contextlib import suppress
@@ -20,6 +19,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from tests.acceptance.command import wait_until
 from tests.acceptance.static_tree import asset_of, write_tree
 from tests.serving import serving
 
@@ -75,13 +75,6 @@ class LastFileHeld(SimpleHTTPRequestHandler):
         pass
 
 
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < end, path
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> None:
     stacpull = Installation(tmp_path, without=neighbour)
@@ -90,7 +83,7 @@ def test_the_core_works_without_a_neighbour(tmp_path: Path, neighbour: str) -> N
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(LastFileHeld, released, tmp_path / "tree"))
     with serving(server) as url:
         with stacpull.begun("mirror", f"{url}/catalog.json", dest, "--no-progress") as mirror:
-            wait_for(dest / "col0/col0-0/data.bin")
+            assert wait_until((dest / "col0/col0-0/data.bin").exists)
             mirror.kill()
         released.set()
         resumed = stacpull.run("resume", dest, "--json")

@@ -187,15 +187,6 @@ def test_pages_of_other_sites_can_only_link_to_it() -> None:
     asyncio.run(main())
 
 
-def test_beyond_this_machine_a_token_is_required() -> None:
-    async def open_to_all() -> None:
-        async with served_dashboard(("0.0.0.0", 0), None, "d", None):  # noqa: S104 - it is refused
-            pytest.fail("it was served")
-
-    with pytest.raises(UsageError, match=r"0\.0\.0\.0:0 can be reached .* STACPULL_DASHBOARD_TOKEN"):
-        asyncio.run(open_to_all())
-
-
 def test_a_browser_that_knows_the_token_gets_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboards, "_WRONG_TOKEN_COSTS", 0.1)
 

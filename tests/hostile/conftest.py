@@ -13,6 +13,7 @@ from tests.net.certificates import certificate
 from tests.security.watch import every_replica, watching
 
 import stacpull.engine.network
+from stacpull.transfer import ranges
 from stacpull_replicas import run_in_thread
 
 __all__ = ["certificate", "clock", "every_replica", "stage", "watching"]
@@ -50,6 +51,13 @@ def stage(
             return Scene(replica, cast, tmp_path / "mirror", clock, capfd.readouterr)
 
         yield start
+
+
+@pytest.fixture
+def shorter_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of 16 MiB are split, in blocks of 4 MiB: a quarter of the real sizes."""
+    monkeypatch.setattr(ranges, "LONG", ranges.LONG // 4)
+    monkeypatch.setattr(ranges, "BLOCK", ranges.BLOCK // 4)
 
 
 @pytest.fixture(autouse=True)

@@ -11,19 +11,10 @@ from tests.hostile.conftest import Stage
 from tests.hostile.scene import Scene
 from tests.hostile.test_bodies import INVERTED, on_objects
 
-from stacpull.transfer import ranges
-
-pytestmark = pytest.mark.behaviour
+pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("shorter_files_are_long")]
 
 SIZE = 18 << 20
 CAPPED = on_objects("drip", "rate = 4_000_000")
-
-
-@pytest.fixture(autouse=True)
-def shorter_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of what they are: with 72 MiB, a test sends 144 MiB or more."""
-    monkeypatch.setattr(ranges, "LONG", ranges.LONG // 4)
-    monkeypatch.setattr(ranges, "BLOCK", ranges.BLOCK // 4)
 
 
 def shared(stage: Stage, faults: str) -> Scene:

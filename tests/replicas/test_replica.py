@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -11,28 +10,13 @@ import sys
 import time
 
 import aiohttp
-import orjson
 import pytest
 import requests
-from tests.machine_speed import slowness
+from tests.serving import free_ports
 
-from stacpull_replicas import Dataset, MlhubReplica, RequestInfo, run_in_thread
-from stacpull_replicas.dataset import MAX_ITEMS
+from stacpull_replicas import MlhubReplica, run_in_thread
 
 LABELS, SOURCE = "bigearthnet_v1_labels", "bigearthnet_v1_source"
-
-
-def free_ports(count: int) -> int:
-    """Return the first of `count` consecutive free ports."""
-    for port in range(20_000 + os.getpid() % 10_000, 60_000, count):
-        try:
-            for offset in range(count):
-                with socket.create_server(("127.0.0.1", port + offset)):
-                    pass
-        except OSError:
-            continue
-        return port
-    pytest.fail("no free ports")
 
 
 def test_three_consecutive_ports_or_none():
@@ -114,45 +98,3 @@ def test_serving_prints_exports_and_ends_on_a_signal(number):
         process.send_signal(number)
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
-
-
-@pytest.fixture(scope="module")
-def whole():
-    with run_in_thread(MlhubReplica(items=MAX_ITEMS)) as replica:
-        yield replica, replica.responders()["api"], replica.responders()["blob"]
-
-
-@pytest.mark.parametrize("collection", [LABELS, SOURCE])
-def test_a_page_of_10000_items_takes_a_second_at_most(whole, collection):
-    replica, api, _ = whole
-    cursor = f"next:{collection}_{Dataset(MAX_ITEMS, 7).name(MAX_ITEMS - 10_001)}"
-    target = f"/mlhub/v1/collections/{collection}/items?limit=10000&token={cursor}&key={replica.key}"
-    api(RequestInfo("api", "GET", target.replace("10000", "1"), {}))
-    took = []
-    while len(took) < 6 and min(took, default=2) > 1:
-        slower = slowness()
-        started = time.process_time()
-        reply = api(RequestInfo("api", "GET", target, {}))
-        took.append((time.process_time() - started) / slower)
-    assert min(took) <= 1
-    page = orjson.loads(reply.read(0, reply.size))
-    assert page["context"]["returned"] == len(page["features"]) == 10_000
-
-
-def test_a_download_redirect_and_its_file_take_half_a_millisecond_each(whole):
-    replica, api, blob = whole
-    target = f"/mlhub/v1/collections/{SOURCE}/items?limit=100&key={replica.key}"
-    page = orjson.loads(api(RequestInfo("api", "GET", target, {})).body)
-    hrefs = [asset["href"] for item in page["features"] for asset in item["assets"].values()]
-    started = time.process_time()
-    locations = [
-        api(RequestInfo("api", "GET", href.removeprefix(replica.url("api")), {})).headers["Location"]
-        for href in hrefs
-    ]
-    redirecting = (time.process_time() - started) / len(hrefs)
-    files = [place.removeprefix(replica.blob_url) for place in locations if place.startswith("http")]
-    started = time.process_time()
-    statuses = [blob(RequestInfo("blob", "GET", place, {})).status for place in files]
-    serving = (time.process_time() - started) / len(files)
-    assert set(statuses) == {200, 404}  # B10 has no file
-    assert max(redirecting, serving) < slowness() / 2000

@@ -14,22 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 from tests.cli.conftest import Ran
-
-
-def free_ports(count: int) -> int:
-    """Return the first of several consecutive free ports."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first
-    raise RuntimeError("no free ports in a row")
+from tests.serving import free_ports
 
 
 @contextmanager

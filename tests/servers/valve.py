@@ -1,13 +1,9 @@
-"""A valve before a server: what comes back flows until it is shut, so that a kill is sure to land midway.
-
-It can also narrow the way there, as a slow uplink does.
-"""
+"""A valve before a server: what comes back flows until it is shut, so that a kill is sure to land midway."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,33 +14,24 @@ _PIECE = 1 << 16
 class Valve:
     """Connections to `port` of loopback are those to `target`; `limit` bytes come back, then nothing more."""
 
-    def __init__(
-        self, target: int, limit: int | None, uplink: float | None, context: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, target: int, limit: int) -> None:
         self.passed = 0
         """Bytes that came back, header fields included."""
-        self.sent = 0
-        """Bytes that went there."""
-        self.uplink = uplink
-        """Bytes per second that each connection takes; None: any number."""
-        self.limit = limit
+        self.limit: int | None = limit
         """None: open."""
         self.shut = threading.Event()
         """Set once the limit was reached."""
         self.port = 0
         self._target = target
-        self._context = context
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, opened: threading.Event, closing: asyncio.Event) -> None:
         """Pass connections on until `closing`."""
         listening = socket.create_server(("127.0.0.1", 0))
-        if self.uplink is not None:  # the rest waits at the client, as on a slow link
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
-        server = await asyncio.start_server(self._connect, sock=listening, limit=_PIECE, ssl=self._context)
+        server = await asyncio.start_server(self._connect, sock=listening, limit=_PIECE)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = server.sockets[0].getsockname()[1]
         opened.set()
@@ -79,24 +66,15 @@ class Valve:
 
     async def _let_there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(_PIECE):
-            self.sent += len(piece)
             writer.write(piece)
             await writer.drain()
-            if self.uplink is not None:
-                await asyncio.sleep(len(piece) / self.uplink)
         writer.close()
 
 
 @contextmanager
-def valve(
-    target: int,
-    limit: int | None = None,
-    *,
-    uplink: float | None = None,
-    context: ssl.SSLContext | None = None,
-) -> Iterator[Valve]:
-    """Open a valve before the server at port `target`; with a `context`, it speaks TLS."""
-    gate = Valve(target, limit, uplink, context)
+def valve(target: int, limit: int) -> Iterator[Valve]:
+    """Open a valve before the server at port `target`."""
+    gate = Valve(target, limit)
     opened, closing = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 

@@ -282,31 +282,6 @@ def test_a_walk_that_failed_is_repeated_without_reading_twice(
     assert len(out.read_text().splitlines()) == kept
 
 
-def test_a_stopped_job_can_be_continued(tmp_path: Path) -> None:
-    out = tmp_path / "t.ndjson"
-
-    async def work() -> tuple[HeadersReport, HeadersReport, int]:
-        async with many(30) as api:
-            source, stop, good = api.url("/collections/c"), asyncio.Event(), ranged(TIFF)
-
-            def stopping(request: Request) -> Answer:
-                if len(api.requests_to("/a")) == 10:
-                    stop.set()
-                return good(request)
-
-            api._routes["/a"] = stopping
-            few = Options(concurrency=2)
-            stopped = await headers(source, out, options=few, stop=stop)
-            assert not out.exists()
-            return stopped, await headers(source, out, options=few), len(api.requests_to("/a"))
-
-    stopped, resumed, requests = asyncio.run(work())
-    assert (stopped.state, stopped.exit_code) == ("interrupted", 130)
-    assert 8 <= stopped.headers_done < 20
-    assert (resumed.headers_done, resumed.headers_skipped) == (30, stopped.headers_done)
-    assert requests == 30
-
-
 def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
     async def work() -> list[HeadersReport]:
         async with many(5) as api:
