@@ -73,7 +73,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "aws", "config.environment", "digests", "errors", "hosts",
             "ledger.database", "models", "proxies", "redact", "store.inspection",
             "store.protocol", "store.staging", "system",
-            "caches", "net.client", "net.fields", "net.transport", "planning.prefixes", "schemes",
+            "caches", "net.addresses", "net.client", "net.fields", "net.http", "net.transport",
+            "planning.prefixes", "schemes", "transfer.s3",
         }
     ),
     "stacpull_dask": frozenset(

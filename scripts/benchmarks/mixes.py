@@ -80,6 +80,8 @@ MIXES = {
         Mix("ben", "BigEarthNet, 13 files a patch of 1 to 29 KB", 1000, 200, _BIGEARTHNET),
         Mix("100kb", "files of 100 KB, ten an item", 400, 40, dict.fromkeys(_TEN, 100_000)),
         Mix("500b", "files of 500 bytes, ten an item", 2000, 150, dict.fromkeys(_TEN, 500)),
+        Mix("8kb", "files of 8 KB, ten an item", 400, 40, dict.fromkeys(_TEN, 8_000)),
+        Mix("1mb", "files of 1 MB, ten an item", 30, 5, dict.fromkeys(_TEN, 1_000_000)),
         Mix("64mb", "files of 64 MiB", 16, 3, {"data.tif": 64 << 20}),
         Mix("1gb", "one file of 1 GiB", 1, 1, {"data.tif": 1 << 30}),
         Mix("256mb", "files of 256 MiB", 1, 1, {"data.tif": 256 << 20}),

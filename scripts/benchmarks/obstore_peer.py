@@ -1,4 +1,4 @@
-"""Download a list of files as a user of obstore would. Runs in the environment that has obstore.
+"""Download a list of files, or copy it into a bucket, as a user of obstore would, where obstore is installed.
 
     python obstore_peer.py TASK
 
@@ -41,9 +41,27 @@ def open_store(task: dict[str, Any]) -> Any:
     )
 
 
-async def fetch(store: Any, path: str, size: int, dest: Path) -> None:
-    """Download one file."""
+def open_bucket(name: str, prefix: str, endpoint: str, access_key: str, secret_key: str) -> Any:
+    """Return the store of a bucket as destination."""
+    return S3Store(
+        name,
+        prefix=prefix,
+        endpoint=endpoint,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True, "timeout": "600s"},
+        access_key_id=access_key,
+        secret_access_key=secret_key,
+    )
+
+
+async def fetch(store: Any, path: str, size: int, dest: Path, bucket: Any) -> None:
+    """Download or copy one file."""
     reply = await obstore.get_async(store, path)
+    if bucket is not None:
+        body = await reply.bytes_async() if size < STREAMED else reply.stream(min_chunk_size=STREAMED)
+        await obstore.put_async(bucket, path, body, chunk_size=STREAMED)
+        return
     if size < STREAMED:
         dest.write_bytes(await reply.bytes_async())  # noqa: ASYNC240 - as a user would write it
         return
@@ -55,13 +73,14 @@ async def fetch(store: Any, path: str, size: int, dest: Path) -> None:
 async def main(task: dict[str, Any]) -> None:
     """Download all files with the number of connections that the task gives."""
     store, dest = open_store(task), Path(task["dest"])
+    bucket = open_bucket(*task["bucket"]) if task["bucket"] else None
     for folder in {str(Path(path).parent) for path, _ in task["files"]}:
         (dest / folder).mkdir()
     files = iter(task["files"])
 
     async def work() -> None:
         for path, size in files:
-            await fetch(store, path, size, dest / path)
+            await fetch(store, path, size, dest / path, bucket)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(task["connections"]):

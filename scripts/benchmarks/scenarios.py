@@ -54,8 +54,8 @@ class Scenario:
         return min(wanted, self.mix.few) if quick else wanted
 
 
-_BEN, _KB100, _B500, _MB64, _GB1, _MB256 = (
-    MIXES[n] for n in ("ben", "100kb", "500b", "64mb", "1gb", "256mb")
+_BEN, _KB100, _B500, _KB8, _MB1, _MB64, _GB1, _MB256 = (
+    MIXES[n] for n in ("ben", "100kb", "500b", "8kb", "1mb", "64mb", "1gb", "256mb")
 )
 
 SCENARIOS = (
@@ -80,11 +80,10 @@ SCENARIOS = (
     Scenario("1gb-http", _GB1, "http"),
     Scenario("1gb-https", _GB1, "https"),
     Scenario("1gb-http-ext4", _GB1, "http", destination="ext4"),
-    Scenario("ben-http-bucket", _BEN, "http", destination="bucket", items=600),
     Scenario("ben-http-light", _BEN, "http", destination="light-bucket"),
-    Scenario("ben-bucket-bucket", _BEN, "s3-radosgw", destination="bucket", items=600),
-    Scenario("64mb-http-bucket", _MB64, "http", destination="bucket", items=3),
-    Scenario("64mb-bucket-bucket", _MB64, "s3-radosgw", destination="bucket", items=3),
-    Scenario("256mb-http-bucket", _MB256, "http", destination="bucket", items=4),
+    Scenario("8kb-http-bucket", _KB8, "http", destination="bucket"),
+    Scenario("1mb-http-bucket", _MB1, "http", destination="bucket"),
+    Scenario("64mb-http-bucket", _MB64, "http", destination="bucket", items=4),
+    Scenario("256mb-http-bucket", _MB256, "http", destination="bucket", items=2),
     Scenario("256mb-http-capped", _MB256, "http", capped=True),
 )

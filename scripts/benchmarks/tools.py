@@ -294,9 +294,14 @@ def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str,
     return {f"RCLONE_CONFIG_{name}_{entry}": value for entry, value in entries.items()}
 
 
+def _find_obstore() -> list[str]:
+    """stacpull needs obstore as well, so this interpreter has it if it has no venv of its own."""
+    python = VENVS.absolute() / "obstore" / "bin" / "python"
+    return [str(python) if python.exists() else sys.executable]
+
+
 def _obstore(start: list[str], task: Task) -> Invocation:
     """Run obstore_peer.py with the task in a file."""
-    _needs_directory(task)
     origin = task.origin
     settings = {
         "base": f"{origin.base}/r" if origin.endpoint is None else None,
@@ -306,6 +311,8 @@ def _obstore(start: list[str], task: Task) -> Invocation:
         "files": [(file.path, file.size) for file in task.files],
         "dest": str(task.dest),
         "connections": CONNECTIONS,
+        "bucket": task.bucket
+        and [task.bucket.name, f"{PREFIX}/", task.bucket.gateway.endpoint, *task.bucket.gateway.keys],
     }
     script = Path(__file__).with_name("obstore_peer.py")
     return Invocation(
@@ -330,7 +337,7 @@ TOOLS = (
     Tool("rclone", _of_venv("rclone", "rclone"), _rclone, version=lambda program: [program, "version"]),
     Tool("rclone-unchecked", _of_venv("rclone", "rclone"), _rclone_without_checks,
          version=lambda program: [program, "version"]),
-    Tool("obstore", _of_venv("obstore", "python"), _obstore, version=_of_package("obstore")),
+    Tool("obstore", _find_obstore, _obstore, version=_of_package("obstore")),
 )  # fmt: skip
 
 

@@ -8,12 +8,10 @@ allowed that (`BucketLocation.metadata`); otherwise requests without keys are no
 
 from __future__ import annotations
 
-import http.client
 import os
 import random
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import obstore
@@ -54,6 +52,7 @@ _REFUSED_KEYS = re.compile("Authent|Authoriz|Token|AccessKeyId|Signature|Invalid
 _REPEATED_CODES = frozenset(
     {"NoSuchUpload", "OperationAborted", "ConditionalRequestConflict", "InvalidUploadId", "RequestTimeout"}
 )
+_NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS"
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -216,6 +215,8 @@ class Objects:
             return DestinationError(
                 f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one."
             )
+        if _NO_KEYS in text:
+            return CredentialsError(f"{url} needs credentials, and there are none: {_NO_KEYS}.")
         if isinstance(error, exceptions.UnauthenticatedError) or _REFUSED_KEYS.search(code):
             return CredentialsError(f"{url} refuses the credentials ({code or 'not authenticated'}).")
         if isinstance(error, exceptions.PermissionDeniedError):
@@ -283,8 +284,9 @@ class Service:
                     f"The endpoint of {location.url} is {host}, which is never connected to: it is {reason}."
                 )
         made, how = {"s3": self._s3, "gs": self._google, "az": self._azure}[location.scheme]()
+        url = str(how.get("endpoint") or how.get("base_url") or "https://")
         once = {"max_retries": 0}
-        return made(location.bucket, **how, client_options=self._client(), retry_config=once)
+        return made(location.bucket, **how, client_options=self._client(url), retry_config=once)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -295,9 +297,8 @@ class Service:
         found = map(os.environ.get, _AZURE_KEYS) if self._location.scheme == "az" else ()
         return tuple(Secret(value) for value in found if value)
 
-    def _client(self) -> Any:
+    def _client(self, url: str) -> Any:
         location = self._location
-        url = location.endpoint_url or "https://s3.amazonaws.com"
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),
             "timeout": _REQUEST,
@@ -319,7 +320,7 @@ class Service:
     def _s3(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
         keys = self._keys()  # an error now, not in a thread of obstore
-        region = location.region or self._region()
+        region = location.region or awaited_apart(self._region())
         top = "com.cn" if region.startswith("cn-") else "com"
         endpoint = location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
         return S3Store, {  # what is not given here would come from the environment
@@ -353,25 +354,31 @@ class Service:
             )
         return found
 
-    def _region(self) -> str:
-        """Return the region of a bucket of Amazon, which an anonymous request tells.
-
-        object_store cannot follow a redirect to another region.
-        """
-        if self._location.endpoint_url is not None or proxy_of("https://s3.amazonaws.com") is not None:
+    async def _region(self) -> str:
+        """Return the region of a bucket of Amazon: object_store follows no redirect to another region."""
+        if self._location.endpoint_url is not None:
             return DEFAULT_REGION
-        connection = http.client.HTTPSConnection(
-            "s3.amazonaws.com",
-            timeout=_REGION_HEAD,
-            context=ssl.create_default_context(cafile=self._location.ca_bundle),
+        from stacpull.net.addresses import AddressPolicy  # noqa: PLC0415 - aiohttp, only at Amazon
+        from stacpull.net.http import HttpTransport  # noqa: PLC0415 - likewise
+        from stacpull.net.transport import HttpSettings, Request, TransferError  # noqa: PLC0415
+        from stacpull.transfer.s3 import correction_of  # noqa: PLC0415
+
+        bundle = self._location.ca_bundle
+        settings = HttpSettings(
+            AddressPolicy(allow_private=True),
+            stall_timeout=_REGION_HEAD,
+            connect_timeout=_REGION_HEAD,
+            ca_bundle=Path(bundle) if bundle else None,
         )
+        transport = HttpTransport(settings)
         try:
-            connection.request("HEAD", f"/{self._location.bucket}")
-            return connection.getresponse().getheader("x-amz-bucket-region") or DEFAULT_REGION
-        except OSError:
+            url = f"https://s3.amazonaws.com/{self._location.bucket}"
+            response = await transport.send(Request(url, method="HEAD"))
+            return correction_of(301, response.headers, b"", DEFAULT_REGION) or DEFAULT_REGION
+        except TransferError:
             return DEFAULT_REGION
         finally:
-            connection.close()
+            await transport.close()
 
     # --- Google Cloud Storage ----------------------------------------------------------------------------
 
@@ -387,7 +394,7 @@ class Service:
         elif usual.is_file():
             how["application_credentials"] = str(usual)
         elif not location.metadata:
-            how["skip_signature"] = True
+            how = {"skip_signature": True, "credential_provider": _no_google_credentials}
         if location.endpoint_url:
             how["base_url"] = location.endpoint_url
         return GCSStore, how
@@ -429,6 +436,11 @@ class Service:
         if endpoint := location.endpoint_url or own:
             how["endpoint"] = endpoint
         return AzureStore, how
+
+
+def _no_google_credentials() -> NoReturn:
+    """Refuse: obstore signs writes even with `skip_signature`, with a token of the metadata service."""
+    raise ValueError(_NO_KEYS)
 
 
 _AZURE_KEYS = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from tests.servers.process import TOOLS, free_ports, is_listening, running
@@ -32,23 +33,36 @@ def azurite(work: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/{ACCOUNT}"
 
 
+def sas() -> str:
+    """A shared access signature of the account, in a query."""
+    fields = {"sp": "rwdlac", "ss": "b", "srt": "sco", "st": "", "se": "2099-01-01"}
+    fields |= {"sip": "", "spr": "", "sv": "2020-02-10"}
+    text = "".join(f"{value}\n" for value in (ACCOUNT, *fields.values()))
+    signature = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
+    return urlencode(
+        {
+            **{name: value for name, value in fields.items() if value},
+            "sig": base64.b64encode(signature).decode(),
+        }
+    )
+
+
 def create_container(url: str, name: str) -> None:
-    """Create a container with a signed request (Shared Key)."""
-    date = formatdate(usegmt=True)
-    text = (
-        f"PUT{12 * chr(10)}x-ms-date:{date}\nx-ms-version:2021-12-02\n"
-        f"/{ACCOUNT}/{ACCOUNT}/{name}\nrestype:container"
+    request(f"{url}/{name}?restype=container&{sas()}", "PUT")
+
+
+def uncommitted(url: str, name: str) -> list[str]:
+    """Return the blobs of a container that have only blocks."""
+    listing = f"{url}/{name}?restype=container&comp=list"
+    every, whole = (
+        set(re.findall("<Name>(.*?)</Name>", request(f"{listing}{more}&{sas()}", "GET")))
+        for more in ("&include=uncommittedblobs", "")
     )
-    digest = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
-    request = urllib.request.Request(  # noqa: S310 - loopback
-        f"{url}/{name}?restype=container",
-        method="PUT",
-        headers={
-            "x-ms-date": date,
-            "x-ms-version": "2021-12-02",
-            "Authorization": f"SharedKey {ACCOUNT}:{base64.b64encode(digest).decode()}",
-            "Content-Length": "0",
-        },
-    )
-    with urllib.request.urlopen(request) as reply:  # noqa: S310 - see above
-        assert reply.status == 201
+    return sorted(every - whole)
+
+
+def request(url: str, method: str) -> str:
+    headers = {"x-ms-version": "2021-12-02"}
+    asked = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - loopback
+    with urllib.request.urlopen(asked) as reply:  # noqa: S310 - see above
+        return str(reply.read(), "utf-8")

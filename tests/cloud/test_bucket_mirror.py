@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance import command
 from tests.acceptance.command import Ran, environment
-from tests.cloud.unreliable import unreliable
+from tests.cloud.between import Conflicts, between
 
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
@@ -191,8 +191,8 @@ def test_a_bucket_that_does_not_exist_is_named(
 def test_conflicts_and_aborted_uploads_are_repeated(
     location: BucketLocation, dest: list[str], source: str, tmp_path: Path
 ) -> None:
-    with unreliable(dest[-1]) as service:
-        run("mirror", source, *dest[:-1], f"http://127.0.0.1:{service.server_port}")
+    with between(Conflicts(dest[-1])) as service:
+        run("mirror", source, *dest[:-1], service.url)
     assert service.conflicts > 5
     assert service.aborted == 1
     run("mirror", source, str(tmp_path / "directory"))

@@ -13,6 +13,7 @@ from stacpull.store.protocol import Store
 from stacpull_cloud.bucket_store import BucketStore
 
 
+@pytest.mark.parametrize("location", ["radosgw", "moto", "azurite", "google"], indirect=True)
 class TestBucketStore(StoreContract):
     has_directories = False
 

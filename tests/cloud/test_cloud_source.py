@@ -1,35 +1,30 @@
-"""Catalogs and assets at Google and Azure: on Azurite, and on a replica of the few XML calls of Google."""
+"""Catalogs and assets at Google and Azure: on Azurite, and on a replica of Google's XML calls."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import re
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import format_datetime
-from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
 
 import obstore
 import pytest
+from msgspec.structs import replace
 from obstore.store import AzureStore
 from tests.cloud.azurite import ACCOUNT, KEY, create_container
+from tests.cloud.between import Google, between
 
 from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
+from stacpull.models import BucketLocation
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
 from stacpull_cloud.cloud_source import CloudTransport
+from stacpull_cloud.objects import Objects
 
 SMALL, LARGE = (random.Random(size).randbytes(size) for size in (40_000, 3_000_000))
 FILES = {
@@ -124,85 +119,24 @@ def test_an_account_is_a_name_and_no_host(host: str) -> None:
 # Google.
 
 
-class _Bucket(BaseHTTPRequestHandler):
-    """GET and HEAD of objects with ranges and If-Match, and lists, as the XML API of Google has them."""
-
-    protocol_version = "HTTP/1.1"
-    objects: dict[str, bytes]
-    requests: list[tuple[str, dict[str, str]]]
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        self.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        key = unquote(parts.path).partition("/bucket/")[2] if parts.path != "/bucket" else ""
-        if not key:
-            query = parse_qs(parts.query)
-            prefix = query.get("prefix", [""])[0]
-            found = [name for name in sorted(self.objects) if name.startswith(prefix)]
-            date = datetime(2026, 1, 1, tzinfo=UTC).isoformat().replace("+00:00", "Z")
-            listed = "".join(
-                f"<Contents><Key>{escape(name)}</Key><LastModified>{date}</LastModified>"
-                f"<ETag>e</ETag><Size>{len(self.objects[name])}</Size></Contents>"
-                for name in found
-            )
-            self._reply(200, f"<ListBucketResult>{listed}</ListBucketResult>".encode(), {})
-            return
-        body = self.objects.get(key)
-        if body is None:
-            self._reply(404, b"<Error><Code>NoSuchKey</Code></Error>", {})
-            return
-        etag = f'"{md5(body, usedforsecurity=False).hexdigest()}"'
-        fields = {
-            "ETag": etag,
-            "Last-Modified": format_datetime(datetime(2026, 1, 1, tzinfo=UTC), usegmt=True),
-        }
-        if self.headers.get("If-Match", etag) != etag:
-            self._reply(412, b"", {})
-            return
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if wanted is None:
-            self._reply(200, body, fields)
-            return
-        start, end = int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else len(body)
-        piece = body[start:end]
-        fields["Content-Range"] = f"bytes {start}-{start + len(piece) - 1}/{len(body)}"
-        self._reply(206, piece, fields)
-
-    do_HEAD = do_GET  # noqa: N815 -- called by this name
-
-    def _reply(self, status: int, body: bytes, fields: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**fields, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def google(objects: dict[str, bytes]) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
-    requests: list[tuple[str, dict[str, str]]] = []
-    handler = type("_Replica", (_Bucket,), {"objects": objects, "requests": requests})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", requests
-        server.shutdown()
-
-
-def test_a_catalog_at_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in [variable for variable in os.environ if variable.startswith("GOOGLE_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    at = "gs://bucket"
-    objects = FILES | catalog("../../files/sma ll%.tif", f"{at}/files/large.tif", f"{at}/bands/")
-    with google(objects) as (url, requests):
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize("location", ["google"], indirect=True)
+def test_a_catalog_at_google(
+    location: BucketLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"gs://{location.bucket}"
+    objects = Objects(replace(location, prefix=""))
+    for key, body in (
+        FILES | catalog("../../files/sma ll%.tif", f"{at}/files/large.tif", f"{at}/bands/")
+    ).items():
+        objects.put(key, body, {}, create=True)
+    assert location.endpoint_url is not None
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    with between(Google(location.endpoint_url)) as google:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", google.url)
         assert mirrored(f"{at}/stac/catalog.json", tmp_path / "m") == EXPECTED
-        assert all("authorization" not in fields for _, fields in requests), "no credentials, no signature"
-        sent = len(requests)
-        objects["files/large.tif"] = b"other"  # an unchanged item: nothing is fetched again
+        assert google.authorizations == {None}  # no credentials, no signature
+        google.paths.clear()
+        objects.put("files/large.tif", b"other", {}, create=False)  # an unchanged item
         assert mirrored(f"{at}/stac/catalog.json", tmp_path / "m") == EXPECTED
-        assert not any("large" in path for path, _ in requests[sent:])
+        assert not any("large" in path for path in google.paths)  # nothing is fetched again

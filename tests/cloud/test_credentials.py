@@ -1,0 +1,134 @@
+"""How a user of each cloud logs in, and that no metadata service is asked without `--aws-metadata`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
+from tests.cloud.between import Google, between
+from tests.serving import serving
+
+from stacpull.errors import CredentialsError, StacpullError
+from stacpull.models import BucketLocation
+from stacpull_cloud.objects import Objects
+
+CLIENT = {"AZURE_CLIENT_ID": "me", "AZURE_CLIENT_SECRET": "secret", "AZURE_TENANT_ID": "tenant"}
+pytestmark = pytest.mark.usefixtures("no_keys")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"AZURE_STORAGE_ACCOUNT_KEY": KEY},
+        {"AZURE_STORAGE_SAS_TOKEN": "?{sas}"},
+        {"AZURE_STORAGE_CONNECTION_STRING": f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={{url}}"},
+        {"AZURE_STORAGE_CONNECTION_STRING": "BlobEndpoint={url};SharedAccessSignature={sas}"},
+    ],
+    ids=["key", "signature", "connection string", "connection string with a signature"],
+)
+def test_ways_to_log_in_at_azure(
+    azurite_service: tuple[str, object], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    url, _ = azurite_service
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(sas=sas(), url=url))
+    create_container(url, bucket := f"login{abs(hash(str(variables)))}")
+    endpoint = None if "BlobEndpoint" in str(variables) else url
+    location = BucketLocation(bucket, "p", endpoint, scheme="az", account=ACCOUNT)
+    assert Objects(location).put("a", b"data", {"stacpull": "x"}, create=True)
+    assert Objects(location).read("a", 9)[1] == b"data"  # type: ignore[index] # it is there
+    for name in variables:
+        monkeypatch.delenv(name)
+    with pytest.raises(StacpullError) as refused:  # anonymous
+        Objects(replace(location, endpoint_url=url)).put("b", b"data", {}, create=True)
+    assert "sig=" not in str(refused.value)
+
+
+def test_a_service_account_of_google_signs_with_its_own_key(
+    moto_service: tuple[str, object], google_account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_account))
+    with between(Google(moto_service[0])) as google:
+        assert Objects(BucketLocation("nothing", "p", google.url, scheme="gs")).find("a") is None
+    (sent,) = google.authorizations
+    claims = json.loads(base64.urlsafe_b64decode(str(sent).split(".")[1] + "=="))
+    assert claims["iss"] == "me@example.org"
+
+
+class Recorder(ThreadingHTTPServer):
+    """A service, a token service, a metadata service and a proxy: notes what is requested."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Recording)
+        self.requests: list[tuple[str, str | None]] = []
+        """Paths, with the host if it is that of a proxied request, and the field `Authorization`."""
+
+
+class _Recording(BaseHTTPRequestHandler):
+    server: Recorder
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.requests.append((self.path, self.headers.get("Authorization")))
+        is_token = "token" in self.path
+        token = {"access_token": "given", "token_type": "Bearer", "expires_in": 3600}
+        body = json.dumps({**token, "expires_on": "4000000000"}).encode()
+        self.send_response(200 if is_token else 403)
+        self.send_header("Content-Length", str(len(body) if is_token else 0))
+        self.end_headers()
+        self.wfile.write(body if is_token else b"")
+
+    do_GET = do_PUT = do_POST = do_HEAD = _answer  # noqa: N815 - http.server names them
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """It is the proxy of what does not go to loopback: nothing can connect to a metadata service."""
+    with serving(server := Recorder()) as url:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "127.0.0.1")
+        yield server
+
+
+def written(recorder: Recorder, scheme: str, **options: bool) -> list[tuple[str, str | None]]:
+    """Return the requests of a write, which is refused."""
+    url = f"http://127.0.0.1:{recorder.server_port}"
+    location = BucketLocation("bucket", "p", url, scheme=scheme, account="own1", **options)
+    with pytest.raises(CredentialsError):
+        Objects(location).put("a", b"data", {}, create=True)
+    return recorder.requests
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_metadata_services_are_asked_only_with_the_option(recorder: Recorder, scheme: str) -> None:
+    assert [path for path, sent in written(recorder, scheme) if sent or "bucket" not in path] == []
+    recorder.requests.clear()
+    asked, *others = written(recorder, scheme, metadata=True)
+    assert asked[0].startswith(("http://169.254.169.254/", "http://metadata.google.internal/"))
+    assert [sent for _, sent in others] == ["Bearer given"]
+
+
+@pytest.mark.parametrize("given", [*([name] for name in CLIENT), list(CLIENT)[:2], list(CLIENT)], ids=len)
+def test_a_client_of_azure_signs_only_if_it_is_complete(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", f"http://127.0.0.1:{recorder.server_port}")
+    for name in given:
+        monkeypatch.setenv(name, CLIENT[name])
+    *asked, last = written(recorder, "az")
+    complete = len(given) == len(CLIENT)
+    assert [path for path, _ in asked] == (["/tenant/oauth2/v2.0/token"] if complete else [])
+    assert last[1] == ("Bearer given" if complete else None)
