@@ -41,23 +41,13 @@ def import_early(modules: Sequence[str]) -> None:
 
 
 def tune_memory() -> None:
-    give_back_large_blocks()
-    collect_seldom()
-
-
-def collect_seldom() -> None:
+    """Make glibc's malloc return large blocks and use one heap, and collect cycles seldom."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _SLACK)
+        mallopt(_M_ARENA_MAX, 1)
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, 50, 100)
-
-
-def give_back_large_blocks() -> bool:
-    """Make malloc return large blocks and use one heap; return False if it is not glibc's."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(
-        mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _SLACK) and mallopt(_M_ARENA_MAX, 1)
-    )
 
 
 def _end_of_bus_error(_number: int) -> None:

@@ -19,7 +19,7 @@ from tests.net.memory import Answer
 from tests.store_in_thread import store_on_thread
 
 from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
-from stacpull.engine.adoption import AdoptingFetcher
+from stacpull.engine.fetching import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
 from stacpull.store.local_store import LocalStore

@@ -60,7 +60,7 @@ def _interrupt() -> None:
 @pytest.fixture
 def interrupted_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal comes while the event loop is being made."""
-    monkeypatch.setattr(runtime, "collect_seldom", _interrupt)
+    monkeypatch.setattr(runtime, "tune_memory", _interrupt)
 
 
 @pytest.mark.usefixtures("interrupted_start")

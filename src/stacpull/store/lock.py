@@ -79,22 +79,15 @@ def _opened(dest: Path) -> BinaryIO:
 
 
 def _take(fd: int, dest: Path, kind: int) -> None:
-    attempt, is_gone = 0, False
-    while attempt < (_END_ATTEMPTS if is_gone else _ATTEMPTS):
+    for attempt in range(_END_ATTEMPTS):
         with suppress(BlockingIOError):
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
             return
         process, is_alive = _named(fd)
-        is_gone = process is not None and not is_alive
-        attempt += 1
+        if attempt >= _ATTEMPTS and (process is None or is_alive):
+            break
         time.sleep(_PAUSE)
-    if is_gone:
-        raise DestinationError(
-            f"Process {process} started a mirror on {dest} and is gone, but another process still uses DEST: "
-            "one that it started (`pgrep -f stacpull.engine`), or a mirror on another machine or in another "
-            "container. Wait for it or end it, then resume."
-        )
-    named = "" if process is None else f" (process {process})"
+    named = "" if process is None else f" (process {process}, or one that it started)"
     raise DestinationError(
         f"Another mirror is running on {dest}{named}, or it is being verified: wait for it, or stop it first."
     )
