@@ -16,10 +16,9 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -27,7 +26,6 @@ import msgspec
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.system import usual_file
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
@@ -144,7 +142,7 @@ class AwsCredentials:
             # the providers stay in the chain, because assumed roles (`credential_source`) hold the same ones
             for provider in providers:
                 if provider.METHOD in _METADATA_PROVIDERS:
-                    provider.load = _nothing
+                    provider.load = _no_credentials
             # "auto" asks the metadata service for the region when a client is made
             core.set_config_variable("defaults_mode", "legacy")
         aioboto3.Session(botocore_session=core)
@@ -170,10 +168,10 @@ def _only_in_environment(given: AwsSettings) -> Credentials | None:
     return Credentials(key, secret, token) if key and secret else None
 
 
-async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+async def _in_thread(work: Callable[[], T]) -> T:
     """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
     try:
-        return await asyncio.to_thread(work, *values, **named)
+        return await asyncio.to_thread(work)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
             message = "Too many open files: raise `ulimit -n` or lower --concurrency."
@@ -186,21 +184,13 @@ async def _in_thread(work: Callable[P, T], *values: P.args, **named: P.kwargs) -
 
 async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
     try:
-        return await _in_thread(asyncio.run, work)
+        return await _in_thread(partial(asyncio.run, work))
     finally:
         if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
             work.close()
 
 
-def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
-    """Await `work` in another thread: this one may run a loop."""
-    with ThreadPoolExecutor(1, "stacpull-aws") as thread:
-        result: T = thread.submit(asyncio.run, work).result()
-        return result
-
-
-async def _nothing() -> None:
-    """Return None: no credentials."""
+async def _no_credentials() -> None: ...
 
 
 # --- signatures -------------------------------------------------------------------------------------------

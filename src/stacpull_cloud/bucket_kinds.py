@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from stacpull.aws import AwsCredentials, AwsSettings, awaited_apart
+from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.config.environment import endpoint_variable
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
@@ -21,11 +23,19 @@ from stacpull.store.protocol import BucketLease, Store, StoredFiles
 if TYPE_CHECKING:
     from stacpull_cloud.bucket_store import BucketStore
 
+T = TypeVar("T")
 _AZURE = ".blob.core.windows.net"
 _LAKE = ".dfs.core.windows.net"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _LONGEST_PREFIX = 512  # the most bytes of a prefix: keys have at most 1,024
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
+
+
+def awaited_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` in another thread: this one may run a loop."""
+    with ThreadPoolExecutor(1, "stacpull-aws") as thread:
+        result: T = thread.submit(asyncio.run, work).result()
+        return result
 
 
 class Buckets:

@@ -26,12 +26,13 @@ import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from stacpull.aws import AwsCredentials, AwsSettings, Credentials, awaited_apart
+from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.errors import CredentialsError, DestinationError
 from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
+from stacpull_cloud.bucket_kinds import awaited_apart
 
 T = TypeVar("T")
 
