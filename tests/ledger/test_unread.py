@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, started, unread
+from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unread
 
-from stacpull.ledger import pruning, runs, views
+from stacpull.ledger import jobs, pruning, runs, views
+from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunKind, RunSpec
 from stacpull.models import Failure, FailureKind, Unread, WalkUpdate
@@ -81,6 +82,22 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
             planner.save_batch(PlanBatch(unread=[link("a")]), NOW)
             assert runs.counters(db, run.id)["items_failed"] == 5  # also what was not tried yet
         assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
+
+
+def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        run, planner = started(db)
+        (job,) = commit(planner, item("i", [asset("a")])).jobs
+        for attempts in (2, 3):
+            failed = AssetFailure(job.row, job.item_row, job.generation, GONE, attempts)
+            jobs.record(db, [], [failed], {}, NOW)
+            runs.end(db, run.id, "complete", None, NOW)
+            run, _ = started(db, replace(SPEC, kind="retry"))
+            assert jobs.requeue_failures(db, run.id) == 1
+        assert db.execute("SELECT attempts FROM failures").fetchall() == [(5,)]
+        reserved, _ = jobs.reserve(db, [arrival(job)])
+        jobs.record(db, reserved, [], {}, NOW)
+        assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("kind", ["mirror", "retry"])
