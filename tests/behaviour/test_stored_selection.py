@@ -29,7 +29,7 @@ def test_an_unknown_member_of_a_stored_selection_is_an_error(tmp_path: Path, aga
     (tmp_path / "away").rename(tmp_path / "data")
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db, db:
         db.execute(
-            "UPDATE runs SET state = 'interrupted', walk_ended = 0, position = NULL, "
+            "UPDATE runs SET state = 'interrupted', walk_ended = 0, "
             "selection = json_set(selection, '$.max_snow', 20)"
         )
     if again == "mirror":

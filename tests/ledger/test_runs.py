@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
+from stacpull.ledger.database import ledger_path
 from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.models import WalkUpdate
@@ -35,6 +36,17 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         assert later.counters["items_seen"] == 1
         assert runs.last_spec(db) == later.spec == replace(SPEC, credential_names=("token",))
         assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one
+
+
+def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
+    spec = replace(SPEC, selection=Selection(ids=tuple(map(str, range(100_000)))))
+    with ledger(tmp_path) as db:
+        _, planner = started(db, spec)
+        log = ledger_path(tmp_path).with_name("ledger.sqlite-wal")
+        before = log.stat().st_size
+        for page in range(20):
+            planner.save_batch(PlanBatch(reached=WalkUpdate(position="x" * page)), NOW)
+        assert log.stat().st_size - before < 500_000
 
 
 def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that item
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
 SYNC_ERROR = "sync_error"  # why a sync of the last run failed: files that it did not record may be lost
 WALKED_WHOLE = "walked_whole"  # the last run whose walk is known to have found everything in the source
+POSITION = "position:"  # with the number of a run: the next page to read, JSON
 _BUCKET = "bucket"
 _NAMED_SOURCE = "named source"
 # prefixes of names

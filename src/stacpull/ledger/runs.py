@@ -179,8 +179,8 @@ def last_spec(db: sqlite3.Connection) -> RunSpec | None:
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
-    kind, source, selection, fixed, names, position, walk_ended, cut_short, kept = db.execute(
-        "SELECT kind, source, selection, fixed, credential_names, position, walk_ended, cut_short, kept "
+    kind, source, selection, fixed, names, walk_ended, cut_short, kept = db.execute(
+        "SELECT kind, source, selection, fixed, credential_names, walk_ended, cut_short, kept "
         "FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
@@ -191,7 +191,8 @@ def load(db: sqlite3.Connection, run: int) -> Run:
             "does not know: use that version, or run `stacpull mirror` with the selection that you want."
         )
     spec = RunSpec(source, known, decoded(fixed), tuple(orjson.loads(names)), kind)
-    return Run(run, spec, True, position, bool(walk_ended), counters(db, run), decoded(kept), cut_short)
+    position, counted = meta.get(db, f"{meta.POSITION}{run}"), counters(db, run)
+    return Run(run, spec, True, position, bool(walk_ended), counted, decoded(kept), cut_short)
 
 
 def layout_before(db: sqlite3.Connection, run: int) -> str | None:
@@ -281,11 +282,13 @@ def walked(db: sqlite3.Connection) -> frozenset[str]:
 
 
 def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
-    db.execute(
-        "UPDATE runs SET position = coalesce(:position, position), walk_ended = walk_ended OR :walk_ended, "
-        "cut_short = coalesce(:cut_short, cut_short) WHERE id = :run",
-        {**reached._asdict(), "run": run},
-    )
+    if reached.position is not None:
+        meta.put(db, f"{meta.POSITION}{run}", reached.position)
+    if reached.walk_ended or reached.cut_short is not None:  # seldom: a long selection is written again
+        db.execute(
+            "UPDATE runs SET walk_ended = walk_ended OR ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
+            (reached.walk_ended, reached.cut_short, run),
+        )
     if reached.announced is not None:
         set_counter(db, run, "items_announced", reached.announced)
         if reached.counts_unseen:
@@ -312,7 +315,8 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
             (run,),
         )
         db.execute("DELETE FROM unread WHERE run = ?", (run,))
-        db.execute("UPDATE runs SET position = NULL, cut_short = NULL WHERE id = ?", (run,))
+        db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run,))
+        meta.put(db, f"{meta.POSITION}{run}", None)
 
 
 def _forget_walk(db: sqlite3.Connection) -> None:

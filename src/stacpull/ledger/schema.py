@@ -47,7 +47,6 @@ CREATE TABLE runs(
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,                    -- mirror | retry | ordered | repair
     source TEXT NOT NULL,                  -- credentials removed
-    selection TEXT NOT NULL,               -- JSON
     fixed TEXT NOT NULL,                   -- JSON: the options that the run keeps, by name
     credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
     kept TEXT NOT NULL,                    -- JSON: the options that `resume` uses again, by name
@@ -55,9 +54,9 @@ CREATE TABLE runs(
     reason TEXT,
     started REAL NOT NULL,
     ended REAL,
-    position TEXT,                         -- the next page to read, JSON; NULL: the walk has not begun
     walk_ended INTEGER NOT NULL DEFAULT 0,
-    cut_short TEXT                         -- why the walk ended before the source did
+    cut_short TEXT,                        -- why the walk ended before the source did
+    selection TEXT NOT NULL                -- JSON, last: `--ids` may name a million items
 );
 CREATE TABLE counters(                     -- what a run counts, by names of `runs.py` and `MirrorReport`
     run INTEGER NOT NULL, name TEXT NOT NULL, number NUMERIC NOT NULL,
@@ -205,7 +204,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=29,  # those up to 28 were never released
+    version=30,  # those up to 29 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "

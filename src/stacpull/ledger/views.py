@@ -88,6 +88,7 @@ def current_run(db: sqlite3.Connection) -> dict[str, Any] | None:
         of_one = "SELECT sum(number) FROM counters WHERE name = ?"
         found[name] = number(db, f"{of_one} AND run = ?", (name, found["id"]))
         found[f"all_{name}"] = number(db, of_one, (name,))
+    found["position"] = meta.get(db, f"{meta.POSITION}{found['id']}")
     return {**found, "selection": decoded(found["selection"])}
 
 
