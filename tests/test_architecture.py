@@ -83,7 +83,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "engine.fetching", "engine.messages", "engine.network",
             "engine.store_client", "engine.pool", "engine.run_control", "errors", "events",
             "ledger.jobs", "models", "net.addresses",
-            "net.transport", "runtime", "sources.item_reader", "sources.opening", "sources.source",
+            "net.transport", "runtime", "sources.documents", "sources.item_reader", "sources.source",
             "store.local_store", "store.parts", "store.protocol",
             "store.staging", "threads",
         }
@@ -117,7 +117,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "net.bodies",
             "net.client", "net.fields", "net.transport",
             "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "reports", "selection",
-            "sources.item_reader", "sources.opening", "sources.source", "spans", "system",
+            "sources.documents", "sources.item_reader", "sources.source", "spans", "system",
             "threads", "transfer.attempt", "transfer.checks",
             "store.parts", "urls",
         }

@@ -30,8 +30,8 @@ from stacpull.errors import (
 from stacpull.events import Notice
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
 from stacpull.net.transport import TransferError
+from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.opening import open_source
 from stacpull.sources.source import Source
 from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts

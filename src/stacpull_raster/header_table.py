@@ -32,7 +32,7 @@ from stacpull.filters.item_filter import compile_items
 from stacpull.models import Json
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.sources.opening import open_source
+from stacpull.sources.documents import open_source
 from stacpull_export.tables import check_table, write_table
 from stacpull_raster.header_rows import COLUMNS, as_mapping
 from stacpull_raster.header_run import HeaderCounts, HeadersRun

@@ -14,7 +14,7 @@ from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
 from stacpull.filters.item_filter import compile_items
 from stacpull.selection import Selection
-from stacpull.sources.opening import open_source
+from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize
 
 COLLECTIONS = ("scenes", "mosaics")

@@ -27,7 +27,7 @@ from stacpull.net.json_reader import ApiReader
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.transport import HttpSettings
 from stacpull.selection import Selection
-from stacpull.sources.opening import open_source
+from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize, Source
 
 OLD = lines("old0", "old1", "old2", "old3")

@@ -11,8 +11,8 @@ from tests.sources.memory import API, MemoryReader, failed, page
 from stacpull import entry_points
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import FailureKind
+from stacpull.sources.documents import open_source
 from stacpull.sources.files import FeaturesSource, LinesSource
-from stacpull.sources.opening import open_source
 from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.tree import TreeSource
 from stacpull_export.parquet_source import ParquetSource
@@ -119,7 +119,7 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
         (LANDING, "a saved document of an API and contains no items: use the URL of the API"),
         (
             LANDING | {"links": [{"rel": "self", "href": "https://api.test/v1?key=abc"}]},
-            "use the API itself: https://api.test/v1\\.$",
+            "use the URL of the API: https://api.test/v1\\.$",
         ),
         (LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}, "use the URL of the API"),
         ({"collections": []}, "use the URL of the API"),

@@ -160,11 +160,11 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
 @pytest.mark.parametrize(
     ("size", "limit", "error", "limits"),
     [
-        (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, 10, 50, 25, 25, 25, 25]),
-        (PageSize(100), 50, failed(FailureKind.STALLED), [100, 10, 50, 50]),
-        (PageSize(100), 50, broken_json(), [100, 10, 50, 50]),
-        (PageSize(100), 50, failed(FailureKind.REFUSED, 400), [100, 10, 50, 50]),
-        (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, 10, 20, 20, 20, 20, 20]),
+        (PageSize(100), 30, failed(FailureKind.SERVER, 500), [100, *[10] * 10]),
+        (PageSize(500), 50, failed(FailureKind.STALLED), [500, 50, 50]),
+        (PageSize(500), 50, broken_json(), [500, 50, 50]),
+        (PageSize(500), 50, failed(FailureKind.REFUSED, 400), [500, 50, 50]),
+        (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, *[10] * 10]),
     ],
 )
 def test_a_failing_page_is_requested_again_with_fewer_items(
@@ -232,10 +232,10 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(
     assert found.warnings == []
 
 
-def test_a_page_that_is_never_json_is_tried_with_two_sizes() -> None:
+def test_a_page_that_is_never_json_is_tried_with_three_sizes() -> None:
     found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
     assert str(found.error) == f"The page {ITEMS} could not be read: The response of api.test is not JSON."
-    assert [number_in(request, "limit") for request in reader.requests] == [1000, 10]
+    assert [number_in(request, "limit") for request in reader.requests] == [1000, 100, 10]
 
 
 def test_pages_shrink_to_fit_eight_megabytes() -> None:

@@ -17,7 +17,7 @@ from stacpull.filters.item_filter import compile_items
 from stacpull.models import PageRequest
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.sources.opening import open_source
+from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize, WalkStart
 
 TRIANGLE = {"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}

@@ -40,8 +40,8 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
+from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.opening import open_source
 from stacpull.store.inspection import disk_of
 from stacpull.store.staging import whole_file
 from stacpull.threads import for_each, in_thread, to_its_end

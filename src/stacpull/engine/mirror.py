@@ -66,8 +66,8 @@ from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
 from stacpull.selection import Selection
+from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.opening import open_source
 from stacpull.store.inspection import open_regular
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread

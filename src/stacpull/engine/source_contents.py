@@ -14,7 +14,7 @@ from stacpull.filters.labels import class_list, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
 from stacpull.selection import Selection
-from stacpull.sources.opening import open_source
+from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize, class_documents
 
 

@@ -1,4 +1,4 @@
-"""STAC documents: their kinds, their links, whether they belong to an API, and how to read them.
+"""STAC documents: their kinds, their links, how to read them, and how to open SOURCE.
 
 Before STAC 1.0 (0.6 to 1.0.0-beta), catalogs had no `type`: required members tell. `item` and `child` links
 are often mixed up, so only the linked document decides.
@@ -10,9 +10,11 @@ import asyncio
 import enum
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
+from stacpull.entry_points import require, target_of
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
@@ -20,6 +22,7 @@ from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
+from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url, probable_url
 from stacpull.spelling import similar
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
@@ -29,6 +32,9 @@ MOST_COLLECTIONS: Final = 16_384
 _MOST_NAMED: Final = 40
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
+_GROUP: Final = "stacpull.sources"
+_DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})
+"""Endings of file names that do not tell the kind."""
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 _GONE_HINT: Final = (
     " Check its path: SOURCE is the root of a STAC API, such as https://host/v1, a collection or a catalog."
@@ -142,24 +148,56 @@ def is_api_root(document: Json) -> bool:
     return listed or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
 
 
-def belongs_to_api(document: Document) -> bool:
-    """Return whether a document linked from a tree is the root or a collection of an API.
-
-    A catalog that was saved from an API may still have its links, but also `item` or `child` links.
-    """
+def is_landing_page(document: Document) -> bool:
+    """Return whether a document linked from a tree is an API; a saved catalog may have links of an API."""
     body = document.members
-    if not is_web(document.url):
-        return False
-    is_root = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
-    return is_root or is_collection_of_api(body, parse_api_url(document.url).collection)
+    has_no_tree = is_api_root(body) and not tree_hrefs(body)
+    return is_web(document.url) and ("conformsTo" in body or has_no_tree)
 
 
-def is_collection_of_api(document: Json, named: str | None) -> bool:
-    """Return whether a document is the collection of a URL `…/collections/X`, and no root of a tree."""
-    if named is None or document.get("id") != named or kind_of(document) is not DocumentKind.COLLECTION:
-        return False
-    has_pages = any(rel == "items" for rel, _ in links_of(document))
-    return has_pages or all(parse_api_url(href).items for href in tree_hrefs(document))
+# --- opening ---------------------------------------------------------------------------------------------
+
+
+async def open_source(url: str, reader: ApiReader) -> Source:
+    """Return the source at `url`, a URL without credentials (`split_credentials`).
+
+    The kinds come from entry points: "api", "tree", "items", and endings of names such as ".ndjson".
+    """
+
+    def opened(kind: str, document: Document | None = None, at: str = url) -> Source:
+        source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
+        return source
+
+    name = urlsplit(url).path.rpartition("/")[2].lower().removesuffix(".gz")
+    ending = ".ndjson" if url.startswith("stdin:") else name[name.rfind(".") :] if "." in name else ""
+    api = parse_api_url(url) if is_web(url) else None
+    if api is not None and (api.items or api.search):
+        return opened("api")
+    if ending not in _DOCUMENTS and target_of(_GROUP, ending):
+        return opened(ending)
+    document = await read_root(reader, url)
+    body, kind = document.members, kind_of(document.members)
+    if is_api_root(body):
+        if api is not None:
+            return opened("api", document)
+        if not any(parse_api_url(href).collection is None for href in tree_hrefs(body)):
+            own = (href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href)
+            hint = f"use the URL of the API: {cut_url(next(own, 'https://…'))}"
+            raise UsageError(f"{url} is a saved document of an API and contains no items: {hint}.")
+        return opened("tree", document)
+    if kind in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
+        found = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
+        is_named = api is not None and body.get("id") == api.collection and kind is DocumentKind.COLLECTION
+        if is_named and ("items" in found.values() or all(parse_api_url(href).items for href in found)):
+            return opened("api", document)
+        # Planetary Computer's collections link to the pages of their items with `item`
+        match [absolute(document.url, href) for href in found]:
+            case [str(items)] if parse_api_url(items).items:
+                return opened("api", at=items)
+        return opened("tree", document)
+    if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
+        return opened("items", document)
+    raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")
 
 
 # --- reading ---------------------------------------------------------------------------------------------

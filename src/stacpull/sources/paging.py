@@ -290,10 +290,7 @@ class _PageReader:
         return found
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
-        """Read one page, with fewer items if the service fails.
-
-        If the smallest page fails, too, no other size is tried: each takes all its retries.
-        """
+        """Read one page; while the service fails, with a tenth of the items."""
         first: TransferError | SourceError | None = None
         while True:
             sent = with_limit(request, self._size.items)
@@ -301,23 +298,15 @@ class _PageReader:
             self._size = self._size._replace(items=requested)
             try:
                 return sent, await self._reader.read(sent)
-            except (TransferError, SourceError) as error:
-                if isinstance(error, TransferError):
-                    failure = error.failure
-                    may_shrink = failure.status in _TOO_MUCH_STATUS or failure.kind in _TOO_MUCH
-                elif not isinstance(error.__cause__, ValueError):
-                    raise
-                else:
-                    may_shrink = True  # the JSON may be truncated
-                smaller = max(LEAST_ITEMS, requested // 2)
-                may_shrink = may_shrink and smaller < requested
-                if first is None and may_shrink and smaller > LEAST_ITEMS:
-                    try:
-                        await self._reader.read(with_limit(sent, LEAST_ITEMS))
-                    except (TransferError, SourceError):
-                        may_shrink = False
+            except TransferError as error:
                 first = first or error
-            if not may_shrink:
+                is_too_much = error.failure.status in _TOO_MUCH_STATUS or error.failure.kind in _TOO_MUCH
+            except SourceError as error:
+                if not isinstance(error.__cause__, ValueError):
+                    raise
+                first, is_too_much = first or error, True  # the JSON may be truncated
+            smaller = max(LEAST_ITEMS, requested // 10)
+            if not is_too_much or smaller >= requested:
                 raise SourceError(f"The page {cut_url(request.url)} could not be read: {first}") from first
             self._say("info", f"A page of {requested} items failed; requesting {smaller} instead.")
             self._size = self._size._replace(items=smaller)

@@ -27,9 +27,9 @@ from stacpull.sources.documents import (
     MOST_COLLECTIONS,
     DocumentKind,
     absolute,
-    belongs_to_api,
     collection_at,
     has_next,
+    is_landing_page,
     kind_of,
     located,
     no_collection,
@@ -154,7 +154,7 @@ class _TreeWalk:
         kind = kind_of(document.body)
         if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
             return document
-        if belongs_to_api(document):
+        if is_landing_page(document):
             text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
             return Failure(FailureKind.ITEM, text)
         if kind is DocumentKind.OTHER:
@@ -291,7 +291,7 @@ class TreeSource(Source):
 
         async def read_one(url: str) -> None:
             document = await outcome_of(self._reader, url)
-            if isinstance(document, Document) and not belongs_to_api(document):
+            if isinstance(document, Document) and not is_landing_page(document):
                 read[url] = document
 
         waiting, walked, known = deque([(root.url, 1)]), {hash(root.url)}, set[str]()
