@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving
+from tests.http1.fast_transport import HELLO, LOCAL, LOOPS, fast, fetch, run, serving, until
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
@@ -72,7 +72,7 @@ def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Cal
         async with serving(answer) as origin:
             http = fast()
             first = await fetch(http, f"{origin}/")
-            await asyncio.sleep(0.06)
+            await until(lambda: not http.connections)
             answers = [first, await fetch(http, f"{origin}/")]
             await http.close()
             return answers
@@ -92,7 +92,7 @@ def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Cal
 )
 def test_each_request_has_its_client(wanted: Request, is_own: bool) -> None:
     async def main() -> bool:
-        http = WebTransport(HttpSettings(policy=LOCAL, trust_env=False))
+        http = WebTransport(HttpSettings(policy=LOCAL))
         with suppress(TransferError):
             await http.send(wanted)
         await http.close()
