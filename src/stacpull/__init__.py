@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from stacpull.system import require_posix
+
 __version__ = "0.2.0"
 
 _STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
@@ -29,6 +31,7 @@ __all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    require_posix()
     if name == "sync":  # a module of its own, which `import stacpull` does not import
         return import_module("stacpull.sync")
     if name not in _HOME_OF:

@@ -16,7 +16,6 @@ PORTABLE = "STACPULL_PORTABLE"
 GARBAGE_AFTER = 100_000
 """New objects between runs of the cycle collector: the default of 700 takes 5 % of the time of a large
 run, and 50 ms of the imports."""
-UNSUPPORTED = "stacpull runs on Linux, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."
 
 
 def expanded(path: str) -> Path:
@@ -49,7 +48,9 @@ def available_processors() -> int:
 def require_posix() -> None:
     """Raise a clear error before another import fails."""
     if sys.platform == "win32":
-        raise ImportError(UNSUPPORTED)
+        raise ImportError(
+            "stacpull runs on Linux, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."
+        )
 
 
 _JOB_ARRAYS = {
