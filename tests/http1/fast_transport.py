@@ -24,7 +24,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def fast(**options: Any) -> WebTransport:
-    given: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False} | options
+    given: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3} | options
     return WebTransport(HttpSettings(**given))
 
 

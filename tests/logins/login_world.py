@@ -31,7 +31,7 @@ async def client_for(
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
     """A client with the logins of `profile`."""
-    http = WebTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
+    http = WebTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(

@@ -41,7 +41,7 @@ class TestLoginTransport(TransportContract):
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
         policy = AddressPolicy(allow_private=True)
-        http = WebTransport(HttpSettings(policy=policy, stall_timeout=0.3, trust_env=False))
+        http = WebTransport(HttpSettings(policy=policy, stall_timeout=0.3))
         async with WireServer(routes) as server:
 
             def received() -> list[Request]:

@@ -31,7 +31,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
 def transport(**options: Any) -> HttpTransport:
-    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3, "trust_env": False}
+    defaults: dict[str, Any] = {"policy": LOCAL, "stall_timeout": 0.3}
     return HttpTransport(HttpSettings(**(defaults | options)))
 
 

@@ -68,7 +68,7 @@ class Names:
 
 
 def made(transport: str, *, allow_private: bool) -> Transport:
-    settings = HttpSettings(AddressPolicy(allow_private=allow_private), trust_env=False)
+    settings = HttpSettings(AddressPolicy(allow_private=allow_private))
     return HttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
 
 

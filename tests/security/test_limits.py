@@ -77,7 +77,7 @@ def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
 
     async def course() -> int:
         async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
-            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
+            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
             tracemalloc.start()
             with pytest.raises(TransferError, match="more than 8388608 bytes"):
                 async with opened(http, Request(server.url("/"), decode=True)) as response:

@@ -80,7 +80,7 @@ def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
 
     async def course() -> float:
         asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
-        settings = HttpSettings(AddressPolicy(), trust_env=False)
+        settings = HttpSettings(AddressPolicy())
         client = client_of(HttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
         try:
             return await growth(lambda number: requested(client, f"http://h{number}.example/x"))

@@ -112,7 +112,7 @@ async def opened(url: str) -> AsyncIterator[Source]:
     """Open the source at `url` like a run, with retries without long waits."""
     clock = SystemClock()
     client = Client(
-        {"http": HttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0, trust_env=False))},
+        {"http": HttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))},
         Gates(64, None, clock),
         clock,
         source=url,

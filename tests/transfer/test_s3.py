@@ -251,7 +251,7 @@ def led_to_s3(
     async def live() -> tuple[Request, bytes | Failure]:
         clock = SystemClock()
         async with origin(answer) as served:
-            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True), trust_env=False))
+            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
             aws = AwsStandIn(http, served.url)
             transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
             opened = Client(transports, Gates(8, None, clock), clock)

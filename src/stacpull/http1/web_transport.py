@@ -50,7 +50,7 @@ class WebTransport:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._tls: ssl.SSLContext | None = None
-        self._proxies = proxies() if settings.trust_env else {}
+        self._proxies = proxies()
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)

@@ -44,7 +44,7 @@ class HttpTransport:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._proxies = proxies() if settings.trust_env else {}
+        self._proxies = proxies()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         """Sessions by whether their connections use a proxy, which may have a private address."""
         self._opening = asyncio.Lock()

@@ -58,8 +58,6 @@ class HttpSettings(msgspec.Struct, frozen=True):
     """For name lookup, connection and TLS together."""
     ca_bundle: Path | None = None
     """Certificates to trust instead of the system's (PEM)."""
-    trust_env: bool = True
-    """Whether to use the proxies of the environment."""
 
     async def tls_context(self) -> ssl.SSLContext:
         context = await asyncio.to_thread(ssl.create_default_context, cafile=self.ca_bundle)
