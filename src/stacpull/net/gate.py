@@ -20,6 +20,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -50,8 +51,6 @@ _OVERLOADED = 3
 _LONG_PAUSE, _MANY_PAUSES = 30.0, 5
 """A warning says that the run waits for a host: after this many pauses in a row (31 s in total), or before a
 pause of `_LONG_PAUSE` seconds."""
-_LONGEST_WAIT = 900.0
-"""The longest pause that a host may ask for; a longer one ends the run with its own message (`net.retry`)."""
 _SILENCE = 120.0
 
 
@@ -312,7 +311,7 @@ class Gate:
         self._lower(pause)
         text = f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
         self._notify(Notice("debug", text))
-        is_long = _LONG_PAUSE <= pause <= _LONGEST_WAIT or self._pauses >= _MANY_PAUSES
+        is_long = pause >= _LONG_PAUSE or self._pauses >= _MANY_PAUSES
         if is_long and not self._is_long_wait_reported:
             self._is_long_wait_reported = True
             text = (
@@ -384,25 +383,23 @@ class Gates:
         patience: float = _SILENCE,
         notify: Callable[[Notice], None] = lambda _: None,
     ) -> None:
-        self._maximum = per_host if concurrency is None else min(per_host, concurrency)
-        self._is_fixed = concurrency is not None
-        self._clock = clock
-        self._patience = patience
-        self._notify = notify
+        maximum = per_host if concurrency is None else min(per_host, concurrency)
+        is_fixed = concurrency is not None
+        self._new_gate = partial(
+            Gate,
+            maximum=maximum,
+            clock=clock,
+            first=maximum if is_fixed else _FIRST_LIMIT,
+            patience=patience,
+            is_fixed=is_fixed,
+            notify=notify,
+        )
         self._gates = WeakValueDictionary[str, Gate]()
 
     def __getitem__(self, host: str) -> Gate:
         gate = self._gates.get(host)
         if gate is None:
-            gate = self._gates[host] = Gate(
-                host,
-                self._maximum,
-                self._clock,
-                self._maximum if self._is_fixed else _FIRST_LIMIT,
-                patience=self._patience,
-                is_fixed=self._is_fixed,
-                notify=self._notify,
-            )
+            gate = self._gates[host] = self._new_gate(host)
         return gate
 
     def __iter__(self) -> Iterator[Gate]:
