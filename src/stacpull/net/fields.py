@@ -74,11 +74,9 @@ def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
     fields = dict(zip(map(bytes.lower, raw[::2]), raw[1::2], strict=True))
     if 2 * len(fields) == len(raw):
         return fields
-    values_of: dict[bytes, list[bytes]] = {}
+    values_of: dict[bytes, dict[bytes, None]] = {}
     for name, value in zip(raw[::2], map(bytes.strip, raw[1::2]), strict=True):
-        values = values_of.setdefault(name.lower(), [])
-        if value not in values:
-            values.append(value)
+        values_of.setdefault(name.lower(), {})[value] = None
     return {name: b", ".join(values) for name, values in values_of.items()}
 
 
