@@ -216,8 +216,6 @@ class Exchange:
         self._gate: Gate | None = None
         self._url = request.url
         self._sent_at, self._received = 0.0, 0
-        self.is_sent = False
-        """True once it has a permit: from then on it waits for the host."""
 
     def __repr__(self) -> str:
         return f"<Exchange {self._request.method} {cut_url(self._request.url)}>"
@@ -293,7 +291,7 @@ class Exchange:
             client.counters.requests += 1
             self._sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
         (gate, sent_at, answer), self._sent = self._sent, None
-        self._url, self._sent_at, self._received, self.is_sent = request.url, sent_at, 0, True
+        self._url, self._sent_at, self._received = request.url, sent_at, 0
         try:
             response = self._response = await answer()
         except TransferError as error:

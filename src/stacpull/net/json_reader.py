@@ -40,8 +40,6 @@ LENIENT_LIMIT: Final = 16 * 1024 * 1024
 """The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
 SMALL: Final = 256 * 1024
 """The size in bytes up to which any number of documents are read at once."""
-SILENT_AFTER = 5.0
-"""Seconds without an answer after which a warning names the host."""
 
 _BYTES_PER_VALUE = 32
 """A limit above the usual one allows one value per this many bytes."""
@@ -177,7 +175,7 @@ class ApiReader:
     """Reads JSON documents through a client.
 
     A refusal by the host of `source` means wrong or missing credentials: messages name those in use, or the
-    variable for them. `warn` gets long waits, and the first document of a host that is not strict JSON.
+    variable for them. `warn` gets repeated requests, and the first lenient document of a host.
     """
 
     def __init__(
@@ -205,8 +203,8 @@ class ApiReader:
             self._advice = f"{wanted_variable} is not set: export {wanted_variable}=..."
         self._large = asyncio.Semaphore(1)
         """Held while a document takes more than `SMALL` bytes of memory."""
-        self._reported = Recent[tuple[str, str], None]()
-        """Hosts whose silence or lenient JSON was reported."""
+        self._reported = Recent[str, None]()
+        """Hosts whose lenient JSON was reported."""
         self._answered: str | None = None
         """The URL, without its query, of the last page that was read: its credentials are valid."""
 
@@ -287,37 +285,22 @@ class ApiReader:
         return await with_retries(attempt, self._policy, self._clock, note_retry)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        exchange, host = self._client.open(outgoing), host_of(outgoing.url)
+        async with self._client.open(outgoing) as response, AsyncExitStack() as held:
+            waiting = [self._large]
 
-        def report_silence() -> None:
-            if exchange.is_sent:  # else it waits for a permit
-                self._report(
-                    "silent", host, f"{host} has not answered for {SILENT_AFTER:.0f} s; still waiting."
-                )
+            async def growing(size: int) -> None:
+                while waiting and size > SMALL:
+                    await held.enter_async_context(waiting.pop())
 
-        timer = asyncio.get_running_loop().call_later(SILENT_AFTER, report_silence)
-        try:
-            async with exchange as response, AsyncExitStack() as held:
-                timer.cancel()
-                waiting = [self._large]
-
-                async def growing(size: int) -> None:
-                    while waiting and size > SMALL:
-                        await held.enter_async_context(waiting.pop())
-
-                body = await response.read(limit, growing)
-                found = Document(
-                    None, len(body), cut_cursor(response.url), response.headers, count_values(body)
-                )
-                await growing(found.weight)
-                value: object = None
-                if len(body) > LENIENT_LIMIT and outgoing.url == self._source:
-                    value = await asyncio.to_thread(divided, body)
-                if value is None:
-                    value = await self._decoded(body, limit, response)
-                return found._replace(body=value)
-        finally:
-            timer.cancel()
+            body = await response.read(limit, growing)
+            found = Document(None, len(body), cut_cursor(response.url), response.headers, count_values(body))
+            await growing(found.weight)
+            value: object = None
+            if len(body) > LENIENT_LIMIT and outgoing.url == self._source:
+                value = await asyncio.to_thread(divided, body)
+            if value is None:
+                value = await self._decoded(body, limit, response)
+            return found._replace(body=value)
 
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         headers, status, url = response.headers, response.status, cut_cursor(response.url)
@@ -346,11 +329,7 @@ class ApiReader:
             subject = f"The response of {host} to {url}" if host else url
             failure = Failure(FailureKind.SERVER, f"{subject} {what}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
-        if not is_strict:
-            self._report("lenient", host, lenient_warning(url))
+        if not is_strict and host not in self._reported:
+            self._reported[host] = None
+            self._warn(lenient_warning(url))
         return value
-
-    def _report(self, what: str, host: str, text: str) -> None:
-        if (what, host) not in self._reported:
-            self._reported[what, host] = None
-            self._warn(text)
