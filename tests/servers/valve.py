@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,24 +15,25 @@ _PIECE = 1 << 16
 class Valve:
     """Connections to `port` of loopback are those to `target`; `limit` bytes come back, then nothing more."""
 
-    def __init__(self, target: int, limit: int) -> None:
+    def __init__(self, target: int, limit: int | None, context: ssl.SSLContext | None) -> None:
         self.passed = 0
         """Bytes that came back, header fields included."""
-        self.limit: int | None = limit
+        self.limit = limit
         """None: open."""
         self.shut = threading.Event()
         """Set once the limit was reached."""
         self.port = 0
         self._target = target
+        self._context = context
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
     async def serve(self, opened: threading.Event, closing: asyncio.Event) -> None:
         """Pass connections on until `closing`."""
         listening = socket.create_server(("127.0.0.1", 0))
-        server = await asyncio.start_server(self._connect, sock=listening, limit=_PIECE)
+        server = await asyncio.start_server(self._connect, sock=listening, limit=_PIECE, ssl=self._context)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = server.sockets[0].getsockname()[1]
         opened.set()
@@ -72,9 +74,9 @@ class Valve:
 
 
 @contextmanager
-def valve(target: int, limit: int) -> Iterator[Valve]:
-    """Open a valve before the server at port `target`."""
-    gate = Valve(target, limit)
+def valve(target: int, limit: int | None = None, *, context: ssl.SSLContext | None = None) -> Iterator[Valve]:
+    """Open a valve before the server at port `target`; with a `context`, it speaks TLS."""
+    gate = Valve(target, limit, context)
     opened, closing = threading.Event(), asyncio.Event()
     loops: list[asyncio.AbstractEventLoop] = []
 
