@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tests.items import feature
+
 import stacpull
 
 _ORIGINAL = Path(stacpull.__file__).parent
@@ -90,8 +92,5 @@ class ChangedCopy:
 
 def item_with(assets: Mapping[str, Any], name: str = "i") -> str:
     """Return an item with these assets as JSON, in one line."""
-    item = {
-        "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None,
-        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "links": [], "assets": assets,
-    }  # fmt: skip
+    item = feature(name, properties={"datetime": "2024-01-01T00:00:00Z"}, assets=assets)
     return json.dumps(item)

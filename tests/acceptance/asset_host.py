@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from tests.items import feature
+
 import stacpull
 
 __all__ = ["ApiHost", "AssetHost", "Connection", "item_collection", "local_items", "quick", "refusing_port"]
@@ -144,16 +146,7 @@ def _count() -> Iterator[int]:
 def item_collection(hrefs: Sequence[str], start: int = 0) -> bytes:
     """Return an ItemCollection with an item, and in it the asset `data`, for each href."""
     features = [
-        {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": f"item-{number}",
-            "collection": "c",
-            "geometry": None,
-            "properties": {"datetime": "2020-01-01T00:00:00Z"},
-            "links": [],
-            "assets": {"data": {"href": href, "type": "image/tiff"}},
-        }
+        feature(f"item-{number}", assets={"data": {"href": href, "type": "image/tiff"}})
         for number, href in enumerate(hrefs, start)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()

@@ -8,6 +8,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
 import orjson
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, Scripted, WireServer
 
@@ -100,16 +101,9 @@ class OneItem(WireServer):
             for key, one in self.item.assets.items()
         }
         times = {"datetime": "2021-01-01T00:00:00Z", "updated": self.item.updated}
-        return {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": "i",
-            "collection": "c",
-            "geometry": None,
-            "properties": {name: time for name, time in times.items() if time is not None},
-            "links": [],
-            "assets": assets,
-        }
+        return feature(
+            "i", properties={name: time for name, time in times.items() if time is not None}, assets=assets
+        )
 
     def _listing(self) -> Answer:
         keys = [

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.items import feature
 from tests.serving import serving
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
@@ -48,20 +49,17 @@ class RasterHost:
     def items(self, names: Mapping[str, Mapping[str, str]]) -> bytes:
         """Return an ItemCollection: the asset keys of each item, and their paths."""
         features = [
-            {
-                "type": "Feature",
-                "stac_version": "1.0.0",
-                "id": name,
-                "collection": "scenes",
-                "geometry": {"type": "Point", "coordinates": [9.0, 46.0]},
-                "bbox": [9.0, 46.0, 9.0, 46.0],
-                "properties": {"datetime": "2024-06-01T00:00:00Z"},
-                "links": [],
-                "assets": {
+            feature(
+                name,
+                collection="scenes",
+                geometry={"type": "Point", "coordinates": [9.0, 46.0]},
+                bbox=[9.0, 46.0, 9.0, 46.0],
+                properties={"datetime": "2024-06-01T00:00:00Z"},
+                assets={
                     key: {"href": f"{self.url}{path}", **self.stated.get(key, {})}
                     for key, path in assets.items()
                 },
-            }
+            )
             for name, assets in names.items()
         ]
         return json.dumps({"type": "FeatureCollection", "features": features}).encode()

@@ -8,6 +8,7 @@ from functools import partial
 from urllib.parse import quote
 
 import orjson
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 
@@ -64,16 +65,7 @@ class SmallApi(WireServer):
         return _json({"type": "FeatureCollection", "features": features, "links": more})
 
     def _item(self, collection: str, name: str) -> dict[str, object]:
-        return {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": name,
-            "collection": collection,
-            "geometry": None,
-            "properties": {"datetime": "2020-01-01T00:00:00Z"},
-            "links": [],
-            "assets": {"data": {"href": self.url(f"/assets/{collection}/{name}")}},
-        }
+        return feature(name, {"data": self.url(f"/assets/{collection}/{name}")}, collection=collection)
 
 
 def _collection(name: str) -> dict[str, object]:

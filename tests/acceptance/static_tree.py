@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from tests.items import feature
 
 __all__ = ["asset_of", "write_tree"]
 
@@ -47,17 +48,14 @@ def _collection(name: str, links: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def _item(collection: str, name: str) -> dict[str, Any]:
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": name,
-        "collection": collection,
-        "geometry": {"type": "Point", "coordinates": [0.5, 0.5]},
-        "bbox": [0.5, 0.5, 0.5, 0.5],
-        "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "links": [_link("collection", "../collection.json"), _link("root", "../../catalog.json")],
-        "assets": {"data": {"href": "./data.bin", "type": "application/octet-stream"}},
-    }
+    return feature(
+        name,
+        collection=collection,
+        geometry={"type": "Point", "coordinates": [0.5, 0.5]},
+        bbox=[0.5, 0.5, 0.5, 0.5],
+        links=[_link("collection", "../collection.json"), _link("root", "../../catalog.json")],
+        assets={"data": {"href": "./data.bin", "type": "application/octet-stream"}},
+    )
 
 
 def _link(rel: str, href: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import Literal
 
 import pytest
 from attrs import evolve
-from tests.acceptance.command import BIGEARTHNET, environment, mirror_of, run
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, rewritten
 from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
@@ -119,15 +118,6 @@ def test_a_file_that_differs_from_its_asset_is_kept_and_reported(
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
-def test_files_missing_from_the_existing_tree_are_fetched(
-    mirrored_once: Mirrored, downloaded: Mirrored
-) -> None:
-    for name in downloaded.assets[::2]:
-        (downloaded.dest / name).unlink()
-    assert downloaded.mirror().exit_code == 0
-    assert is_same(mirrored_once.files, downloaded.files) == []
-
-
 def test_files_are_adopted_if_head_requests_are_refused(
     mirrored_once: Mirrored, downloaded: Mirrored
 ) -> None:
@@ -166,14 +156,6 @@ def test_files_are_copied_where_hard_links_are_unsupported(
 
     monkeypatch.setattr(os, "link", refused)
     assert downloaded.mirror().exit_code == 0
-    assert is_same(mirrored_once.files, downloaded.files) == []
-
-
-def test_the_command_accepts_adopt(mirrored_once: Mirrored, downloaded: Mirrored) -> None:
-    env = environment(downloaded.replica)
-    ran = run(mirror_of(downloaded.replica.base_url, downloaded.dest, "--adopt", "--json"), env)
-    assert (ran.code, BIGEARTHNET.exists()) == (0, True), ran.err
-    assert ran.report["assets_done"] == 78
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 

@@ -15,6 +15,7 @@ import attrs
 import orjson
 import pystac
 import pytest
+from tests.items import feature
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
@@ -70,10 +71,7 @@ class World:
     ) -> None:
         """Let the page hold one item with these assets, and its collection this."""
         own = {"rel": "collection", "href": self.server.url("/c.json")}
-        item = {
-            "type": "Feature", "stac_version": "1.0.0", "id": ITEM, "collection": "c", "geometry": None,
-            "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": [own], "assets": assets, **more,
-        }  # fmt: skip
+        item = feature(ITEM, assets=assets, **{"links": [own], **more})
         self.routes["/items.json"] = _json({"type": "FeatureCollection", "features": [item]})
         described = {
             "type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "c",

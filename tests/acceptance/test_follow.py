@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, quick
+from tests.items import feature
 
 import stacpull
 from stacpull.cli.main import execute
@@ -33,16 +34,11 @@ class LinkedHost(AssetHost):
             for rel, names in linked.items()
             for one in names
         ]
-        return {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": name,
-            "collection": "c",
-            "geometry": None,
-            "properties": {"datetime": "2020-01-01T00:00:00Z"},
-            "links": [{"rel": "self", "href": f"{self.url}/collections/c/items/{name}"}, *links],
-            "assets": {"data": {"href": f"{self.url}/assets/{name}"}},
-        }
+        return feature(
+            name,
+            {"data": f"{self.url}/assets/{name}"},
+            links=[{"rel": "self", "href": f"{self.url}/collections/c/items/{name}"}, *links],
+        )
 
     def content(self, path: str) -> tuple[str, bytes]:
         where, _, name = path.rpartition("/")

@@ -382,13 +382,10 @@ def test_options_for_a_mirror_directory_are_refused(small_hub: MlhubReplica, opt
 # Secrets, and other origins.
 
 
-@pytest.fixture(params=["2022", "2021 echo"])
-def planted(request: pytest.FixtureRequest) -> Iterator[MlhubReplica]:
-    era, _, echo = request.param.partition(" ")
-    replica = MlhubReplica(
-        items=12, seed=7, key=KEY, era=era, echo_key=bool(echo), access=ACCESS, record=True, latency_ms=8
-    )
-    with run_in_thread(replica) as running:
+@pytest.fixture
+def planted() -> Iterator[MlhubReplica]:
+    how = {"era": "2021", "echo_key": True, "access": ACCESS, "record": True, "latency_ms": 8}
+    with run_in_thread(MlhubReplica(items=12, seed=7, key=KEY, **how)) as running:
         yield running
 
 

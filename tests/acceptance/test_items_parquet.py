@@ -195,7 +195,7 @@ def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_pat
     mirrored(source([item("a")]), dest, KEPT)
     before = (dest / "items.parquet").read_bytes()
     more = source([item(f"{number:04}") for number in range(1500)])
-    for _ in range(3):
+    for _ in range(2):
         command = [COMMAND, "mirror", more, dest, "--no-progress"]
         process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, process_group=0)
         part = dest / ".stacpull" / "parts" / "items.parquet.tmp"

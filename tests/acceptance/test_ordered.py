@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, quick
+from tests.items import feature
 
 import stacpull
 from stacpull.cli.main import execute
@@ -39,19 +40,15 @@ class OrderingHost(AssetHost):
         return super().content(path)
 
     def item(self, number: int) -> dict[str, Any]:
-        return {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": f"item-{number}",
-            "collection": "c",
-            "geometry": None,
-            "properties": {
+        return feature(
+            f"item-{number}",
+            {"data": f"{self.url}/assets/{number}"},
+            properties={
                 "datetime": "2020-01-01T00:00:00Z",
                 **(self.members if number in self.waiting else {}),
             },
-            "links": [{"rel": "self", "href": f"{self.url}/items/{number}"}],
-            "assets": {"data": {"href": f"{self.url}/assets/{number}"}},
-        }
+            links=[{"rel": "self", "href": f"{self.url}/items/{number}"}],
+        )
 
     def source(self, directory: Path, count: int = 8) -> str:
         path = directory / "items.json"

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
@@ -220,10 +221,9 @@ class Labels(WireServer):
         if name == "L":
             links += [{"rel": "source", "href": self.item_url("images", one)} for one in self.links]
         properties = {"datetime": "2020-01-01T00:00:00Z", "eo:cloud_cover": self.clouds.get(name, 0)}
-        return {"type": "Feature", "stac_version": "1.0.0", "id": name, "collection": collection,
-                "geometry": None, "properties": properties,
-                "links": links,
-                "assets": {"data": {"href": self.url("/data")}}}  # fmt: skip
+        return feature(
+            name, {"data": self.url("/data")}, collection=collection, properties=properties, links=links
+        )
 
 
 _JSON = {"Content-Type": "application/json"}

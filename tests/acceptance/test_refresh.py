@@ -19,7 +19,7 @@ from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
 
 import stacpull
-from stacpull import MirrorReport, Notice, Options, Selection, mirror, resume, retry, verify
+from stacpull import MirrorReport, Options, Selection, mirror, resume, verify
 from stacpull.events import ItemGone
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
@@ -106,15 +106,6 @@ def test_revalidate_requests_every_asset(tmp_path, validators):
         assert is_sound(tmp_path)
 
 
-def test_a_lost_file_is_fetched_without_a_conditional_request(tmp_path, replica):
-    refreshed(replica, tmp_path)
-    name = next(iter(replica.files()))
-    (tmp_path / name).unlink()
-    reported = refreshed(replica, tmp_path, revalidate=True)
-    assert (reported.assets_revalidated, reported.files_lost, reported.exit_code) == (79, 1, 0)
-    assert assets_of(tmp_path) == replica.files()
-
-
 def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
     with run_in_thread(EvolvingReplica(latency_ms=15)) as replica:
         refreshed(replica, tmp_path)
@@ -133,13 +124,6 @@ def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path):
         first, then = asyncio.run(stopped_then_resumed())
         assert (first.state, then.state) == ("interrupted", "complete")
         assert 0 < first.assets_revalidated < then.assets_revalidated == 80
-
-
-def test_prune_is_for_a_mirror_that_ends(tmp_path, replica):
-    refreshed(replica, tmp_path)
-    received: list[object] = []
-    asyncio.run(retry(tmp_path, options=Options(prune="remove"), on_event=received.append))
-    assert [one.text for one in received if isinstance(one, Notice) and "pruned" in one.text]
 
 
 # --- what is gone -------------------------------------------------------------------------------------------

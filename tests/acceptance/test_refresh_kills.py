@@ -104,8 +104,14 @@ def step_on(replica: EvolvingReplica) -> set[str]:
     return {name for name in before.keys() - after.keys() if name.split("/")[1] in replica.items}
 
 
-@pytest.mark.parametrize("killed_at", ["the first page", "the question whether an item is gone"])
-@pytest.mark.parametrize("options", [("--prune",), ("--prune=remove",), ("--prune", "--yes")])
+@pytest.mark.parametrize(
+    ("killed_at", "options"),
+    [
+        ("the first page", ("--prune=remove",)),
+        ("the question", ("--prune",)),
+        ("the question", ("--prune", "--yes")),
+    ],
+)
 def test_resume_prunes_with_the_options_of_the_killed_mirror(tmp_path, killed_at, options):
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         arguments = ["mirror", replica.base_url, str(tmp_path), "--no-progress"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.asset_host import ApiHost, item_collection, quick
+from tests.items import feature
 
 import stacpull
 from stacpull import Selection
@@ -28,16 +29,12 @@ def test_an_item_that_is_listed_again_does_not_count_for_max_items(
     for name in ("a", "a", "b", "a", "b", "c"):
         (tmp_path / f"{name}.txt").write_text(name)
         lines.append(
-            {
-                "type": "Feature",
-                "stac_version": "1.0.0",
-                "id": name,
-                "collection": "letters",
-                "geometry": None,
-                "properties": {"datetime": "2024-01-01T00:00:00Z"},
-                "links": [],
-                "assets": {"text": {"href": f"./{name}.txt"}},
-            }
+            feature(
+                name,
+                {"text": f"./{name}.txt"},
+                collection="letters",
+                properties={"datetime": "2024-01-01T00:00:00Z"},
+            )
         )
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = mirror(source, tmp_path / "m", selection=Selection(max_items=most))
@@ -55,18 +52,7 @@ def test_the_newest_version_of_an_item_that_is_listed_twice_wins(tmp_path: Path,
             (tmp_path / f"{name}-{key}.txt").write_text(f"{name} {key}")
         properties = {"datetime": "2024-01-01T00:00:00Z", "updated": updated, "number": number}
         assets = {key: {"href": f"./{name}-{key}.txt"} for key in ("kept", f"of{number}")}
-        lines.append(
-            {
-                "type": "Feature",
-                "stac_version": "1.0.0",
-                "id": name,
-                "collection": "letters",
-                "geometry": None,
-                "properties": properties,
-                "links": [],
-                "assets": assets,
-            }
-        )
+        lines.append(feature(name, collection="letters", properties=properties, assets=assets))
     source, dest = tmp_path / "items.ndjson", tmp_path / "m"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = mirror(source, dest, options=stacpull.Options(page_size=page_size))

@@ -63,12 +63,10 @@ def assert_kept_to_their_hosts(replica: MlhubReplica) -> None:
     assert servers == {"api", "blob", "s3"}  # else nothing was looked at
 
 
-@pytest.fixture(params=["2022 echo", "2021 echo"])
+@pytest.fixture
 def planted(request: pytest.FixtureRequest) -> Iterator[MlhubReplica]:
-    era, _, echo = request.param.partition(" ")
-    replica = MlhubReplica(
-        items=12, seed=7, key=KEY, era=era, echo_key=bool(echo), access=ACCESS, record=True, latency_ms=8
-    )
+    how = {"era": request.param, "echo_key": True, "access": ACCESS, "record": True, "latency_ms": 8}
+    replica = MlhubReplica(items=12, seed=7, key=KEY, **how)
     with run_in_thread(replica) as running:
         yield running
 
@@ -94,7 +92,11 @@ def with_key(form: str, replica: MlhubReplica, dest: Path) -> tuple[list[str], d
     return ["mirror", replica.base_url, str(dest), *common, *header], env
 
 
-@pytest.mark.parametrize("form", ["query", "header", "source", "another name"])
+@pytest.mark.parametrize(
+    ("form", "planted"),
+    [("query", "2022"), ("header", "2021"), ("source", "2021"), ("another name", "2022")],
+    indirect=["planted"],
+)
 def test_a_secret_is_not_written_anywhere(tmp_path, planted, form):
     dest = tmp_path / "mirror"
     arguments, env = with_key(form, planted, dest)

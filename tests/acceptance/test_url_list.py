@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance import command
 from tests.acceptance.asset_host import AssetHost
 from tests.acceptance.command import environment
+from tests.items import feature
 
 pytestmark = pytest.mark.behaviour
 
@@ -47,10 +48,7 @@ def item(host: str) -> dict[str, Any]:
     content = content[: max(10, len("/assets/sum"))]
     multihash = "1220" + hashlib.sha256(content).hexdigest()
     assets["sum"] = {"href": f"{host}/assets/sum", "file:checksum": multihash, "file:size": len(content)}
-    return {
-        "type": "Feature", "stac_version": "1.0.0", "id": "item 'one'", "collection": "c", "geometry": None,
-        "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": [], "assets": assets,
-    }  # fmt: skip
+    return feature("item 'one'", assets=assets)
 
 
 @pytest.fixture

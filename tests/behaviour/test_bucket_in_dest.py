@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.items import feature
 
 COMMANDS = (
     ("verify", "{dest}"),
@@ -72,16 +73,7 @@ def source(tmp_path: Path) -> Path:
     home = tmp_path / "source"
     home.mkdir()
     (home / "a.txt").write_text("data")
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": "one",
-        "collection": "c",
-        "geometry": None,
-        "properties": {"datetime": "2024-01-01T00:00:00Z"},
-        "links": [],
-        "assets": {"a": {"href": "./a.txt"}},
-    }
+    item = feature("one", {"a": "./a.txt"}, properties={"datetime": "2024-01-01T00:00:00Z"})
     (home / "item.json").write_text(json.dumps(item))
     return home / "item.json"
 

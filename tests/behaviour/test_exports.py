@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
+from tests.items import feature
 
 FORMS = {
     "geoparquet": "a.parquet", "csv": "a.csv", "parquet": "labels.parquet", "webdataset": "shards",
@@ -19,11 +20,8 @@ FORMS = {
 
 
 def item(name: str, **members: Any) -> dict[str, Any]:
-    return {
-        "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "c", "geometry": None,
-        "properties": {"datetime": "2024-01-01T00:00:00Z", "labels": ["water"]}, "links": [],
-        "assets": {"data": {"href": "./data.bin"}}, **members,
-    }  # fmt: skip
+    properties = {"datetime": "2024-01-01T00:00:00Z", "labels": ["water"]}
+    return feature(name, {"data": "./data.bin"}, **{"properties": properties, **members})
 
 
 def mirrored(top: Path, items: list[dict[str, Any]], *, size: int = 500) -> Path:

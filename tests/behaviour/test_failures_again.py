@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.command import environment, run
+from tests.items import feature
 
 COUNT = 4
 
@@ -57,19 +58,7 @@ def host() -> Iterator[Host]:
 @pytest.fixture
 def mirror(host: Host, tmp_path: Path) -> list[str]:
     """The command."""
-    items = [
-        {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": f"i{number}",
-            "collection": "c",
-            "geometry": None,
-            "properties": {"datetime": "2020-01-01T00:00:00Z"},
-            "links": [],
-            "assets": {"data": {"href": f"{host.url}/a/{number}"}},
-        }
-        for number in range(COUNT)
-    ]
+    items = [feature(f"i{number}", {"data": f"{host.url}/a/{number}"}) for number in range(COUNT)]
     (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
     patience = ["--retries", "0", "--allow-private-hosts", "--json"]
     return ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *patience]

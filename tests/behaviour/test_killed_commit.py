@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.acceptance.command import COMMAND, environment, run
+from tests.items import feature
 
 STRACE = shutil.which("strace")
 WITHIN_A_COMMIT = """
@@ -29,16 +30,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def item(tmp_path: Path) -> Path:
     """A local item with one asset."""
     (tmp_path / "a.tif").write_bytes(b"data")
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": "i",
-        "collection": "c",
-        "geometry": None,
-        "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "links": [],
-        "assets": {"a": {"href": "a.tif"}},
-    }
+    item = feature("i", {"a": "a.tif"})
     (tmp_path / "item.json").write_bytes(orjson.dumps(item))
     return tmp_path / "item.json"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -95,18 +94,6 @@ def test_without_a_copy_adopt_fills_a_new_one(hub: MlhubReplica, mirror: list[st
     assert report["bytes_fetched"] < 200_000
     assert {path: path.stat().st_ino for path in dest.rglob("*.tif")} == before
     assert run(["verify", str(dest), "--strict"], env).code == 0
-
-
-def test_a_file_that_differs_is_not_adopted(hub: MlhubReplica, mirror: list[str], tmp_path: Path) -> None:
-    dest, env = tmp_path / "m", environment(hub)
-    for path in dest.glob(".stacpull/ledger.*"):
-        path.unlink()
-    altered = next(dest.rglob("*.tif"))
-    altered.write_bytes(b"x" * altered.stat().st_size)
-    ran = run([*mirror, "--adopt"], env)
-    assert (ran.code, ran.report["assets_failed"]) == (1, 1)
-    assert shlex.quote(altered.name) in run(["failures", str(dest)], env).out
-    assert altered.read_bytes()[:1] == b"x"
 
 
 def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_start(

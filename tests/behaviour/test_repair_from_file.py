@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import COMMAND, environment
+from tests.items import feature
 from tests.serving import serving_files
 
 
@@ -19,16 +20,7 @@ def stacpull(*arguments: object, given: str = "") -> subprocess.CompletedProcess
 
 
 def line(number: int, href: str) -> str:
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": f"item-{number}",
-        "collection": "c",
-        "geometry": None,
-        "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "links": [],
-        "assets": {"x": {"href": href}},
-    }
+    item = feature(f"item-{number}", {"x": href})
     return json.dumps(item) + "\n"
 
 

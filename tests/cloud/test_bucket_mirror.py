@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance import command
 from tests.acceptance.command import Ran, environment
 from tests.cloud.between import Conflicts, between
+from tests.items import feature
 
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
@@ -33,16 +34,7 @@ def source(tmp_path: Path) -> str:
     for number in range(ITEMS):
         (home / f"{number}.bin").write_bytes(chance.randbytes(3000 + number))
         items.append(
-            {
-                "type": "Feature",
-                "stac_version": "1.0.0",
-                "id": f"i{number}",
-                "collection": "c",
-                "geometry": None,
-                "properties": {"datetime": "2024-01-01T00:00:00Z"},
-                "links": [],
-                "assets": {"a": {"href": f"./{number}.bin"}},
-            }
+            feature(f"i{number}", {"a": f"./{number}.bin"}, properties={"datetime": "2024-01-01T00:00:00Z"})
         )
     (home / "long.bin").write_bytes(chance.randbytes(20 << 20))
     items[0]["assets"]["long"] = {"href": "./long.bin"}

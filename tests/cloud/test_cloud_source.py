@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from obstore.store import AzureStore
 from tests.cloud.azurite import ACCOUNT, KEY, create_container
 from tests.cloud.between import Google, between
+from tests.items import feature
 
 from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
@@ -39,11 +40,7 @@ def catalog(*hrefs: str) -> dict[str, bytes]:
     """A static catalog with one item; its assets have these hrefs."""
     links = [{"rel": "item", "href": "./items/one.json"}]
     root = {"type": "Catalog", "stac_version": "1.0.0", "id": "demo", "description": "d", "links": links}
-    item = {
-        "type": "Feature", "stac_version": "1.0.0", "id": "one", "collection": "c", "geometry": None,
-        "properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": [],
-        "assets": {f"a{number}": {"href": href} for number, href in enumerate(hrefs)},
-    }  # fmt: skip
+    item = feature("one", {f"a{number}": href for number, href in enumerate(hrefs)})
     return {"stac/catalog.json": json.dumps(root).encode(), "stac/items/one.json": json.dumps(item).encode()}
 
 

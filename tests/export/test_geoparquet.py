@@ -177,20 +177,6 @@ DAMAGED = {
 }
 
 
-def test_documents_that_are_damaged_are_left_out_and_counted(mirrored: Mirror, tmp_path: Path) -> None:
-    dest = mirrored([item(f"i{n}", properties={"labels": ["a label"]}) for n in range(8)])
-    for name, damage in DAMAGED.items():
-        path = dest / "c" / name / f"{name}.json"
-        path.write_bytes(damage(path.read_bytes()))
-    out = tmp_path / "items.parquet"
-    report = export(dest, out)
-    assert rows_of(out).keys() == {"i0", "i7"}
-    assert report.items == 2
-    assert report.notes == (
-        "Item documents that are missing or cannot be read: 6, for example c/i1/i1.json.",
-    )
-
-
 def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
     """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
     items = [

@@ -203,10 +203,3 @@ def test_a_directory_with_other_files_is_refused(dest: Path, tmp_path: Path) -> 
     (tmp_path / "out" / "thesis-000001.tar").touch()
     with pytest.raises(stacpull.UsageError, match=r"thesis-000001\.tar, which is not part of an export"):
         export(dest, tmp_path / "out", "webdataset")
-
-
-def test_a_label_cannot_be_a_formula_in_the_header(mirrored: Any, tmp_path: Path) -> None:
-    dest = mirrored([item("i", properties={"labels": ['=HYPERLINK("http://h")', "a\x1b[2J"]})])
-    export(dest, tmp_path / "labels.csv", "csv")
-    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
-        assert next(csv.reader(file))[-2:] == ['\'=HYPERLINK("http://h")', "a\ufffd[2J"]

@@ -7,26 +7,21 @@ import sys
 
 import orjson
 import pytest
+from tests.items import feature
 from tests.schemes import mem as module
 
 from stacpull import Selection, StacpullError, UsageError, sync
 from stacpull.config.environment import key_variables
 from stacpull.schemes import SCHEMES
 
-ITEM = {
-    "type": "Feature",
-    "stac_version": "1.0.0",
-    "id": "one",
-    "collection": "c",
-    "geometry": None,
-    "properties": {"datetime": "2020-01-01T00:00:00Z"},
-    "links": [],
-    "assets": {
-        "beside": {"href": "files/beside%20it.tif"},
-        "absolute": {"href": "mem://other/deep/absolute.tif"},
-        "bands": {"href": "mem://other/bands/"},
+ITEM = feature(
+    "one",
+    {
+        "beside": "files/beside%20it.tif",
+        "absolute": "mem://other/deep/absolute.tif",
+        "bands": "mem://other/bands/",
     },
-}
+)
 OBJECTS = {
     "mem://demo/stac/catalog.json": orjson.dumps(
         {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
+from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import Script, Scripted, WireServer
 
@@ -20,23 +21,6 @@ COLLECTION = "c"
 def json_answer(document: object, **headers: str) -> Answer:
     """An answer that is JSON."""
     return Answer(body=orjson.dumps(document), headers={"Content-Type": "application/json", **headers})
-
-
-def feature(
-    name: str, hrefs: Mapping[str, str], *, collection: str = COLLECTION, **more: Any
-) -> dict[str, Any]:
-    """An item with assets by key."""
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": name,
-        "collection": collection,
-        "geometry": None,
-        "links": [],
-        "properties": {"datetime": "2020-01-01T00:00:00Z"},
-        "assets": {key: {"href": href} for key, href in hrefs.items()},
-        **more,
-    }
 
 
 class Source(WireServer):

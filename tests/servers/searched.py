@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import attrs
+from tests.items import feature
 
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
@@ -64,17 +65,14 @@ def items(count: int) -> Iterator[dict[str, Any]]:
             properties["eo:cloud_cover"] = round(chance.uniform(0, 100), chance.randrange(3))
         if chance.random() < 0.5:
             properties["night"] = chance.random() < 0.3
-        yield {
-            "type": "Feature",
-            "stac_version": "1.0.0",
-            "id": f"{'M' if mosaic else 'S'}_{number:05}_{chance.randrange(16**6):06x}",
-            "collection": COLLECTIONS[mosaic],
-            "geometry": {"type": "Polygon", "coordinates": [ring]},
-            "bbox": [west, south, east, north],
-            "properties": properties,
-            "assets": {"data": {"href": f"https://data.test/{number}.tif", "type": "image/tiff"}},
-            "links": [],
-        }
+        yield feature(
+            f"{'M' if mosaic else 'S'}_{number:05}_{chance.randrange(16**6):06x}",
+            collection=COLLECTIONS[mosaic],
+            geometry={"type": "Polygon", "coordinates": [ring]},
+            bbox=[west, south, east, north],
+            properties=properties,
+            assets={"data": {"href": f"https://data.test/{number}.tif", "type": "image/tiff"}},
+        )
 
 
 @dataclass

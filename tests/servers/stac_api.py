@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from tests.items import feature
 
 from stacpull.models import Json
 
@@ -98,8 +99,11 @@ class StacApi:
             for key, asset in self._items[name].items()
         }
         links = [{"rel": "self", "href": f"{self.source}/items/{name}"}]
-        return {
-            "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": COLLECTION,
-            "geometry": {"type": "Point", "coordinates": [10, 50]}, "bbox": [10, 50, 10, 50],
-            "properties": {"datetime": "2020-01-01T00:00:00Z"}, "assets": assets, "links": links,
-        }  # fmt: skip
+        return feature(
+            name,
+            collection=COLLECTION,
+            geometry={"type": "Point", "coordinates": [10, 50]},
+            bbox=[10, 50, 10, 50],
+            assets=assets,
+            links=links,
+        )

@@ -22,6 +22,7 @@ import rasterio
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
+from tests.items import feature
 from tests.raster.tiff.clipping import clipped, degrees, raster
 from tests.servers.nginx import Nginx, nginx
 
@@ -69,13 +70,8 @@ def sent(origin: Nginx, name: str) -> tuple[int, int]:
 
 
 def item(url: str, size: int) -> bytes:
-    return json.dumps(
-        {
-            "type": "Feature", "stac_version": "1.0.0", "id": "a", "collection": "c", "links": [],
-            "geometry": None, "properties": {"datetime": "2024-06-01T00:00:00Z"},
-            "assets": {"nir": {"href": url, "type": "image/tiff", "file:size": size}},
-        }
-    ).encode()  # fmt: skip
+    assets = {"nir": {"href": url, "type": "image/tiff", "file:size": size}}
+    return json.dumps(feature("a", properties={"datetime": "2024-06-01T00:00:00Z"}, assets=assets)).encode()
 
 
 def test_few_bytes_and_the_pixels_that_gdal_clips(tmp_path: Path, origin: Nginx, band: bytes) -> None:

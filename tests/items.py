@@ -1,0 +1,26 @@
+"""Items as sources list them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def feature(
+    name: str, hrefs: Mapping[str, str] = _NONE, *, collection: str = "c", **more: Any
+) -> dict[str, Any]:
+    """An item with the hrefs of assets by key; other members replace."""
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "collection": collection,
+        "geometry": None,
+        "links": [],
+        "properties": {"datetime": "2020-01-01T00:00:00Z"},
+        "assets": {key: {"href": href} for key, href in hrefs.items()},
+        **more,
+    }
