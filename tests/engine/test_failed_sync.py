@@ -15,12 +15,12 @@ from tests.engine.opened_store import StoreEvents, opened, received, until
 from stacpull.engine import recovery
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, meta
+from stacpull.ledger import jobs
 from stacpull.ledger.database import Connection, checkpoint
 from stacpull.store.staging import StagedParts
 
 
-def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
+def left_by_a_failed_sync(dest: Path) -> None:
     """Leave asset a renamed but not recorded, b whole, c half; then the disk fails."""
     with started(dest) as bench:
         jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
@@ -38,7 +38,6 @@ def left_by_a_failed_sync(dest: Path, *, recorded: bool = True) -> None:
         bench.publisher.parts.extend([second])
         with pytest.raises(DestinationError):
             bench.publisher.publish_all()
-        assert bool(meta.get(bench.db, meta.SYNC_ERROR)) == recorded
 
 
 @pytest.mark.parametrize("checksum", ["sha256", None])
@@ -54,39 +53,13 @@ def test_files_and_parts_left_by_a_failed_sync_are_removed(tmp_path: Path, check
     bench.close()
 
 
-@pytest.mark.parametrize("checksum", ["sha256", None])
-def test_nothing_is_trusted_if_the_failed_sync_could_not_be_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksum: str | None
-) -> None:
-    """The disk that failed holds the ledger too; what can still be done is to take the mark of trust away."""
-
-    put = meta.put
-
-    def fails(db: Connection, key: str, value: str | None) -> None:
-        if key == meta.SYNC_ERROR and value is not None:
-            raise DestinationError("The ledger cannot be written.")
-        put(db, key, value)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(meta, "put", fails)
-        left_by_a_failed_sync(tmp_path, recorded=False)
-    bench = Bench(tmp_path)
-    assert not bool(meta.get(bench.db, meta.SYNC_ERROR))
-    left = bench.recover(checksum=checksum)
-    assert (list(left.complete), list(left.in_place)) == ([], [])
-    assert (tree(tmp_path), parts(tmp_path)) == ({}, [])
-    bench.close()
-
-
-@pytest.mark.parametrize("killed_at", ["trust", "put"])
-def test_a_kill_while_trust_is_restored_leaves_it_withdrawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_by_a_failed_sync(tmp_path)
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch:
-        owner = StagedParts if killed_at == "trust" else recovery
-        patch.setattr(owner, killed_at, lambda *_: (_ for _ in ()).throw(InterruptedError))
+        patch.setattr(StagedParts, "trust", lambda *_: (_ for _ in ()).throw(InterruptedError))
         with pytest.raises(InterruptedError):
             bench.take_up()
     bench.arrive(bench.pending()[0], b"new")
@@ -154,6 +127,3 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
     with closing:
         asyncio.run(broken_off())
     assert (tmp_path / ".stacpull/boot").exists() is is_believed
-    bench = Bench(tmp_path)
-    assert bool(meta.get(bench.db, meta.SYNC_ERROR)) is not is_believed
-    bench.close()

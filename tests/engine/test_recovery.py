@@ -15,7 +15,7 @@ from tests.engine.bench import Bench, RecordingStore, documents, parts, planned,
 from stacpull.engine import recovery
 from stacpull.engine.fetching import linked_part
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import asset_counters
 from stacpull.models import FailureKind
@@ -354,7 +354,7 @@ def test_a_file_that_was_adopted_is_never_removed(
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
-        meta.put(bench.db, meta.SYNC_ERROR, "it failed")
+        bench.destination.staged.withdraw_trust()
     bench.take_up(checksum=checksum)
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = bool(checksum) and left_by != "a failed sync"

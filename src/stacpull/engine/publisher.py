@@ -25,7 +25,7 @@ from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, pruning, runs, views
-from stacpull.ledger.database import is_disk_error, ledger_path, translated
+from stacpull.ledger.database import is_disk_error
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure, FailureKind
@@ -249,9 +249,7 @@ class Publisher:
     def _distrust(self, error: DestinationError) -> None:
         """After a failed sync: publish nothing more, and let the next start distrust unrecorded files."""
         self._failed_sync = error
-        self.store.staged.withdraw_trust()  # first, because the ledger is on the failing disk
-        with suppress(DestinationError), translated(ledger_path(self.store.staged.work)):
-            meta.put(self.db, meta.SYNC_ERROR, str(error))
+        self.store.staged.withdraw_trust()
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync."""

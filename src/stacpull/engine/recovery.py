@@ -2,7 +2,7 @@
 
 Files and parts are trusted within one boot. After a reboot a sha256 must prove them, because unsynced bytes
 may be missing although the size is right. After a failed sync nothing proves them: a digest may come from
-cached pages. Then they are removed. If the ledger could not record the failure, a missing boot mark shows it.
+cached pages. Then they are removed: within one boot, a missing mark (`store.staging`) shows a failed sync.
 
 No reservation is released before everything was examined. A file that is adopted is the user's until it is
 recorded: it is never removed. Item JSON and catalogs are reserved without identity: a file that the user puts
@@ -18,7 +18,7 @@ from stacpull.digests import recorded
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs
 from stacpull.ledger.database import Connection, checkpoint
-from stacpull.ledger.meta import BOOT, SYNC_ERROR, get, put
+from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
 from stacpull.store.inspection import sync_file
@@ -37,7 +37,7 @@ class Recovery:
         self._store = store
         self._checksum = checksum
         self._is_stopped = is_stopped
-        self._sync_failed = bool(get(db, SYNC_ERROR)) or last == boot != store.staged.trusted_boot()
+        self._sync_failed = last == boot != store.staged.trusted_boot()
         """True if a sync failed: a sha256 proves nothing then."""
         self._is_trusted = boot != "" and last == boot and not self._sync_failed
         """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
@@ -77,7 +77,6 @@ class Recovery:
         # in between, files are examined as after a reboot
         staged.trust(boot := boot_id())
         put(db, BOOT, boot)
-        put(db, SYNC_ERROR, None)
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
         found = state_of(path, algorithm=algorithm, is_stopped=self._is_stopped)

@@ -287,8 +287,7 @@ def copy_ledger(dest: Path, to: Path) -> None:
             copy.execute("PRAGMA synchronous = OFF")
             db.backup(copy)
             meta.put(copy, meta.ADOPTING, "1")
-            meta.put(copy, meta.BOOT, None)  # it may be for another work directory, without the boot mark,
-            meta.put(copy, meta.SYNC_ERROR, None)  # which would count as a failed sync
+            meta.put(copy, meta.BOOT, None)  # another work directory has no boot mark: that is no failed sync
             copy.commit()
             copy.execute("PRAGMA journal_mode = DELETE")
 
