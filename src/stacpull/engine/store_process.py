@@ -41,8 +41,8 @@ from stacpull.store.staging import is_worker
 
 _NOTHING = msgspec.Raw(encoded(None))
 
-_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | None
-"""An empty list means that a group is due, None the end."""
+_Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Exception | None
+"""An empty list means that a group is due. None is the end, or an error in what was received."""
 
 
 _ON_LEDGER = (
@@ -70,22 +70,20 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 class StoreServer:
-    def __init__(self, sock: socket.socket, *, is_process: bool = False) -> None:
-        """`is_process`: nothing else uses this interpreter."""
+    _operations: StoreOperations
+
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._is_process = is_process
         self._sending = threading.Lock()
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._postponed: deque[_Queued] = deque()
         """Messages that were taken from the queue during a sync or upload: they come first."""
         self._stopped = threading.Event()
         self._failed: Exception | None = None
-        self._unreadable: Exception | None = None
         self._secrets = Secrets()
         self._dest = self._ledger = Path()
         self._checksum: Checksum | None = None
         """The algorithm of the digest to record, as an empty checksum."""
-        self._operations: StoreOperations | None = None
         self._confirmed: tuple[int, object] = 0, None
         """The published parts and the counters that were sent last."""
 
@@ -97,10 +95,10 @@ class StoreServer:
                 received = _received(file, start)
                 if isinstance(opening := next(received, None), messages.Open):
                     self._open(opening, opened)
-                reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
-                reader.start()
-                opened.callback(reader.join)
-                self._work()
+                    reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
+                    reader.start()
+                    opened.callback(reader.join)
+                    self._work()
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.Ended(failure))
@@ -120,24 +118,19 @@ class StoreServer:
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             self._send(messages.Happened(event))
 
-        try:
-            workspace = opened.enter_context(
-                opened_ledger(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
-            )
-            if opening.bucket is None and self._is_process:
-                sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
-            self._operations = StoreOperations(
-                workspace,
-                runs.stored(workspace.db, opening.run),
-                checksum=opening.checksum,
-                secrets=self._secrets,
-                clock=SystemClock(),
-                is_stopped=self._stopped.is_set,
-                on_event=on_event,
-                run_beside=self._run_beside,
-            )
-        except Exception as error:  # noqa: BLE001 -- the network process raises it
-            self._break(error)
+        workspace = opened.enter_context(
+            opened_ledger(self._dest, opening.bucket, lambda text: on_event(Notice("warning", text)))
+        )
+        self._operations = StoreOperations(
+            workspace,
+            runs.stored(workspace.db, opening.run),
+            checksum=opening.checksum,
+            secrets=self._secrets,
+            clock=SystemClock(),
+            is_stopped=self._stopped.is_set,
+            on_event=on_event,
+            run_beside=self._run_beside,
+        )
 
     def _learn(self, secrets: messages.RevealedSecrets | None) -> None:
         if secrets is not None:
@@ -145,6 +138,7 @@ class StoreServer:
             self._secrets.learn(*map(Secret, secrets[1]), least=0)
 
     def _read(self, received: Iterator[messages.ToStore]) -> None:
+        unreadable: Exception | None = None
         try:
             for message in received:
                 if isinstance(message, messages.StopEarly):
@@ -152,18 +146,18 @@ class StoreServer:
                 elif not isinstance(message, messages.Open):
                     self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- `_work` raises it
-            self._unreadable = error
+            unreadable = error
         self._stopped.set()
-        self._queue.put(None)
+        self._queue.put(unreadable)
 
     # --- the working thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
         operations = self._operations
-        while (message := self._next()) is not None:
+        while not ((message := self._next()) is None or isinstance(message, Exception)):
             if isinstance(message, Call):
                 self._answer(message)
-            if self._failed is None and operations is not None:
+            if self._failed is None:
                 try:
                     with translated(self._ledger):
                         match message:
@@ -172,36 +166,34 @@ class StoreServer:
                             case UnchangedAsset():
                                 operations.unchanged.append(message)
                             case Arrivals(arrivals):
-                                self._write(arrivals, operations)
+                                self._write(arrivals)
                                 operations.add_received(arrivals)
                         operations.publish_if_due()
                 except Exception as error:  # noqa: BLE001 -- the network process raises it
                     self._break(error)
-                self._confirm_published(operations)
-        if self._failed is None and operations is not None:
+                self._confirm_published()
+        if self._failed is None:
             try:
                 with translated(self._ledger):
                     operations.finish()
-                self._confirm_published(operations)
+                self._confirm_published()
             except Exception as error:
                 operations.distrust_ledger(error)
                 raise
-        if self._unreadable is not None:
-            raise self._unreadable
+        if message is not None:
+            raise message
 
-    def _confirm_published(self, operations: StoreOperations) -> None:
-        confirmed = (operations.published, operations.counters)
+    def _confirm_published(self) -> None:
+        published, counters = confirmed = self._operations.published, self._operations.counters
         if confirmed != self._confirmed:
-            self._send(Confirmed(0, confirmed[0] - self._confirmed[0], dict(operations.counters)))
+            self._send(Confirmed(0, published - self._confirmed[0], dict(counters)))
             self._confirmed = confirmed
 
     def _next(self) -> _Queued:
         """Return the next message, an empty list if none comes before a group is due."""
         if self._postponed:
             return self._postponed.popleft()
-        timeout = None
-        if self._operations is not None and self._failed is None:
-            timeout = self._operations.seconds_until_due()
+        timeout = None if self._failed is not None else self._operations.seconds_until_due()
         try:
             return self._queue.get(timeout=timeout)
         except Empty:
@@ -209,7 +201,6 @@ class StoreServer:
 
     def _run_beside(self, work: Callable[[], object]) -> object:
         """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""
-        assert self._operations is not None  # noqa: S101 - it calls this
         ended: list[object] = []
         """The result or the error; the message that ends the wait, too."""
 
@@ -224,7 +215,7 @@ class StoreServer:
         while (message := self._queue.get()) is not ended:
             if isinstance(message, Arrivals) and self._failed is None:
                 try:
-                    self._write(message.arrivals, self._operations)
+                    self._write(message.arrivals)
                 except Exception as error:  # noqa: BLE001 -- the network process raises it
                     self._break(error)
             self._postponed.append(message)
@@ -232,7 +223,7 @@ class StoreServer:
             raise ended[0]
         return ended[0]
 
-    def _write(self, arrivals: list[Arrival], operations: StoreOperations) -> None:
+    def _write(self, arrivals: list[Arrival]) -> None:
         """Write the bodies of assets as complete parts, unless they are written, and confirm that."""
         bodies = 0
         for arrival in arrivals:
@@ -246,7 +237,7 @@ class StoreServer:
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
             if arrival.digest is None and self._checksum is not None:
                 arrival.digest = digest_of(self._checksum, arrival.body)
-            arrival.identity = operations.store.staged.write_part(arrival.part, arrival.body)
+            arrival.identity = self._operations.store.staged.write_part(arrival.part, arrival.body)
             arrival.body = None
         if bodies:
             self._send(Confirmed(bodies))
@@ -255,8 +246,8 @@ class StoreServer:
         operations, packed, failure = self._operations, _NOTHING, None
         self._learn(call.secrets)
         operation = OPERATIONS.get(call.operation)
-        if operations is None or (self._failed is not None and operation not in _AFTER_FAILURE):
-            failure = None if self._failed is None else error_report(self._failed)
+        if self._failed is not None and operation not in _AFTER_FAILURE:
+            failure = error_report(self._failed)
         elif operation is None:
             failure = error_report(LookupError(call.operation))
         else:
@@ -268,15 +259,14 @@ class StoreServer:
                     result = operation(method_of if owner else operations.db, *arguments)
                     packed = msgspec.Raw(encoded(result))
                     operations.refresh_counters()
-                self._confirm_published(operations)
+                self._confirm_published()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 operations.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
         self._send(messages.OperationResult(call.number, packed, failure))
 
     def _break(self, error: Exception) -> None:
-        if self._operations is not None:
-            self._operations.distrust_ledger(error)
+        self._operations.distrust_ledger(error)
         if self._failed is None:
             self._failed = as_destination_error(error, self._dest)
             self._send(messages.Ended(error_report(self._failed)))
@@ -305,6 +295,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     tune_memory()
     bind_plainly()
+    if not sys.argv[2:]:  # not a bucket
+        sys.modules.setdefault("urllib3", None)  # type: ignore[arg-type] # pystac: 30 ms, unused
     with socket.socket(fileno=int(sys.argv[1])) as sock:
-        StoreServer(sock, is_process=True).serve()
+        StoreServer(sock).serve()
     os._exit(0)  # everything is closed; freeing each object would take 15 ms
