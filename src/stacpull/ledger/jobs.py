@@ -109,7 +109,10 @@ def _job(row: tuple[Any, ...], has_area: bool) -> Job:
     if stated is not None:
         algorithm, _, digest = stated.partition(b"\0")
         checksum = Checksum(algorithm.decode(), digest)
-    held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
+    version = None
+    if validator is not None and size_before is not None:
+        held = checksum is None or (sha256_before is not None and checksum == recorded(sha256_before))
+        version = VersionInDest(validator, size_before, not held)
     return Job(
         *(asset, item, generation, key, href, item_href, directory.removesuffix("/")),
         name if is_template or name is not None else unclaimed,
@@ -120,7 +123,7 @@ def _job(row: tuple[Any, ...], has_area: bool) -> Job:
         stale=bool(stale),
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
-        version_in_dest=version_of(validator, size_before, checksum_unverified=not held),
+        version_in_dest=version,
         unready=unready,
         clip=has_area and bool(clip),
     )
@@ -548,11 +551,6 @@ def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None
 
 def stored_clip(text: str | None) -> Clip | None:
     return None if text is None else Clip(*orjson.loads(text))
-
-
-def version_of(etag: str | None, size: int | None, *, checksum_unverified: bool) -> VersionInDest | None:
-    """Return the version of an asset that is in place, None if it cannot be asked about."""
-    return None if etag is None or size is None else VersionInDest(etag, size, checksum_unverified)
 
 
 def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:

@@ -28,7 +28,6 @@ from stacpull.ledger.jobs import (
     put_failure,
     stored_clip,
     update_item_states,
-    version_of,
 )
 from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
 from stacpull.models import (
@@ -497,9 +496,11 @@ class Planner:
             row = row._replace(directory=other)
         if new.state == Phase.PENDING:
             row = row._replace(sha256=None, origin=href_hash(asset.href), stated=stated, unchecked=0)
-            held = old._replace(stated=None) if old.state == Phase.PENDING else old
-            is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
-            version = version_of(new.etag, old.size, checksum_unverified=is_unverified)
+            version = None
+            if new.etag is not None and old.size is not None:
+                held = old._replace(stated=None) if old.state == Phase.PENDING else old
+                is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
+                version = VersionInDest(new.etag, old.size, is_unverified)
             self._fetch(plan, asset, (old.row, new.generation), directory, name, version)
             plan.is_renewed |= old.state >= Phase.DONE
             plan.has_changed |= has_changed

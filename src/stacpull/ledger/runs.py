@@ -63,17 +63,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class StoredRun(NamedTuple):
+    """A run without its selection, which takes long to decode."""
+
     id: int
     kind: RunKind
     source: str
-    fixed: Mapping[str, Any]
+    metadata: Literal["item", "ndjson", "none"]
     kept: Mapping[str, Any]
     counters: Mapping[str, int | None]
-
-    @property
-    def metadata(self) -> Literal["item", "ndjson", "none"]:
-        stored: Literal["item", "ndjson", "none"] = self.fixed.get("metadata", "item")
-        return stored
 
 
 def selection_of(text: str | bytes) -> Selection:
@@ -170,7 +167,8 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     kind, source, fixed, kept = db.execute(
         "SELECT kind, source, fixed, kept FROM runs WHERE id = ?", (run,)
     ).fetchone()
-    return StoredRun(run, kind, source, decoded(fixed), decoded(kept), counters(db, run))
+    metadata = decoded(fixed).get("metadata", "item")
+    return StoredRun(run, kind, source, metadata, decoded(kept), counters(db, run))
 
 
 def last_spec(db: sqlite3.Connection) -> RunSpec | None:
