@@ -96,15 +96,19 @@ def _same_walks(db: sqlite3.Connection, run: int) -> list[int]:
 
     Items of a wider selection are not judged. Many services return 404 for items that the user may not see.
     """
-    select = "SELECT id, selection, credential_names FROM runs WHERE"
-    _, own, names = db.execute(f"{select} id = ?", (run,)).fetchone()
-    selection, given = runs.selection_of(own), set(orjson.loads(names))
-    others = f"{select} kind = 'mirror' AND source = (SELECT source FROM runs WHERE id = ?) AND id <> ?"
-    return [
-        row
-        for row, stored, needed in db.execute(others, (run, run)).fetchall()
-        if runs.selection_of(stored) == selection and given.issuperset(orjson.loads(needed))
-    ]
+    source, own, names = db.execute(
+        "SELECT source, selection, credential_names FROM runs WHERE id = ?", (run,)
+    ).fetchone()
+    given, same = set(orjson.loads(names)), []
+    for row, other, needed in db.execute(
+        "SELECT id, nullif(selection, ?), credential_names FROM runs "  # an equal one may be long
+        "WHERE kind = 'mirror' AND source = ? AND id <> ?",
+        (own, source, run),
+    ):
+        is_same = other is None or runs.selection_of(other) == runs.selection_of(own)
+        if is_same and given.issuperset(orjson.loads(needed)):
+            same.append(row)
+    return same
 
 
 def forget(
@@ -227,13 +231,15 @@ def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Sel
     """A retry has taken over assets of all runs before it: it is replaced once all of those are."""
     source, selection = db.execute("SELECT source, selection FROM runs WHERE id = ?", (run,)).fetchone()
     rows = db.execute(
-        "SELECT id, kind = 'mirror', source, selection, state FROM runs WHERE id <> ? ORDER BY id", (run,)
+        "SELECT id, kind = 'mirror', source = ?, nullif(selection, ?), state FROM runs "
+        "WHERE id <> ? ORDER BY id",
+        (source, selection, run),
     ).fetchall()
     wider: list[int] = []
     others: list[tuple[int, str]] = []
-    decoded = runs.selection_of  # it imports all of `Selection`: not without other runs
-    for row, is_walk, of_source, of_selection, state in rows:
-        if is_walk and of_source == source and covers(decoded(of_selection), decoded(selection)):
+    decoded = runs.selection_of  # it imports all of `Selection`: only if another one is there
+    for row, is_walk, is_same_source, other, state in rows:
+        if is_walk and is_same_source and (other is None or covers(decoded(other), decoded(selection))):
             wider.append(row)
         elif is_walk and state != "superseded":
             others.append((row, state))
