@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 import rasterio
 from blockbuster import BlockingError, blockbuster_ctx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from rasterio.session import DummySession
 from tests.acceptance.forked_command import read_at_start, read_models_once
 
@@ -69,8 +69,9 @@ def _isolate_environment() -> None:
 _isolate_environment()
 read_models_once()
 
-settings.register_profile("moderate", max_examples=30, deadline=None)
-settings.register_profile("long", max_examples=10_000, deadline=None)
+_UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # the machine may be busy
+settings.register_profile("moderate", max_examples=30, **_UNTIMED)
+settings.register_profile("long", max_examples=10_000, **_UNTIMED)
 settings.load_profile("moderate")  # the long one: scripts/properties, or pytest --hypothesis-profile=long
 
 
