@@ -267,11 +267,10 @@ def secret(value: str | Secret) -> Secret:
 
 def secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     given: object = {} if value is None else value
-    if not isinstance(given, Mapping):
-        raise _wrong("a dict of names and texts", type(given).__name__)
-    if not all(isinstance(name, str) and isinstance(one, str | Secret) for name, one in given.items()):
-        raise _wrong("a dict of names and texts", sorted(map(str, given)))
-    return {name: secret(one) for name, one in given.items()}
+    pairs: Iterable[tuple[Any, Any]] = given.items() if isinstance(given, Mapping) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(one, str | Secret) for name, one in pairs):
+        raise _wrong("a dict of names and texts", type(given).__name__)  # never a value: it may be a secret
+    return {name: secret(one) for name, one in pairs}
 
 
 def header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:

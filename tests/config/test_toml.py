@@ -46,10 +46,6 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
         ("max-itms = 3", "some.toml, line 1, max-itms: there is no such option; did you mean max-items?"),
         ("# a\n\nzzzz = 3", "some.toml, line 3, zzzz: there is no such option"),
         ("config = 'x'", "some.toml, line 1, config: there is no such option"),
-        (
-            "sign-bucket = ['b']",
-            "some.toml, line 1, sign-bucket: there is no such option: use --credentials NAME: a profile has",
-        ),
         ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),
         ('label = [\n "a",\n "b",\n]\nlabell = 1', "some.toml, line 5, labell: there is no such option"),
         ('layout = """\na\nb = 1"""\nbb = 1', "some.toml, line 4, bb: there is no such option"),

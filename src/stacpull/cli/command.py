@@ -18,7 +18,7 @@ from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
-from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, REMOVED, Option, options_of
+from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option, options_of
 from stacpull.config.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _HINTS: dict[tuple[str, ...], str] = {
     ("--processes",): "use --dask N",
     ("--split-walk",): "use --datetime for each run, or --shard I/N",
     ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
-    **{(f"--{name}",): hint for name, hint in REMOVED.items()},
+    ("--sign-bucket",): "use --credentials NAME: a profile has `buckets` in its table `s3`",
 }
 """Options of similar tools and earlier versions, and what to use where a command has no such option."""
 

@@ -18,7 +18,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import by_reason, dest_of, failure_line, still_to_do, to_retry_ordered, web_pages
-from stacpull.config.options import OPTIONS, Option
+from stacpull.config.options import OPTIONS
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
@@ -290,29 +290,23 @@ _LONGEST_VALUE, _MOST_VALUES = 60, 4
 
 def selection_text(selection: Mapping[str, Any]) -> str:
     """Return a stored selection as the options that make it, without those that have their default."""
-    default = attrs.asdict(Selection())
-    unset: tuple[Any, ...] = (None, (), [])
-    return " ".join(
-        _option_text(option, value)
-        for option in OPTIONS
-        if option.holder is Selection
-        and (value := selection.get(option.target)) not in (*unset, default[option.target])
-    )
-
-
-def _option_text(option: Option, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{option.name}"
-
-    def shown(one: Any) -> str:
-        if isinstance(one, list | tuple):
-            parts = (element if isinstance(element, str) else f"{element:g}" for element in one)
-            text = ("/" if option.target == "shard" else ",").join(parts)
-        else:
-            text = f"{one:g}" if isinstance(one, float) else " ".join(str(one).split())
-        cut = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
-        return f"--{option.name} {shlex.quote(cut)}"
-
-    values = value if option.many else [value]
-    more = f" (and {len(values) - _MOST_VALUES:,} more)" if len(values) > _MOST_VALUES else ""
-    return " ".join(map(shown, values[:_MOST_VALUES])) + more
+    default, words = attrs.asdict(Selection()), []
+    for option in OPTIONS:
+        value = selection.get(option.target) if option.holder is Selection else None
+        if value in (None, (), [], default.get(option.target)):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{option.name}")
+            continue
+        values = value if option.many else [value]
+        for one in values[:_MOST_VALUES]:
+            if isinstance(one, list | tuple):
+                parts = (part if isinstance(part, str) else f"{part:g}" for part in one)
+                text = ("/" if option.target == "shard" else ",").join(parts)
+            else:
+                text = f"{one:g}" if isinstance(one, float) else " ".join(str(one).split())
+            cut = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+            words.append(f"--{option.name} {shlex.quote(cut)}")
+        if len(values) > _MOST_VALUES:
+            words.append(f"(and {len(values) - _MOST_VALUES:,} more)")
+    return " ".join(words)

@@ -50,7 +50,10 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         elif not session.output.quiet:
             before = next(unknown) if event.what == "unknown" and not lists_all else 0
             if before < _MOST_UNKNOWN:
-                session.show.aside(damage_line(event))
+                found = f"expected {event.expected}, found {event.found}"
+                if event.what == "unknown":
+                    found = f"{event.found} that is not in the ledger"
+                session.show.aside(f"{event.what}: {event.path}: {found}")
             elif before == _MOST_UNKNOWN:
                 session.show.aside("unknown: and more, which -v lists")
 
@@ -60,12 +63,6 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         )
     )
     return session.finish(report, verify_lines(report))
-
-
-def damage_line(damage: Damage) -> str:
-    if damage.what == "unknown":
-        return f"unknown: {damage.path}: {damage.found} that is not in the ledger"
-    return f"{damage.what}: {damage.path}: expected {damage.expected}, found {damage.found}"
 
 
 def verify_lines(report: VerifyReport) -> Iterator[str]:

@@ -401,11 +401,6 @@ BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS))
 """Titles of the groups of options, in the order of help pages."""
 
-REMOVED = {
-    "sign-bucket": "use --credentials NAME: a profile has `buckets` in its table `s3`",
-}
-"""Options of earlier versions, and what to use instead."""
-
 
 def options_of(command: str) -> Iterator[Option]:
     """Yield the options of a command."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from stacpull.config.options import BY_NAME, REMOVED
+from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError, why_unreadable
 from stacpull.spelling import similar
 from stacpull.system import expanded
@@ -139,8 +139,6 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
     for entry in read_entries(path):
         if entry.name in options:
             raise entry.wrong("this option is set twice")
-        if entry.name in REMOVED:
-            raise entry.wrong(f"there is no such option: {REMOVED[entry.name]}")
         if entry.name not in known:
             raise entry.wrong(f"there is no such option{nearest(entry.name, known)}")
         if entry.name != "credentials" or not isinstance(entry.value, dict):
