@@ -70,7 +70,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
 NEIGHBOURS: dict[str, frozenset[str]] = {
     "stacpull_cloud": frozenset(
         {
-            "aws", "config.environment", "digests", "errors", "hosts",
+            "aws", "digests", "errors", "hosts",
             "ledger.database", "models", "proxies", "redact", "store.inspection",
             "store.protocol", "store.staging", "system",
             "caches", "net.addresses", "net.client", "net.fields", "net.http", "net.transport",
@@ -79,7 +79,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
     ),
     "stacpull_dask": frozenset(
         {
-            "", "child_process", "clock", "config.environment", "config.options",
+            "", "child_process", "clock", "config.options", "schemes", "system",
             "engine.fetching", "engine.messages", "engine.network",
             "engine.store_client", "engine.pool", "engine.run_control", "errors", "events",
             "ledger.jobs", "models", "net.addresses",

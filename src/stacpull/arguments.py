@@ -23,11 +23,10 @@ import attrs
 
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, rfc3339
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.hosts import origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
-from stacpull.spelling import similar
 from stacpull.system import expanded, job_array_task
 from stacpull.urls import is_web
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,3 +187,10 @@ def ungrouped() -> Iterator[None]:
         yield
     except BaseExceptionGroup as errors:
         raise cause(errors) from cause(errors).__cause__
+
+
+def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Return the known words that a misspelled one may stand for."""
+    import difflib  # noqa: PLC0415 - needed for mistakes only
+
+    return difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)

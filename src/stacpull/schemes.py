@@ -136,3 +136,9 @@ SCHEMES: dict[str, Scheme] = {
 
 def remote_schemes() -> list[str]:
     return [name for name, scheme in SCHEMES.items() if scheme.is_remote]
+
+
+def key_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that contain keys of a scheme (`Scheme.key_variables`)."""
+    names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
+    return {name: value for name, value in environ.items() if name in names}

@@ -1,4 +1,4 @@
-"""Differences between systems: system calls, processors, job arrays.
+"""The system and the environment of this process: system calls, processors, job arrays, variables.
 
 Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a socket queue are optional:
 systems may lack them. With STACPULL_PORTABLE they are not used, so that tests cover that.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -86,3 +87,45 @@ def _number(variable: str, default: int = 0) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"auto needs a number in {variable}, not {text!r}")
     return int(text)
+
+
+# --- variables ---
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
+    if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        return variables
+    return {name: value for name, value in variables.items() if name not in _ENDPOINTS}
+
+
+def endpoint_variable() -> str | None:
+    """Return the endpoint that the AWS environment names for S3, if any."""
+    variables = with_active_endpoints(os.environ)
+    return next((variables[name] for name in _ENDPOINTS if variables.get(name)), None)
+
+
+def all_variables() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Return the variables that begin with one of the prefixes."""
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+def add_variables(environ: Mapping[str, str]) -> None:
+    os.environ.update(environ)
+
+
+def own_environment() -> dict[bytes, bytes]:
+    """Return all variables for `take_over`: they may be invalid Unicode."""
+    return dict(os.environb)
+
+
+def take_over(environ: Mapping[bytes, bytes]) -> None:
+    """Replace the environment of this process with `environ`, from `own_environment` of another one."""
+    os.environb.clear()
+    os.environb.update(environ)

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from stacpull.aws import AwsCredentials, AwsSettings
-from stacpull.config.environment import endpoint_variable
 from stacpull.errors import UsageError
 from stacpull.models import BucketLocation
 from stacpull.store.protocol import BucketLease, Store, StoredFiles
+from stacpull.system import endpoint_variable
 
 if TYPE_CHECKING:
     from stacpull_cloud.bucket_store import BucketStore

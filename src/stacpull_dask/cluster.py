@@ -28,11 +28,12 @@ from msgspec.structs import replace
 
 import stacpull
 from stacpull.clock import Clock
-from stacpull.config.environment import key_variables, variables_of
 from stacpull.config.options import Options
 from stacpull.errors import CredentialsError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
+from stacpull.schemes import key_variables
 from stacpull.store.protocol import store_kind
+from stacpull.system import all_variables, variables_of
 from stacpull_dask import relay
 from stacpull_dask.worker_messages import WorkerSettings
 
@@ -232,7 +233,7 @@ class DaskPlace:
     def allowed(self, settings: WorkerSettings) -> WorkerSettings:
         if is_private(self._address):
             kinds = () if settings.bucket is None else store_kind(settings.bucket).variables
-            return settings._replace(variables={**key_variables(), **variables_of(kinds)})
+            return settings._replace(variables={**key_variables(all_variables()), **variables_of(kinds)})
         options, address = settings.options, settings.address
         if options.headers:
             raise CredentialsError(

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from stacpull.child_process import Started, reap, spawn
-from stacpull.config.environment import own_environment
 from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, Confirmed, error_of, framed
 from stacpull.engine.pool import RunOfWorkers
@@ -29,6 +28,7 @@ from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerE
 from stacpull.events import Notice
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Job
+from stacpull.system import own_environment
 from stacpull.threads import to_its_end
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stacpull.child_process import discard, spawn
-from stacpull.config.environment import own_environment
 from stacpull.engine.messages import framed
+from stacpull.system import own_environment
 from stacpull_dask.worker_messages import WholeEnvironment
 
 HANDLER = "stacpull-worker"  # the name of the handler, for connections to the Dask worker

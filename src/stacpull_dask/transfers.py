@@ -12,7 +12,6 @@ from typing import cast
 
 import msgspec
 
-from stacpull.config.environment import add_variables, take_over
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.messages import Arrivals, Confirmed, error_report
 from stacpull.engine.network import Network, open_network, options_and_address
@@ -37,6 +36,7 @@ from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store
 from stacpull.store.staging import UNFINISHED, leave_parts
+from stacpull.system import add_variables, take_over
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,8 +12,7 @@ from tests.items import feature
 from tests.schemes import mem as module
 
 from stacpull import Selection, StacpullError, UsageError, sync
-from stacpull.config.environment import key_variables
-from stacpull.schemes import SCHEMES
+from stacpull.schemes import SCHEMES, key_variables
 
 ITEM = feature(
     "one",
@@ -80,7 +80,7 @@ def test_dask_workers_get_the_key_of_a_scheme(mem, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     monkeypatch.setenv("MEM_OTHER", "no key")
     monkeypatch.setenv("MEM_KEYRING", "no key")
-    sent = key_variables()
+    sent = key_variables(os.environ)
     assert sent["MEM_KEY"] == "right-key"
     assert sent["AWS_ACCESS_KEY_ID"] == "key-id"
     assert not {"MEM_OTHER", "MEM_KEYRING", "AWS_SECRET_ACCESS_KEY"} & set(sent)

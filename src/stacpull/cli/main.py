@@ -11,8 +11,7 @@ from click.shell_completion import get_completion_class
 
 from stacpull import __version__, entry_points
 from stacpull.cli.printing import EVERY, Verbosity, help_option, plain
-from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause
-from stacpull.spelling import similar
+from stacpull.errors import InterruptedRunError, StacpullError, UsageError, cause, similar
 
 _CLI = "stacpull.cli."
 COMMANDS: dict[str, tuple[str | None, str]] = {

@@ -17,14 +17,12 @@ import msgspec
 
 from stacpull import entry_points
 from stacpull.config import credentials, toml
-from stacpull.config.environment import with_active_endpoints
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.redact import Secret
 from stacpull.selection import Selection
-from stacpull.spelling import similar
-from stacpull.system import PORTABLE
+from stacpull.system import PORTABLE, with_active_endpoints
 from stacpull.urls import parts_of
 
 _PREFIX = "STACPULL_"

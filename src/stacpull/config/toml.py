@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from stacpull.config.options import BY_NAME
-from stacpull.errors import UsageError, why_unreadable
-from stacpull.spelling import similar
+from stacpull.errors import UsageError, similar, why_unreadable
 from stacpull.system import expanded
 
 T = TypeVar("T")

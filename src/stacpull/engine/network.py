@@ -15,7 +15,6 @@ import msgspec
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
-from stacpull.config.environment import all_variables
 from stacpull.config.options import Options
 from stacpull.config.resolve import completed
 from stacpull.events import Notice, Progress
@@ -30,6 +29,7 @@ from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.sources.source_url import source_url, split_credentials
+from stacpull.system import all_variables
 
 SLOTS = 80
 """Transfers at once by default. More than the 64 of a host: some assets wait for the store process."""

@@ -22,7 +22,6 @@ from typing import Any, Generic, TypeVar, TypeVarTuple, cast
 import msgspec
 
 from stacpull.child_process import ChildProcess, Started, reap, spawn
-from stacpull.config.environment import variables_of
 from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error_of, framed
@@ -37,6 +36,7 @@ from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR, import_early
 from stacpull.store.protocol import Store, store_kind
 from stacpull.store.staging import part_name_of
+from stacpull.system import variables_of
 from stacpull.threads import in_thread, to_its_end
 
 M = TypeVar("M", bound=msgspec.Struct)

@@ -38,6 +38,7 @@ from stacpull.models import Arrival, Checksum
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import import_early, tune_memory
 from stacpull.store.staging import is_worker
+from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 
@@ -107,8 +108,6 @@ class StoreServer:
 
     def _open(self, opening: messages.Open, opened: ExitStack) -> None:
         if opening.variables:
-            from stacpull.config.environment import add_variables  # noqa: PLC0415 - it imports all options
-
             add_variables(opening.variables)
         self._checksum = None if opening.checksum is None else Checksum(opening.checksum, b"")
         self._dest = Path(os.fsdecode(opening.dest))

@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final
 
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.filters.item_checks import ItemCheck, Reference, TimeSpan, time_span
 from stacpull.models import Json
-from stacpull.spelling import similar
 
 Truth = bool | None
 Evaluate = Callable[[Json, dict[str, Any]], Any]

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
 from stacpull.caches import cached_if_short
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.filters.item_checks import ItemCheck
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
-from stacpull.spelling import similar
 
 Nomenclature = Literal["clc43", "ben19"]
 

@@ -13,11 +13,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stacpull.caches import LONGEST_KEY, Recent, cached_if_short
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.json_values import object_or_empty
 from stacpull.models import Arrival, ItemId, Job, Json
 from stacpull.planning.names import document_name, fold, safe_segment, with_salted_hash
-from stacpull.spelling import similar
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
 """The predefined fields; any other field is a property of the item."""

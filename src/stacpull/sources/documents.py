@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stacpull.entry_points import require, target_of
-from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
 from stacpull.net.json_reader import ApiReader, Document
@@ -24,7 +24,6 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url, probable_url
-from stacpull.spelling import similar
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
 MOST_COLLECTIONS: Final = 16_384

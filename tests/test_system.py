@@ -5,7 +5,7 @@ import os
 import pytest
 
 from stacpull.child_process import python_environment
-from stacpull.config.environment import take_over
+from stacpull.system import take_over
 
 
 def test_a_worker_gets_no_credentials_from_the_environment() -> None:
