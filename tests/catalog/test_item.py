@@ -109,7 +109,6 @@ def outward(document: Json) -> list[Json]:
                 "href": "./a.tif",
                 "alternate": {
                     "origin": {"href": CUT},
-                    "earlier-origin": {"href": "https://first.test/a.tif"},
                 },
             },
         ),

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from stacpull.boxes import flat, is_bbox
+from stacpull.boxes import is_bbox
 from stacpull.catalog.item import (
     COLLECTION_MIRROR,
     encode_item,
@@ -329,31 +329,21 @@ def _core_members(identifier: str, document: Json) -> Json:
 
 
 def _provider(entry: Json) -> Json:
-    kept = {key: value for key, value in entry.items() if key not in {"url", "description", "roles"}}
-    kept |= {key: entry[key] for key in ("url", "description") if _is_text(entry.get(key))}
-    roles = [role.lower() for role in _strings(entry.get("roles")) if role.lower() in _ROLES]
-    return {**kept, "roles": roles} if roles else kept
+    kept = {
+        key: value for key, value in entry.items() if key not in {"url", "description"} or _is_text(value)
+    }
+    return {**kept, "roles": [role for role in _strings(entry.get("roles")) if role in _ROLES]}
 
 
 def _boxes(boxes: object) -> list[list[float]]:
-    """Return the valid bboxes. Two alone are invalid, so a bbox around both is added as the first."""
-    listed = [boxes] if is_bbox(boxes) else list_or_empty(boxes)
-    usable = [box for box in listed if is_bbox(box)]
-    if len(usable) != 2:  # noqa: PLR2004  # as documented
-        return usable or [[-180.0, -90.0, 180.0, 90.0]]
-    west, south, east, north = zip(*(flat(box) for box in usable), strict=True)
-    if any(w > e for w, e in zip(west, east, strict=True)):  # across the antimeridian
-        west, east = (-180.0,), (180.0,)
-    return [[min(west), min(south), max(east), max(north)], *usable]
+    """Return the valid bboxes. The first is around the others, so two alone are invalid."""
+    usable = [box for box in list_or_empty(boxes) if is_bbox(box)]
+    return usable if len(usable) not in (0, 2) else [[-180.0, -90.0, 180.0, 90.0], *usable]
 
 
 def _intervals(intervals: object) -> list[list[str | None]]:
-    """Return the valid intervals in UTC. A single interval may lack the enclosing list."""
-    listed = list_or_empty(intervals)
-    if len(listed) == 2 and not any(isinstance(end, list) for end in listed):  # noqa: PLR2004
-        listed = [listed]
-    usable = [one for one in listed if isinstance(one, list) and len(one) == 2]  # noqa: PLR2004
-    return [[_utc(end) for end in one] for one in usable] or [[None, None]]
+    pairs = [one for one in list_or_empty(intervals) if isinstance(one, list) and len(one) == 2]  # noqa: PLR2004
+    return [[_utc(end) for end in one] for one in pairs] or [[None, None]]
 
 
 def _utc(time: object) -> str | None:

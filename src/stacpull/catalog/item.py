@@ -291,7 +291,7 @@ def _local_asset(
 ) -> Json:
     """Return it with size and checksum of the file; those of the source are in `alternate.origin`.
 
-    An earlier origin becomes `earlier-origin`. A relative `remote` is none, so storing twice changes nothing.
+    A relative `remote` is none, so storing twice changes nothing.
     """
     stored: Json = {**asset, "href": reference(file.path, directory)}
     stated: Json = {}
@@ -310,10 +310,7 @@ def _local_asset(
         stored[_CHECKSUM] = of_file[_CHECKSUM]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
-        earlier, origin = alternates.get("origin"), {"href": remote, **stated} if stated else {"href": remote}
-        alternates["origin"] = origin
-        if earlier is not None and earlier != origin:
-            alternates["earlier-origin"] = earlier
+        alternates["origin"] = {"href": remote, **stated}
     if alternates:
         stored["alternate"] = alternates
     return stored

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -196,23 +196,20 @@ class FeaturesSource(ItemsFile):
 
 
 def _in_order(features: list[object], order: str | None) -> list[object]:
-    """Return features in the order of a property. Those without it are last."""
+    """Return features in the order of a property: numbers, times, texts, and last those without it."""
     if order is None:
         return features
-    name = order.removeprefix("-")
-    keyed, others = list[tuple[tuple[int, float, str], object]](), []
+    reference = Reference(order.removeprefix("-"))
+    keyed, others = list[tuple[tuple[bool, bool, Any], object]](), []
     for feature in features:
         item = valid_item(feature) or {}
-        value = Reference(name).value(item, object_or_empty(item.get("properties")))
-        if isinstance(value, int | float):
-            keyed.append(((0, value, ""), feature))
-        elif (instant := parse_instant(value)) is not None:
-            keyed.append(((1, instant.timestamp(), ""), feature))
-        elif isinstance(value, str):
-            keyed.append(((2, 0.0, value), feature))
+        value = reference.value(item, object_or_empty(item.get("properties")))
+        if isinstance(value, int | float | str):
+            instant = parse_instant(value)
+            keyed.append(((isinstance(value, str), instant is None, instant or value), feature))
         else:
             others.append(feature)
-    keyed.sort(key=lambda one: one[0], reverse=order != name)
+    keyed.sort(key=lambda one: one[0], reverse=order.startswith("-"))
     return [feature for _, feature in keyed] + others
 
 
