@@ -56,7 +56,7 @@ def by_area(item, area):
             (1, 1, 2, 2),
             None,
         ),
-        ({"geometry": {"type": "Point", "coordinates": [10**400, 0]}}, (1, 1, 2, 2), "bbox"),
+        ({"geometry": {"type": "Point", "coordinates": [10**400, 0]}}, (1, 1, 2, 2), "no location"),
         ({"geometry": None, "bbox": None}, (1, 1, 2, 2), "no location"),
         ({"geometry": None, "bbox": ["a", 1, 2, 2]}, (1, 1, 2, 2), "no location"),
         ({"geometry": None, "bbox": {}}, (1, 1, 2, 2), "no location"),
