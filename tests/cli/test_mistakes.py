@@ -105,7 +105,9 @@ MISTAKES = {
         "the asset filters dropped every asset. Keys: B01, B02, B03,",
     ),
     "an unknown field of --layout": Mistake(
-        ("plan", "{api}", "-C", "--layout", "{itm}/{key}"), 2, "{itm} is not a field; did you mean {item}"
+        ("plan", "{api}", "-C", "--layout", "{itm}/{key}"),
+        2,
+        "{itm} is neither a field nor a property of the items; did you mean {item}?",
     ),
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"),

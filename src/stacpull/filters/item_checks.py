@@ -1,7 +1,8 @@
-"""The interface of filters on items (`ItemCheck`), and the filters on ids, properties and times.
+"""The interface of filters on items (`ItemCheck`), and the filters on ids, properties, times and places.
 
 Shards and samples depend only on a hash of the id (and the seed): they are the same on any machine. Ends of
-time intervals are inclusive, and a day, month or year counts completely.
+time intervals are inclusive, and a day, month or year counts completely. Geometry is planar on longitude and
+latitude, and touching counts; an item's `bbox` counts if its geometry is unreadable.
 """
 
 from __future__ import annotations
@@ -317,3 +318,36 @@ class DatetimeCheck(ItemCheck):
         is_early = self._start is not None and end is not None and end < self._start
         is_late = self._end is not None and start is not None and start > self._end
         return "datetime" if is_early or is_late else None
+
+
+# --- places -----------------------------------------------------------------------------------------------
+
+
+class AreaCheck(ItemCheck):
+    fields = ("intersects",)
+    may_take_long = True  # shapely needs a second for a geometry of 60,000 parts
+    explained = ("no location", "neither geometry nor bbox is valid.")
+
+    def __init__(self, value: Any) -> None:
+        from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+        self._shapes = shapes
+        self._area = shapes.prepare(self._area_of(value))
+
+    def _area_of(self, value: Any) -> Any:
+        return self._shapes.read_area(value, "--intersects")
+
+    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+        found = self._shapes.read_shape(item.get("geometry"))
+        if found is None:
+            found = self._shapes.read_box(item.get("bbox"))
+        if found is None:
+            return "no location"
+        return None if self._shapes.intersects(self._area, found) else self.fields[0]
+
+
+class BboxCheck(AreaCheck):
+    fields = ("bbox",)
+
+    def _area_of(self, value: Any) -> Any:
+        return self._shapes.box_shape(value)

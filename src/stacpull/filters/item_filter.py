@@ -17,6 +17,8 @@ from stacpull.boxes import split
 from stacpull.clock import in_utc, parse_instant
 from stacpull.filters.cql2 import ExpressionCheck, parse_filter
 from stacpull.filters.item_checks import (
+    AreaCheck,
+    BboxCheck,
     CloudCoverCheck,
     DatetimeCheck,
     FlagCheck,
@@ -29,7 +31,6 @@ from stacpull.filters.item_checks import (
     parse_interval,
 )
 from stacpull.filters.labels import LabelCheck
-from stacpull.filters.places import AreaCheck, BboxCheck, area_geometry
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -86,7 +87,9 @@ def covers(wide: Selection, narrow: Selection) -> bool:
     """
     return (
         all(
-            _RULES.get(field.name, _is_equal_or_unset)(getattr(wide, field.name), getattr(narrow, field.name))
+            _RULES.get(field.name, lambda wide, narrow: wide in (None, (), narrow))(
+                getattr(wide, field.name), getattr(narrow, field.name)
+            )
             for field in attrs.fields(Selection)
         )
         and (wide.all_collections or _is_part(wide.collections, narrow.collections))
@@ -94,10 +97,6 @@ def covers(wide: Selection, narrow: Selection) -> bool:
         and (wide.sample is None or wide.seed == narrow.seed)
         and narrow.followed <= wide.followed
     )
-
-
-def _is_equal_or_unset(wide: object, narrow: object) -> bool:
-    return wide in (None, (), narrow)
 
 
 def _is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
@@ -172,9 +171,17 @@ def narrowing(selection: Selection) -> Narrowing:
 
 
 def _area(selection: Selection) -> tuple[tuple[float, float, float, float] | None, Json | None]:
-    """Return the box and the geometry. Services accept one of them, and the geometry is more precise."""
+    """Return the box and the geometry. Services accept one of them, and the geometry is more precise.
+
+    They reject geometry collections, and longitudes beyond 180 degrees.
+    """
     if selection.intersects is not None:
-        return area_geometry(selection.intersects) or (None, None)
+        from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
+
+        area = shapes.read_area(selection.intersects, "--intersects")
+        if shapes.exceeds_the_globe(area):
+            return None, None
+        return area.bounds, None if area.geom_type == "GeometryCollection" else shapes.geojson(area)
     if selection.bbox is None:
         return None, None
     boxes = split(selection.bbox)

@@ -96,13 +96,13 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
             for view in objects_in(properties.get("label:overviews"))
             for one in objects_in(view.get("counts"))
         ]
-        value = [one.get("name") for one in counts if _is_positive(one.get("count"))]
+        value = [
+            one.get("name")
+            for one in counts
+            if isinstance(one.get("count"), int | float) and one["count"] > 0
+        ]
     names = value if isinstance(value, list) else [value]
     return [label if isinstance(label, str) else str(label) for label in names if label is not None]
-
-
-def _is_positive(count: object) -> bool:
-    return isinstance(count, int | float) and count > 0
 
 
 class LabelCheck(ItemCheck):

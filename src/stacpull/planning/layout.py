@@ -26,7 +26,6 @@ _TOKEN: Final = re.compile(
 )
 _NAME: Final = re.compile(r"[^\s{}|/]+")
 _REMOVE_PREFIX: Final = "removeprefix:"
-_TOO_NEAR: Final = 0.85
 _DATE: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)")
 _UNKNOWN: Final = "unknown"
 """The value of a field that the item does not have."""
@@ -211,10 +210,8 @@ def _parsed(template: str, *, separates: bool) -> list[Segment]:
         piece: str | Field = token.group()[:1] if token["brace"] else token.group()
         if token["field"] is not None:
             name, *filters = token["field"].split("|")
-            near = [] if name in FIELDS else similar(name, FIELDS, cutoff=_TOO_NEAR)
-            if near or not _NAME.fullmatch(name):
-                hint = f"did you mean {{{near[0]}}}" if near else f"fields are {_LISTED}"
-                raise _error(template, f"{token.group()} is not a field; {hint}", token.start())
+            if not _NAME.fullmatch(name):
+                raise _error(template, f"{token.group()} is not a field; fields are {_LISTED}", token.start())
             for text in filters:
                 if not text.startswith(_REMOVE_PREFIX):
                     what = f"{text!r} is not a filter; use removeprefix:TEXT"
