@@ -119,7 +119,6 @@ def _started(start: Callable[[socket.socket], ChildProcess]) -> Started:
 
 
 def _has_threads() -> bool:
-    """Whether this process has several threads, those of libraries included, or that cannot be known."""
     try:
         return len(list(Path("/proc/self/task").iterdir())) > 1
     except OSError:  # not Linux

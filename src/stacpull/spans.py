@@ -31,7 +31,6 @@ def length(spans: Spans) -> int:
 
 
 def beginning(spans: Spans) -> int:
-    """Return the number of bytes from the start to the first gap."""
     return spans[0].end if spans and spans[0].start == 0 else 0
 
 

@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 
 def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """Return `function` as a blocking call with the same arguments, documentation and result."""
-
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:

@@ -14,7 +14,6 @@ T = TypeVar("T")
 
 
 async def for_each(values: Collection[T], work: Callable[[T], Awaitable[None]], most: int) -> None:
-    """Call `work` with each value, in that order, with at most `most` calls at once."""
     waiting = iter(values)
 
     async def work_on_next() -> None:

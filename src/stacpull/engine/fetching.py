@@ -206,7 +206,6 @@ class SharedDownloads:
             self._bytes -= first.weight
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
-        """Make an asset from the body or file of the first job for its href; None if it must be fetched."""
         shared = first.received
         if shared is None or job.size not in {None, shared.size}:
             return None
@@ -221,7 +220,6 @@ class SharedDownloads:
         return arrival_of(job, shared.size, name, etag, content, digest=shared.digest, verified=verified)
 
     def _linked(self, job: Job, shared: Arrival) -> str | None:
-        """Link a part to the file of the first job; None if that file is not there (any more)."""
         staged = self._destination.staged
         for path in (f"{PARTS}/{shared.part}", shared.path):  # the complete part, or its final name
             with suppress(OSError):

@@ -417,7 +417,6 @@ class MirrorRun:
         )
 
     def _spent(self) -> dict[str, float]:
-        """Return the effort since the last call, to add to the sums of the run."""
         network, before = self._network.counters, self._saved
         self._saved = {
             "bytes_fetched": network.bytes_fetched,

@@ -257,7 +257,6 @@ class DeferredFailures(Generic[JobT]):
             self._report(*waiting.popleft())
 
     def report_all(self) -> None:
-        """Report all deferred failures: the work has ended without being stopped, or too many have failed."""
         for waiting in self._waiting.values():
             for deferred in waiting:
                 self._report(*deferred)

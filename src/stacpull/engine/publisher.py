@@ -115,7 +115,6 @@ class Publisher:
         self._sync(())
 
     def publish(self) -> None:
-        """Reserve, sync and rename the collected group, and record the previous one."""
         self._deadline = None
         arrivals, self.parts = self.parts, []
         failures, self.failures = self.failures, []

@@ -299,7 +299,6 @@ class StoreClient:
         self._number = 0
         self._ends: list[messages.ErrorReport | None] = []
         """What it said of its end: an error, or that everything is recorded."""
-        self._failure: asyncio.Future[StacpullError] | None = None
         self._closing = False
 
     @staticmethod
@@ -366,17 +365,15 @@ class StoreClient:
         finally:
             del self._calls[number]
         if not future.done():
-            if self._failure is None:
-                raise DestinationError("The mirror is closed: nothing can be written to it.")
-            raise await asyncio.shield(self._failure)
+            raise await asyncio.to_thread(self._error)
         if (failure := future.result().error) is not None:
             raise error_of(failure, _PROCESS)
         return cast("T", messages.decoders(operation)[1].decode(future.result().result))
 
     def _on_lost(self) -> None:
         if not (self._closing and self._ends):
-            self._failure = asyncio.get_running_loop().run_in_executor(None, self._error)
-            self._failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
+            failure = asyncio.get_running_loop().run_in_executor(None, self._error)
+            failure.add_done_callback(lambda failure: self._on_broken(failure.result()))
 
     def _error(self) -> StacpullError:
         if (error := next(filter(None, self._ends), None)) is not None:

@@ -138,7 +138,6 @@ class StoreOperations(Publisher):
         self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
     def keep_items_parquet(self, kept: bool) -> None:
-        """Set whether this run and later ones keep items.parquet up to date or remove it."""
         if kept:
             self.refuse_foreign(meta.ITEMS_PARQUET)
         meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)

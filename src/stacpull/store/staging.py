@@ -114,7 +114,6 @@ def parse_complete_part(name: str) -> CompletePartName | None:
 
 
 def described(directory: Path) -> set[tuple[int, int]]:
-    """Return row and generation of each part with a description."""
     found = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
     return {(int(pair[1]), int(pair[2])) for pair in found if pair}
 
@@ -256,7 +255,6 @@ class StagedParts:
     def state_of_part(
         self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        """Return the state of a part, as `StoredFiles.state_of` does of a file."""
         return state_of(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
@@ -299,21 +297,18 @@ class StagedParts:
     # need not survive a loss of power, because the boot is another one after that.
 
     def trusted_boot(self) -> str | None:
-        """Return the boot whose unrecorded files can be trusted, None if there is none."""
         try:
             return read_regular(_TRUST, _LONGEST_BOOT, dir_fd=self.parts_fd).decode("ascii", "replace")
         except OSError:
             return None
 
     def trust(self, boot: str) -> None:
-        """Record that files written under this boot from now on can be trusted."""
         self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work):
             os.chmod("boot.tmp", 0o600, dir_fd=self.parts_fd)
             os.rename("boot.tmp", _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
 
     def withdraw_trust(self) -> None:
-        """Record that no unrecorded file can be trusted: a sync failed."""
         with suppress(OSError):
             os.unlink(_TRUST, dir_fd=self.parts_fd)
 
