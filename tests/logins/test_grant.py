@@ -34,13 +34,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(*, client_secret: bool = False, with_password: bool = True) -> AsyncIterator[World]:
+async def world(*, client_secret: bool = False) -> AsyncIterator[World]:
     clock, identity, secrets = VirtualClock(), Identity(), Secrets()
     async with identity, Downloads(identity) as downloads:
         who = {"user": Secret(identity.user), "password": Secret(identity.password)}
         who = {"client_secret": Secret(identity.password)} if client_secret else who
-        if not with_password:
-            del who["password"]
         grant = TokenGrant(identity.url("/token"), Secret("cdse-public"), **who)
         hosts = (HostPattern.read(downloads.url("")),)
         profile = FilledProfile("cdse", (HostLogin("t", hosts, grant, ("CDSE_PASSWORD",)),))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import socket
 import struct
 import threading
@@ -21,7 +20,6 @@ from stacpull_replicas import (
     FaultFileError,
     FaultPlan,
     MemoryStore,
-    MlhubReplica,
     PlannedFaults,
     RequestInfo,
     Rule,
@@ -262,26 +260,6 @@ def test_a_changed_object_differs_in_etag_content_and_ranges():
             found = answer(url, **headers)
             assert (found.status, found.body) == (status, body), headers
         assert answer(url, Range="bytes=4-7", If_Match=f'"{ETAG}"').status == 412
-
-
-def page(fault: str) -> dict[str, Any]:
-    faults = PlannedFaults(parse_faults(f'[[fault]]\nkind = "page"\n{fault}'))
-    with run_in_thread(MlhubReplica(items=6, faults=faults)) as hub:
-        url = f"{hub.base_url}/collections/bigearthnet_v1_labels/items?limit=3&key={hub.key}"
-        found: dict[str, Any] = json.loads(answer(url).body)
-    found["next"] = [link["href"] for link in found["links"] if link["rel"] == "next"]
-    return found
-
-
-def test_pages_are_edited():
-    assert page('what = "page"\nnext = "none"')["next"] == []
-    assert page('what = "page"\nnext = "null"')["next"] == [None]
-    assert page('what = "page"\nnext = "x?{url}"')["next"][0].startswith("x?http://127.0.0.1")
-    edited = page('what = "page"\nids = ["../up", "b"]\nassets = false')
-    assert [feature["id"] for feature in edited["features"]][:2] == ["../up", "b"]
-    assert not any("assets" in feature for feature in edited["features"])
-    assert any(link["href"].endswith("/items/..%2Fup") for link in edited["features"][0]["links"])
-    assert len(edited["next"]) == 1
 
 
 @pytest.mark.parametrize(("shape", "size"), [("deep", 1000), ("long", 3_000_000), ("packed", 3 << 20)])

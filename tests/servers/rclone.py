@@ -23,8 +23,8 @@ class Rclone:
 
 
 @contextmanager
-def rclone(work: Path, *, is_filled_directly: bool = True) -> Iterator[Rclone]:
-    """Serve a new directory below `work`; one that tests fill directly is read again for each request."""
+def rclone(work: Path) -> Iterator[Rclone]:
+    """Serve a new directory below `work`, which tests fill directly: it is read again for each request."""
     command = found("rclone", venv="rclone")
     root = work / "buckets"
     root.mkdir()
@@ -32,7 +32,7 @@ def rclone(work: Path, *, is_filled_directly: bool = True) -> Iterator[Rclone]:
     arguments = [
         command, "serve", "s3", "--config", os.devnull, "--cache-dir", str(work / "cache"),
         "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEYS.access_key},{KEYS.secret_key}",
-        *(["--dir-cache-time", "0s"] if is_filled_directly else []), str(root),
+        "--dir-cache-time", "0s", str(root),
     ]  # fmt: skip
     with running(arguments, work / "rclone.out", ready=lambda: is_listening(port)):
         yield Rclone(port, root)

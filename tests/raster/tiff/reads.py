@@ -20,7 +20,7 @@ class Read(NamedTuple):
     asks: list[Needs]
 
 
-def read(data: bytes, *, known: int = 0, most_asks: int = 300) -> Read:
+def read(data: bytes, *, known: int = 0) -> Read:
     """Parse `data`, of which the first `known` bytes are there, and fetch exactly the requested bytes."""
     segments = Segments(len(data))
     segments.add(0, data[:known])
@@ -29,7 +29,7 @@ def read(data: bytes, *, known: int = 0, most_asks: int = 300) -> Read:
         assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"
         assert segments.read(found.start, found.start + 1) is None, "asks for what is not known"
         asks.append(found)
-        assert len(asks) <= most_asks, "comes to an end"
+        assert len(asks) <= 300, "comes to an end"
         segments.add(found.start, data[found.start : found.stop])
     return Read(found, asks)
 

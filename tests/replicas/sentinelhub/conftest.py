@@ -12,8 +12,6 @@ import requests
 
 from stacpull_replicas import SentinelHubReplica, run_in_thread
 
-OTHER_SEED = 20
-
 
 @dataclass
 class ServiceClient:
@@ -66,20 +64,9 @@ def sentinelhub() -> Iterator[SentinelHubReplica]:
         yield replica
 
 
-@pytest.fixture(scope="session")
-def other_sentinelhub() -> Iterator[SentinelHubReplica]:
-    with run_in_thread(SentinelHubReplica(seed=OTHER_SEED)) as replica:
-        yield replica
-
-
 @pytest.fixture
 def service(sentinelhub: SentinelHubReplica, session: requests.Session) -> ServiceClient:
     return ServiceClient(sentinelhub, session)
-
-
-@pytest.fixture
-def other_service(other_sentinelhub: SentinelHubReplica, session: requests.Session) -> ServiceClient:
-    return ServiceClient(other_sentinelhub, session)
 
 
 @pytest.fixture(scope="session")

@@ -64,16 +64,6 @@ def test_a_rate_limit_counts_milliseconds(session):
             assert reply.json()["status"] == 429
 
 
-def test_a_spent_quota_is_a_403(session):
-    with run_in_thread(SentinelHubReplica(seed=20, quota=0.05)) as replica:
-        service = ServiceClient(replica, session)
-        statuses = [service.send("GET", "/byoc/v1/collections").status_code for _ in range(7)]
-        assert statuses == [200] * 5 + [403] * 2
-        reply = service.send("POST", "/statistics/v1", json={})
-        assert error_of(reply)["code"] == "ACCESS_INSUFFICIENT_PROCESSING_UNITS"
-        assert replica.quota.spent == pytest.approx(0.05)
-
-
 def test_byoc_requests_are_allowed_only_to_the_owner(service):
     foreign = service.replica.foreign_collection_id
     for path in ("", "/tiles", "/tiles/x", "/tiles/x/files/y"):
@@ -84,20 +74,6 @@ def test_byoc_requests_are_allowed_only_to_the_owner(service):
     assert reply.json()["features"]
     body = request(foreign, NDVI, bounds=SMALL, size=(20, 20))
     assert service.statistics(body)["data"]
-
-
-def test_failing_days_are_errors_of_their_interval(session):
-    with run_in_thread(SentinelHubReplica(failing_days=["2023-11-07"])) as replica:
-        service = ServiceClient(replica, session)
-        body = request(replica.collection_id, NDVI, bounds=SMALL, size=(20, 20))
-        reply = service.statistics(body)
-        assert reply["status"] == "PARTIAL"
-        failed = [i for i in reply["data"] if "error" in i]
-        assert [i["interval"]["from"] for i in failed] == ["2023-11-07T00:00:00Z"]
-        assert failed[0]["error"]["type"] == "EXECUTION_ERROR"
-        assert "outputs" not in failed[0]
-        body["aggregation"]["timeRange"] = {"from": "2023-11-07T00:00:00Z", "to": "2023-11-08T00:00:00Z"}
-        assert service.statistics(body)["status"] == "FAILED"
 
 
 def changed(body, path, value):

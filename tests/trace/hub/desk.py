@@ -62,14 +62,12 @@ class MemoryHub:
         self,
         routes: Mapping[str, Script],
         *,
-        own_settings: HubSettings | None = None,
         policy: RetryPolicy | None = None,
         per_host: int = 8,
     ) -> None:
         self.clock = VirtualClock()
         known = {TOKEN_URL: [token()]} | {_absolute(path): script for path, script in routes.items()}
         self.transport = MemoryTransport(known, self.clock)
-        self._settings = own_settings or settings()
         self._policy = policy
         self._per_host = per_host
 
@@ -84,7 +82,7 @@ class MemoryHub:
     def run(self, use: Callable[[Hub], Awaitable[T]]) -> T:
         async def main() -> T:
             opened = open_hub(
-                self._settings, self.transport, self.clock, policy=self._policy, per_host=self._per_host
+                settings(), self.transport, self.clock, policy=self._policy, per_host=self._per_host
             )
             async with opened as hub:
                 return await use(hub)
