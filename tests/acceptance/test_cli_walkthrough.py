@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.acceptance.command import LABELS, SOURCE, Running, environment, mirror_of, run, wait_until
@@ -113,13 +112,3 @@ def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     again = run(["demo", "demo", "--json"], environment(), cwd=tmp_path)
     assert again.code == 0, again.err
     assert again.report["state"] == "complete"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["--version"], ["mirror", "-h"], ["plan", "--help"], ["serve", "mlhub", "--help"]],
-)
-def test_help(arguments, tmp_path: Path):
-    ran = run(arguments, environment(), cwd=tmp_path)
-    assert (ran.code, ran.err) == (0, "")
-    assert ran.out
