@@ -207,8 +207,9 @@ class StoreOperations(Publisher):
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for name, directory in views.items_of(self.db, row.row) if self._run.metadata == "item" else ():
-                yield name, f"{directory}/{item_document_name(ItemId(row.name, name))}"
+            for one in views.item_names(self.db, row.row, "i.id") if self._run.metadata == "item" else ():
+                if one.is_written:
+                    yield one.name, f"{one.directory}/{item_document_name(ItemId(row.name, one.name))}"
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)

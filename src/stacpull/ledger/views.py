@@ -281,11 +281,6 @@ def item_names(db: sqlite3.Connection, collection: int, order: str = "i.name") -
     return map(ItemName._make, rows)
 
 
-def items_of(db: sqlite3.Connection, collection: int) -> Iterator[tuple[str, str]]:
-    """Yield (item ID, directory of its JSON) of a collection's items whose JSON is on disk, in walk order."""
-    return (one[:2] for one in item_names(db, collection, "i.id") if one.is_written)
-
-
 def item_documents(db: sqlite3.Connection, collection: int) -> Iterator[ItemRecord]:
     """Yield the items of a collection that have a document in the ledger (`--metadata ndjson`)."""
     rows = db.execute(

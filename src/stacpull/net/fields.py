@@ -154,9 +154,12 @@ def validator_of(headers: Mapping[str, str]) -> Validator:
 
 
 def _storable(value: str | None) -> str | None:
-    if not value or value.isascii():  # nearly always
-        return value or None
-    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
+    return value if value and is_unicode(value) else None
+
+
+def is_unicode(text: str) -> bool:
+    """Return False for text that was not UTF-8 when it was received."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def validator_from(etag_or_date: str) -> Validator:

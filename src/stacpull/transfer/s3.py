@@ -25,6 +25,7 @@ from stacpull.hosts import default_port
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
+from stacpull.net.fields import is_unicode
 from stacpull.net.transport import (
     RenamedResponse,
     Request,
@@ -67,15 +68,10 @@ Authorize = Callable[..., str]  # returns `Authorization` for a method, a path a
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters."""
     bucket, _, key = url[len("s3://") :].partition("/")
-    if not bucket or not (key or bare) or not _is_unicode(url):
+    if not bucket or not (key or bare) or not is_unicode(url):
         message = f"The href {url} does not name an S3 object; it needs a bucket and a key."
         raise TransferError(Failure(FailureKind.SCHEME, message))
     return bucket, key
-
-
-def _is_unicode(url: str) -> bool:
-    """Return False for bytes that are not UTF-8, which a redirect may contain."""
-    return url.isascii() or not any("\ud800" <= character <= "\udfff" for character in url)
 
 
 def endpoint_of(
@@ -169,7 +165,7 @@ class S3Transport:
         """Return the request that `send` would send for a plain GET; None if it would have to wait."""
         bucket, _, key = url[len("s3://") :].partition("/")
         known = self._credentials.known(signing=False)
-        if not bucket or not key or known is None or not _is_unicode(url):
+        if not bucket or not key or known is None or not is_unicode(url):
             return None
         if may_sign(bucket, known[0], self._options, redirected=redirected):
             known = self._credentials.known(signing=True)
