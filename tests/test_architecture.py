@@ -24,9 +24,9 @@ BASE = frozenset(
         "arguments", "aws", "boxes", "caches", "child_process", "clock",
         "digests", "entry_points",
         "errors", "events",
-        "hosts", "json_values", "models", "plurals", "proxies", "pyarrow_import",
+        "hosts", "json_values", "models", "proxies",
         "redact", "reports", "runtime", "schemes",
-        "selection", "spans", "speed", "spelling", "system", "threads", "urls",
+        "selection", "spans", "speed", "system", "threads", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning"})
@@ -94,7 +94,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "config.options", "dest_address", "engine.publisher", "entry_points", "errors",
             "events", "filters.item_checks", "filters.item_filter", "filters.labels", "json_values",
             "ledger.database", "ledger.meta", "ledger.runs", "ledger.views", "models", "net.json_reader",
-            "planning.item_plan", "planning.names", "plurals", "pyarrow_import", "redact",
+            "planning.item_plan", "planning.names", "redact",
             "reports", "selection", "sources.files", "sources.source", "speed", "store.staging",
             "store.inspection", "store.local_store", "store.lock", "store.protocol", "threads", "urls",
         }
@@ -141,7 +141,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
 COMMANDS_MAY_IMPORT = frozenset(
     {
         "", "arguments", "cli.command", "cli.parameters", "cli.printing", "cli.summary", "config.options",
-        "config.toml", "engine.api", "entry_points", "errors", "plurals", "reports",
+        "config.toml", "engine.api", "entry_points", "errors", "reports",
     }
 )  # fmt: skip
 """What the commands of these packages (`*_command.py`) may import of `stacpull` instead."""

@@ -1,4 +1,4 @@
-"""The exceptions that stop a run, each with its exit code.
+"""The exceptions that stop a run, each with its exit code; and words of messages.
 
 ```
 StacpullError                 1  a defect of stacpull, or another failure
@@ -24,6 +24,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,12 @@ class MissingExtraError(UsageError):
     def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
         where = "https://stacpull.github.io/stacpull/quickstart/#extras"
         super().__init__(f"{what} needs {library}, of the extra {extra} ({where}){otherwise}.")
+
+
+def require_pyarrow(what: str, *, otherwise: str = "") -> None:
+    """Raise an error if pyarrow is not installed."""
+    if find_spec("pyarrow") is None:
+        raise MissingExtraError(what, "pyarrow", "geoparquet", otherwise)
 
 
 class NotAMirrorError(UsageError):
@@ -194,3 +201,8 @@ def similar(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0
     import difflib  # noqa: PLC0415 - needed for mistakes only
 
     return difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun: 1 item, 7,674,238 files."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -11,9 +11,8 @@ from stacpull import entry_points
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
-from stacpull.errors import InterruptedRunError, UsageError, destination_errors
+from stacpull.errors import InterruptedRunError, UsageError, destination_errors, require_pyarrow
 from stacpull.events import Listener, Stage
-from stacpull.pyarrow_import import require_pyarrow
 from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents

@@ -13,8 +13,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import size
 from stacpull.config.toml import Setting
-from stacpull.errors import UsageError
-from stacpull.plurals import count
+from stacpull.errors import UsageError, count
 from stacpull_export.formats import GROUP, Format
 
 _FORMATS: Mapping[str, Format] = {

@@ -21,13 +21,12 @@ import orjson
 
 from stacpull.boxes import split
 from stacpull.child_process import python_command, python_environment
-from stacpull.errors import SourceError, temporary_errors
+from stacpull.errors import SourceError, require_pyarrow, temporary_errors
 from stacpull.filters.item_checks import parse_interval
 from stacpull.filters.item_filter import narrowing
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
 from stacpull.net.json_reader import ApiReader, Document, TooManyValuesError, decode
-from stacpull.pyarrow_import import require_pyarrow
 from stacpull.selection import Selection
 from stacpull.sources.files import FileRanges, ItemsFile
 from stacpull.sources.source import OnNotice, PageSize, WalkStart

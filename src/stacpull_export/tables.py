@@ -17,8 +17,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple
 import orjson
 
 from stacpull.clock import rfc3339
-from stacpull.errors import DestinationError, UsageError
-from stacpull.pyarrow_import import require_pyarrow
+from stacpull.errors import DestinationError, UsageError, require_pyarrow
 from stacpull.store.staging import whole_file
 
 Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]

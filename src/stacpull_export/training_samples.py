@@ -11,14 +11,13 @@ from itertools import chain
 from typing import NamedTuple
 
 from stacpull.catalog.item import path_named
-from stacpull.errors import StacpullError, UsageError
+from stacpull.errors import StacpullError, UsageError, count
 from stacpull.filters.item_checks import IdsCheck
 from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
 from stacpull.models import Json
-from stacpull.plurals import count
 from stacpull_export.formats import OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 

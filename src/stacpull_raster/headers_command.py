@@ -13,7 +13,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import Failed
-from stacpull.plurals import count
+from stacpull.errors import count
 
 if TYPE_CHECKING:
     from stacpull_raster.headers_report import HeadersReport

@@ -16,8 +16,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration
 from stacpull.config.options import declared
-from stacpull.errors import UsageError
-from stacpull.plurals import count
+from stacpull.errors import UsageError, count
 
 if TYPE_CHECKING:
     from stacpull_trace.report import TraceDay, TraceEstimate, TraceReport

@@ -184,7 +184,7 @@ def test_it_needs_item_documents_and_pyarrow(
     here = source([item("a")])
     with pytest.raises(stacpull.UsageError, match="--metadata none"):
         mirrored(here, tmp_path / "mirror", Options(items_parquet=True, metadata="none"))
-    monkeypatch.setattr("stacpull.pyarrow_import.find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
     with pytest.raises(stacpull.UsageError, match=r"extra geoparquet"):
         mirrored(here, tmp_path / "mirror", KEPT)
     assert not (tmp_path / "mirror").exists()

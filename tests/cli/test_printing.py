@@ -10,8 +10,7 @@ from tests.cli.conftest import Library, Ran, mirror_report
 
 from stacpull.cli import main, printing
 from stacpull.cli.printing import Verbosity, duration, rate, size
-from stacpull.errors import SourceError
-from stacpull.plurals import count
+from stacpull.errors import SourceError, count
 
 HOSTILE = "a\x1b]0;owned\x07b\r\nstacpull: all is well\x9b2Jc\x7fd\u202ee\u2066f\u2028g"
 OBEYED = set("\x1b\x07\r\x9b\x7f\u202e\u2066\u2028")

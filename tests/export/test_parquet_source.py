@@ -323,6 +323,6 @@ def test_damage_is_an_error_or_harmless() -> None:
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacpull.pyarrow_import.find_spec", lambda _: None)
+    monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"extra geoparquet"):
         read(FileServer(b""))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stacpull import pyarrow_import
+from stacpull import errors
 from stacpull.errors import UsageError
 from stacpull_trace import trace_output
 from stacpull_trace.question import Method
@@ -103,7 +103,7 @@ def test_a_missing_package_is_reported_with_its_extra(
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
     monkeypatch.setattr(trace_output, "find_spec", find)
-    monkeypatch.setattr(pyarrow_import, "find_spec", find)
+    monkeypatch.setattr(errors, "find_spec", find)
     with pytest.raises(UsageError, match=extras):
         output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     assert not output_at(tmp_path / "x.csv", "mode").folder  # this needs no package

@@ -19,10 +19,9 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import by_reason, dest_of, failure_line, still_to_do, to_retry_ordered, web_pages
 from stacpull.config.options import OPTIONS
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, count
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
-from stacpull.plurals import count
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.selection import Selection
 

@@ -19,6 +19,7 @@ from stacpull.cli.entry import STOPPING
 from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import Failed
 from stacpull.config.options import Output
+from stacpull.errors import count
 from stacpull.events import (
     AssetFailed,
     Checked,
@@ -30,7 +31,6 @@ from stacpull.events import (
     RunStarted,
     Stage,
 )
-from stacpull.plurals import count
 from stacpull.speed import Speed
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2

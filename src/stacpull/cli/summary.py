@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
+from stacpull.errors import count
 from stacpull.models import FailureKind
-from stacpull.plurals import count
 from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})

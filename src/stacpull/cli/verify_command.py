@@ -11,8 +11,8 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import dest_of
+from stacpull.errors import count
 from stacpull.events import Damage, Event
-from stacpull.plurals import count
 from stacpull.reports import VerifyReport
 
 _MOST_UNKNOWN = 10

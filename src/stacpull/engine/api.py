@@ -17,13 +17,12 @@ from stacpull.engine.lookups import check_syntax
 from stacpull.engine.mirror import opened_run
 from stacpull.engine.mirror_status import status
 from stacpull.entry_points import require
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, require_pyarrow
 from stacpull.events import Event, Listener
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import Connection
 from stacpull.ledger.meta import note_named_source
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.pyarrow_import import require_pyarrow
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.source_url import STANDARD_INPUT

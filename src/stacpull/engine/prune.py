@@ -16,7 +16,7 @@ from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import WalkSummary, WalkTask
-from stacpull.errors import CredentialsError, SourceError, UsageError
+from stacpull.errors import CredentialsError, SourceError, UsageError, count
 from stacpull.events import ItemGone, Notice
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, pruning, runs
@@ -24,7 +24,6 @@ from stacpull.ledger.pruning import NotFoundItem
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json
 from stacpull.planning.hrefs import item_of, own_href, source_links
-from stacpull.plurals import count
 from stacpull.redact import cut_url
 from stacpull.sources.item_reader import ItemReader
 

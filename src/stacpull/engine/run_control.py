@@ -13,9 +13,15 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
-from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
+from stacpull.errors import (
+    CredentialsError,
+    InterruptedRunError,
+    SourceError,
+    StacpullError,
+    count,
+    ungrouped,
+)
 from stacpull.events import Listener, Notice
-from stacpull.plurals import count
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import JobRunner

@@ -16,7 +16,7 @@ from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_
 from stacpull.engine.item_json import encoded_document
 from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
-from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.errors import InterruptedRunError, UsageError, count, require_pyarrow
 from stacpull.events import Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.planner import Planner
@@ -25,8 +25,6 @@ from stacpull.models import Arrival, FailureKind, ItemId
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
-from stacpull.plurals import count
-from stacpull.pyarrow_import import require_pyarrow
 from stacpull.runtime import trim
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from stacpull.arguments import finite_number
 from stacpull.clock import in_utc, parse_instant
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, count
 from stacpull.models import Json
-from stacpull.plurals import count
 from stacpull.selection import Selection
 
 LeftOut = Mapping[str, int]
