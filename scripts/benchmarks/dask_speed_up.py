@@ -24,7 +24,7 @@ from stacpull_replicas import MlhubReplica, replica_server, run_in_thread
 
 ROUND_TRIP_MS = 50
 _ADDRESS = """import os, socket, sys
-if any('engine.worker' in argument for argument in sys.orig_argv):
+if any('stacpull_dask.worker' in argument for argument in sys.orig_argv):
     sys.modules['uvloop'] = None  # uvloop does not use socket.socket
     class Socket(socket.socket):
         def connect(self, address):

@@ -124,19 +124,23 @@ class Objects:
 
     def pages(self, directory: str = "") -> Iterator[list[Found]]:
         prefix = self.key(directory + "/" if directory else "")
-        offset: str | None = None
-        while True:  # page by page: a failed page is requested again
+        listing: list[Iterator[Any]] = []
+        last = ""
 
-            def page(store: Any, offset: str | None = offset) -> list[Any]:
-                pages = obstore.list(store, prefix or None, offset=offset, chunk_size=1000)
-                return list(next(iter(pages), []))
+        def page(store: Any) -> Any:
+            if not listing:  # again from the start after a failure: Azure has no listing after a key
+                listing.append(iter(obstore.list(store, prefix or None, chunk_size=1000)))
+            try:
+                return next(listing[0], ())
+            except BaseException:
+                listing.clear()
+                raise
 
-            listed = self._send("list", directory, page) or []
-            found = [one for one in listed if offset is None or one["path"] > offset]  # Azure repeats it
-            if not found:
-                return
-            yield [self._found(entry) for entry in found if not entry["path"].endswith("/")]
-            offset = found[-1]["path"]
+        while listed := self._send("list", directory, page):
+            new = [one for one in listed if one["path"] > last]
+            last = max(last, listed[-1]["path"])
+            if new:
+                yield [self._found(one) for one in new if not one["path"].endswith("/")]
 
     def directory(self, directory: str) -> tuple[list[str], list[str]]:
         prefix = self.key(directory + "/" if directory else "")

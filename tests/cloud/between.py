@@ -38,9 +38,9 @@ class Between(ThreadingHTTPServer):
         """Return what to answer instead of the service; None: pass the request on, with these fields."""
         self.paths.append(path)
         self.writes += method == "PUT"
-        if self.spoils and "Authorization" in headers:
-            signed = headers["Authorization"]
-            headers["Authorization"] = signed[:-12] + signed[-12:-2][::-1] + signed[-2:]
+        if self.spoils:
+            signed = headers["authorization"]
+            headers["authorization"] = signed[:-12] + signed[-12:-2][::-1] + signed[-2:]
         return None
 
     def after(self, headers: Headers) -> Headers:
@@ -76,7 +76,7 @@ class Google(Between):
 
     def before(self, method: str, path: str, headers: Headers) -> tuple[int, bytes] | None:
         super().before(method, path, headers)
-        self.authorizations.add(headers.pop("authorization", None) or headers.pop("Authorization", None))
+        self.authorizations.add(headers.pop("authorization", None))
         headers["Authorization"] = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/s3/aws4_request"
         for name in [name for name in headers if name.lower().startswith("x-goog-")]:
             value = headers.pop(name)

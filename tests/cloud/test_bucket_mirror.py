@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.acceptance import command
-from tests.acceptance.command import Ran, environment
-from tests.cloud.between import Conflicts, between
+from tests.acceptance.command import Ran, environment, wait_until
+from tests.cloud.azurite import uncommitted
+from tests.cloud.between import Between, Conflicts, between
 from tests.items import feature
+from tests.servers.buckets import Keys, client
 
 from stacpull.models import BucketLocation
 from stacpull_cloud import lease
 from stacpull_cloud.bucket_store import BucketFiles
 
 ITEMS = 30
+AWAY = 4.0
+"""Seconds without the service; `scripts/bucket-acceptance` takes 20, and kills 30 times."""
 REAL = pytest.mark.parametrize("location", ["radosgw", "azurite"], indirect=True)
 
 
@@ -43,6 +50,22 @@ def source(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.fixture
+def many(tmp_path: Path) -> str:
+    """2,000 small files in 100 items."""
+    home = tmp_path / "many"
+    home.mkdir()
+    features = []
+    for item in range(100):
+        names = [f"{item}-{asset}.bin" for asset in range(20)]
+        for name in names:
+            (home / name).write_bytes(name.encode() * 100)
+        features.append(feature(f"i{item}", {f"a{n}": f"./{name}" for n, name in enumerate(names)}))
+    path = home / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return str(path)
+
+
 def variables() -> dict[str, str]:
     return environment(
         **{name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "AZURE_"))}
@@ -59,7 +82,18 @@ def in_bucket(location: BucketLocation) -> dict[str, bytes]:
     """Return the files of a mirror in a bucket."""
     with closing(BucketFiles(location)) as files:
         paths = [entry.path for page in files.walk(frozenset({".stacpull"})) for entry in page]
-        return {path: files.read(path) or b"" for path in paths}
+        with ThreadPoolExecutor(16) as threads:
+            return dict(zip(paths, (one or b"" for one in threads.map(files.read, paths)), strict=True))
+
+
+def leftovers(location: BucketLocation) -> list[Any]:
+    """Return the unfinished uploads in a bucket."""
+    assert location.endpoint_url is not None
+    if location.scheme == "az":
+        return uncommitted(location.endpoint_url, location.bucket)
+    keys = Keys(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    with closing(client(location.endpoint_url, keys)) as s3:
+        return list(s3.list_multipart_uploads(Bucket=location.bucket).get("Uploads", ()))
 
 
 def in_directory(path: Path) -> dict[str, bytes]:
@@ -75,6 +109,7 @@ def test_a_mirror_is_that_of_a_directory(
     run("mirror", source, str(tmp_path / "directory"))
     assert in_bucket(location) == in_directory(tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+    assert leftovers(location) == []
     again = run("mirror", source, *dest, "--json").report
     assert (again["assets_skipped"], again["bytes_done"]) == (ITEMS + 1, again["bytes_done"])
     assert "OK" in run("verify", *dest).out
@@ -106,6 +141,44 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
     assert in_bucket(location) == in_directory(tmp_path / "directory")
     assert "OK" in run("verify", *dest, "--strict").out
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+
+
+@REAL
+@pytest.mark.timeout(120)
+def test_2000_files_arrive_although_the_service_goes_away_and_another_run_asks(
+    location: BucketLocation, dest: list[str], many: str, tmp_path: Path
+) -> None:
+    with between(Between(dest[-1])) as service:
+        through = [*dest[:-1], service.url]
+        with command.Running(["mirror", many, *through], variables()) as first:
+            assert wait_until(lambda: service.writes > 200)
+            service.away.set()
+            refused = run("mirror", many, dest[0], "--work", str(tmp_path / "other"), *dest[3:], code=5)
+            assert f"work on {platform.node()}: wait for it" in refused.err
+            time.sleep(AWAY)
+            service.away.clear()
+            ran = first.ended(100)
+        assert ran.code == 0, ran.err
+    run("mirror", many, str(tmp_path / "directory"))
+    assert in_bucket(location) == in_directory(tmp_path / "directory")
+    assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+
+
+@REAL
+def test_keys_that_become_wrong_end_a_run_which_resumes(
+    location: BucketLocation, dest: list[str], many: str
+) -> None:
+    with between(Between(dest[-1])) as service:
+        through = [*dest[:-1], service.url]
+        with command.Running(["mirror", many, *through], variables()) as process:
+            assert wait_until(lambda: service.writes > 200)
+            service.spoils = True
+            ran = process.ended()
+        assert (ran.code, "refuses the credentials" in ran.err) == (3, True), ran.err
+        service.spoils = False
+        run("resume", *through)
+        assert "OK, 2,102 files" in run("verify", *through, "--strict").out
+    assert leftovers(location) == []
 
 
 @REAL
