@@ -1,4 +1,4 @@
-"""Measure the speed-up of N Dask workers over one, if the server limits the rate per client address.
+"""Measure the speed-up of N Dask workers over one, into a directory or a bucket, if each has a slow link.
 
 Every reply of the replica is delayed by 50 ms, and each client address gets a fixed number of bytes per
 second. Each worker has its own address on the loopback. The time is measured from the first file to the last;
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import pytest
 from tests.acceptance.command import environment, mirror_of, run, wait_until
 from tests.acceptance.dask_processes import DaskProcesses
-from tests.acceptance.trees import damage, expected_files
 
 from stacpull.clock import SystemClock
 from stacpull_replicas import MlhubReplica, replica_server, run_in_thread
@@ -82,9 +81,17 @@ class _Links:
 
 
 def measure(
-    workers: tuple[int, ...], *, items: int, bytes_per_second: float, say: Callable[[str], None]
+    workers: tuple[int, ...],
+    *,
+    items: int,
+    bytes_per_second: float,
+    say: Callable[[str], None],
+    bucket: str | None = None,
 ) -> list[SpeedUp]:
-    """Make the same mirror once for each number of workers."""
+    """Make the same mirror once for each number of workers.
+
+    `bucket` is the endpoint of an S3 service that takes any keys, with a bucket named `speed`.
+    """
     links, clock = _Links(bytes_per_second), SystemClock()
     send = replica_server.ReplySender.send
 
@@ -105,23 +112,31 @@ def measure(
         (site / "sitecustomize.py").write_text(_ADDRESS)
         for count in workers:
             links.clear()
-            found.append(_measure(count, replica, Path(temporary, str(count)), links, site))
+            place = Path(temporary, str(count))
+            dest = [str(place / "m")]
+            if bucket is not None:
+                dest = [f"s3://speed/{count}", "--work", str(place / "w"), "--dest-endpoint-url", bucket]
+            found.append(_measure(count, replica, place, dest, links, site))
             say(line(found[-1], found[0]))
     return found
 
 
-def _measure(count: int, replica: MlhubReplica, place: Path, links: _Links, site: Path) -> SpeedUp:
+def _measure(
+    count: int, replica: MlhubReplica, place: Path, dest: list[str], links: _Links, site: Path
+) -> SpeedUp:
     path = f"{site}{os.pathsep}{environment()['PYTHONPATH']}"
     with DaskProcesses(place / "dask", workers=0) as processes:
         for number in range(count):
             processes.add_worker(env={"PYTHONPATH": path, "PYTHON_CLIENT_ADDRESS": f"127.0.0.{number + 2}"})
         assert wait_until(lambda: processes.log().count("Registered to:") == count, 120)
         started = time.monotonic()
-        arguments = mirror_of(replica.base_url, place / "m", "--dask", processes.address, "--json")
+        start, _, *end = mirror_of(replica.base_url, place / "m", "--dask", processes.address, "--json")[1:]
+        arguments = ["mirror", start, *dest, *end]
         ran = run(arguments, environment(replica), timeout=3600)
         total = time.monotonic() - started
     assert ran.code == 0, ran.err
-    assert not damage(place / "m", expected_files(replica.dataset, range(replica.dataset.items)))
+    verified = run(["verify", *dest, "--strict"], environment(replica))
+    assert (verified.code, ran.report["assets_done"]) == (0, 13 * replica.dataset.items), verified.out
     seconds = links.last - links.first
     return SpeedUp(
         count, seconds, total, ran.report["assets_done"], ran.report["bytes_done"] / 1e6, links.clients

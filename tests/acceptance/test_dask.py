@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from scripts.benchmarks.dask_speed_up import measure
 from tests.acceptance.chaos import Bodies
 from tests.acceptance.command import (
     COMMAND,
@@ -36,6 +37,8 @@ from tests.acceptance.mirrored import SELECTION, options_for
 from tests.acceptance.trees import damage, expected_files, metadata_in
 from tests.security.secrets import found_in
 from tests.security.watch import workers_of
+from tests.servers.buckets import client
+from tests.servers.moto_server import moto
 
 import stacpull
 from stacpull import MirrorReport, sync
@@ -217,6 +220,16 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
     report = mirrored_by(cluster, replica, tmp_path / "m", concurrency=8)
     assert replica.counters["api", "error"] > 0  # else nothing had expired
     assert (report.exit_code, report.assets_done) == (0, 12 * 13)
+
+
+@pytest.mark.timeout(150)
+def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(tmp_path):
+    """Each has an address of its own with a slow link."""
+    with moto(tmp_path, checks_keys=False) as server:
+        client(server.url, server.keys).create_bucket(Bucket="speed")
+        one, two = measure((1, 2), items=24, bytes_per_second=500e3, say=lambda _: None, bucket=server.url)
+    assert (one.clients, two.clients) == (1, 2)
+    assert two.rate > 1.5 * one.rate
 
 
 # --- limits -------------------------------------------------------------------------------------------------
