@@ -181,13 +181,6 @@ def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path, command):
     assert str(tmp_path) in ran.sentences[-1]
 
 
-def test_nothing_that_matches_is_exit_0_with_a_warning(tmp_path, hub):
-    ran = run(mirror_of(hub.base_url, tmp_path / "m", "--ids", "no_such_patch", "--json"), environment(hub))
-    assert ran.code == 0, ran.err
-    assert (ran.report["items_seen"], ran.report["items_matched"]) == (400, 0)
-    assert "warning" in ran.err.lower()
-
-
 # --- what is printed ----------------------------------------------------------------------------------------
 
 

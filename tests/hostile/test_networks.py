@@ -13,7 +13,6 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import HurriedClock
-from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, Scripted, read_request, wire_of
 
 from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, status
@@ -215,21 +214,6 @@ def test_a_response_without_a_length(tmp_path: Path, known: bool) -> None:
     assert bool(unproven) is not known
 
 
-class Impatient(SmallApi):
-    """Closes every connection at its third request, unanswered, as servers do with those kept for long."""
-
-    def _turn(self, requests: ReceivedRequest) -> Scripted:
-        before = [one for one in self.requests if one.connection == requests.connection]
-        return Answer(fault=Fault.CLOSED) if len(before) > 2 else super()._turn(requests)
-
-
-def test_idle_connections_closed_by_the_server_cost_no_attempt(tmp_path: Path) -> None:
-    done = mirrored(tmp_path / "m", items=20, make=Impatient, retries=0, concurrency=1)
-    assert (done.report.state, done.report.assets_done, done.report.assets_failed) == ("complete", 20, 0)
-    assert done.report.retries == 0, "the transport sends the request again"
-    assert len(done.ranges()) > 20, "no connection was found closed"
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -282,28 +266,6 @@ def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     return context
-
-
-class Named(SmallApi):
-    """Calls itself by the name in its certificate."""
-
-    def url(self, path: str, host: str = "localhost") -> str:
-        return super().url(path, host)
-
-
-def test_redirects_from_https_to_http_are_refused(
-    tmp_path: Path,
-    tls: ssl.SSLContext,
-    certificate: tuple[Path, Path],
-) -> None:
-    done = mirrored(
-        tmp_path / "m",
-        Answer(302, headers={"Location": "http://127.0.0.1:1/plain"}),
-        make=Named,
-        tls=tls,
-        ca_bundle=certificate[0],
-    )
-    assert [(f.kind, "plain http" in f.message) for f in done.failed] == [("redirect", True)]
 
 
 def test_an_untrusted_certificate_ends_the_run_with_4(

@@ -162,14 +162,6 @@ def test_items_with_hostile_ids_are_stored_inside_dest(stage: Stage) -> None:
     assert sorted(documents) == sorted(HOSTILE_IDS)
 
 
-def test_items_that_come_twice_are_mirrored_once(stage: Stage) -> None:
-    scene = patches(stage, LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}&again=1"\n')
-    ran = scene.mirror(*SMALL_PAGES)
-    assert ran.code == 0, ran.output
-    assert (ran.report["items_seen"], ran.report["assets_done"]) == (12, 12 * 13)
-    scene.assert_whole()
-
-
 def test_items_without_assets_do_not_stop_the_walk(stage: Stage) -> None:
     scene = patches(stage, LABEL_PAGE + 'what = "page"\nassets = false\n', items=4)
     ran = scene.mirror()

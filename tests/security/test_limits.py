@@ -7,7 +7,7 @@ import json
 import sys
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -180,28 +180,6 @@ def test_a_deeply_nested_collection_does_not_stop_the_catalog(tmp_path: Path) ->
     report = mirrored(tmp_path / "m", features=[feature("i", {})], collection=json_bytes(text))
     assert (report.state, report.items_done) == ("complete", 1)
     assert (tmp_path / "m" / "catalog.json").is_file()
-
-
-@pytest.mark.parametrize(
-    ("make", "kinds"),
-    [
-        (lambda: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n", {"server"}),
-        (lambda: b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n", {"server"}),
-        (lambda: b"HTTP/1.1 302 F\r\nLocation: /" + b"y" * 200_000 + b"\r\n\r\n", {"server"}),
-        (lambda: b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", {"redirect"}),
-    ],
-    ids=["many fields", "a long field", "a long Location", "a loop"],
-)
-def test_excessive_headers_and_hops_are_failures(
-    tmp_path: Path, make: Callable[[], bytes], kinds: set[str]
-) -> None:
-    async def course() -> None:
-        async with Source(others=lambda _: make()) as source:
-            source.features = [feature("i", {"a": source.url("/x")})]
-            await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-
-    asyncio.run(course())
-    assert {failed.kind for failed in failures(tmp_path / "m")} == kinds
 
 
 def test_names_of_a_megabyte_are_shortened(tmp_path: Path) -> None:
