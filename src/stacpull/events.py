@@ -169,19 +169,12 @@ def without_secrets(listener: Listener | None, secrets: Secrets) -> Listener:
     """Return a listener that passes on events without any of `secrets`, because `listener` may print them."""
 
     def pass_on(event: Event) -> None:
+        if isinstance(event, Notice):
+            event = replace(event, text=secrets.scrub(event.text))
+        elif isinstance(event, AssetFailed):
+            item, key = ItemId(*map(secrets.scrub, event.item)), secrets.scrub(event.key)
+            event = replace(event, item=item, key=key, message=secrets.scrub(event.message))
         if listener is not None:
-            listener(_scrubbed(event, secrets))
+            listener(event)
 
     return pass_on
-
-
-def _scrubbed(event: Event, secrets: Secrets) -> Event:
-    match event:
-        case Notice() if secrets:
-            return replace(event, text=secrets.scrub(event.text))
-        case AssetFailed() if secrets:
-            item = ItemId(*map(secrets.scrub, event.item))
-            return replace(
-                event, item=item, key=secrets.scrub(event.key), message=secrets.scrub(event.message)
-            )
-    return event
