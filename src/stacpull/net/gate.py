@@ -255,20 +255,19 @@ class Gate:
 
     def _start_round(self, now: float) -> None:
         self._round_began = now
-        self._turns = self._used = self._answers = 0
+        self._turns = self._answers = 0
         self._waited = 0.0
 
     def _count_turn(self, now: float) -> None:
         """Count an answer, or a piece of a long body. A round has as many as there are permits."""
         self._turns += 1
-        self._used += self.in_use
         if self._turns < self.limit:
             return
         before = self.limit
         mean = self._waited / self._answers if self._answers else 0.0
         if self._answers:
             self._quickest = min(self._quickest, mean)
-        if self._used >= _ALL_IN_USE * self.limit * self._turns:
+        if self.in_use >= _ALL_IN_USE * self.limit:
             if mean > 2 * self._quickest + _SLACK and not self._is_fixed:
                 self._doubles = False
                 self._quickest *= 1.02  # the route may have become longer
