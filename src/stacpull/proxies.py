@@ -42,22 +42,19 @@ class Proxy(msgspec.Struct, frozen=True):
         return None
 
 
-def proxies() -> dict[str, Proxy]:
-    found = {}
-    for scheme in ("http", "https"):
-        names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
-        if "REQUEST_METHOD" in os.environ and scheme == "http":
-            names.remove("HTTP_PROXY")
-        for name in names:
-            if (text := os.environ.get(name, "").strip()) and scheme not in found:
-                found[scheme] = Proxy(text if "://" in text else f"http://{text}", name)
-    return found
-
-
 def proxy_of(url: str) -> Proxy | None:
+    """Return the proxy for an http or https URL, or None."""
     scheme, host, port = origin_of(url)
-    found = proxies().get(scheme)
-    return None if found is None or is_bypassed(host, port or 0) else found
+    if scheme not in {"http", "https"}:
+        return None
+    names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
+    if "REQUEST_METHOD" in os.environ and scheme == "http":
+        names.remove("HTTP_PROXY")
+    texts = ((os.environ.get(name, "").strip(), name) for name in names)
+    text, name = next((both for both in texts if both[0]), ("", ""))
+    if not text or is_bypassed(host, port or 0):
+        return None
+    return Proxy(text if "://" in text else f"http://{text}", name)
 
 
 def proxy_variables() -> dict[str, str]:

@@ -23,7 +23,7 @@ from stacpull.net.addresses import AddressInfo, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import closed, no_connection
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
-from stacpull.proxies import is_bypassed, proxies
+from stacpull.proxies import proxy_of
 from stacpull.urls import wire_url
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ class WebTransport:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._tls: ssl.SSLContext | None = None
-        self._proxies = proxies()
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(_KEEP_ALIVE / self._tick)
@@ -108,7 +107,7 @@ class WebTransport:
         host = self._hosts.get(origin)
         if host is None:
             host = plain_host(origin)
-            if host is None or (host.scheme in self._proxies and not is_bypassed(host.hostname, host.port)):
+            if host is None or proxy_of(origin) is not None:
                 return None
             forget_hosts(self._hosts, lambda one: one.is_needed)
             self._hosts[origin] = host

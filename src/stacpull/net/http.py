@@ -29,7 +29,7 @@ from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
 from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection, reason_of
 from stacpull.net.fields import FIELD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
-from stacpull.proxies import Proxy, is_bypassed, proxies
+from stacpull.proxies import Proxy, proxy_of
 from stacpull.urls import wire_url
 
 _KEEP_ALIVE = 15.0
@@ -44,7 +44,6 @@ class HttpTransport:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._proxies = proxies()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         """Sessions by whether their connections use a proxy, which may have a private address."""
         self._opening = asyncio.Lock()
@@ -61,7 +60,7 @@ class HttpTransport:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
                 url = url.with_user(None)  # only one of the two can be sent
-            proxy = self._proxy_of(url)
+            proxy = _usable_proxy(request.url, host)
             _refuse_literal(url.raw_host or "", settings.policy)
             session = await self._session(is_proxied=proxy is not None)
             # single bytes of the head reset the stall timer
@@ -80,16 +79,6 @@ class HttpTransport:
             response.close()
             raise TransferError(_unknown_to_proxy(proxy, host))
         return _HttpResponse(response, request, settings)
-
-    def _proxy_of(self, url: URL) -> Proxy | None:
-        host = url.raw_host or ""
-        proxy = self._proxies.get(url.scheme)
-        if proxy is None or is_bypassed(host, url.port or 0):
-            return None
-        if proxy.problem is not None:
-            raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=host))
-        _refuse_literal(origin_of(proxy.url).host, AddressPolicy(allow_private=True))
-        return proxy
 
     async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
         async with self._opening:
@@ -187,6 +176,15 @@ class _Connector(aiohttp.TCPConnector):
             if peer:
                 self._policy.connected(req.url.raw_host or "", str(peer[0]))
             return connection
+
+
+def _usable_proxy(url: str, host: str) -> Proxy | None:
+    proxy = proxy_of(url)
+    if proxy is not None:
+        if proxy.problem is not None:
+            raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=host))
+        _refuse_literal(origin_of(proxy.url).host, AddressPolicy(allow_private=True))
+    return proxy
 
 
 def _refuse_literal(host: str, policy: AddressPolicy) -> None:
