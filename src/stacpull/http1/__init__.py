@@ -1,1 +1,1 @@
-"""HTTP/1.1 on connections that need no task or future for a small plain GET; a task may take over a response."""
+"""HTTP/1.1 on connections that need no task, future or await for a small plain GET (`engine.fast_path`)."""
