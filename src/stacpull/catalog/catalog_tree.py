@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -157,11 +157,6 @@ class _Update:
 
 
 def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
-    segments = PurePosixPath(directory).parts
-    if not segments or ".." in segments or directory.startswith("/"):
-        raise DestinationError(
-            f"{directory!r} is not inside {files.name}: choose another collection or DEST."
-        )
     obstacle = files.state_of(f"{directory}/{COLLECTION_FILE}", algorithm=None).obstacle
     if obstacle is not None and " at " in obstacle:
         raise DestinationError(

@@ -37,7 +37,7 @@ from stacpull.sources.documents import (
     read_item,
     read_root,
     tree_hrefs,
-    valid_item,
+    valid_items,
 )
 from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart
 from stacpull.threads import for_each
@@ -315,14 +315,13 @@ class TreeSource(Source):
 
 def _features_of(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
     body, where = document.members, cut_url(document.url)
-    items, failures = list[Json](), list[Failure]()
     is_alone = kind_of(body) is DocumentKind.ITEM
-    for feature in [body] if is_alone else list_or_empty(body.get("features")):
-        if (item := valid_item(feature)) is None:
-            failures.append(Failure(FailureKind.ITEM, f"{where} contains no item with an id."))
-            continue
-        own = located(item, document.url) if is_alone else item
-        items.append({**own, "collection": item.get("collection") or collection})
+    features = [body] if is_alone else list_or_empty(body.get("features"))
+    found, unread = valid_items((where, feature) for feature in features)
+    items = [{**item, "collection": item.get("collection") or collection} for item in found]
+    failures = [one.failure for one in unread]
+    if is_alone:
+        items = [located(item, document.url) for item in items]
     if has_next(body):
         text = f"{where} is a page of an API. Its next page is not followed."
         failures.append(Failure(FailureKind.ITEM, text))
