@@ -342,7 +342,6 @@ def _intervals(intervals: object) -> list[list[str | None]]:
 
 
 def _utc(time: object) -> str | None:
-    """Return an instant as RFC 3339 in UTC (also the default time zone), or None if it is invalid."""
     instant = parse_instant(time)
     try:
         return None if instant is None else rfc3339(instant.astimezone(UTC))

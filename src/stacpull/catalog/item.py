@@ -177,7 +177,6 @@ def _place(stored: Json) -> None:
 
 
 def _dated(properties: object) -> Json:
-    """Return properties with a `datetime`, which is null if there is an interval; see `item_document`."""
     if not isinstance(properties, dict):
         return _ANY_TIME
     time = properties.get("datetime")
@@ -317,16 +316,9 @@ def _local_asset(
 
 
 def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
-    """Return the alternates by name, without credentials. Entries of a list are named by position from 1."""
-    if not alternates:
-        return {}
-    if isinstance(alternates, list):
-        alternates = {str(position): entry for position, entry in enumerate(alternates, 1)}
-    if not isinstance(alternates, dict):
-        return {}
     return {
         name: {**entry, "href": remote_href(entry["href"], base)}
-        for name, entry in alternates.items()
+        for name, entry in object_or_empty(alternates).items()
         if isinstance(entry, dict) and isinstance(entry.get("href"), str)
     }
 

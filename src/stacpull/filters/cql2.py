@@ -174,8 +174,6 @@ def _without_accents(text: str) -> str:
 
 
 def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return an operator that is unknown unless `read` accepts both values."""
-
     def judged(one: Any, other: Any) -> Any:
         first, second = read(one), read(other)
         return None if first is None or second is None else judge(first, second)

@@ -202,7 +202,6 @@ def _period(text: str | None) -> str | None:
 
 
 def _conditions(node: Any) -> list[Json]:
-    """Return the comparisons of an AND, or a single one, in the form to push down."""
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return []
     name, arguments = str(node.get("op")).lower(), node["args"]

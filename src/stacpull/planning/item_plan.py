@@ -233,7 +233,6 @@ class _ItemPlan:
 
 
 def _suffix_if_plain(asset: Any) -> str | None:
-    """Return the suffix of an absolute href of a file, None if the asset needs a closer look."""
     if not isinstance(asset, dict) or "order:status" in asset or "storage:tier" in asset:
         return None
     href, media_type = asset.get("href"), asset.get("type")

@@ -112,7 +112,6 @@ _OF_PATH: Final = (1 << 50) - 1
 
 
 def _with_hash(encoded: str, hashed: str) -> str:
-    """Insert `~` and a hash before the suffix of an encoded name, and truncate it to the maximum length."""
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _LONGEST_SUFFIX))
     stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")

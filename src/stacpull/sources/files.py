@@ -99,7 +99,6 @@ class ItemsFile(Source):
         return located(*await read_item(self._reader, href))
 
     def _selected(self, items: Iterable[Json]) -> list[Json]:
-        """Return the selected items, and note the URLs of their collections."""
         selected = []
         for item in items:
             name = item.get("collection")
@@ -120,7 +119,6 @@ class ItemsFile(Source):
         following: PageRequest | None,
         size: int = 0,
     ) -> Page:
-        """Return a page of the selected items of `features`: items or failures, with names for messages."""
         items, unread = valid_items(features)
         return Page(request, self._selected(items), following, None, size, unread=unread)
 
@@ -179,7 +177,6 @@ class FeaturesSource(ItemsFile):
                 yield replace(page, items=items, next=page.next and page.request, matched=matched)
 
     def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
-        """Return the request for the page after the document, if the document is a page of an API."""
         body = self._document.members
         if kind_of(body) is not DocumentKind.ITEMS:
             return None

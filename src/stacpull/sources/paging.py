@@ -332,7 +332,6 @@ class _PageReader:
     def _following(
         self, sent: PageRequest, document: Document, given: int, total: int | None, *, is_new: bool
     ) -> tuple[PageRequest | None, str]:
-        """Return the request for the next page, or None and why the walk ends early."""
         self.is_corrected = False
         try:
             following = next_request(document.members, sent, document.url)

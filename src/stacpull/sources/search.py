@@ -152,7 +152,6 @@ def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
 
 
 def _parameters_of(members: Mapping[str, Any]) -> list[Parameter]:
-    """Return the members of a query as parameters of a URL: lists joined by commas, objects as JSON."""
     found = []
     for name, value in members.items():
         if name == "sortby":
@@ -216,8 +215,6 @@ async def walk_query(
 async def _doubt(
     reader: ApiReader, endpoint: SearchEndpoint, plain: PageRequest, members: Json, condition: Json | None
 ) -> str:
-    """Return why an empty result cannot be trusted, or an empty text."""
-
     async def first_items(request: PageRequest) -> list[Json]:
         try:
             page = await reader.read(with_limit(request, LEAST_ITEMS))

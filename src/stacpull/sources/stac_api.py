@@ -134,7 +134,6 @@ class ApiSource(Source):
         return starts
 
     async def _items_urls(self, selection: Selection) -> dict[str, str]:
-        """Return the URLs of the items of the selected collections, which exist, by id."""
         if (name := self._api.collection) is not None:
             others = [c for c in selection.collections if c != name]
             if others or selection.all_collections:
@@ -153,7 +152,6 @@ class ApiSource(Source):
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
     async def _search_urls(self, selection: Selection) -> dict[str, str]:
-        """Return the URL of the search, or one for each selected collection."""
         for name in selection.collections:
             if self._named and name not in self._named:
                 raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
@@ -163,7 +161,6 @@ class ApiSource(Source):
     def _narrowed(
         self, start: WalkStart, endpoint: SearchEndpoint, members: Json, narrow: Narrowing
     ) -> WalkStart:
-        """Return the start of a query instead of `start`, if there is something to push down."""
         plain = start.request
         if narrow.order is not None:
             if "sortby" not in endpoint.takes:
@@ -209,7 +206,6 @@ class ApiSource(Source):
         return having if is_whole and "" not in having else None
 
     async def _search(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Json]:
-        """Return the items that a search for these ids finds, none if it fails."""
         request = with_limit(endpoint.request({"ids": ids}), len(ids))
         try:
             listed = (await self._reader.read(request, one_of_many=True)).members.get("features")

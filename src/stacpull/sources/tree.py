@@ -135,7 +135,6 @@ class _TreeWalk:
         self._waiting.extendleft(reversed(placed))
 
     def _placed(self, link: _Link, found: _Outcome) -> list[_Waiting]:
-        """Return a document, and if it is a catalog its links; nothing if the catalog was walked before."""
         if not isinstance(found, _Branch):
             return [(link, found)]
         if hash(found.url) in self._walked:
@@ -255,7 +254,6 @@ class TreeSource(Source):
         self.finished.add(request.url)
 
     async def _top(self, url: str) -> tuple[_Branch, str]:
-        """Return the catalog where a walk begins, and the collection of items that have none above them."""
         if (link := self._links.get(url)) is not None:
             return _Branch(self.url, None, [link.href]), link.collection
         root, self._root = self._root, None
@@ -273,7 +271,6 @@ class TreeSource(Source):
             self._urls.setdefault(name, url)
 
     async def _search(self, wanted: set[str]) -> list[str]:
-        """Search the tree until the URLs of these collections are known. Return the ids that were found."""
         names: list[str] = []
         if not (wanted <= self._urls.keys() or self._searched_all):
             async with aclosing(self._found()) as found:
