@@ -103,16 +103,22 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
         ("a = 1", property_is("a", 1)),
         ("properties.a <> 'x'", property_is("a", "x", "<>")),
         ("5 > a", property_is("a", 5, "<")),
-        ("a IN ('x', 'y')", None),
-        ("a BETWEEN 1 AND 2", None),
-        ("NOT a = 1", None),
-        ("a = 1 OR b = 2", None),
-        ("NOT (a = 1 AND b = 2)", None),
+        ("a IN ('x', 'y')", {"op": "or", "args": [property_is("a", "x"), property_is("a", "y")]}),
+        (
+            "a BETWEEN 1 AND 2",
+            {"op": "and", "args": [property_is("a", 1, ">="), property_is("a", 2, "<=")]},
+        ),
+        ("NOT a = 1", {"op": "not", "args": [property_is("a", 1)]}),
+        ("a = 1 OR b = 2", {"op": "or", "args": [property_is("a", 1), property_is("b", 2)]}),
+        # the supported parts of an AND; of anything else all or nothing
         ("a = 1 AND b LIKE 'x%'", property_is("a", 1)),
         (
             "(a = 1 AND b IS NULL) AND c = 2",
             {"op": "and", "args": [property_is("a", 1), property_is("c", 2)]},
         ),
+        ("a = 1 OR b LIKE 'x%'", None),
+        ("a IN (1, DATE('2020-01-01'))", None),
+        ("NOT a IN (1, 2)", None),
         # conditions that services may interpret differently
         ("datetime > TIMESTAMP('2020-01-01T00:00:00Z')", None),
         ("updated = '2020-01-01T00:00:00Z'", None),

@@ -116,13 +116,16 @@ LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (LANDING, "a saved document of an API and contains no items: use the URL of the API"),
+        (LANDING, "a saved document of an API and contains no items: use the API itself: https://…"),
         (
             LANDING | {"links": [{"rel": "self", "href": "https://api.test/v1?key=abc"}]},
-            "use the URL of the API: https://api.test/v1\\.$",
+            "use the API itself: https://api.test/v1\\.$",
         ),
-        (LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]}, "use the URL of the API"),
-        ({"collections": []}, "use the URL of the API"),
+        (
+            LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]},
+            "use the API itself: https://…",
+        ),
+        ({"collections": []}, "use the API itself: https://…"),
     ],
 )
 def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], message: str) -> None:

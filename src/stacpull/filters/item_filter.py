@@ -132,8 +132,8 @@ class Narrowing(NamedTuple):
     """The part of a selection to push down: a service may return too many items, never too few.
 
     Times are rounded outwards, and never part of CQL2: services differ in `datetime` of ranges, whole days
-    and zones. Of CQL2, only comparisons that are joined by AND are sent: of a property with a number, and
-    equality with a string or boolean. Order of strings (collations differ) and endings of ids are not.
+    and zones. Of CQL2, only comparisons of a property with a number, and equality with a string or boolean,
+    are sent. Order of strings (collations differ) and endings of ids are not.
     """
 
     bbox: tuple[float, float, float, float] | None = None
@@ -163,9 +163,8 @@ def narrowing(selection: Selection) -> Narrowing:
         return Narrowing(order=order)
     bbox, area = _area(selection)
     stated = [condition for one in FILTERS for condition in one.conditions(selection)]
-    if selection.filter is not None:
-        stated += _conditions(parse_filter(selection.filter))
-    condition = None if not stated else {"op": "and", "args": stated} if len(stated) > 1 else stated[0]
+    filtered = None if selection.filter is None else _condition(parse_filter(selection.filter))
+    condition = _joined("and", [*stated, *([] if filtered is None else [filtered])])
     ids = tuple(dict.fromkeys(text.strip() for text in selection.ids))
     return Narrowing(bbox, area, _period(selection.datetime), condition, ids, order)
 
@@ -201,14 +200,30 @@ def _period(text: str | None) -> str | None:
     return start if start == end else f"{start}/{end}"
 
 
-def _conditions(node: Any) -> list[Json]:
+def _condition(node: Any, *, negated: bool = False) -> Json | None:
+    """Return a condition in the form to push down, or None if it cannot be pushed down.
+
+    Parts of an AND are left out, but not inside NOT. Nor does IN become equality there: one of them may be
+    false where the other is unknown.
+    """
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
-        return []
+        return None
     name, arguments = str(node.get("op")).lower(), node["args"]
-    if name == "and":
-        return [one for argument in arguments for one in _conditions(argument)]
-    found = _comparison(name, *arguments) if name in _MIRRORED else None
-    return [] if found is None else [found]
+    parts: list[Json | None]
+    match name:
+        case "and" | "or" | "not":
+            parts = [_condition(one, negated=negated or name == "not") for one in arguments]
+        case "between":
+            value, low, high = arguments
+            name, parts = "and", [_comparison(">=", value, low), _comparison("<=", value, high)]
+        case "in" if isinstance(arguments[1], list) and not negated:
+            name, parts = "or", [_comparison("=", arguments[0], member) for member in arguments[1]]
+        case _:
+            return _comparison(name, *arguments) if name in _MIRRORED else None
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) and (negated or name != "and"):
+        return None
+    return {"op": "not", "args": found} if name == "not" else _joined(name, found)
 
 
 def _comparison(sign: str, one: Any, other: Any) -> Json | None:
@@ -223,3 +238,9 @@ def _comparison(sign: str, one: Any, other: Any) -> Json | None:
     if "." in name or name in {"datetime", "geometry", "bbox"} or not (is_number or is_plain):
         return None
     return {"op": sign, "args": [{"property": name}, other]} if is_number or sign in ("=", "<>") else None
+
+
+def _joined(name: str, conditions: list[Json]) -> Json | None:
+    if len(conditions) > 1:
+        return {"op": name, "args": conditions}
+    return conditions[0] if conditions else None

@@ -181,7 +181,7 @@ async def open_source(url: str, reader: ApiReader) -> Source:
             return opened("api", document)
         if not any(parse_api_url(href).collection is None for href in tree_hrefs(body)):
             own = (href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href)
-            hint = f"use the URL of the API: {cut_url(next(own, 'https://…'))}"
+            hint = f"use the API itself: {cut_url(next(own, 'https://…'))}"
             raise UsageError(f"{url} is a saved document of an API and contains no items: {hint}.")
         return opened("tree", document)
     if kind in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
