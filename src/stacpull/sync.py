@@ -39,12 +39,10 @@ def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     return call
 
 
-_WITHOUT_WAITING = ("failures", "status")
-_WAITING = (
-    "classes", "collections", "export", "headers", "mirror", "plan", "report", "resume", "retry", "trace",
-    "trace_estimate", "verify",
-)  # fmt: skip
-__all__ = [*_WAITING, *_WITHOUT_WAITING]  # noqa: PLE0604 - texts
+__all__ = [
+    "classes", "collections", "export", "failures", "headers", "mirror", "plan", "report", "resume", "retry",
+    "status", "trace", "trace_estimate", "verify",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     failures = stacpull.failures
@@ -67,4 +65,4 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'stacpull.sync' has no attribute {name!r}")
     function = getattr(stacpull, name)
-    return function if name in _WITHOUT_WAITING else _blocking(function)
+    return _blocking(function) if asyncio.iscoroutinefunction(function) else function

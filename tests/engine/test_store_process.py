@@ -265,7 +265,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     part = received(one, b"x", "f")
     part.part = part_name_of(part)
     opening = messages.Open(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
-    socket.send_fds(ours, [framed(opening)], [lock.fileno()])
+    socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()])
     ours.sendall(framed(Arrivals([part])))
     os.close(lock.fileno())  # as a kill does: the file still names the process
     ours.close()

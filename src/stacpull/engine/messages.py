@@ -32,7 +32,7 @@ class ErrorReport(msgspec.Struct, array_like=True):
 
 
 class Open(msgspec.Struct, tag=0, array_like=True):
-    """Open a mirror for a run. The message includes the descriptor of the mirror's lock."""
+    """Open a mirror for a run. One byte precedes it, with the descriptor of the mirror's lock."""
 
     dest: bytes
     bucket: BucketLocation | None  # the bucket that contains the files; None if they are in `dest`

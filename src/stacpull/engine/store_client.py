@@ -329,14 +329,16 @@ class StoreClient:
         variables: dict[str, str] = {}
         if self._bucket is not None:
             variables = {**variables_of(store_kind(self._bucket).variables), **proxy_variables()}
-        dest, secrets = os.fsencode(self._work), self._secrets.revealed()
-        opening = messages.Open(dest, self._bucket, self._run.id, self._checksum, secrets, variables)
         try:
-            await asyncio.to_thread(socket.send_fds, sock, [framed(opening)], [lock])
+            socket.send_fds(sock, [b"\0"], [lock])
         except OSError as error:
             raise await asyncio.to_thread(self._error) from error
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         await self._channel.open(sock)
+        dest, secrets = os.fsencode(self._work), self._secrets.revealed()
+        self._channel.send(
+            messages.Open(dest, self._bucket, self._run.id, self._checksum, secrets, variables)
+        )
 
     def stop(self) -> None:
         self._channel.send(messages.StopEarly())

@@ -89,11 +89,11 @@ class StoreServer:
         """The published parts and the counters that were sent last."""
 
     def serve(self) -> None:
-        start, locks, _, _ = socket.recv_fds(self._sock, LENGTH.size, 1)
+        _, locks, _, _ = socket.recv_fds(self._sock, 1, 1)
         failure = None
         try:
             with self._sock.makefile("rb") as file, ExitStack() as opened:
-                received = _received(file, start)
+                received = _received(file)
                 if isinstance(opening := next(received, None), messages.Open):
                     self._open(opening, opened)
                     reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -275,14 +275,13 @@ class StoreServer:
             self._sock.sendall(framed(message))
 
 
-def _received(file: BinaryIO, start: bytes) -> Iterator[messages.ToStore]:
+def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
     with suppress(OSError):  # reset: the network process was killed
-        while len(head := start + file.read(LENGTH.size - len(start))) == LENGTH.size:
+        while len(head := file.read(LENGTH.size)) == LENGTH.size:
             size: int = LENGTH.unpack(head)[0]
             if len(data := file.read(size)) < size:
                 return
             yield messages.decode_to_store(data)
-            start = b""
 
 
 def main() -> None:
