@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -220,3 +221,9 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
 )
 def test_a_list_of_ids_is_read(text, ids):
     assert arguments.ids_in(text) == ids
+
+
+def test_help_of_a_selection_names_the_type_of_each_field() -> None:
+    names = [field.name for field in attrs.fields(Selection)]
+    untyped = [name for name in names if f"\n        {name} (" not in (Selection.__doc__ or "")]
+    assert untyped == []
