@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,8 @@ _PATIENCE = 120.0  # seconds for which a request is repeated
 _LONGEST_PAUSE = 10.0
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
 _PARTS_AT_ONCE = 4
+_MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
+"""Bytes from which few bodies are sent at once: that many, and that many in parts. They are in memory."""
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
@@ -89,6 +91,8 @@ class Objects:
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._on_silent: Callable[[str], None] | None = on_silent
         self.service = Service(location)
+        self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
+        self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
 
     def key(self, path: str) -> str:
         return self._prefix + path
@@ -180,7 +184,8 @@ class Objects:
                 return False
             return True
 
-        return bool(self._send("write", path, send))
+        with self._long if is_long else self._medium if size > _MEDIUM else nullcontext():
+            return bool(self._send("write", path, send))
 
     def remove(self, path: str) -> None:
         self._send("remove", path, lambda store: obstore.delete(store, self.key(path)), missing_ok=True)
@@ -299,7 +304,8 @@ class Service:
         if self._location.scheme == "s3":
             now = self._keys()
             return tuple(Secret(key) for key in (now.access_key, now.secret_key, now.token) if key)
-        found = map(os.environ.get, _AZURE_KEYS) if self._location.scheme == "az" else ()
+        inside = map(connection_string().get, ("AccountKey", "SharedAccessSignature"))
+        found = (*map(os.environ.get, _AZURE_KEYS), *inside) if self._location.scheme == "az" else ()
         return tuple(Secret(value) for value in found if value)
 
     def _client(self, url: str) -> Any:
