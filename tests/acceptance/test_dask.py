@@ -78,7 +78,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 
 def mirrored_by(
-    cluster: DaskProcesses, replica: MlhubReplica, dest: Path, events: list[Any] | None = None, **options: Any
+    cluster: DaskProcesses,
+    replica: MlhubReplica,
+    dest: Path | str,
+    events: list[Any] | None = None,
+    **options: Any,
 ) -> MirrorReport:
     """Mirror with this process as the coordinator."""
     settings = options_for(replica, dask=cluster.address, **options)
@@ -302,6 +306,20 @@ def test_workers_that_do_not_see_the_destination_are_refused(tmp_path, served, c
         mirrored_by(cluster, served(), dest)
     assert not (tmp_path / "none").exists()
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
+
+
+def test_workers_of_a_bucket_need_not_see_the_work_directory(tmp_path, served, cluster, monkeypatch):
+    allowed = dask_cluster.DaskPlace.allowed
+    monkeypatch.setattr(
+        dask_cluster.DaskPlace, "allowed", lambda *it: allowed(*it)._replace(work=str(tmp_path / "none"))
+    )
+    with moto(tmp_path, checks_keys=False) as server:
+        client(server.url, server.keys).create_bucket(Bucket="own")
+        how = {"work": tmp_path / "w", "dest_endpoint_url": server.url}
+        report = mirrored_by(cluster, served(), "s3://own/m", **how)
+    assert (report.exit_code, report.assets_done) == (0, 78)
+    assert not (tmp_path / "none").exists()
+    assert list((tmp_path / "w" / ".stacpull" / "parts").iterdir()) == []
 
 
 def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served, cluster, monkeypatch):
