@@ -20,14 +20,13 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Lookups, id_of, is_named, label_warnings
+from stacpull.engine.lookups import FoundItem, Lookups, id_of, label_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import compile_items
-from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger import jobs, meta, runs
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import (
@@ -365,10 +364,6 @@ class Walk:
                     what = f"{one.name} skipped"
                 self.warn(f"{what}: {one.failure.message}")
             new += await self.record.add_batch(batch)
-            if without_label := batch.left_out.get(NO_LABEL_IN_NOMENCLATURE):
-                names = ", ".join(unlabelled.item for unlabelled in without_label)
-                text = f"Left out, no label in {self._selection.nomenclature}: {names}"
-                self._on_event(Notice("info", text))
             if self._is_enough():
                 break
         return new
@@ -398,19 +393,16 @@ class Walk:
         """Filter items of a page; plan the matches with their source items, or draw from them."""
         batch, links = PlanBatch(), list[SourceLink]()
         judge, cancelled = self._items.judge, threading.Event()
-        if self._items.may_take_long:  # in a thread, so that signals still work
-            try:
-                reasons = await asyncio.to_thread(
-                    lambda: [judge(one[1]) for one in items if not cancelled.is_set()]
-                )
-            finally:
-                cancelled.set()
-        else:
-            reasons = [judge(item) for _, item, _ in items]
+        try:  # in a thread, because shapely needs a second for a geometry of 60,000 parts
+            reasons = await asyncio.to_thread(
+                lambda: [judge(item) for _, item, _ in items if not cancelled.is_set()]
+            )
+        finally:
+            cancelled.set()
         matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
         fresh, again = ({}, set[ItemId]()) if self._sample is not None else await self._fresh(matches)
         most = None if self._selection.max_items is None else self._selection.max_items - self._matched
-        await self._lookups.prepare([one for one in fresh.values() if is_named(one[1])][:most])
+        await self._lookups.prepare(list(fresh.values())[:most])
         for one, reason in zip(items, reasons, strict=True):
             if self._is_enough():
                 break
@@ -464,7 +456,7 @@ class Walk:
             [
                 (id_of(document, link.placeholder_id.collection), document, link.href)
                 for link, document in read
-                if not isinstance(document, Failure) and is_named(document)
+                if not isinstance(document, Failure)
             ]
         )
         for link, document in read:

@@ -352,7 +352,6 @@ def _operation(name: str, arguments: Any) -> Any:
 
 class ExpressionCheck(ItemCheck):
     fields = ("filter",)
-    may_take_long = True
     explained = (
         _UNKNOWN,
         "--filter cannot be evaluated, because a property is absent or of another type.",

@@ -28,8 +28,6 @@ class ItemCheck:
 
     fields: ClassVar[tuple[str, ...]]
     """The fields of a selection from which it is compiled."""
-    may_take_long = False
-    """True if one item can take a second."""
     explained: tuple[str, str] | None = None
     """A reason that deserves a message after a walk, and its words."""
 
@@ -324,7 +322,6 @@ class DatetimeCheck(ItemCheck):
 
 class AreaCheck(ItemCheck):
     fields = ("intersects",)
-    may_take_long = True  # shapely needs a second for a geometry of 60,000 parts
     explained = ("no location", "neither geometry nor bbox is valid.")
 
     def __init__(self, value: Any) -> None:

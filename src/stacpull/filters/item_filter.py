@@ -62,10 +62,6 @@ class ItemFilter(msgspec.Struct, frozen=True):
                 return reason
         return None
 
-    @property
-    def may_take_long(self) -> bool:
-        return any(check.may_take_long for check in self.checks)
-
     def notes(self, counts: LeftOut, *, whole: bool = False) -> list[str]:
         """Return messages after a walk that left out `counts`. `whole`: it judged all items."""
         return [note for check in self.checks for note in check.notes(counts, whole=whole)]
