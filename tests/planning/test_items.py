@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from stacpull.config.options import DEFAULT_LAYOUT
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem, Unread
+from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
 from stacpull.planning.item_plan import (
-    NO_COLLECTION,
     AssetOptions,
     described,
+    id_of,
     item_directory,
     item_document_name,
     parse_multihash,
@@ -27,10 +27,10 @@ from stacpull.selection import Selection
 PAGE = "https://h/v1/collections/c/items?limit=10"
 
 
-def plan(item, *, layout=DEFAULT_LAYOUT, hint="c", item_href=None, page=PAGE, parent=None, **selection):
+def plan(item, *, layout=DEFAULT_LAYOUT, item_href=None, page=PAGE, parent=None, **selection):
     return plan_item(
         item,
-        collection_hint=hint,
+        id_of(item, "c"),
         item_href=item_href,
         page_url=page,
         layout=Layout.parse(layout),
@@ -76,35 +76,9 @@ def test_a_complete_item_is_planned_with_all_its_statements():
     )
 
 
-@pytest.mark.parametrize(
-    ("collection", "hint", "expected"),
-    [
-        ("own", "hint", "own"),
-        (None, "hint", "hint"),
-        ("", "hint", "hint"),
-        (5, "hint", "hint"),
-        (None, None, NO_COLLECTION),
-    ],
-)
-def test_the_collection_of_an_item_is_stated_or_hinted(collection, hint, expected):
-    assert plan({"id": "i", "collection": collection}, hint=hint).id == ItemId(expected, "i")
-
-
-@pytest.mark.parametrize(
-    ("item", "item_id", "why"),
-    [
-        ({}, "an item without an id", "has no id"),
-        ({"id": None}, "an item without an id", "has no id"),
-        ({"id": 5}, "5", "not a string"),
-        ({"id": ["a"]}, "['a']", "not a string"),
-        ({"id": ""}, "an item without an id", "is empty"),
-    ],
-)
-def test_an_item_that_cannot_be_planned_is_reported(item, item_id, why):
-    problem = plan(item)
-    assert isinstance(problem, Unread)
-    assert (problem.collection, problem.name, problem.failure.kind) == ("c", item_id, FailureKind.ITEM)
-    assert why in problem.failure.message
+@pytest.mark.parametrize(("collection", "expected"), [("own", "own"), (None, "hint"), ("", "hint")])
+def test_the_collection_of_an_item_is_stated_or_hinted(collection, expected):
+    assert id_of({"id": "i", "collection": collection}, "hint") == ItemId(expected, "i")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +193,6 @@ def test_every_recorded_item_is_planned(shared_data: Path):
         features = document.get("features", [document]) if isinstance(document, dict) else []
         for item in (item for item in features if item.get("type") == "Feature"):
             planned = plan(item, page=f"https://h/{path.name}")
-            assert isinstance(planned, PlannedItem), path
             paths = [f"{asset.directory}/{asset.name}" for asset in planned.assets]
             assert len(set(paths)) == len(paths)
             assert {failure.kind for _, failure in planned.problems} <= {FailureKind.SCHEME}
@@ -239,9 +212,9 @@ ASSET = st.fixed_dictionaries(
     optional=dict.fromkeys(["href", "type", "roles", "file:size", "file:checksum"], JSON | st.just("a.tif")),
 )
 ITEM = st.fixed_dictionaries(
-    {"id": JSON | st.text(min_size=1)},
+    {"id": st.text(min_size=1)},
     optional={
-        "collection": JSON,
+        "collection": st.none() | st.text(),
         "properties": JSON,
         "geometry": JSON,
         "links": JSON | st.lists(st.fixed_dictionaries({"rel": st.just("self"), "href": JSON})),
@@ -253,9 +226,6 @@ ITEM = st.fixed_dictionaries(
 @given(item=ITEM, layout=st.sampled_from([DEFAULT_LAYOUT, "{parent}/{filename}", "{p}/{key}/x", "{year}"]))
 def test_no_item_raises_and_each_asset_is_reported_once(item, layout):
     planned = plan(item, layout=layout, exclude_assets=("a*",))
-    if isinstance(planned, Unread):
-        assert planned.failure.kind is FailureKind.ITEM
-        return
     keys = [asset.key for asset in planned.assets] + [key for key, _ in planned.problems]
     assets = item.get("assets")
     if isinstance(assets, dict):
@@ -325,17 +295,15 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     """Plan the first item of a recorded document."""
     document = json.loads((data / file).read_text())
     found = document.get("features", [document]) if isinstance(document, dict) else document
-    planned = plan_item(
+    return plan_item(
         found[0],
-        collection_hint="c",
+        id_of(found[0], "c"),
         item_href=None,
         page_url="https://api.test/v1/search",
         layout=Layout.parse(DEFAULT_LAYOUT),
         asset_filter=AssetFilter(Selection()),
         options=AssetOptions(prefer),
     )
-    assert isinstance(planned, PlannedItem)
-    return planned
 
 
 def test_checksums_are_read_if_kind_and_length_are_known(shared_data: Path) -> None:

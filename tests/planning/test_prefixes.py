@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.models import Failure, FailureKind, Json, PlannedItem
+from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.item_plan import plan_item
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, object_asset
@@ -27,17 +27,15 @@ LISTING = Listing((ListedObject("B02.jp2", 4), ListedObject("qi/x.gml", 0)))
 def plan(
     listing: Listing | Failure, layout: str = "{collection}/{item}/{key}{ext}", item: Json = ITEM
 ) -> PlannedItem:
-    planned = plan_item(
+    return plan_item(
         item,
-        collection_hint=None,
+        ItemId("c", "i"),
         item_href=None,
         page_url=None,
         layout=Layout.parse(layout),
         asset_filter=AssetFilter(Selection()),
         listings={"data": listing},
     )
-    assert isinstance(planned, PlannedItem)
-    return planned
 
 
 @pytest.mark.parametrize(

@@ -40,15 +40,6 @@ FoundItem = tuple[ItemId, Json, str]
 """An item of a page: its ID, its document, and the URL of the page."""
 
 
-def _is_named(item: Json) -> bool:
-    return isinstance(item.get("id"), str) and item["id"] != ""
-
-
-def id_of(item: Json, collection: str) -> ItemId:
-    named = item.get("collection")
-    return ItemId(named if isinstance(named, str) and named else collection, item.get("id", ""))
-
-
 # --- checks of a selection ---------------------------------------------------------------------------------
 
 
@@ -122,16 +113,12 @@ class Lookups:
         self._item_assets: dict[str, Json] = {}
         self._listings: dict[ItemId, dict[str, Listing | Failure]] = {}
 
-    def of(self, item: Json, collection: str) -> tuple[Json, Mapping[str, Listing | Failure]]:
+    def of(self, item: ItemId) -> tuple[Json, Mapping[str, Listing | Failure]]:
         """Return the `item_assets` of the item's collection, and the objects of its prefixes."""
-        if not (self._item_assets or self._listings) or not _is_named(item):
-            return {}, {}
-        item_id = id_of(item, collection)
-        return self._item_assets.get(item_id.collection, {}), self._listings.get(item_id, {})
+        return self._item_assets.get(item.collection, {}), self._listings.get(item, {})
 
     async def prepare(self, items: Sequence[FoundItem]) -> None:
         self._item_assets, self._listings = {}, {}
-        items = [one for one in items if _is_named(one[1])]
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
             is_new, document = name not in self._collections, await self.collection(name)
             if not isinstance(document, StacpullError):

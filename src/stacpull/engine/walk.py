@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from stacpull.caches import Recent
 from stacpull.catalog.item import clean_item
 from stacpull.config.options import Options
-from stacpull.engine.lookups import FoundItem, Lookups, id_of, label_warnings
+from stacpull.engine.lookups import FoundItem, Lookups, label_warnings
 from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Listener, Notice
@@ -49,6 +49,7 @@ from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetOptions,
     KeepsAssets,
+    id_of,
     is_newer,
     plan_collection,
     plan_item,
@@ -418,10 +419,7 @@ class Walk:
             newest = fresh.pop(item_id, None)  # a page may list an item twice
             if newest is None:
                 continue
-            planned = self.plan(newest[1], item_id.collection, page_url=newest[2])
-            if isinstance(planned, Unread):
-                batch.unread.append(planned)
-                continue
+            planned = self.plan(newest[1], item_id, page_url=newest[2])
             self._matched += item_id not in again
             batch.items.append(planned)
             if relations := self._selection.followed:
@@ -451,28 +449,22 @@ class Walk:
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
         documents = await self._reader.read_many([link.href for link in links])
-        read = list(zip(links, documents, strict=True))
-        await self._lookups.prepare(
-            [
-                (id_of(document, link.placeholder_id.collection), document, link.href)
-                for link, document in read
-                if not isinstance(document, Failure)
-            ]
-        )
-        for link, document in read:
+        read: list[tuple[SourceLink, ItemId, Json]] = []
+        for link, document in zip(links, documents, strict=True):
             name = link.placeholder_id
-            if isinstance(document, Failure):
-                message = f"The source item {name.item} could not be read: {document.message}"
-                failure = replace(document, message=message)
-            else:
-                planned = self.plan(document, name.collection, item_href=link.href, parent=link.parent)
-                if isinstance(planned, PlannedItem):
-                    batch.items.append(planned)
-                    continue
-                failure = planned.failure
+            if not isinstance(document, Failure):
+                read.append((link, id_of(document, name.collection), document))
+                continue
+            message = f"The source item {name.item} could not be read: {document.message}"
             if link.id is None:  # its URL is its name
                 name = ItemId(name.collection, self._secrets.cut(link.href))
+            failure = replace(document, message=message)
             batch.failed_items.append(ItemFailure(name, link.href, link.parent, failure))
+        await self._lookups.prepare([(item_id, document, link.href) for link, item_id, document in read])
+        batch.items += [
+            self.plan(document, item_id, item_href=link.href, parent=link.parent)
+            for link, item_id, document in read
+        ]
 
     async def _add_collections(self, batch: PlanBatch) -> None:
         met = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
@@ -496,16 +488,16 @@ class Walk:
     def plan(
         self,
         item: Json,
-        collection: str,
+        item_id: ItemId,
         *,
         item_href: str | None = None,
         page_url: str | None = None,
         parent: ItemId | None = None,
-    ) -> PlannedItem | Unread:
-        item_assets, listings = self._lookups.of(item, collection)
+    ) -> PlannedItem:
+        item_assets, listings = self._lookups.of(item_id)
         planned = plan_item(
             item,
-            collection_hint=collection,
+            item_id,
             item_href=item_href,
             page_url=page_url,
             layout=self._layout,
@@ -515,7 +507,7 @@ class Walk:
             item_assets=item_assets,
             listings=listings,
         )
-        if isinstance(planned, PlannedItem) and len(self.summary.excluded) < _MOST_KEYS:
+        if len(self.summary.excluded) < _MOST_KEYS:
             self.summary.excluded.update(planned.excluded)
         return planned
 
@@ -554,12 +546,11 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     for start in await task.source.starts(task.selection):
         async with aclosing(task.source.pages(start, page_size=size, on_notice=task.on_event)) as pages:
             async for page in pages:
-                planned = [walk.plan(one, start.collection, page_url=page.request.url) for one in page.items]
                 found = [
-                    (item.id, asset.key, asset.href)
-                    for item in planned
-                    if isinstance(item, PlannedItem)
-                    for asset in item.assets
+                    (item_id, asset.key, asset.href)
+                    for item in page.items
+                    for item_id in [id_of(item, start.collection)]
+                    for asset in walk.plan(item, item_id, page_url=page.request.url).assets
                     if cut(asset.href) == asset.href and not is_signed(asset.href)
                 ]
                 lost -= await call(jobs.restore_hrefs, record.run, found)

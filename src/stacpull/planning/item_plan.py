@@ -26,7 +26,6 @@ from stacpull.models import (
     ItemId,
     Json,
     PlannedItem,
-    Unread,
 )
 from stacpull.planning.hrefs import (
     AssetKind,
@@ -79,8 +78,8 @@ class AssetOptions(msgspec.Struct, frozen=True):
 
 def plan_item(
     item: Json,
+    item_id: ItemId,
     *,
-    collection_hint: str | None,
     item_href: str | None,
     page_url: str | None,
     layout: Layout,
@@ -89,22 +88,13 @@ def plan_item(
     options: AssetOptions = AssetOptions(),  # noqa: B008 - immutable
     item_assets: Mapping[str, Any] = _NOTHING,
     listings: Mapping[str, Listing | Failure] = _NOTHING,
-) -> PlannedItem | Unread:
-    """Return an item with its planned assets, or the problem that prevents planning it.
+) -> PlannedItem:
+    """Return an item with its planned assets.
 
     `item_href` is the URL of an item that was read alone, `page_url` that of its page, `parent` the label
     item that links to it. `item_assets` describe assets to the filter, as the collection does (STAC 1.1).
     `listings` are the objects of prefixes, by key.
     """
-    collection, name = item.get("collection"), item.get("id")
-    if not isinstance(collection, str) or not collection:
-        collection = collection_hint or NO_COLLECTION
-    if not isinstance(name, str) or not name:
-        why = "it has no id" if name is None else "its id is not a string"
-        why = "its id is empty" if name == "" else why
-        failure = Failure(FailureKind.ITEM, f"The item cannot be planned: {why}.")
-        return Unread(collection, str(name or "an item without an id")[:80], failure)
-    item_id = ItemId(collection, name)
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
     plan = _ItemPlan(
         layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, item_assets, listings
@@ -241,6 +231,11 @@ def _suffix_if_plain(asset: Any) -> str | None:
     ):
         return None
     return plain_suffix(href) if isinstance(href, str) else None
+
+
+def id_of(item: Json, collection: str) -> ItemId:
+    """`collection` is that of the page or the link, for an item that states none."""
+    return ItemId(item.get("collection") or collection, item["id"])
 
 
 def updated_in(properties: Any) -> str | None:
