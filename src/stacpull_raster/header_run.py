@@ -371,7 +371,7 @@ class HeadersRun:
         )
         if is_complete:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
-            if (warning := _warning_if_empty(report)) is not None:
+            if (warning := _warning_if_empty(self._selection, report)) is not None:
                 self._emit(Notice("warning", warning))
         self._emit(RunEnded(1, state))
         return report
@@ -393,12 +393,13 @@ class _HeaderFetcher:
         )
 
 
-def _warning_if_empty(report: HeadersReport) -> str | None:
+def _warning_if_empty(selection: Selection, report: HeadersReport) -> str | None:
     """Return the warning for a job that found no header to read, otherwise None."""
     if report.headers_done or report.headers_failed:
         return None
     if not report.items_matched:
-        return nothing_to_fetch(seen=report.items_seen, matched=0, planned=0, excluded=0, pages=0)
+        seen = report.items_seen
+        return nothing_to_fetch(selection, seen=seen, matched=0, planned=0, excluded=0, pages=0)
     others = (
         f"{report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset to read them anyway)"
     )

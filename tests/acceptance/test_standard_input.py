@@ -136,7 +136,11 @@ def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
     ("assets", "selection", "message"),
     [
         ({}, Selection(), "1 item matched, but they have no assets."),
-        ({"a": {"href": "./a.bin"}}, Selection(assets=("b",)), "the asset filters dropped every asset."),
+        (
+            {"a": {"href": "./a.bin"}},
+            Selection(assets=("b",)),
+            "the asset filters dropped every asset. Keys: a (one per --asset).",
+        ),
         (
             {"a": {"href": "./a", "type": "text/html"}},
             Selection(),

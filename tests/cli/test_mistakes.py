@@ -94,6 +94,11 @@ MISTAKES = {
         2,
         f"Name a collection with --collection, or use --all-collections; there are {LABELS}",
     ),
+    "latitude before longitude": Mistake(
+        ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
+        0,
+        "--bbox is W,S,E,N: longitude comes before latitude.",
+    ),
     "two keys in one --asset": Mistake(
         ("plan", "{api}", "-C", "--asset", "B02,B03"),
         0,

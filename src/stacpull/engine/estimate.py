@@ -160,6 +160,7 @@ class _Estimate:
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
         warning = nothing_to_fetch(
+            self._task.selection,
             seen=self.items_seen,
             matched=self._matched,
             planned=assets + self._refused,

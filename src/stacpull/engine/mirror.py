@@ -435,6 +435,7 @@ class MirrorRun:
             state = "failed"
         if state == "complete" and spec.kind == "mirror":
             warning = nothing_to_fetch(
+                spec.selection,
                 seen=progress.items_seen,
                 matched=progress.items_matched,
                 planned=progress.assets_planned,

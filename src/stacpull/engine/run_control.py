@@ -22,6 +22,7 @@ from stacpull.errors import (
     ungrouped,
 )
 from stacpull.events import Listener, Notice
+from stacpull.selection import Selection
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import JobRunner
@@ -163,15 +164,23 @@ async def unless_stopped(
 
 
 def nothing_to_fetch(
-    *, seen: int, matched: int, planned: int, excluded: int, pages: int, keys: AbstractSet[str] = frozenset()
+    selection: Selection,
+    *,
+    seen: int,
+    matched: int,
+    planned: int,
+    excluded: int,
+    pages: int,
+    keys: AbstractSet[str] = frozenset(),
 ) -> str | None:
     """`keys` are those of some excluded assets."""
+    order = " --bbox is W,S,E,N: longitude comes before latitude." if selection.bbox else ""
     if matched == 0 and seen:
-        return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them."
+        return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them.{order}"
     if planned:
         return None
     if seen == 0:
-        return "Nothing matched: the source listed no items."
+        return f"Nothing matched: the source listed no items.{order}"
     if pages:
         filters = " or by the filters" if excluded else ""
         why = f"every asset was left out: as a web page (--include-pages){filters}"
