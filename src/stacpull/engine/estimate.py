@@ -159,7 +159,7 @@ class _Estimate:
         seconds = None
         if made and walk_seconds:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
-        warning = nothing_to_fetch(
+        if warning := nothing_to_fetch(
             self._task.selection,
             seen=self.items_seen,
             matched=self._matched,
@@ -167,8 +167,7 @@ class _Estimate:
             excluded=excluded.total(),
             keys=walk.summary.excluded,
             pages=pages.total(),
-        )
-        if warning is not None:
+        ):
             self._emit(Notice("warning", warning))
         if self._unsigned:
             text = f"URLs that lack their signature or key, and may be refused: {self._unsigned:,}."
