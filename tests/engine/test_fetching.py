@@ -69,17 +69,23 @@ class Long(Fetching):
     ) -> Arrival:
         await super().fetch(job, count_refusal=count_refusal, started=started)
         name = f"{job.row}.0.part"
-        await asyncio.to_thread(self._staged.write_part, name, BODY)
-        return arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
+        identity = await asyncio.to_thread(self._staged.write_part, name, BODY)
+        arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
+        arrival.identity = identity  # as `OutcomeSender` does
+        return arrival
 
 
-@pytest.mark.parametrize("placed", ["no", "yes"])
-def test_a_part_is_linked_wherever_its_file_is_now(destination: LocalStore, placed: str) -> None:
+@pytest.mark.parametrize("now", ["a part", "in place", "another file"])
+def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: LocalStore, now: str) -> None:
     within = Long(destination)
 
     def place() -> None:
-        if placed != "no":
+        if now == "in place":
             assert destination.place([Placement("1.0.part", "c/1", "a.pdf", may_replace=True)])[0] is None
+        elif now == "another file":  # the first asset failed: a file of the user has its name and size
+            destination.staged.drop_part("1.0.part")
+            (tmp_path / "c/1").mkdir(parents=True)
+            (tmp_path / "c/1/a.pdf").write_bytes(b"mine")
 
     async def work() -> tuple[Arrival | None, Arrival | None]:
         sharing = SharedDownloads(within, destination)
@@ -91,7 +97,9 @@ def test_a_part_is_linked_wherever_its_file_is_now(destination: LocalStore, plac
     assert first is not None
     assert second is not None
     assert (second.part, second.digest) == ("2.0.part", SHA)
-    assert within.fetched == [1]
+    with destination.staged.open_part("2.0.part") as part:
+        assert part.read() == BODY
+    assert within.fetched == ([1, 2] if now == "another file" else [1])
 
 
 @pytest.mark.parametrize(

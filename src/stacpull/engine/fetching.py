@@ -220,11 +220,13 @@ class SharedDownloads:
         return arrival_of(job, shared.size, name, etag, content, digest=shared.digest, verified=verified)
 
     def _linked(self, job: Job, shared: Arrival) -> str | None:
+        """Link the complete part, or the file that it became: another file may have its name by now."""
         staged = self._destination.staged
-        for path in (f"{PARTS}/{shared.part}", shared.path):  # the complete part, or its final name
+        for path, identity in ((f"{PARTS}/{shared.part}", None), (shared.path, shared.identity or 0)):
             with suppress(OSError):
                 part = linked_part(self._destination, job, path)
-                if (staged.part_identity(part) or (0, None))[1] == shared.size:
+                found = staged.part_identity(part)
+                if found is not None and found[1] == shared.size and identity in {None, found[0]}:
                     return part
                 staged.drop_part(part)
         return None
