@@ -12,7 +12,7 @@ A package registers what it adds in its `pyproject.toml`, as ours do:
 | `stacpull.outputs` | what an option of `mirror` asks for | a function that the core calls |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
 | `stacpull.sources` | the ending of a file name, such as `.parquet` | a `sources.source.Source` |
-| `stacpull.schemes` | the scheme of URLs | a `stacpull.schemes.scheme.Scheme` |
+| `stacpull.schemes` | the scheme of URLs | an object with `transport` and `list_prefix` |
 | `stacpull.logins` | `type` of a credential profile | a `stacpull_logins.logins.LoginKind` |
 | `stacpull.profiles` | `options`, `names` | functions that read `--credentials NAME`, and list the names |
 | `stacpull.fetchers` | what fetches an asset in another way | see `stacpull_raster` |

@@ -142,7 +142,7 @@ _UNNAMED: Final = "labels"
 """The name for a class list without one (raster labels do not need one, plain lists do not have one)."""
 
 _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
-"""Properties with classes that have their own options (`filters.properties`)."""
+"""Properties with classes that have their own options."""
 
 
 def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:

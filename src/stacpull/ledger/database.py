@@ -1,7 +1,7 @@
 """Opening and copying the ledger: journal mode, transactions, and SQLite's errors as `StacpullError`.
 
 In WAL mode with `synchronous=NORMAL` a commit costs no fsync: the publisher's group sync covers the log. If
-only single files can be synced, the publisher sets `synchronous=FULL`. On network file systems WAL does not
+only single files can be synced, it is opened with `synchronous=FULL`. On network file systems WAL does not
 work: the rollback journal is used. A run that continues from the copy adopts the files stored after it.
 """
 

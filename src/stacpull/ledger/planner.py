@@ -1,7 +1,7 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
 The batch that ends a page has the new position: after a kill the page is read again, and nothing is counted
-twice. `replan` decides what becomes of a known asset: fetched again if it is lost or stated otherwise, else
+twice. `Planner` decides what becomes of a known asset: fetched again if it is lost or stated otherwise, else
 revalidated or kept. A conditional request has the ETag or date of the version in DEST, and is only sent to
 the URL that gave it (`assets.origin`), because an ETag belongs to one URL (RFC 9110, 8.8).
 """

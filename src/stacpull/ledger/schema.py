@@ -67,7 +67,7 @@ CREATE TABLE seen(hash INTEGER PRIMARY KEY);                     -- items seen i
 CREATE TABLE collections(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, document BLOB);
 CREATE TABLE items(
     id INTEGER PRIMARY KEY,
-    hash INTEGER NOT NULL,                 -- of collection and name (`paths.item_hash`)
+    hash INTEGER NOT NULL,                 -- of collection and name (`item_hash`)
     collection INTEGER NOT NULL,
     name TEXT NOT NULL,
     parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
