@@ -68,14 +68,14 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
     dest = tmp_path / "m"
     with serving_files(tmp_path) as url:
         (tmp_path / "x").write_bytes(b"x")
-        lines = "".join(item(f"{url}/x", id=str(number)) for number in range(3000))
+        lines = "".join(item(f"{url}/x?{number}", id=str(number)) for number in range(3000))
         ran = stacpull(
             "mirror",
             "-",
             dest,
             "--allow-private-hosts",
             "--stop-after",
-            "2s",
+            "1s",
             "--requests-per-second",
             "1",
             given=lines,

@@ -38,6 +38,7 @@ def read_shape(geojson: Any) -> shapely.Geometry | None:
     return found if is_valid else None
 
 
+@np.errstate(all="ignore")
 def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a bbox (a line or point if it is as thin), or two across the antimeridian."""
     if len(bbox) not in (4, 6):
