@@ -121,10 +121,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def plan(self, batch: PlanBatch) -> None:
         owned = "SELECT 1 FROM paths WHERE hash = ?"
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
-        there = {name for (name,) in self.db.execute("SELECT name FROM items")}
+        before = "SELECT s.name, l.name FROM items s LEFT JOIN items l ON l.id = s.parent"
+        led_to = dict(self.db.execute(before).fetchall())
         self.planner.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.failed_items) if one.parent]
-        gained = {label.item for name, label in sources if name not in there}
+        gained = {label.item for name, label in sources if name not in led_to}
+        gained |= {  # another label item led to a source item that is read now
+            one.parent.item
+            for one in batch.items
+            if one.parent and one.id.item not in self.walked
+            if led_to.get(one.id.item) not in (None, one.parent.item)
+        }
         for row in batch.items:  # of two assets with one name, the first gets it
             if row.id.item not in self.walked:
                 self.walked.add(row.id.item)
