@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -203,14 +204,19 @@ class Sample:
         self._size, self._seed = size, seed
         self._found: dict[ItemId, tuple[int, str | None, bytes]] = {}
         """The rank, `updated` and the pickled item of each: decoded, it takes five times the memory."""
+        self._highest = inf
+        """The highest rank that may still be in the sample: few items of a long walk are pickled."""
 
     def offer(self, found: FoundItem) -> None:
         """Keep an item if it is in the sample so far. If it comes again, the newest document counts."""
         item, updated = found[0], _updated(found)
-        if item not in self._found or not is_newer(self._found[item][1], updated):
-            self._found[item] = rank_of(self._seed, item.item), updated, pickle.dumps(found)
+        rank = rank_of(self._seed, item.item)
+        if rank > self._highest or (item in self._found and is_newer(self._found[item][1], updated)):
+            return
+        self._found[item] = rank, updated, pickle.dumps(found)
         if len(self._found) > 2 * self._size:
-            self._found = dict(self._lowest())
+            lowest = self._lowest()
+            self._found, self._highest = dict(lowest), lowest[-1][1][0]
 
     def drawn(self) -> list[bytes]:
         return [pickled for _, (_, _, pickled) in self._lowest()]
