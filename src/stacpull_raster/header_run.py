@@ -398,8 +398,7 @@ def _warning_if_empty(selection: Selection, report: HeadersReport) -> str | None
     if report.headers_done or report.headers_failed:
         return None
     if not report.items_matched:
-        seen = report.items_seen
-        return nothing_to_fetch(selection, seen=seen, matched=0, planned=0, excluded=0, pages=0)
+        return nothing_to_fetch(selection, seen=report.items_seen, matched=0, planned=0, excluded=0, pages=0)
     others = (
         f"{report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset to read them anyway)"
     )
