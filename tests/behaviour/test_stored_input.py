@@ -64,7 +64,7 @@ def test_a_pipe_in_the_place_of_the_input_does_not_hang(tmp_path: Path) -> None:
 
 @pytest.fixture
 def unfinished(tmp_path: Path) -> tuple[Path, Path]:
-    """A mirror of standard input that was stopped before its first asset, and the file with the input."""
+    """A mirror of standard input that was stopped early, and the file with the input."""
     dest = tmp_path / "m"
     with serving_files(tmp_path) as url:
         (tmp_path / "x").write_bytes(b"x")
@@ -77,6 +77,8 @@ def unfinished(tmp_path: Path) -> tuple[Path, Path]:
             "--stop-after",
             "1s",
             "--requests-per-second",
+            "1",
+            "--concurrency",
             "1",
             given=lines,
         )
