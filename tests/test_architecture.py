@@ -73,8 +73,8 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "aws", "digests", "errors", "hosts",
             "ledger.database", "models", "proxies", "redact", "store.inspection",
             "store.protocol", "store.staging", "system",
-            "caches", "net.addresses", "net.client", "net.fields", "net.http", "net.transport",
-            "planning.prefixes", "schemes", "transfer.s3",
+            "caches", "net.client", "net.fields", "net.transport",
+            "planning.prefixes", "schemes",
         }
     ),
     "stacpull_dask": frozenset(

@@ -58,11 +58,13 @@ _REPEATED_CODES = frozenset(
 _NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS"
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
+_ANOTHER_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect"})
+_REDIRECTED = "redirect without LOCATION"
+"""What obstore says instead of the second code."""
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
 _REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
 _SILENT = timedelta(seconds=60)
 _RENEWED = timedelta(minutes=5)
-_REGION_HEAD = 10.0
 DEFAULT_REGION = "us-east-1"
 AZURE_HOST = ".blob.core.windows.net"
 
@@ -227,6 +229,8 @@ class Objects:
             )
         if _NO_KEYS in text:
             return CredentialsError(f"{url} needs credentials, and there are none: {_NO_KEYS}.")
+        if code in _ANOTHER_REGION or _REDIRECTED in text:
+            return DestinationError(f"{url} is in another region: name it with --dest-region.")
         if isinstance(error, exceptions.UnauthenticatedError) or _REFUSED_KEYS.search(code):
             return CredentialsError(f"{url} refuses the credentials ({code or 'not authenticated'}).")
         if isinstance(error, exceptions.PermissionDeniedError):
@@ -331,7 +335,7 @@ class Service:
     def _s3(self) -> tuple[Any, dict[str, Any]]:
         location = self._location
         keys = self._keys()  # an error now, not in a thread of obstore
-        region = location.region or awaited_apart(self._region())
+        region = location.region or DEFAULT_REGION
         top = "com.cn" if region.startswith("cn-") else "com"
         endpoint = location.endpoint_url or f"https://s3.{region}.amazonaws.{top}"
         return S3Store, {  # what is not given here would come from the environment
@@ -364,32 +368,6 @@ class Service:
                 "AWS_SECRET_ACCESS_KEY, or use --dest-profile."
             )
         return found
-
-    async def _region(self) -> str:
-        """Return the region of a bucket of Amazon: object_store follows no redirect to another region."""
-        if self._location.endpoint_url is not None:
-            return DEFAULT_REGION
-        from stacpull.net.addresses import AddressPolicy  # noqa: PLC0415 - aiohttp, only at Amazon
-        from stacpull.net.http import HttpTransport  # noqa: PLC0415 - likewise
-        from stacpull.net.transport import HttpSettings, Request, TransferError  # noqa: PLC0415
-        from stacpull.transfer.s3 import correction_of  # noqa: PLC0415
-
-        bundle = self._location.ca_bundle
-        settings = HttpSettings(
-            AddressPolicy(allow_private=True),
-            stall_timeout=_REGION_HEAD,
-            connect_timeout=_REGION_HEAD,
-            ca_bundle=Path(bundle) if bundle else None,
-        )
-        transport = HttpTransport(settings)
-        try:
-            url = f"https://s3.amazonaws.com/{self._location.bucket}"
-            response = await transport.send(Request(url, method="HEAD"))
-            return correction_of(301, response.headers, b"", DEFAULT_REGION) or DEFAULT_REGION
-        except TransferError:
-            return DEFAULT_REGION
-        finally:
-            await transport.close()
 
     # --- Google Cloud Storage ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from tests.cloud.azurite import ACCOUNT, KEY, create_container, sas
 from tests.cloud.between import Google, between
 from tests.serving import serving
 
-from stacpull.errors import CredentialsError, StacpullError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
 from stacpull_cloud.objects import Objects
 
@@ -70,6 +70,7 @@ class Recorder(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Recording)
         self.requests: list[tuple[str, str | None]] = []
         """Paths, with the host if it is that of a proxied request, and the field `Authorization`."""
+        self.refusal = 403, b""
 
 
 class _Recording(BaseHTTPRequestHandler):
@@ -81,10 +82,11 @@ class _Recording(BaseHTTPRequestHandler):
         is_token = "token" in self.path
         token = {"access_token": "given", "token_type": "Bearer", "expires_in": 3600}
         body = json.dumps({**token, "expires_on": "4000000000"}).encode()
-        self.send_response(200 if is_token else 403)
-        self.send_header("Content-Length", str(len(body) if is_token else 0))
+        status, body = (200, body) if is_token else self.server.refusal
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body if is_token else b"")
+        self.wfile.write(body)
 
     do_GET = do_PUT = do_POST = do_HEAD = _answer  # noqa: N815 - http.server names them
 
@@ -132,3 +134,16 @@ def test_a_client_of_azure_signs_only_if_it_is_complete(
     complete = len(given) == len(CLIENT)
     assert [path for path, _ in asked] == (["/tenant/oauth2/v2.0/token"] if complete else [])
     assert last[1] == ("Bearer given" if complete else None)
+
+
+@pytest.mark.parametrize("status", [301, 400])
+def test_a_bucket_in_another_region_is_named(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    code = "PermanentRedirect" if status == 301 else "AuthorizationHeaderMalformed"
+    recorder.refusal = status, f"<Error><Code>{code}</Code></Error>".encode()
+    location = BucketLocation("bucket", "p", f"http://127.0.0.1:{recorder.server_port}")
+    with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
+        Objects(location).put("a", b"data", {}, create=True)
