@@ -9,11 +9,9 @@ allowed that (`BucketLocation.metadata`); otherwise requests without keys are no
 from __future__ import annotations
 
 import os
-import random
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
@@ -25,6 +23,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.errors import CredentialsError, DestinationError
@@ -40,7 +39,8 @@ _MISSING = (exceptions.NotFoundError, FileNotFoundError)
 
 THREADS = 32  # simultaneous requests of a process
 _PATIENCE = 120.0  # seconds for which a request is repeated
-_LONGEST_PAUSE = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds, at most
+_SILENT_AFTER = 4  # attempts, after which a sentence says so
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts
 _PARTS_AT_ONCE = 4
 _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
@@ -203,21 +203,24 @@ class Objects:
         return Found(path, int(meta["size"]), meta["last_modified"], meta.get("e_tag"), named)
 
     def _send(self, doing: str, path: str, call: Callable[[Any], T], *, missing_ok: bool = False) -> T | None:
-        until, pause = time.monotonic() + _PATIENCE, 0.2
-        while True:
-            try:
-                return call(self.service.store)
-            except (exceptions.BaseError, OSError) as error:
-                is_missing = isinstance(error, _MISSING) and "NoSuchUpload" not in str(error)
-                if is_missing and missing_ok:
-                    return None
-                if is_missing or not _is_passing(error) or time.monotonic() + pause > until:
-                    raise self._translated(doing, path, error) from error
-            if pause > 1 and self._on_silent is not None:
-                on_silent, self._on_silent = self._on_silent, None
-                on_silent(f"{self.location.url} does not answer; still waiting.")
-            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+        repeated = Retrying(
+            retry=retry_if_exception(_is_passing),
+            stop=stop_after_delay(_PATIENCE),
+            wait=wait_random_exponential(_FIRST_PAUSE, _LONGEST_PAUSE),
+            before_sleep=self._note_silence,
+            reraise=True,
+        )
+        try:
+            return repeated(lambda: call(self.service.store))
+        except (exceptions.BaseError, OSError) as error:
+            if missing_ok and isinstance(error, _MISSING):
+                return None
+            raise self._translated(doing, path, error) from error
+
+    def _note_silence(self, state: RetryCallState) -> None:
+        if state.attempt_number == _SILENT_AFTER and self._on_silent is not None:
+            on_silent, self._on_silent = self._on_silent, None
+            on_silent(f"{self.location.url} does not answer; still waiting.")
 
     def _translated(self, doing: str, path: str, error: Exception) -> DestinationError | CredentialsError:
         text = str(error)
@@ -250,9 +253,10 @@ class Objects:
         )
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_passing(error: BaseException) -> bool:
     text = str(error)
-    if isinstance(error, exceptions.UnauthenticatedError | exceptions.PermissionDeniedError):
+    refusals = exceptions.UnauthenticatedError | exceptions.PermissionDeniedError
+    if isinstance(error, refusals) or not isinstance(error, exceptions.BaseError | OSError):
         return False
     if isinstance(error, _RepeatError) or not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
         return True
