@@ -87,10 +87,12 @@ class Lease:
 
     def __enter__(self) -> Self:
         self.secrets = self._objects.service.secrets
-        self._take()
+        was_held = self._take()
         *_, renewing = self._threads
         renewing.start()
         try:
+            if was_held:
+                self._objects.abort_uploads()
             if self._generation_of_copy() > self._objects.location.generation:
                 self._fetch_copy()
         except BaseException:
@@ -118,7 +120,8 @@ class Lease:
             if self.lost is None and newest is not None and newest.holder["run"] == self._about["run"]:
                 self._write(newest.number + 1, is_held=False)
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Return True if a killed run held it."""
         location = self._objects.location
         for _ in range(_ATTEMPTS):
             newest = _newest(self._objects, with_age=True)
@@ -136,7 +139,7 @@ class Lease:
                 self.mirror = self._about["mirror"] = newest.holder["mirror"]
             self.generation = max(self.generation, self._generation_of_copy()) + 1
             if self._write(0 if newest is None else newest.number + 1, is_held=True):
-                return
+                return newest is not None and bool(newest.holder.get("held"))
             self.generation = location.generation
         raise DestinationError(f"Another mirror is being started in {location.url}: wait for it.")
 

@@ -141,6 +141,31 @@ def test_kills_lose_nothing(location: BucketLocation, dest: list[str], source: s
     assert in_bucket(location) == in_directory(tmp_path / "directory")
     assert "OK" in run("verify", *dest, "--strict").out
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
+    assert leftovers(location) == []
+
+
+@REAL
+def test_a_start_after_a_kill_aborts_its_uploads(
+    location: BucketLocation, dest: list[str], source: str
+) -> None:
+    run("mirror", source, *dest)
+    assert location.endpoint_url is not None
+    if location.scheme != "s3":
+        pytest.skip("Azure and Google remove them after a week")
+    keys = Keys(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    with closing(client(location.endpoint_url, keys)) as s3, closing(BucketFiles(location)) as files:
+        s3.create_multipart_upload(Bucket=location.bucket, Key=f"{location.prefix}/c/i1/long.bin")
+        s3.create_multipart_upload(Bucket=location.bucket, Key="others/long.bin")
+        newest = lease._newest(files.objects)
+        assert newest is not None
+        path = f"{lease.FOLDER}/{newest.number + 1:012}.json"
+        killed = {**newest.holder, "held": True}
+        assert files.objects.put(path, json.dumps(killed).encode(), {}, create=True)
+    run("mirror", source, *dest)
+    left = leftovers(location)
+    assert [one["Key"] for one in left] == ["others/long.bin"]
+    with closing(client(location.endpoint_url, keys)) as s3:
+        s3.abort_multipart_upload(Bucket=location.bucket, Key=left[0]["Key"], UploadId=left[0]["UploadId"])
 
 
 @REAL
