@@ -50,10 +50,20 @@ def test_ways_to_log_in_at_azure(
     assert "sig=" not in str(refused.value)
 
 
+@pytest.mark.parametrize("is_named", [True, False], ids=["variable", "the file of gcloud"])
 def test_a_service_account_of_google_signs_with_its_own_key(
-    moto_service: tuple[str, object], google_account: Path, monkeypatch: pytest.MonkeyPatch
+    moto_service: tuple[str, object],
+    google_account: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_named: bool,
 ) -> None:
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_account))
+    if is_named:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(google_account))
+    else:
+        (tmp_path / ".config" / "gcloud").mkdir(parents=True)
+        usual = tmp_path / ".config" / "gcloud" / "application_default_credentials.json"
+        usual.write_bytes(google_account.read_bytes())
     with between(Google(moto_service[0])) as google:
         assert Objects(BucketLocation("nothing", "p", google.url, scheme="gs")).find("a") is None
     (sent,) = google.authorizations
@@ -88,7 +98,7 @@ class _Recording(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_PUT = do_POST = do_HEAD = _answer  # noqa: N815 - http.server names them
+    do_GET = do_PUT = do_POST = do_HEAD = do_CONNECT = _answer  # noqa: N815 - http.server names them
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
@@ -147,3 +157,16 @@ def test_a_bucket_in_another_region_is_named(
     location = BucketLocation("bucket", "p", f"http://127.0.0.1:{recorder.server_port}")
     with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
         Objects(location).put("a", b"data", {}, create=True)
+
+
+def test_a_login_of_gcloud_asks_google_for_a_token(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    login = {"type": "authorized_user", "client_id": "me", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "login.json").write_text(json.dumps(login))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))
+    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 0.0)
+    location = BucketLocation("bucket", "p", f"http://127.0.0.1:{recorder.server_port}", scheme="gs")
+    with pytest.raises(StacpullError):  # the proxy lets nothing out
+        Objects(location).put("a", b"data", {}, create=True)
+    assert {path for path, _ in recorder.requests} == {"accounts.google.com:443"}
