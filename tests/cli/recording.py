@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -16,29 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from tests.cli.terminal import Terminal
 
 from stacpull_replicas import MlhubReplica, run_in_thread
-from stacpull_replicas.faults import PlannedFaults, parse_faults
 
 COMMAND = Path(sys.executable).with_name("stacpull")
 COLUMNS, ROWS = 80, 15
 ITEMS = 40
-FAULTS = """
-[[fault]]
-server = "blob"
-nth = 300
-what = "status"
-code = 429
-headers = {"Retry-After" = "5"}
-
-[[fault]]
-server = "blob"
-kind = "object"
-per = "path"
-nth = 1
-probability = 0.03
-what = "close"
-after = 100
-"""
-PROMPT = "$ stacpull mirror $MLHUB/mlhub/v1 rice -C bigearthnet_v1_labels\r\n"
+PROMPT = "$ stacpull mirror $MLHUB/mlhub/v1 rice -C $COLLECTION --config bigearthnet\r\n"
 
 _SIZE = 16
 _CELL = (9.65, 20)
@@ -104,26 +87,18 @@ def screen_of(terminal: Terminal) -> list[list[pyte.screens.Char]]:
 
 
 def record(to: Path) -> None:
-    replica = MlhubReplica(items=ITEMS, seed=7, latency_ms=60, faults=PlannedFaults(parse_faults(FAULTS)))
+    replica = MlhubReplica(items=ITEMS, seed=7, latency_ms=60)
     with run_in_thread(replica), tempfile.TemporaryDirectory() as work:
         own = {
             name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STACPULL_"))
         }
         env = {**own, **replica.exports(), "AWS_EC2_METADATA_DISABLED": "true"}
-        source = [replica.base_url, str(Path(work) / "rice"), "-C", "bigearthnet_v1_labels"]
         os.chdir(work)
-        source[1] = "rice"
-        with Recording([str(COMMAND), "mirror", *source, "--concurrency", "8"], env) as terminal:
-            moments = []
-            terminal.wait_for("which throttles", 120)
-            terminal.wait_for("failed", 60)
-            moments.append(screen_of(terminal))
-            terminal.wait_for(lambda seen: "throttles" not in seen.text, 60)
-            terminal.wait_for("left", 60)
-            terminal.press_ctrl_c()
-            terminal.wait_for("Stopping")
-            moments.append(screen_of(terminal)[1:])
-            terminal.ended(60)
+        options = ["--config", "bigearthnet", "-C", "bigearthnet_v1_labels", "--concurrency", "8"]
+        with Recording([str(COMMAND), "mirror", replica.base_url, "rice", *options], env) as terminal:
+            terminal.wait_for(lambda seen: re.search(r"\b3\d\d of 520", seen.text) is not None, 60)
+            moments = [screen_of(terminal)]
+            terminal.ended(120)
             moments.append(screen_of(terminal)[1:])
             terminal.save(to / "progress.cast")
     drawn(moments).save(to / "progress.png", optimize=True)
