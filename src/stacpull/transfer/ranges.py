@@ -42,8 +42,8 @@ class LongBody:
         self._free = blocks(part.have, self._total)
         self._active = 0
         self._failure: Failure | None = None
-        self._writing = asyncio.Lock()
         self._group = asyncio.TaskGroup()
+        self._write: asyncio.Task[None] | None = None
 
     async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
         self._active = 1
@@ -144,9 +144,11 @@ class LongBody:
             insort(self._free, Span(start, end))
 
     async def _put(self, at: int, piece: bytes) -> None:
+        """Begin to write a piece once the one before is written: meanwhile the next one is received."""
         if piece:
-            async with self._writing:
-                await self._part.put([(at, piece)])
+            before, self._write = self._write, self._group.create_task(self._part.put([(at, piece)]))
+            if before is not None:
+                await before
 
 
 def blocks(have: Spans, total: int) -> list[Span]:
