@@ -124,7 +124,7 @@ class AwsCredentials:
         return settings
 
     def _read(self) -> tuple[Any, AwsSettings]:
-        """Return a session of aiobotocore, and the settings. Slow: runs in a thread."""
+        """Return a session of aioboto3, and the settings. Slow: runs in a thread."""
         import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
@@ -145,7 +145,6 @@ class AwsCredentials:
                     provider.load = _no_credentials
             # "auto" asks the metadata service for the region when a client is made
             core.set_config_variable("defaults_mode", "legacy")
-        aioboto3.Session(botocore_session=core)
         profile = core.get_scoped_config()
         endpoint = None
         if not core.get_config_variable("ignore_configured_endpoint_urls"):
@@ -154,7 +153,8 @@ class AwsCredentials:
             endpoint = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
         region = given.region or core.get_config_variable("region")
         profile_name = given.profile or core.profile
-        return core, AwsSettings(region, given.endpoint_url or endpoint or None, profile_name)
+        session = aioboto3.Session(botocore_session=core)
+        return session, AwsSettings(region, given.endpoint_url or endpoint or None, profile_name)
 
 
 def _only_in_environment(given: AwsSettings) -> Credentials | None:
