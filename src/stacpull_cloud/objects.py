@@ -58,9 +58,8 @@ _REPEATED_CODES = frozenset(
 _NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS"
 _UNTRUSTED = "InvalidCertificate"
 """What obstore's errors say of a TLS certificate that no authority here has issued."""
-_ANOTHER_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect"})
-_REDIRECTED = "redirect without LOCATION"
-"""What obstore says instead of the second code."""
+_ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
+"""In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
 _REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
 _SILENT = timedelta(seconds=60)
@@ -237,7 +236,7 @@ class Objects:
             )
         if _NO_KEYS in text:
             return CredentialsError(f"{url} needs credentials, and there are none: {_NO_KEYS}.")
-        if code in _ANOTHER_REGION or _REDIRECTED in text:
+        if _ANOTHER_REGION.search(text):
             return DestinationError(f"{url} is in another region: name it with --dest-region.")
         if isinstance(error, exceptions.UnauthenticatedError) or _REFUSED_KEYS.search(code):
             return CredentialsError(f"{url} refuses the credentials ({code or 'not authenticated'}).")

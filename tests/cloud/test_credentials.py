@@ -152,11 +152,22 @@ def test_a_bucket_in_another_region_is_named(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    code = "PermanentRedirect" if status == 301 else "AuthorizationHeaderMalformed"
-    recorder.refusal = status, f"<Error><Code>{code}</Code></Error>".encode()
+    bodies = {
+        301: "<Code>PermanentRedirect</Code>",
+        400: "<Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; "
+        "the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message>",
+    }
+    recorder.refusal = status, f"<Error>{bodies[status]}</Error>".encode()
     location = BucketLocation("bucket", "p", f"http://127.0.0.1:{recorder.server_port}")
     with pytest.raises(DestinationError, match="another region: name it with --dest-region"):
         Objects(location).put("a", b"data", {}, create=True)
+
+
+def test_a_malformed_key_is_not_another_region(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    recorder.refusal = 400, b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>"
+    assert written(recorder, "s3")  # CredentialsError
 
 
 def test_a_login_of_gcloud_asks_google_for_a_token(
