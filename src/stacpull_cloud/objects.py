@@ -65,6 +65,7 @@ _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
 _REPEATED = frozenset({408, 409, 429, 500, 502, 503, 504})
 _REQUEST = timedelta(hours=1)  # the most time of a request; `_SILENT` ends a silent one
 _SILENT = timedelta(seconds=60)
+_CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
 DEFAULT_REGION = "us-east-1"
 AZURE_HOST = ".blob.core.windows.net"
@@ -353,7 +354,7 @@ class Service:
             "allow_http": url.startswith("http:"),
             "timeout": _REQUEST,
             "read_timeout": _SILENT,
-            "connect_timeout": timedelta(seconds=20),
+            "connect_timeout": _CONNECT,
         }
         bundle = os.environ.get("AWS_CA_BUNDLE") if location.scheme == "s3" else None
         if bundle := location.ca_bundle or bundle:
@@ -407,12 +408,21 @@ class Service:
     async def abort_uploads(self, prefix: str) -> None:
         """Abort what a killed run left on S3: the parts of an upload stay, and cost money."""
         import aioboto3  # noqa: PLC0415 - 0.3 s, only after a kill
+        from aiobotocore.config import AioConfig  # noqa: PLC0415 - see above
 
         location, keys = self._location, self._keys()
         session = aioboto3.Session(
             keys.access_key, keys.secret_key, keys.token, location.region or DEFAULT_REGION
         )
-        async with session.client("s3", endpoint_url=location.endpoint_url, verify=location.ca_bundle) as s3:
+        how = AioConfig(
+            s3={"addressing_style": "path"},  # as `_s3`
+            connect_timeout=_CONNECT.total_seconds(),
+            read_timeout=_SILENT.total_seconds(),
+            retries={"total_max_attempts": 1},
+        )
+        async with session.client(
+            "s3", endpoint_url=location.endpoint_url, verify=location.ca_bundle, config=how
+        ) as s3:
             pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=location.bucket, Prefix=prefix)
             async for page in pages:
                 for one in page.get("Uploads", ()):
