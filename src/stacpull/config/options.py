@@ -76,7 +76,6 @@ class CredentialProfile(Protocol):
         ...
 
 
-@arguments.hinting
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
     """How to transfer.
