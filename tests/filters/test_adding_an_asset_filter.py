@@ -79,13 +79,3 @@ def test_a_config_file_sets_it_and_plan_applies_it(copy: ChangedCopy, source: Pa
     assert "assets   1; 2 left out (a: 1, c: 1)" in copy.output(
         "plan", source, "--config", tmp_path / "c.toml"
     )
-
-
-def test_a_selection_with_another_value_is_not_wider(copy: ChangedCopy) -> None:
-    printed = copy.evaluated(
-        "from stacpull import Selection\n"
-        "from stacpull.filters.item_filter import covers\n"
-        "red, blue = Selection(titles='Red'), Selection(titles='Blue')\n"
-        "print(covers(red, blue), covers(red, red), covers(Selection(), red), red.asset_filters)"
-    )
-    assert printed.startswith("False True True ((), (), (), (), ('Red',), ")

@@ -1,6 +1,6 @@
 """A new filter on items takes three files: its class, a line of `FILTERS`, and a field of `Selection`.
 
-The class states the reason that reports show, which selections are wider, and what is pushed down.
+The class states the reason that reports show, and what is pushed down.
 """
 
 from __future__ import annotations
@@ -91,16 +91,12 @@ def test_a_config_file_sets_it_and_plan_and_headers_apply_it(
     assert json.loads(report.stdout)["items_matched"] == 1
 
 
-def test_it_is_pushed_down_and_compared(copy: ChangedCopy) -> None:
+def test_it_is_pushed_down(copy: ChangedCopy) -> None:
     printed = copy.evaluated(
         "from stacpull import Selection\n"
-        "from stacpull.filters.item_filter import covers, narrowing\n"
-        "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)\n"
-        "one, two = Selection(platforms='s1'), Selection(platforms=('s1', 's2'))\n"
-        "print(covers(two, one), covers(one, two), covers(Selection(), one), covers(one, Selection()))"
+        "from stacpull.filters.item_filter import narrowing\n"
+        "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)"
     )
     platform = {"op": "=", "args": [{"property": "platform"}, "s1"]}
     cloud = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, 5.0]}
-    condition, compared = printed.splitlines()
-    assert condition == str({"op": "and", "args": [cloud, platform]})
-    assert compared == "False False True False"
+    assert printed.strip() == str({"op": "and", "args": [cloud, platform]})

@@ -31,7 +31,6 @@ from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
-from stacpull.ledger.pruning import forget_unwanted
 from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.models import Arrival, Asset
 from stacpull.planning.names import fold, path_hash
@@ -248,42 +247,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.revalidated = {which for which in self.revalidated if which[0] not in names}
         self.updated = {name: one for name, one in self.updated.items() if name not in names}
         self.unchecked = {which for which in self.unchecked if which[0] not in names}
-
-    @precondition(lambda self: self.spec.kind == "mirror")
-    @rule(there=st.booleans())
-    def forget_what_is_not_wanted(self, there: bool) -> None:
-        """The run is complete and narrower than all before it: what only they left open goes."""
-        rows = self.db.execute(
-            "SELECT i.name, a.key, o.previous_digest IS NOT NULL, a.item, i.run "
-            "FROM assets a JOIN items i ON i.id = a.item JOIN open_assets o ON o.asset = a.id "
-            "WHERE a.run <> ? AND a.state IN (0, 3, 4) AND NOT (i.run = ? AND i.id IN "
-            "(SELECT item FROM failures WHERE key = ''))",
-            (self.run, self.run),
-        ).fetchall()
-        touched = {name for name, _, _, _, run in rows if run != self.run}
-        touched |= {
-            row[0]
-            for row in self.db.execute(
-                "SELECT i.name FROM items i JOIN failures f ON f.item = i.id AND f.key = '' WHERE i.run <> ?",
-                (self.run,),
-            )
-        }
-        forget_unwanted(self.db, self.run, lambda _wide, _narrow: True, lambda _path: there)
-        for name, key, has_version, _, _ in rows:
-            which = (name, key)
-            self.revalidated.discard(which)
-            if has_version and there:
-                self.known[which] = (DONE, self.known[which][1])
-                self.etags[which] = None
-                self.unchecked.add(which)
-            else:
-                del self.known[which]
-                self.unchecked.discard(which)
-        gone = touched - {name for name, _ in self.known}
-        self.updated = {name: one for name, one in self.updated.items() if name not in gone}
-        left = {row[0] for row in self.db.execute("SELECT name FROM items WHERE run <> ?", (self.run,))}
-        assert not left & gone
-        forget_unwanted(self.db, self.run, lambda _wide, _narrow: True, lambda _path: there)  # is done once
 
     def _size(self, row: int) -> int:
         size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (row,)).fetchone()[0]

@@ -19,7 +19,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, pruning, runs
-from stacpull.ledger.runs import RunSpec, selection_json
+from stacpull.ledger.runs import RunSpec
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
@@ -73,48 +73,3 @@ def test_a_source_only_misses_an_item_that_no_other_has_under_another_url(
             runs.end(db, run.id, "complete", None, NOW)
         found = unmet(db, mirrored(db, "", replace(SPEC, source="https://A.example")))
         assert found == ([("i", 0, 0)] if is_unmet else [])
-
-
-_ALL, _SOME = selection_json(Selection()), selection_json(Selection(labels=("x",)))
-_WIDER = ("mirror", "s", _ALL, "complete")
-_OTHER = ("mirror", "t", _ALL, "complete")
-_RETRY = ("retry", "s", _ALL, "complete")
-_NOW = ("mirror", "s", _SOME, "running")
-
-
-@pytest.mark.parametrize(
-    ("tasks", "replaced"),
-    [
-        pytest.param([_WIDER, _NOW], [1], id="a wider mirror"),
-        pytest.param([_NOW, _NOW], [1], id="the same selection"),
-        pytest.param([_NOW, _WIDER], [], id="not a narrower one"),
-        pytest.param([_OTHER, _NOW], [], id="not of another source"),
-        pytest.param([_WIDER, _RETRY, _NOW], [1, 2], id="its retry"),
-        pytest.param([_WIDER, ("repair", *_RETRY[1:]), _NOW], [1, 2], id="its repair"),
-        pytest.param([_OTHER, _WIDER, _RETRY, _NOW], [2], id="not a retry that has assets of another"),
-        pytest.param(
-            [(*_OTHER[:3], "superseded"), _WIDER, _RETRY, _NOW], [2, 3], id="of one that is replaced"
-        ),
-        pytest.param([(*_OTHER[:3], "superseded"), _RETRY, _WIDER, _NOW], [3], id="not an earlier retry"),
-        pytest.param([_WIDER, _RETRY, _OTHER, _NOW], [1, 2], id="another that ended took its own back"),
-        pytest.param([_WIDER, _RETRY, (*_OTHER[:3], "failed"), _NOW], [1], id="another that did not end"),
-    ],
-)
-def test_which_runs_a_complete_mirror_replaces(
-    tmp_path: Path, tasks: list[tuple[str, str, str, str]], replaced: list[int]
-) -> None:
-    def covers(wider: Selection, narrower: Selection) -> bool:
-        return wider.labels in {(), narrower.labels}
-
-    into = (
-        "INSERT INTO runs(kind, source, selection, state, fixed, credential_names, kept, started) "
-        "VALUES (?, ?, ?, ?, '', '', '', 0)"
-    )
-    with ledger(tmp_path) as db:
-        db.executemany(into, tasks)
-        pruning.forget_unwanted(db, len(tasks), covers, lambda _path: True)
-        query = (
-            "SELECT id FROM runs WHERE state = 'superseded' AND id NOT IN (SELECT value FROM json_each(?))"
-        )
-        before = [run for run, task in enumerate(tasks, 1) if task[3] == "superseded"]
-        assert [row for (row,) in db.execute(query, (str(before),))] == replaced

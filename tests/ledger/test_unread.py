@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unread
 
-from stacpull.ledger import jobs, pruning, runs, views
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.ledger.runs import RunKind, RunSpec
@@ -56,18 +56,6 @@ def test_a_complete_walk_of_the_same_selection_clears_older_links(
         first = run_of(db, found=("a", "b"))
         run_of(db, second, found=found)
         assert hrefs(db, first) == left
-
-
-def test_only_links_keep_open_assets_of_replaced_runs(tmp_path: Path) -> None:
-    narrow = replace(SPEC, selection=Selection(ids=("b",)))
-    with ledger(tmp_path) as db:
-        commit(started(db)[1], item("a", [asset("x")]))
-        for found, left in [([entry("line 2"), link("l")], 1), ([entry("line 2")], 0)]:
-            run, planner = started(db, narrow)
-            planner.save_batch(PlanBatch(unread=found, reached=WalkUpdate(walk_ended=True)), NOW)
-            pruning.forget_unwanted(db, run.id, lambda _wide, _narrow: True, lambda _path: False)
-            runs.end(db, run.id, "complete", None, NOW)
-            assert runs.asset_counters(db)["assets_pending"] == left
 
 
 def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:

@@ -375,8 +375,6 @@ class MirrorRun:
         work = partial(produce, walk, record, run)
         await walk_and_transfer(work, runner, self._tick, stop=self.stop, broken=self._broken)
         await store.outcomes.flush()
-        if not self._summary.items_unseen:
-            await store.call(StoreOperations.forget_unwanted)
         failures.check()
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from stacpull.catalog.catalog_tree import CollectionEntry, until_stopped, write_
 from stacpull.engine.item_json import encoded_document
 from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
-from stacpull.errors import InterruptedRunError, UsageError, count, require_pyarrow
+from stacpull.errors import InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.planner import Planner
@@ -26,9 +26,6 @@ from stacpull.planning.hrefs import self_href
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.runtime import trim
-
-if TYPE_CHECKING:
-    from stacpull.selection import Selection
 
 _CATALOG_PATIENCE = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
@@ -94,21 +91,6 @@ class StoreOperations(Publisher):
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         for sentence in self.unwritable.values():
             self._warn(sentence)
-
-    def forget_unwanted(self) -> None:
-        def covers(wide: Selection, narrow: Selection) -> bool:
-            from stacpull.filters.item_filter import covers  # noqa: PLC0415 -- it imports all filters
-
-            return covers(wide, narrow)
-
-        self.publish_all()
-        counters = self.counters
-        is_done = counters["walk_ended"] and not counters["assets_pending"]
-        if is_done and self._run.kind == "mirror":
-            pending = pruning.forget_unwanted(self.db, self._run.id, covers, self.store.has)
-            if pending:
-                what = f"{count(pending, 'asset')} that only an earlier, wider selection includes"
-                self.on_event(Notice("info", f"No longer pending: {what}."))
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
         runs.count(self.db, self._run.id, spent)

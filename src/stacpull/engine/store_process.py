@@ -59,7 +59,6 @@ _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 _OF_STORE = (
     Publisher.publish_all, Publisher.finish,
     StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items,
-    StoreOperations.forget_unwanted,
     *_AFTER_FAILURE, StoreOperations.collections_to_read,
     StoreOperations.keep_collection, StoreOperations.keep_items_parquet, StoreOperations.write_catalogs,
     StoreOperations.remove_items,

@@ -1,16 +1,13 @@
-"""Compiles the item filters of a selection into one predicate, compares selections, and pushes filters down.
+"""Compiles the item filters of a selection into one predicate, and pushes filters down.
 
 Every filter is applied here, even if it was pushed down to the service. The first that rejects is the reason.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-import attrs
 import msgspec
 
 from stacpull.boxes import split
@@ -71,52 +68,6 @@ def compile_items(selection: Selection) -> ItemFilter:
     checks = (kind.of(selection) for kind in FILTERS)
     return ItemFilter(tuple(check for check in checks if check is not None))
 
-
-# --- comparing --------------------------------------------------------------------------------------------
-
-
-def covers(wide: Selection, narrow: Selection) -> bool:
-    """Return whether it is certain that `wide` accepts all items and assets that `narrow` accepts.
-
-    A run then gives up the open assets of an earlier one. A field without a rule must be equal, or unset in
-    `wide`.
-    """
-    return (
-        all(
-            _RULES.get(field.name, lambda wide, narrow: wide in (None, (), narrow))(
-                getattr(wide, field.name), getattr(narrow, field.name)
-            )
-            for field in attrs.fields(Selection)
-        )
-        and (wide.all_collections or _is_part(wide.collections, narrow.collections))
-        and (wide.label_mode == "any" or wide.labels in ((), narrow.labels))
-        and (wide.sample is None or wide.seed == narrow.seed)
-        and narrow.followed <= wide.followed
-    )
-
-
-def _is_part(wide: Collection[str], narrow: Collection[str]) -> bool:
-    """Compare values that are alternatives. Without values, everything is kept."""
-    return not wide or (bool(narrow) and set(narrow) <= set(wide))
-
-
-_RULES: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    # fields that change how items are found but not which, or that `covers` compares
-    **dict.fromkeys(
-        ("collections", "all_collections", "prefer", "source_links", "follow", "push_down", "seed"),
-        lambda _wide, _narrow: True,
-    ),
-    **dict.fromkeys(("ids", "labels", "assets", "roles", "media_types"), _is_part),
-    **dict.fromkeys(("exclude_assets", "exclude_labels"), lambda wide, narrow: set(wide) <= set(narrow)),
-    **dict.fromkeys(
-        ("max_items", "sample", "max_cloud_cover"),
-        lambda wide, narrow: wide is None or (narrow is not None and narrow <= wide),
-    ),
-    **dict.fromkeys(
-        ("include_pages", "expand_prefix", "collection_assets"), lambda wide, narrow: wide or not narrow
-    ),
-    **dict.fromkeys(("sortby", "label_property", "nomenclature"), operator.eq),
-}
 
 # --- pushing down -----------------------------------------------------------------------------------------
 

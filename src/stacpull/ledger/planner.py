@@ -173,14 +173,8 @@ class Planner:
         kind, source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
         self._is_walk = kind == "mirror"
         self._other_walks = {row for (row,) in db.execute("SELECT id FROM runs WHERE source <> ?", (source,))}
-        self._same_selection = {  # not superseded: its assets may have been deleted
-            row
-            for (row,) in db.execute(
-                "SELECT o.id FROM runs r JOIN runs o USING (selection) "
-                "WHERE r.id = ? AND o.state <> 'superseded'",
-                (run,),
-            )
-        }
+        same = "SELECT o.id FROM runs r JOIN runs o USING (selection) WHERE r.id = ?"
+        self._same_selection = {row for (row,) in db.execute(same, (run,))}
         self._start_batch()
 
     def _start_batch(self) -> None:

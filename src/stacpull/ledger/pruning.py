@@ -1,4 +1,4 @@
-"""Deleting rows that a mirror no longer needs: items gone from its source, and assets that no run selects.
+"""Deleting the rows of items that are gone from their source.
 
 Rows are deleted and their files listed, then the files are removed, then the list is cleared, each once the
 step before is durable. So a kill leaves no row without its file and no file without its row.
@@ -7,23 +7,20 @@ step before is durable. So a kill leaves no row without its file and no file wit
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
-from stacpull.ledger.jobs import delete_asset, drop_open, update_item_states
+from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
 from stacpull.models import OF_COLLECTION, ItemId
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
-
-if TYPE_CHECKING:
-    from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
 
 
 class NotFoundItem(NamedTuple):
@@ -169,82 +166,3 @@ def clear(db: sqlite3.Connection, removed: Iterable[str]) -> None:
     """Take files from the list once their removal is durable."""
     with transaction(db):
         meta.remove_names(db, meta.REMOVALS, removed)
-
-
-def forget_unwanted(
-    db: sqlite3.Connection,
-    run: int,
-    covers: Callable[[Selection, Selection], bool],
-    is_there: Callable[[str], bool],
-) -> int:
-    """Delete open assets that only replaced runs selected; return how many were pending.
-
-    `run` has read its whole source and has no work left. If its walk found links that a retry may be able to
-    read, nothing is deleted: their items may be wanted.
-    """
-    pending = 0
-    with transaction(db):
-        if exists(db, "SELECT 1 FROM unread WHERE run = ? AND is_link", (run,)):
-            return 0
-        replaced = listed(_replaced(db, run, covers))
-        items: set[int] = set()
-        # what they left open or could not plan, except of items that this run could not read
-        for row, state, item, key, path, of_run, previous in db.execute(
-            f"SELECT a.id, a.state, a.item, a.key, {ASSET_PATH}, a.run, o.previous_digest "
-            "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id JOIN items i ON i.id = a.item "
-            "WHERE a.id IN (SELECT asset FROM open_assets UNION SELECT one.id FROM failures f "
-            f"JOIN assets one ON one.item = f.item AND one.key = f.key) AND a.run {AMONG} "
-            f"AND (a.state = {Phase.PENDING} OR a.state >= {Phase.FAILED}) AND NOT (i.run = ? AND EXISTS "
-            "(SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = ''))",
-            (replaced, run),
-        ).fetchall():
-            is_kept = previous is not None and path is not None and is_there(path)
-            db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (item, key))
-            drop_open(db, row, previous if is_kept else None, of_run)
-            db.execute("UPDATE assets SET unchecked = 1 WHERE id = ?", (row,))
-            pending += state == Phase.PENDING
-            items.add(item)
-        unread_items = db.execute(
-            "DELETE FROM failures WHERE key = '' AND item IN "
-            f"(SELECT id FROM items WHERE run <> ? AND run {AMONG}) RETURNING item",
-            (run, replaced),
-        ).fetchall()
-        items.update(row[0] for row in unread_items)
-        update_item_states(db, items)
-        above: set[int] = set()  # label items that waited for items that have nothing
-        for item in sorted(items):
-            found = db.execute(
-                f"SELECT parent FROM items WHERE id = ? AND run <> ? AND written = {Written.NO} "
-                f"AND name <> '{OF_COLLECTION}' AND NOT EXISTS (SELECT 1 FROM assets WHERE item = items.id)",
-                (item, run),
-            ).fetchone()
-            if found is not None:
-                _delete_item(db, item)
-                above.update(row for row in found if row is not None)
-        update_item_states(db, above)
-        db.execute(f"DELETE FROM unread WHERE run {AMONG}", (replaced,))
-        db.execute(f"UPDATE runs SET state = 'superseded' WHERE id {AMONG}", (replaced,))
-    return pending
-
-
-def _replaced(db: sqlite3.Connection, run: int, covers: Callable[[Selection, Selection], bool]) -> list[int]:
-    """A retry has taken over assets of all runs before it: it is replaced once all of those are."""
-    source, selection = db.execute("SELECT source, selection FROM runs WHERE id = ?", (run,)).fetchone()
-    rows = db.execute(
-        "SELECT id, kind = 'mirror', source = ?, nullif(selection, ?), state FROM runs "
-        "WHERE id <> ? ORDER BY id",
-        (source, selection, run),
-    ).fetchall()
-    wider: list[int] = []
-    others: list[tuple[int, str]] = []
-    decoded = runs.selection_of  # it imports all of `Selection`: only if another one is there
-    for row, is_walk, is_same_source, other, state in rows:
-        if is_walk and is_same_source and (other is None or covers(decoded(other), decoded(selection))):
-            wider.append(row)
-        elif is_walk and state != "superseded":
-            others.append((row, state))
-    for row, is_walk, *_ in rows:
-        is_free = all(other > row and state == "complete" for other, state in others)
-        if not is_walk and is_free and any(walk < row for walk in wider):
-            wider.append(row)
-    return sorted(wider)
