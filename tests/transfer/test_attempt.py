@@ -10,7 +10,6 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-import anycrc
 import pytest
 from msgspec import structs
 from tests.transfer.memory import MemoryParts
@@ -97,10 +96,6 @@ def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
     run(answer, act)
 
 
-# Missing lengths.
-
-
-crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
 STATED = Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())
 HREFS = [
     pytest.param("/p/B%2002.tif?sig=renewed", {}, HALF, id="a renewed signature"),
@@ -181,12 +176,6 @@ def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded
     run(lambda request: replace(thing(request), framing=framing), act)
 
 
-WRONG = hashlib.sha512(b"another").digest()
-
-
-crc32c, crc64nvme = anycrc.Model("CRC32C").calc, anycrc.Model("CRC64-NVME").calc
-
-
 @pytest.mark.parametrize("right", [True, False])
 def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
     stated = Checksum("sha512", hashlib.sha512(LARGE if right else SMALL).digest())
@@ -201,17 +190,6 @@ def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
         assert [request.start for request in served.requests] == [HALF]
 
     run(Thing(LARGE), act)
-
-
-@pytest.mark.parametrize("body", [SMALL, LARGE], ids=len)
-def test_an_etag_that_only_looks_like_an_md5_costs_one_fetch(body: bytes):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        assert content(await fetcher.fetch(job(served.url)), parts) == body
-        assert len(served.requests) == 2
-        await fetcher.fetch(job(served.url))
-        assert len(served.requests) == 3, "the host is known by now"
-
-    run(Thing(body, etag=f'"{WRONG.hex()[:32]}"'), act)
 
 
 # Content codings that were not requested.
@@ -247,6 +225,3 @@ def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKin
         assert not parts.parked
 
     run(Thing(body, headers={"Content-Encoding": coding}), act)
-
-
-# Codings that are not known.

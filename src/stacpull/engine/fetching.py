@@ -31,7 +31,7 @@ from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store, StoredFiles, foreign_file, never
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
-from stacpull.transfer.checks import Check, expected_checks, has_md5_etags
+from stacpull.transfer.checks import Check, expected_checks
 from stacpull.urls import filename_of
 
 _REMEMBERED = 512
@@ -287,7 +287,7 @@ class AdoptingFetcher:
         if name not in names or coding_of(headers) is not None:
             return None
         size = job.size if job.size is not None else content_length(headers)
-        checks = expected_checks(job.checksum, 200, headers, is_s3=has_md5_etags(url, headers))
+        checks = expected_checks(job.checksum, 200, headers, is_s3=True)
         modified, etag = moment_of(headers.get("Last-Modified", "")), validator_of(headers).etag_or_date
         return await asyncio.to_thread(self._judged, job, name, size, checks, modified, filename, etag)
 
@@ -328,7 +328,7 @@ class AdoptingFetcher:
         for check in checks:
             if digests[check.checksum.algorithm] == check.checksum.digest:
                 is_proven = True
-            elif check.sure:
+            elif check.source != "ETag":  # which may be no MD5 here
                 why = f"its {check.checksum.algorithm} is not what {check.source} states"
                 raise TransferError(foreign_file(path, why))
         if not is_proven:

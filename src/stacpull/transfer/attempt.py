@@ -1,7 +1,6 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-A step sends at most one request. Received bytes stay as a part if they can be resumed. An ETag of 32 hex
-digits may or may not be an MD5: if it disagrees, the asset is fetched again, and both bodies must be equal.
+A step sends at most one request. Received bytes stay as a part if they can be resumed.
 
 A length is proven by framing (Content-Length, chunks, Content-Range), by a stated size or any checksum, or by
 a 416 for the following byte. Otherwise the asset is accepted with `verified=False`.
@@ -14,10 +13,8 @@ from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from stacpull.caches import Recent
 from stacpull.clock import Clock, SystemClock
 from stacpull.digests import Hasher, digest_of, recorded
-from stacpull.hosts import host_of
 from stacpull.models import Arrival, Checksum, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, coding_of, decoded
 from stacpull.net.client import Client, Exchange
@@ -95,7 +92,6 @@ class Fetcher:
         self.clock = clock or SystemClock()
         self.secrets = Secrets() if secrets is None else secrets
         self.has_file = has_file
-        self.opaque_etags = Recent[str, None]()
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
@@ -137,10 +133,7 @@ class Fetcher:
 
     def checks(self, job: Job, url: str, status: int, headers: Mapping[str, str]) -> tuple[Check, ...]:
         is_s3 = has_md5_etags(url, headers)
-        checks = _with_recorded(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
-        if checks and not checks[-1].sure and host_of(url) in self.opaque_etags:
-            return checks[:-1]
-        return checks
+        return _with_recorded(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         return provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
@@ -162,8 +155,6 @@ class _Attempt:
         self._hashers: Mapping[str, Hasher] = {}
         self._is_resumable = True
         self._is_continued = False  # true once a response is being received into the part
-        self._first_digest: bytes | None = None
-        """The digest of a first fetch, if only its ETag disagreed."""
 
     async def run(self) -> Arrival | None:
         job = self._job
@@ -254,18 +245,6 @@ class _Attempt:
         job, fetcher = self._job, self._fetcher
         if (failure := contradiction(job, body)) is not None:
             raise TransferError(failure)
-        unsure = next((check.checksum for check in body.checks if not check.sure), None)
-        digest = None if unsure is None else body.digest(unsure)
-        if unsure is not None and digest != unsure.digest:
-            if self._first_digest is None:
-                self._first_digest = digest
-                await self._discard()
-                return await self._fetch_all()
-            if digest != self._first_digest:
-                what = "sent different content twice, and its ETag matches neither"
-                raise TransferError(failed(FailureKind.CHECKSUM, body.url, what))
-            # the same bytes twice: the ETag is not an MD5 on this host
-            fetcher.opaque_etags[host_of(body.url)] = None
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
         etag = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
@@ -299,12 +278,12 @@ class _Attempt:
         checks = fetcher.checks(job, response.url, response.status, headers)
         body = Body(response.url, validator, checks, length, is_framed(headers))
         if coding is not None:  # only a size or checksum can prove that the bytes are the asset
-            is_provable = length is None if job.size is not None else any(check.sure for check in checks)
+            is_provable = length is None if job.size is not None else bool(checks)
             if not is_provable:
                 what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
                 raise TransferError(failed(FailureKind.HTTP, response.url, f"{what} decoded"))
         if length is None or length > fetcher.small_limit:
-            is_resumable = self._first_digest is None and validator.resumable and coding is None
+            is_resumable = validator.resumable and coding is None
             chunks = response.chunks(CHUNK)
             return await self._stream(response, body, chunks, is_resumable=is_resumable)
         content = await response.read(fetcher.small_limit)

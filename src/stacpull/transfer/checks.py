@@ -1,8 +1,8 @@
 """What the fields of a response prove: the content, that a part can be resumed, that nothing changed. Pure.
 
-An ETag of 32 hex digits is an MD5 on S3 (unless encrypted or uploaded in parts). Elsewhere a match is proof,
-and a mismatch proves nothing. Other fields are used only from a 200: in a 206 they may describe the range. A
-part is resumed only under a strong ETag or else a strong date (RFC 9110, 13.1.5) that the response states.
+An ETag of 32 hex digits is an MD5 on S3 (unless encrypted or uploaded in parts), and counts only there. Other
+fields are used only from a 200: in a 206 they may describe the range. A part is resumed only under a strong
+ETag or else a strong date (RFC 9110, 13.1.5) that the response states.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 class Check(NamedTuple):
     checksum: Checksum
     source: str
-    sure: bool = True
-    """False if the statement may mean something else, so that a mismatch proves nothing."""
 
 
 def may_state(fields: Mapping[bytes, bytes]) -> bool:
@@ -74,9 +72,8 @@ def expected_checks(
                     digest = base64.b64decode(value, validate=True)
                     if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
                         checks.append(Check(Checksum(algorithm, digest), name))
-    etag = _etag_check(headers, is_s3=is_s3)
-    if etag is not None and (etag.sure or not checks):
-        checks.append(etag)
+    if is_s3 and (md5 := _md5_of(headers)):
+        checks.append(Check(Checksum("md5", md5), "ETag"))
     return tuple({check.checksum: check for check in reversed(checks)}.values())[::-1]
 
 
@@ -85,19 +82,18 @@ def has_md5_etags(url: str, headers: Mapping[str, str]) -> bool:
     return (rules is not None and rules.has_md5_etags) or headers.get("Server") == "AmazonS3"
 
 
-def _etag_check(headers: Mapping[str, str], *, is_s3: bool) -> Check | None:
+def _md5_of(headers: Mapping[str, str]) -> bytes:
     etag = headers.get("ETag", "").strip('"')
-    try:
-        digest = bytes.fromhex(etag) if len(etag) == _MD5_HEX else b""
-    except ValueError:
-        return None
-    is_opaque = is_s3 and (  # SSE-KMS, SSE-C, parts, or a directory bucket
+    is_opaque = (  # SSE-KMS, SSE-C, parts, or a directory bucket
         headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
         or "x-amz-server-side-encryption-customer-algorithm" in headers
         or "x-amz-mp-parts-count" in headers
         or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
     )
-    return Check(Checksum("md5", digest), "ETag", sure=is_s3) if digest and not is_opaque else None
+    try:
+        return bytes.fromhex(etag) if len(etag) == _MD5_HEX and not is_opaque else b""
+    except ValueError:
+        return b""
 
 
 # --- received bodies --------------------------------------------------------------------------------------
@@ -141,8 +137,8 @@ def contradiction(job: Job, body: Body) -> Failure | None:
         if size < job.size and not body.framed:
             return failed(FailureKind.TRUNCATED, url, f"sent {size} of {job.size} bytes", again=True)
         return wrong_size(url, size, job.size)
-    for checksum, source, sure in body.checks:
-        if sure and (actual := body.digest(checksum)) != checksum.digest:
+    for checksum, source in body.checks:
+        if (actual := body.digest(checksum)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
             return failed(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
     return None
