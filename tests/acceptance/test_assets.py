@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,15 @@ from stacpull import (
     PlanReport,
     S3Options,
     Selection,
-    failures,
     mirror,
     plan,
-    resume,
-    retry,
-    verify,
+    sync,
 )
 from stacpull.errors import CredentialsError
 from stacpull.events import Event
 from stacpull.models import Json
 from stacpull.net.transport import Request
-from stacpull_replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -88,22 +84,16 @@ class World:
     def options(self, **more: Any) -> Options:
         return Options(s3=S3Options(endpoint_url=self.s3.s3_url, **more), retries=0)
 
-    async def mirror(self, selection: Selection | None = None, **s3: Any) -> MirrorReport:
-        return await mirror(
-            self.source,
-            self.dest,
-            selection=selection or Selection(),
-            options=self.options(**s3),
-            on_event=self.events.append,
+    def mirror(
+        self, selection: Selection | None = None, options: Options | None = None, **s3: Any
+    ) -> MirrorReport:
+        options = options or self.options(**s3)
+        return sync.mirror(
+            self.source, self.dest, selection=selection, options=options, on_event=self.events.append
         )
 
-    async def plan(self, selection: Selection | None = None) -> PlanReport:
-        return await plan(
-            self.source,
-            selection=selection or Selection(),
-            options=self.options(),
-            on_event=self.events.append,
-        )
+    def plan(self, selection: Selection | None = None) -> PlanReport:
+        return sync.plan(self.source, selection=selection, options=self.options())
 
     def files(self) -> dict[str, bytes]:
         """The files of the mirror but its own JSON, by path."""
@@ -123,34 +113,36 @@ class World:
         """The requested paths, without those of the source."""
         return [one.target for one in self.server.requests if not one.target.endswith(".json")]
 
-    async def failures(self) -> list[FailureRecord]:
-        return await asyncio.to_thread(lambda: list(failures(self.dest)))
+    def failures(self) -> list[FailureRecord]:
+        return list(sync.failures(self.dest))
+
+    def is_whole(self) -> bool:
+        return sync.verify(self.dest).damaged == 0
+
+    def repaired(self, name: str) -> bytes:
+        """Damage a file, and return what a repair makes of it."""
+        (self.dest / name).write_bytes(b"rot!")
+        report = sync.verify(self.dest, repair=True, options=self.options())
+        assert (report.damaged, report.remaining) == (1, 0)
+        return (self.dest / name).read_bytes()
 
     def notices(self) -> str:
         return "\n".join(event.text for event in self.events if isinstance(event, Notice))
 
 
 @pytest.fixture
-def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Run a scenario in a world of its own; `rules` are those of the S3 endpoint."""
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A world of the test's own; a parameter has the rules of its S3 endpoint."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-
-    def run(scenario: Callable[[World], Any], *, latency_ms: float = 0.0, **rules: Any) -> None:
-        async def work() -> None:
-            routes: dict[str, Any] = {"/b.tif": [Answer(body=b"from https")]}
-            access = S3Access(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], **rules)
-            store = MemoryStore({"EODATA": OBJECTS, "data": OBJECTS})
-            async with AsyncExitStack() as stack:
-                server = await stack.enter_async_context(WireServer(routes))
-                s3 = await stack.enter_async_context(
-                    S3Replica(store=store, access=access, record=True, latency_ms=latency_ms)
-                )
-                await scenario(World(server, s3, routes, tmp_path / "m", []))
-
-        asyncio.run(work())
-
-    return run
+    routes: dict[str, Any] = {"/b.tif": [Answer(body=b"from https")]}
+    rules = dict(getattr(request, "param", {}))
+    latency_ms = rules.pop("latency_ms", 0.0)
+    access = S3Access(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], **rules)
+    store = MemoryStore({"EODATA": OBJECTS, "data": OBJECTS})
+    bucket = S3Replica(store=store, access=access, record=True, latency_ms=latency_ms)
+    with WireServer(routes) as server, run_in_thread(bucket) as s3:
+        yield World(server, s3, routes, tmp_path / "m", [])
 
 
 def _json(document: object) -> Any:
@@ -179,62 +171,43 @@ def alternate(world: World, s3: str = "s3://data/one.tif", https: str = "/b.tif"
         (("https", "s3"), b"from s3"),
     ],
 )
-def test_the_first_scheme_preferred_that_exists_is_fetched(live, prefer, expected):
-    async def scenario(world: World) -> None:
-        world.offer(alternate(world))
-        report = await world.mirror(Selection(prefer=prefer))
-        assert report.state == "complete"
-        assert report.assets_failed == 0
-        assert world.files() == {f"{PLACE}/data.tif": expected}
-
-    live(scenario)
+def test_the_first_scheme_preferred_that_exists_is_fetched(world, prefer, expected):
+    world.offer(alternate(world))
+    report = world.mirror(Selection(prefer=prefer))
+    assert report.state == "complete"
+    assert report.assets_failed == 0
+    assert world.files() == {f"{PLACE}/data.tif": expected}
 
 
-def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(live):
-    async def scenario(world: World) -> None:
-        one = alternate(world, s3="s3://data/gone.tif")["data"]
-        world.offer({"a": one})
-        report = await mirror(
-            world.source,
-            world.dest,
-            selection=Selection(prefer=("s3", "http")),
-            options=world.options(),
-        )
-        assert (report.assets_done, report.assets_failed, report.exit_code) == (1, 0, 0)
-        assert set(world.files().values()) == {b"from https"}
-
-    live(scenario)
+def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(world):
+    world.offer({"a": alternate(world, s3="s3://data/gone.tif")["data"]})
+    report = world.mirror(Selection(prefer=("s3", "http")))
+    assert (report.assets_done, report.assets_failed, report.exit_code) == (1, 0, 0)
+    assert set(world.files().values()) == {b"from https"}
 
 
-def test_an_asset_that_is_gone_at_each_address_states_both_reasons_and_retry_begins_with_the_first(live):
-    async def scenario(world: World) -> None:
-        world.offer(alternate(world, s3="s3://data/gone.tif", https="/missing.tif"))
-        report = await world.mirror(Selection(prefer=("s3", "http")))
-        assert (report.assets_failed, report.assets_missing) == (1, 1)  # gone at both
-        (failure,) = await world.failures()
-        assert failure.kind == "gone"
-        assert failure.message.count("answered 404 ") == 2
-        world.routes["/missing.tif"] = [Answer(body=b"there again")]
-        again = await retry(world.dest, options=world.options())
-        assert (again.assets_done, again.assets_failed) == (1, 0)
-        assert world.files() == {f"{PLACE}/data.tif": b"there again"}
-
-    live(scenario)
+def test_an_asset_that_is_gone_at_each_address_states_both_reasons_and_retry_begins_with_the_first(world):
+    world.offer(alternate(world, s3="s3://data/gone.tif", https="/missing.tif"))
+    report = world.mirror(Selection(prefer=("s3", "http")))
+    assert (report.assets_failed, report.assets_missing) == (1, 1)  # gone at both
+    (failure,) = world.failures()
+    assert failure.kind == "gone"
+    assert failure.message.count("answered 404 ") == 2
+    world.routes["/missing.tif"] = [Answer(body=b"there again")]
+    again = sync.retry(world.dest, options=world.options())
+    assert (again.assets_done, again.assets_failed) == (1, 0)
+    assert world.files() == {f"{PLACE}/data.tif": b"there again"}
 
 
-def test_refusals_at_preferred_hrefs_do_not_stop_a_run_with_alternates(live):
+def test_refusals_at_preferred_hrefs_do_not_stop_a_run_with_alternates(world):
     """Sixty refusals in a row from one host would stop the run, were they all there is."""
-
-    async def scenario(world: World) -> None:
-        assets = {
-            f"a{n}": {"href": world.server.url("/b.tif"), "alternate": {"s3": {"href": f"s3://data/{n}"}}}
-            for n in range(60)
-        }
-        world.offer(assets)
-        report = await world.mirror(Selection(prefer=("s3",)), no_sign_request=True)
-        assert (report.assets_done, report.assets_failed) == (60, 0)
-
-    live(scenario)
+    assets = {
+        f"a{n}": {"href": world.server.url("/b.tif"), "alternate": {"s3": {"href": f"s3://data/{n}"}}}
+        for n in range(60)
+    }
+    world.offer(assets)
+    report = world.mirror(Selection(prefer=("s3",)), no_sign_request=True)
+    assert (report.assets_done, report.assets_failed) == (60, 0)
 
 
 # --- sizes and checksums ----------------------------------------------------------------------------------
@@ -259,18 +232,15 @@ STATED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_bodies_are_checked_against_size_and_checksum_of_the_item(live):
-    async def scenario(world: World) -> None:
-        href = world.server.url("/b.tif")
-        world.offer({key: {"href": href, **stated} for key, (stated, _) in STATED.items()})
-        await world.mirror()
-        failed = {one.key: one.message for one in await world.failures()}
-        fetched = {Path(name).stem for name in world.files()}
-        expected = {key for key, (_, words) in STATED.items() if words not in {"fetched", "unverifiable"}}
-        assert (failed.keys(), fetched) == (expected, STATED.keys() - expected)
-        assert all(STATED[key][1] in message for key, message in failed.items())
-
-    live(scenario)
+def test_bodies_are_checked_against_size_and_checksum_of_the_item(world):
+    href = world.server.url("/b.tif")
+    world.offer({key: {"href": href, **stated} for key, (stated, _) in STATED.items()})
+    world.mirror()
+    failed = {one.key: one.message for one in world.failures()}
+    fetched = {Path(name).stem for name in world.files()}
+    expected = {key for key, (_, words) in STATED.items() if words not in {"fetched", "unverifiable"}}
+    assert (failed.keys(), fetched) == (expected, STATED.keys() - expected)
+    assert all(STATED[key][1] in message for key, message in failed.items())
 
 
 # --- pages and endpoints ----------------------------------------------------------------------------------
@@ -285,33 +255,27 @@ def pages(world: World) -> dict[str, Any]:
     }
 
 
-def test_pages_are_left_out_and_counted(live):
-    async def scenario(world: World) -> None:
-        world.offer(pages(world))
-        planned = await world.plan()
-        assert (planned.assets, planned.assets_pages) == (1, 2)
-        assert planned.page_keys == {"index": 1, "rendered_preview": 1}
-        report = await world.mirror()
-        assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 2, 0)
-        assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
-
-    live(scenario)
+def test_pages_are_left_out_and_counted(world):
+    world.offer(pages(world))
+    planned = world.plan()
+    assert (planned.assets, planned.assets_pages) == (1, 2)
+    assert planned.page_keys == {"index": 1, "rendered_preview": 1}
+    report = world.mirror()
+    assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 2, 0)
+    assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
 
 
-def test_pages_are_fetched_with_include_pages(live):
-    async def scenario(world: World) -> None:
-        world.offer(pages(world))
-        page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
-        world.routes |= {"/index": [page], "/item/preview.png": [Answer(body=b"png")]}
-        report = await world.mirror(Selection(include_pages=True))
-        assert (report.assets_done, report.assets_failed, report.assets_pages) == (3, 0, 0)
-        assert world.files() == {
-            f"{PLACE}/data.tif": b"from https",
-            f"{PLACE}/index.html": b"<!doctype html><html></html>",
-            f"{PLACE}/rendered_preview.png": b"png",
-        }
-
-    live(scenario)
+def test_pages_are_fetched_with_include_pages(world):
+    world.offer(pages(world))
+    page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
+    world.routes |= {"/index": [page], "/item/preview.png": [Answer(body=b"png")]}
+    report = world.mirror(Selection(include_pages=True))
+    assert (report.assets_done, report.assets_failed, report.assets_pages) == (3, 0, 0)
+    assert world.files() == {
+        f"{PLACE}/data.tif": b"from https",
+        f"{PLACE}/index.html": b"<!doctype html><html></html>",
+        f"{PLACE}/rendered_preview.png": b"png",
+    }
 
 
 # --- prefixes ---------------------------------------------------------------------------------------------
@@ -323,151 +287,103 @@ UNDER_39 = {
 }
 
 
-def test_a_prefix_is_a_reported_failure_and_the_run_continues(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
-        assert (await world.plan()).assets_refused == 1
-        report = await world.mirror()
-        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 1)
-        (failure,) = await world.failures()
-        assert (failure.key, failure.kind) == ("data", "prefix")
-        assert "--expand-prefix" in failure.message
-
-    live(scenario)
+def test_a_prefix_is_a_reported_failure_and_the_run_continues(world):
+    world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
+    assert world.plan().assets_refused == 1
+    report = world.mirror()
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 1)
+    (failure,) = world.failures()
+    assert (failure.key, failure.kind) == ("data", "prefix")
+    assert "--expand-prefix" in failure.message
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["at once", "after it was refused"])
-def test_objects_under_a_prefix_are_mirrored(live, before):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        if before:
-            await world.mirror()
-        planned = await world.plan(Selection(expand_prefix=True))
-        assert (planned.assets, planned.bytes_basis) == (4, "known")
-        report = await world.mirror(Selection(expand_prefix=True))
-        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
-        assert await world.failures() == []
-        found = world.files()
-        (shadowed,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
-        assert found.pop(shadowed) == OBJECTS["tiles/39/qi"]
-        assert found == {f"{PLACE}/{name}": content for name, content in UNDER_39.items()}
-        assets = world.stored()["assets"]
-        assert set(assets) == {"data/B02.jp2", "data/B03.jp2", "data/qi", "data/qi/a b+c%25.gml"}
-        assert assets["data/B02.jp2"]["href"] == "./data/B02.jp2"
-        assert assets["data/B02.jp2"]["alternate"]["origin"]["href"] == "s3://EODATA/tiles/39/B02.jp2"
-        assert assets["data/B02.jp2"]["title"] == "tile"
-        again = await world.mirror(Selection(expand_prefix=True))
-        assert (again.assets_skipped, again.assets_done) == (4, 4)
-        assert await _is_whole(world.dest)
-
-    live(scenario)
+def test_objects_under_a_prefix_are_mirrored(world, before):
+    world.offer({"data": PREFIX})
+    if before:
+        world.mirror()
+    planned = world.plan(Selection(expand_prefix=True))
+    assert (planned.assets, planned.bytes_basis) == (4, "known")
+    report = world.mirror(Selection(expand_prefix=True))
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+    assert world.failures() == []
+    found = world.files()
+    (shadowed,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
+    assert found.pop(shadowed) == OBJECTS["tiles/39/qi"]
+    assert found == {f"{PLACE}/{name}": content for name, content in UNDER_39.items()}
+    assets = world.stored()["assets"]
+    assert set(assets) == {"data/B02.jp2", "data/B03.jp2", "data/qi", "data/qi/a b+c%25.gml"}
+    assert assets["data/B02.jp2"]["href"] == "./data/B02.jp2"
+    assert assets["data/B02.jp2"]["alternate"]["origin"]["href"] == "s3://EODATA/tiles/39/B02.jp2"
+    assert assets["data/B02.jp2"]["title"] == "tile"
+    again = world.mirror(Selection(expand_prefix=True))
+    assert (again.assets_skipped, again.assets_done) == (4, 4)
+    assert world.is_whole()
+    assert world.repaired(f"{PLACE}/data/B02.jp2") == b"blue"
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["own first", "prefix first"])
-def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(live, first):
-    async def scenario(world: World) -> None:
-        own = {"href": world.server.url("/b.tif")}
-        assets = {"data": PREFIX, "data/B02.jp2": own}
-        world.offer(dict([*assets.items()][:: -1 if first else 1]))
-        for again in range(3):
-            options = attrs.evolve(world.options(), revalidate=again == 2)
-            report = await mirror(
-                world.source, world.dest, selection=Selection(expand_prefix=True), options=options
-            )
-            assert (report.state, report.assets_done, report.assets_changed) == ("complete", 5, 0)
-            assert world.files()[f"{PLACE}/data/B02.jp2"] == b"blue"
-            assert world.files()[f"{PLACE}/data~2FB02.jp2.tif"] == b"from https"
-        assert await _is_whole(world.dest)
-
-    live(scenario)
+def test_an_object_does_not_take_the_file_of_an_asset_with_its_key(world, first):
+    own = {"href": world.server.url("/b.tif")}
+    assets = {"data": PREFIX, "data/B02.jp2": own}
+    world.offer(dict([*assets.items()][:: -1 if first else 1]))
+    for again in range(3):
+        options = attrs.evolve(world.options(), revalidate=again == 2)
+        report = world.mirror(Selection(expand_prefix=True), options)
+        assert (report.state, report.assets_done, report.assets_changed) == ("complete", 5, 0)
+        assert world.files()[f"{PLACE}/data/B02.jp2"] == b"blue"
+        assert world.files()[f"{PLACE}/data~2FB02.jp2.tif"] == b"from https"
+    assert world.is_whole()
 
 
-def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        report = await world.mirror(Selection(expand_prefix=True, exclude_assets=("*.gml",)))
-        assert (report.state, report.assets_done) == ("complete", 3)
-        assert world.files()[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
-        for _ in range(2):
-            report = await world.mirror(Selection(expand_prefix=True))
-            assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
-            found = world.files()
-            assert found[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
-            (apart,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
-            assert apart.endswith("/a~20b~2Bc~2525.gml")
-            assert found[apart] == b"<gml/>"
-        assert await _is_whole(world.dest)
-
-    live(scenario)
+def test_an_object_is_beside_others_that_later_have_its_name_as_their_directory(world):
+    world.offer({"data": PREFIX})
+    report = world.mirror(Selection(expand_prefix=True, exclude_assets=("*.gml",)))
+    assert (report.state, report.assets_done) == ("complete", 3)
+    assert world.files()[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
+    for _ in range(2):
+        report = world.mirror(Selection(expand_prefix=True))
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+        found = world.files()
+        assert found[f"{PLACE}/data/qi"] == OBJECTS["tiles/39/qi"]
+        (apart,) = [name for name in found if name.startswith(f"{PLACE}/data/qi~")]
+        assert apart.endswith("/a~20b~2Bc~2525.gml")
+        assert found[apart] == b"<gml/>"
+    assert world.is_whole()
 
 
-async def _is_whole(dest: Path) -> bool:
-    return (await verify(dest)).damaged == 0
+@pytest.mark.parametrize("names", ["aab", "abccc"], ids=["one comes twice", "later ones are not listed"])
+def test_the_prefixes_of_the_first_items_are_listed_once(world, names):
+    world.offer({"data": PREFIX})
+    page = orjson.loads(world.routes["/items.json"](None).body)
+    (item,) = page["features"]
+    other = {"data": {**PREFIX, "href": "s3://EODATA/tiles/40"}}
+    page["features"] = [
+        {**item, "id": f"URN:{name}", "assets": other if name == "c" else item["assets"]} for name in names
+    ]
+    world.routes["/items.json"] = _json(page)
+    report = world.mirror(Selection(expand_prefix=True, max_items=2))
+    assert (report.items_matched, report.assets_done, report.assets_failed) == (2, 8, 0)
+    assert sum(record.kind == "list" for record in world.s3.requests) == 1
 
 
-def test_prefixes_beyond_max_items_are_not_listed(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        page = orjson.loads(world.routes["/items.json"](None).body)
-        (item,) = page["features"]
-        other = {"data": {**PREFIX, "href": "s3://EODATA/tiles/40"}}
-        page["features"] = [
-            {**item, "id": f"URN:{number}", "assets": item["assets"] if number < 2 else other}
-            for number in range(5)
-        ]
-        world.routes["/items.json"] = _json(page)
-        report = await world.mirror(Selection(expand_prefix=True, max_items=2))
-        assert (report.items_matched, report.assets_done) == (2, 8)
-        assert sum(record.kind == "list" for record in world.s3.requests) == 1
-
-    live(scenario)
+def test_unavailable_credentials_for_a_listing_stop_the_run(world):
+    world.offer({"data": PREFIX})
+    with pytest.raises(CredentialsError, match="nobody"):
+        world.mirror(Selection(expand_prefix=True), profile="nobody")
 
 
-def test_an_item_that_is_listed_twice_does_not_take_the_listing_of_another(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        page = orjson.loads(world.routes["/items.json"](None).body)
-        (item,) = page["features"]
-        page["features"] = [{**item, "id": f"URN:{name}"} for name in "aab"]
-        world.routes["/items.json"] = _json(page)
-        report = await world.mirror(Selection(expand_prefix=True, max_items=2))
-        assert (report.items_matched, report.assets_done, report.assets_failed) == (2, 8, 0)
-        assert sum(record.kind == "list" for record in world.s3.requests) == 1
+def test_an_error_ends_all_requests_for_sizes(world):
+    world.routes["/slow.tif"] = lambda _: Answer(fault=Fault.SILENT)
+    slow = {f"slow {number}": {"href": world.server.url("/slow.tif")} for number in range(50)}
+    world.offer({**slow, "own": {"href": "s3://EODATA/tiles/39/B02.jp2"}})
 
-    live(scenario)
-
-
-def test_unavailable_credentials_for_a_listing_stop_the_run(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        with pytest.raises(CredentialsError, match="nobody"):
-            await world.mirror(Selection(expand_prefix=True), profile="nobody")
-
-    live(scenario)
-
-
-def test_an_error_ends_all_requests_for_sizes(live):
-    async def scenario(world: World) -> None:
-        world.routes["/slow.tif"] = lambda _: Answer(fault=Fault.SILENT)
-        slow = {f"slow {number}": {"href": world.server.url("/slow.tif")} for number in range(50)}
-        world.offer({**slow, "own": {"href": "s3://EODATA/tiles/39/B02.jp2"}})
+    async def left() -> list[str]:
         with pytest.raises(CredentialsError, match="nobody"):
             await plan(world.source, options=world.options(profile="nobody"))
-        assert not [task for task in asyncio.all_tasks() if "_size_of" in str(task.get_coro())]
+        return [str(task.get_coro()) for task in asyncio.all_tasks()]
 
-    live(scenario)
-
-
-def test_a_damaged_object_of_a_prefix_is_repaired(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        await world.mirror(Selection(expand_prefix=True))
-        (world.dest / PLACE / "data/B02.jp2").write_bytes(b"rot!")
-        report = await verify(world.dest, repair=True, options=world.options())
-        assert (report.damaged, report.remaining) == (1, 0)
-        assert (world.dest / PLACE / "data/B02.jp2").read_bytes() == b"blue"
-
-    live(scenario)
+    assert not [task for task in asyncio.run(left()) if "_size_of" in task]
 
 
 @pytest.mark.parametrize(
@@ -481,26 +397,24 @@ def test_a_damaged_object_of_a_prefix_is_repaired(live):
         ({"assets": ("other",)}, set()),
     ],
 )
-def test_filters_apply_to_objects_under_a_prefix(live, selection, names):
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
-        report = await world.mirror(Selection(expand_prefix=True, **selection))
-        assert (report.assets_done, report.assets_failed) == (len(names), 0)
-        assert (report.assets_excluded > 0) is (len(names) < 4)
-        assets = world.stored()["assets"]
-        here = {key for key, asset in assets.items() if asset["href"].startswith("./")}
-        assert here == {f"data/{name}" for name in names}
-
-    live(scenario)
+def test_filters_apply_to_objects_under_a_prefix(world, selection, names):
+    world.offer({"data": PREFIX})
+    report = world.mirror(Selection(expand_prefix=True, **selection))
+    assert (report.assets_done, report.assets_failed) == (len(names), 0)
+    assert (report.assets_excluded > 0) is (len(names) < 4)
+    assets = world.stored()["assets"]
+    here = {key for key, asset in assets.items() if asset["href"].startswith("./")}
+    assert here == {f"data/{name}" for name in names}
 
 
-def test_a_prefix_resumes_where_it_was_stopped(live):
+@pytest.mark.parametrize("world", [{"latency_ms": 60}], indirect=True)
+def test_a_prefix_resumes_where_it_was_stopped(world):
     """What was planned of it is done without listing again, each object once."""
+    world.offer({"data": PREFIX})
+    selection, options = Selection(expand_prefix=True), attrs.evolve(world.options(), concurrency=1)
 
-    async def scenario(world: World) -> None:
-        world.offer({"data": PREFIX})
+    async def stopped() -> MirrorReport:
         stop = asyncio.Event()
-        selection, options = Selection(expand_prefix=True), attrs.evolve(world.options(), concurrency=1)
 
         async def pull_the_plug() -> None:
             while len(world.s3.requests) < 3:  # noqa: ASYNC110 - the replica has no event for it
@@ -509,78 +423,68 @@ def test_a_prefix_resumes_where_it_was_stopped(live):
 
         async with asyncio.TaskGroup() as group:
             group.create_task(pull_the_plug())
-            first = await mirror(world.source, world.dest, selection=selection, options=options, stop=stop)
-        assert first.state == "interrupted"
-        assert 0 < first.assets_pending < 4
-        report = await resume(world.dest, options=options)
-        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
-        listed = [record for record in world.s3.requests if record.kind == "list"]
-        assert len(listed) == 1
-        assert len(world.s3.requests) <= 6  # the one that was under way, at most, comes twice
+            return await mirror(world.source, world.dest, selection=selection, options=options, stop=stop)
 
-    live(scenario, latency_ms=60)
+    first = asyncio.run(stopped())
+    assert first.state == "interrupted"
+    assert 0 < first.assets_pending < 4
+    report = sync.resume(world.dest, options=options)
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 4, 0)
+    assert sum(record.kind == "list" for record in world.s3.requests) == 1
+    assert len(world.s3.requests) <= 6  # the one that was under way, at most, comes twice
 
 
-def test_an_empty_prefix_is_a_failure_that_names_it(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": {**PREFIX, "href": "s3://EODATA/none/"}})
-        report = await world.mirror(Selection(expand_prefix=True))
-        assert (report.state, report.assets_failed) == ("complete", 1)
-        (failure,) = await world.failures()
-        assert "s3://EODATA/none/" in failure.message
-        assert "nothing is there" in failure.message
-
-    live(scenario)
+def test_an_empty_prefix_is_a_failure_that_names_it(world):
+    world.offer({"data": {**PREFIX, "href": "s3://EODATA/none/"}})
+    report = world.mirror(Selection(expand_prefix=True))
+    assert (report.state, report.assets_failed) == ("complete", 1)
+    (failure,) = world.failures()
+    assert "s3://EODATA/none/" in failure.message
+    assert "nothing is there" in failure.message
 
 
 # --- collections ------------------------------------------------------------------------------------------
 
 
-def test_a_collections_own_assets_are_mirrored_once(live):
-    async def scenario(world: World) -> None:
-        world.routes["/thumb.png"] = [Answer(body=b"png")]
-        own = {
-            "thumbnail": {"href": "./thumb.png", "roles": ["thumbnail"]},
-            "docs": {"href": "https://h.test/x", "type": "text/html"},
-        }
-        world.offer({"data": {"href": world.server.url("/b.tif")}}, {"assets": own})
-        selection = Selection(collection_assets=True)
-        planned = await world.plan(selection)
-        assert (planned.items_matched, planned.assets) == (1, 2)
-        world.server.requests.clear()
-        report = await world.mirror(selection)
-        assert (report.items_matched, report.items_done, report.assets_done, report.assets_pages) == (
-            1,
-            1,
-            2,
-            1,
-        )
-        assert world.files() == {"c/thumbnail.png": b"png", f"{PLACE}/data.tif": b"from https"}
-        collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
-        assert collection.assets["thumbnail"].href == "./thumbnail.png"
-        assert [item.id for item in collection.get_items()] == [ITEM]
-        assert world.requests().count("/thumb.png") == 1
-        assert await _is_whole(world.dest)
-
-    live(scenario)
+def test_a_collections_own_assets_are_mirrored_once(world):
+    world.routes["/thumb.png"] = [Answer(body=b"png")]
+    own = {
+        "thumbnail": {"href": "./thumb.png", "roles": ["thumbnail"]},
+        "docs": {"href": "https://h.test/x", "type": "text/html"},
+    }
+    world.offer({"data": {"href": world.server.url("/b.tif")}}, {"assets": own})
+    selection = Selection(collection_assets=True)
+    planned = world.plan(selection)
+    assert (planned.items_matched, planned.assets) == (1, 2)
+    world.server.requests.clear()
+    report = world.mirror(selection)
+    assert (report.items_matched, report.items_done, report.assets_done, report.assets_pages) == (
+        1,
+        1,
+        2,
+        1,
+    )
+    assert world.files() == {"c/thumbnail.png": b"png", f"{PLACE}/data.tif": b"from https"}
+    collection = pystac.Collection.from_file(str(world.dest / "c/collection.json"))
+    assert collection.assets["thumbnail"].href == "./thumbnail.png"
+    assert [item.id for item in collection.get_items()] == [ITEM]
+    assert world.requests().count("/thumb.png") == 1
+    assert world.is_whole()
+    assert world.repaired("c/thumbnail.png") == b"png"
 
 
 @pytest.mark.parametrize(("now", "done"), [(10, 1), (9, 0), (8, 0)])
-def test_the_size_is_checked_against_the_current_item(live, now, done):
-    async def scenario(world: World) -> None:
-        asset = {"href": world.server.url("/b.tif"), "file:size": 9}
-        own = [{"rel": "self", "href": world.server.url("/i.json")}]
-        world.offer({"data": asset}, links=own)
-        world.routes["/i.json"] = _json({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
-        options = attrs.evolve(world.options(), retries=1)
-        report = await mirror(world.source, world.dest, options=options)
-        assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
-        assert sum(one.target == "/i.json" for one in world.server.requests) == 1
-        if not done:
-            (failure,) = await world.failures()
-            assert f"sent 10 bytes, but the item states {now}" in failure.message
-
-    live(scenario)
+def test_the_size_is_checked_against_the_current_item(world, now, done):
+    asset = {"href": world.server.url("/b.tif"), "file:size": 9}
+    own = [{"rel": "self", "href": world.server.url("/i.json")}]
+    world.offer({"data": asset}, links=own)
+    world.routes["/i.json"] = _json({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
+    report = world.mirror(options=attrs.evolve(world.options(), retries=1))
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
+    assert sum(one.target == "/i.json" for one in world.server.requests) == 1
+    if not done:
+        (failure,) = world.failures()
+        assert f"sent 10 bytes, but the item states {now}" in failure.message
 
 
 def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
@@ -610,162 +514,123 @@ def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
         ),
     ],
 )
-def test_a_collections_own_assets_are_refreshed(live, first, second, revalidated):
-    async def scenario(world: World) -> None:
-        versions = {"v1": b"png"}
-        world.routes["/thumb.png"] = _versioned(versions)
-        assets = {"data": {"href": world.server.url("/b.tif")}}
-        own = {"thumbnail": {"href": "./thumb.png"}, "gone": {"href": "./gone.png"}}
+def test_a_collections_own_assets_are_refreshed(world, first, second, revalidated):
+    versions = {"v1": b"png"}
+    world.routes["/thumb.png"] = _versioned(versions)
+    assets = {"data": {"href": world.server.url("/b.tif")}}
+    own = {"thumbnail": {"href": "./thumb.png"}, "gone": {"href": "./gone.png"}}
 
-        async def refreshed(changes: Json) -> tuple[int, int, int]:
-            world.offer(assets, {"assets": own, **changes})
-            world.server.requests.clear()
-            report = await world.mirror(Selection(collection_assets=True))
-            assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 1)
-            return world.requests().count("/thumb.png"), report.assets_changed, report.assets_revalidated
+    def refreshed(changes: Json) -> tuple[int, int, int]:
+        world.offer(assets, {"assets": own, **changes})
+        world.server.requests.clear()
+        report = world.mirror(Selection(collection_assets=True))
+        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 1)
+        return world.requests().count("/thumb.png"), report.assets_changed, report.assets_revalidated
 
-        assert await refreshed(first) == (1, 0, 0)
-        assert await refreshed(second) == (int(revalidated), 0, int(revalidated))
-        versions["v2"] = b"new"
-        if revalidated:
-            other = {
-                name: "3" if isinstance(changes, str) else {"updated": "3"}
-                for name, changes in second.items()
-            }
-            assert await refreshed(other) == (1, 1, 0)
-            assert world.files()["c/thumbnail.png"] == b"new"
-        assert await _is_whole(world.dest)
-
-    live(scenario)
-
-
-def test_a_damaged_asset_of_a_collection_is_repaired(live):
-    async def scenario(world: World) -> None:
-        world.routes["/thumb.png"] = [Answer(body=b"png")]
-        world.offer(
-            {"data": {"href": world.server.url("/b.tif")}}, {"assets": {"t": {"href": "./thumb.png"}}}
-        )
-        await world.mirror(Selection(collection_assets=True))
-        (world.dest / "c/t.png").write_bytes(b"rot")
-        report = await verify(world.dest, repair=True, options=world.options())
-        assert (report.damaged, report.remaining) == (1, 0)
-        assert (world.dest / "c/t.png").read_bytes() == b"png"
-
-    live(scenario)
-
-
-def test_items_without_a_collection_have_no_assets_of_one(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": {"href": world.server.url("/b.tif")}}, links=[])
-        page = orjson.loads(world.routes["/items.json"](None).body)
-        del page["features"][0]["collection"]
-        world.routes["/items.json"] = _json(page)
-        report = await world.mirror(Selection(collection_assets=True))
-        assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
-
-    live(scenario)
-
-
-def test_a_collection_that_cannot_be_read_is_named(live):
-    async def scenario(world: World) -> None:
-        world.offer({"data": {"href": world.server.url("/b.tif")}})
-        world.routes["/c.json"] = [Answer(404, b"{}")]
-        report = await world.mirror(Selection(collection_assets=True))
-        assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
-        assert "The collection c is mirrored without its own assets" in world.notices()
-
-    live(scenario)
-
-
-def test_an_asset_of_a_collection_that_fails_is_named(live):
-    async def scenario(world: World) -> None:
-        world.offer(
-            {"data": {"href": world.server.url("/b.tif")}},
-            {"assets": {"thumbnail": {"href": world.server.url("/none.png")}}},
-        )
-        report = await world.mirror(Selection(collection_assets=True))
-        assert (report.items_done, report.assets_done, report.assets_missing) == (1, 1, 1)
-        (failure,) = await world.failures()
-        assert (failure.collection, failure.item, failure.key) == ("c", "", "thumbnail")
-
-    live(scenario)
-
-
-def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(live):
-    async def scenario(world: World) -> None:
-        href = world.server.url("/b.tif")
-        described = {
-            "silent": {"roles": ["data"], "type": "image/tiff"},
-            "said": {"roles": ["data"]},
-            "other": {"roles": ["metadata"]},
+    assert refreshed(first) == (1, 0, 0)
+    assert refreshed(second) == (int(revalidated), 0, int(revalidated))
+    versions["v2"] = b"new"
+    if revalidated:
+        other = {
+            name: "3" if isinstance(changes, str) else {"updated": "3"} for name, changes in second.items()
         }
-        assets = {
-            "silent": {"href": href},
-            "said": {"href": href, "roles": ["thumbnail"]},
-            "other": {"href": href},
-        }
-        world.offer(assets, {"item_assets": described})
-        report = await world.mirror(Selection(roles=("data",)))
-        assert (report.assets_done, report.assets_excluded) == (1, 2)
-        assert world.files() == {f"{PLACE}/silent.tif": b"from https"}
-
-    live(scenario)
+        assert refreshed(other) == (1, 1, 0)
+        assert world.files()["c/thumbnail.png"] == b"new"
+    assert world.is_whole()
 
 
-def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out(live):
-    async def scenario(world: World) -> None:
-        href = world.server.url("/b.tif")
-        world.offer({"silent": {"href": href}, "said": {"href": href, "roles": ["data"]}})
-        world.routes["/c.json"] = [Answer(500)] * 9
-        report = await world.mirror(Selection(roles=("data",)))
-        assert (report.assets_done, report.assets_excluded) == (1, 1)
-        assert "Assets of c without type or roles of their own are left out" in world.notices()
+def test_items_without_a_collection_have_no_assets_of_one(world):
+    world.offer({"data": {"href": world.server.url("/b.tif")}}, links=[])
+    page = orjson.loads(world.routes["/items.json"](None).body)
+    del page["features"][0]["collection"]
+    world.routes["/items.json"] = _json(page)
+    report = world.mirror(Selection(collection_assets=True))
+    assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
 
-    live(scenario)
+
+def test_a_collection_that_cannot_be_read_is_named(world):
+    world.offer({"data": {"href": world.server.url("/b.tif")}})
+    world.routes["/c.json"] = [Answer(404, b"{}")]
+    report = world.mirror(Selection(collection_assets=True))
+    assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
+    assert "The collection c is mirrored without its own assets" in world.notices()
+
+
+def test_an_asset_of_a_collection_that_fails_is_named(world):
+    world.offer(
+        {"data": {"href": world.server.url("/b.tif")}},
+        {"assets": {"thumbnail": {"href": world.server.url("/none.png")}}},
+    )
+    report = world.mirror(Selection(collection_assets=True))
+    assert (report.items_done, report.assets_done, report.assets_missing) == (1, 1, 1)
+    (failure,) = world.failures()
+    assert (failure.collection, failure.item, failure.key) == ("c", "", "thumbnail")
+
+
+def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(world):
+    href = world.server.url("/b.tif")
+    described = {
+        "silent": {"roles": ["data"], "type": "image/tiff"},
+        "said": {"roles": ["data"]},
+        "other": {"roles": ["metadata"]},
+    }
+    assets = {
+        "silent": {"href": href},
+        "said": {"href": href, "roles": ["thumbnail"]},
+        "other": {"href": href},
+    }
+    world.offer(assets, {"item_assets": described})
+    report = world.mirror(Selection(roles=("data",)))
+    assert (report.assets_done, report.assets_excluded) == (1, 2)
+    assert world.files() == {f"{PLACE}/silent.tif": b"from https"}
+
+
+def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out(world):
+    href = world.server.url("/b.tif")
+    world.offer({"silent": {"href": href}, "said": {"href": href, "roles": ["data"]}})
+    world.routes["/c.json"] = [Answer(500)] * 9
+    report = world.mirror(Selection(roles=("data",)))
+    assert (report.assets_done, report.assets_excluded) == (1, 1)
+    assert "Assets of c without type or roles of their own are left out" in world.notices()
 
 
 # --- odd hrefs, keys and ids ------------------------------------------------------------------------------
 
 
-def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(live):
+def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world):
     printed = "/odata/v1/Products(('f6b6584e', 'n/a', -1, 'Sinergise Solutions'))/Nodes(B02.tif)/$value"
 
-    async def scenario(world: World) -> None:
-        quoted = (
-            "/odata/v1/Products(('f6b6584e',%20'n/a',%20-1,%20'Sinergise%20Solutions'))/Nodes(B02.tif)/$value"
-        )
-        world.routes |= {quoted: [Answer(body=b"value")], "/50%25.tif": [Answer(body=b"percent")]}
-        world.offer(
-            {
-                "2025/04/02/S2A/x.jpg": {"href": world.server.url("/b.tif")},
-                "value": {"href": world.server.url(printed), "type": "image/tiff"},
-                "relative": {"href": "./50%25.tif"},
-                "array": {"href": ["https://h.test/a.tif"]},
-                "missing": {"title": "no href"},
-                "none": None,
-            }
-        )
-        report = await world.mirror()
-        assert (report.state, report.assets_done, report.assets_failed) == ("complete", 3, 3)
-        assert world.files() == {
-            f"{PLACE}/2025~2F04~2F02~2FS2A~2Fx.jpg.tif": b"from https",
-            f"{PLACE}/value.tif": b"value",
-            f"{PLACE}/relative.tif": b"percent",
+    quoted = (
+        "/odata/v1/Products(('f6b6584e',%20'n/a',%20-1,%20'Sinergise%20Solutions'))/Nodes(B02.tif)/$value"
+    )
+    world.routes |= {quoted: [Answer(body=b"value")], "/50%25.tif": [Answer(body=b"percent")]}
+    world.offer(
+        {
+            "2025/04/02/S2A/x.jpg": {"href": world.server.url("/b.tif")},
+            "value": {"href": world.server.url(printed), "type": "image/tiff"},
+            "relative": {"href": "./50%25.tif"},
+            "array": {"href": ["https://h.test/a.tif"]},
+            "missing": {"title": "no href"},
+            "none": None,
         }
-        assert {one.key for one in await world.failures()} == {"array", "missing", "none"}
-
-    live(scenario)
+    )
+    report = world.mirror()
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 3, 3)
+    assert world.files() == {
+        f"{PLACE}/2025~2F04~2F02~2FS2A~2Fx.jpg.tif": b"from https",
+        f"{PLACE}/value.tif": b"value",
+        f"{PLACE}/relative.tif": b"percent",
+    }
+    assert {one.key for one in world.failures()} == {"array", "missing", "none"}
 
 
 # --- storage ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("world", [{"requester_pays": True}], indirect=True)
 @pytest.mark.parametrize("agreed", [False, True])
-def test_requester_pays_is_never_accepted_automatically(live, agreed):
-    async def scenario(world: World) -> None:
-        world.offer({"data": {"href": "s3://data/one.tif", "storage:requester_pays": True}})
-        report = await world.mirror(request_payer=agreed)
-        assert report.assets_done == int(agreed)
-        assert ["--request-payer" in one.message for one in await world.failures()] == [True] * (not agreed)
-
-    live(scenario, requester_pays=True)
+def test_requester_pays_is_never_accepted_automatically(world, agreed):
+    world.offer({"data": {"href": "s3://data/one.tif", "storage:requester_pays": True}})
+    report = world.mirror(request_payer=agreed)
+    assert report.assets_done == int(agreed)
+    assert ["--request-payer" in one.message for one in world.failures()] == [True] * (not agreed)

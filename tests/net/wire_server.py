@@ -17,6 +17,7 @@ from typing import Self
 from tests.net.memory import Answer, Fault
 
 from stacpull.net.transport import Request
+from stacpull_replicas import run_in_thread
 
 Scripted = Answer | bytes
 Script = Sequence[Scripted] | Callable[[Request], Scripted]
@@ -34,7 +35,7 @@ class ReceivedRequest:
 
 
 class WireServer:
-    """`async with WireServer({"/path": [answer, …]}) as server`.
+    """`async with WireServer({"/path": [answer, …]}) as server`; without `async` it runs in its own thread.
 
     Raw bytes are sent unchanged, then the connection is closed.
     """
@@ -63,6 +64,15 @@ class WireServer:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
         await _a_few_turns()  # an aborted connection is closed in the next iteration of the loop
+
+    def __enter__(self) -> Self:
+        self._thread = run_in_thread(self)
+        return self._thread.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.__exit__(kind, error, trace)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"
