@@ -149,7 +149,6 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     media_type: str | None = None
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
-    unready: str = ""  # the statement of its item if it is not ready yet (`planning.item_plan`)
 
 
 class FailureKind(enum.StrEnum):
@@ -280,8 +279,6 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
-    unready: str = ""
-    """The statement of its item if it is not ready yet. If the transfer fails, its item is read again."""
     clip: bool = False  # it must be clipped to the area of the run's `--clip`
 
     def at(self, hrefs: tuple[str, ...]) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, quick
@@ -20,13 +19,12 @@ ARCHIVED = b"<Error><Code>InvalidObjectState</Code><Message>The operation is not
 
 
 class OrderingHost(AssetHost):
-    """Assets whose number is in `waiting` get the response `answer`; items are read one by one."""
+    """Assets whose number is in `waiting` get the response `answer`."""
 
-    def __init__(self, answer: tuple[str, bytes], members: dict[str, Any] | None = None) -> None:
+    def __init__(self, answer: tuple[str, bytes]) -> None:
         super().__init__()
         self.waiting = set(range(3))
         self.answer = answer
-        self.members = members or {}
         self.gone: set[int] = set()
 
     def content(self, path: str) -> tuple[str, bytes]:
@@ -35,46 +33,28 @@ class OrderingHost(AssetHost):
             return self.answer
         if kind == "assets" and int(number) in self.gone:
             return "404 Not Found", b"{}"
-        if kind == "items":
-            return "200 OK", json.dumps(self.item(int(number))).encode()
         return super().content(path)
 
-    def item(self, number: int) -> dict[str, Any]:
-        return feature(
-            f"item-{number}",
-            {"data": f"{self.url}/assets/{number}"},
-            properties={
-                "datetime": "2020-01-01T00:00:00Z",
-                **(self.members if number in self.waiting else {}),
-            },
-            links=[{"rel": "self", "href": f"{self.url}/items/{number}"}],
-        )
-
-    def source(self, directory: Path, count: int = 8) -> str:
+    def source(self, directory: Path) -> str:
         path = directory / "items.json"
-        features = [self.item(number) for number in range(count)]
+        features = [feature(f"item-{n}", {"data": f"{self.url}/assets/{n}"}) for n in range(8)]
         path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
         return str(path)
 
 
-CASES = [
-    (("202 Accepted", b'{"status": "preparing"}'), {}),
-    (("403 Forbidden", ARCHIVED), {}),
-    (("409 Conflict", b"<Error><Code>BlobArchived</Code></Error>"), {}),
-    (("404 Not Found", b"{}"), {"order:status": "ordered"}),
-    (("403 Forbidden", b"{}"), {"order:status": "pending"}),
-    (("403 Forbidden", b"{}"), {"storage:tier": "DEEP_ARCHIVE"}),
-]
-
-
 @pytest.mark.parametrize(
-    ("answer", "members"), CASES, ids=[f"{answer[0][:3]} {members}" for answer, members in CASES]
+    "answer",
+    [
+        ("202 Accepted", b'{"status": "preparing"}'),
+        ("403 Forbidden", ARCHIVED),
+        ("409 Conflict", b"<Error><Code>BlobArchived</Code></Error>"),
+    ],
 )
 def test_assets_that_are_not_ready_are_ordered_and_requested_again(
-    tmp_path: Path, answer: tuple[str, bytes], members: dict[str, str]
+    tmp_path: Path, answer: tuple[str, bytes]
 ) -> None:
     dest = tmp_path / "m"
-    with OrderingHost(answer, members) as host:
+    with OrderingHost(answer) as host:
         source = host.source(tmp_path)
         options = quick(max_failures=0)
         report = asyncio.run(stacpull.mirror(source, dest, options=options))
@@ -94,15 +74,6 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(
         assert (last.assets_done, last.assets_failed, last.exit_code) == (2, 0, 0)
         after = stacpull.status(dest)
         assert (after.state, after.assets_done, after.assets_ordered) == ("complete", 8, 0)
-
-
-def test_an_order_that_ends_without_its_asset_is_a_failure(tmp_path: Path) -> None:
-    dest = tmp_path / "m"
-    with OrderingHost(("404 Not Found", b"{}"), {"order:status": "ordered"}) as host:
-        asyncio.run(stacpull.mirror(host.source(tmp_path), dest, options=quick()))
-        host.members = {"order:status": "failed"}
-        report = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
-    assert (report.assets_failed, report.assets_ordered, report.assets_missing) == (3, 0, 3)
 
 
 def test_retry_ordered_does_not_retry_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
-from stacpull.planning.item_plan import stated_of, why_not_ready
+from stacpull.planning.item_plan import stated_of
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
@@ -49,7 +49,6 @@ ResultT = TypeVar("ResultT")
 _NO_FAULT = frozenset({FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds that do not count as failures (`--max-failures`)."""
 _MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-_MAY_BE_UNREADY = frozenset({FailureKind.GONE, FailureKind.REFUSED, FailureKind.HTTP})
 _WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 _EXPIRED = frozenset({404, 410})
 """Statuses that can mean an expired href, beside those of REFUSED. Planetary Computer sends 404."""
@@ -308,7 +307,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
             try:
                 return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
-                self._failures.append(await self._explained(error.failure))
+                self._failures.append(error.failure)
                 if self.job.alternates:
                     self.job, self._wrong = self.job.at(self.job.alternates), ""
                     continue
@@ -337,7 +336,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
             )
             try:
                 # if there is another href, a refusal does not stop the run
-                count = not (may_be_stale or job.alternates or job.unready)
+                count = not (may_be_stale or job.alternates)
                 return await fetcher.fetch(job, count_refusal=count)
             except TransferError as error:
                 fetcher, failure = self._tools.fetcher, error.failure
@@ -351,19 +350,6 @@ class AssetTransfer(Generic[JobT, ResultT]):
                     if not failure.retryable and await self._restated():
                         continue
                 raise TransferError(failure) from error
-
-    async def _explained(self, failure: Failure) -> Failure:
-        if failure.kind not in _MAY_BE_UNREADY:
-            return failure
-        why, href = self.job.unready, self.job.item_href
-        if self._document is None and why and href is not None:
-            with suppress(TransferError):
-                self._document = (await self._tools.items.read(href)).document
-        if self._document is not None:
-            why = why_not_ready(self._document, self.job.key)
-        if not why:
-            return failure
-        return replace(failure, kind=FailureKind.ORDERED, message=f"{failure.message} But {why}.")
 
     async def _restated(self) -> bool:
         """Read the item again, once; return True if it states another size or checksum than before."""

@@ -36,7 +36,6 @@ from stacpull.models import (
     VersionInDest,
     path_in_dest,
 )
-from stacpull.planning.item_plan import STATEMENTS
 from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
 
 
@@ -64,22 +63,15 @@ FAILED_IN_PASSING = (
 )
 """SQL: asset `a` failed for a reason that may have passed."""
 
-
 _ORDERED = (
-    "SELECT 'it was not ready before' FROM failures f "
-    f"WHERE f.item = a.item AND f.key = a.key AND f.kind = '{FailureKind.ORDERED}'"
-)
-_STATED = (  # to search for a few bytes is much cheaper than to parse: the item is read again anyway
-    "SELECT 'its item may say that it is not ready' FROM documents w WHERE w.item = a.item AND ("
-    + " OR ".join(f"instr(w.document, CAST('\"{name}\"' AS BLOB))" for name in STATEMENTS)
-    + ")"
+    f"SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind = '{FailureKind.ORDERED}'"
 )
 _OPEN = "open_assets o JOIN assets a ON a.id = o.asset"
 _JOBS = (
     f"SELECT a.id, a.item, a.generation, a.key, o.href, i.href, {ASSET_DIRECTORY}, a.name, o.name, "
     "o.size, a.stated, o.media_type, o.stale, iif(o.wanted, nullif(o.previous_digest, x''), NULL), "
     f"o.alternates, iif(a.state = {Phase.PENDING}, a.etag, NULL), a.size, o.previous_digest, "
-    f"coalesce(({_ORDERED}), ({_STATED}), ''), o.wanted IS NULL OR a.clip IS NOT NULL "
+    "o.wanted IS NULL OR a.clip IS NOT NULL "
     f"FROM {_OPEN} JOIN items i ON i.id = a.item"
 )
 
@@ -103,7 +95,7 @@ def job_of(db: sqlite3.Connection, row: int, generation: int) -> Job | None:
 
 def _job(row: tuple[Any, ...], has_area: bool) -> Job:
     asset, item, generation, key, href, item_href, directory, name, unclaimed, size, *rest = row
-    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, unready, clip = rest
+    stated, kind, stale, sha256, alternates, validator, size_before, sha256_before, clip = rest
     is_template = name is None and "{" in unclaimed  # names have no braces
     checksum = None
     if stated is not None:
@@ -124,7 +116,6 @@ def _job(row: tuple[Any, ...], has_area: bool) -> Job:
         sha256=sha256,
         alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
         version_in_dest=version,
-        unready=unready,
         clip=has_area and bool(clip),
     )
 

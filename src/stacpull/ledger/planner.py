@@ -546,7 +546,7 @@ class Planner:
         job = Job(  # positions take half the time of keywords
             *(row, item, generation, key, href, plan.item.href, directory, name, template),
             *(asset.size, asset.checksum, asset.media_type, False, None, asset.alternates, in_dest, False),
-            *(asset.unready, self._area is not None),
+            self._area is not None,
         )
         self._result.jobs.append(job)
 

@@ -1,19 +1,16 @@
 """Plans an item: derives the assets to fetch from its JSON. Nothing here raises, even for invalid items.
 
 An asset is identified by (collection, item, key); its href may change. `file:checksum` is a multihash
-(https://github.com/multiformats/multihash). That an asset is ordered or archived (order extension, v1.1.0;
-storage extension, v1) is not proof: it is requested anyway, and the statement only explains a failure.
+(https://github.com/multiformats/multihash).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import msgspec
-from msgspec.structs import replace
 
 from stacpull.clock import parse_instant
 from stacpull.json_values import object_or_empty
@@ -45,12 +42,8 @@ from stacpull.urls import is_local
 
 NO_COLLECTION: Final = "no-collection"
 """The collection of items without one whose source has none either."""
-STATEMENTS: Final = ("order:status", "storage:tier")
-"""Properties about the readiness of an asset."""
 _BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-_UNDER_WAY: Final = frozenset({"ordered", "pending", "shipping"})
-_ARCHIVED: Final = re.compile(r"archive|glacier", re.IGNORECASE)
 _LARGEST: Final = 1 << 63
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
@@ -100,8 +93,6 @@ def plan_item(
         layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, item_assets, listings
     )
     plan.add(item)
-    if plan.may_state_readiness or _statements_of(item.get("properties")):
-        plan.assets = [replace(asset, unready=why_not_ready(item, asset.key)) for asset in plan.assets]
     return PlannedItem(
         item_id,
         with_objects(item, listings, plan.keys) if plan.prefixes else item,
@@ -154,7 +145,6 @@ class _ItemPlan:
         self.prefixes: list[str] = []
         self.problems: list[tuple[str, Failure]] = []
         self.keys: dict[str, list[str]] = {}
-        self.may_state_readiness = False
 
     def add(self, document: Json) -> None:
         """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
@@ -193,7 +183,6 @@ class _ItemPlan:
                 others: tuple[str, ...] = ()
                 href, media_type = asset["href"], asset.get("type")
             else:
-                self.may_state_readiness = True
                 hrefs = asset_hrefs(asset, self._base, prefer)
                 if isinstance(hrefs, Failure):
                     self.problems.append((key, hrefs))
@@ -223,7 +212,7 @@ class _ItemPlan:
 
 
 def _suffix_if_plain(asset: Any) -> str | None:
-    if not isinstance(asset, dict) or "order:status" in asset or "storage:tier" in asset:
+    if not isinstance(asset, dict):
         return None
     href, media_type = asset.get("href"), asset.get("type")
     if media_type is not None and (
@@ -278,23 +267,6 @@ def parse_multihash(text: str) -> Checksum | None:
         if prefix in _DIGESTS and prefix[-1] == len(digest):
             return Checksum(_DIGESTS[prefix], digest)
     return None
-
-
-def why_not_ready(item: Json, key: str) -> str:
-    """Return why the asset at `key` is not ready according to its item; empty if it is ready."""
-    asset = object_or_empty(item.get("assets")).get(key)
-    stated = {**_statements_of(item.get("properties")), **_statements_of(asset)}
-    status, tier = stated.get("order:status"), stated.get("storage:tier")
-    if status in _UNDER_WAY:
-        return f"its item states that it is being prepared (order:status {status})"
-    if tier is not None and _ARCHIVED.search(tier):
-        return f"its item states that it is in an archive (storage:tier {tier[:40]})"
-    return ""
-
-
-def _statements_of(members: object) -> dict[str, str]:
-    stated = object_or_empty(members)
-    return {name: stated[name] for name in STATEMENTS if isinstance(stated.get(name), str)}
 
 
 # --- documents -------------------------------------------------------------------------------------------
