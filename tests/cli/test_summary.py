@@ -4,7 +4,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
@@ -92,35 +91,6 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
         line for line in rest if "failed" in line.replace("stacpull failures", "") or "retry:" in line
     ]
     assert next(iter(resumed_nothing(report))) == "out dir is complete; nothing to resume."
-
-
-@pytest.mark.parametrize(
-    ("matched", "missing", "keys", "flags"),
-    [
-        (2, 2, ["B10"], "--exclude-asset B10"),
-        (2, 4, ["B10", "b [0]"], "--exclude-asset B10 --exclude-asset 'b [[]0]'"),
-        (3, 2, ["B10"], None),  # an item has it
-        (0, 2, ["B10"], None),  # `retry` matches no items
-        (2, 10, ["B1", "B2", "B3", "B4", "B5"], None),  # perhaps more keys than are counted
-    ],
-)
-def test_a_key_that_is_gone_from_all_items_is_suggested_for_exclusion(
-    matched: int, missing: int, keys: list[str], flags: str | None
-) -> None:
-    failed = Failed()
-    for number in range(missing):
-        failed.note(FailureKind.GONE, keys[number % len(keys)])
-    report = mirror_report(
-        items_matched=matched,
-        assets_planned=26,
-        assets_done=26 - missing,
-        assets_failed=missing,
-        assets_missing=missing,
-    )
-    step = [f"to skip assets that are gone in every item, repeat the command with {flags}"] if flags else []
-    assert [line for line in mirror_lines(report, failed) if "--exclude-asset" in line] == step
-    accepted = msgspec.structs.replace(report, assets_accepted=missing)
-    assert "--exclude-asset" not in "\n".join(mirror_lines(accepted, failed))
 
 
 def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mirror() -> None:

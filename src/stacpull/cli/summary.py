@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import shlex
 from collections import Counter
@@ -58,12 +57,6 @@ class Failed(Counter[FailureKind]):
             yield f"  {_NOT_FAILURES.get(kind, 'failed  ')} {number:,} {self._named(kind)}; {ADVICE[kind][1]}"
             if kind not in _WITHOUT_EXAMPLE and self._examples.get(kind):
                 yield f"           for example: {self._examples[kind]}"
-
-    def dead_keys(self, report: MirrorReport) -> list[str]:
-        """Return the keys of the assets that are gone at the source, if they are gone from all items."""
-        keys = self._keys.get(FailureKind.GONE, [])
-        everywhere = 0 < len(keys) * report.items_matched <= report.assets_missing
-        return keys if everywhere and len(keys) <= _MOST_KEYS else []
 
     def _named(self, kind: FailureKind) -> str:
         """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
@@ -196,9 +189,6 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"to resume:   stacpull resume {dest}"
     if report.assets_failed or report.items_failed:
         yield f"for details: stacpull failures {dest}"
-    if not report.assets_accepted and (keys := failed.dead_keys(report)):
-        flags = " ".join(f"--exclude-asset {shlex.quote(glob.escape(key))}" for key in keys)
-        yield f"to skip assets that are gone in every item, repeat the command with {flags}"
     settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
     if report.assets_failed + report.items_failed > settled:
         yield f"to retry:    stacpull retry {dest}"
