@@ -39,21 +39,7 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
-class ReportTable(PublicValue, frozen=True):
-    """Shows a report as a table where Jupyter displays it."""
-
-    def _repr_html_(self) -> str:
-        from html import escape  # noqa: PLC0415 - needed in notebooks only
-
-        rows = (
-            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-            for name, value in self.to_json().items()
-            if value not in (None, {}, [], ())
-        )
-        return f"<table>{''.join(rows)}</table>"
-
-
-class Counts(ReportTable, frozen=True):
+class Counts(PublicValue, frozen=True):
     """The counters of both `mirror` and `status` (docs/json.md). Sizes in bytes, times in seconds.
 
     `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
@@ -204,7 +190,7 @@ class Disk(PublicValue, frozen=True):
     inodes_free: int | None
 
 
-class PlanReport(ReportTable, frozen=True):
+class PlanReport(PublicValue, frozen=True):
     """What `mirror` would do. `bytes_basis`: whether `bytes_total` is known, sampled, or unknown."""
 
     items_seen: int
@@ -245,7 +231,7 @@ class PlanReport(ReportTable, frozen=True):
     not part of `bytes_total`."""
 
 
-class VerifyReport(ReportTable, frozen=True):
+class VerifyReport(PublicValue, frozen=True):
     """The result of `verify`. Sizes in bytes, times in seconds. `state` is the state of the check itself."""
 
     dest: str

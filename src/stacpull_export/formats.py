@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from stacpull.reports import ReportTable
+from stacpull.models import PublicValue
 
 GROUP: Final = "stacpull.formats"
 
@@ -14,7 +14,7 @@ OnProgress = Callable[..., None]
 """Takes the number of items so far, and what is done with them. Raises to stop the export."""
 
 
-class ExportReport(ReportTable, frozen=True):
+class ExportReport(PublicValue, frozen=True):
     """The result of `export` or `report`."""
 
     items: int

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stacpull.reports import ReportTable
+from stacpull.models import PublicValue
 
 
-class HeadersReport(ReportTable, frozen=True):
+class HeadersReport(PublicValue, frozen=True):
     """The result of a job. Only requests, retries, bytes and seconds refer to this command alone."""
 
     state: Literal["complete", "interrupted"]

@@ -23,7 +23,7 @@ async def mirror_size(dest):
     return SizeReport(found.assets_done, found.bytes_done)
 '''
 REPORT = '''\
-class SizeReport(ReportTable, frozen=True):
+class SizeReport(PublicValue, frozen=True):
     """How large a mirror is, in bytes."""
 
     files: int
