@@ -89,7 +89,10 @@ def test_names_of_any_language_work_in_the_posix_locale(tmp_path: Path) -> None:
     source = tmp_path / "items.ndjson"
     source.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     trees = {}
-    for locale, env in {"posix": environment(**POSIX), "usual": environment(PYTHONUTF8="1")}.items():
+    for locale, env in {
+        "posix": environment(LC_ALL="POSIX", LANG=None),
+        "usual": environment(PYTHONUTF8="1"),
+    }.items():
         dest = tmp_path / locale
         command = [str(COMMAND), "mirror", str(source), str(dest), "--no-progress"]
         ran = subprocess.run(command, env=env, capture_output=True, check=False)

@@ -44,7 +44,6 @@ def main() -> NoReturn:
     except ImportError as problem:
         sys.stderr.write(f"stacpull: {problem}\n")
         sys.exit(_MISUSED)
-    _use_utf8()
     for number in SIGNALS:
         signal.signal(number, leave)
     output = _open_streams()
@@ -68,18 +67,6 @@ def main() -> NoReturn:
 
 
 # --- standard streams -------------------------------------------------------------------------------------
-
-
-def _use_utf8() -> None:
-    """Restart Python in UTF-8 mode where it would encode file names otherwise.
-
-    IDs of items become names of files, in any language. Output keeps the encoding of the locale.
-    """
-    if sys.getfilesystemencoding() == "utf-8":
-        return
-    encoding = sys.stdout.encoding if sys.stdout is not None else "ascii"
-    os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - this very process
 
 
 class _StandardStream(io.FileIO):
