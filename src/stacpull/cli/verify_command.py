@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import click
@@ -14,9 +13,6 @@ from stacpull.cli.summary import dest_of
 from stacpull.errors import count
 from stacpull.events import Damage, Event
 from stacpull.reports import VerifyReport
-
-_MOST_UNKNOWN = 10
-"""Unknown files that get a line each, unless -v is given or they are damage."""
 
 
 @command(
@@ -32,15 +28,11 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
     """Check the files in DEST against the ledger; optionally repair them.
 
     Prints a line for each file that is missing, truncated or altered, and exits with 1 if there is damage.
-    Files that do not belong to the mirror (unknown) are damage only with --strict. Without it, only the first
-    of them get a line; -v prints all.
+    Files that do not belong to the mirror (unknown) are damage only with --strict. Without it, -v lists them.
     Nothing is changed without --repair, and files that do not belong to the mirror are never
     touched. With --json, each line is a JSON object, and the last one is a summary.
     """
     from stacpull.upkeep import verify as verification
-
-    lists_all = how["strict"] or session.output.verbose
-    unknown = itertools.count()
 
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
@@ -48,14 +40,12 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         elif session.output.json:
             printing.json_line(event.to_json())
         elif not session.output.quiet:
-            before = next(unknown) if event.what == "unknown" and not lists_all else 0
-            if before < _MOST_UNKNOWN:
-                found = f"expected {event.expected}, found {event.found}"
-                if event.what == "unknown":
-                    found = f"{event.found} that is not in the ledger"
-                session.show.aside(f"{event.what}: {event.path}: {found}")
-            elif before == _MOST_UNKNOWN:
-                session.show.aside("unknown: and more, which -v lists")
+            if event.what != "unknown":
+                session.show.aside(
+                    f"{event.what}: {event.path}: expected {event.expected}, found {event.found}"
+                )
+            elif how["strict"] or session.output.verbose:
+                session.show.aside(f"unknown: {event.path}: {event.found} that is not in the ledger")
 
     report = session.run(
         lambda stop: verification.verify(
@@ -105,4 +95,4 @@ def verify_lines(report: VerifyReport) -> Iterator[str]:
     elif report.repair is not None and report.repair.assets_failed:
         yield f"for details: stacpull failures {dest}"
     if report.unknown:
-        yield "unknown files are never touched: move or keep them"
+        yield "unknown files (-v lists them) are never touched: move or keep them"
