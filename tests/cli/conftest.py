@@ -80,7 +80,7 @@ class Library:
 
 @pytest.fixture(autouse=True)
 def no_variables_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the variables that steer the tests: the command warns of those that it does not know."""
+    """Take away the variables that steer the tests."""
     for name in [name for name in os.environ if name.startswith("STACPULL_")]:
         monkeypatch.delenv(name)
 
