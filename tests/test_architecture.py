@@ -116,7 +116,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.transport",
-            "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "reports", "selection",
+            "planning.hrefs", "planning.item_plan", "planning.layout", "redact", "selection",
             "sources.documents", "sources.item_reader", "sources.source", "spans",
             "threads", "transfer.attempt", "transfer.checks",
             "store.parts", "urls",
