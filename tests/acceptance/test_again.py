@@ -13,8 +13,10 @@ import pytest
 from tests.acceptance.command import SMALL, SOURCE, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
+from tests.items import feature
+from tests.net.memory import Answer
 
-from stacpull import Notice, Options, mirror, verify
+from stacpull import Notice, Options, mirror, retry, verify
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
 pytestmark = pytest.mark.behaviour
@@ -196,3 +198,27 @@ def test_another_layout_on_a_finished_mirror_is_reported(tmp_path: Path) -> None
         "c/2/data",
         "flat/3_data",
     ]
+
+
+def test_assets_of_a_file_that_was_signed_again_are_fetched(tmp_path: Path) -> None:
+    """The ledger has no signatures, and the item no URL: only SOURCE states where its assets are."""
+    source, options = tmp_path / "items.ndjson", Options(retries=0, allow_private_hosts=True)
+
+    def asset(request: Any) -> Answer:
+        return Answer(403) if "Signature=old" in request.url else Answer(body=b"data")
+
+    async def work() -> list[tuple[int, int]]:
+        async with SmallApi({"c": ["i"]}, asset=asset) as api:
+
+            def sign(signature: str) -> None:
+                href = api.url(f"/assets/c/i?X-Amz-Signature={signature}")
+                source.write_bytes(orjson.dumps(feature("i", {"data": href})))
+
+            sign("old")
+            reports = [await mirror(source, tmp_path / "m", options=options)]
+            sign("new")
+            reports.append(await retry(tmp_path / "m", options=options))
+            reports.append(await mirror(source, tmp_path / "m", options=options))
+        return [(one.assets_done, one.assets_failed) for one in reports]
+
+    assert asyncio.run(work()) == [(0, 1), (0, 1), (1, 0)]

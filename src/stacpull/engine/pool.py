@@ -387,7 +387,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
         """Read the item again, and use the hrefs of the asset in it. GONE is a failure of the asset."""
         job, href = self.job, self.job.item_href
         if href is None:
-            why = f"Asset {job.key} cannot be fetched: its signature has expired and its item has no URL."
+            why = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
             raise TransferError(Failure(FailureKind.REFUSED, why))
         try:
             item = await self._tools.items.read(href, newer_than=newer_than)

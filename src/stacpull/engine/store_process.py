@@ -47,8 +47,7 @@ _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Excep
 
 
 _ON_LEDGER = (
-    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.lost_hrefs, jobs.pending_jobs,
-    jobs.restore_hrefs,
+    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.pending_jobs,
     meta.get, meta.put,
     pruning.items_not_found, pruning.label_items, pruning.seen_examples, pruning.unread,
     runs.count, runs.forget_links, runs.layout_before, runs.matched_by_walk,

@@ -11,7 +11,6 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import aclosing
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -57,7 +56,7 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets, cut_cursor, is_signed
+from stacpull.redact import Secrets, cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import (
@@ -521,9 +520,7 @@ class Walk:
 async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
     call, is_walk, after = record.store.call, run.spec.kind == "mirror", 0
-    if not is_walk:
-        await _restore_hrefs(walk, record)
-    elif run.cut_short is not None:
+    if is_walk and run.cut_short is not None:
         walk.summary.cut_short = run.cut_short
         walk.warn(run.cut_short)
     if is_walk and run.walk_ended and (unseen := run.counters["items_unseen"]):
@@ -540,28 +537,6 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
 
 
 # --- what a run without a walk reads from its source again: a retry, or a repair (`verify --repair`) --------
-
-
-async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
-    """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
-    task, call = walk.task, record.store.call
-    lost = await call(jobs.lost_hrefs, record.run) if task.source.is_file else 0
-    if not lost:
-        return
-    size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
-    for start in await task.source.starts(task.selection):
-        async with aclosing(task.source.pages(start, page_size=size, on_notice=task.on_event)) as pages:
-            async for page in pages:
-                found = [
-                    (item_id, asset.key, asset.href)
-                    for item in page.items
-                    for item_id in [id_of(item, start.collection)]
-                    for asset in walk.plan(item, item_id, page_url=page.request.url).assets
-                    if cut(asset.href) == asset.href and not is_signed(asset.href)
-                ]
-                lost -= await call(jobs.restore_hrefs, record.run, found)
-                if lost <= 0:
-                    return
 
 
 async def _read_again(walk: Walk, record: LedgerRecord, kind: runs.RunKind) -> None:

@@ -93,7 +93,7 @@ class KnownAsset(NamedTuple):
     clip: str | None = None
     previous_digest: bytes | None = None  # of the earlier version, b"" if unknown; None if done, or none
     elsewhere: str | None = None  # its directory with a slash at the end, if it is not that of its item
-    failed_in_passing: int = 0
+    is_due: int = 0  # it failed in passing, or only SOURCE states its href
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
         """Return whether a done asset has a checksum that is now stated; None if that is unknown."""
@@ -450,7 +450,7 @@ class Planner:
         is_current = known.agrees(asset.checksum) or (asset.checksum is None and not may_have_changed)
         if is_done and is_current and not has_changed and not self._revalidate:
             return known, False
-        if known.state >= Phase.FAILED and not (item_updated or is_of_other_area or known.failed_in_passing):
+        if known.state >= Phase.FAILED and not (item_updated or is_of_other_area or known.is_due):
             return known, False
         is_conditional = (
             known.state in (Phase.PENDING, Phase.DONE)
@@ -589,7 +589,8 @@ _KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, listed 
 _ASSETS = (
     "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
     f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "
-    f"a.state = {Phase.FAILED} AND EXISTS ({FAILED_IN_PASSING}) FROM assets a "
+    f"a.state = {Phase.FAILED} AND (EXISTS ({FAILED_IN_PASSING}) "
+    "OR (o.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL)) FROM assets a "
     f"LEFT JOIN open_assets o ON o.asset = a.id AND a.state <> {Phase.DONE} WHERE a.item {AMONG}"
 )
 _INTO_ASSETS = (
