@@ -23,7 +23,7 @@ import attrs
 
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, rfc3339
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.hosts import origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
@@ -87,6 +87,30 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
         field.evolve(converter=reading, metadata={**field.metadata, "read": field.converter})
         for field in fields
     ]
+
+
+_OTHER_NAMES = {
+    "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
+    "overwrite": "revalidate", "jobs": "concurrency",
+}  # fmt: skip
+"""Arguments of similar libraries, and what to use here."""
+
+
+def hinting(kind: type[Held]) -> type[Held]:
+    fields: Any = kind
+    known = [field.name for field in attrs.fields(fields)]
+    init: Any = fields.__init__
+
+    @functools.wraps(init)
+    def checked(self: Held, *given: Any, **named: Any) -> None:
+        for name in named.keys() - known:
+            near = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in known else similar(name, known)
+            hint = f": use {near[0]}" if near else ""
+            raise TypeError(f"{kind.__name__}() has no argument {name!r}{hint}.")
+        init(self, *given, **named)
+
+    fields.__init__ = checked
+    return kind
 
 
 @functools.cache

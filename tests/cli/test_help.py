@@ -46,7 +46,10 @@ def test_the_module_can_be_run() -> None:
     ("typed", "hint"),
     [
         ("mirrror", "Did you mean 'mirror'?"),
+        ("ls", "Did you mean 'collections'?"),
+        ("download", "Did you mean 'mirror'?"),
         ("stats", "Did you mean 'status'?"),
+        ("help", "Use `stacpull --help`"),
         ("qqqq", "See `stacpull --help`."),
     ],
 )
@@ -58,6 +61,38 @@ def test_a_command_that_does_not_exist_gets_the_nearest(
     assert hint in ran.err
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["--dry-run"], "use `stacpull plan`"),
+        (["-n"], "use `stacpull plan`"),
+        (["--limit", "5"], "use --max-items N"),
+        (["--limit=5"], "use --max-items N"),
+        (["-j", "5"], "use --concurrency N"),
+        (["--jobs", "5"], "use --concurrency N"),
+        (["--query", "a=b"], "use --where PROPERTY=VALUE"),
+        (["--overwrite"], "--revalidate checks all files"),
+        (["--api-key", "k"], "use --header"),
+        (["-o", "x"], "give DEST as the second argument"),
+        (["--include", "x"], "use --asset GLOB"),
+        (["--missing-ok"], "use --missing ok"),
+        (["--processes", "2"], "use --dask N"),
+        (["--rebuild"], "`stacpull mirror SOURCE DEST --adopt` accepts"),
+        (["--consurrency", "5"], "--concurrency"),
+        (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
+        (["--max-page-size=1G"], "set STACPULL_MAX_PAGE_SIZE, or max-page-size in a config file"),
+        (["--sign-bucket", "b"], "use --credentials NAME: a profile has `buckets`"),
+    ],
+)
+def test_an_option_of_another_tool_gets_the_one_to_use(
+    stacpull_command: Command, typed: list[str], hint: str
+) -> None:
+    ran = stacpull_command("mirror", "s", "d", *typed)
+    assert ran.code == 2
+    assert hint in ran.err
+    assert "--prune" not in ran.err
+
+
 NOT_PLANNED = (
     "checksum metadata missing revalidate items-parquet adopt break-lock dask dashboard stop-after "
     "max-failures min-rate stall-timeout prune"
@@ -67,7 +102,19 @@ NOT_PLANNED = (
 @pytest.mark.parametrize("name", NOT_PLANNED.split())
 def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str) -> None:
     ran = stacpull_command("plan", "s", f"--{name}")
-    assert (ran.code, f"No such option '--{name}'" in ran.err) == (2, True)
+    hint = f"No such option '--{name}': this command does not need it, so leave it out."
+    assert (ran.code, hint in ran.err) == (2, True)
+
+
+def test_a_value_without_quotes_gets_a_hint(stacpull_command: Command) -> None:
+    ran = stacpull_command("mirror", "s", "d", "--label", "Rice", "fields")
+    assert ran.code == 2
+    assert "extra argument: 'fields'. A value with spaces needs quotes." in ran.err
+
+
+@pytest.mark.parametrize("typed", ["--prunee", "--prun-e", "--prone"])
+def test_an_option_that_removes_files_is_never_suggested(stacpull_command: Command, typed: str) -> None:
+    assert "--prune'" not in stacpull_command("mirror", "s", "d", typed).err
 
 
 def completed(line: str, cwd: Path) -> list[tuple[str, str]]:

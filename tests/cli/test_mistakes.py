@@ -119,7 +119,9 @@ MISTAKES = {
         5,
         "/proc/foo cannot be written: no file can be created there",
     ),
-    "--yes without --prune": Mistake(("mirror", "{api}", "d", "-C", "--yes"), 2, "No such option '--yes'."),
+    "--yes without --prune": Mistake(
+        ("mirror", "{api}", "d", "-C", "--yes"), 2, "No such option '--yes': use --prune=remove."
+    ),
     "too many transfers at once": Mistake(
         ("mirror", "{api}", "d", "-C", "--concurrency", "10000"),
         2,

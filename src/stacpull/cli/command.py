@@ -6,6 +6,7 @@ A command is a function, declared by `command`. It gets a `CommandSession` with 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -17,7 +18,7 @@ from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
-from stacpull.config.options import GROUPS, OPTIONS, Option, options_of
+from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option, options_of
 from stacpull.config.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
@@ -26,6 +27,37 @@ if TYPE_CHECKING:
     from stacpull.cli.progress import Display
 
 T = TypeVar("T")
+
+_HINTS: dict[tuple[str, ...], str] = {
+    ("--dry-run", "--dryrun", "--simulate", "-n"): "use `stacpull plan` to see what a mirror would do",
+    ("--limit", "--max", "--max-results", "--count"): "use --max-items N",
+    ("-j", "--jobs", "--threads", "--workers", "--parallel", "--transfers"): "use --concurrency N",
+    ("--query",): "use --where PROPERTY=VALUE, or --filter with CQL2",
+    ("--overwrite", "--force", "-f"): "changed files are fetched again; --revalidate checks all files",
+    ("--api-key", "--key", "--token"): "use --header 'NAME: ${VARIABLE}', or --credentials NAME",
+    ("-o", "-O", "-d", "--output", "--output-dir", "--out", "--dest"): "give DEST as the second argument",
+    ("--include", "--assets"): "use --asset GLOB",
+    ("--exclude", "--exclude-assets"): "use --exclude-asset GLOB",
+    ("--collections", "-c"): "use -C ID",
+    ("--continue", "--resume"): "run the same command again, or `stacpull resume DEST`",
+    ("--delete", "--clean"): "use --prune, which lists what `--prune=remove` removes",
+    ("--yes",): "use --prune=remove",
+    ("--timeout", "--read-timeout"): "use --stall-timeout SECONDS",
+    ("--retry", "--tries"): "use --retries N",
+    ("--date", "--time", "--start", "--end"): "use --datetime INTERVAL",
+    ("--aoi", "--geometry", "--bounds"): "use --bbox W,S,E,N or --intersects GEOJSON",
+    ("--cloud-cover", "--max-cloud"): "use --max-cloud-cover PERCENT",
+    ("--profile",): "use --credentials NAME",
+    ("--no-verify-ssl", "--insecure", "-k", "--no-check-certificate"): "use --ca-bundle FILE",
+    ("--silent", "-s"): "use --quiet",
+    ("-r", "--recursive"): "leave it out: all matching items are fetched",
+    ("--missing-ok",): "use --missing ok",
+    ("--processes",): "use --dask N",
+    ("--split-walk",): "use --datetime for each run, or --shard I/N",
+    ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
+    ("--sign-bucket",): "use --credentials NAME: a profile has `buckets` in its table `s3`",
+}
+"""Options of similar tools and earlier versions, and what to use where a command has no such option."""
 
 
 class Report(Protocol):
@@ -97,20 +129,46 @@ class Command(click.Command):
         self.examples = tuple(examples)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
+        ctx.allow_extra_args = True  # so that this method words the error
         own = [param.option for param in self.params if isinstance(param, OptionParameter) and param.option]
         bare = {f"--{option.name}": option.bare for option in own if option.bare}
         if "--yes" in args and bare.keys() & args:  # the older way to confirm --prune
             args, bare = [arg for arg in args if arg != "--yes"], {"--prune": "remove"}
         try:
-            return super().parse_args(ctx, [f"{arg}={bare[arg]}" if arg in bare else arg for arg in args])
+            extra = super().parse_args(ctx, [f"{arg}={bare[arg]}" if arg in bare else arg for arg in args])
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
-            places = [param.name for param in self.params if isinstance(param, click.Argument)]
-            kept = (one for one in OPTIONS if "resume" not in one.commands and places == ["dest"])
-            if not any(name in (f"--{one.name}", f"--no-{one.name}", f"-{one.short}") for one in kept):
-                raise
-            hint = f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
-            raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
+            hint = self._hint(name)
+            if hint is not None:
+                raise click.UsageError(f"No such option '{name}': {hint}.", ctx) from None
+            near = [option for option in problem.possibilities or () if option not in bare]
+            raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
+        if extra and not ctx.resilient_parsing:
+            named = ", ".join(map(repr, extra))
+            raise click.UsageError(
+                f"Unexpected extra argument: {named}. A value with spaces needs quotes.", ctx
+            )
+        return extra
+
+    def _hint(self, name: str) -> str | None:
+        hint = next((hint for names, hint in _HINTS.items() if name in names), None)
+        places = [param.name for param in self.params if isinstance(param, click.Argument)]
+        if hint is not None and "second argument" in hint:
+            return hint if places[1:2] == ["dest"] else None
+        if hint is not None:
+            named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
+            options = {name for param in self.params for name in param.opts}
+            return hint if not named or named[0] in options else None
+        word = next((one.name for one in OPTIONS if name == f"-{one.short}"), name.removeprefix("--"))
+        option = BY_NAME.get(word) or BY_NAME.get(word.removeprefix("no-"))
+        if option is None:
+            return None
+        if not option.flag:
+            return f"set {option.variables[0]}, or {option.name} in a config file"
+        if places == ["dest"] and "resume" not in option.commands:
+            return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
+        return "this command does not need it, so leave it out"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         titles = ("Options", *GROUPS)

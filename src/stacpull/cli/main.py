@@ -61,9 +61,7 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begin with; name the nearest ones if it does not exist."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            near = similar(args[0].lower(), COMMANDS, most=3)
-            hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "See `stacpull --help`."
-            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
+            raise click.UsageError(_no_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -75,6 +73,27 @@ class _LazyGroup(click.Group):
             with formatter.section("Commands of other packages"):
                 lines = [(name, one.get_short_help_str(200)) for name, one in loaded.items() if one]
                 formatter.write_dl(lines or [("none", "")])
+
+
+_OTHER_NAMES = {
+    "mirror": ("download", "get", "fetch", "pull", "clone", "sync", "copy", "cp", "update", "merge"),
+    "collections": ("ls", "list", "show"),
+    "plan": ("search", "dry-run", "estimate"),
+    "status": ("info", "stat"),
+    "verify": ("check", "validate", "fsck", "repair"),
+    "resume": ("continue", "restart"),
+    "failures": ("errors", "failed"),
+    "credentials": ("login", "auth", "profiles"),
+}
+
+
+def _no_command(name: str) -> str:
+    if name == "help":
+        return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
+    known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
+    near = known or similar(name.lower(), COMMANDS, most=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else " See `stacpull --help`."
+    return f"No such command {name!r}.{hint}"
 
 
 @click.group(cls=_LazyGroup, add_help_option=False)

@@ -76,6 +76,7 @@ class CredentialProfile(Protocol):
         ...
 
 
+@arguments.hinting
 @attrs.frozen(field_transformer=arguments.named)
 class Options:
     """How to transfer.
