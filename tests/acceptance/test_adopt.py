@@ -75,10 +75,10 @@ def test_a_file_that_vanishes_while_it_is_adopted_is_fetched(
     path = next(iter(downloaded.assets))
     link = StagedParts.link_part
 
-    def vanishing(parts: StagedParts, name: str, files: StoredFiles, file: str) -> bool:
+    def vanishing(parts: StagedParts, row: int, generation: int, files: StoredFiles, file: str) -> str:
         if file == path:
             (downloaded.dest / path).unlink(missing_ok=True)
-        return link(parts, name, files, file)
+        return link(parts, row, generation, files, file)
 
     monkeypatch.setattr(StagedParts, "link_part", vanishing)
     report = downloaded.mirror()

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingStore, documents, parts, planned, started, tree
 
 from stacpull.engine import recovery
-from stacpull.engine.fetching import linked_part
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import copy_ledger, ledger_path
@@ -235,7 +234,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     theirs.write_bytes(b"same")
     with started(tmp_path) as bench:
         job = bench.plan(planned("i", ["a"])).jobs[0]
-        part = linked_part(bench.destination, job, "c/i/a.tif")
+        part = bench.destination.staged.link_part(job.row, job.generation, bench.destination, "c/i/a.tif")
         name = part_name_of(arrival_of(job, 4, "a.tif", None, part))
         bench.destination.staged.rename_part(part, name)
     assert theirs.stat().st_nlink == 2

@@ -209,14 +209,14 @@ class StoreContract:
 
     def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")
-        store.staged.write_part("p", b"left by a kill")
-        store.staged.link_part("p", store, "c/a")
-        assert store.staged.state_of_part("p").digest == hashlib.sha256(b"abc").digest()
-        store.staged.drop_part("p")
+        store.staged.write_part("1.0.part", b"left by a kill")
+        store.staged.link_part(1, 0, store, "c/a")
+        assert store.staged.state_of_part("1.0.part").digest == hashlib.sha256(b"abc").digest()
+        store.staged.drop_part("1.0.part")
         assert store.read("c/a") == b"abc"
         for path in ("c", "c/b"):
             with pytest.raises(OSError):
-                store.staged.link_part("p", store, path)
+                store.staged.link_part(1, 0, store, path)
         assert store.staged.list_parts() == []
 
     # --- trust -------------------------------------------------------------------------------------------

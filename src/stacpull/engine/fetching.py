@@ -10,7 +10,6 @@ from typing import Protocol
 
 import msgspec
 
-from stacpull.caches import Recent
 from stacpull.config.options import Options
 from stacpull.engine.fast_path import FastPath
 from stacpull.engine.network import Network
@@ -224,20 +223,12 @@ class SharedDownloads:
         staged = self._destination.staged
         for path, identity in ((f"{PARTS}/{shared.part}", None), (shared.path, shared.identity or 0)):
             with suppress(OSError):
-                part = linked_part(self._destination, job, path)
+                part = staged.link_part(job.row, job.generation, self._destination, path)
                 found = staged.part_identity(part)
                 if found is not None and found[1] == shared.size and identity in {None, found[0]}:
                     return part
                 staged.drop_part(part)
         return None
-
-
-def linked_part(store: Store, job: Job, path: str) -> str:
-    """Make a file of DEST the complete part of a job, and remove what a killed download left of it."""
-    stem = f"{job.row}.{job.generation}"
-    store.staged.drop_part(f"{stem}.about")
-    store.staged.link_part(f"{stem}.part", store, path)
-    return f"{stem}.part"
 
 
 class AdoptingFetcher:
@@ -260,21 +251,19 @@ class AdoptingFetcher:
         self._client = client
         self._destination = destination
         self._checksum = checksum
-        self._listed = Recent[str, frozenset[str]]()
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         found = await self._found(job) if job.generation == 0 else None
         return found or await self._fetcher.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Arrival | None:
-        names = self._listed.get(job.directory)
-        if names is None:
-            names = self._listed[job.directory] = await asyncio.to_thread(self._names_in, job.directory)
-        if not names or (job.name is not None and job.name not in names):
-            return None
-        if job.name is not None and job.checksum is not None:
-            check = Check(job.checksum, "file:checksum")
-            return await asyncio.to_thread(self._judged, job, job.name, job.size, (check,))
+        if job.name is not None:
+            path = path_in_dest(job.directory, job.name)
+            if not await asyncio.to_thread(self._destination.has, path):
+                return None
+            if job.checksum is not None:
+                check = Check(job.checksum, "file:checksum")
+                return await asyncio.to_thread(self._judged, job, job.name, job.size, (check,))
         try:
             async with self._client.open(
                 Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
@@ -284,19 +273,12 @@ class AdoptingFetcher:
             return None
         filename = filename_of(url)
         name = final_name(job.name, job.name_template, filename, job.directory)
-        if name not in names or coding_of(headers) is not None:
+        if coding_of(headers) is not None:
             return None
         size = job.size if job.size is not None else content_length(headers)
         checks = expected_checks(job.checksum, 200, headers, is_s3=True)
         modified, etag = moment_of(headers.get("Last-Modified", "")), validator_of(headers).etag_or_date
         return await asyncio.to_thread(self._judged, job, name, size, checks, modified, filename, etag)
-
-    def _names_in(self, directory: str) -> frozenset[str]:
-        """Return the entries of a directory at its first use. Later files are the mirror's own."""
-        try:
-            return frozenset(self._destination.names(directory))
-        except OSError:
-            return frozenset()
 
     def _judged(
         self,
@@ -335,7 +317,7 @@ class AdoptingFetcher:
             return None
         with destination_errors(files.staged.work):
             try:
-                part = linked_part(files, job, path)
+                part = files.staged.link_part(job.row, job.generation, files, path)
             except FileNotFoundError:
                 return None
         digest = None if self._checksum is None else digests[self._checksum]

@@ -225,19 +225,22 @@ class StagedParts:
                     os.unlink(name, dir_fd=self.parts_fd)
                 raise
 
-    def link_part(self, name: str, files: StoredFiles, path: str) -> None:
-        """Link a part to a file of a mirror, or copy it if that is not supported."""
+    def link_part(self, row: int, generation: int, files: StoredFiles, path: str) -> str:
+        """Make a file of a mirror the complete part of an asset, by a link or, if unsupported, as a copy."""
+        name = f"{row}.{generation}.part"
+        self.drop_part(f"{row}.{generation}.about")  # what a killed download left
         self.drop_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
                 os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.parts_fd, follow_symlinks=False)
                 if self.part_identity(name) is not None:
-                    return
+                    return name
                 self.drop_part(name)
         import shutil  # noqa: PLC0415 - it imports three compressors, and is rarely needed
 
         with files.open(path) as source, self.new_part(name) as part:
             shutil.copyfileobj(source, part, _PIECE)
+        return name
 
     def rename_part(self, old: str, new: str) -> int:
         with destination_errors(self.work):
