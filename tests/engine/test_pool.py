@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.pool import DeferredFailures, JobQueue, OutcomeSink, Pool, TransferTools
+from stacpull.engine.pool import JobQueue, OutcomeSink, Pool, TransferTools
 from stacpull.engine.run_control import FailureLimit
 from stacpull.errors import StacpullError
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
@@ -204,7 +204,10 @@ def test_an_asset_that_its_item_does_not_list_any_more_is_gone() -> None:
 
 
 def bare_pool(
-    workers: int, size: int, fetch: Callable[[Job], Awaitable[Arrival]]
+    workers: int,
+    size: int,
+    fetch: Callable[[Job], Awaitable[Arrival]],
+    count: Callable[[int], bool] = lambda _: False,
 ) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
     class Fetcher:
         async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
@@ -215,10 +218,10 @@ def bare_pool(
     outcomes = Outcomes(workers)
     reader = ItemReader(lambda _href: _never(), clock)
     tools = TransferTools(Fetcher(), reader, RetryPolicy(), clock, lambda _failure: None)
-    return Pool(queue, outcomes, tools), queue, outcomes
+    return Pool(queue, outcomes, tools, count_failures=count), queue, outcomes
 
 
-async def _never() -> Json:
+async def _never() -> Any:
     raise AssertionError("no item is read here")
 
 
@@ -243,20 +246,18 @@ def test_refused_assets_stay_pending_after_a_stop() -> None:
 
 
 def test_assets_of_a_host_that_is_given_up_do_not_count_as_failures() -> None:
-    stop, seen = asyncio.Event(), list[int]()
+    stop = asyncio.Event()
     limit = FailureLimit(3, stop)
-    failures: DeferredFailures[int] = DeferredFailures(
-        lambda number, *_: seen.append(number), 49, limit.count
-    )
-    for number in range(3):
-        failures.fail(number, refused_at("a"), 1)
-    failures.fail(3, Failure(FailureKind.DOWN, "Down.", host="a"), 1)
-    for number in range(4, 7):
-        failures.fail(number, refused_at("b"), 1)
+    pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), limit.count)
+    for row in range(3):
+        pool.fail(job(row), refused_at("a"), 1)
+    pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
+    for row in range(4, 7):
+        pool.fail(job(row), refused_at("b"), 1)
     assert not stop.is_set()
     limit.check()
-    failures.fail(7, refused_at("b"), 1)
+    pool.fail(job(7), refused_at("b"), 1)
     assert stop.is_set()
-    assert seen == [4, 5, 6, 7]
+    assert list(outcomes.failed) == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match="after 4 failures"):
         limit.check()

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.engine.test_pool import bare_pool, job
 from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
-from stacpull.engine.pool import DeferredFailures
 from stacpull.hosts import MOST_HOSTS
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
@@ -90,20 +90,20 @@ def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
     assert asyncio.run(course()) < MOST_BYTES
 
 
-def test_memory_of_deferred_refusals_is_limited() -> None:
+def test_memory_of_deferred_refusals_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     handed = 0
 
     def hand_in(*_given: object) -> None:
         nonlocal handed
         handed += 1
 
-    refusals: DeferredFailures[int] = DeferredFailures(hand_in)
-
     async def fail(number: int) -> None:
-        refusals.fail(number, Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"), 1)
+        pool.fail(job(), Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"), 1)
 
+    pool, _, outcomes = bare_pool(1, 1, lambda _job: asyncio.sleep(0))
+    monkeypatch.setattr(outcomes, "fail", hand_in)
     assert asyncio.run(growth(fail)) < MOST_BYTES
-    refusals.report_all()
+    pool._report_deferred()
     assert handed == MANY
 
 

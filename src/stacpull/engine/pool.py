@@ -1,6 +1,6 @@
 """The pool takes jobs from the bounded queue, transfers them, and passes on their outcomes.
 
-    JobQueue ─▶ Pool ─▶ FastPath, or a task with an AssetTransfer ─▶ OutcomeSink or DeferredFailures
+    JobQueue ─▶ Pool ─▶ FastPath, or a task with an AssetTransfer ─▶ OutcomeSink
 
 An AssetTransfer makes attempts and retries. It reads the item again once if an href was refused, because it
 may have expired; and if the content is not as stated, because a search may be behind its items. The last
@@ -148,6 +148,13 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
 
 
 class Pool(Generic[JobT, ResultT]):
+    """Defers up to `most_deferred` failures that a host may have caused, and drops them if the host is down.
+
+    A host that refuses everything or does not respond proves nothing about its assets, which stay pending.
+    `count_failures` gets 1 for each failed asset, and -N when N deferred ones are dropped. If it returns
+    True, the run stops, and nothing is deferred any more: the failures say why.
+    """
+
     def __init__(
         self,
         queue: JobQueue[JobT],
@@ -161,11 +168,12 @@ class Pool(Generic[JobT, ResultT]):
         self._queue = queue
         self.sink = sink
         self._tools = tools
-        self._stopping = False
-        self._failures: DeferredFailures[JobT] = DeferredFailures(sink.fail, most_deferred, count_failures)
-        self.given_up_hosts = self._failures.given_up_hosts
+        self._most_deferred = most_deferred
+        self._count_failures = count_failures
+        self._deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
+        self.given_up_hosts: dict[str, str] = {}
         """The hosts that were given up, and why; their assets stay pending."""
-        self.fail = self._failures.fail
+        self._stopping = False
         self.no_more = queue.end
         self._fast = fast
         self._group = asyncio.TaskGroup()
@@ -186,7 +194,7 @@ class Pool(Generic[JobT, ResultT]):
             if self._fast is not None:
                 self._fast.close()
         if not self._stopping:
-            self._failures.report_all()
+            self._report_deferred()
 
     def stop(self) -> None:
         self._stopping = True
@@ -214,52 +222,31 @@ class Pool(Generic[JobT, ResultT]):
         except RuntimeError:  # the group takes no more tasks
             work.close()
 
-
-class DeferredFailures(Generic[JobT]):
-    """Defers failures that the host may have caused, and drops them if the host is down.
-
-    A host that refuses everything or does not respond proves nothing about its assets, which stay pending.
-    `count` gets 1 for each failed asset, and -N when N deferred ones are dropped. If it returns True, the run
-    stops, and nothing is deferred any more: the failures say why.
-    """
-
-    def __init__(
-        self,
-        report: Callable[[JobT, Failure, int], None],
-        most: int = MAX_REFUSALS - 1,
-        count: Callable[[int], bool] = lambda _: False,
-    ) -> None:
-        self._count = count
-        self._report = report
-        self._most = most
-        self._waiting: dict[str, deque[tuple[JobT, Failure, int]]] = {}
-        self.given_up_hosts: dict[str, str] = {}
-
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""
         host = failure.host
-        if self._most and failure.kind is FailureKind.DOWN:
-            if dropped := self._waiting.pop(host, None):
-                self._count(-len(dropped))
+        if self._most_deferred and failure.kind is FailureKind.DOWN:
+            if dropped := self._deferred.pop(host, None):
+                self._count_failures(-len(dropped))
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[host] = failure.message
             return
-        are_too_many = failure.kind not in _NO_FAULT and self._count(1)
-        if are_too_many or (host not in self._waiting and len(self._waiting) >= MOST_HOSTS):
-            self.report_all()
+        are_too_many = failure.kind not in _NO_FAULT and self._count_failures(1)
+        if are_too_many or (host not in self._deferred and len(self._deferred) >= MOST_HOSTS):
+            self._report_deferred()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
-            self._report(job, failure, attempts)
+            self.sink.fail(job, failure, attempts)
             return
-        waiting = self._waiting.setdefault(host, deque())
-        waiting.append((job, failure, attempts))
-        if len(waiting) > self._most:  # the run was not stopped, so there was a success in between
-            self._report(*waiting.popleft())
+        deferred = self._deferred.setdefault(host, deque())
+        deferred.append((job, failure, attempts))
+        if len(deferred) > self._most_deferred:  # the run was not stopped: there was a success in between
+            self.sink.fail(*deferred.popleft())
 
-    def report_all(self) -> None:
-        for waiting in self._waiting.values():
-            for deferred in waiting:
-                self._report(*deferred)
-        self._waiting.clear()
+    def _report_deferred(self) -> None:
+        for deferred in self._deferred.values():
+            for failed in deferred:
+                self.sink.fail(*failed)
+        self._deferred.clear()
 
 
 # --- one asset -------------------------------------------------------------------------------------------
