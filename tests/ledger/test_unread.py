@@ -34,10 +34,6 @@ def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ..
     return run.id
 
 
-def hrefs(db: sqlite3.Connection, run: int) -> list[str]:
-    return [one.href for one in runs.unread_links(db, run)]
-
-
 @pytest.mark.parametrize(
     ("second", "found", "left"),
     [
@@ -53,9 +49,9 @@ def test_a_complete_walk_of_the_same_selection_clears_older_links(
     tmp_path: Path, second: RunSpec, found: tuple[str, ...], left: list[str]
 ) -> None:
     with ledger(tmp_path) as db:
-        first = run_of(db, found=("a", "b"))
+        run_of(db, found=("a", "b"))
         run_of(db, second, found=found)
-        assert hrefs(db, first) == left
+        assert sorted(one.href or "" for one in views.failures(db)) == left
 
 
 def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
@@ -67,7 +63,6 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         for _ in range(3):
             run, planner = started(db, replace(SPEC, kind="retry"))
             commit(planner, failed=[unread("S", "L")])
-            planner.save_batch(PlanBatch(unread=[link("a")]), NOW)
             assert runs.counters(db, run.id)["items_failed"] == 5  # also what was not tried yet
         assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
 

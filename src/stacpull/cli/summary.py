@@ -192,6 +192,8 @@ def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
     settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
     if report.assets_failed + report.items_failed > settled:
         yield f"to retry:    stacpull retry {dest}"
+    if report.items_failed:
+        yield "to read broken links again, repeat the `stacpull mirror` command with the same filters"
     if report.assets_ordered:
         yield to_retry_ordered(dest)
 

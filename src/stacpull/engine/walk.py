@@ -150,7 +150,6 @@ class LedgerRecord:
     def __init__(self, task: WalkTask, run: int, store: StoreClient, queue: JobQueue[Job]) -> None:
         self.run, self.store, self.queue = run, store, queue
         self._task = task
-        self.unread: set[str] | None = None
 
     @property
     def items_seen(self) -> int:
@@ -178,8 +177,6 @@ class LedgerRecord:
         ]
         if cut_short is not None:
             batch.reached = batch.reached._replace(cut_short=secrets.scrub(cut_short))
-        if self.unread is not None:
-            self.unread.update(link.href for link in batch.unread)
         saved = await self.store.call(Planner.save_batch, batch, self._task.network.clock.time())
         for item, key, failure in saved.failures:
             self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
@@ -546,24 +543,9 @@ async def _read_again(walk: Walk, record: LedgerRecord, kind: runs.RunKind) -> N
             batch = PlanBatch()
             await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
             await record.add_batch(batch)
-        await _read_links(walk, record)
     elif kind == "repair":
         await _read_damaged_items(walk, record)
     await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
-
-
-async def _read_links(walk: Walk, record: LedgerRecord) -> None:
-    """Read the unreadable links of a tree again, and walk the documents below. Skipped with `--sample`."""
-    task, call, run = walk.task, record.store.call, record.run
-    links = await call(runs.unread_links, run)
-    again = task.source.again(links) if links and task.selection.sample is None else None
-    if again is None:
-        return
-    record.unread = unread = set[str]()
-    matched = await call(runs.matched_by_walk, run)
-    await Walk(task._replace(source=again), record, matched=matched).run()
-    read = {link.href for link in links if link.href in again.finished} - unread
-    await call(runs.forget_links, run, list(read))
 
 
 async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:

@@ -8,7 +8,7 @@ What a later complete walk does not record as unreadable again is readable, or n
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from stacpull.digests import text_digest
 from stacpull.errors import UsageError
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, listed, number, transaction
-from stacpull.models import Failure, FailureKind, ItemId, Unread, WalkUpdate
+from stacpull.models import ItemId, Unread, WalkUpdate
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # it imports attrs: the store process seldom needs it
@@ -265,16 +265,6 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def matched_by_walk(db: sqlite3.Connection, run: int) -> int:
-    """Return the number of matches in the last walk up to `run`, plus those of the later retries."""
-    return number(
-        db,
-        "SELECT sum(number) FROM counters WHERE name = 'items_matched' "
-        "AND run >= (SELECT coalesce(max(id), 0) FROM runs WHERE kind = 'mirror' AND id <= ?)",
-        (run,),
-    )
-
-
 def walked(db: sqlite3.Connection) -> frozenset[str]:
     return frozenset(meta.names(db, meta.WALKED))
 
@@ -330,8 +320,8 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
             "INSERT INTO unread VALUES ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, "
             ":collection, :kind, :message, :status, 1, :at) "
             "ON CONFLICT (source, is_link, name, collection) DO UPDATE SET "
-            "run = iif((SELECT kind FROM runs WHERE id = :run) = 'mirror', :run, run), kind = excluded.kind, "
-            "message = excluded.message, status = excluded.status, attempts = attempts + 1, at = excluded.at",
+            "run = excluded.run, kind = excluded.kind, message = excluded.message, "
+            "status = excluded.status, attempts = attempts + 1, at = excluded.at",
             {
                 "run": run,
                 "name": unread.href or unread.name,
@@ -343,25 +333,6 @@ def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: 
                 "at": now,
             },
         )
-
-
-def unread_links(db: sqlite3.Connection, run: int) -> list[Unread]:
-    rows = db.execute(
-        "SELECT collection, name, kind, message, status FROM unread "
-        "WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link ORDER BY at, name",
-        (run,),
-    )
-    return [
-        Unread(name, href, Failure(FailureKind(kind), text, status), href)
-        for name, href, kind, text, status in rows
-    ]
-
-
-def forget_links(db: sqlite3.Connection, run: int, hrefs: Collection[str]) -> None:
-    db.executemany(
-        "DELETE FROM unread WHERE source = (SELECT source FROM runs WHERE id = ?) AND is_link AND name = ?",
-        [(run, href) for href in hrefs],
-    )
 
 
 def seen_hash(item: ItemId) -> int:

@@ -153,7 +153,7 @@ CREATE INDEX failures_items ON failures(item) WHERE key = '';
 CREATE TABLE unread(                       -- what could not be read or planned
     source TEXT NOT NULL,                  -- credentials removed
     name TEXT NOT NULL,                    -- URL of a link, place of an entry, or id of an item
-    is_link INTEGER NOT NULL,              -- 1: `name` is a URL that can be read again
+    is_link INTEGER NOT NULL,              -- 1: `name` is a URL
     run INTEGER NOT NULL,                  -- the run whose walk found it
     collection TEXT NOT NULL,              -- of its items that do not name a collection
     kind TEXT NOT NULL, message TEXT NOT NULL, status INTEGER,

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from stacpull.errors import UsageError, ungrouped
 from stacpull.events import Notice
-from stacpull.models import Json, Page, PageRequest, Unread
+from stacpull.models import Json, Page, PageRequest
 from stacpull.selection import Selection
 
 T = TypeVar("T")
@@ -81,8 +80,6 @@ class Source(Protocol):
     """False if a stopped walk begins again: every page but the last then has its own request as `next`."""
     sorts: bool = False
     """True if the walk has the order of `Selection.sortby`, or `starts` raises `unsortable`."""
-    finished: AbstractSet[str] = frozenset()
-    """Of `again`: the hrefs of the links that were walked to the end."""
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source, or raise SourceError if it does not list them."""
@@ -111,10 +108,6 @@ class Source(Protocol):
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
         """Return by href those items that can be read with fewer requests. The others are for `item`."""
         return {}
-
-    def again(self, links: Sequence[Unread]) -> Source | None:  # noqa: ARG002 -- for subclasses
-        """Return a source that walks only these links, which could not be read; None if it has no links."""
-        return None
 
 
 def unsortable(url: str) -> UsageError:

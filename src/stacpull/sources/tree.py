@@ -7,9 +7,8 @@ most 32 deep. What cannot be read is skipped; ten temporary failures in a row en
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from copy import copy
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -182,16 +181,6 @@ class TreeSource(Source):
         self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
         self._searched_all = False
         """True after a search for all collections that ended normally."""
-        self._links: dict[str, Unread] = {}
-        """The links to walk instead of the whole tree, by href."""
-        self.finished: set[str] = set()
-
-    def again(self, links: Sequence[Unread]) -> Source:
-        found = copy(self)
-        found._links = {link.href: link for link in links}  # noqa: SLF001 -- of the copy
-        found.finished = set()
-        found.has_cursors = True  # the links are not those of the walk: its counts stay
-        return found
 
     async def collections(self) -> list[Json]:
         return [found async for found in self._found()]
@@ -207,8 +196,6 @@ class TreeSource(Source):
         return collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        if self._links:
-            return [WalkStart(link.collection, PageRequest(link.href)) for link in self._links.values()]
         wanted = list(dict.fromkeys(selection.collections))
         if not wanted:
             return [WalkStart(self._id, PageRequest(self.url))]
@@ -224,8 +211,8 @@ class TreeSource(Source):
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         request = start.request
-        top, collection = await self._top(request.url)
-        walk = _TreeWalk(self._reader, top.url, top.links(collection))
+        top = await self._top(request.url)
+        walk = _TreeWalk(self._reader, top.url, top.links(self._id))
         del top
         items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
         async with aclosing(walk.documents()) as documents:
@@ -251,17 +238,14 @@ class TreeSource(Source):
         if walk.skipped:
             text = f"{walk.skipped} links lead to catalogs that were already walked; each is walked once."
             on_notice(Notice("info", text))
-        self.finished.add(request.url)
 
-    async def _top(self, url: str) -> tuple[_Branch, str]:
-        if (link := self._links.get(url)) is not None:
-            return _Branch(self.url, None, [link.href]), link.collection
+    async def _top(self, url: str) -> _Branch:
         root, self._root = self._root, None
         if root is None or url != self.url:
             root = await read_root(self._reader, url)
         top = _branch_of(root)
         self._add(top.collection, top.url)
-        return top, self._id
+        return top
 
     async def item(self, href: str) -> Json:
         return located(*await read_item(self._reader, href))

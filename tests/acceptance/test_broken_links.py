@@ -1,0 +1,83 @@
+"""Links of a static tree that give no item: reported, and read again by the next `mirror`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.acceptance.command import environment, run
+from tests.acceptance.static_tree import asset_of, write_tree
+
+from stacpull import failures, status, sync
+
+pytestmark = pytest.mark.usefixtures("threaded_store")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two collections of six items."""
+    write_tree(tmp_path / "tree", 2, 6)
+    return tmp_path / "tree"
+
+
+def away(path: Path) -> Path:
+    """Take a document away; it can be brought back."""
+    return path.rename(path.with_suffix(".away"))
+
+
+def back(path: Path) -> None:
+    path.rename(path.with_suffix(".json"))
+
+
+def there(dest: Path) -> set[str]:
+    return {path.parent.name for path in dest.glob("col*/*/data.bin")}
+
+
+EVERY = {f"col{c}-{n}" for c in range(2) for n in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("lost", "without"),
+    [
+        (["col0/col0-1/col0-1.json"], {"col0-1"}),
+        (["col0/col0-1/col0-1.json", "col1/col1-5/col1-5.json"], {"col0-1", "col1-5"}),
+        (["col1/collection.json"], {f"col1-{n}" for n in range(6)}),
+    ],
+    ids=["an item", "two items", "a collection"],
+)
+def test_the_next_mirror_reads_broken_links_again(
+    tree: Path, tmp_path: Path, lost: list[str], without: set[str]
+) -> None:
+    gone, dest = [away(tree / name) for name in lost], tmp_path / "m"
+    for command in (sync.mirror, sync.mirror, lambda _source, dest: sync.retry(dest)):
+        report = command(str(tree / "catalog.json"), dest)
+        assert (report.exit_code, report.items_failed, there(dest)) == (1, len(lost), EVERY - without)
+        assert {Path(one.href or "").name for one in failures(dest)} == {Path(name).name for name in lost}
+    for path in gone:
+        back(path)
+    again = sync.mirror(str(tree / "catalog.json"), dest)
+    assert (again.exit_code, again.items_failed, again.items_new) == (0, 0, len(without))
+    assert there(dest) == EVERY
+    assert not list(failures(dest))
+    reported = status(dest)
+    assert (reported.state, reported.items_failed, reported.items_matched, reported.items_done) == (
+        "complete",
+        0,
+        12,
+        12,
+    )
+    assert all(
+        (dest / name.partition("-")[0] / name / "data.bin").read_bytes() == asset_of(name) for name in EVERY
+    )
+    assert sync.verify(dest).exit_code == 0
+
+
+def test_the_command_names_the_links_and_what_to_do(tree: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tree / "col0" / "col0-1")
+    dest, env = str(tmp_path / "m"), environment()
+    ran = run(["mirror", str(tree / "catalog.json"), dest], env)
+    assert ran.code == 1
+    assert "to read broken links again, repeat the `stacpull mirror` command" in ran.out + ran.err
+    reported = run(["failures", dest], env)
+    assert "col0-1.json" in reported.out
