@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 UTM = "http://www.opengis.net/def/crs/EPSG/0/32610"
 PRINTED_BOX, PRINTED_SIZE = [-122.44, 37.75, -122.42293, 37.76989], (497, 739)
-CODE_BOX, CODE_SIZE = [-122.44, 37.75, -122.39, 37.79], (1459, 1489)
 NOVEMBER = ("2023-11-01T00:00:00Z", "2023-12-01T00:00:00Z")
 
 
@@ -34,26 +32,24 @@ def request(
     evalscript: str,
     *,
     bounds: dict[str, Any] | None = None,
-    size: tuple[int, int] | None = PRINTED_SIZE,
+    size: tuple[int, int] = PRINTED_SIZE,
     resolution: float | None = None,
     period: tuple[str, str] = NOVEMBER,
-    interval: dict[str, Any] | None = None,
     calculations: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     aggregation: dict[str, Any] = {
         "evalscript": evalscript,
         "timeRange": {"from": period[0], "to": period[1]},
-        "aggregationInterval": interval or {"of": "P1D"},
+        "aggregationInterval": {"of": "P1D"},
     }
     if resolution is not None:
         aggregation |= {"resx": resolution, "resy": resolution}
-    elif size is not None:
+    else:
         aggregation |= {"width": size[0], "height": size[1]}
     return {
         "input": {
-            "bounds": bounds or {"bbox": PRINTED_BOX, "properties": {"crs": CRS84}},
-            "data": [{"type": f"byoc-{collection}", **(data or {})}],
+            "bounds": bounds or {"bbox": PRINTED_BOX},
+            "data": [{"type": f"byoc-{collection}"}],
         },
         "aggregation": aggregation,
         "calculations": calculations or {},
