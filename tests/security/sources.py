@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,9 +13,10 @@ from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import Script, Scripted, WireServer
 
+from stacpull import MirrorReport, Options, S3Options, Selection, mirror
 from stacpull.net.transport import Request
 
-__all__ = ["COLLECTION", "Source", "feature", "json_answer"]
+__all__ = ["COLLECTION", "Source", "data", "feature", "json_answer", "mirrored"]
 
 COLLECTION = "c"
 
@@ -21,6 +24,31 @@ COLLECTION = "c"
 def json_answer(document: object, **headers: str) -> Answer:
     """An answer that is JSON."""
     return Answer(body=orjson.dumps(document), headers={"Content-Type": "application/json", **headers})
+
+
+def data(_request: Request) -> Answer:
+    """A file."""
+    return Answer(body=b"data")
+
+
+def mirrored(
+    dest: Path,
+    features: Sequence[Mapping[str, Any]] = (),
+    *,
+    selection: Mapping[str, Any] | None = None,
+    others: Callable[[Request], Scripted] = data,
+    routes: Mapping[str, Script] | None = None,
+    **options: Any,
+) -> MirrorReport:
+    """Mirror a source, whose paths stand as hrefs in its items, and which is also the endpoint of S3."""
+
+    async def course() -> MirrorReport:
+        async with Source(features, others=others, routes=routes) as source:
+            s3 = S3Options(endpoint_url=source.url(""), no_sign_request=True, region="us-east-1")
+            given = Options(retries=0, s3=s3, **options)
+            return await mirror(source.api, dest, selection=Selection(**(selection or {})), options=given)
+
+    return asyncio.run(course())
 
 
 class Source(WireServer):

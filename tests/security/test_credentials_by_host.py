@@ -18,7 +18,7 @@ import pytest
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
 from tests.security.secrets import found_in, found_under
-from tests.security.sources import Source, feature, json_answer
+from tests.security.sources import Source, feature, json_answer, mirrored
 
 from stacpull import MirrorReport, Options, S3Options, Secret, mirror
 from stacpull.net.transport import Request
@@ -171,19 +171,9 @@ def test_no_credential_reaches_another_host_or_is_written_down(
 def test_a_secret_in_a_response_is_not_stored(tmp_path: Path) -> None:
     """In a failure's reason, an id, a title, a header: scrubbed by value wherever it is written."""
     dest = tmp_path / "m"
-
-    async def course() -> MirrorReport:
-        message = Answer(
-            400, body=f"no such key: {KEY}".encode(), headers={"Content-Type": "text/plain", "X": KEY}
-        )
-        async with Source(others=lambda _: message) as source:
-            source.features = [
-                feature("i", {"a": source.url("/x")}, title=f"your key is {KEY}", description=ENCODED)
-            ]
-            options = Options(retries=0, query={"key": Secret(KEY)})  # type: ignore[arg-type]
-            return await mirror(source.api, dest, options=options)
-
-    report = asyncio.run(course())
+    message = Answer(400, f"no such key: {KEY}".encode(), {"Content-Type": "text/plain", "X": KEY})
+    items = [feature("i", {"a": "/x"}, title=f"your key is {KEY}", description=ENCODED)]
+    report = mirrored(dest, items, others=lambda _: message, query={"key": Secret(KEY)})
     assert report.assets_failed == 1
     assert found_under(dest, [KEY]) == []
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.net.memory import Answer
-from tests.security.sources import Source, feature
+from tests.security.sources import feature, mirrored
 
 from stacpull import (
     DestinationError,
@@ -50,13 +49,7 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
     """A mirror of one asset."""
-
-    async def course() -> None:
-        async with Source(others=lambda _: Answer(body=b"data")) as source:
-            source.features.append(feature("i", {"a": source.url("/a")}))
-            await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-
-    asyncio.run(course())
+    mirrored(tmp_path / "m", [feature("i", {"a": "/a"})])
     return tmp_path / "m"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import Counter
 from pathlib import Path
@@ -14,9 +13,9 @@ import pytest
 from tests.acceptance.trees import files_in
 from tests.net.memory import Answer
 from tests.planning.hostile import NAMES
-from tests.security.sources import Source, feature
+from tests.security.sources import feature, mirrored
 
-from stacpull import MirrorReport, Options, Selection, failures, mirror
+from stacpull import failures
 from stacpull.net.transport import Request
 
 SAYABLE = [name for name in NAMES if name and "\ud800" not in name]
@@ -39,28 +38,17 @@ def answer(request: Request) -> Answer:
     return Answer(body=contents(int(number)), headers={"Content-Disposition": evil})
 
 
-def by_collection(number: int, name: str, here: str) -> dict[str, Any]:
+def by_collection(number: int, name: str) -> dict[str, Any]:
     """Every name as item id and asset key, one in three as collection."""
-    return feature(name, {name: f"{here}/at/x?{number}"}, collection=SAYABLE[number - number % 3])
+    return feature(name, {name: f"/at/x?{number}"}, collection=SAYABLE[number - number % 3])
 
 
-def by_filename(number: int, name: str, here: str) -> dict[str, Any]:
+def by_filename(number: int, name: str) -> dict[str, Any]:
     """Every name as property, key, and file name after a redirect: as it is, encoded, encoded twice."""
     plain = quote(name, safe="/" if number % 3 else "")
     last = quote(plain, safe="") if number % 5 == 0 else plain
     properties = {"datetime": None, "p": name}
-    return feature(f"i{number}", {name: f"{here}/to/{last}?{number}"}, properties=properties, title=name)
-
-
-def mirrored(dest: Path, make: Any, layout: str | None) -> MirrorReport:
-    async def course() -> MirrorReport:
-        async with Source(others=answer) as source:
-            here = source.url("")
-            source.features = [make(number, name, here) for number, name in enumerate(SAYABLE)]
-            options = Options(layout=layout) if layout else Options()
-            return await mirror(source.api, dest, selection=Selection(), options=options)
-
-    return asyncio.run(course())
+    return feature(f"i{number}", {name: f"/to/{last}?{number}"}, properties=properties, title=name)
 
 
 def everything(top: Path) -> set[str]:
@@ -83,7 +71,8 @@ def test_hostile_names_stay_inside_dest_and_lose_nothing(
     monkeypatch.setenv("HOME", str(around))
     dest = around / "deep" / "mirror"
 
-    report = mirrored(dest, make, layout)
+    items = [make(number, name) for number, name in enumerate(SAYABLE)]
+    report = mirrored(dest, items, others=answer, layout=layout)
 
     assert report.state == "complete"
     outside = {path for path in everything(around) if not path.startswith("deep/mirror")}

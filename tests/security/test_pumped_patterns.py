@@ -8,7 +8,6 @@ runs into the limit of processor time.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
 import pkgutil
@@ -22,13 +21,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from tests.net.memory import Answer
-from tests.security.sources import Source, feature
+from tests.security.sources import feature, mirrored
 
 import stacpull
 import stacpull_logins
 import stacpull_raster
 import stacpull_trace
-from stacpull import MirrorReport, Options, mirror
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.cql2 import compile_expression, parse_filter
 from stacpull.selection import Selection
@@ -180,11 +178,6 @@ def test_html_comments_without_a_page_are_scanned_in_linear_time(
     """An error's body and an asset without a type are both looked at for the start of a web page."""
     body = b"<!---->" * comments + b"x"
 
-    async def course() -> MirrorReport:
-        source = Source([], others=lambda _: Answer(status=status, body=body, headers={"Content-Type": ""}))
-        async with source:
-            source.features = [feature("one", {"a": source.url("/a.tif")})]
-            return await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-
-    report = asyncio.run(course())
+    page = Answer(status=status, body=body, headers={"Content-Type": ""})
+    report = mirrored(tmp_path / "m", [feature("one", {"a": "/a.tif"})], others=lambda _: page)
     assert (report.assets_done, report.assets_failed) == ((1, 0) if status == 200 else (0, 1))

@@ -17,7 +17,7 @@ import pytest
 from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
-from tests.security.sources import Source, feature, json_answer
+from tests.security.sources import Source, feature, json_answer, mirrored
 
 from stacpull import Options, Secret, StacpullError, failures, mirror, plan, status
 from stacpull.net.transport import Request
@@ -146,12 +146,7 @@ def test_a_plan_of_a_source_that_echoes_the_credential(tmp_path: Path, name: str
 
 
 def test_ledger_and_log_are_readable_only_by_their_owner(tmp_path: Path, name: str) -> None:
-    async def course() -> None:
-        async with Source(others=lambda _: Answer(body=b"data")) as source:
-            source.features = [feature("Q7-9", {"a": source.url("/a")})]
-            await mirror(source.api, tmp_path / "m", options=options(name))
-
-    asyncio.run(course())
+    mirrored(tmp_path / "m", [feature("Q7-9", {"a": "/a"})], query={name: Secret(SECRET)})
     own = [path for path in (tmp_path / "m" / ".stacpull").iterdir() if path.suffix in {".sqlite", ".ndjson"}]
     assert len(own) == 2
     assert [stat.S_IMODE(path.stat().st_mode) for path in own] == [0o600, 0o600]
