@@ -71,19 +71,6 @@ def test_blocking_the_loop_in_stacpull_is_an_error_with_its_stack(blocking_stack
     assert not blocking_stacks
 
 
-def test_blocking_in_a_thread_is_fine() -> None:
-    code = _as_code_of_ours("async def work():\n    return await asyncio.to_thread(time.sleep, 0)\n")
-    assert asyncio.run(code["work"]()) is None
-
-
-def test_blocking_in_a_test_is_allowed() -> None:
-    async def work() -> str:
-        time.sleep(0)  # noqa: ASYNC251 - it is the point
-        return "not stopped"
-
-    assert asyncio.run(work()) == "not stopped"
-
-
 def test_credentials_of_this_machine_are_hidden_from_tests() -> None:
     assert os.environ["AWS_EC2_METADATA_DISABLED"] == "true"
     assert not Path(os.environ["AWS_CONFIG_FILE"]).exists()

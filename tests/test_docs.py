@@ -118,16 +118,3 @@ def _section(begins: str) -> str:
     found = re.search(rf"^## {begins}.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, f"docs/json.md has no section {begins}"
     return found[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "lacks"),
-    [
-        ("`test_docs.py`", []),
-        ("`tests/sources/test_api.py`", []),
-        ("`sources/test_nothing.py`", ["sources/test_nothing.py"]),
-        ("`test_docs.py: test_nothing_like_it`", ["test_docs.py test_nothing_like_it"]),
-    ],
-)
-def test_a_missing_test_is_reported(text: str, lacks: list[str]) -> None:
-    assert missing(text) == lacks

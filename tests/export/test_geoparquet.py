@@ -167,16 +167,6 @@ def test_values_that_repeat_are_those_of_the_items(mirrored: Mirror, tmp_path: P
     assert [rows["without"][name] for name in ("same", "few", "list", "all")] == [None] * 4
 
 
-DAMAGED = {
-    "i1": lambda text: text[:-1],
-    "i2": lambda _: b"[1, 2]",
-    "i3": lambda text: text.replace(b'"labels"', b'"lab\xffels"'),
-    "i4": lambda text: text.replace(b'"a label"', b'"a\nlabel"'),
-    "i5": lambda text: text + b"{}",
-    "i6": lambda _: b"",
-}
-
-
 def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
     """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
     items = [

@@ -80,25 +80,3 @@ def test_a_profile_of_the_kind_logs_in(copy: ChangedCopy, tmp_path: Path) -> Non
         assert (ran.returncode, shown) == (0, ["3-s3cr3t"]), ran.stdout + ran.stderr
         assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
         assert "s3cr3t" not in ran.stdout + ran.stderr
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("${PIN}", "s3cr3t"), "line 4, pin: must not contain a secret"),
-        (("floor = 3", "floor = -3"), "line 5, floor: must be a whole number from 0 on"),
-        (
-            ("floor =", "flor ="),
-            "line 5, flor: a login of the kind badge has no such key; did you mean floor?",
-        ),
-        (("", ""), "set PIN"),
-    ],
-)
-def test_a_mistake_is_reported_with_its_line(
-    copy: ChangedCopy, tmp_path: Path, change: tuple[str, str], message: str
-) -> None:
-    text = PROFILE.format(host="https://h.example").replace(*change)
-    (tmp_path / "p.toml").write_text(text)
-    ran = copy.run("credentials", "check", str(tmp_path / "p.toml"))
-    assert message in ran.stderr
-    assert "s3cr3t" not in ran.stderr

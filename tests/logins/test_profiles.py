@@ -80,27 +80,6 @@ def test_a_pattern_of_hosts(text: str, pattern: HostPattern) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "*",
-        "*.org",
-        "a.*.org",
-        "https://h/path",
-        "h?x",
-        "ftp://h",
-        "user@h",
-        "h:port",
-        "https://",
-        "*h.org",
-    ],
-)
-def test_invalid_host_patterns(text: str) -> None:
-    with pytest.raises(ValueError, match="must be like"):
-        HostPattern.read(text)
-
-
-@pytest.mark.parametrize(
     ("origin", "covered"),
     [
         (("https", "a.example.org", 443), True),
@@ -118,6 +97,15 @@ def test_a_wildcard_covers_only_subdomains(origin, covered: bool) -> None:
 
 
 LOGIN = '[login.x]\nhosts = ["h.example"]\n'
+
+
+HEADER = LOGIN + 'kind = "header"\nname = "{}"\nvalue = "${{V}}"\n'
+SAS = LOGIN + 'kind = "sas"\ntoken-url = "{}"\n'
+GRANT = LOGIN + 'kind = "token"\nclient-id = "c"\ntoken-url = "{}"\nclient-secret = "${{S}}"\n'
+VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
+NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org", "a b.c", "a..b", ".a.b",
+            "*.*.a.b", "h.example:0", "h.example:x", "http://[::1", "evil.com\uff0f.h.example", "a,b.c",
+            "me:planted-secret@h.example", "https://h.example/p")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -149,25 +137,6 @@ LOGIN = '[login.x]\nhosts = ["h.example"]\n'
         ("[s3]\naccess-key = '${A}'\nsecret-key = 'planted-secret'\n", "line 3, secret-key: must name a var"),
         ("[s3]\nendpoint-url = 'nowhere'\n", "line 2, endpoint-url: "),
         (TOKEN + "\n[s3\n", "this is not TOML: .* .at line 6"),
-    ],
-)
-def test_a_mistake_is_reported_with_its_line_and_without_secrets(tmp_path, text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        read(tmp_path, text)
-    assert "planted-secret" not in str(caught.value)
-    assert "p.toml" in str(caught.value)
-    assert str(caught.value)[-1] in ".?"
-
-
-HEADER = LOGIN + 'kind = "header"\nname = "{}"\nvalue = "${{V}}"\n'
-SAS = LOGIN + 'kind = "sas"\ntoken-url = "{}"\n'
-GRANT = LOGIN + 'kind = "token"\nclient-id = "c"\ntoken-url = "{}"\nclient-secret = "${{S}}"\n'
-VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
         *((HEADER.format(name), "name: must be the name of a") for name in ("X Y", "X:Y", "Schlüssel")),
         (HEADER.format(""), "line 4, name: must not be empty"),
         *((HEADER.format(name), "controls the connection") for name in ("Host", "content-length", "Range")),
@@ -178,8 +147,7 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
         (LOGIN + 'kind = "basic"\nuser = "planted-secret"\npassword = ""\n', "line 4, user: must not"),
         (LOGIN + 'kind = "basic"\nuser = "planted-secret${U}"\npassword = ""\n', "line 4, user: must not"),
         *((TOKEN.replace("h.example", host), "line 3, hosts: must be like")
-          for host in ("a b.c", "a..b", ".a.b", "*.*.a.b", "h.example:0", "h.example:x", "http://[::1",
-                       "evil.com\uff0f.h.example", "a,b.c", "me:planted-secret@h.example", "https://h.example/p")),
+          for host in NO_HOSTS),
         (SAS.format("https://h/{accont}/{container}"), "token-url: can contain only {account} and"),
         (SAS.format("https://h/{account}/{container"), "token-url: can contain only {account} and"),
         (SAS.format("http://[::1/{account}"), "token-url: must be like https://host/path"),
@@ -195,12 +163,14 @@ VISIT = LOGIN + 'kind = "visit"\nlogin-host = "{}"\n'
         (TOKEN.replace("[login.t]", 'check = ["https://u:planted-secret@h/"]\n[login.t]'), "line 1, check"),
     ],
 )  # fmt: skip
-def test_invalid_logins_are_rejected(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
+def test_a_mistake_is_reported_with_its_line_and_without_secrets(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         read(tmp_path, text)
-    assert message in str(caught.value)
     assert "planted-secret" not in str(caught.value)
-    assert str(caught.value).endswith(".")
+    assert "p.toml" in str(caught.value)
+    assert str(caught.value)[-1] in ".?"
 
 
 def test_the_documentation_lists_every_kind_key_and_shipped_profile() -> None:

@@ -1,13 +1,11 @@
-"""Fixtures of the replica tests: recordings by name, running replicas, clients for them."""
+"""Fixtures of the replica tests: running replicas, and clients for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
-import orjson
 import pytest
 import requests
 from botocore.config import Config
@@ -16,16 +14,6 @@ from tests.cli.conftest import no_variables_of_the_tests, stacpull_command
 from stacpull_replicas import MlhubReplica, S3Access, run_in_thread
 
 __all__ = ["no_variables_of_the_tests", "stacpull_command"]
-
-
-@pytest.fixture(scope="session")
-def recording(shared_data: Path) -> Callable[[str], Any]:
-    """Return a function that loads a recorded JSON document of the hub."""
-
-    def load(name: str) -> Any:
-        return orjson.loads((shared_data / "mlhub" / name).read_bytes())
-
-    return load
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tarfile
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -33,20 +31,6 @@ def ids(reply):
     return [item["id"] for item in reply.json()["features"]]
 
 
-@pytest.mark.parametrize(("limit", "pages"), [(150, 3), (400, 1), (10000, 1), (399, 2), (None, 40)])
-def test_a_walk_sees_every_item_once(client, limit, pages):
-    walked = walk(client, f"/collections/{LABELS}/items", **({"limit": limit} if limit else {}))
-    assert len(walked) == pages
-    assert [i for page in walked for i in page] == [
-        f"{LABELS}_{p.name}" for p in client.replica.dataset.patches()
-    ]
-
-
-def test_pages_of_2021_end_with_an_empty_one(client_2021, recording):
-    walked = walk(client_2021, f"/collections/{SOURCE}/items")
-    assert [len(page) for page in walked] == [30, 30, 15, 0]
-
-
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -58,13 +42,6 @@ def test_pages_of_2021_end_with_an_empty_one(client_2021, recording):
 )
 def test_a_bad_parameter_of_a_page_is_refused(client, parameters):
     assert client.get(f"/collections/{LABELS}/items", **parameters).status_code == 400
-
-
-@pytest.mark.parametrize("collection", [LABELS, SOURCE])
-def test_collections_are_the_recorded_ones(client, recording, collection):
-    recorded = json.dumps(recording(f"staging/collection_{collection}.json"))
-    recorded = recorded.replace("https://staging.api.radiant.earth/mlhub/v1", client.replica.base_url)
-    assert client.get(f"/collections/{collection}", key=False).json() == json.loads(recorded)
 
 
 @pytest.mark.parametrize(
@@ -106,23 +83,6 @@ def test_next_links_repeat_the_key_with_echo_key(client_of):
 
 
 # searches
-
-
-def test_searches_page_by_post_and_get(client):
-    url = f"{client.replica.base_url}/search?key={client.replica.key}"
-    body = {"collections": [SOURCE], "limit": 150, "datetime": "../2018-05-29T23:59:59Z"}
-    found = []
-    for _ in range(3):
-        page = client.session.post(url, json=body, timeout=5).json()
-        found += [item["id"] for item in page["features"]]
-        following = [link for link in page["links"] if link["rel"] == "next"]
-        body = following[0]["body"] if following else {}
-    assert following == []
-    assert found == [f"{SOURCE}_{patch.name}" for patch in client.replica.dataset.patches()]
-    assert page["context"] == {"limit": 150, "matched": 400, "returned": 100}
-    pages = walk(client, "/search", limit=300)
-    assert [len(page) for page in pages] == [300, 300, 200]
-    assert len({item for page in pages for item in page}) == 800
 
 
 @pytest.mark.parametrize("limit", [3, 400])
@@ -253,21 +213,6 @@ def test_an_altered_signature_is_refused(blob, old, new):
 
 
 # archives and catalogs
-
-
-def test_links_of_the_catalog_refer_to_its_members(client_of):
-    with run_in_thread(MlhubReplica(items=5, seed=7)) as replica:
-        location = client_of(replica).get("/catalog/bigearthnet_v1").headers["Location"]
-        packed = requests.get(location, timeout=5).content
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        documents = {member.name: json.load(archive.extractfile(member)) for member in archive}
-    assert len(documents) == 1 + 2 + 10
-    for name, document in documents.items():
-        folder = name.rpartition("/")[0].split("/")
-        for link in document["links"]:
-            steps = link["href"].split("/")
-            target = folder[: len(folder) - steps.count("..")] + [step for step in steps if step.strip(".")]
-            assert "/".join(target) in documents, (name, link)
 
 
 def test_a_set_of_590326_items_has_constant_time_pages_but_no_totals_or_archives(client_of):

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import socket
-import subprocess
-import sys
 import time
 
-import aiohttp
 import pytest
 import requests
 from tests.serving import free_ports
@@ -36,18 +31,6 @@ def test_three_consecutive_ports_or_none():
         requests.get(f"http://127.0.0.1:{port}/", timeout=5)
 
 
-def test_the_replica_runs_in_the_event_loop_of_its_user():
-    async def judge():
-        async with (
-            MlhubReplica(items=3) as replica,
-            aiohttp.ClientSession() as session,
-            session.get(f"{replica.base_url}/collections") as reply,
-        ):
-            return reply.status, replica.counters["api", "collections"]
-
-    assert asyncio.run(judge()) == (200, 1)
-
-
 def test_keys_are_the_same_in_every_run_and_others_for_another_seed():
     keys = {seed: [MlhubReplica(items=3, seed=seed).key for _ in range(2)] for seed in (1, 2)}
     assert keys[1][0] == keys[1][1] != keys[2][0]
@@ -71,30 +54,3 @@ def test_requests_are_delayed_logged_and_counted(record):
         assert replica.bytes_sent == sent
         head = requests.head(replica.url("api") + target, headers=headers, timeout=5)
         assert (head.headers["Content-Length"], head.content) == (str(sent), b"")
-
-
-SERVE = """
-import asyncio
-from stacpull_replicas import MlhubReplica, serve
-asyncio.run(serve(MlhubReplica(port={port}, items=5)))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serving_prints_exports_and_ends_on_a_signal(number):
-    port = free_ports(3)
-    command = [sys.executable, "-W", "error", "-c", SERVE.format(port=port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        lines = []
-        while not lines or not lines[-1].startswith("export AWS_EC2"):
-            lines.append(process.stdout.readline())
-            assert lines[-1], process.stderr.read()
-        pairs = [line.removeprefix("export ").strip().split("=", 1) for line in lines if line[0] == "e"]
-        exports = dict(pairs)
-        assert exports.keys() >= {"MLHUB_ROOT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_REGION"}
-        assert f"# mlhub API: http://127.0.0.1:{port}/mlhub/v1\n" in lines
-        url = f"http://127.0.0.1:{port}/mlhub/v1/collections/{LABELS}/items"
-        assert requests.get(url, params={"key": exports["MLHUB_API_KEY"]}, timeout=5).status_code == 200
-        process.send_signal(number)
-        assert process.wait(10) == 0
-        assert process.stderr.read() == ""

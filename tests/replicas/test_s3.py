@@ -1,4 +1,4 @@
-"""The S3 endpoint, used with boto3: objects, ranges, conditions, listings and errors."""
+"""Errors of the S3 endpoint, for boto3. What it serves is judged in `tests/clients` and `tests/net`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,8 @@ from botocore.exceptions import ClientError
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 ACCESS = S3Access("AKIATEST", "secret")
-ODD_KEYS = [
-    "plain.txt",
-    "with space and+plus.bin",
-    "dollar$quote'paren(1).tif",
-    "per%cent%20encoded",
-    "a//b///c",
-    "up/../down/./x",
-    "grüße/日本/🛰.json",
-    "tilde~star*comma,semi;colon:at@eq=amp&hash#question?.x",
-    'angle<>"quotes"',
-]
-TREE = {f"a/{letter}/{number:02d}.x": b"x" for letter in "bcde" for number in range(12)} | {
-    "a/file": b"",
-    "z": b"",
-}
 CONTENTS = {
-    "odd": {key: key.encode() * 3 for key in ODD_KEYS},
     "big": {"file.bin": bytes(range(256)) * 40_000},
-    "tree": TREE,
 }
 FILE = {"Bucket": "big", "Key": "file.bin"}
 
@@ -65,34 +48,6 @@ def refused(call, **arguments) -> tuple[int, str]:
     return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
 
 
-@pytest.mark.parametrize("key", ODD_KEYS)
-def test_odd_keys_are_read_listed_and_presigned(s3, key):
-    data = CONTENTS["odd"][key]
-    got = s3.get_object(Bucket="odd", Key=key)
-    assert (got["Body"].read(), got["ETag"]) == (data, etag_of(data))
-    assert s3.head_object(Bucket="odd", Key=key)["ContentLength"] == len(data)
-    listed = s3.list_objects_v2(Bucket="odd", Prefix=key)["Contents"]
-    assert [entry["Key"] for entry in listed] == [key]
-    if ".." not in key:  # requests normalises dots
-        url = s3.generate_presigned_url("get_object", Params={"Bucket": "odd", "Key": key})
-        assert requests.get(url, timeout=5).content == data
-
-
-def test_ranges(s3):
-    data = CONTENTS["big"]["file.bin"]
-    for requested, expected in (
-        ("0-0", data[:1]),
-        ("10-99", data[10:100]),
-        ("100-", data[100:]),
-        ("-7", data[-7:]),
-    ):
-        got = s3.get_object(**FILE, Range=f"bytes={requested}")
-        assert got["ResponseMetadata"]["HTTPStatusCode"] == 206
-        assert got["Body"].read() == expected
-        assert got["ContentRange"].endswith(f"/{len(data)}")
-    assert refused(s3.get_object, **FILE, Range=f"bytes={len(data)}-") == (416, "InvalidRange")
-
-
 def test_conditions(s3):
     etag = s3.head_object(**FILE)["ETag"]
     got = s3.get_object(**FILE, IfMatch=etag, Range="bytes=5-6")
@@ -107,11 +62,6 @@ def test_conditions(s3):
     assert reply.status_code == 206  # S3 ignores If-Range
 
 
-def test_download_file_in_many_parts(s3, tmp_path):
-    s3.download_file("big", "file.bin", str(tmp_path / "file.bin"))
-    assert (tmp_path / "file.bin").read_bytes() == CONTENTS["big"]["file.bin"]
-
-
 def test_what_does_not_exist_is_refused(s3):
     for bucket, key, code in (("big", "none", "NoSuchKey"), ("none", "x", "NoSuchBucket")):
         assert refused(s3.get_object, Bucket=bucket, Key=key) == (404, code)
@@ -121,23 +71,6 @@ def test_what_does_not_exist_is_refused(s3):
     assert refused(s3.get_bucket_acl, Bucket="big") == (501, "NotImplemented")
     assert refused(s3.list_objects, Bucket="big") == (501, "NotImplemented")
     assert refused(s3.get_object_tagging, **FILE) == (501, "NotImplemented")
-
-
-@pytest.mark.parametrize("size", [1, 7, 1000])
-@pytest.mark.parametrize("delimiter", ["", "/"])
-@pytest.mark.parametrize("prefix", ["", "a/", "a/c", "a/c/1", "none"])
-def test_listings_page_completely(s3, prefix, delimiter, size):
-    keys, folders = [], []
-    pages = s3.get_paginator("list_objects_v2").paginate(
-        Bucket="tree", Prefix=prefix, Delimiter=delimiter, PaginationConfig={"PageSize": size}
-    )
-    for page in pages:
-        keys += [entry["Key"] for entry in page.get("Contents", [])]
-        folders += [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
-    inside = sorted(key for key in TREE if key.startswith(prefix))
-    rolled = [key for key in inside if delimiter and delimiter in key[len(prefix) :]]
-    assert keys == [key for key in inside if key not in rolled]
-    assert folders == sorted({prefix + key[len(prefix) :].split("/")[0] + "/" for key in rolled})
 
 
 @pytest.mark.parametrize(
@@ -244,22 +177,6 @@ def test_access_rules_apply_to_anonymous_signed_and_paying_requests(access, unsi
         headers = [{}, signed_get(replica.s3_url), pays]
         statuses = [requests.get(url, headers=header, timeout=5).status_code for header in headers]
         assert statuses == [unsigned, signed, paying]
-
-
-def test_the_bucket_of_the_dataset(hub, s3_client, tmp_path):
-    client = s3_client(hub.s3_url, hub.access)
-    name = hub.dataset.name(17)
-    for expected in hub.manifest(17):
-        key = f"bigearthnet/{name}/{expected.name}"
-        client.download_file("radiant-mlhub", key, str(tmp_path / expected.name))
-        assert hashlib.sha256((tmp_path / expected.name).read_bytes()).hexdigest() == expected.sha256
-        assert client.head_object(Bucket="radiant-mlhub", Key=key)["ETag"] == f'"{expected.md5}"'
-    missing = f"bigearthnet/{name}/{name}_B10.tif"
-    assert refused(client.get_object, Bucket="radiant-mlhub", Key=missing)[0] == 404
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket="radiant-mlhub")
-    keys = [entry["Key"] for page in pages for entry in page["Contents"]]
-    assert len(keys) == 400 * 13
-    assert keys == sorted(keys)
 
 
 def test_a_directory_is_served(s3_client, tmp_path: Path):

@@ -18,28 +18,35 @@ from tests.serving import free_ports
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[dict[str, str]]:
-    """Run `stacpull serve …` and yield its exports."""
+def serving(*arguments: str, end: signal.Signals = signal.SIGTERM) -> Iterator[dict[str, str]]:
+    """Run `stacpull serve …` and yield its exports, and the other lines as keys."""
     command = [sys.executable, "-c", "from stacpull.cli.entry import main; main()", "serve", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command[:1], "-W", "error", *command[1:]], **pipes, text=True) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         exports: dict[str, str] = {}
         for line in process.stdout:
             if line.startswith("export "):
                 name, _, value = shlex.split(line)[1].partition("=")
                 exports[name] = value
+            else:
+                exports[line.strip()] = ""
             if exports.keys() & {"AWS_EC2_METADATA_DISABLED", "OAUTHLIB_INSECURE_TRANSPORT"}:
                 break  # the last one
         try:
             yield exports
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(end)
             assert process.wait(timeout=20) == 0
+            assert process.stderr.read() == ""
 
 
-def test_serve_mlhub_accepts_the_exported_key() -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_serve_mlhub_accepts_the_exported_key(end: signal.Signals) -> None:
     port = free_ports(3)
-    with serving("mlhub", "--port", str(port), "--items", "20") as exports:
+    with serving("mlhub", "--port", str(port), "--items", "20", end=end) as exports:
+        assert f"# mlhub API: http://127.0.0.1:{port}/mlhub/v1" in exports
         assert exports["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{port + 2}"
         url = f"http://127.0.0.1:{port}/mlhub/v1/collections/bigearthnet_v1_labels/items?limit=100"
         with urllib.request.urlopen(f"{url}&key={exports['MLHUB_API_KEY']}", timeout=20) as reply:  # noqa: S310

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from stacpull_trace.indices import INDICES
-from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceEstimate, TraceReport
+from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceReport
 from stacpull_trace.scene_map import OriginKind
 from stacpull_trace.trace_command import trace_lines
 
@@ -93,18 +93,6 @@ def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in lines[-2]
     assert "run the same command again" in lines[-1]
-
-
-def test_json_is_documented() -> None:
-    printed = REPORT.to_json()
-    assert (printed["days"][0]["acquired"], printed["days"][0]["date"]) == (
-        "2023-11-02T19:00:03.535000Z",
-        "2023-11-02",
-    )
-    assert "scenes" not in printed
-    section = (DOCS / "json.md").read_text().partition("## `trace`")[2]
-    names = {*printed, *(field.name for field in fields(TraceEstimate))}
-    assert {name for name in names if f"`{name}`" not in section} == set()
 
 
 def test_the_page_names_every_column_index_and_kind() -> None:

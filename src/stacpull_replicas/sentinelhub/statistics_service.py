@@ -6,13 +6,13 @@ top; at the same time, the one ingested last. Its pixels without data show the c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 import orjson
 import shapely
@@ -40,12 +40,9 @@ from stacpull_replicas.sentinelhub.sentinelhub_service import (
 )
 from stacpull_replicas.sentinelhub.tile_grid import EPSG, METRES, NORTH, SIDE, WEST, epsg_of, to_utm
 
-_DAYS = re.compile(r"P([1-9]\d{0,3})D", re.ASCII)
 _MOST_INTERVALS = 10_000
-_MOST_BINS = 10_000
 MOST = 2500
 """Greatest width and height of a request."""
-_DEFAULT_SIDE = 256
 _AT_ONCE = 1 << 18
 _OUTLINE_POINTS = 64
 _FAR = 1e6
@@ -66,8 +63,71 @@ def document_of(body: bytes) -> dict[str, Any]:
     return document
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+_Side = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+_Step = Annotated[float, msgspec.Meta(gt=0)]
+_Table = dict[str, Any]
+
+
+class _GivenBounds(msgspec.Struct):
+    bbox: tuple[float, float, float, float] | None = None
+    geometry: _Table | None = None
+    properties: _Table = {}
+
+
+class _GivenData(msgspec.Struct):
+    type: Annotated[str, msgspec.Meta(pattern="^(?i:byoc)-")]
+    data_filter: _Table = msgspec.field(name="dataFilter", default_factory=dict)
+    processing: _Table = {}
+
+
+class _GivenInput(msgspec.Struct):
+    bounds: _GivenBounds
+    data: Annotated[list[_GivenData], msgspec.Meta(min_length=1, max_length=1)]
+
+
+class _GivenPeriod(msgspec.Struct):
+    start: datetime = msgspec.field(name="from")
+    end: datetime = msgspec.field(name="to")
+
+
+class _AggregationInterval(msgspec.Struct):
+    of: Annotated[str, msgspec.Meta(pattern="^P[1-9][0-9]{0,3}D$")]
+    last: Literal["SKIP"] = msgspec.field(name="lastIntervalBehavior", default="SKIP")
+
+
+class _Aggregation(msgspec.Struct):
+    evalscript: str
+    period: _GivenPeriod = msgspec.field(name="timeRange")
+    interval: _AggregationInterval = msgspec.field(name="aggregationInterval")
+    width: _Side | None = None
+    height: _Side | None = None
+    resx: _Step | None = None
+    resy: _Step | None = None
+
+
+class _Percentiles(msgspec.Struct):
+    k: list[Annotated[float, msgspec.Meta(ge=0, le=100)]]
+
+
+class _Statistic(msgspec.Struct):
+    percentiles: _Percentiles
+
+
+class _Bins(msgspec.Struct):
+    bins: list[int | float]
+
+
+class _Calculation(msgspec.Struct):
+    statistics: dict[str, _Statistic] = {}
+    histograms: dict[str, _Bins] = {}
+
+
+class _StatisticsBody(msgspec.Struct):
+    """What is read of a request; anything else is ignored."""
+
+    input: _GivenInput
+    aggregation: _Aggregation
+    calculations: dict[str, _Calculation] = {}
 
 
 @dataclass(frozen=True)
@@ -79,34 +139,20 @@ class RequestedArea:
     geometry: BaseGeometry | None
 
     @classmethod
-    def read(cls, given: Any) -> RequestedArea:
-        if not isinstance(given, Mapping) or not (given.get("bbox") or given.get("geometry")):
-            raise bad_payload("Either bbox or geometry must be set.", "input->bounds")
-        name = (given.get("properties") or {}).get("crs", "OGC:CRS84")
-        crs = epsg_of(str(name))
+    def read(cls, given: _GivenBounds) -> RequestedArea:
+        name = str(given.properties.get("crs", "OGC:CRS84"))
+        crs, geometry = epsg_of(name), None
         if crs is None:
             raise bad_payload(f"Unknown or unsupported CRS: {name}", "input->bounds->properties->crs")
-        geometry: BaseGeometry | None = None
-        box: Any = given.get("bbox")
-        if given.get("geometry"):
-            place = "input->bounds->geometry"
+        if given.geometry is not None:
             try:
-                geometry = read_geometry(given["geometry"])
+                geometry = read_geometry(given.geometry)
             except QueryError as error:
-                raise bad_payload(str(error), place) from error
-            if (
-                geometry.geom_type not in {"Polygon", "MultiPolygon"}
-                or not np.isfinite(geometry.bounds).all()
-            ):
-                raise bad_payload("The geometry must be a Polygon or MultiPolygon.", place)
-            box = box or geometry.bounds
-        try:
-            west, south, east, north = map(float, box)
-        except (TypeError, ValueError) as error:
-            raise bad_payload("A bbox must be four numbers.", "input->bounds->bbox") from error
-        if not (np.isfinite([west, south, east, north]).all() and west < east and south < north):
-            raise bad_payload("A bbox must be west, south, east, north.", "input->bounds->bbox")
-        return cls((west, south, east, north), crs, geometry)
+                raise bad_payload(str(error), "input->bounds->geometry") from error
+        box = given.bbox or (None if geometry is None else geometry.bounds)
+        if box is None or not (box[0] < box[2] and box[1] < box[3]):
+            raise bad_payload("Either bbox or geometry must be set.", "input->bounds")
+        return cls(box, crs, geometry)
 
     def outline(self) -> BaseGeometry:
         """Return the box or geometry in metres of the tiles' UTM zone, with curved edges."""
@@ -139,28 +185,15 @@ class SampleGrid:
     height: int
 
     @classmethod
-    def read(cls, area: RequestedArea, aggregation: Mapping[str, Any]) -> SampleGrid:
+    def read(cls, area: RequestedArea, given: _Aggregation) -> SampleGrid:
         """Read width and height, or resx and resy in units of the CRS."""
+        if given.resx is None or given.resy is None:
+            return cls(area, given.width or 256, given.height or 256)
         west, south, east, north = area.box
-        if not ({"resx", "resy"} & aggregation.keys()):
-            sides = [aggregation.get(name, _DEFAULT_SIDE) for name in ("width", "height")]
-            for side in sides:
-                if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= MOST:
-                    message = f"width and height must be whole numbers from 1 to {MOST}."
-                    raise bad_payload(message, "aggregation")
-            return cls(area, *sides)
-        if {"width", "height"} & aggregation.keys():
-            message = "Only width and height or resx and resy can be set at the same time."
+        sides = [max(1, round((east - west) / given.resx)), max(1, round((north - south) / given.resy))]
+        if max(sides) > MOST or given.width or given.height:
+            message = f"width and height, calculated or given in place of it, must be up to {MOST}."
             raise bad_payload(message, "aggregation")
-        sides = []
-        for extent, name, which in ((east - west, "resx", "width"), (north - south, "resy", "height")):
-            step: Any = aggregation.get(name)
-            if not is_number(step) or not step > 0:
-                raise bad_payload("A resolution must be a positive number.", f"aggregation->{name}")
-            sides.append(max(1, round(extent / step)))
-            if sides[-1] > MOST:
-                message = f"`{which} = {sides[-1]}`, calculated from {name}, is larger than allowed {MOST}."
-                raise bad_payload(message, f"aggregation->{name}")
         return cls(area, *sides)
 
     @property
@@ -195,33 +228,19 @@ class BandCalculation:
     edges: tuple[float, ...] = ()
 
     @classmethod
-    def read(cls, given: Any, output: ScriptOutput, band: str) -> BandCalculation:
-        place = f"calculations->{output.id}"
-
-        def of_band(kind: str, member: str) -> Any:
-            found = given if isinstance(given, Mapping) else {}
-            for name in (kind, band if band in (found.get(kind) or {}) else "default"):
-                found = found.get(name) or {}
-                if not isinstance(found, Mapping):
-                    raise bad_payload(f"{name} must be an object.", f"{place}->{kind}->{band}")
-            if found and member not in found:
-                raise bad_payload(f"{kind} must have {member}.", f"{place}->{kind}->{band}")
-            return found.get(member) or []
-
-        ranks, edges = of_band("statistics", "percentiles"), of_band("histograms", "bins")
-        ranks = ranks.get("k") if isinstance(ranks, Mapping) else ranks
-        if not isinstance(ranks, list) or not all(is_number(k) and 0 <= k <= 100 for k in ranks):  # noqa: PLR2004
-            raise bad_payload("Percentiles must be numbers from 0 to 100.", f"{place}->statistics->{band}")
-        where = f"{place}->histograms->{band}"
-        if not isinstance(edges, list) or len(edges) == 1 or len(edges) > _MOST_BINS:
-            raise bad_payload("The bins of a histogram must be a list of edges.", where)
-        if not all(map(is_number, edges)) or any(later <= earlier for earlier, later in pairwise(edges)):
+    def read(cls, given: _Calculation, output: ScriptOutput, band: str) -> BandCalculation:
+        statistic = given.statistics.get(band) or given.statistics.get("default")
+        histogram = given.histograms.get(band) or given.histograms.get("default")
+        edges = [] if histogram is None else histogram.bins
+        where = f"calculations->{output.id}->histograms->{band}"
+        if any(later <= earlier for earlier, later in pairwise(edges)):
             raise bad_payload("The bins of a histogram must be given by ascending numbers.", where)
         if edges and all(isinstance(edge, int) for edge in edges) != output.whole:
             numbers = "whole" if output.whole else "decimal"
             message = f"Histogram of {output.id} must be given by {numbers} numbers: its type is "
             raise bad_payload(f"{message}{output.sample_type}.", where)
-        return cls(tuple(map(float, ranks)), tuple(map(float, edges)))
+        ranks = [] if statistic is None else statistic.percentiles.k
+        return cls(tuple(ranks), tuple(map(float, edges)))
 
     def document(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> dict[str, Any]:
         """Return the statistics of a band, from the `values` of all samples and a mask of `valid` ones.
@@ -265,74 +284,31 @@ class StatisticsOrder:
 
     @classmethod
     def read(cls, body: bytes) -> StatisticsOrder:
-        document = document_of(body)
-        given, aggregation = _member(document, "input"), _member(document, "aggregation")
-        collection = _collection(given.get("data"))
-        grid = SampleGrid.read(RequestedArea.read(given.get("bounds")), aggregation)
-        text = aggregation.get("evalscript")
-        if not isinstance(text, str):
-            raise bad_payload("Evalscript must be set.", "aggregation->evalscript")
         try:
-            script = read_script(text, (*BANDS, MASK))
+            given = msgspec.json.decode(body, type=_StatisticsBody)
+        except msgspec.DecodeError as error:
+            raise bad_payload(f"The request is not valid: {error}.") from error
+        (data,), aggregation = given.input.data, given.aggregation
+        if data.data_filter.get("mosaickingOrder", "mostRecent") != "mostRecent":
+            raise bad_payload("Only mosaickingOrder mostRecent is supported.", "input->data[0]->dataFilter")
+        if {data.processing.get(name, "NEAREST") for name in ("upsampling", "downsampling")} != {"NEAREST"}:
+            raise bad_payload("Only NEAREST is supported.", "input->data[0]->processing")
+        grid = SampleGrid.read(RequestedArea.read(given.input.bounds), aggregation)
+        try:
+            script = read_script(aggregation.evalscript, (*BANDS, MASK))
         except ScriptError as error:
             raise bad_script(str(error)) from error
-        asked = document.get("calculations") or {}
-        known = {output.id for output in script.outputs}
-        if not isinstance(asked, Mapping) or not asked.keys() <= known | {"default"}:
-            raise bad_payload(f"calculations must have only {', '.join(sorted(known))}.", "calculations")
+        rest = given.calculations.get("default", _Calculation())
         calculations = {
-            (output.id, band): BandCalculation.read(asked.get(output.id, asked.get("default")), output, band)
+            (output.id, band): BandCalculation.read(given.calculations.get(output.id, rest), output, band)
             for output in script.outputs
             for band in output.bands
         }
-        return cls(collection, grid, _intervals(aggregation), script, calculations)
-
-
-def _member(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = document.get(name)
-    if not isinstance(found, Mapping):
-        raise bad_payload(f"{name} must be set.", name)
-    return found
-
-
-def _collection(data: Any) -> str:
-    if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], Mapping):
-        raise bad_payload("data must be a list of one data source.", "input->data")
-    kind = str(data[0].get("type", ""))
-    if not kind.lower().startswith("byoc-"):
-        raise bad_payload(f"Unknown data source type: {kind}", "input->data[0]->type")
-    order = (data[0].get("dataFilter") or {}).get("mosaickingOrder", "mostRecent")
-    if order != "mostRecent":
-        raise bad_payload(f"mosaickingOrder {order} is not supported.", "input->data[0]->dataFilter")
-    for name, method in (data[0].get("processing") or {}).items():
-        if name in {"upsampling", "downsampling"} and method != "NEAREST":
-            raise bad_payload(f"{name} {method} is not supported.", "input->data[0]->processing")
-    return kind[5:]
-
-
-def _intervals(aggregation: Mapping[str, Any]) -> tuple[tuple[datetime, datetime], ...]:
-    whole, cutting = _member(aggregation, "timeRange"), _member(aggregation, "aggregationInterval")
-    ends = []
-    for name in ("from", "to"):
-        try:
-            moment = datetime.fromisoformat(str(whole.get(name)))
-        except ValueError as error:
-            message = f"Invalid date: {whole.get(name)}"
-            raise bad_payload(message, f"aggregation->timeRange->{name}") from error
-        ends.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    start, end = ends
-    if start >= end:
-        raise bad_payload("timeRange must end after it begins.", "aggregation->timeRange")
-    where = "aggregation->aggregationInterval"
-    match = _DAYS.fullmatch(str(cutting.get("of")))
-    if match is None:
-        message = f"Invalid aggregation interval: {cutting.get('of')}; only whole days are supported."
-        raise bad_payload(message, f"{where}->of")
-    if (behaviour := cutting.get("lastIntervalBehavior", "SKIP")) != "SKIP":
-        raise bad_payload(f"lastIntervalBehavior {behaviour} is not supported.", where)
-    step = timedelta(days=int(match[1]))
-    count = min(_MOST_INTERVALS, (end - start) // step)
-    return tuple((start + number * step, start + (number + 1) * step) for number in range(count))
+        start, end = aggregation.period.start.astimezone(UTC), aggregation.period.end.astimezone(UTC)
+        step = timedelta(days=int(aggregation.interval.of[1:-1]))
+        count = min(_MOST_INTERVALS, (end - start) // step)
+        intervals = tuple((start + number * step, start + (number + 1) * step) for number in range(count))
+        return cls(data.type[len("byoc-") :], grid, intervals, script, calculations)
 
 
 _UNIT_PIXELS = 512 * 512

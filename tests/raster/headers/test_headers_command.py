@@ -107,9 +107,3 @@ def test_the_docs_name_exactly_the_columns() -> None:
     table = text.partition("| column | content |")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [name for cell in cells for name in re.findall(r"`(\w+)`", cell)] == [c.name for c in COLUMNS]
-
-
-def test_the_json_output_is_documented() -> None:
-    section = (DOCS / "json.md").read_text().partition("## `headers`")[2]
-    fields = HeadersReport(**REPORT, headers_failed=0).to_json().keys() - {"missing_ok"}
-    assert {name for name in fields if f"`{name}`" not in section} == set()

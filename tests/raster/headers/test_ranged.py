@@ -8,7 +8,6 @@ import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,23 +283,6 @@ def test_s3_is_read_with_if_match(redirected: bool) -> None:
             assert found.header == header_of(LATE)
             assert [one.headers.get("if-match") for one in served.requests] == [None, '"v1"']
             assert all("range" in one.headers["authorization"] for one in served.requests)
-
-    asyncio.run(live())
-
-
-def test_real_files_have_the_same_header_by_ranges_and_whole(shared_data: Path) -> None:
-    files = sorted(p for p in shared_data.rglob("*.tif*") if p.is_file())
-    assert files
-
-    async def live() -> None:
-        bodies = {f"/{n}": path.read_bytes() for n, path in enumerate(files)}
-        serve = lambda request: File(bodies[request.path])(request)  # noqa: E731
-        async with origin(serve) as served, client() as opened:
-            for path, body in bodies.items():
-                found = await read_header(opened, served.url + path)
-                assert found.header == header_of(body)
-                assert found.size == len(body)
-                assert found.reads <= 2
 
     asyncio.run(live())
 

@@ -80,25 +80,6 @@ def test_damaged_files_are_read_or_refused(data: bytes) -> None:
     judge(data)
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(sorted(RICH)), st.sampled_from([*range(20), 65535]), st.integers(0, 2**32 - 1)
-        ),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_fields_of_any_type_and_count_are_read_or_refused(changes: list[tuple[int, int, int]]) -> None:
-    lies = {
-        tag: made.Value(
-            kind, RICH[tag].values if isinstance(RICH[tag].values, bytes) else bytes(8), count=count
-        )
-        for tag, kind, count in changes
-    }
-    judge(made.tiff({**RICH, **lies}))
-
-
 def test_the_largest_header_allowed_takes_little_time() -> None:
     items = "".join(f'<Item name="k{n}" sample="{n}">v</Item>' for n in range(20_000))
     bands = made.image(

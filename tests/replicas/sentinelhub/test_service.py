@@ -88,31 +88,19 @@ def changed(body, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("input", None, "input must be set"),
+        ("input", None, "Expected `object`, got `null` - at `$.input`"),
         ("input.bounds", {}, "Either bbox or geometry must be set."),
-        ("input.bounds", {"bbox": [1, 2, 3]}, "A bbox must be four numbers."),
-        ("input.bounds", {"bbox": [3, 2, 1, 4]}, "A bbox must be west, south, east, north."),
         ("input.bounds.properties", {"crs": "EPSG:27700"}, "Unknown or unsupported CRS: EPSG:27700"),
-        ("input.bounds", {"geometry": {"type": "Point", "coordinates": [1, 2]}}, "must be a Polygon"),
         ("input.bounds", {"geometry": {"type": "Polygon"}}, "not a GeoJSON geometry"),
-        ("input.data", [], "data must be a list of one data source."),
-        ("input.data.0.type", "sentinel-2-l2a", "Unknown data source type: sentinel-2-l2a"),
-        ("input.data.0.dataFilter", {"mosaickingOrder": "leastCC"}, "mosaickingOrder leastCC"),
-        ("input.data.0.processing", {"upsampling": "BICUBIC"}, "upsampling BICUBIC is not supported."),
-        ("aggregation.width", 2501, "must be whole numbers from 1 to 2500."),
-        ("aggregation.resx", 3, "Only width and height or resx and resy can be set at the same time."),
-        ("aggregation.timeRange", {"from": "x", "to": "y"}, "Invalid date: x"),
-        ("aggregation.timeRange", {"from": "2023-11-02", "to": "2023-11-01"}, "must end after it begins"),
-        ("aggregation.aggregationInterval", {"of": "P1M"}, "Invalid aggregation interval: P1M"),
-        ("aggregation.aggregationInterval.lastIntervalBehavior", "EXTEND", "EXTEND is not supported"),
-        ("aggregation.evalscript", None, "Evalscript must be set."),
+        ("input.data.0.type", "sentinel-2-l2a", "at `$.input.data[0].type`"),
+        ("input.data.0.dataFilter", {"mosaickingOrder": "leastCC"}, "Only mosaickingOrder mostRecent"),
+        ("input.data.0.processing", {"upsampling": "BICUBIC"}, "Only NEAREST is supported."),
+        ("aggregation.width", 2501, "Expected `int` <= 2500 - at `$.aggregation.width`"),
+        ("aggregation.aggregationInterval", {"of": "P1M"}, "at `$.aggregation.aggregationInterval.of`"),
         ("aggregation.evalscript", NDVI.replace("let", "class"), "Unexpected token ="),
-        ("calculations", {"nope": {}}, "calculations must have only ndvi, scenes"),
-        ("calculations", {"ndvi": {"histograms": {"B0": {"nBins": 2}}}}, "histograms must have bins"),
         ("calculations", {"ndvi": {"histograms": {"B0": {"bins": [1, 0]}}}}, "given by ascending numbers"),
         ("calculations", {"scenes": {"histograms": {"B0": {"bins": [0.0, 1.0]}}}}, "given by whole numbers"),
         ("calculations", {"ndvi": {"histograms": {"B0": {"bins": [0, 1]}}}}, "given by decimal numbers"),
-        ("calculations", {"ndvi": {"statistics": {"B0": {"percentiles": {"k": [101]}}}}}, "from 0 to 100"),
     ],
 )
 def test_bad_statistics_requests(service, path, value, message):
@@ -139,30 +127,6 @@ def test_unknown_paths_are_errors(service, method, path, status):
     reply = service.send(method, path.format(own=service.replica.collection_id))
     assert reply.status_code == status
     assert error_of(reply)["code"]
-
-
-def test_the_search_pages(service):
-    whole = service.search(limit=100, datetime="2023-11-01T00:00:00Z/2023-11-30T23:59:59Z")
-    assert whole["context"]["returned"] == 100
-    found, body = [], {"limit": 37, "datetime": "2023-11-01T00:00:00Z/2023-11-30T23:59:59Z"}
-    while True:
-        page = service.search(**body)
-        found += page["features"]
-        links = {link["rel"]: link for link in page["links"]}
-        if "next" not in page["context"]:
-            assert "next" not in links
-            break
-        assert page["context"]["returned"] == page["context"]["limit"] == 37
-        assert links["next"]["merge"] is True
-        body |= links["next"]["body"]
-        assert body["next"] == page["context"]["next"]
-    dates = [item["properties"]["datetime"] for item in found]
-    assert dates == sorted(dates, reverse=True)
-    assert found[:100] == whole["features"]
-    ids = {item["id"] for item in found}
-    assert len(ids) == len(found)
-    days = service.replica.archive.captures
-    assert ids == {c.id for c in days if (c.day.year, c.day.month) == (2023, 11)}
 
 
 def test_search_filters_by_area_ids_and_time(service):

@@ -35,7 +35,10 @@ def test_histograms(service):
 
 def test_a_resolution_gives_the_same_samples_as_a_size(service):
     box = [538_500.0, 4_174_800.0, 541_800.0, 4_177_500.0]  # the corner of four tiles
-    given = {"bounds": {"bbox": box, "properties": {"crs": UTM}}, "period": ("2023-03-03", "2023-03-05")}
+    given = {
+        "bounds": {"bbox": box, "properties": {"crs": UTM}},
+        "period": ("2023-03-03T00:00:00Z", "2023-03-05T00:00:00Z"),
+    }
     bodies = [
         request(service.replica.collection_id, NDVI, **given, **how)
         for how in ({"size": (220, 180)}, {"resolution": 15})
