@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from stacpull.hosts import host_of, origin_of, scheme_of
+from stacpull.hosts import origin_of
 from stacpull.redact import cut_url
 
 _VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"})
@@ -30,16 +30,6 @@ class Proxy(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{cut_url(self.url)} (from {self.variable})"
-
-    @property
-    def problem(self) -> str | None:
-        """The reason why it cannot be used, as a sentence; None if it can be tried."""
-        kind = scheme_of(self.url)
-        if kind not in {"http", "https"}:
-            return f"{self.variable} names a proxy of the kind {kind}; only http and https ones can be used."
-        if not host_of(self.url):
-            return f"{self.variable} is not a valid URL of a proxy: write http://host:port."
-        return None
 
 
 def proxy_of(url: str) -> Proxy | None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("clock")
     [
         pytest.param("http://nowhere.invalid/x", "nowhere.invalid could not be looked up", id="no such name"),
         pytest.param("http://127.0.0.1:1/x", "No connection to 127.0.0.1:1", id="nobody listens"),
-        pytest.param("https://{blob}/x", "{blob} does not speak TLS", id="no TLS"),
+        pytest.param("https://{blob}/x", "No TLS connection to {blob}", id="no TLS"),
     ],
 )
 def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(

@@ -12,9 +12,6 @@ from stacpull.hosts import refused_always
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-"""OpenSSL's reasons for a peer whose first bytes are not TLS."""
-
 
 class BadResponse(enum.Enum):
     TRUNCATED = FailureKind.TRUNCATED, "closed the connection before the end of the body"
@@ -44,22 +41,13 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
         message = f"The TLS certificate of {host} is not trusted: {text}."
         return network_failure(message, host, retryable=False)
     if isinstance(error, ssl.SSLError):
-        message = f"The TLS connection to {host} failed."
-        if error.reason in _NOT_TLS:
-            message = (
-                f"{host} does not speak TLS: if it is a plain HTTP server, use http:// instead of https://."
-            )
-        return network_failure(message, host)
-    return network_failure(f"No connection to {host}: {reason_of(error)}.", host)
-
-
-def reason_of(error: BaseException | None) -> str:
-    number = getattr(error, "errno", None)
-    if number in {errno.EMFILE, errno.ENFILE}:
-        return "too many open files"
-    if number is not None and number in errno.errorcode:
-        return os.strerror(number)  # asyncio's own `strerror` contains the address
-    return getattr(error, "strerror", None) or type(error).__name__
+        reason = (error.reason or "no reason").lower().replace("_", " ")
+        text = f"No TLS connection to {host} ({reason}): a plain HTTP server has http:// URLs."
+        return network_failure(text, host)
+    number = getattr(error, "errno", None) or 0
+    # asyncio's own `strerror` contains the address
+    reason = os.strerror(number) if number in errno.errorcode else type(error).__name__
+    return network_failure(f"No connection to {host}: {reason}.", host)
 
 
 def closed(host: str, error: Exception | None) -> Failure:

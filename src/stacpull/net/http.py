@@ -26,7 +26,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
-from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection, reason_of
+from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
 from stacpull.net.fields import FIELD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
@@ -60,7 +60,13 @@ class HttpTransport:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
                 url = url.with_user(None)  # only one of the two can be sent
-            proxy = _usable_proxy(request.url, host)
+            proxy = proxy_of(request.url)
+            if proxy is not None:
+                at = origin_of(proxy.url)
+                if not at.host or at.scheme not in {"http", "https"}:
+                    what = f"{proxy.variable} is not a valid URL of an http proxy: write http://host:port."
+                    raise TransferError(Failure(FailureKind.NETWORK, what, host=host))
+                _refuse_literal(at.host, AddressPolicy(allow_private=True))
             _refuse_literal(url.raw_host or "", settings.policy)
             session = await self._session(is_proxied=proxy is not None)
             # single bytes of the head reset the stall timer
@@ -77,7 +83,7 @@ class HttpTransport:
             raise TransferError(_failure_of(error, host, proxy)) from error
         if proxy is not None and response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             response.close()
-            raise TransferError(_unknown_to_proxy(proxy, host))
+            raise TransferError(_refused_by_proxy(proxy, host, response.status))
         return _HttpResponse(response, request, settings)
 
     async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
@@ -178,15 +184,6 @@ class _Connector(aiohttp.TCPConnector):
             return connection
 
 
-def _usable_proxy(url: str, host: str) -> Proxy | None:
-    proxy = proxy_of(url)
-    if proxy is not None:
-        if proxy.problem is not None:
-            raise TransferError(Failure(FailureKind.NETWORK, proxy.problem, host=host))
-        _refuse_literal(origin_of(proxy.url).host, AddressPolicy(allow_private=True))
-    return proxy
-
-
 def _refuse_literal(host: str, policy: AddressPolicy) -> None:
     """Judge a literal address, which aiohttp does not look up, and a proxy looks up itself."""
     address = literal_address(host)
@@ -199,25 +196,14 @@ def _refuse_literal(host: str, policy: AddressPolicy) -> None:
 
 
 def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> Failure:
-    if proxy is not None:
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-                return _unknown_to_proxy(proxy, host)
-            return network_failure(
-                f"The proxy {proxy} answered {error.status} to the request for {host}.", host
-            )
-        if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientProxyConnectionError):
-            cause = error.os_error
-            why = reason_of(cause)
-            if isinstance(cause, AddressRefusedError):
-                why = f"it is at {cause.address}, which is {cause.reason}"
-            elif isinstance(error, aiohttp.ClientConnectorDNSError):
-                why = "its name cannot be looked up"
-            return network_failure(f"Cannot connect to the proxy {proxy} for {host}: {why}.", host)
-    failure = _direct_failure(error, host)
-    if proxy is not None and failure.kind in {FailureKind.NETWORK, FailureKind.STALLED}:
-        return replace(failure, message=f"{failure.message} The request went through the proxy {proxy}.")
-    return failure
+    if proxy is None:
+        return _direct_failure(error, host)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _refused_by_proxy(proxy, host, error.status)
+    is_proxy = isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientProxyConnectionError)
+    failure = _direct_failure(error, host_of(proxy.url) if is_proxy else host)
+    text = f"{failure.message} The request for {host} went through the proxy {proxy}."
+    return replace(failure, host=host, message=text)
 
 
 def _direct_failure(error: BaseException, host: str) -> Failure:
@@ -243,6 +229,7 @@ def _direct_failure(error: BaseException, host: str) -> Failure:
             return closed(host, None)
 
 
-def _unknown_to_proxy(proxy: Proxy, host: str) -> Failure:
-    message = f"The proxy {proxy} requires credentials (407) for {host}: use http://user:password@host:port."
-    return network_failure(message, host, retryable=False)
+def _refused_by_proxy(proxy: Proxy, host: str, status: int) -> Failure:
+    message = f"The proxy {proxy} answered {status} to the request for {host}."
+    is_permanent = status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    return network_failure(message, host, retryable=not is_permanent)
