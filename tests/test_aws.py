@@ -297,8 +297,8 @@ def test_equals_botocore(
     S3SigV4Auth(ReadOnlyCredentials("AKID", SECRET, token, None), "s3", region).add_auth(theirs)
 
     date, credentials = theirs.headers["X-Amz-Date"], Credentials("AKID", SECRET, token)
-    signed = signed_fields({**fields, "host": host}, credentials, region, date)
-    ours = {**signed.headers, "authorization": signed.authorize(method, path, query)}
+    signed, authorize = signed_fields({**fields, "host": host}, credentials, region, date)
+    ours = {**signed, "authorization": authorize(method, path, query)}
 
     expected = {name.lower(): value for name, value in theirs.headers.items()}
     assert ours == {**expected, "host": host}

@@ -9,24 +9,24 @@ sign a request. Source: AWS General Reference, "Create a signed AWS API request"
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import hmac
-import inspect
 import os
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from stacpull.errors import CredentialsError, DestinationError
+from stacpull.errors import CredentialsError
 from stacpull.system import usual_file
 
 T = TypeVar("T")
+Authorize = Callable[..., str]
+"""Returns the value of `Authorization` for a method, a path and perhaps a query."""
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
@@ -85,9 +85,9 @@ class AwsCredentials:
             await self.settings()
             async with self._lock:
                 if self._source is _UNREAD:
-                    self._source = await _apart(self._session.get_credentials())
-                if self._source is not None:
-                    now = await _apart(self._source.get_frozen_credentials())
+                    self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
+                if (source := self._source) is not None:
+                    now = await _in_thread(lambda: asyncio.run(source.get_frozen_credentials()))
                     found = Credentials(now.access_key, now.secret_key, now.token)
                     if found != self._last:  # equal credentials are one object
                         self._last = found
@@ -128,19 +128,12 @@ class AwsCredentials:
         import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
+        if usual_file("~") is None:
+            os.environ["HOME"] = os.devnull  # else botocore reads a directory named `~` in the current one
         given, core = self._given, AioSession(profile=self._given.profile)
-        has_home = usual_file("~") is not None
-        for name in () if has_home else ("config_file", "credentials_file"):
-            if usual_file(core.get_config_variable(name)) is None:  # not in a directory named `~`
-                core.set_config_variable(name, os.devnull)
-        providers = core.get_component("credential_provider").providers
-        if not has_home:
-            paths = core.get_component("data_loader").search_paths
-            paths[:] = [path for path in paths if usual_file(path) is not None]
-            providers[:] = [provider for provider in providers if provider.METHOD != "boto-config"]
         if not self._allow_instance_metadata:
             # the providers stay in the chain, because assumed roles (`credential_source`) hold the same ones
-            for provider in providers:
+            for provider in core.get_component("credential_provider").providers:
                 if provider.METHOD in _METADATA_PROVIDERS:
                     provider.load = _no_credentials
             # "auto" asks the metadata service for the region when a client is made
@@ -173,21 +166,10 @@ async def _in_thread(work: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(work)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
-            message = "Too many open files: raise `ulimit -n` or lower --concurrency."
-            raise DestinationError(message) from error
         raise CredentialsError(
             f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
             "check the profile, sign in again, or use --no-sign-request."
         ) from error
-
-
-async def _apart(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await _in_thread(partial(asyncio.run, work))
-    finally:
-        if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # the run ended before it started
-            work.close()
 
 
 async def _no_credentials() -> None: ...
@@ -202,30 +184,13 @@ def encode_key(key: str) -> str:
     return quote(key, safe="/-_.~")
 
 
-class SignedFields(NamedTuple):
-    """Header fields of requests without body, and the data to sign them. Methods and URLs may differ."""
-
-    headers: dict[str, str]
-    authorization: str  # the value of `Authorization` without the signature at its end
-    rest: bytes  # the canonical request after the query
-    mac: hmac.HMAC  # the HMAC of the text to sign, up to the hash of the canonical request
-
-    def __repr__(self) -> str:
-        return f"<SignedFields {self.headers['x-amz-date']}>"  # the others may hold a session token
-
-    def authorize(self, method: str, path: str, query: str = "") -> str:
-        # parameters by name, then value; one without a value is signed with an empty one
-        pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
-        ordered = "&".join([f"{name}={value}" for name, value in pairs])
-        mac = self.mac.copy()  # a third of the time of `hmac.digest`
-        mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + self.rest).hexdigest().encode())
-        return self.authorization + mac.hexdigest()
-
-
 def signed_fields(
     headers: Mapping[str, str], credentials: Credentials, region: str, date: str
-) -> SignedFields:
-    """Return the data to sign requests with these fields, names in lower case, at `YYYYMMDDTHHMMSSZ`."""
+) -> tuple[dict[str, str], Authorize]:
+    """Return the fields of requests without body, and what signs these requests.
+
+    Names are in lower case, `date` is `YYYYMMDDTHHMMSSZ`. Methods and URLs of the requests may differ.
+    """
     signed = {**headers, "x-amz-content-sha256": _EMPTY_BODY, "x-amz-date": date}
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
@@ -233,13 +198,20 @@ def signed_fields(
     lines = "\n".join([f"{name}:{' '.join(signed[name].split())}" for name in names])
     scope = f"{date[:8]}/{region}/s3/aws4_request"
     key = _signing_key(date[:8], region, credentials.secret_key)
-    return SignedFields(
-        signed,
-        f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
-        f"SignedHeaders={';'.join(names)}, Signature=",
-        f"\n{lines}\n\n{';'.join(names)}\n{_EMPTY_BODY}".encode(),
-        hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256"),
-    )
+    listed = ";".join(names)
+    prefix = f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={listed}, Signature="
+    rest = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode()  # the canonical request after the query
+    begun = hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256")
+
+    def authorize(method: str, path: str, query: str = "") -> str:
+        # parameters by name, then value; one without a value is signed with an empty one
+        pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
+        ordered = "&".join([f"{name}={value}" for name, value in pairs])
+        mac = begun.copy()  # a third of the time of `hmac.digest`
+        mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + rest).hexdigest().encode())
+        return prefix + mac.hexdigest()
+
+    return signed, authorize
 
 
 @lru_cache(64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from msgspec.structs import replace
 
-from stacpull.aws import AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
+from stacpull.aws import Authorize, AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
@@ -39,6 +39,11 @@ from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
 
 _FORBIDDEN = 403
+_ADVICE_SIGNED = "it denies access with these credentials; for a requester-pays bucket, use --request-payer"
+_ADVICE_ANONYMOUS = (
+    "it refuses anonymous requests; configure AWS credentials, and if a redirect led there, "
+    "name the bucket, its --endpoint-url or a profile"
+)
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
 """A valid region. A server may name it, and it becomes part of a host name."""
@@ -59,8 +64,6 @@ class Endpoint(NamedTuple):
     path: str
     region: str
 
-
-Authorize = Callable[..., str]  # returns `Authorization` for a method, a path and perhaps a query
 
 # --- decisions --------------------------------------------------------------------------------------------
 
@@ -109,22 +112,6 @@ def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: 
     if named != region and _REGION.fullmatch(named):
         return named
     return "expired" if text_in(stated, "Code") == "ExpiredToken" else None
-
-
-def _advice(options: S3Options, *, may_sign: bool, signed: bool) -> str:
-    """Return what to configure after a denial, to replace the server's reason; "" to keep the reason."""
-    if signed:
-        pays = "it denies access with these credentials; for a requester-pays bucket, use --request-payer"
-        return "" if options.request_payer else pays
-    refused = "it refuses anonymous requests"
-    if options.no_sign_request:
-        return f"{refused}; remove --no-sign-request and configure AWS credentials"
-    if may_sign:
-        return f"{refused}; configure AWS credentials (a profile, or AWS_ACCESS_KEY_ID and its secret)"
-    return (
-        f"{refused}. A redirect led there, so requests are signed only if it is configured: "
-        "name the bucket, its --endpoint-url or a profile"
-    )
 
 
 def read_xml(data: bytes) -> Element | None:
@@ -201,14 +188,7 @@ class S3Transport:
         for attempt in (1, 2, 3):
             if answer is None:
                 answer = partial(self._http.send, self._request(request, endpoint, key, credentials))
-            try:
-                response = await answer()
-            except TransferError as error:
-                if settings.endpoint_url or error.failure.kind is not FailureKind.NETWORK:
-                    raise
-                advice = f"If the bucket {bucket} is at another service, set --endpoint-url."
-                failure = replace(error.failure, message=f"{error.failure.message} {advice}")
-                raise TransferError(failure) from error
+            response = await answer()
             if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
                 return RenamedResponse(request.url, response)
             refusal, answer = await buffered(request.url, response), None
@@ -220,10 +200,10 @@ class S3Transport:
             elif credentials is not None:
                 credentials = await self._credentials.renew(credentials)
         is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
-        if refusal.status == _FORBIDDEN and is_denial:
-            advice = _advice(self._options, may_sign=signing, signed=credentials is not None)
-            refusal = replace(refusal, body=advice.encode() or refusal.body)
-        return refusal
+        if refusal.status != _FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
+            return refusal
+        advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS
+        return replace(refusal, body=advice.encode())
 
     async def close(self) -> None:
         """Do nothing: the owner of the underlying transport closes it."""
@@ -268,8 +248,7 @@ class S3Transport:
         if self._options.request_payer:
             fields["x-amz-request-payer"] = "requester"
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time()))
-        signed = signed_fields(fields, credentials, endpoint.region, now)
-        return rest, signed.headers, signed.authorize
+        return rest, *signed_fields(fields, credentials, endpoint.region, now)
 
 
 def transport(setup: TransportSetup) -> S3Transport:
