@@ -215,3 +215,14 @@ def test_labels_are_checked_where_the_selection_matches_nothing(
     assert execute([*nowhere, "Airprots"]) == 2
     assert "nearest: 'Airports'" in capfd.readouterr().err
     assert here.exists()
+
+
+def test_a_misspelt_variable_is_named(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STACPULL_CONCURENCY", "4")
+    source = str(write_tree(here.parent / "tree", 1, 1))
+    assert execute(["plan", source]) == 0
+    assert "warning: The environment variable STACPULL_CONCURENCY matches no option" in capfd.readouterr().err
+    assert execute(["plan", source, "--quiet"]) == 0
+    assert capfd.readouterr().err == ""

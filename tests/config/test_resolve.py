@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from msgspec.structs import replace
 
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, completed, resolve
@@ -271,7 +272,8 @@ def test_the_key_of_a_known_service(source: str, options: Options, key: str | No
 
 def test_a_selection_cannot_come_from_the_environment() -> None:
     resolved = resolve_with(STACPULL_LABEL="x", STACPULL_MAX_ITEMS="1", STACPULL_JSON="1")
-    assert resolved == resolve_with()
+    assert replace(resolved, warnings=()) == resolve_with()
+    assert len(resolved.warnings) == 3
 
 
 @pytest.mark.parametrize(
@@ -391,6 +393,20 @@ def test_a_missing_config_is_reported(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=re.escape(expected) + "[^?]*$"):
         resolve_with({"config": name})
+
+
+def test_variables_without_effect_are_reported() -> None:
+    warnings = resolve_with(
+        {}, STACPULL_CONCURENCY="4", STACPULL_LABEL="Airports", STACPULL_XYZ="planted"
+    ).warnings
+    assert warnings == (
+        "The environment variable STACPULL_CONCURENCY matches no option; did you mean STACPULL_CONCURRENCY?",
+        (
+            "The environment variable STACPULL_LABEL matches no option: "
+            "--label is not read from the environment."
+        ),
+        "The environment variable STACPULL_XYZ matches no option.",
+    )
 
 
 def test_an_authorization_takes_precedence_over_the_keys_of_a_config_file(tmp_path: Path) -> None:

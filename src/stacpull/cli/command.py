@@ -247,4 +247,7 @@ def given_by(
     flags["verbose"] = verbosity.verbose or None
     resolved = resolve(flags, source=source, options=options, config=config)
     verbosity.verbose = resolved.output.verbose
+    if not resolved.output.quiet:
+        for warning in resolved.warnings:
+            click.echo(f"stacpull: warning: {warning}", err=True)
     return resolved

@@ -8,7 +8,7 @@ Precedence: flag, environment, config file, default. Lists replace each other an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,11 +19,13 @@ from stacpull import entry_points
 from stacpull.config import credentials, toml
 from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, similar
 from stacpull.redact import Secret
 from stacpull.selection import Selection
-from stacpull.system import with_active_endpoints
+from stacpull.system import PORTABLE, with_active_endpoints
 from stacpull.urls import parts_of
+
+_PREFIX = "STACPULL_"
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class Resolved(msgspec.Struct, frozen=True):
     output: Output = msgspec.field(default_factory=Output)
     others: Mapping[type, Any] = msgspec.field(default_factory=dict)
     """The options that a command of another package declares, by their class."""
+    warnings: tuple[str, ...] = ()
+    """One sentence for each setting that has no effect or is probably a mistake."""
 
 
 def resolve(
@@ -69,6 +73,7 @@ def resolve(
         given,
         Output(**values.pop(Output)),
         {holder: holder(**some) for holder, some in values.items()},
+        tuple(_unknown_variables(variables)),
     )
 
 
@@ -137,6 +142,22 @@ def _credentials(
         "query": {credential.name: credential.value for credential in query},
         "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
     }
+
+
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each variable that begins with `STACPULL_` and matches no option."""
+    read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
+    flags = {option.name.upper().replace("-", "_"): option.name for option in OPTIONS}
+    for name in sorted(variables):
+        word = name.removeprefix(_PREFIX)
+        if not name.startswith(_PREFIX) or word in read or name == PORTABLE:
+            continue
+        if word in flags:
+            hint = f": --{flags[word]} is not read from the environment."
+        else:
+            near = similar(word, read)
+            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
+        yield f"The environment variable {name} matches no option{hint}"
 
 
 def completed(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
