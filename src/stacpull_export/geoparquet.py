@@ -27,7 +27,6 @@ import shapely
 import shapely.geometry
 
 from stacpull.boxes import is_bbox
-from stacpull.catalog.item import REMOTE_ASSETS
 from stacpull.clock import parse_instant
 from stacpull.errors import DestinationError, UsageError
 from stacpull.json_values import object_or_empty, objects_in
@@ -71,7 +70,7 @@ _TIMES = (
 _MOST_PROPERTIES = 1_000
 """Properties that have a column. A source can name any number, and each takes space in every row group."""
 _MOST_LEFT_OUT = 100
-_KNOWN = frozenset({*_MEMBERS, "type", "properties", REMOTE_ASSETS})
+_KNOWN = frozenset({*_MEMBERS, "type", "properties"})
 _GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
                    "MultiPolygon",
                    "GeometryCollection")  # fmt: skip

@@ -95,7 +95,7 @@ def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):
     assert (first.report["assets_failed"], first.report["assets_missing"]) == (SMALL, SMALL)
     name = f"{SOURCE}_{small_hub.dataset.name(0)}"
     document = dest / SOURCE / name / f"{name}.json"
-    href = orjson.loads(document.read_bytes())["stacpull:remote_assets"]["B02"]["href"]
+    href = orjson.loads(document.read_bytes())["assets"]["B02"]["href"]
     assert href.startswith(small_hub.base_url + "/download/")
 
     counted = asset_requests(small_hub)

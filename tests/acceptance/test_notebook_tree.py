@@ -88,5 +88,5 @@ def test_with_b10_each_of_the_five_is_a_named_failure(hub, of_the_notebook, tmp_
     assert not list(dest.rglob("*_B10.tif"))
     for name in names:  # what did not come keeps its remote href
         item = orjson.loads((dest / SOURCE / name / f"{name}.json").read_bytes())
-        assert item["stacpull:remote_assets"]["B10"]["href"].startswith(hub.base_url)
+        assert item["assets"]["B10"]["href"].startswith(hub.base_url)
         assert item["assets"]["B01"]["href"].startswith("../../bigearthnet/" + LABELS)

@@ -20,7 +20,7 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in, par
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
-from stacpull.redact import Secrets, cut_url, unsigned_url
+from stacpull.redact import Secrets, cut_url
 from stacpull.store.inspection import lines_in
 from stacpull.store.protocol import StoredFiles
 from stacpull.urls import is_remote, join, without_blanks
@@ -33,10 +33,6 @@ _REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 _SHA256_MULTIHASH = b"\x12\x20"
 """Code and length in bytes (https://github.com/multiformats/multihash)."""
 _WEB: Final = ("http://", "https://")
-_SCRUBBED = "***"
-
-REMOTE_ASSETS = "stacpull:remote_assets"
-"""The member of an item with the assets that are not in the mirror and whose hrefs do not last."""
 
 COLLECTION_MIRROR = "collection-mirror"
 
@@ -53,8 +49,6 @@ _ANY_TIME: Json = {
     "end_datetime": "9999-12-31T23:59:59Z",
 }
 _BBOX_LENGTHS = (4, 6)
-_BARE = ("type", "stac_version", "id", "collection")
-"""The members that are stored of an item that is nested too deeply to be encoded."""
 
 
 def item_document(
@@ -87,25 +81,18 @@ def item_document(
     links += provenance_links(document.get("links"), base, links)
 
     found = stored_assets(document.get("assets"), mirrored, directory, base)
-    listed = stored_assets(document.get(REMOTE_ASSETS), {}, directory, base)  # the source is also a mirror
-    moved = remote_assets(document, mirrored, base)
-    # both sorted, so that equal items give equal bytes
-    remote = {key: asset for key in sorted(moved) if (asset := found.get(key) or listed.get(key))}
-    assets = {key: found[key] for key in sorted(found) if key not in moved}
+    assets = {key: found[key] for key in sorted(found)}  # so that equal items give equal bytes
     stored = {
         "stac_version": "1.0.0",
         **document,
         "type": "Feature",
-        "stac_extensions": with_extensions(document.get("stac_extensions"), {**remote, **assets}, mirrored),
+        "stac_extensions": with_extensions(document.get("stac_extensions"), assets, mirrored),
         "properties": _dated(document.get("properties")),
         "collection": collection,
         "links": links,
         "assets": assets,
     }
     _place(stored)
-    stored.pop(REMOTE_ASSETS, None)  # always last, so that storing twice gives the same bytes
-    if remote:
-        stored[REMOTE_ASSETS] = remote
     return stored
 
 
@@ -114,43 +101,15 @@ def encode_item(document: Json, secrets: Secrets) -> bytes:
     return secrets.scrub_bytes(orjson.dumps(document))
 
 
-def clean_document(document: Json, secrets: Secrets, *, notes_hrefs: bool = False) -> bytes:
-    """Return the document as JSON for the ledger: no URL in it carries a credential or signature.
-
-    `notes_hrefs`: list in `REMOTE_ASSETS` the assets whose hrefs change, since an href without its signature
-    looks like any other, but does not work.
-    """
+def clean_document(document: Json, secrets: Secrets) -> bytes:
+    """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
     try:
         data = orjson.dumps(document)
         if b"?" in data or b"@" in data:
-            data = orjson.dumps(_cut_all(_with_noted_hrefs(document) if notes_hrefs else document))
-    except TypeError:
-        return _bare(document, secrets)
+            data = orjson.dumps(_cut_all(document))
+    except TypeError:  # nested too deeply
+        data = orjson.dumps({key: one for key, one in document.items() if not isinstance(one, dict | list)})
     return secrets.scrub_bytes(data)
-
-
-def clean_item(document: Json, secrets: Secrets) -> bytes:
-    return clean_document(document, secrets, notes_hrefs=True)
-
-
-def _with_noted_hrefs(document: Json) -> Json:
-    assets = object_or_empty(document.get("assets"))
-    hrefs = ((key, asset.get("href")) for key, asset in assets.items() if isinstance(asset, dict))
-    found: Json = {key: {} for key, href in hrefs if isinstance(href, str) and cut_url(href) != href}
-    if not found:
-        return document
-    return {**document, REMOTE_ASSETS: {**found, **object_or_empty(document.get(REMOTE_ASSETS))}}
-
-
-def _bare(document: Json, secrets: Secrets) -> bytes:
-    flat: Json = {key: document[key] for key in _BARE if isinstance(document.get(key), str)}
-    assets = document.get("assets")
-    flat["assets"] = {
-        key: {name: _cut_all(value) for name, value in asset.items() if isinstance(value, str)}
-        for key, asset in (assets.items() if isinstance(assets, dict) else ())
-        if isinstance(asset, dict)
-    }
-    return encode_item(flat, secrets)
 
 
 def _cut_all(value: Any) -> Any:
@@ -215,22 +174,6 @@ def stored_assets(
             remote = remote_href(found["href"], base)
             stored[key] = _local_asset(found, mirrored[key], directory, remote, base)
     return stored
-
-
-def remote_assets(document: Json, mirrored: Container[str], base: str | None) -> frozenset[str]:
-    """Return assets outside of the mirror whose href is signed, expires (MLHub), or is not http(s) or s3."""
-    assets = object_or_empty(document.get("assets"))
-    moved = {key for key, asset in assets.items() if key not in mirrored and not _is_lasting(asset, base)}
-    noted = object_or_empty(document.get(REMOTE_ASSETS))
-    return frozenset(moved) | {key for key in noted if key not in mirrored}
-
-
-def _is_lasting(asset: object, base: str | None) -> bool:
-    href = object_or_empty(asset).get("href")
-    if not isinstance(href, str):
-        return False
-    url = join(base, href) or without_blanks(href)
-    return is_remote(url) and unsigned_url(url) == url and _SCRUBBED not in url
 
 
 def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) -> list[str]:
@@ -384,15 +327,12 @@ def asset_origin(asset: object) -> Json:
 
 
 def as_sent(stored: Json) -> Json:
-    """Return an item with the assets that its source sent, and unchanged links.
-
-    `REMOTE_ASSETS` is kept: the hrefs of its assets do not last (`clean_document`).
-    """
-    listed, remote = object_or_empty(stored.get("assets")), object_or_empty(stored.get(REMOTE_ASSETS))
+    """Return an item with the assets that its source sent, and unchanged links."""
+    listed = object_or_empty(stored.get("assets"))
     assets = dict(listed)
     for key, asset in listed.items():
         origin, href = asset_origin(asset), object_or_empty(asset).get("href")
         if isinstance(href, str) and href.startswith(("./", "../")) and "href" in origin:
             kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
             assets[key] = kept | {name: origin[name] for name in (*FILE_FIELDS, "href") if name in origin}
-    return {**stored, "assets": {**assets, **remote}}
+    return {**stored, "assets": assets}

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stacpull.catalog.item import clean_item
+from stacpull.catalog.item import clean_document
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
@@ -117,7 +117,7 @@ class Pruning:
                 links = source_links(document, label_href, None)  # of any relation, because of --follow
                 named = {cut_url(href) for href in links}
                 if source.href not in named and source.id not in {item_of(href) for href in links}:
-                    renewed[row] = clean_item(document, self._secrets)
+                    renewed[row] = clean_document(document, self._secrets)
                     continue
             del rows[source_row]
         return list(rows), renewed

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import Recent
-from stacpull.catalog.item import clean_item
+from stacpull.catalog.item import clean_document
 from stacpull.config.options import Options
 from stacpull.engine.lookups import FoundItem, Lookups, label_warnings
 from stacpull.engine.network import Network
@@ -165,7 +165,7 @@ class LedgerRecord:
     async def add_batch(self, batch: PlanBatch) -> int:
         secrets, cut_short = self._task.network.secrets, batch.reached.cut_short
         batch.items = [
-            item._replace(document={}, cleaned=clean_item(item.document, secrets)) for item in batch.items
+            item._replace(document={}, cleaned=clean_document(item.document, secrets)) for item in batch.items
         ]
         batch.unread = [
             one._replace(
@@ -557,7 +557,7 @@ async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:
         for row, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
-                await call(jobs.keep_document, row, clean_item(document, task.network.secrets))
+                await call(jobs.keep_document, row, clean_document(document, task.network.secrets))
                 continue
             why = "Its URL is unknown." if document is None else "Its URL returns another item."
             if isinstance(document, Failure):
