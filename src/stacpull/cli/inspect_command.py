@@ -284,7 +284,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield to_retry_ordered(dest)
 
 
-_LONGEST_VALUE, _MOST_VALUES = 60, 4
+_MOST_CHOSEN = 300
 
 
 def selection_text(selection: Mapping[str, Any]) -> str:
@@ -297,15 +297,9 @@ def selection_text(selection: Mapping[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(f"--{'' if value else 'no-'}{option.name}")
             continue
-        values = value if option.many else [value]
-        for one in values[:_MOST_VALUES]:
-            if isinstance(one, list | tuple):
-                parts = (part if isinstance(part, str) else f"{part:g}" for part in one)
-                text = ("/" if option.target == "shard" else ",").join(parts)
-            else:
-                text = f"{one:g}" if isinstance(one, float) else " ".join(str(one).split())
-            cut = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
-            words.append(f"--{option.name} {shlex.quote(cut)}")
-        if len(values) > _MOST_VALUES:
-            words.append(f"(and {len(values) - _MOST_VALUES:,} more)")
-    return " ".join(words)
+        for one in value if option.many else [value]:
+            between = "/" if option.target == "shard" else ","
+            text = between.join(map(str, one)) if isinstance(one, list | tuple) else str(one)
+            words.append(f"--{option.name} {shlex.quote(' '.join(text.split()))}")
+    text = " ".join(words)
+    return text if len(text) <= _MOST_CHOSEN else f"{text[:_MOST_CHOSEN]}…"
