@@ -10,7 +10,7 @@ import click
 from stacpull import child_process
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import dest_of, mirror_lines, resumed_nothing, with_dest
+from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
 
@@ -116,17 +116,12 @@ def _finish(
     start: Callable[[asyncio.Event], Coroutine[Any, Any, MirrorReport]],
     lines: Callable[[MirrorReport], Iterator[str]] | None = None,
 ) -> int:
-    """Print the report of a run. With --json, also that of a run that an error stops.
-
-    The commands in the message of such an error are completed with DEST, so that they can be copied.
-    """
+    """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
         report = session.run(start)
     except StacpullError as error:
-        if error.report is not None:
-            if session.output.json:
-                printing.json_line(error.report.to_json())
-            error.args = (with_dest(str(error), dest_of(error.report)),)
+        if error.report is not None and session.output.json:
+            printing.json_line(error.report.to_json())
         raise
     if report.nothing_to_resume:
         return session.finish(report, resumed_nothing(report), beside_json=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,8 +17,6 @@ _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind
 """Kinds for which the advice is enough."""
 _NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
-_ON_DEST = re.compile(r"`stacpull (resume|retry|failures)`")
-"""Commands without DEST, in messages of functions that do not know how DEST was given."""
 _MOST_KINDS, _MOST_KEYS = 2, 4
 """Kinds of failures that the first line names, and keys of assets."""
 
@@ -121,11 +118,6 @@ def dest_of(report: MirrorReport | StatusReport | VerifyReport) -> str:
     """Return DEST as a command names it, with --work if it is a bucket."""
     dest = shlex.quote(report.dest)
     return dest if report.work is None else f"{dest} --work {shlex.quote(report.work)}"
-
-
-def with_dest(message: str, dest: str) -> str:
-    """Return a message with DEST (`dest_of`) added to the commands in it that need only DEST."""
-    return _ON_DEST.sub(lambda found: f"`stacpull {found[1]} {dest}`", message)
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
