@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -517,12 +517,6 @@ def cluster(value: str | int | Path) -> str:
 
 # --- what text means on this machine (`Option.load`) ------------------------------------------------------
 
-_ID_COLUMNS: Final = (
-    "id", "item", "item_id", "itemid", "patch", "patch_id", "patch_name", "s2_patch", "s2v1_name", "s2_name",
-    "name", "tile_id", "image_id", "filename",
-)  # fmt: skip
-"""Headers that name the column of ids, the surest first."""
-
 
 def existing_file(raw: str) -> Path:
     path = expanded(text(raw))
@@ -573,16 +567,10 @@ def item_ids(raw: str) -> tuple[str, ...]:
 
 
 def ids_in(text: str) -> tuple[str, ...]:
-    """Return the ids in a text, in order, each once: one per line, or a table with any usual separator.
+    """Return the ids in a text, in order, each once: one per line, or the first column of a table.
 
-    Without a header that names a column of ids, they are in the first column. Lines with `#` are comments.
+    Lines with `#` are comments.
     """
-    stripped = (line.strip() for line in text.lstrip("\ufeff").splitlines())
-    lines = [line for line in stripped if line and not line.startswith("#")]
-    delimiter = next((sign for sign in "\t;," if sign in "".join(lines[:1])), ",")
-    rows = [[cell.strip(' "') for cell in line.split(delimiter)] for line in lines]
-    names = [cell.casefold().replace(" ", "_").replace("-", "_") for row in rows[:1] for cell in row]
-    header = next((name for name in _ID_COLUMNS if name in names), None)
-    column = 0 if header is None else names.index(header)
-    ids = (row[column] for row in rows[header is not None :] if len(row) > column)
-    return tuple(dict.fromkeys(filter(None, ids)))
+    lines = (line.strip() for line in text.lstrip("\ufeff").splitlines())
+    cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
+    return tuple(dict.fromkeys(filter(None, cells)))
