@@ -24,15 +24,6 @@ CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a f
 MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
 _MLHUB_PATH = "/mlhub/v1"
-_WANTED_PROFILES = {
-    "planetarycomputer.microsoft.com": "planetary-computer",
-    "cmr.earthdata.nasa.gov": "earthdata",
-    "stac.dataspace.copernicus.eu": "cdse",
-    "catalogue.dataspace.copernicus.eu": "cdse",
-    "landsatlook.usgs.gov": "usgs",
-    "api.planet.com": "planet",
-}
-"""Services whose assets require a login, and the shipped profile for it."""
 
 
 class Credential(NamedTuple):
@@ -121,8 +112,3 @@ def wanted_by_place(source: SplitResult) -> bool:
     if address is None:
         return "." not in host
     return refused_always(address) is None and refused_outside(address) is not None
-
-
-def wanted_profile(source: SplitResult) -> str | None:
-    """Return the shipped credential profile that the assets of `source` require, or None."""
-    return _WANTED_PROFILES.get(source.hostname or "")

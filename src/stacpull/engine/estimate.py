@@ -23,7 +23,7 @@ from stacpull.dest_address import output_path, parse_dest
 from stacpull.engine.fetching import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
-from stacpull.engine.network import login_advice, open_network, options_and_address
+from stacpull.engine.network import open_network, options_and_address
 from stacpull.engine.run_control import nothing_to_fetch
 from stacpull.engine.walk import Walk, WalkTask
 from stacpull.errors import NotAMirrorError
@@ -140,8 +140,6 @@ class _Estimate:
     async def report(self) -> PlanReport:
         clock, counters = self._network.clock, self._network.counters
         started, before, options = clock.monotonic(), counters.requests, self._task.options
-        if advice := login_advice(self._network.address.url, options):
-            self._emit(Notice("warning", advice))
         walk = Walk(self._task, self)
         await walk.run()
         walk_seconds, walk_requests = clock.monotonic() - started, counters.requests

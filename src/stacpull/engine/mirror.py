@@ -30,7 +30,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
-from stacpull.engine.network import SourceAddress, login_advice, open_network, options_and_address
+from stacpull.engine.network import SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
@@ -248,8 +248,6 @@ class MirrorRun:
         self._emit(RunStarted(run.id, run.spec.source, run.resumed))
         if lease is not None and lease.before is not None:
             self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
-        if advice := login_advice(run.spec.source, self.options):
-            self._warn(advice)
         error: BaseException | None = None
         try:
             await self._work()

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.config.credentials import wanted_by_place, wanted_profile, wanted_variable
+from stacpull.config.credentials import wanted_by_place, wanted_variable
 from stacpull.config.options import Options
 from stacpull.config.resolve import completed
 from stacpull.events import Notice, Progress
@@ -101,16 +101,6 @@ def options_and_address(
     names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
     address = SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
     return options, address
-
-
-def login_advice(source: str, options: Options) -> str | None:
-    """Return the advice about a source whose assets require a login, if no credentials at all are given."""
-    profile = wanted_profile(urlsplit(source))
-    s3 = options.s3
-    given = options.filled_profile or options.headers or s3.profile or s3.endpoint_url or s3.request_payer
-    if profile is None or given:
-        return None
-    return f"The assets of this source require a login: add --credentials {profile} (docs/credentials.md)."
 
 
 @asynccontextmanager
