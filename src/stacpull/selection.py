@@ -118,22 +118,22 @@ class Selection:
     assets: tuple[str, ...] = attrs.field(
         default=(),
         converter=texts,
-        metadata=about("GLOB", name="asset", of_assets=True, narrows=True, brief=True),
+        metadata=about("GLOB", name="asset", narrows=True, brief=True),
     )
     exclude_assets: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("GLOB", name="exclude-asset", of_assets=True, brief=True)
+        default=(), converter=texts, metadata=about("GLOB", name="exclude-asset", brief=True)
     )
     roles: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("ROLE", name="role", of_assets=True, narrows=True)
+        default=(), converter=texts, metadata=about("ROLE", name="role", narrows=True)
     )
     media_types: tuple[str, ...] = attrs.field(
-        default=(), converter=texts, metadata=about("TYPE", name="media-type", of_assets=True, narrows=True)
+        default=(), converter=texts, metadata=about("TYPE", name="media-type", narrows=True)
     )
     prefer: tuple[str, ...] = attrs.field(
         default=(), converter=arguments.schemes, metadata=about("SCHEME[,SCHEME]", single=True)
     )
-    include_pages: bool = option(False, of_assets=True)
-    expand_prefix: bool = option(False, of_assets=True)
+    include_pages: bool = option(False)
+    expand_prefix: bool = option(False)
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.clip),
@@ -159,14 +159,6 @@ class Selection:
             raise UsageError("--collection and --all-collections contradict each other: give one of them.")
         if self.sample is not None and self.max_items is not None:
             raise UsageError("--sample and --max-items contradict each other: give one of them.")
-
-    @property
-    def asset_filters(self) -> tuple[object, ...]:
-        """The values that decide which assets of an item are fetched."""
-        fields = attrs.fields(Selection)
-        return tuple(
-            getattr(self, field.name) for field in fields if field.metadata["option"].get("of_assets")
-        )
 
     @property
     def followed(self) -> frozenset[str]:

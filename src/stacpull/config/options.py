@@ -335,7 +335,6 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     counted: bool = False
     bare: str = ""
     narrows: bool = False
-    of_assets: bool = False
     fixed: bool = False
     kept: bool = False
 
