@@ -16,7 +16,7 @@ FIELD = """\
         default=(),
         converter=arguments.texts,
         metadata=about(
-            "TEXT", name="title", narrows=True, of_assets=True, help="Fetch only assets with this title.",
+            "TEXT", name="title", narrows=True, help="Fetch only assets with this title.",
         ),
     )
 """

@@ -287,56 +287,37 @@ class Output:
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option, as its field declares it (`arguments.about`), with what follows from the field.
-
-    Attributes:
-        holder: The class of its value: `Selection`, `Options`, `Output`, or one of a neighbour.
-        name: In kebab case.
-        target: The field that declares it (`s3.region`).
-        group: The heading on help pages. A field without one has the group of the field before it.
-        default: As help pages show it.
-        commands: The commands that have it, separated by spaces: those in which it can do something.
-        brief: `--help` shows it; `--help all` shows every option.
-        flag: False if only config files, variables and Python set it.
-        load: Returns what text means on this machine: the content of a file, or the task of a job array. Then
-            `read` reads it. Not used for values of Python.
-        environment: Variables of other programs that set it, after its own STACPULL_ variable.
-        many: It may be repeated: the field is a tuple, and a single '' means an empty one.
-        single: A tuple is given as one value (`s3,https`), not by repeating the flag.
-        switch: It takes no value on the command line; `opposite` if there is also a switch --no-NAME.
-        counted: The flag takes no value: how often it is given is counted (-vv).
-        bare: The value of the flag alone. Another one is given as `--NAME=VALUE`.
-        narrows: An empty list means no filter. So `''` is an error, unless a config file sets the option.
-        of_assets: It decides which assets of an item are fetched (`Selection.asset_filters`).
-        fixed: A run keeps the value from its start to its end: the commands that continue it, or fetch again
-            what it has planned, use the value and refuse another. It is a value that JSON has.
-        kept: `resume` uses the value again, unless another one than the default is given; also for JSON.
-    """
+    """One option, as its field declares it (`arguments.about`), with what follows from the field."""
 
     help: str
-    holder: type
-    name: str
-    target: str
+    holder: type  # the class of its value: `Selection`, `Options`, `Output`, or one of a neighbour
+    name: str  # in kebab case
+    target: str  # the field that declares it (`s3.region`)
     read: ReadArgument
-    group: str
-    default: str
-    commands: str
-    brief: bool = False
-    flag: bool = True
+    group: str  # the heading on help pages: without one, that of the field before it
+    default: str  # as help pages show it
+    commands: str  # those in which it can do something, separated by spaces
+    brief: bool = False  # `--help` shows it; `--help all` shows every option
+    flag: bool = True  # False if only config files, variables and Python set it
     short: str = ""
     metavar: str = ""
     choices: tuple[str, ...] = ()
     load: Callable[[str], object] | None = None
-    environment: tuple[str, ...] = ()
-    many: bool = False
-    single: bool = False
-    switch: bool = False
-    opposite: bool = False
-    counted: bool = False
-    bare: str = ""
+    """Returns what text means on this machine: the content of a file, or the task of a job array. Then `read`
+    reads it. Not used for values of Python."""
+    environment: tuple[str, ...] = ()  # variables of other programs that set it, after its own
+    many: bool = False  # it may be repeated: the field is a tuple, and a single '' means an empty one
+    single: bool = False  # a tuple is given as one value (`s3,https`), not by repeating the flag
+    switch: bool = False  # it takes no value on the command line
+    opposite: bool = False  # there is also a switch --no-NAME
+    counted: bool = False  # how often the flag is given is counted (-vv)
+    bare: str = ""  # the value of the flag alone: another one is given as `--NAME=VALUE`
     narrows: bool = False
+    """An empty list means no filter. So `''` is an error, unless a config file sets the option."""
     fixed: bool = False
-    kept: bool = False
+    """A run keeps the value from its start to its end: the commands that continue it, or fetch again what it
+    has planned, use the value and refuse another. It is a value that JSON has."""
+    kept: bool = False  # `resume` uses the value again, unless another one is given; also for JSON
 
     @property
     def variables(self) -> tuple[str, ...]:
