@@ -5,11 +5,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stacpull.config.credentials import _WANTED_PROFILES, header_fields, query_parameters, wanted_variable
+from stacpull.config.credentials import header_fields, query_parameters, wanted_variable
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
-from stacpull_logins.profiles import profile_names
 
 ENVIRONMENT = {"TOKEN": "planted-token", "EMPTY": "", "ODD": "a\r\nX-Injected: 1"}
 
@@ -116,7 +115,3 @@ def test_a_query_parameter_must_be_text() -> None:
 )  # fmt: skip
 def test_the_services_that_get_the_key_of_mlhub(source: str, is_hub: bool) -> None:
     assert wanted_variable(urlsplit(source)) == ("MLHUB_API_KEY" if is_hub else None)
-
-
-def test_recommended_profiles_are_shipped() -> None:
-    assert set(_WANTED_PROFILES.values()) <= set(profile_names({"XDG_CONFIG_HOME": "/nowhere"}))

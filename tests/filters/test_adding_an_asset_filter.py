@@ -15,9 +15,7 @@ FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.texts,
-        metadata=about(
-            "TEXT", name="title", narrows=True, help="Fetch only assets with this title.",
-        ),
+        metadata=about("TEXT", name="title", narrows=True, help="Fetch only assets with this title."),
     )
 """
 CONDITION = '    "title": lambda selection: selection.titles.__contains__ if selection.titles else None,\n'
@@ -29,7 +27,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy = ChangedCopy(tmp_path_factory.mktemp("copy"))
     copy.insert("selection.py", FIELD, before="    prefer: tuple")
     copy.insert("filters/asset_filter.py", CONDITION, before='    "type": _media_types,')
-    assert copy.changed == {"selection.py": 7, "filters/asset_filter.py": 1}
+    assert copy.changed == {"selection.py": 5, "filters/asset_filter.py": 1}
     return copy
 
 
