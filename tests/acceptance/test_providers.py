@@ -6,9 +6,8 @@ run, DEST and the requests to other hosts are searched for every secret that a s
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,11 @@ from tests.net.wire_server import ReceivedRequest, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature
 
-from stacpull import CredentialsError, MirrorReport, Options, mirror
+from stacpull import CredentialsError, MirrorReport, Options
 from stacpull.events import Notice
+from stacpull.sync import mirror, resume
 from stacpull_logins.profiles import profile_options
-from stacpull_replicas import MemoryStore, S3Access, S3Replica
+from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -53,36 +53,30 @@ class World:
     """A source with assets on hosts of a provider."""
 
     tmp_path: Path
-    stack: AsyncExitStack
-    services: list[Any]
+    stack: ExitStack
     other: Other
     source: Source
+    services: list[Any] = field(default_factory=list)
     events: list[object] = field(default_factory=list)
 
-    async def open(self, *services: Any) -> None:
-        for service in services:
-            await self.stack.enter_async_context(service)
-            self.services.append(service)
+    def open(self, *services: Any) -> None:
+        self.services += [self.stack.enter_context(service) for service in services]
 
-    async def mirror(self, hrefs: Mapping[str, str], profile: str, **environ: str) -> MirrorReport:
+    def mirror(self, hrefs: Mapping[str, str], profile: str, **environ: str) -> MirrorReport:
         """Mirror one item of these assets with a profile of this text."""
-        return await self.mirror_with(hrefs, await self.options(profile, **environ))
+        return self.mirror_with(hrefs, self.options(profile, **environ))
 
-    async def mirror_with(self, hrefs: Mapping[str, str], options: Options) -> MirrorReport:
+    def mirror_with(self, hrefs: Mapping[str, str], options: Options) -> MirrorReport:
         self.source.features = [feature("item", hrefs)]
         try:
-            return await mirror(self.source.api, self.dest, options=options, on_event=self.events.append)
+            return mirror(self.source.api, self.dest, options=options, on_event=self.events.append)
         finally:
             self.assert_clean()
 
-    async def options(self, profile: str, **environ: str) -> Options:
-        return await asyncio.to_thread(self._options, profile, environ)
-
-    def _options(self, profile: str, environ: Mapping[str, str]) -> Options:
+    def options(self, profile: str, **environ: str) -> Options:
         path = self.tmp_path / "provider.toml"
         path.write_text(profile)
-        options = Options(retries=0)
-        return profile_options(options, str(path), {"HOME": str(self.tmp_path), **environ})
+        return profile_options(Options(retries=0), str(path), {"HOME": str(self.tmp_path), **environ})
 
     @property
     def dest(self) -> Path:
@@ -105,24 +99,9 @@ def text_of(requests: list[ReceivedRequest]) -> bytes:
 
 
 @pytest.fixture
-def within(tmp_path: Path) -> Callable[..., None]:
-    """Run a scenario in a world."""
-
-    def run(scenario: Callable[[World], Any]) -> None:
-        run_in_world(tmp_path, scenario)
-
-    return run
-
-
-def run_in_world(tmp_path: Path, scenario: Callable[[World], Any]) -> None:
-    async def main() -> None:
-        async with AsyncExitStack() as stack:
-            other, source = Other(), Source()
-            await stack.enter_async_context(other)
-            await stack.enter_async_context(source)
-            await scenario(World(tmp_path, stack, [], other, source))
-
-    asyncio.run(main())
+def world(tmp_path: Path) -> Iterator[World]:
+    with Other() as other, Source() as source, ExitStack() as stack:
+        yield World(tmp_path, stack, other, source)
 
 
 SAS = """
@@ -135,39 +114,33 @@ key = "${{SUBSCRIPTION}}"
 """
 
 
-def test_planetary_computer_urls_are_signed_and_signatures_not_stored(within) -> None:
-    async def scenario(world: World) -> None:
-        signing = Signing()
-        blobs = Blobs(signing, world.other.url("/elsewhere"))
-        await world.open(signing, blobs)
-        signing.throttled = 2
-        hrefs = {f"b{n}": blobs.url(f"/data/{n}.tif") for n in range(12)}
-        hrefs |= {"p": blobs.url("/public/x.tif"), "m": blobs.url("/data/moved")}
-        report = await world.mirror(hrefs, SAS.format(blobs=blobs.url(""), signing=signing.url("")))
-        assert (report.assets_done, report.assets_failed) == (14, 0)
-        waits = [one.text for one in world.events if isinstance(one, Notice) and "Waiting" in one.text]
-        assert len(waits) == 1
-        assert "for the login, again in 1 s: 127.0.0.1:" in waits[0]
-        assert signing.given == 1  # one for the container, after two 429s; none for what it does not know
-        assert [one.target for one in world.other.requests] == ["/elsewhere"]
-        assert all(content == DATA for content in world.files().values())
-        assert blobs.url("/data/1.tif") in (world.dest / "c/item/item.json").read_text()
-
-    within(scenario)
+def test_planetary_computer_urls_are_signed_and_signatures_not_stored(world):
+    signing = Signing()
+    blobs = Blobs(signing, world.other.url("/elsewhere"))
+    world.open(signing, blobs)
+    signing.throttled = 2
+    hrefs = {f"b{n}": blobs.url(f"/data/{n}.tif") for n in range(12)}
+    hrefs |= {"p": blobs.url("/public/x.tif"), "m": blobs.url("/data/moved")}
+    report = world.mirror(hrefs, SAS.format(blobs=blobs.url(""), signing=signing.url("")))
+    assert (report.assets_done, report.assets_failed) == (14, 0)
+    waits = [one.text for one in world.events if isinstance(one, Notice) and "Waiting" in one.text]
+    assert len(waits) == 1
+    assert "for the login, again in 1 s: 127.0.0.1:" in waits[0]
+    assert signing.given == 1  # one for the container, after two 429s; none for what it does not know
+    assert [one.target for one in world.other.requests] == ["/elsewhere"]
+    assert all(content == DATA for content in world.files().values())
+    assert blobs.url("/data/1.tif") in (world.dest / "c/item/item.json").read_text()
 
 
-def test_a_wrong_subscription_key_ends_the_run_with_3_and_names_the_variable(within) -> None:
-    async def scenario(world: World) -> None:
-        signing = Signing(key="the-right-key-of-planted")
-        blobs = Blobs(signing)
-        await world.open(signing, blobs)
-        signing.secrets.append("planted-wrong-key")
-        profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))
-        with pytest.raises(CredentialsError, match="SUBSCRIPTION") as caught:
-            await world.mirror({"a": blobs.url("/data/a")}, profile, SUBSCRIPTION="planted-wrong-key")
-        assert "planted-wrong-key" not in str(caught.value)
-
-    within(scenario)
+def test_a_wrong_subscription_key_ends_the_run_with_3_and_names_the_variable(world):
+    signing = Signing(key="the-right-key-of-planted")
+    blobs = Blobs(signing)
+    world.open(signing, blobs)
+    signing.secrets.append("planted-wrong-key")
+    profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))
+    with pytest.raises(CredentialsError, match="SUBSCRIPTION") as caught:
+        world.mirror({"a": blobs.url("/data/a")}, profile, SUBSCRIPTION="planted-wrong-key")
+    assert "planted-wrong-key" not in str(caught.value)
 
 
 GRANT = """
@@ -182,33 +155,27 @@ password = "${{USER_WORD}}"
 ACCOUNT = {"USER_NAME": "planted-user", "USER_WORD": "planted+pass/word"}
 
 
-def test_a_user_of_copernicus_gets_one_token_for_all_assets(within) -> None:
-    async def scenario(world: World) -> None:
-        identity = Identity()
-        downloads = Downloads(identity, world.other.url("/zipper"))
-        await world.open(identity, downloads)
-        hrefs = {f"b{n}": downloads.url(f"/odata/v1/Products({n})/$value") for n in range(12)}
-        hrefs["m"] = downloads.url("/moved")
-        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-        report = await world.mirror(hrefs, profile, **ACCOUNT)
-        assert (report.assets_done, identity.grants) == (13, ["password"])
-
-    within(scenario)
+def test_a_user_of_copernicus_gets_one_token_for_all_assets(world):
+    identity = Identity()
+    downloads = Downloads(identity, world.other.url("/zipper"))
+    world.open(identity, downloads)
+    hrefs = {f"b{n}": downloads.url(f"/odata/v1/Products({n})/$value") for n in range(12)}
+    hrefs["m"] = downloads.url("/moved")
+    profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+    report = world.mirror(hrefs, profile, **ACCOUNT)
+    assert (report.assets_done, identity.grants) == (13, ["password"])
 
 
-def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(within) -> None:
-    async def scenario(world: World) -> None:
-        identity = Identity()
-        downloads = Downloads(identity)
-        await world.open(identity, downloads)
-        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-        identity.secrets.append("planted-wrong-word")
-        environ = {**ACCOUNT, "USER_WORD": "planted-wrong-word"}
-        with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
-            await world.mirror({"a": downloads.url("/a")}, profile, **environ)
-        assert not downloads.requests
-
-    within(scenario)
+def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(world):
+    identity = Identity()
+    downloads = Downloads(identity)
+    world.open(identity, downloads)
+    profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+    identity.secrets.append("planted-wrong-word")
+    environ = {**ACCOUNT, "USER_WORD": "planted-wrong-word"}
+    with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
+        world.mirror({"a": downloads.url("/a")}, profile, **environ)
+    assert not downloads.requests
 
 
 VISIT = """
@@ -219,11 +186,11 @@ login-host = "{urs}"
 """
 
 
-async def earthdata(world: World) -> tuple[Urs, DataCentre, DataCentre, str]:
+def earthdata(world: World) -> tuple[Urs, DataCentre, DataCentre, str]:
     urs = Urs()
     first = DataCentre(urs, world.other.url("/signed-bucket?X=1"))
     second = DataCentre(urs)
-    await world.open(urs, first, second)
+    world.open(urs, first, second)
     profile = VISIT.format(first=first.url(""), second=second.url(""), urs=urs.url(""))
     return urs, first, second, profile
 
@@ -234,44 +201,33 @@ machine 127.0.0.1 login planted-user password planted+pass/word
 """
 
 
-def test_earthdata_is_logged_in_to_once_for_each_data_centre(within) -> None:
-    async def scenario(world: World) -> None:
-        urs, first, second, profile = await earthdata(world)
-        (world.tmp_path / "netrc").write_text(ENTRIES)
-        hrefs = {f"b{n}": first.url(f"/granules/{n}.nc") for n in range(12)}
-        hrefs |= {"m": first.url("/granules/moved"), "s": second.url("/granules/s.nc")}
-        report = await world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
-        assert (report.assets_done, report.assets_failed) == (14, 0)
-        assert len([one for one in urs.requests if "authorization" in one.headers]) == 2
-        assert all(content == DATA for content in world.files().values())
-        for centre in (first, second):
-            assert found_in(text_of(centre.requests), [urs.wanted.partition(" ")[2]]) == []
-
-    within(scenario)
+def test_earthdata_is_logged_in_to_once_for_each_data_centre(world):
+    urs, first, second, profile = earthdata(world)
+    (world.tmp_path / "netrc").write_text(ENTRIES)
+    hrefs = {f"b{n}": first.url(f"/granules/{n}.nc") for n in range(12)}
+    hrefs |= {"m": first.url("/granules/moved"), "s": second.url("/granules/s.nc")}
+    report = world.mirror(hrefs, profile, NETRC=str(world.tmp_path / "netrc"))
+    assert (report.assets_done, report.assets_failed) == (14, 0)
+    assert len([one for one in urs.requests if "authorization" in one.headers]) == 2
+    assert all(content == DATA for content in world.files().values())
+    for centre in (first, second):
+        assert found_in(text_of(centre.requests), [urs.wanted.partition(" ")[2]]) == []
 
 
-def test_a_wrong_password_of_earthdata_ends_the_run_with_3(within) -> None:
-    async def scenario(world: World) -> None:
-        urs, first, _, profile = await earthdata(world)
-        urs.wanted = basic("planted-user", "another")
-        profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
-        with pytest.raises(CredentialsError, match="USER_NAME and USER_WORD"):
-            await world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
-        assert (
-            len([one for one in urs.requests if "authorization" in one.headers]) == 1
-        )  # accounts get locked
-
-    within(scenario)
+def test_a_wrong_password_of_earthdata_ends_the_run_with_3(world):
+    urs, first, _, profile = earthdata(world)
+    urs.wanted = basic("planted-user", "another")
+    profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
+    with pytest.raises(CredentialsError, match="USER_NAME and USER_WORD"):
+        world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
+    assert len([one for one in urs.requests if "authorization" in one.headers]) == 1  # accounts get locked
 
 
-def test_without_a_login_the_page_of_earthdata_is_not_stored_as_an_asset(within) -> None:
-    async def scenario(world: World) -> None:
-        _, first, _, _ = await earthdata(world)
-        options = Options(retries=0)
-        report = await world.mirror_with({"a": first.url("/HLS.L30.B09.tif")}, options)
-        assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
-
-    within(scenario)
+def test_without_a_login_the_page_of_earthdata_is_not_stored_as_an_asset(world):
+    _, first, _, _ = earthdata(world)
+    options = Options(retries=0)
+    report = world.mirror_with({"a": first.url("/HLS.L30.B09.tif")}, options)
+    assert (report.assets_done, report.assets_failed, world.files()) == (0, 1, {})
 
 
 PLANET = """
@@ -286,9 +242,9 @@ patience = {patience}
 """
 
 
-async def planet(world: World, **how: Any) -> PlanetApi:
+def planet(world: World, **how: Any) -> PlanetApi:
     api = PlanetApi(world.other.url("/data/v1/download"), **how)
-    await world.open(api)
+    world.open(api)
     return api
 
 
@@ -296,18 +252,15 @@ def planet_profile(api: PlanetApi, patience: float = 20) -> str:
     return PLANET.format(api=api.url(""), patience=patience)
 
 
-def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
-    async def scenario(world: World) -> None:
-        api = await planet(world)
-        api.secrets.remove("planted-location-token")  # which is for the other host, and for nothing else
-        hrefs = {f"a{n}": api.url(f"/data/v1/assets/QS{n}") for n in range(3)}
-        report = await world.mirror(hrefs, planet_profile(api), PLANET_KEY="planted-planet-key")
-        assert (report.assets_done, report.assets_failed) == (3, 0)
-        assert len([one for one in api.requests if one.target.endswith("/activate")]) == 3
-        assert set(world.files().values()) == {DATA}
-        assert found_under(world.dest, ["planted-location-token"]) == []
-
-    within(scenario)
+def test_an_asset_of_planet_is_activated_waited_for_and_fetched(world):
+    api = planet(world)
+    api.secrets.remove("planted-location-token")  # which is for the other host, and for nothing else
+    hrefs = {f"a{n}": api.url(f"/data/v1/assets/QS{n}") for n in range(3)}
+    report = world.mirror(hrefs, planet_profile(api), PLANET_KEY="planted-planet-key")
+    assert (report.assets_done, report.assets_failed) == (3, 0)
+    assert len([one for one in api.requests if one.target.endswith("/activate")]) == 3
+    assert set(world.files().values()) == {DATA}
+    assert found_under(world.dest, ["planted-location-token"]) == []
 
 
 @pytest.mark.parametrize(
@@ -319,16 +272,13 @@ def test_an_asset_of_planet_is_activated_waited_for_and_fetched(within) -> None:
     ],
     ids=["never active", "activation refused", "wrong key"],
 )
-def test_an_unavailable_asset_of_planet_is_a_named_failure(within, how, patience, message) -> None:
-    async def scenario(world: World) -> None:
-        api = await planet(world, **{name: value for name, value in how.items() if name != "refuse"})
-        api.refuse_activation = bool(how.get("refuse"))
-        hrefs = {"a": api.url("/data/v1/assets/QS")}
-        report = await world.mirror(hrefs, planet_profile(api, patience), PLANET_KEY="planted-planet-key")
-        assert (report.assets_done, report.assets_failed) == (0, 1)
-        assert message in (world.dest / ".stacpull/log.ndjson").read_text()
-
-    within(scenario)
+def test_an_unavailable_asset_of_planet_is_a_named_failure(world, how, patience, message):
+    api = planet(world, **{name: value for name, value in how.items() if name != "refuse"})
+    api.refuse_activation = bool(how.get("refuse"))
+    hrefs = {"a": api.url("/data/v1/assets/QS")}
+    report = world.mirror(hrefs, planet_profile(api, patience), PLANET_KEY="planted-planet-key")
+    assert (report.assets_done, report.assets_failed) == (0, 1)
+    assert message in (world.dest / ".stacpull/log.ndjson").read_text()
 
 
 PLAIN = {
@@ -341,40 +291,34 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(within, kind: str) -> None:
+def test_a_plain_login_goes_to_its_host_and_not_across_a_redirect(world, kind):
     keys, field, wanted = PLAIN[kind]
 
-    async def scenario(world: World) -> None:
-        host = Other()
-        host.secrets = ["planted+key/word", "planted+pass/word"]
-        moved = Answer(302, headers={"Location": world.other.url("/x?key=planted%2Bkey%2Fword&b=2")})
-        host._turn = lambda requests: moved if "/moved" in requests.target else Answer(body=DATA)
-        await world.open(host)
-        (world.tmp_path / "netrc").write_text(ENTRIES)
-        profile = f'[login.own]\nkind = "{kind}"\nhosts = ["{host.url("")}"]\n{keys}\n'
-        hrefs = {"a": host.url("/a"), "m": host.url("/moved"), "o": world.other.url("/o")}
-        environ = {"KEY": "planted+key/word", "NETRC": str(world.tmp_path / "netrc")}
-        if kind != "query":  # elsewhere the server returns something that it never received
-            moved.headers["Location"] = world.other.url("/x?b=2")
-        report = await world.mirror(hrefs, profile, **environ)
-        assert (report.assets_done, report.assets_failed) == (3, 0)
-        assert len(host.requests) == 2
-        for one in host.requests:
-            assert (one.headers.get(field) if field else one.target.partition("?")[2]) == wanted
-        assert "/x?b=2" in [one.target for one in world.other.requests]
-
-    within(scenario)
+    host = Other()
+    host.secrets = ["planted+key/word", "planted+pass/word"]
+    moved = Answer(302, headers={"Location": world.other.url("/x?key=planted%2Bkey%2Fword&b=2")})
+    host._turn = lambda requests: moved if "/moved" in requests.target else Answer(body=DATA)
+    world.open(host)
+    (world.tmp_path / "netrc").write_text(ENTRIES)
+    profile = f'[login.own]\nkind = "{kind}"\nhosts = ["{host.url("")}"]\n{keys}\n'
+    hrefs = {"a": host.url("/a"), "m": host.url("/moved"), "o": world.other.url("/o")}
+    environ = {"KEY": "planted+key/word", "NETRC": str(world.tmp_path / "netrc")}
+    if kind != "query":  # elsewhere the server returns something that it never received
+        moved.headers["Location"] = world.other.url("/x?b=2")
+    report = world.mirror(hrefs, profile, **environ)
+    assert (report.assets_done, report.assets_failed) == (3, 0)
+    assert len(host.requests) == 2
+    for one in host.requests:
+        assert (one.headers.get(field) if field else one.target.partition("?")[2]) == wanted
+    assert "/x?b=2" in [one.target for one in world.other.requests]
 
 
-def test_a_source_on_a_host_of_the_profile_is_logged_in_to_as_well(within) -> None:
-    async def scenario(world: World) -> None:
-        profile = f'[login.t]\nkind = "bearer"\nhosts = ["{world.source.url("")}"]\ntoken = "${{KEY}}"\n'
-        report = await world.mirror({"o": world.other.url("/o")}, profile, KEY="planted-token")
-        assert report.assets_done == 1
-        assert {one.headers.get("authorization") for one in world.source.requests} == {"Bearer planted-token"}
-        assert found_in(text_of(world.other.requests), ["planted-token"]) == []
-
-    within(scenario)
+def test_a_source_on_a_host_of_the_profile_is_logged_in_to_as_well(world):
+    profile = f'[login.t]\nkind = "bearer"\nhosts = ["{world.source.url("")}"]\ntoken = "${{KEY}}"\n'
+    report = world.mirror({"o": world.other.url("/o")}, profile, KEY="planted-token")
+    assert report.assets_done == 1
+    assert {one.headers.get("authorization") for one in world.source.requests} == {"Bearer planted-token"}
+    assert found_in(text_of(world.other.requests), ["planted-token"]) == []
 
 
 S3 = """
@@ -389,39 +333,31 @@ secret-key = "${{SECRET}}"
 
 
 @pytest.mark.parametrize(("pays", "done"), [("true", 2), ("false", 0)])
-def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(within, pays, done) -> None:
-    async def scenario(world: World) -> None:
-        key = "Sentinel-2/MSI/L2A/2026/T55WFR_AOT_10m.jp2"
-        store = MemoryStore({"eodata": {key: DATA, "b": DATA}})
-        access = S3Access("PLANTEDACCESSKEY", "planted+secret/key", requester_pays=True)
-        async with S3Replica(store=store, access=access, record=True) as replica:
-            profile = S3.format(endpoint=replica.s3_url, pays=pays)
-            hrefs = {"a": f"s3://eodata/{key}", "b": "s3://eodata/b"}
-            keys = {"ACCESS": "PLANTEDACCESSKEY", "SECRET": "planted+secret/key"}
-            report = await world.mirror(hrefs, profile, **keys)
-            assert (report.assets_done, report.assets_failed) == (done, 2 - done)
-            assert found_under(world.dest, keys.values()) == []
-            assert "planted+secret" not in str([one.headers for one in replica.requests])
-
-    within(scenario)
+def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(world, pays, done):
+    key = "Sentinel-2/MSI/L2A/2026/T55WFR_AOT_10m.jp2"
+    store = MemoryStore({"eodata": {key: DATA, "b": DATA}})
+    access = S3Access("PLANTEDACCESSKEY", "planted+secret/key", requester_pays=True)
+    with run_in_thread(S3Replica(store=store, access=access, record=True)) as replica:
+        profile = S3.format(endpoint=replica.s3_url, pays=pays)
+        hrefs = {"a": f"s3://eodata/{key}", "b": "s3://eodata/b"}
+        keys = {"ACCESS": "PLANTEDACCESSKEY", "SECRET": "planted+secret/key"}
+        report = world.mirror(hrefs, profile, **keys)
+        assert (report.assets_done, report.assets_failed) == (done, 2 - done)
+        assert found_under(world.dest, keys.values()) == []
+        assert "planted+secret" not in str([one.headers for one in replica.requests])
 
 
-def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_without(within) -> None:
-    from stacpull import resume  # noqa: PLC0415
-
-    async def scenario(world: World) -> None:
-        identity = Identity()
-        downloads = Downloads(identity)
-        await world.open(identity, downloads)
-        profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
-        with pytest.raises(CredentialsError):
-            await world.mirror({"a": downloads.url("/a")}, profile, **{**ACCOUNT, "USER_WORD": "wrong-one"})
-        with pytest.raises(CredentialsError, match=r"--credentials .*provider.toml"):
-            await resume(world.dest, options=Options())
-        (world.tmp_path / "provider.toml").rename(world.tmp_path / "renamed.toml")
-        environ = {"HOME": str(world.tmp_path), **ACCOUNT}
-        renamed = str(world.tmp_path / "renamed.toml")
-        options = await asyncio.to_thread(profile_options, Options(), renamed, environ)
-        assert (await resume(world.dest, options=options)).assets_done == 1
-
-    within(scenario)
+def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_without(world):
+    identity = Identity()
+    downloads = Downloads(identity)
+    world.open(identity, downloads)
+    profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+    with pytest.raises(CredentialsError):
+        world.mirror({"a": downloads.url("/a")}, profile, **{**ACCOUNT, "USER_WORD": "wrong-one"})
+    with pytest.raises(CredentialsError, match=r"--credentials .*provider.toml"):
+        resume(world.dest, options=Options())
+    (world.tmp_path / "provider.toml").rename(world.tmp_path / "renamed.toml")
+    environ = {"HOME": str(world.tmp_path), **ACCOUNT}
+    renamed = str(world.tmp_path / "renamed.toml")
+    options = profile_options(Options(), renamed, environ)
+    assert resume(world.dest, options=options).assets_done == 1

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,28 +19,6 @@ pytestmark = pytest.mark.behaviour
 
 Command = Callable[..., Ran]
 SECRETS = ("planted+pass/word", "planted-planet-key", "planted-secret-key")
-
-
-@contextmanager
-def serving(*services: WireServer) -> Iterator[None]:
-    """Serve on the loop of another thread: the command has a loop of its own."""
-    started, ended = threading.Event(), threading.Event()
-
-    async def main() -> None:
-        async with AsyncExitStack() as stack:
-            for service in services:
-                await stack.enter_async_context(service)
-            started.set()
-            await asyncio.to_thread(ended.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),))
-    thread.start()
-    started.wait(10)
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(10)
 
 
 @pytest.fixture
@@ -142,7 +117,7 @@ def test_a_login_is_checked_by_a_real_request(
     identity = Identity()
     downloads = Downloads(identity)
     other = WireServer({"/x": [Answer(body=b"public")]})
-    with serving(identity, downloads, other):
+    with identity, downloads, other:
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
         downloads.elsewhere = other.url("/x")
         host = identity if "/elsewhere" in more else downloads
@@ -161,7 +136,7 @@ def test_secrets_in_a_url_are_not_printed_and_its_password_not_sent(
     monkeypatch.setenv("WORD", "planted+pass/word")
     identity = Identity()
     downloads = Downloads(identity)
-    with serving(identity, downloads):
+    with identity, downloads:
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
         url = downloads.url("/a?v=1&sig=planted-sig&api_key=planted-key").replace("//", "//me:planted-word@")
         ran = stacpull_command("credentials", "check", "p", "--url", url, *json_too)
@@ -184,7 +159,7 @@ def test_a_long_retry_after_of_the_login_service_is_an_error(
     monkeypatch.setenv("WORD", "planted+pass/word")
     identity = Identity()
     identity.respond = lambda *_: answer
-    with serving(identity):
+    with identity:
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads="https://h.example"))
         ran = stacpull_command("credentials", "check", "p")
     assert ran.code == 4
@@ -195,7 +170,7 @@ def test_a_long_retry_after_of_the_login_service_is_an_error(
 def test_check_prints_accepted_urls_as_json(stacpull_command, home) -> None:
     signing = Signing()
     blobs = Blobs(signing)
-    with serving(signing, blobs):
+    with signing, blobs:
         url = blobs.url("/data/x.tif")
         keys = f'hosts = ["{blobs.url("")}"]\ntoken-url = "{signing.url("/api/sas/v1/token")}'
         text = f'check = ["{url}"]\n[login.s]\nkind = "sas"\n{keys}/{{account}}/{{container}}"\n'
@@ -212,7 +187,7 @@ def test_earthdata_and_planet_are_checked_at_their_own_addresses(stacpull_comman
     monkeypatch.setenv("KEY", "planted-planet-key")
     urs, planet = Urs(), PlanetApi()
     centre = DataCentre(urs)
-    with serving(urs, centre, planet):
+    with urs, centre, planet:
         visit = f'hosts = ["{centre.url("")}"]\nlogin-host = "{urs.url("")}"\nuser = "planted-user"\n'
         head = f'check = ["{centre.url("/s3credentials")}"]\n[login.v]\nkind = "visit"\n'
         write(home, "e", f'{head}{visit}password = "${{WORD}}"\n')
@@ -294,7 +269,7 @@ def test_a_traceback_contains_no_secret(stacpull_command, home, monkeypatch) -> 
     monkeypatch.setenv("WORD", "planted+wrong/word")
     identity = Identity()
     downloads = Downloads(identity)
-    with serving(identity, downloads):
+    with identity, downloads:
         write(home, "p", IDENTITY.format(identity=identity.url(""), downloads=downloads.url("")))
         ran = stacpull_command("-vv", "credentials", "check", "p")
     assert ran.code == 3
