@@ -1,4 +1,4 @@
-"""Items as sources list them."""
+"""Items and collections as sources list them."""
 
 from __future__ import annotations
 
@@ -22,5 +22,19 @@ def feature(
         "links": [],
         "properties": {"datetime": "2020-01-01T00:00:00Z"},
         "assets": {key: {"href": href} for key, href in hrefs.items()},
+        **more,
+    }
+
+
+def collection(name: str = "c", **more: Any) -> dict[str, Any]:
+    """A collection; other members replace."""
+    return {
+        "type": "Collection",
+        "stac_version": "1.0.0",
+        "id": name,
+        "description": name,
+        "license": "CC0-1.0",
+        "extent": {},
+        "links": [],
         **more,
     }

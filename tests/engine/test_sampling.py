@@ -39,7 +39,7 @@ def mirrored(api: SmallApi, *runs: tuple[Path, dict[str, object]], refused: str 
                     "options": Options(retries=0),
                 }  # type: ignore[arg-type]
                 if refused:
-                    api.refused.add(refused)
+                    api.refused[refused] = 404
                     with pytest.raises(Exception, match="404"):
                         await mirror(api.url("/"), dest, **given)  # type: ignore[arg-type]
                     api.refused.clear()

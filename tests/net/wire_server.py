@@ -14,6 +14,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
+import orjson
 from tests.net.memory import Answer, Fault
 
 from stacpull.net.transport import Request
@@ -21,6 +22,11 @@ from stacpull_replicas import run_in_thread
 
 Scripted = Answer | bytes
 Script = Sequence[Scripted] | Callable[[Request], Scripted]
+
+
+def json_answer(document: object, status: int = 200, **headers: str) -> Answer:
+    """An answer that is JSON."""
+    return Answer(status, orjson.dumps(document), {"Content-Type": "application/json", **headers})
 
 
 @dataclass(frozen=True)

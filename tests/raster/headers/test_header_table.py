@@ -267,7 +267,7 @@ def test_a_walk_that_failed_is_repeated_without_reading_twice(
     async def work() -> tuple[HeadersReport, int]:
         async with many(there) as api:
             source = api.url("/collections/c")
-            api.refused.add("c:4")
+            api.refused["c:4"] = 404
             with pytest.raises(SourceError):
                 await headers(source, out, selection=wanted, options=Options(retries=0))
             read_before = len(api.requests_to("/a"))
