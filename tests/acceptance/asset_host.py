@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from tests.items import feature
+from tests.items import collection, feature
 
 import stacpull
 
@@ -178,11 +178,8 @@ class ApiHost(AssetHost):
         fields = dict(field.split("=", 1) for field in query.split("&") if "=" in field)
         documents = {
             "/": {"type": "Catalog", "stac_version": "1.0.0", "id": "root", "description": "", "links": []},
-            "/collections/c": {
-                "type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "CC0",
-                "extent": {}, "links": [],
-            },
-        }  # fmt: skip
+            "/collections/c": collection(),
+        }
         if where in documents:
             return "200 OK", json.dumps(documents[where]).encode()
         if where == "/collections/c/items":

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
-import orjson
-from tests.items import feature
+from tests.items import collection, feature
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest, Scripted, WireServer
+from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_answer
 
 COLLECTION = "/collections/c"
 BUCKET = "bkt"
@@ -91,9 +90,9 @@ class OneItem(WireServer):
         if path in self.files:
             return self.files[path].answer(request.headers)
         features = {"type": "FeatureCollection", "features": [self._feature()], "links": []}
-        documents = {"": _ROOT, COLLECTION: _COLLECTION, f"{COLLECTION}/items": features}
+        documents = {"": _ROOT, COLLECTION: collection(), f"{COLLECTION}/items": features}
         document = documents.get(path.rstrip("/"))
-        return Answer(404, b"{}") if document is None else _json(document)
+        return Answer(404, b"{}") if document is None else json_answer(document)
 
     def _feature(self) -> dict[str, Any]:
         assets = {
@@ -125,16 +124,3 @@ _ROOT = {
     "conformsTo": [],
     "links": [],
 }
-_COLLECTION = {
-    "type": "Collection",
-    "stac_version": "1.0.0",
-    "id": "c",
-    "description": "",
-    "license": "CC0-1.0",
-    "extent": {},
-    "links": [],
-}
-
-
-def _json(document: object) -> Answer:
-    return Answer(200, orjson.dumps(document), {"Content-Type": "application/json"})

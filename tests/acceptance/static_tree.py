@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from tests.items import feature
+from tests.items import collection, feature
 
 __all__ = ["asset_of", "write_tree"]
+
+
+_EXTENT = {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [["2020-01-01T00:00:00Z", None]]}}
 
 
 def write_tree(root: Path, collections: int, each: int) -> Path:
@@ -22,7 +25,8 @@ def write_tree(root: Path, collections: int, each: int) -> Path:
     for name in names:
         items = [f"{name}-{number}" for number in range(each)]
         links = [_link("item", f"./{item}/{item}.json") for item in items]
-        _write(root / name / "collection.json", _collection(name, [_link("root", "../catalog.json"), *links]))
+        links = [_link("root", "../catalog.json"), *links]
+        _write(root / name / "collection.json", collection(name, extent=_EXTENT, links=links))
         for item in items:
             _write(root / name / item / f"{item}.json", _item(name, item))
             (root / name / item / "data.bin").write_bytes(asset_of(item))
@@ -32,19 +36,6 @@ def write_tree(root: Path, collections: int, each: int) -> Path:
 def asset_of(item: str) -> bytes:
     """Return the content of an item's asset."""
     return f"data of {item}\n".encode() * 20
-
-
-def _collection(name: str, links: list[dict[str, str]]) -> dict[str, Any]:
-    extent = {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [["2020-01-01T00:00:00Z", None]]}}
-    return {
-        "type": "Collection",
-        "stac_version": "1.0.0",
-        "id": name,
-        "description": name,
-        "license": "CC0-1.0",
-        "extent": extent,
-        "links": links,
-    }
 
 
 def _item(collection: str, name: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import attrs
 import orjson
 import pystac
 import pytest
-from tests.items import feature
+from tests.items import collection, feature
 from tests.net.memory import Answer, Fault
-from tests.net.wire_server import WireServer
+from tests.net.wire_server import WireServer, json_answer
 
 from stacpull import (
     FailureRecord,
@@ -63,19 +63,14 @@ class World:
     events: list[Event]
 
     def offer(
-        self, assets: Mapping[str, Any], collection: Mapping[str, Any] | None = None, **more: Any
+        self, assets: Mapping[str, Any], described: Mapping[str, Any] | None = None, **more: Any
     ) -> None:
         """Let the page hold one item with these assets, and its collection this."""
         own = {"rel": "collection", "href": self.server.url("/c.json")}
         item = feature(ITEM, assets=assets, **{"links": [own], **more})
-        self.routes["/items.json"] = _json({"type": "FeatureCollection", "features": [item]})
-        described = {
-            "type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "c",
-            "license": "CC0-1.0", "links": [{"rel": "self", "href": self.server.url("/c.json")}],
-            "extent": {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [[None, None]]}},
-            **(collection or {}),
-        }  # fmt: skip
-        self.routes["/c.json"] = _json(described)
+        self.routes["/items.json"] = always({"type": "FeatureCollection", "features": [item]})
+        links = [{"rel": "self", "href": self.server.url("/c.json")}]
+        self.routes["/c.json"] = always({**collection(links=links), **(described or {})})
 
     @property
     def source(self) -> str:
@@ -145,9 +140,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield World(server, s3, routes, tmp_path / "m", [])
 
 
-def _json(document: object) -> Any:
-    body = orjson.dumps(document)
-    return lambda _: Answer(body=body, headers={"Content-Type": "application/json"})
+def always(document: object) -> Callable[[Request], Answer]:
+    return lambda _: json_answer(document)
 
 
 PREFIX = {"type": "inode/directory", "href": "s3://EODATA/tiles/39", "title": "tile"}
@@ -361,7 +355,7 @@ def test_the_prefixes_of_the_first_items_are_listed_once(world, names):
     page["features"] = [
         {**item, "id": f"URN:{name}", "assets": other if name == "c" else item["assets"]} for name in names
     ]
-    world.routes["/items.json"] = _json(page)
+    world.routes["/items.json"] = always(page)
     report = world.mirror(Selection(expand_prefix=True, max_items=2))
     assert (report.items_matched, report.assets_done, report.assets_failed) == (2, 8, 0)
     assert sum(record.kind == "list" for record in world.s3.requests) == 1
@@ -478,7 +472,7 @@ def test_the_size_is_checked_against_the_current_item(world, now, done):
     asset = {"href": world.server.url("/b.tif"), "file:size": 9}
     own = [{"rel": "self", "href": world.server.url("/i.json")}]
     world.offer({"data": asset}, links=own)
-    world.routes["/i.json"] = _json({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
+    world.routes["/i.json"] = always({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
     report = world.mirror(options=attrs.evolve(world.options(), retries=1))
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
     assert sum(one.target == "/i.json" for one in world.server.requests) == 1
@@ -543,7 +537,7 @@ def test_items_without_a_collection_have_no_assets_of_one(world):
     world.offer({"data": {"href": world.server.url("/b.tif")}}, links=[])
     page = orjson.loads(world.routes["/items.json"](None).body)
     del page["features"][0]["collection"]
-    world.routes["/items.json"] = _json(page)
+    world.routes["/items.json"] = always(page)
     report = world.mirror(Selection(collection_assets=True))
     assert (report.exit_code, report.items_failed, report.assets_done) == (0, 0, 1)
 

@@ -6,13 +6,12 @@ They use real sockets. Their secrets are in `secrets`, so that a test can search
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest, WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull.clock import Clock, SystemClock
 
@@ -25,14 +24,9 @@ __all__ = [
     "Signing",
     "Urs",
     "basic",
-    "json_reply",
 ]
 
 DATA = bytes(range(256)) * 8
-
-
-def json_reply(document: object, status: int = 200, **headers: str) -> Answer:
-    return Answer(status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers})
 
 
 def basic(user: str, password: str) -> str:
@@ -72,15 +66,15 @@ class Signing(Service):
     def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         if self.throttled:
             self.throttled -= 1
-            return json_reply(
+            return json_answer(
                 {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 1 seconds."}, 429
             )
         if self.key is not None and request.headers.get("ocp-apim-subscription-key") != self.key:
-            return json_reply({"statusCode": 401, "message": "Access denied due to invalid key."}, 401)
+            return json_answer({"statusCode": 401, "message": "Access denied due to invalid key."}, 401)
         _, _, rest = path.partition("/api/sas/v1/token/")
         account, _, container = rest.partition("/")
         if account != "127" or container not in self.known:
-            return json_reply({"detail": "No such container"}, 404)
+            return json_answer({"detail": "No such container"}, 404)
         self.given += 1
         signature = f"planted+signature/{self.given}=="
         self.secrets.append(signature)
@@ -88,7 +82,7 @@ class Signing(Service):
         expiry = datetime.fromtimestamp(self.clock.time(), UTC) + timedelta(seconds=self.life)
         end = expiry.strftime("%Y-%m-%dT%H:%M:%SZ")
         token = f"se={quote(end, safe='')}&sp=rl&sv=2021-06-08&sr=c&sig={quote(signature, safe='')}"
-        return json_reply({"msft:expiry": end, "token": token})
+        return json_answer({"msft:expiry": end, "token": token})
 
 
 class Blobs(Service):
@@ -135,7 +129,7 @@ class Identity(Service):
         client = grant == "client_credentials" and form.get("client_secret") == self.password
         if request.method != "POST" or not (refreshed or named or client):
             error = {"error": "invalid_grant", "error_description": "Invalid user credentials"}
-            return json_reply(error, 401)
+            return json_answer(error, 401)
         number = len(self.grants)
         token, refresh = f"planted-access-token-{number}", f"planted-rt-{number}"  # fewer than 16 characters
         self.secrets += [token, refresh]
@@ -143,7 +137,7 @@ class Identity(Service):
         self.refreshes.add(refresh)
         reply = {"access_token": token, "expires_in": self.life, "refresh_token": refresh,
                  "refresh_expires_in": 3600, "token_type": "Bearer"}  # fmt: skip
-        return json_reply(reply)
+        return json_answer(reply)
 
 
 class Downloads(Service):
@@ -157,7 +151,7 @@ class Downloads(Service):
     def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or token not in self.identity.valid:
-            return json_reply({"detail": "Expired signature!"}, 401, **{"WWW-Authenticate": "Bearer"})
+            return json_answer({"detail": "Expired signature!"}, 401, **{"WWW-Authenticate": "Bearer"})
         if path.endswith("/moved"):
             return Answer(302, headers={"Location": self.elsewhere})
         return Answer(body=DATA)
@@ -235,21 +229,21 @@ class PlanetApi(Service):
 
     def respond(self, request: ReceivedRequest, path: str, query: Mapping[str, str]) -> Answer:
         if request.headers.get("authorization") != basic(self.key, ""):
-            return json_reply({"message": "Please enter your API key"}, 401)
+            return json_answer({"message": "Please enter your API key"}, 401)
         asset, _, act = path.removeprefix("/data/v1/assets/").partition("/")
         if act == "activate":
             if self.refuse_activation:
-                return json_reply({"message": "No access to this asset."}, 403)
+                return json_answer({"message": "No access to this asset."}, 403)
             self.activated.setdefault(asset, 0)
             return Answer(202)
         links = {"_self": self.url(path), "activate": self.url(f"{path}/activate")}
         if asset not in self.activated:
-            return json_reply({"status": "inactive", "_links": links, "type": "ortho_analytic_4b"})
+            return json_answer({"status": "inactive", "_links": links, "type": "ortho_analytic_4b"})
         self.activated[asset] += 1
         if self.activated[asset] <= self.looks:
-            return json_reply({"status": "activating", "_links": links})
+            return json_answer({"status": "activating", "_links": links})
         location = f"{self.files}?token=planted-location-token"
-        return json_reply({"status": "active", "_links": links, "location": location})
+        return json_answer({"status": "active", "_links": links, "location": location})
 
 
 def page(text: str) -> Answer:

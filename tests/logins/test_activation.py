@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.logins.login_world import client_for, get, in_world
-from tests.logins.services import DATA, PlanetApi, json_reply
+from tests.logins.services import DATA, PlanetApi, json_answer
 from tests.logins.test_logins import TestLoginTransport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -70,16 +70,16 @@ INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/a
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (json_reply(INACTIVE), FailureKind.HTTP),
-        (json_reply({"status": "inactive"}), FailureKind.HTTP),
-        (json_reply({"status": "inactive", "_links": []}), FailureKind.HTTP),
-        (json_reply({"status": "active"}), FailureKind.HTTP),
-        (json_reply({"status": "melted"}), FailureKind.HTTP),
-        (json_reply([]), FailureKind.HTTP),
+        (json_answer(INACTIVE), FailureKind.HTTP),
+        (json_answer({"status": "inactive"}), FailureKind.HTTP),
+        (json_answer({"status": "inactive", "_links": []}), FailureKind.HTTP),
+        (json_answer({"status": "active"}), FailureKind.HTTP),
+        (json_answer({"status": "melted"}), FailureKind.HTTP),
+        (json_answer([]), FailureKind.HTTP),
         (Answer(200, b"<html>"), FailureKind.HTTP),
         (Answer(404), FailureKind.GONE),
         (Answer(429, headers={"Retry-After": "1"}), FailureKind.THROTTLED),
-        (json_reply({"status": "active", "location": "ftp://h/x"}), FailureKind.SCHEME),
+        (json_answer({"status": "active", "location": "ftp://h/x"}), FailureKind.SCHEME),
     ],
 )
 @in_world(world)

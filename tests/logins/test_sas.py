@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.logins.login_world import client_for, get, in_world
-from tests.logins.services import DATA, Blobs, Signing, json_reply
+from tests.logins.services import DATA, Blobs, Signing, json_answer
 from tests.net.memory import Answer
 from tests.virtual_clock import VirtualClock
 
@@ -134,7 +134,7 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("end", ["2026-11-20T01:00:00Z", "2026-11-20T01:00:00", "2026-11-20T02:00:00+01:00"])
 @in_world(world)
 async def test_an_expiry_without_a_time_zone_is_in_utc(w: World, end: str) -> None:
-    reply = json_reply({"token": "sv=1&sig=abc", "msft:expiry": end}, Date="Fri, 20 Nov 2026 00:00:00 GMT")
+    reply = json_answer({"token": "sv=1&sig=abc", "msft:expiry": end}, Date="Fri, 20 Nov 2026 00:00:00 GMT")
     w.signing.respond = lambda *_: reply
     w.signing.valid.add("abc")
     for w.clock.now in (0, 3479, 3481):

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-from tests.items import feature
+from tests.items import collection, feature
 from tests.net.memory import Answer
-from tests.net.wire_server import Script, Scripted, WireServer
+from tests.net.wire_server import Script, Scripted, WireServer, json_answer
 
 from stacpull import MirrorReport, Options, S3Options, Selection, mirror
 from stacpull.net.transport import Request
@@ -19,11 +18,6 @@ from stacpull.net.transport import Request
 __all__ = ["COLLECTION", "Source", "data", "feature", "json_answer", "mirrored"]
 
 COLLECTION = "c"
-
-
-def json_answer(document: object, **headers: str) -> Answer:
-    """An answer that is JSON."""
-    return Answer(body=orjson.dumps(document), headers={"Content-Type": "application/json", **headers})
 
 
 def data(_request: Request) -> Answer:
@@ -70,10 +64,8 @@ class Source(WireServer):
         self.links: list[Mapping[str, str]] = []
         self.name = name
         self._others = others
-        collection = {"type": "Collection", "stac_version": "1.0.0", "id": COLLECTION, "description": "",
-                      "license": "CC0", "extent": {}, "links": []}  # fmt: skip
         own: dict[str, Script] = {
-            f"/collections/{COLLECTION}": lambda _: json_answer(collection),
+            f"/collections/{COLLECTION}": lambda _: json_answer(collection(COLLECTION)),
             f"/collections/{COLLECTION}/items": lambda _: json_answer(
                 {"type": "FeatureCollection", "features": self.features, "links": self.links}
             ),

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.items import collection
 from tests.net.memory import Answer
 from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
@@ -72,8 +73,7 @@ def test_a_static_catalog_does_not_store_the_credential(tmp_path: Path, name: st
     """The URL of each item is in the ledger."""
     item = feature("Q7-9", {"a": "./a.tif", "gone": "./gone.tif"})  # its id is not in the secret
     links = [{"rel": "item", "href": "./Q7-9.json"}, {"rel": "item", "href": "./broken.json"}]
-    root = {"type": "Collection", "stac_version": "1.0.0", "id": "c", "description": "", "license": "CC0",
-            "extent": {}, "links": links}  # fmt: skip
+    root = collection(links=links)
     routes: dict[str, Any] = {
         "/root.json": lambda _: json_answer(root),
         "/Q7-9.json": lambda _: json_answer(item),

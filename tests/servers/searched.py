@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import attrs
-from tests.items import feature
+from tests.items import collection, feature
 
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
@@ -26,18 +26,7 @@ def collections() -> list[dict[str, Any]]:
         "spatial": {"bbox": [[-180, -90, 180, 90]]},
         "temporal": {"interval": [["2017-01-01T00:00:00Z", None]]},
     }
-    return [
-        {
-            "type": "Collection",
-            "stac_version": "1.0.0",
-            "id": name,
-            "description": name,
-            "license": "CC0-1.0",
-            "extent": extent,
-            "links": [],
-        }
-        for name in COLLECTIONS
-    ]
+    return [collection(name, extent=extent) for name in COLLECTIONS]
 
 
 def items(count: int) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
-from tests.items import feature
+from tests.items import collection, feature
 
 from stacpull.models import Json
 
@@ -69,10 +69,7 @@ class StacApi:
         self.requests.append(request.path)
         extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
         links = [{"rel": "items", "href": f"{self.source}/items"}, {"rel": "self", "href": self.source}]
-        return web.json_response(
-            {"type": "Collection", "stac_version": "1.0.0", "id": COLLECTION, "description": "Of a test.",
-             "license": "CC0-1.0", "extent": extent, "links": links}
-        )  # fmt: skip
+        return web.json_response(collection(COLLECTION, extent=extent, links=links))
 
     async def _page(self, request: web.Request) -> web.Response:
         self.requests.append(request.path_qs)
