@@ -19,7 +19,7 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 from stacpull.models import Page
-from stacpull.sources.files import FeaturesSource
+from stacpull.sources.files import FeaturesSource, LinesSource
 
 
 def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
@@ -96,16 +96,21 @@ def test_the_place_of_a_broken_line_has_no_signature(tmp_path: Path) -> None:
     assert [one.item for one in stacpull.failures(tmp_path / "m")] == [f"line 1 of {host.url}/lines.ndjson"]
 
 
-@pytest.mark.parametrize("is_served", [False, True])
+@pytest.mark.parametrize(("kind", "is_served"), [("json", False), ("json", True), ("ndjson", True)])
 def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_served: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_served: bool
 ) -> None:
-    pages = FeaturesSource.pages
+    source_of_kind = FeaturesSource if kind == "json" else LinesSource
+    pages = source_of_kind.pages
 
-    async def only_first(self: FeaturesSource, *arguments: Any, **more: Any) -> AsyncGenerator[Page]:
+    async def only_first(self: Any, *arguments: Any, **more: Any) -> AsyncGenerator[Page]:
         async for page in pages(self, *arguments, **more):
             yield page
             await asyncio.Event().wait()
+
+    def written(collection: bytes) -> bytes:
+        features = json.loads(collection)["features"]
+        return collection if kind == "json" else "".join(json.dumps(one) + "\n" for one in features).encode()
 
     async def course(source: str, options: stacpull.Options) -> None:
         stop = asyncio.Event()
@@ -121,19 +126,20 @@ def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
         hrefs = [f"{host.url}/assets/{n}" for n in range(6)]
         source = local_items(tmp_path, hrefs)
         if is_served:  # by a server that states no version of a document
-            source, host.contents["/items.json"] = f"{host.url}/items.json", item_collection(hrefs)
+            source = f"{host.url}/items.{kind}"
+            host.contents[f"/items.{kind}"] = written(item_collection(hrefs))
         with monkeypatch.context() as patched:
-            patched.setattr(FeaturesSource, "pages", only_first)
+            patched.setattr(source_of_kind, "pages", only_first)
             asyncio.run(course(source, quick(page_size=2)))
         changed = [f"{host.url}/assets/new", *hrefs[2:]]
         document = json.loads(item_collection(changed, start=1))
         document["features"][0]["id"] = "new"
-        host.contents["/items.json"] = json.dumps(document).encode()
-        (tmp_path / "items.json").write_bytes(host.contents["/items.json"])
+        host.contents[f"/items.{kind}"] = written(json.dumps(document).encode())
+        (tmp_path / "items.json").write_bytes(host.contents[f"/items.{kind}"])
         host.requests.clear()
         report = asyncio.run(stacpull.resume(tmp_path / "m", options=quick(page_size=2)))
     assert (report.state, report.items_done, report.assets_done) == ("complete", 7, 7)
-    assert sorted(path for path in host.requests if path != "/items.json") == [
+    assert sorted(path for path in host.requests if path != f"/items.{kind}") == [
         *(f"/assets/{n}" for n in range(2, 6)),
         "/assets/new",
     ]

@@ -2,93 +2,61 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from aiohttp import web
 from tests.items import collection, feature
+from tests.net.memory import Answer
+from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull.models import Json
 
 COLLECTION = "things"
 _MEDIA_TYPE = "application/octet-stream"
+_PER_PAGE = 10
 
 
-class StacApi:
+class StacApi(WireServer):
     """`with StacApi() as api`: one collection, served by a thread.
 
     Items may be put at any time; an href may be a function, called for each reply, as of services that sign.
     """
 
-    def __init__(self, *, page_size: int = 10) -> None:
-        self.requests: list[str] = []
-        """The requested paths, in order."""
+    def __init__(self) -> None:
+        super().__init__({})
         self._items: dict[str, Mapping[str, Json]] = {}
-        self._page_size = page_size
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="stac-api", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._runner = self._do(self._start())
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        self.source = f"{self.url}/collections/{COLLECTION}"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._do(self._runner.cleanup())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    @property
+    def source(self) -> str:
+        return self.url(f"/collections/{COLLECTION}")
 
     def put(self, item: str, hrefs: Mapping[str, str | Callable[[], str]], **fields: Any) -> None:
         """Let `item` have the assets `hrefs`, each with `fields`; one of that id is replaced."""
         same = {"type": _MEDIA_TYPE, **fields}
         self._items[item] = {key: {"href": href, **same} for key, href in hrefs.items()}
 
-    def _do(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        url = urlsplit(request.target)
+        match url.path.strip("/").split("/"):
+            case ["collections", _]:
+                links = [
+                    {"rel": "items", "href": f"{self.source}/items"},
+                    {"rel": "self", "href": self.source},
+                ]
+                return json_answer(collection(COLLECTION, links=links))
+            case ["collections", _, "items"]:
+                return self._page(int(parse_qs(url.query).get("start", ["0"])[0]))
+            case ["collections", _, "items", name] if name in self._items:
+                return json_answer(self._feature(name))
+        return json_answer({"code": "NotFound", "description": "no such item"}, 404)
 
-    async def _start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_get("/collections/{name}", self._collection)
-        app.router.add_get("/collections/{name}/items", self._page)
-        app.router.add_get("/collections/{name}/items/{item}", self._item)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
-
-    async def _collection(self, request: web.Request) -> web.Response:
-        self.requests.append(request.path)
-        extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
-        links = [{"rel": "items", "href": f"{self.source}/items"}, {"rel": "self", "href": self.source}]
-        return web.json_response(collection(COLLECTION, extent=extent, links=links))
-
-    async def _page(self, request: web.Request) -> web.Response:
-        self.requests.append(request.path_qs)
-        start = int(request.query.get("start", 0))
-        names = sorted(self._items)
-        end = start + self._page_size
+    def _page(self, start: int) -> Answer:
+        names, end = sorted(self._items), start + _PER_PAGE
         links = [{"rel": "next", "href": f"{self.source}/items?start={end}"}] if end < len(names) else []
-        return web.json_response(self._features(names[start:end]) | {"links": links})
-
-    async def _item(self, request: web.Request) -> web.Response:
-        self.requests.append(request.path)
-        name = request.match_info["item"]
-        if name not in self._items:
-            return web.json_response({"code": "NotFound", "description": "no such item"}, status=404)
-        return web.json_response(self._feature(name))
-
-    def _features(self, names: Sequence[str]) -> Json:
-        features = [self._feature(name) for name in names]
-        return {"type": "FeatureCollection", "features": features, "numberMatched": len(self._items)}
+        features = [self._feature(name) for name in names[start:end]]
+        counted = {"numberMatched": len(names), "links": links}
+        return json_answer({"type": "FeatureCollection", "features": features, **counted})
 
     def _feature(self, name: str) -> Json:
         assets = {
@@ -96,11 +64,4 @@ class StacApi:
             for key, asset in self._items[name].items()
         }
         links = [{"rel": "self", "href": f"{self.source}/items/{name}"}]
-        return feature(
-            name,
-            collection=COLLECTION,
-            geometry={"type": "Point", "coordinates": [10, 50]},
-            bbox=[10, 50, 10, 50],
-            assets=assets,
-            links=links,
-        )
+        return feature(name, collection=COLLECTION, assets=assets, links=links)

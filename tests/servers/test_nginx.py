@@ -45,11 +45,6 @@ def test_hrefs_that_are_not_encoded_are_sent_encoded(web: Nginx, stac: StacApi, 
     assert mirrored(stac.source, tmp_path / "mirror").files == {"item/raw": body}
 
 
-def test_a_gone_file_is_missing(web: Nginx, stac: StacApi, tmp_path: Path):
-    stac.put("item", {"data": f"{web.url}/files/never-was"})
-    assert mirrored(stac.source, tmp_path / "mirror").why() == ("gone", 404)
-
-
 def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path):
     """The whole takes longer than the stall timeout, but no silence does."""
     body = random.Random(2).randbytes(SLOW_RATE * 2)
