@@ -125,7 +125,7 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.broken)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store.call(meta.get, meta.WALKED_WHOLE)
+            await store.call(meta.get, meta.BOOT)
         await store.call(StoreOperations.end_run, "failed", "The disk failed.", {})
     assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
@@ -254,7 +254,7 @@ async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs:
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call(meta.get, meta.WALKED_WHOLE)
+        await store.call(meta.get, meta.BOOT)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stacpull.catalog.item import clean_document
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import StoreOperations
@@ -19,12 +18,10 @@ from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError, count
 from stacpull.events import ItemGone, Notice
 from stacpull.hosts import host_of
-from stacpull.ledger import meta, pruning, runs
+from stacpull.ledger import pruning, runs
 from stacpull.ledger.pruning import NotFoundItem
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.planning.hrefs import item_of, own_href, source_links
-from stacpull.redact import cut_url
 from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500
@@ -35,9 +32,7 @@ class Pruning:
     def __init__(self, task: WalkTask, run: Run, store: StoreClient, stop: asyncio.Event) -> None:
         self._source, _, network, _, _, self._on_event = task
         self._run, self._store, self._call, self._stop = run, store, store.call, stop
-        self._service = self._source.api_root
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
-        self._secrets = network.secrets
         self._trusted: dict[tuple[str, str], bool] = {}
         self._kept: Counter[str] = Counter()
 
@@ -51,13 +46,14 @@ class Pruning:
             after = stretch[-1].row
             found = await self._gone([item for item in stretch if not item.listed])
             gone += len(found)
-            going, renewed = await self._unlinked(found)
-            kept["and that is gone, but another item still links to it"] += len(found) - len(going)
+            rows = {None, *(item.row for item in found)}
+            going = [item.row for item in found if item.parent in rows]  # others might come back
+            kept["and that is gone, but another item links to it"] += len(found) - len(going)
             for item in found:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call(StoreOperations.remove_items, going, renewed)
+                await self._call(StoreOperations.remove_items, going)
         await self._call(runs.set_counter, run, "items_gone", gone)
         for reason, number in kept.items():
             if number:
@@ -67,12 +63,10 @@ class Pruning:
     async def _why_not(self, summary: WalkSummary) -> str | None:
         run, counters = self._run, self._store.counters
         unread = await self._call(pruning.unread, run.id)
-        is_whole = summary.whole or await self._call(meta.get, meta.WALKED_WHOLE) == str(run.id)
+        is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         reasons = {
             "only `mirror` looks for items that are gone": run.spec.kind != "mirror",
-            "the run was stopped": self._stop.is_set(),
-            "the walk has not ended": not counters["walk_ended"],
-            "some assets are still pending": counters["assets_pending"],
+            "the run is not complete": not is_complete,
             "with --max-items or --sample the walk does not show which items are gone": (
                 run.spec.selection.most_items
             ),
@@ -80,47 +74,22 @@ class Pruning:
             "the source announced more items than its pages had": summary.items_unseen,
             f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
             "to the missing items": unread,
-            "an earlier command did a part of the walk; run the mirror again with --prune": not is_whole,
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
     async def _gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
-        """Return the items whose URLs, the own one and that in the API, are denied by a trusted host."""
-        urls: dict[NotFoundItem, set[str]] = {}
-        for item in items:
-            in_api = None if self._service is None else own_href(item.id, f"{self._service}/search")
-            urls[item] = {item.href, in_api or item.href} if item.href is not None else set()
-        answers = await self._read([url for of_item in urls.values() for url in of_item])
-        gone, unconfirmed = [], "and whose URLs do not all return 404 or 410"
+        """Return the items whose own URLs are denied by a trusted host."""
+        answers = await self._read([item.href for item in items if item.href is not None])
+        gone, unconfirmed = [], "and whose URL does not return 404 or 410"
         untrusted = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
-        for item, hrefs in urls.items():
-            if item.href is None or not all(_is_gone(answers[href]) for href in hrefs):
+        for item in items:
+            if item.href is None or not _is_gone(answers[item.href]):
                 self._kept[unconfirmed] += 1
             elif await self._is_trusted(item.id.collection, host_of(item.href)):
                 gone.append(item)
             else:
                 self._kept[untrusted] += 1
         return gone
-
-    async def _unlinked(self, found: Sequence[NotFoundItem]) -> tuple[list[int], dict[int, bytes]]:
-        """Return rows of items that no known item links to, and new JSON of label items that did.
-
-        An item that another one still links to may come back: it is reported as gone, and kept.
-        """
-        rows = {item.row: item for item in found if not item.linked}
-        labels = [one for one in await self._call(pruning.label_items, list(rows)) if one[1] not in rows]
-        answers = await self._read([href for *_, href in labels if href is not None])
-        renewed: dict[int, bytes] = {}
-        for source_row, row, name, label_href in labels:
-            document, source = answers.get(label_href or ""), rows[source_row]
-            if isinstance(document, dict) and _has_id(document, name):
-                links = source_links(document, label_href, None)  # of any relation, because of --follow
-                named = {cut_url(href) for href in links}
-                if source.href not in named and source.id not in {item_of(href) for href in links}:
-                    renewed[row] = clean_document(document, self._secrets)
-                    continue
-            del rows[source_row]
-        return list(rows), renewed
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import NamedTuple
@@ -213,7 +213,6 @@ class StoreOperations(Publisher):
         self.store.remove(directory, name)
         meta.disown_file(self.db, path)
 
-    def remove_items(self, rows: Sequence[int], renewed: Mapping[int, bytes]) -> None:
-        """Delete items and their files; `renewed` has new documents of label items, by row."""
-        pruning.forget(self.db, self._run.id, rows, renewed)
+    def remove_items(self, rows: Sequence[int]) -> None:
+        pruning.forget(self.db, self._run.id, rows)
         self.remove_listed()

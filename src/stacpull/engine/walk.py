@@ -27,7 +27,7 @@ from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import compile_items
-from stacpull.ledger import jobs, meta, runs
+from stacpull.ledger import jobs, runs
 from stacpull.ledger.planner import PlanBatch, Planner
 from stacpull.models import (
     OF_COLLECTION,
@@ -187,8 +187,6 @@ class LedgerRecord:
 class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
-    whole: bool = False
-    """True if the walk reached the end of the source and found all announced items."""
     excluded: set[str] = set()
     """Keys of assets that the filters left out: those of the first items."""
 
@@ -286,10 +284,8 @@ class Walk:
                 summary.cut_short = None
         total, seen = self._total(), record.items_seen
         is_to_its_end = not self._is_enough() or summary.cut_short is not None
-        if is_to_its_end:
-            if total is not None and total > seen:
-                self.note_unseen(total, total - seen)
-            summary.whole = not (summary.items_unseen or summary.cut_short)
+        if is_to_its_end and total is not None and total > seen:
+            self.note_unseen(total, total - seen)
         if self._sample is not None:
             drawn, self._sample = self._sample.drawn(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
@@ -529,8 +525,6 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
         await _read_again(walk, record, run.spec.kind)
     elif not run.walk_ended:
         await walk.run(Position.from_json(run.position), await call(runs.walked))
-        if walk.summary.whole:
-            await call(meta.put, meta.WALKED_WHOLE, str(run.id))
 
 
 # --- what a run without a walk reads from its source again: a retry, or a repair (`verify --repair`) --------

@@ -15,7 +15,6 @@ ADOPTING = "adopting"  # DEST may have files that its ledger, an older copy, lac
 KEEPS_ITEMS_PARQUET = "items_parquet"
 ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that items.parquet was written from
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
-WALKED_WHOLE = "walked_whole"  # the last run whose walk is known to have found everything in the source
 POSITION = "position:"  # with the number of a run: the next page to read, JSON
 _BUCKET = "bucket"
 _NAMED_SOURCE = "named source"

@@ -7,7 +7,7 @@ step before is durable. So a kill leaves no row without its file and no file wit
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,9 +28,9 @@ class NotFoundItem(NamedTuple):
 
     row: int
     id: ItemId
-    href: str | None
-    linked: bool  # the walk found a link to it that could not be read
     listed: bool  # it was on a page of the walk and a filter rejected it
+    parent: int | None
+    href: str | None
     assets: int
     size: int
 
@@ -38,19 +38,17 @@ class NotFoundItem(NamedTuple):
 def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.href, "
-        "EXISTS (SELECT 1 FROM failures f WHERE f.item = i.id AND f.key = '' AND i.run = ?), "
-        f"count(a.id), coalesce(sum(a.size), 0) FROM {ITEMS} "
-        f"LEFT JOIN assets a ON a.item = i.id AND a.state = {Phase.DONE} "
+        "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
+        f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {Phase.DONE} "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk {AMONG} "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (run, after, listed(_same_walks(db, run)), limit),
+        (after, listed(_same_walks(db, run)), limit),
     ).fetchall()
     found = []
-    for row, collection, name, href, linked, assets, size in rows:
+    for row, collection, name, *of_item in rows:
         item = ItemId(collection, name)
         is_listed = exists(db, "SELECT 1 FROM seen WHERE hash = ?", (runs.seen_hash(item),))
-        found.append(NotFoundItem(row, item, href, bool(linked), is_listed, assets, size))
+        found.append(NotFoundItem(row, item, is_listed, *of_item))
     return found
 
 
@@ -79,15 +77,6 @@ def unread(db: sqlite3.Connection, run: int) -> int:
     return (runs.counters(db, run)["items_failed"] or 0) - gone
 
 
-def label_items(db: sqlite3.Connection, sources: Sequence[int]) -> list[tuple[int, int, str, str | None]]:
-    """Return (row of the source item, row of the label item, its ID, its own URL)."""
-    rows = db.execute(
-        f"SELECT s.id, i.id, i.name, i.href FROM items i JOIN items s ON i.id = s.parent WHERE s.id {AMONG}",
-        (listed(sources),),
-    )
-    return rows.fetchall()
-
-
 def _same_walks(db: sqlite3.Connection, run: int) -> list[int]:
     """Return other walks of the same source and selection, without those whose credentials `run` lacks.
 
@@ -108,36 +97,33 @@ def _same_walks(db: sqlite3.Connection, run: int) -> list[int]:
     return same
 
 
-def forget(
-    db: sqlite3.Connection, run: int, items: Sequence[int], renewed: Mapping[int, bytes] | None = None
-) -> None:
-    """Delete items and list their files for removal, in one transaction.
-
-    `renewed` has new documents of label items that no longer link to one of the items.
-    """
+def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
+    """Delete items and list their files for removal, in one transaction."""
+    rows = (listed(items),)
     with transaction(db):
-        for item, document in (renewed or {}).items():
-            db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
-            outdated = f"UPDATE items SET written = {Written.DUE} WHERE id = ? AND written = {Written.YES}"
-            db.execute(outdated, (item,))
-        above = db.execute(f"SELECT parent FROM items WHERE id {AMONG}", (listed(items),))
-        parents = {parent for (parent,) in above}
-        files = 0
-        for item in items:
-            assets = db.execute(  # files of assets that were never done are not the mirror's
-                f"SELECT a.id, {ASSET_PATH}, a.state IN ({Phase.DONE}, {Phase.RESERVED}) OR a.generation > 0 "
-                "FROM assets a WHERE a.item = ?",
-                (item,),
-            ).fetchall()
-            for asset, path, is_own in assets:
-                if is_own and path is not None:
-                    meta.add_names(db, meta.REMOVALS, [path])
-                    files += 1
-                delete_asset(db, asset)
-            written = f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id = ? AND i.written > ?"
-            for *named, directory in db.execute(written, (item, Written.NO)).fetchall():
-                meta.add_names(db, meta.REMOVALS, [f"{directory}/{item_document_name(ItemId(*named))}"])
-            _delete_item(db, item)
+        parents = {one for (one,) in db.execute(f"SELECT parent FROM items WHERE id {AMONG}", rows)}
+        assets = db.execute(  # files of assets that were never done are not the mirror's
+            f"SELECT a.id, {ASSET_PATH}, a.state IN ({Phase.DONE}, {Phase.RESERVED}) OR a.generation > 0 "
+            f"FROM assets a WHERE a.item {AMONG}",
+            rows,
+        ).fetchall()
+        files = [path for _, path, is_own in assets if is_own and path is not None]
+        documents = db.execute(
+            f"SELECT c.name, i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.id {AMONG} AND i.written > ?",
+            (*rows, Written.NO),
+        )
+        meta.add_names(db, meta.REMOVALS, files)
+        meta.add_names(
+            db,
+            meta.REMOVALS,
+            [f"{directory}/{item_document_name(ItemId(*named))}" for *named, directory in documents],
+        )
+        for asset, _, _ in assets:
+            delete_asset(db, asset)
+        db.execute(f"DELETE FROM failures WHERE item {AMONG}", rows)
+        db.execute(f"DELETE FROM documents WHERE item {AMONG}", rows)
+        db.execute(f"UPDATE items SET parent = NULL WHERE parent {AMONG}", rows)
+        db.execute(f"DELETE FROM items WHERE id {AMONG}", rows)
         for (name,) in db.execute(
             "DELETE FROM collections WHERE NOT EXISTS "
             "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"
@@ -147,15 +133,7 @@ def forget(
             for path in gone:
                 meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
-        runs.count(db, run, {"items_pruned": len(items), "assets_pruned": files})
-
-
-def _delete_item(db: sqlite3.Connection, item: int) -> None:
-    """Delete an item without assets. Its remaining source items lose their parent."""
-    db.execute("DELETE FROM failures WHERE item = ?", (item,))
-    db.execute("DELETE FROM documents WHERE item = ?", (item,))
-    db.execute("UPDATE items SET parent = NULL WHERE parent = ?", (item,))
-    db.execute("DELETE FROM items WHERE id = ?", (item,))
+        runs.count(db, run, {"items_pruned": len(items), "assets_pruned": len(files)})
 
 
 def removals(db: sqlite3.Connection) -> list[str]:
