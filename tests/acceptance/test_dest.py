@@ -87,20 +87,11 @@ def test_a_tilde_is_the_home_directory(here: Path, make: type[str | Path]) -> No
     assert list(here.iterdir()) == []
 
 
-HINTS = [
-    ("127.0.0.1:8801/v1", "did you mean http://127.0.0.1:8801/v1?"),
-    ("localhost:8801/v1", "did you mean http://localhost:8801/v1?"),
-    ("[::1]:8801", "did you mean http://[::1]:8801?"),
-    ("stac.example:8080", "did you mean https://stac.example:8080?"),
-    ("earth-search.aws.element84.com/v1", "did you mean https://earth-search.aws.element84.com/v1?"),
-]
-
-
-@pytest.mark.parametrize(("source", "hint"), HINTS)
-def test_a_source_without_a_scheme_gets_a_hint(here: Path, source: str, hint: str) -> None:
+@pytest.mark.parametrize("source", ["127.0.0.1:8801/v1", "[::1]:8801", "stac.example.com/v1"])
+def test_a_source_without_a_scheme_gets_a_hint(here: Path, source: str) -> None:
     ran = run(["mirror", source, "m"], environment(), here)
-    assert ran.code == 2
-    assert hint in ran.err
+    assert ran.code == 4
+    assert "The URL of a server begins with https://." in ran.err
     assert list(here.iterdir()) == []
 
 

@@ -3,13 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.sources.memory import API, MemoryReader, failed, page
 
 from stacpull import entry_points
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import SourceError
 from stacpull.models import FailureKind
 from stacpull.sources.documents import open_source
 from stacpull.sources.files import FeaturesSource, LinesSource
@@ -107,30 +106,6 @@ def test_a_collection_with_items_at_an_api_is_an_api() -> None:
     source = asyncio.run(open_source(f"{API}/x.json", MemoryReader({f"{API}/x.json": body})))
     assert isinstance(source, ApiSource)
     assert source.url == items
-
-
-LANDING = {"type": "Catalog", "id": "api", "conformsTo": [], "links": [{"rel": "search", "href": "./search"}]}
-
-
-@pytest.mark.parametrize("url", ["file:///data/landing.json", "s3://bucket/landing.json"])
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (LANDING, "a saved document of an API and contains no items: use the API itself: https://…"),
-        (
-            LANDING | {"links": [{"rel": "self", "href": "https://api.test/v1?key=abc"}]},
-            "use the API itself: https://api.test/v1\\.$",
-        ),
-        (
-            LANDING | {"links": [{"rel": "child", "href": f"{API}/collections/x"}]},
-            "use the API itself: https://…",
-        ),
-        ({"collections": []}, "use the API itself: https://…"),
-    ],
-)
-def test_a_saved_landing_page_is_rejected_with_its_api(url: str, body: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        asyncio.run(open_source(url, MemoryReader({url: body})))
 
 
 class FlatSource(LinesSource):

@@ -6,7 +6,6 @@ are often mixed up, so only the linked document decides.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Iterable
 from typing import Final
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stacpull.entry_points import require, target_of
-from stacpull.errors import CredentialsError, SourceError, UsageError, similar
+from stacpull.errors import CredentialsError, SourceError, similar
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
 from stacpull.net.json_reader import ApiReader, Document
@@ -23,7 +22,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
 from stacpull.redact import cut_url
 from stacpull.sources.source import Source
-from stacpull.sources.source_url import parse_api_url, probable_url
+from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import authority, is_in_object_store, is_local, is_web, join, may_lead
 
 MOST_COLLECTIONS: Final = 16_384
@@ -179,10 +178,6 @@ async def open_source(url: str, reader: ApiReader) -> Source:
     if is_api_root(body):
         if api is not None:
             return opened("api", document)
-        if not any(parse_api_url(href).collection is None for href in tree_hrefs(body)):
-            own = (href for rel, href in links_of(body) if rel in {"self", "root"} and "://" in href)
-            hint = f"use the API itself: {cut_url(next(own, 'https://…'))}"
-            raise UsageError(f"{url} is a saved document of an API and contains no items: {hint}.")
         return opened("tree", document)
     if kind in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
         found = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
@@ -224,14 +219,10 @@ async def read_root(reader: ApiReader, url: str) -> Document:
             text = f"{error} Configure AWS credentials, or use --no-sign-request for a public bucket."
             raise CredentialsError(text) from error
         if kind is FailureKind.GONE:
-            if (meant := await asyncio.to_thread(probable_url, url)) is not None:
-                text = f"SOURCE is not a URL, and there is no such file: did you mean {meant}?"
-                raise UsageError(text) from error
-            hint = _GONE_HINT
+            hint = _GONE_HINT if is_web(url) else " The URL of a server begins with https://."
         elif kind is FailureKind.NETWORK and error.failure.retryable:
             hint = " Check SOURCE and the network."
-        text = f"The source {url} could not be read: {error}{hint if is_web(url) else ''}"
-        raise SourceError(text) from error
+        raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):
         what = "is a JSON list without items" if isinstance(document.body, list) else "is not a JSON object"
         raise SourceError(f"{url} is not STAC: it {what}.")

@@ -17,16 +17,11 @@ from stacpull.errors import UsageError
 from stacpull.hosts import host_of
 from stacpull.redact import Secret, cut_cursor, cut_url
 from stacpull.schemes import SCHEMES, remote_schemes
-from stacpull.urls import is_local, is_web, parameters, parts_of
+from stacpull.urls import is_web, parameters, parts_of
 
 STANDARD_INPUT: Final = "-"
 """The SOURCE for NDJSON on standard input."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_HOST = re.compile(
-    r"(?P<local>localhost|\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]{1,5}(/|$)"
-    r"|[A-Za-z0-9.-]+:[0-9]{1,5}(/|$)|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}/"
-)
-"""A host with a port, or a domain with a path."""
 
 
 def source_url(source: str) -> str:
@@ -45,16 +40,6 @@ def source_url(source: str) -> str:
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
         return name + source[len(name) :]
     return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- does not change the path otherwise
-
-
-def probable_url(url: str) -> str | None:
-    """Return the URL that the user probably meant if the file at `url`, made from SOURCE, does not exist."""
-    try:
-        given = os.path.relpath(unquote(urlsplit(url).path)) if is_local(url) else ""
-    except FileNotFoundError:  # the current directory was removed
-        return None
-    host = _HOST.match(given)
-    return None if host is None else f"{'http' if host['local'] else 'https'}://{given}"
 
 
 def _file_url(path: str) -> str:
