@@ -91,8 +91,6 @@ class MirrorReport(Counts, frozen=True):
     """With `--clip`: the part of `assets_done` that is whole: not clippable, or mirrored before."""
     items_unseen: int = 0
     """Items that the source announced but the walk did not find."""
-    items_without_label: int = 0
-    """Items left out because none of their labels exists in the nomenclature."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first filter that did not match."""
     assets_excluded: int = 0
@@ -214,7 +212,6 @@ class PlanReport(PublicValue, frozen=True):
     """With DEST: assets still to be fetched."""
     items_announced: int | None = None
     """Items that the source announces, over all selected collections; None if one of them announces none."""
-    items_without_label: int = 0
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first filter that did not match."""
     assets_pages: int = 0

@@ -28,7 +28,6 @@ from stacpull.engine.run_control import nothing_to_fetch
 from stacpull.engine.walk import Walk, WalkTask
 from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Notice, without_secrets
-from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.planner import PlanBatch
@@ -190,7 +189,6 @@ class _Estimate:
             assets_done=self._done,
             assets_pending=assets - self._done,
             items_announced=self._announced,
-            items_without_label=self._left_out[NO_LABEL_IN_NOMENCLATURE],
             items_left_out=dict(self._left_out.most_common()),
             seconds=round(clock.monotonic() - started, 3),
             source=self._task.source.url,

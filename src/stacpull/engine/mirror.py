@@ -56,7 +56,6 @@ from stacpull.errors import (
     cause,
 )
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
-from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
 from stacpull.ledger.meta import is_named_source
@@ -469,7 +468,6 @@ class MirrorRun:
             assets_whole=whole if spec.selection.clip else 0,
             items_failed=(counters.get("items_failed") or 0) + findings.unwritten,
             items_unseen=self._summary.items_unseen,
-            items_without_label=findings.left_out.get(NO_LABEL_IN_NOMENCLATURE, 0),
             items_left_out=findings.left_out,
             run=self._run.id,
             source=spec.source,
