@@ -149,12 +149,8 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     elif report.items_gone:
         gone = count(report.items_gone, "item")
         yield f"  gone     {gone} at the source, kept here; --prune=remove removes what nothing links to"
-    whole = count(report.assets_whole, "file")
     if report.assets_clipped:
-        rest = f"; {whole} whole" if report.assets_whole else ""
-        yield f"  clipped  {count(report.assets_clipped, 'file')} to the area of --clip{rest}"
-    elif report.assets_whole:
-        yield f"  clipped  no file to the area of --clip: {whole} whole"
+        yield f"  clipped  {count(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:
         yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
     if report.assets_pages:

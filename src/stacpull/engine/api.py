@@ -178,7 +178,6 @@ async def resume(
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     return MirrorReport(
         **{**counts, "assets_skipped": there.assets_done},
-        assets_whole=there.assets_done - there.assets_clipped if there.selection.get("clip") else 0,
         walk_ended=there.walk_ended,
         nothing_to_resume=True,
         assets_accepted=there.assets_missing if call.options.missing != "fail" else 0,

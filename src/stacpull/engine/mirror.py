@@ -461,11 +461,9 @@ class MirrorRun:
             await asyncio.to_thread(self._emit.flush)
         found = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
         accepted = {"fail": 0, "known": progress.assets_missing - found, "ok": progress.assets_missing}
-        whole = progress.assets_done - findings.counts.get("assets_clipped", 0)
         return MirrorReport(
             **counts,
             state=state,
-            assets_whole=whole if spec.selection.clip else 0,
             items_failed=(counters.get("items_failed") or 0) + findings.unwritten,
             items_unseen=self._summary.items_unseen,
             items_left_out=findings.left_out,
