@@ -71,7 +71,11 @@ def with_stored(top: Path, how: str) -> ChangedCopy:
     copy = ChangedCopy(top)
     copy.insert("config/options.py", FIELD.format(more=f", {how}=True"), before="    retries: int")
     effect = f"        {PRINT.format(options='options')}"
-    copy.insert("engine/mirror.py", effect, before="        self.options, secrets = options, Secrets()")
+    copy.insert(
+        "engine/mirror.py",
+        effect,
+        before="        enter, secrets = self.opened.enter_async_context, Secrets()",
+    )
     assert copy.changed == {"config/options.py": 1, "engine/mirror.py": 1}
     return copy
 

@@ -14,7 +14,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, source_text, store_input
 from stacpull.engine.lookups import check_syntax
-from stacpull.engine.mirror import opened_run
+from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.engine.mirror_status import status
 from stacpull.entry_points import require
 from stacpull.errors import UsageError, require_pyarrow
@@ -66,7 +66,7 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    async with opened_run(dest, options, on_event, stop, client, exists=False) as call:
+    async with opened_call(dest, options, on_event, stop, client, exists=False) as call:
         if call.options.items_parquet:
             if call.options.metadata == "none":
                 raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
@@ -79,7 +79,8 @@ async def mirror(
         workspace = await call.open_workspace()
         stored = await store_input(workspace.destination.staged.work, call.stop, source)
         names = call.options.credential_names if call.options.filled_profile else ()
-        return await call.from_ledger(RunSpec(stored, selection, call.options.fixed, names), _begin)
+        spec = RunSpec(stored, selection, call.options.fixed, names)
+        return await call.from_ledger(workspace, spec, _begin)
 
 
 def _begin(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
@@ -162,9 +163,9 @@ async def resume(
         CredentialsError: The credentials of the run must be given again; the message names them.
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
-    async with opened_run(dest, options, on_event, stop, client, exists=True) as call:
-        await call.open_workspace()
-        run = await call.on_ledger(runs.last_unfinished)
+    async with opened_call(dest, options, on_event, stop, client, exists=True) as call:
+        workspace = await call.open_workspace()
+        run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
 
             def begin(db: Connection, _spec: RunSpec, kept: Mapping[str, Any]) -> Run:
@@ -172,7 +173,7 @@ async def resume(
                 jobs.requeue_passing(db, again.id)
                 return again
 
-            return await call.from_ledger(run.spec, begin)
+            return await call.from_ledger(workspace, run.spec, begin)
     there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
@@ -217,9 +218,10 @@ async def retry(
         jobs.requeue_failures(db, run.id, ordered=ordered)
         return run
 
-    async with opened_run(dest, options, on_event, stop, client, exists=True) as call:
-        await call.open_workspace()
-        last = await call.on_ledger(runs.last_spec)
+    async with opened_call(dest, options, on_event, stop, client, exists=True) as call:
+        workspace = await call.open_workspace()
+        last = await on_ledger(workspace, runs.last_spec)
         if last is None:
             raise UsageError(f"Nothing was mirrored to {dest} yet.")
-        return await call.from_ledger(replace(last, kind="ordered" if ordered else "retry"), begin)
+        spec = replace(last, kind="ordered" if ordered else "retry")
+        return await call.from_ledger(workspace, spec, begin)

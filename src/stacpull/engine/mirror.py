@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -24,13 +24,14 @@ from msgspec.structs import asdict
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import clean_document
+from stacpull.child_process import Started
 from stacpull.clock import Clock, SystemClock, rfc3339
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
-from stacpull.engine.network import SourceAddress, open_network, options_and_address
+from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
@@ -43,7 +44,7 @@ from stacpull.engine.run_control import (
 )
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.store_operations import RunFindings, StoreOperations
-from stacpull.engine.walk import LedgerRecord, Walk, WalkSummary, WalkTask, produce
+from stacpull.engine.walk import LedgerRecord, Walk, WalkTask, produce
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
 from stacpull.errors import (
@@ -67,6 +68,7 @@ from stacpull.reports import MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
+from stacpull.sources.source import Source
 from stacpull.store.inspection import open_regular
 from stacpull.store.parts import FileParts
 from stacpull.threads import in_thread
@@ -85,7 +87,7 @@ _QUEUED_FOR_WORKERS = 4096
 
 
 @asynccontextmanager
-async def opened_run(
+async def opened_call(
     dest: str | Path,
     options: Options | None,
     on_event: Listener | None,
@@ -93,7 +95,7 @@ async def opened_run(
     client: Any = None,
     *,
     exists: bool,
-) -> AsyncIterator[MirrorRun]:
+) -> AsyncIterator[MirrorCall]:
     """Check the arguments, serve the dashboard, and limit the time. With `exists`, DEST must be a mirror."""
     options = instance("options", Options, options)
     if client is not None:
@@ -116,39 +118,22 @@ async def opened_run(
                 on_event(Notice("info", f"dashboard: {url}"))
             on_event = dashboard
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        yield MirrorRun(address, options, on_event, stopping, url, opened)
+        yield MirrorCall(address, options, on_event, stopping, url, opened)
 
 
-class MirrorRun:
+class MirrorCall(NamedTuple):
     """What it opens is closed at the end of the call, the last first."""
 
-    workspace: Workspace
-    _run: Run
-    _store: StoreClient
-
-    def __init__(
-        self,
-        dest: DestAddress,
-        options: Options,
-        on_event: Listener | None,
-        stop: asyncio.Event,
-        dashboard: str | None,
-        opened: AsyncExitStack,
-    ) -> None:
-        self.options = options
-        self.stop = stop
-        self.dashboard = dashboard
-        self._dest, self._on_event, self._enter = dest, on_event, opened.enter_async_context
-        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._saved: dict[str, float] = {}
-        """The effort of this process that was already saved."""
-        self._summary = WalkSummary()
-        self._cut_short = False
-        """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
+    dest: DestAddress
+    options: Options
+    on_event: Listener | None
+    stop: asyncio.Event
+    dashboard: str | None
+    opened: AsyncExitStack
 
     async def open_workspace(self) -> Workspace:
         """Open DEST in a thread. An error of the run precedes one of closing."""
-        loop, dest, on_event = asyncio.get_running_loop(), self._dest, self._on_event
+        loop, dest, on_event = asyncio.get_running_loop(), self.dest, self.on_event
 
         def on_silent(text: str) -> None:
             if on_event is not None:
@@ -156,49 +141,39 @@ class MirrorRun:
                     loop.call_soon_threadsafe(on_event, Notice("warning", text))
 
         opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
-        self.workspace = await self._enter(in_thread(opening))
-        return self.workspace
-
-    async def on_ledger(self, function: Callable[[Connection], T]) -> T:
-        """Call a function in a thread, while the store process does not have the ledger open."""
-
-        def call() -> T:
-            with translated(ledger_path(self._dest.work)):
-                return function(self.workspace.db)
-
-        return await asyncio.to_thread(call)
+        return await self.opened.enter_async_context(in_thread(opening))
 
     async def from_source(self, source: str, selection: Selection, begin: Begin) -> MirrorReport:
-        layout, work = check_syntax(selection, self.options), self._dest.work
+        layout, work = check_syntax(selection, self.options), self.dest.work
         options, address = options_and_address(source, self.options)
         if is_local(address.url):
             await asyncio.to_thread(refuse_own_catalog, address.url, work)
         spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
         try:
-            await self._open_source(address, options)
-            await unless_stopped(lambda: validate(self._source, selection, layout), self.stop)
-            await self.open_workspace()
-            self._run = await self.on_ledger(lambda db: begin(db, spec, options.kept))
-            return await self._execute()
+            opened = await self._open_source(address, options)
+            await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
+            workspace = await self.open_workspace()
+            run = await on_ledger(workspace, lambda db: begin(db, spec, options.kept))
+            return await MirrorRun(self, workspace, run, opened).execute()
         except InterruptedRunError as error:
             if await asyncio.to_thread(ledger_path(work).exists):
                 raise
             text = "Interrupted before anything started. Run the command again."
             raise InterruptedRunError(text) from error
 
-    async def from_ledger(self, spec: RunSpec, begin: Begin) -> MirrorReport:
-        """Make a run whose SOURCE is in DEST, which is open.
+    async def from_ledger(self, workspace: Workspace, spec: RunSpec, begin: Begin) -> MirrorReport:
+        """Make a run whose SOURCE is in DEST.
 
         `fixed` options always apply, `kept` ones where the command has the default. `begin` comes last: it
         writes.
         """
-        work = self._dest.work
+        work = self.dest.work
         input_file = await asyncio.to_thread(path_of_input, work, spec.source)
         options, address = options_and_address(spec.source, self.options, input_file, named=False)
         if (
             input_file is None
             and is_local(address.url)
-            and not await self.on_ledger(lambda db: is_named_source(db, spec.source))
+            and not await on_ledger(workspace, lambda db: is_named_source(db, spec.source))
         ):
             path = unquote(urlsplit(address.url).path)
             raise UsageError(
@@ -211,39 +186,74 @@ class MirrorRun:
             raise CredentialsError(
                 f"The run was started with {' and '.join(missing)}: to continue, give the same again."
             )
-        run = self._run = await self.on_ledger(lambda db: begin(db, spec, options.kept))
-        await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
-        report = await self._execute()
+        run = await on_ledger(workspace, lambda db: begin(db, spec, options.kept))
+        opened = await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
+        report = await MirrorRun(self, workspace, run, opened).execute()
         if input_file is not None and report.state == "complete":
             await asyncio.to_thread(remove_signatures, work, spec.source)
         return report
 
-    async def _open_source(self, address: SourceAddress, options: Options) -> None:
+    async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
-        self.options, secrets = options, Secrets()
-        self._emit = Journal(self._dest.log, secrets, SystemClock(), self._on_event)
-        self._started = await self._enter(StoreClient.started(self._dest.modules))
-        opening = open_network(address, options, secrets=secrets, on_notice=self._emit)
-        network = self._network = await self._enter(opening)
-        self._source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
+        enter, secrets = self.opened.enter_async_context, Secrets()
+        emit = Journal(self.dest.log, secrets, SystemClock(), self.on_event)
+        started = await enter(StoreClient.started(self.dest.modules))
+        network = await enter(open_network(address, options, secrets=secrets, on_notice=emit))
+        source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
+        return OpenedSource(options, emit, started, network, source)
 
-    # --- the run -----------------------------------------------------------------------------------------
 
-    async def _execute(self) -> MirrorReport:
-        run, lease, network = self._run, self.workspace.lease, self._network
-        if lease is not None:
-            network.secrets.add(*lease.secrets)
-        self._clock, self._began = network.clock, network.clock.monotonic()
-        store = self._store = StoreClient(
-            self.workspace.destination,
-            self.workspace.bucket,
+async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
+    """Call a function in a thread, while the store process does not have the ledger open."""
+
+    def call() -> T:
+        with translated(ledger_path(workspace.destination.staged.work)):
+            return function(workspace.db)
+
+    return await asyncio.to_thread(call)
+
+
+class OpenedSource(NamedTuple):
+    """A source with what a run needs besides; `started` is the store process."""
+
+    options: Options
+    emit: Journal
+    started: Started
+    network: Network
+    source: Source
+
+
+class MirrorRun:
+    def __init__(self, call: MirrorCall, workspace: Workspace, run: Run, opened: OpenedSource) -> None:
+        self._call, self._stop, self._workspace, self._run = call, call.stop, workspace, run
+        self._options, self._emit, self._started, self._network, source = opened
+        self._clock, self._began = self._network.clock, self._network.clock.monotonic()
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._saved: dict[str, float] = {}
+        """The effort of this process that was already saved."""
+        self._cut_short = False
+        """True if a stop left work that no counter shows, such as writing catalogs. `resume` completes it."""
+        network, options, selection = self._network, self._options, run.spec.selection
+        if workspace.lease is not None:
+            network.secrets.add(*workspace.lease.secrets)
+        self._store = StoreClient(
+            workspace.destination,
+            workspace.bucket,
             run,
             network.secrets,
-            checksum=self.options.recorded_checksum,
+            checksum=options.recorded_checksum,
             slots=network.slots,
             on_event=self._emit,
             on_broken=self._break,
         )
+        self._queue = JobQueue[Job](2 * network.slots + (_QUEUED_FOR_WORKERS if options.uses_dask else 0))
+        reader = ItemReader(source.item, self._clock, read_batch=source.items)
+        self._task = WalkTask(source, reader, network, selection, options, self._emit)
+        self._record = LedgerRecord(self._task, run.id, self._store, self._queue)
+        self._walk = Walk(self._task, self._record, matched=run.counters["items_matched"] or 0)
+
+    async def execute(self) -> MirrorReport:
+        run, store, lease = self._run, self._store, self._workspace.lease
         self._emit(RunStarted(run.id, run.spec.source, run.resumed))
         if lease is not None and lease.before is not None:
             self._warn(f"This run takes over from {lease.before}, which must not use DEST any more.")
@@ -255,10 +265,10 @@ class MirrorRun:
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = cause(caught)
             if isinstance(error, Exception):
-                error = await asyncio.to_thread(as_destination_error, error, self._dest.work)
+                error = await asyncio.to_thread(as_destination_error, error, self._call.dest.work)
         try:
             is_left = not store.counters["walk_ended"] or store.counters["assets_pending"]
-            if is_left and error is None and not (self._cut_short or self.stop.is_set()):
+            if is_left and error is None and not (self._cut_short or self._stop.is_set()):
                 error = StacpullError(
                     "The run ended with work left, although nothing stopped it: this is a bug in stacpull, "
                     "please report it. Finished work is safe; run the same command again to continue."
@@ -275,21 +285,17 @@ class MirrorRun:
 
     async def _work(self) -> None:
         async def pass_on_stop() -> None:
-            await self.stop.wait()
+            await self._stop.wait()
             self._store.stop()
 
         store = self._store
-        await store.open(self._started, self.workspace.lock)
+        await store.open(self._started, self._workspace.lock)
         async with beside(pass_on_stop()):
             try:
                 await store.call(StoreOperations.recover)
                 try:
-                    if self.options.items_parquet is not None:
-                        await store.call(StoreOperations.keep_items_parquet, self.options.items_parquet)
-                    before, now = await store.call(runs.layout_before, self._run.id), self.options.layout
-                    if before not in (None, now):
-                        text = f"Existing files keep their paths (layout {before!r}); only new files follow"
-                        self._warn(f"{text} {now!r}.")
+                    if self._options.items_parquet is not None:
+                        await store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
                     await self._transfer()
                 finally:
                     await store.outcomes.flush()
@@ -307,10 +313,12 @@ class MirrorRun:
     async def _write_catalogs(self) -> None:
         """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
         try:
-            if self._run.spec.kind == "mirror" and not self.stop.is_set():
+            if self._run.spec.kind == "mirror" and not self._stop.is_set():
                 for name in await self._store.call(StoreOperations.collections_to_read):
                     with suppress(SourceError, CredentialsError, UsageError):
-                        document = await unless_stopped(partial(self._source.collection, name), self.stop)
+                        document = await unless_stopped(
+                            partial(self._task.source.collection, name), self._stop
+                        )
                         kept = clean_document(document, self._network.secrets)
                         await self._store.call(StoreOperations.keep_collection, name, kept)
         except InterruptedRunError:
@@ -328,25 +336,17 @@ class MirrorRun:
         self._emit(Notice("warning", text))
 
     async def _transfer(self) -> None:
-        network, options, store, run = self._network, self.options, self._store, self._run
-        destination, selection = self.workspace.destination, run.spec.selection
-        own_queue = queue = JobQueue[Job](2 * network.slots)
-        if options.uses_dask:
-            queue = JobQueue[Job](2 * network.slots + _QUEUED_FOR_WORKERS)
-        reader = ItemReader(self._source.item, self._clock, read_batch=self._source.items)
-        task = WalkTask(self._source, reader, network, selection, options, self._emit)
-        record = LedgerRecord(task, run.id, store, queue)
-        walk = Walk(task, record, matched=store.counters["items_matched"] or 0)
-        failures = FailureLimit(options.max_failures, self.stop)
-        self._summary = walk.summary
+        network, options, store, stop = self._network, self._options, self._store, self._stop
+        staged, selection = self._workspace.destination.staged, self._task.selection
+        failures = FailureLimit(options.max_failures, stop)
         pool = open_pool(
-            own_queue,
+            JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
             store.outcomes,
             network,
-            reader,
-            destination,
+            self._task.reader,
+            self._workspace.destination,
             options,
-            parts=await asyncio.to_thread(FileParts, destination.staged.parts),
+            parts=await asyncio.to_thread(FileParts, staged.parts),
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
@@ -359,25 +359,26 @@ class MirrorRun:
                 RunOfWorkers(
                     options,
                     network,
-                    destination.staged.work,
-                    self.workspace.bucket,
+                    staged.work,
+                    self._workspace.bucket,
                     selection,
-                    queue,
+                    self._queue,
                     pool,
                     store.outcomes,
                     lambda arrivals: store.call(StoreOperations.reserve_uploads, arrivals),
                     self._emit,
                 )
             )
-        work = partial(produce, walk, record, run)
-        await walk_and_transfer(work, runner, self._tick, stop=self.stop, broken=self._broken)
+        work = partial(produce, self._walk, self._record, self._run)
+        await walk_and_transfer(work, runner, self._tick, stop=stop, broken=self._broken)
         await store.outcomes.flush()
         failures.check()
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
             await store.call(Publisher.publish_all)
-            await Pruning(task, run, store, self.stop).run(walk.summary, remove=options.prune == "remove")
+            pruning = Pruning(self._task, self._run, store, stop)
+            await pruning.run(self._walk.summary, remove=options.prune == "remove")
 
     # --- progress and report -----------------------------------------------------------------------------
 
@@ -386,7 +387,7 @@ class MirrorRun:
         while True:
             await self._clock.sleep(_TICK)
             ticks += 1
-            if (lease := self.workspace.lease) is not None and lease.lost is not None:
+            if (lease := self._workspace.lease) is not None and lease.lost is not None:
                 self._break(lease.lost)
             self._emit(self._progress())
             await asyncio.to_thread(self._emit.flush)
@@ -435,15 +436,15 @@ class MirrorRun:
                 matched=progress.items_matched,
                 planned=progress.assets_planned,
                 excluded=counters.get("assets_excluded") or 0,
-                keys=self._summary.excluded,
+                keys=self._walk.summary.excluded,
                 pages=counters.get("assets_pages") or 0,
             )
             if warning is not None:
                 self._warn(warning)
-        reason = str(error) if error is not None else self._summary.cut_short
+        reason = str(error) if error is not None else self._walk.summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
         recorded: EndState = "failed"
-        findings, destination = RunFindings({}, {}, 0), self.workspace.destination
+        findings, destination = RunFindings({}, {}, 0), self._workspace.destination
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
@@ -465,15 +466,15 @@ class MirrorRun:
             **counts,
             state=state,
             items_failed=(counters.get("items_failed") or 0) + findings.unwritten,
-            items_unseen=self._summary.items_unseen,
+            items_unseen=self._walk.summary.items_unseen,
             items_left_out=findings.left_out,
             run=self._run.id,
             source=spec.source,
             dest=destination.name,
             work=None if destination.is_local else str(destination.staged.work),
             reason=reason,
-            assets_accepted=accepted[self.options.missing],
-            dashboard=self.dashboard,
+            assets_accepted=accepted[self._options.missing],
+            dashboard=self._call.dashboard,
         )
 
 

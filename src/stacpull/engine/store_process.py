@@ -50,7 +50,7 @@ _ON_LEDGER = (
     jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.pending_jobs,
     meta.get, meta.put,
     pruning.items_not_found, pruning.seen_examples, pruning.unread,
-    runs.count, runs.layout_before, runs.restart_walk, runs.set_counter, runs.walked,
+    runs.count, runs.restart_walk, runs.set_counter, runs.walked,
 )  # fmt: skip
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""

@@ -193,16 +193,6 @@ def load(db: sqlite3.Connection, run: int) -> Run:
     return Run(run, spec, True, position, bool(walk_ended), counted, decoded(kept), cut_short)
 
 
-def layout_before(db: sqlite3.Connection, run: int) -> str | None:
-    """Return the layout of the last mirror before `run`, None if there was none or there are no files."""
-    row = db.execute(
-        "SELECT fixed FROM runs WHERE id < ? AND kind = 'mirror' "
-        "AND EXISTS (SELECT 1 FROM counts WHERE done > 0) ORDER BY id DESC LIMIT 1",
-        (run,),
-    ).fetchone()
-    return None if row is None else decoded(row[0]).get("layout")
-
-
 def count(db: sqlite3.Connection, run: int, numbers: Mapping[str, float]) -> None:
     """Add to the counters of `run`. Names are those of this module, and fields of `MirrorReport`."""
     db.executemany(

@@ -28,7 +28,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import recorded
 from stacpull.engine.item_json import sent_document
-from stacpull.engine.mirror import opened_run
+from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Checked, Damage, DamageKind, Event, Listener
 from stacpull.json_values import object_or_empty
@@ -278,15 +278,15 @@ async def verify(
 
     if not repair:
         return await check.run(check_alone)
-    async with opened_run(dest, options, on_event, stop, exists=True) as call:
+    async with opened_call(dest, options, on_event, stop, exists=True) as call:
         workspace = await call.open_workspace()
         await check.run(lambda: _check(check, address, workspace.db))
-        spec = await call.on_ledger(lambda db: _repair_spec(check, address, db))
+        spec = await on_ledger(workspace, lambda db: _repair_spec(check, address, db))
         if spec is None:
-            return await call.on_ledger(report_of)
-        fixed = await call.from_ledger(spec, partial(_begin, check, workspace.destination))
-        left = fixed.assets_failed + fixed.assets_pending + await call.on_ledger(jobs.damaged_items)
-        report = await call.on_ledger(report_of)
+            return await on_ledger(workspace, report_of)
+        fixed = await call.from_ledger(workspace, spec, partial(_begin, check, workspace.destination))
+        left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
+        report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
         remaining = report.remaining - check.total + left
         return replace(report, state=state, remaining=remaining, repair=fixed)
