@@ -219,7 +219,7 @@ class Simulation:
     def _came(self, sent: Sent, portion: int) -> None:
         self._count(portion / 65536)
         if sent.size > _PIECE and (sent.uncounted >= _PIECE or not sent.left):
-            self.gate.received(sent.uncounted, is_piece=True)
+            self.gate.received(sent.uncounted)
             sent.uncounted = 0
         if sent.left:
             self._portion(sent)

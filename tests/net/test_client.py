@@ -260,6 +260,13 @@ def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
+def test_a_body_that_is_cut_off_counts() -> None:
+    setting = Setting({"https://h.example/x": [Answer(body=bytes(900), fault=Fault.TRUNCATED)]})
+    assert setting.failure("https://h.example/x").kind is FailureKind.TRUNCATED
+    assert 0 < setting.counters.bytes_fetched < 900
+    assert setting.gates["h.example:443"].progress().bytes == setting.counters.bytes_fetched
+
+
 def test_a_decoded_page_counts_with_its_size_on_the_wire() -> None:
     page = Answer(body=b" " * 900, coded=True)
     setting = Setting({"https://h.example/x": [page]})

@@ -9,6 +9,7 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from stacpull.clock import Clock, rfc3339
 from stacpull.errors import DestinationError, why_unreadable
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import read_whole
+from stacpull.net.bodies import coding_of, read_whole
 from stacpull.net.fields import content_length, is_whole
 from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
@@ -260,25 +261,20 @@ class Exchange:
         return self._response.headers
 
     async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
-        body = await read_whole(self._response, limit, growing)
-        size = len(body)
-        if self._request.decode:
-            size = content_length(self._response.headers) or size  # on the wire, if it was encoded
-        self._count(size)
-        if self._gate is not None:
-            self._gate.received(size)
-        if self._client.limits.on_bytes:
-            await self._client.limits.spend(size)
-        return body
+        return await read_whole(self, limit, growing)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        gate, limits = self._gate, self._client.limits
+        gate, limits, headers = self._gate, self._client.limits, self.headers
+        is_decoded = self._request.decode and coding_of(headers) is not None
+        on_wire = content_length(headers) if is_decoded else None
         async for chunk in self._response.chunks(min(size, limits.piece) if limits.on_bytes else size):
-            self._count(len(chunk))
+            received, on_wire = (len(chunk), None) if on_wire is None else (on_wire, 0)
+            self._client.counters.bytes_fetched += received
+            self._received += received
             if gate is not None:
-                gate.received(len(chunk), is_piece=True)
+                gate.received(received)
             if limits.on_bytes:
-                await limits.spend(len(chunk))
+                await limits.spend(received)
             yield chunk
 
     async def _ask(self, request: Request) -> Request | None:
@@ -320,7 +316,7 @@ class Exchange:
             if status in REDIRECTS:
                 gate.succeeded(sent_at)
                 gate.reset_refusals()
-                await self._beginning(response)
+                await self._beginning()
                 return self._following(request, response)
             raise TransferError(await self._failure(response, gate, sent_at))
         finally:
@@ -330,8 +326,7 @@ class Exchange:
         if not gate.try_acquire():
             if not self._wait:
                 message = f"{gate.host} is at its limit of requests at once."
-                failure = Failure(FailureKind.THROTTLED, message, host=gate.host, retryable=True, free=True)
-                raise NoPermitError(failure)
+                raise NoPermitError(Failure(FailureKind.THROTTLED, message, retryable=True, free=True))
             await gate.acquire()
         if self._client.limits.on_requests:
             try:
@@ -361,7 +356,7 @@ class Exchange:
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
         client, host, status = self._client, host_of(response.url), response.status
-        prefix = await self._beginning(response)
+        prefix = await self._beginning()
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if failure.kind is FailureKind.THROTTLED:
@@ -372,18 +367,12 @@ class Exchange:
             failure = gate.unanswered(sent_at, failure)
         return client.clean(failure)
 
-    async def _beginning(self, response: Response) -> bytes:
+    async def _beginning(self) -> bytes:
         """Return the first bytes of the body of an error or redirect. A small body is read to its end."""
         try:
-            body = await read_whole(response, DRAINED)
+            return (await self.read(DRAINED))[:PREFIX_BYTES]
         except TransferError:
             return b""  # the status matters more than a broken body
-        self._count(len(body))
-        return body[:PREFIX_BYTES]
-
-    def _count(self, size: int) -> None:
-        self._client.counters.bytes_fetched += size
-        self._received += size
 
     def _log(self, status: int | None) -> None:
         if self._client.log is not None:
@@ -400,22 +389,20 @@ def next_hop(
         return location  # the common case: a first hop to another path on the same host
     kind, target, reason = FailureKind.REDIRECT, location, None
     rules = rules_of(current_url)
-    try:
-        # An object store's Location is relative to its server, which an `s3://` URL does not contain.
-        if not scheme_of(location) and rules is not None and rules.is_web:
+    # An object store's Location is relative to its server, which an `s3://` URL does not contain.
+    if not scheme_of(location) and rules is not None and rules.is_web:
+        with suppress(ValueError):
             target = rules.join(current_url, location)
-    except ValueError:
-        reason = "redirects to an invalid URL"
     target_rules = rules_of(target)
     if not location:
         reason = "answered with a redirect that has no Location"
     elif len(hops) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
-    elif reason is None and (target_rules is None or not target_rules.is_remote):
+    elif target_rules is None or not target_rules.is_remote:
         what = f"a {scheme}: URL" if (scheme := scheme_of(target)) else "a URL without a host"
         kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
     elif not host_of(target):
-        reason = reason or "redirects to a URL without a host"
+        reason = "redirects to a URL without a host"
     elif is_encrypted(current_url) and not is_encrypted(target) and not allow_downgrade:
         reason = "redirects from an encrypted connection to plain http, which is not followed"
     elif target == current_url or target in hops:

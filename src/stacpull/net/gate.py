@@ -44,13 +44,14 @@ _SLACK = 0.025
 """Seconds that our own process may add to the time to the first byte."""
 _CEILING_SECONDS, _CEILING_PAUSES = 60.0, 40.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_PIECE = 128 * 1024
+"""Bytes of a long body that count as much as an answer."""
 _RECENT = 30.0
 """Seconds after an answer in which an unanswered request counts as overload."""
 _OVERLOADED = 3
 """Unanswered minus answered requests from which the limit is lowered."""
-_LONG_PAUSE, _MANY_PAUSES = 30.0, 5
-"""A warning says that the run waits for a host: after this many pauses in a row (31 s in total), or before a
-pause of `_LONG_PAUSE` seconds."""
+_LONG_PAUSE = 30.0
+"""Seconds of a pause from which a warning says that the run waits for a host."""
 _SILENCE = 120.0
 
 
@@ -209,7 +210,7 @@ class Gate:
     def succeeded(self, sent_at: float, size: int = 0) -> None:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
         now = self.now()
-        self._answered_at = sent_at
+        self._answered_at = now
         self._received += size
         if self._unanswered or self._pauses or self._overload:
             self._pauses = self._unanswered = 0
@@ -232,9 +233,9 @@ class Gate:
         self.release()
         return False
 
-    def received(self, size: int, *, is_piece: bool = False) -> None:
+    def received(self, size: int) -> None:
         self._received += size
-        if is_piece:
+        if size >= _PIECE:
             self._count_turn(self.now())
 
     def reset_refusals(self) -> None:
@@ -288,11 +289,8 @@ class Gate:
         self._doubles = False
         self.limit = max(1, self.limit // 2)
         self._start_round(now)
-        self._close(pause)
-
-    def _close(self, pause: float) -> None:
         if pause > 0:
-            self.closed_until = max(self.closed_until, self.now() + pause)
+            self.closed_until = max(self.closed_until, now + pause)
 
     # Failures.
 
@@ -303,15 +301,14 @@ class Gate:
     def throttled(self, retry_after: float | None) -> None:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before."""
         if self.closed_for():  # the request was sent before the pause began
-            self._close(retry_after or 0.0)
+            self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
             return
         pause = self._next_pause if retry_after is None else retry_after
         self._pauses += 1
         self._lower(pause)
         text = f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
         self._notify(Notice("debug", text))
-        is_long = pause >= _LONG_PAUSE or self._pauses >= _MANY_PAUSES
-        if is_long and not self._is_long_wait_reported:
+        if pause >= _LONG_PAUSE and not self._is_long_wait_reported:
             self._is_long_wait_reported = True
             text = (
                 f"{self.host} is overloaded or wants fewer requests. The next request is in {pause:.0f} s. "
@@ -362,7 +359,7 @@ class Gate:
             text = f"{message} Its assets are left for `resume`; everything else is fetched."
             self._notify(Notice("warning", text))
         if not is_closed:
-            self._close(_LONGEST_PAUSE)
+            self.closed_until = now + _LONGEST_PAUSE
         waiting, self._queue = self._queue, deque()
         for turn in waiting:
             if not turn.is_over():
@@ -382,16 +379,11 @@ class Gates:
         patience: float = _SILENCE,
         notify: Callable[[Notice], None] = lambda _: None,
     ) -> None:
-        maximum = per_host if concurrency is None else min(per_host, concurrency)
+        most = per_host if concurrency is None else min(per_host, concurrency)
         is_fixed = concurrency is not None
+        first = most if is_fixed else _FIRST_LIMIT
         self._new_gate = partial(
-            Gate,
-            maximum=maximum,
-            clock=clock,
-            first=maximum if is_fixed else _FIRST_LIMIT,
-            patience=patience,
-            is_fixed=is_fixed,
-            notify=notify,
+            Gate, maximum=most, clock=clock, first=first, patience=patience, is_fixed=is_fixed, notify=notify
         )
         self._gates = WeakValueDictionary[str, Gate]()
 

@@ -21,7 +21,6 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
 T = TypeVar("T")
-_MINUTES_FROM = 120.0
 _PROGRESS = 1 << 20
 """The fewest bytes that count as progress, so that no server can prolong a transfer forever byte by byte."""
 
@@ -111,7 +110,6 @@ async def with_retries(
         if not failure.retryable or seconds <= policy.longest_wait:
             raise
         when = datetime.fromtimestamp(clock.time() + seconds, UTC)
-        span = f"{seconds / 60:.0f} minutes" if seconds >= _MINUTES_FROM else f"{seconds:.0f} seconds"
         host = failure.host or "The host"
-        text = f"{host} asks to wait for {span}: resume after {when:%Y-%m-%d %H:%M} UTC."
-        raise SourceError(text) from error
+        wait = f"{host} asks to wait for {seconds / 60:.0f} minutes"
+        raise SourceError(f"{wait}: resume after {when:%Y-%m-%d %H:%M} UTC.") from error

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -128,33 +129,23 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
 
     Secrets are removed before it is shortened, because a part of a secret would not be recognised.
     """
-    text = body_prefix.decode("utf-8-sig", "replace")
-    found = _json_reason(body_prefix)
-    if not found:
-        start = text.lstrip()
-        if start.startswith(("<", "{")):
-            tags = [tag for one in _XML_REASONS if (tag := one.search(text))] if start[0] == "<" else []
-            text = tags[0][1] if tags else ""
-        beginning = text[: 4 * _REASON_LENGTH]
-        is_binary = any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in beginning)
-        found = "" if is_binary else text
+    text = body_prefix.decode("utf-8-sig", "replace").strip()
+    if text.startswith("<"):
+        text = next((tag[1] for one in _XML_REASONS if (tag := one.search(text))), "")
+    elif text.startswith("{"):
+        found: Any = ""
+        with suppress(orjson.JSONDecodeError):
+            found = orjson.loads(body_prefix)
+        while isinstance(found, dict):  # `{"error": {"message": …}}` is common
+            found = next((found[name] for name in _JSON_REASONS if found.get(name)), "")
+        text = found if isinstance(found, str) else ""
+    if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in text[: 4 * _REASON_LENGTH]):
+        return ""
     if secrets is not None:
-        found = secrets.scrub(found)
-    printable = "".join(c if c.isprintable() else " " for c in found[: 4 * _REASON_LENGTH])
+        text = secrets.scrub(text)
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _REASON_LENGTH])
     words = " ".join(cut_url(word) for word in printable.split())
     return words[:_REASON_LENGTH].rstrip(".")
-
-
-def _json_reason(body: bytes) -> str:
-    try:
-        document: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    for _ in range(2):  # `{"error": {"message": …}}` is common
-        if not isinstance(document, dict):
-            break
-        document = next((document[name] for name in _JSON_REASONS if document.get(name)), "")
-    return document if isinstance(document, str) else ""
 
 
 def is_login_page(headers: Mapping[str, str], body_prefix: bytes) -> bool:
