@@ -187,8 +187,11 @@ def test_names_that_are_not_valid_text_are_reported(mirrored: Mirrored) -> None:
 def test_leftovers_of_a_killed_run_are_not_damage(mirrored: Mirrored) -> None:
     for name in ("7.0.part", "7.0.about", "7.0.100.whole", "3.item.json"):
         (mirrored.dest / ".stacpull" / "parts" / name).write_bytes(b"")
+    worker = mirrored.dest / ".stacpull" / "parts" / "0123456789abcdef"  # of `--dask`
+    worker.mkdir()
+    (worker / "7.0.100.whole").write_bytes(b"")
     report = mirrored.verify()
-    assert (report.exit_code, report.leftovers) == (0, 4)
+    assert (report.exit_code, report.leftovers, report.unknown) == (0, 5, 0)
 
 
 KILLED_AT = """

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from msgspec.structs import replace
 
@@ -30,7 +30,7 @@ from stacpull.digests import recorded
 from stacpull.engine.item_json import sent_document
 from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.errors import DestinationError, UsageError
-from stacpull.events import Checked, Damage, DamageKind, Event, Listener
+from stacpull.events import Checked, Damage, DamageKind, Listener
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import (
@@ -49,14 +49,12 @@ from stacpull.reports import VerifyReport
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import kept_still
 from stacpull.store.protocol import FileState, StoredFiles
-from stacpull.store.staging import PARTS, is_part_name
+from stacpull.store.staging import PARTS, is_part_name, is_worker
 from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
-from stacpull.urls import is_local
 
-T = TypeVar("T")
 _UNIT = 256
-"""Files per unit of work of a thread, and the most events that wait for the listener."""
+"""Files per unit of work of a thread."""
 _THREADS = min(16, 2 * available_processors())
 """Two per core, because threads wait for the disk or network file system."""
 _NOTHING = "nothing"
@@ -101,7 +99,6 @@ class MirrorCheck(StoppableThread):
         self.quick = quick
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Event] = []
         self._totals = (0, 0)
         self._started = time.monotonic()
         self._reported_at = 0.0
@@ -120,13 +117,15 @@ class MirrorCheck(StoppableThread):
         self._totals = views.expected_totals(db)
         wanted = views.expected_files(db)
         units = iter(lambda: list(islice(wanted, _UNIT)), [])
-        for looked in _in_threads((partial(self._look, files, unit) for unit in units), self.is_stopped):
-            for expected, state in looked:
-                self.files += state.size is not None
-                self.bytes += state.size or 0
-                self.without_digest += state.size is not None and state.digest is None
-                self._judge(db, expected, state)
-            self._report_progress()
+        with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
+            while not self.is_stopped() and (some := list(islice(units, 2 * _THREADS))):
+                for looked in threads.map(partial(self._look, files), some):
+                    for expected, state in looked:
+                        self.files += state.size is not None
+                        self.bytes += state.size or 0
+                        self.without_digest += state.size is not None and state.digest is None
+                        self._judge(db, expected, state)
+                    self._report_progress()
         self._find_unknown(files, db)
         self.complete = not self.is_stopped()
         self._report_progress(now=True)
@@ -135,7 +134,7 @@ class MirrorCheck(StoppableThread):
         leaving = set(pruning.removals(db))
         for batch in files.walk(frozenset({".stacpull"})):
             if self.is_stopped():
-                break
+                return
             known = views.known_paths(db, [one.path for one in batch])
             for entry in batch:
                 if entry.path in known:
@@ -146,14 +145,14 @@ class MirrorCheck(StoppableThread):
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
                     self._report_unknown(entry.path, "a file" if entry.is_file else obstacle or _NOTHING)
             self._report_progress()
-        parts: Iterable[str] = ()
-        with suppress(OSError):
-            parts = files.names(PARTS)
-        for path in (f"{PARTS}/{name}" for name in parts if not self.is_stopped()):
-            if is_part_name(path) and files.state_of(path, algorithm=None).size is not None:
-                self.leftovers += 1
-            else:
-                self._report_unknown(path, "a file")
+        with suppress(FileNotFoundError):
+            for name in files.names(PARTS):
+                path = f"{PARTS}/{name}"
+                is_file = files.state_of(path, algorithm=None).size is not None
+                if is_part_name(name) if is_file else is_worker(name):
+                    self.leftovers += 1
+                else:
+                    self._report_unknown(path, "a file")
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
@@ -185,11 +184,15 @@ class MirrorCheck(StoppableThread):
     def _report_unknown(self, path: str, found: str) -> None:
         self._report(Damage(_as_text(path), "unknown", _NOTHING, found))
 
-    def _report(self, damage: Damage) -> None:
-        self.damaged[damage.what] += 1
-        self._waiting.append(damage)
-        if len(self._waiting) >= _UNIT:
-            self._flush()
+    def _report(self, event: Damage | Checked) -> None:
+        if isinstance(event, Damage):
+            self.damaged[event.what] += 1
+
+        async def deliver(listener: Listener) -> None:
+            listener(event)
+
+        if self._listener is not None:
+            asyncio.run_coroutine_threadsafe(deliver(self._listener), self._loop).result()
 
     def _report_progress(self, *, now: bool = False) -> None:
         seconds = self.seconds
@@ -197,35 +200,7 @@ class MirrorCheck(StoppableThread):
             self._reported_at = seconds
             files, size = self._totals
             files = max(files, self.files)
-            self._waiting.append(Checked(self.files, self.bytes, self.total, seconds, files, size))
-            self._flush()
-
-    def _flush(self) -> None:
-        events, self._waiting = self._waiting, []
-
-        async def deliver(listener: Listener) -> None:
-            for event in events:
-                listener(event)
-
-        if self._listener is not None:
-            asyncio.run_coroutine_threadsafe(deliver(self._listener), self._loop).result()
-
-
-def _in_threads(work: Iterable[Callable[[], T]], is_stopped: Callable[[], bool]) -> Iterator[T]:
-    """Run the work on threads, and yield the results in order. Work is taken as threads become free."""
-    threads = ThreadPoolExecutor(_THREADS, "stacpull-files")
-    under_way: deque[Future[T]] = deque()
-    try:
-        for one in work:
-            if is_stopped():
-                break
-            under_way.append(threads.submit(one))
-            if len(under_way) > 2 * _THREADS:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        threads.shutdown(cancel_futures=True)
+            self._report(Checked(self.files, self.bytes, self.total, seconds, files, size))
 
 
 def _as_text(path: str) -> str:
@@ -281,10 +256,17 @@ async def verify(
     async with opened_call(dest, options, on_event, stop, exists=True) as call:
         workspace = await call.open_workspace()
         await check.run(lambda: _check(check, address, workspace.db))
-        spec = await on_ledger(workspace, lambda db: _repair_spec(check, address, db))
-        if spec is None:
+        is_left_open = await on_ledger(workspace, jobs.is_left_open)
+        if not check.complete or not (any(check.rows.values()) or is_left_open):
             return await on_ledger(workspace, report_of)
-        fixed = await call.from_ledger(workspace, spec, partial(_begin, check, workspace.destination))
+        last = await on_ledger(workspace, runs.last_spec)
+        if last is None or not last.source:
+            raise UsageError(
+                f"The ledger does not name the source of {address.name}: "
+                "`stacpull mirror SOURCE DEST` fetches what is missing."
+            )
+        begin = partial(_begin, check, workspace.destination)
+        fixed = await call.from_ledger(workspace, replace(last, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
@@ -330,20 +312,6 @@ def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connecti
 # --- repair -----------------------------------------------------------------------------------------------
 
 
-def _repair_spec(check: MirrorCheck, address: DestAddress, db: Connection) -> RunSpec | None:
-    """Return the task of the run that repairs the mirror; None if there is nothing that a run can repair."""
-    is_damaged = any(check.rows.values()) or jobs.is_left_open(db)
-    if not check.complete or not is_damaged:
-        return None
-    last = runs.last_spec(db)
-    if last is None or not last.source:
-        raise UsageError(
-            f"The ledger does not name the source of {address.name}: "
-            "`stacpull mirror SOURCE DEST` fetches what is missing."
-        )
-    return replace(last, kind="repair")
-
-
 def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, kept: Mapping[str, Any]
 ) -> Run:
@@ -366,10 +334,6 @@ def _source_hrefs(db: Connection, files: StoredFiles, assets: Iterable[int]) -> 
             item = its_item
             document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
         asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
-        named = asset_origin(asset) or asset
-        stated = named.get("href")
-        # a file that was copied from this disk may be copied again if the source still lists it
-        local = stated if isinstance(stated, str) and is_local(stated) else None
-        href = asset_href(named, local or base)
+        href = asset_href(asset_origin(asset) or asset, base)
         found[row] = href if isinstance(href, str) else None
     return found
