@@ -71,7 +71,6 @@ def test_a_current_directory_that_was_removed_is_named(
         ["export", "{dest}", f"{LONG}.csv", "-f", "csv"],
         ["export", "{dest}", LONG, "-f", "webdataset"],
         ["report", "{dest}", "-o", LONG],
-        ["plan", "{source}", "--all-collections", "--urls", "-o", LONG],
     ],
 )
 def test_an_output_with_a_name_that_is_too_long_is_exit_5(

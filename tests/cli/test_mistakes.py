@@ -70,7 +70,6 @@ MISTAKES = {
         for words in [
             ("export", "m", "", "-f", "webdataset"),
             ("report", "m", "-o", ""),
-            ("plan", "{api}", "-C", "--urls", "-o", " "),
             ("headers", "{api}", "-C", "-o", ""),
         ]
     },

@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TextIO, cast
 from urllib.parse import unquote
 
@@ -38,21 +37,15 @@ from stacpull.selection import Selection
         is_flag=True,
         help="List what a mirror would fetch: on each line a URL, a tab, and its path in DEST.",
     ),
-    click.Option(
-        ["-o", "--output", "out"],
-        type=parameters.OutputPath(dir_okay=False),
-        metavar="FILE",
-        help="With --urls: write the list to this file instead of standard output.",
-    ),
     examples=[
         (
             "plan https://earth-search.aws.element84.com/v1 -C sentinel-2-l2a "
             "--bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-07"
         ),
-        "plan catalog.json --urls -o list.tsv",
+        "plan catalog.json --urls > list.tsv",
     ],
 )
-def plan(session: CommandSession, source: str, dest: str | None, urls: bool, out: Path | None) -> int:
+def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> int:
     """Show what a mirror would do, without downloading.
 
     Estimates items, assets, bytes, requests and time for the same options as mirror. With DEST, also shows
@@ -60,18 +53,15 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool, out
     """
     from stacpull.engine import estimate
 
-    if out is not None and not urls:
-        raise UsageError("-o needs --urls.")
-    is_list_printed = urls and out is None
-    if is_list_printed and session.output.json:
-        raise UsageError("--json and --urls both print to standard output: give -o FILE for the list.")
-    printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if is_list_printed else None
+    if urls and session.output.json:
+        raise UsageError("--json and --urls both print to standard output: give one of them.")
+    printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if urls else None
     work = estimate.plan(
-        source, dest, selection=session.selection, options=session.options, urls=out or printed,
+        source, dest, selection=session.selection, options=session.options, urls=printed,
         on_event=session.show,
     )  # fmt: skip
     report = session.run_cancelled(work)
-    return session.finish(report, plan_lines(report, dest), on_stderr=is_list_printed)
+    return session.finish(report, plan_lines(report, dest), on_stderr=urls)
 
 
 def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:

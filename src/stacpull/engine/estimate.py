@@ -6,9 +6,8 @@ Sizes that the source does not state are estimated from a few assets of each key
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
-from stacpull.dest_address import output_path, parse_dest
+from stacpull.dest_address import parse_dest
 from stacpull.engine.fetching import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, validate
@@ -42,7 +41,6 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.inspection import disk_of
-from stacpull.store.staging import whole_file
 from stacpull.threads import for_each, in_thread, to_its_end
 from stacpull.urls import wire_url
 
@@ -65,7 +63,7 @@ async def plan(
     selection: Selection | None = None,
     options: Options | None = None,
     on_event: Listener | None = None,
-    urls: str | Path | TextIO | None = None,
+    urls: TextIO | None = None,
 ) -> PlanReport:
     """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
 
@@ -84,30 +82,22 @@ async def plan(
             await validate(opened, selection, layout)
             reader = ItemReader(opened.item, network.clock, read_batch=opened.items)
             task = WalkTask(opened, reader, network, selection, options, listener)
-            async with in_thread(_opened_files(None if address is None else address.work, urls)) as files:
-                report = await _Estimate(task, *files).report()
+            async with in_thread(_opened_files(None if address is None else address.work)) as files:
+                report = await _Estimate(task, *files, urls).report()
             if address is not None and address.bucket is None:
                 return replace(report, disk=await asyncio.to_thread(disk_of, address.work))
             return report
 
 
 @contextmanager
-def _opened_files(
-    dest: Path | None, urls: str | Path | TextIO | None
-) -> Iterator[tuple[list[ItemSet], Connection | None, Callable[[str], object] | None]]:
+def _opened_files(dest: Path | None) -> Iterator[tuple[list[ItemSet], Connection | None]]:
     with ExitStack() as opened:
-        ledger, write = None, None if urls is None else getattr(urls, "write", None)
-        if isinstance(urls, str | os.PathLike):
-            file = opened.enter_context(whole_file(output_path(urls)))
-
-            def write(line: str) -> object:
-                return file.write(line.encode())
-
+        ledger = None
         if dest is not None:
             opened.enter_context(translated(ledger_path(dest)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest)))
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, write
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger
 
 
 class _Estimate:
@@ -121,11 +111,11 @@ class _Estimate:
         task: WalkTask,
         sets: list[ItemSet],
         ledger: Connection | None,
-        write: Callable[[str], object] | None,
+        urls: TextIO | None,
     ) -> None:
         self._task, self._network, self._emit = task, task.network, task.on_event
         self._seen, self._primary, self._linked = sets
-        self._ledger, self._write = ledger, write
+        self._ledger, self._urls = ledger, urls
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """What is counted by asset key or host: "host", "unstated" (size), "excluded", "page"."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
@@ -265,10 +255,10 @@ class _Estimate:
                     self._sampled += 1
                     sample.append(asset)
             self._done += asset.key in done
-            if self._write is not None and asset.key not in done:
+            if self._urls is not None and asset.key not in done:
                 href = self._network.secrets.cut(asset.href)
                 path = "" if asset.name is None else path_in_dest(asset.directory, asset.name)
-                self._write(f"{wire_url(href)}\t{path}\n")
+                self._urls.write(f"{wire_url(href)}\t{path}\n")
                 self._unsigned += href != asset.href
 
     def _add(self, what: str, name: str) -> str:
