@@ -179,13 +179,6 @@ class HostPlan(PublicValue, frozen=True):
     assets: int
 
 
-class Disk(PublicValue, frozen=True):
-    """Free bytes and inodes at the destination; None if the system does not report them."""
-
-    bytes_free: int | None
-    inodes_free: int | None
-
-
 class PlanReport(PublicValue, frozen=True):
     """What `mirror` would do. `bytes_basis`: whether `bytes_total` is known, sampled, or unknown."""
 
@@ -218,7 +211,6 @@ class PlanReport(PublicValue, frozen=True):
     """The same by asset key."""
     assets_refused: int = 0
     """Assets that would fail: an href that cannot be fetched, a prefix without `--expand-prefix`."""
-    disk: Disk | None = None
     seconds: float = 0.0
     source: str = ""
     unknown_keys: Mapping[str, int] = msgspec.field(default_factory=dict)

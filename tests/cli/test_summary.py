@@ -10,7 +10,7 @@ from tests.cli.conftest import mirror_report, plan_report, status_report
 from stacpull.cli.inspect_command import plan_lines, selection_text, status_lines
 from stacpull.cli.summary import Failed, mirror_lines, resumed_nothing
 from stacpull.models import FailureKind
-from stacpull.reports import Disk, FailureRecord, HostPlan
+from stacpull.reports import FailureRecord, HostPlan
 from stacpull.selection import Selection
 
 
@@ -177,8 +177,6 @@ def test_status(changes: dict[str, Any], line: str) -> None:
         ),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
         ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
-        ({"disk": Disk(1000, None)}, "warning: only 1.0 kB are free at the destination"),
-        ({"disk": Disk(None, 3), "assets_pending": 5}, "warning: the destination has room for 3 more files"),
     ],
 )
 def test_plan(changes: dict[str, Any], line: str) -> None:

@@ -101,12 +101,6 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"  {host.host}: {count(host.assets, 'asset')}"
     if dest is not None:
         yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already"
-    if report.disk is not None:
-        free, inodes = report.disk.bytes_free, report.disk.inodes_free
-        if free is not None and report.bytes_total is not None and free < report.bytes_total:
-            yield f"warning: only {size(free)} are free at the destination"
-        if inodes is not None and inodes < report.assets_pending:
-            yield f"warning: the destination has room for {inodes:,} more files only"
 
 
 # --- collections and classes ------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TextIO
 
-from msgspec.structs import replace
-
 from stacpull.arguments import instance
 from stacpull.caches import LONGEST_KEY
 from stacpull.config.options import Options
@@ -40,7 +38,6 @@ from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
-from stacpull.store.inspection import disk_of
 from stacpull.threads import for_each, in_thread, to_its_end
 from stacpull.urls import wire_url
 
@@ -83,10 +80,7 @@ async def plan(
             reader = ItemReader(opened.item, network.clock, read_batch=opened.items)
             task = WalkTask(opened, reader, network, selection, options, listener)
             async with in_thread(_opened_files(None if address is None else address.work)) as files:
-                report = await _Estimate(task, *files, urls).report()
-            if address is not None and address.bucket is None:
-                return replace(report, disk=await asyncio.to_thread(disk_of, address.work))
-            return report
+                return await _Estimate(task, *files, urls).report()
 
 
 @contextmanager

@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from stacpull.digests import new_hasher
 from stacpull.models import Checksum
 from stacpull.store.protocol import LONGEST_DOCUMENT, NO_NAMES, Entry, FileState, IsStopped, never
-
-if TYPE_CHECKING:
-    from stacpull.reports import Disk  # not in the store process: it takes 10 ms
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -205,19 +202,6 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
             yield b""  # an entry that is not JSON
             return
         yield line
-
-
-def disk_of(path: Path) -> Disk:
-    from stacpull.reports import Disk  # noqa: PLC0415 -- see above
-
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return Disk(None, None)
-    inodes = found.f_favail if found.f_files else None
-    return Disk(found.f_bavail * found.f_frsize, inodes)
 
 
 def sync_file(file: BinaryIO) -> None:
