@@ -28,7 +28,6 @@ from stacpull.engine.walk import Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
 from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.labels import NO_LABEL_IN_NOMENCLATURE
 from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import ItemSet
 from stacpull.models import Failure, FailureKind, ItemId, Json
@@ -127,7 +126,6 @@ class HeaderCounts(msgspec.Struct):
 
     items_seen: int = 0
     items_matched: int = 0
-    items_without_label: int = 0
     assets_excluded: int = 0
     assets_not_tiff: int = 0
 
@@ -236,11 +234,9 @@ class HeaderPlans:
         await to_its_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
         new = await to_its_end(partial(self._seen.add_all, read))
-        without_label = new.intersection(selected.left_out.get(NO_LABEL_IN_NOMENCLATURE, ()))
         tally, others, self._others = self.tally, self._others, 0
         tally.items_seen += len(new)
         tally.items_matched += sum(planned.parent is None for planned in selected.items)
-        tally.items_without_label += len(without_label)
         tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
         tally.assets_not_tiff += sum(len(planned.pages) for planned in selected.items) + others
         return len(new)

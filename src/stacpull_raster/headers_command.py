@@ -139,8 +139,6 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
         yield f"  skipped  {count(report.assets_not_tiff, 'non-TIFF asset')}"
     if report.assets_excluded:
         yield f"  skipped  {count(report.assets_excluded, 'asset')} by the asset filters"
-    if report.items_without_label:
-        yield f"  skipped  {count(report.items_without_label, 'item')} without a label in the nomenclature"
     if report.items_unseen:
         yield f"  unseen   {count(report.items_unseen, 'item')} that the source announced but did not list"
     yield from failed.lines()

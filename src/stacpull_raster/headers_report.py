@@ -25,7 +25,6 @@ class HeadersReport(PublicValue, frozen=True):
     assets_not_tiff: int = 0
     """Assets that are not TIFFs by media type or suffix."""
     items_unseen: int = 0
-    items_without_label: int = 0
     bytes_fetched: int = 0
     seconds: float = 0.0
     requests: int = 0
