@@ -79,7 +79,7 @@ WRONG = {
     "max_cloud_cover": ("much", 101),
     "shard": ((5, 4), "a/b", (1, 2**63), "0/3", "1"),
     "seed": (2**63, -(2**63), "x"),
-    "label_mode": ("some",), "follow": ("self",), "prefer": ("ftp", "s3,"), "seasonal_snow": ("maybe", 1),
+    "label_mode": ("some",), "prefer": ("ftp", "s3,"), "seasonal_snow": ("maybe", 1),
     "sortby": ("", "-", "a,b"),
 }  # fmt: skip
 

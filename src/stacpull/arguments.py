@@ -157,10 +157,6 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
 _SWITCHES = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
     ("false", "no", "off", "0"), False
 )
-_STRUCTURAL = frozenset(
-    {"self", "root", "parent", "collection", "child", "item", "items", "next", "prev", "search", "license"}
-)
-"""Relations of the tree that an item is in, and of its licence."""
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 _STEERING = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
@@ -241,14 +237,6 @@ def schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
     if parts is None or not set(names).issubset(known):
         raise ValueError(f"must be some of {', '.join(known)}, separated by commas, not {value!r}")
     return tuple(dict.fromkeys(names))
-
-
-def relations(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in texts(value))
-    for name in names:
-        if name.lower() in _STRUCTURAL:
-            raise _wrong("a relation that leads to another item", name)
-    return names
 
 
 def field_name(raw: object) -> str:

@@ -141,7 +141,7 @@ class Selection:
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, brief=True)
-    follow: tuple[str, ...] = attrs.field(default=(), converter=arguments.relations, metadata=about("REL"))
+    follow: tuple[str, ...] = attrs.field(default=(), converter=texts, metadata=about("REL"))
     push_down: bool = option(True)
     sortby: str | None = option(None, "[-]PROPERTY", read=arguments.order)
     max_items: int | None = option(None, "N", read=arguments.whole(1), brief=True)
