@@ -80,7 +80,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "`status`": (reports.StatusReport,),
     "`failures`": (reports.FailureRecord,),
     "`verify`": (Damage, reports.VerifyReport),
-    "`plan`": (reports.PlanReport, reports.HostPlan, reports.Disk),
+    "`plan`": (reports.PlanReport, reports.HostPlan),
     "`headers`": (HeadersReport,),
     "`credentials`": (ProfileState, CredentialsCheck),
     "`trace`": (TraceReport, TraceEstimate),
