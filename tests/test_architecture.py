@@ -112,7 +112,7 @@ NEIGHBOURS: dict[str, frozenset[str]] = {
             "arguments", "clock", "config.options", "dest_address", "digests",
             "engine.item_input", "engine.network", "engine.pool",
             "engine.run_control", "engine.walk", "errors",
-            "events", "filters.asset_filter", "filters.item_filter", "filters.labels", "filters.shapes",
+            "events", "filters.asset_filter", "filters.item_filter", "filters.shapes",
             "hosts", "ledger.database", "ledger.planner", "ledger.runs", "ledger.schema", "models",
             "net.bodies",
             "net.client", "net.fields", "net.transport",

@@ -104,11 +104,3 @@ def test_the_command_takes_several_relations_and_plan_counts_them(
     label = json.loads((tmp_path / "m/c/label/label.json").read_text())
     mirrored = [one["href"] for one in label["links"] if one["rel"] == "related"]
     assert mirrored == [f"../{name}/{name}.json" for name in ("rel-0", "rel-1", "rel-2")]
-
-
-@pytest.mark.parametrize("relation", ["self", "collection", "next"])
-def test_relations_of_the_tree_are_refused(
-    tmp_path: Path, relation: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert execute(["mirror", "x.json", str(tmp_path / "m"), "--follow", relation]) == 2
-    assert "--follow must be a relation that leads to another item" in capsys.readouterr().err
