@@ -204,7 +204,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         ("broken.json", 4, "broken.json is not JSON"),
         ("empty.json", 4, "empty.json is empty, which is not JSON"),
         ("page.json", 4, "page.json is not JSON"),
-        ("landing.json", 2, "use the API itself: https://api.test/v1."),
+        ("landing.json", 2, "use the API itself."),
         ("list.json", 4, "is not STAC"),
         ("ftp://bucket/catalog.json", 2, "unsupported URL scheme ftp"),
         ("", 2, "SOURCE is empty"),
@@ -217,8 +217,7 @@ def test_an_unreadable_source_is_reported_in_one_sentence(
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "empty.json").touch()
     (tmp_path / "page.json").write_text("<!DOCTYPE html><html><body>Log in</body></html>")
-    links = [{"rel": "self", "href": "https://api.test/v1"}]
-    (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": links}))
+    (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": []}))
     ran = run(["mirror", source, str(tmp_path / "m")], environment(), cwd=tmp_path)
     assert (ran.code, message in ran.err, "Traceback" in ran.err) == (code, True, False), ran.err
     assert "What  sent" not in ran.err

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stacpull.entry_points import require, target_of
-from stacpull.errors import CredentialsError, SourceError, similar
+from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, Unread
 from stacpull.net.json_reader import ApiReader, Document
@@ -178,6 +178,8 @@ async def open_source(url: str, reader: ApiReader) -> Source:
     if is_api_root(body):
         if api is not None:
             return opened("api", document)
+        if not tree_hrefs(body):
+            raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
         return opened("tree", document)
     if kind in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
         found = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}

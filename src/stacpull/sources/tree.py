@@ -6,10 +6,8 @@ most 32 deep. What cannot be read is skipped; ten temporary failures in a row en
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from itertools import islice
 from typing import Final, NamedTuple
 
 from stacpull.caches import LONGEST_KEY
@@ -45,7 +43,7 @@ AT_ONCE: Final = 64
 """The most documents read at once. The client's gates limit the requests."""
 DEEPEST: Final = 32
 """The most levels of catalogs. The deepest trees known have seven."""
-_AHEAD: Final = 2 * AT_ONCE
+_BATCH: Final = 2 * AT_ONCE
 """Documents in memory, of at most 256 KiB each; larger ones are read alone."""
 _HELD: Final = 64 * 1024 * 1024
 """The most memory of a page, in estimated bytes."""
@@ -67,83 +65,75 @@ class _Branch(NamedTuple):
     """What the walk keeps of a catalog. Its decoded links take several times this memory."""
 
     url: str
-    collection: str | None
     hrefs: list[str]
+    name: str | None = None
+    """The id of a collection."""
+    document: Json | None = None
+    """The document of a collection, without its links."""
+
+    @classmethod
+    def of(cls, document: Document, *, items: bool = True) -> _Branch:
+        body, url = document.members, document.url
+        name, hrefs = body.get("id"), tree_hrefs(body, items=items)
+        if kind_of(body) is DocumentKind.COLLECTION and isinstance(name, str):
+            return cls(url, hrefs, name, collection_at(body, url))
+        return cls(url, hrefs)
 
     def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
-        name = self.collection or collection
+        name = self.name or collection
         return (_Link(href, absolute(self.url, href), name, depth) for href in self.hrefs)
 
 
 _Outcome = _Branch | Document | Failure
-_Waiting = tuple[_Link, _Outcome] | Iterator[_Link]
 
 
 class _TreeWalk:
-    """`waiting` is the rest of the tree in order: unread links, and documents that were read ahead."""
+    """Walks the links below a catalog: with their items depth first, else level by level.
 
-    def __init__(self, reader: ApiReader, top: str, links: Iterator[_Link]) -> None:
+    The order depends only on the documents: links are read in batches of a fixed size.
+    """
+
+    def __init__(self, reader: ApiReader, top: _Branch, collection: str, *, items: bool = True) -> None:
         self._reader = reader
-        self._waiting = deque[_Waiting]([links])
-        self._walked = {hash(top)}
+        self._items = items
+        self._links = [top.links(collection)]
+        """The links of catalogs, the next ones last."""
+        self._walked = {hash(top.url)}
         self.skipped = 0
         """Links to catalogs that were walked before."""
 
     async def documents(self) -> AsyncGenerator[tuple[_Link, _Outcome]]:
         """Yield each document with the link to it; for one that cannot be read, the failure."""
-        while self._waiting:
-            first = self._waiting[0]
-            if not isinstance(first, tuple):
-                await self._read_ahead()
-                continue
-            del self._waiting[0]
-            link, found = first
-            if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
-                placed = self._placed(link, await self._read(link.url, None))
-                self._waiting.extendleft(reversed(placed))
-                continue
-            yield first
+        while self._links:
+            batch = list[_Link]()
+            while self._links and len(batch) < _BATCH:
+                if (link := next(self._links[-1], None)) is not None:
+                    batch.append(link)
+                else:
+                    self._links.pop()
+            read: dict[str, _Outcome] = {}
 
-    async def _read_ahead(self) -> None:
-        front: list[tuple[_Link, _Outcome | None]] = []
-        while self._waiting and len(front) < _AHEAD:
-            entry = self._waiting[0]
-            if not isinstance(entry, tuple) and (link := next(entry, None)) is not None:
-                front.append((link, None))
-                continue
-            del self._waiting[0]
-            if isinstance(entry, tuple):
-                front.append(entry)
-        read: dict[str, _Outcome] = {}
+            async def read_one(url: str, read: dict[str, _Outcome] = read) -> None:
+                read[url] = await self._read(url, SMALL)
 
-        async def read_one(url: str) -> None:
-            read[url] = await self._read(url, SMALL)
-
-        unread = (link.url for link, found in front if found is None and isinstance(link.url, str))
-        await for_each({url: None for url in unread if hash(url) not in self._walked}, read_one, AT_ONCE)
-        placed = list[_Waiting]()
-        for link, found in front:
-            if found is not None:
-                placed.append((link, found))
-            elif isinstance(link.url, Failure):
-                placed.append((link, link.url))
-            elif hash(link.url) in self._walked:
-                self.skipped += 1
-            else:
-                placed += self._placed(link, read[link.url])
-        self._waiting.extendleft(reversed(placed))
-
-    def _placed(self, link: _Link, found: _Outcome) -> list[_Waiting]:
-        if not isinstance(found, _Branch):
-            return [(link, found)]
-        if hash(found.url) in self._walked:
-            self.skipped += 1
-            return []
-        if link.depth >= DEEPEST:
-            text = f"{cut_url(found.url)} is more than {DEEPEST} catalogs deep."
-            return [(link, Failure(FailureKind.ITEM, text))]
-        self._walked.add(hash(found.url))
-        return [(link, found), found.links(link.collection, link.depth + 1)]
+            urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
+            await for_each([url for url in urls if hash(url) not in self._walked], read_one, AT_ONCE)
+            below = list[Iterator[_Link]]()
+            for link in batch:
+                found = read.get(link.url) if isinstance(link.url, str) else link.url
+                if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
+                    found = await self._read(link.url, None)
+                if found is None or (isinstance(found, _Branch) and hash(found.url) in self._walked):
+                    self.skipped += 1
+                    continue
+                if isinstance(found, _Branch) and link.depth < DEEPEST:
+                    self._walked.add(hash(found.url))
+                    below.insert(0, found.links(link.collection, link.depth + 1))
+                elif isinstance(found, _Branch):
+                    text = f"{cut_url(found.url)} is more than {DEEPEST} catalogs deep."
+                    found = Failure(FailureKind.ITEM, text)
+                yield link, found
+            self._links = [*self._links, *below] if self._items else [*below, *self._links]
 
     async def _read(self, url: str, limit: int | None) -> _Outcome:
         document = await outcome_of(self._reader, url, limit=limit)
@@ -157,14 +147,7 @@ class _TreeWalk:
             return Failure(FailureKind.ITEM, text)
         if kind is DocumentKind.OTHER:
             return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
-        return _branch_of(document)
-
-
-def _branch_of(document: Document) -> _Branch:
-    body = document.members
-    name = body.get("id")
-    is_collection = kind_of(body) is DocumentKind.COLLECTION and isinstance(name, str)
-    return _Branch(document.url, name if is_collection else None, tree_hrefs(body))
+        return _Branch.of(document, items=self._items)
 
 
 class TreeSource(Source):
@@ -176,9 +159,9 @@ class TreeSource(Source):
         self._root: Document | None = root
         """The root document until the walk begins. It is not kept, because it may have many links."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
-        self._is_collection = kind_of(root.body) is DocumentKind.COLLECTION
         self._reader = reader
-        self._urls: dict[str, str] = {self._id: url} if self._is_collection else {}
+        self._urls = {self._id: url} if kind_of(root.body) is DocumentKind.COLLECTION else {}
+        """The URLs of collections that were found, by id."""
         self._searched_all = False
         """True after a search for all collections that ended normally."""
 
@@ -201,9 +184,6 @@ class TreeSource(Source):
             return [WalkStart(self._id, PageRequest(self.url))]
         names = await self._search(set(wanted))
         if missing := set(wanted) - self._urls.keys():
-            if self._is_collection and names == [self._id]:
-                text = f"leave -C {min(missing)} out, or use its catalog."
-                raise UsageError(f"The source is the collection {self._id} itself: {text}")
             raise UsageError(no_collection(self.url, min(missing), names))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
@@ -211,15 +191,19 @@ class TreeSource(Source):
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
         request = start.request
-        top = await self._top(request.url)
-        walk = _TreeWalk(self._reader, top.url, top.links(self._id))
-        del top
+        root, self._root = self._root, None
+        if root is None or request.url != self.url:
+            root = await read_root(self._reader, request.url)
+        top = _Branch.of(root)
+        self._add(top)
+        walk = _TreeWalk(self._reader, top, self._id)
+        del root, top
         items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
         async with aclosing(walk.documents()) as documents:
             async for link, found in documents:
                 failures = [found] if isinstance(found, Failure) else []
                 if isinstance(found, _Branch):
-                    self._add(found.collection, found.url)
+                    self._add(found)
                 elif isinstance(found, Document):
                     features, failures = _features_of(found, link.collection)
                     items += features
@@ -239,20 +223,13 @@ class TreeSource(Source):
             text = f"{walk.skipped} links lead to catalogs that were already walked; each is walked once."
             on_notice(Notice("info", text))
 
-    async def _top(self, url: str) -> _Branch:
-        root, self._root = self._root, None
-        if root is None or url != self.url:
-            root = await read_root(self._reader, url)
-        top = _branch_of(root)
-        self._add(top.collection, top.url)
-        return top
-
     async def item(self, href: str) -> Json:
         return located(*await read_item(self._reader, href))
 
-    def _add(self, name: str | None, url: str) -> None:
+    def _add(self, found: _Branch) -> None:
+        name = found.name
         if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < MOST_COLLECTIONS:
-            self._urls.setdefault(name, url)
+            self._urls.setdefault(name, found.url)
 
     async def _search(self, wanted: set[str]) -> list[str]:
         names: list[str] = []
@@ -266,32 +243,18 @@ class TreeSource(Source):
         return names or list(self._urls)
 
     async def _found(self) -> AsyncGenerator[Json]:
-        """Read the catalogs level by level, without items. Yield each collection once, without its links."""
-        root = self._root or await read_root(self._reader, self.url)
-        read: dict[str, Document] = {root.url: root}
-
-        async def read_one(url: str) -> None:
-            document = await outcome_of(self._reader, url)
-            if isinstance(document, Document) and not is_landing_page(document):
-                read[url] = document
-
-        waiting, walked, known = deque([(root.url, 1)]), {hash(root.url)}, set[str]()
-        while waiting:
-            for url, depth in [waiting.popleft() for _ in range(min(len(waiting), AT_ONCE))]:
-                if (document := read.get(url)) is None:
-                    continue
-                name = _branch_of(document).collection
-                if name is not None and name not in known:
-                    known.add(name)
-                    self._add(name, document.url)
-                    yield collection_at(document.members, document.url)
-                hrefs = tree_hrefs(document.members, items=False) if depth < DEEPEST else []
-                for found in (absolute(document.url, href) for href in hrefs):
-                    if isinstance(found, str) and hash(found) not in walked:
-                        walked.add(hash(found))
-                        waiting.append((found, depth + 1))
-            read.clear()
-            await for_each([url for url, _ in islice(waiting, AT_ONCE)], read_one, AT_ONCE)
+        """Yield each collection once. Items are not read."""
+        top = _Branch.of(self._root or await read_root(self._reader, self.url), items=False)
+        walk, known = _TreeWalk(self._reader, top, self._id, items=False), set[str]()
+        if top.name is not None and top.document is not None:
+            known.add(top.name)
+            yield top.document
+        async with aclosing(walk.documents()) as documents:
+            async for _, found in documents:
+                if isinstance(found, _Branch) and found.document is not None and found.name not in known:
+                    known.add(found.name or "")
+                    self._add(found)
+                    yield found.document
 
 
 def _features_of(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
