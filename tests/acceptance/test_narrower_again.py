@@ -87,14 +87,3 @@ def test_it_leaves_a_stopped_wider_one_to_resume(host: AssetHost, tmp_path: Path
     assert sync.resume(dest, options=quick(retries=0)).assets_missing == len(ALL)
     status = stacpull.status(dest)
     assert (status.state, status.assets_pending, status.assets_done) == ("complete", 0, 4)
-
-
-def test_a_different_selection_does_not_count_items_as_changed(host: AssetHost, tmp_path: Path) -> None:
-    source, dest = written(tmp_path, host), tmp_path / "m"
-    mirror(source, dest, assets="B10")
-    assert mirror(source, dest, assets="B02").items_changed == 0
-    assert mirror(source, dest).items_changed == 0
-    assert mirror(source, dest, labels="Wheat").items_changed == 0
-    assert mirror(source, dest).items_changed == 0
-    written(tmp_path, host, B03="/assets/B03")
-    assert mirror(source, dest).items_changed == 4

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import attrs
-import orjson
 import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
@@ -105,24 +103,6 @@ def test_a_run_that_starts_again_keeps_its_options_and_gets_others(tmp_path: Pat
         assert taken_up.kept == {"adopt": True, "prune": True}
         assert runs.stored(db, taken_up.id).kept == taken_up.kept
         assert runs.load(db, taken_up.id).kept == taken_up.kept
-
-
-def aged(db: sqlite3.Connection) -> None:
-    """Make every selection one of the first version: without the fields that came later."""
-    later = {"intersects", "max_cloud_cover", "where", "filter", "shard", "sample", "seed"}
-    for row, text in db.execute("SELECT id, selection FROM runs").fetchall():
-        kept = {name: value for name, value in orjson.loads(text).items() if name not in later}
-        db.execute("UPDATE runs SET selection = ? WHERE id = ?", (orjson.dumps(kept).decode(), row))
-
-
-def test_a_run_of_an_older_version_continues(tmp_path: Path) -> None:
-    with ledger(tmp_path) as db:
-        first, planner = started(db)
-        planner.save_batch(PlanBatch(seen=[id_of("i")], reached=WalkUpdate(position="next")), NOW)
-        aged(db)
-        later = runs.begin(db, SPEC, NOW)
-        assert (later.id, later.resumed, later.position) == (first.id, True, "next")
-        assert later.spec.selection == SPEC.selection
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,7 @@ class _ItemRow(NamedTuple):
     updated: str | None = None
     walk: int | None = None
     written: int = Written.NO
-    listed: int = 0
     is_unread: int = 0  # 1: it is a source item that could not be read
-
-    @property
-    def is_primary(self) -> bool:
-        """True if a page contains it."""
-        return self.parent is None or bool(self.listed)
 
     @property
     def was_never_read(self) -> bool:
@@ -151,7 +145,7 @@ class _Plan(msgspec.Struct):
     row: _ItemRow
     directory: str  # of its JSON
     is_renewed: bool  # True: its JSON must be written again
-    has_changed: bool = False  # True: the source has another version of an asset, or a new one
+    has_changed: bool = False  # True: the source has another version of an asset
 
 
 class Planner:
@@ -173,8 +167,6 @@ class Planner:
         kind, source = db.execute("SELECT kind, source FROM runs WHERE id = ?", (run,)).fetchone()
         self._is_walk = kind == "mirror"
         self._other_walks = {row for (row,) in db.execute("SELECT id FROM runs WHERE source <> ?", (source,))}
-        same = "SELECT o.id FROM runs r JOIN runs o USING (selection) WHERE r.id = ?"
-        self._same_selection = {row for (row,) in db.execute(same, (run,))}
         self._start_batch()
 
     def _start_batch(self) -> None:
@@ -202,7 +194,9 @@ class Planner:
         """
         known = self._load(ids)
         found = [(item, known[item]) for item in ids if item in known and known[item].run == self._run]
-        return {item: one.updated for item, one in found if linked or (one.is_primary and not one.is_unread)}
+        return {
+            item: one.updated for item, one in found if linked or (one.parent is None and not one.is_unread)
+        }
 
     def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
@@ -299,10 +293,11 @@ class Planner:
         before, count = self._known.get(item.id), self._result.count
         again = before is not None and before.run == self._run
         if before is not None and again and not before.is_unread:
-            if item.parent is None and not before.is_primary:  # so far, only a link led to it
+            if item.parent is None and before.parent is not None:  # so far, only a link led to it
                 count("items_matched", 1)
-                self._db.execute("UPDATE items SET listed = 1 WHERE id = ?", (before.row,))
-                self._known[item.id] = before._replace(listed=1)
+                self._db.execute("UPDATE items SET parent = NULL WHERE id = ?", (before.row,))
+                self._known[item.id] = before._replace(parent=None)
+                update_item_states(self._db, [before.parent])
                 return None
             if (item.parent, before.parent) != (None, None) or not is_newer(item.updated, before.updated):
                 return None
@@ -421,7 +416,6 @@ class Planner:
                 self._plan_known(plan, asset, old, directory)
                 continue
             plan.is_renewed, other = True, None
-            plan.has_changed |= plan.before is not None and plan.before.run in self._same_selection
             if directory != plan.directory:
                 other, directory = self._directory(directory, item)
             self._last_asset += 1
@@ -577,7 +571,7 @@ def _updated(columns: str) -> str:
 
 _ITEMS = (
     "SELECT c.name, i.id, i.hash, i.collection, i.name, i.parent, i.run, i.directory, i.href, i.updated, "
-    "i.walk, i.written, i.listed, "
+    "i.walk, i.written, "
     f"EXISTS (SELECT 1 FROM failures WHERE item = i.id AND {runs.ITEM_FAILURE}) "
     f"FROM {ITEMS} WHERE i.hash {AMONG}"
 )
@@ -585,7 +579,7 @@ _INTO_ITEMS = (
     "INSERT INTO items"
     "(id, hash, collection, name, parent, run, directory, href, updated, walk, written, remaining) VALUES "
 )
-_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, listed = 0, remaining = 1"
+_KNOWN_ITEM = f"{_updated('parent, run, href, updated, walk, written')}, remaining = 1"
 _ASSETS = (
     "SELECT a.id, a.item, a.key, a.state, a.generation, a.run, a.directory, a.name, a.sha256, a.etag, "
     f"a.origin, a.stated, a.unchecked, a.size, a.clip, o.previous_digest, {OTHER_DIRECTORY}, "

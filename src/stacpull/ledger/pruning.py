@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-import orjson
-
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
@@ -35,14 +33,25 @@ class NotFoundItem(NamedTuple):
     size: int
 
 
+_SAME_WALKS = (
+    "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "
+    "WHERE r.id = ? AND o.id <> r.id AND o.kind = 'mirror' AND NOT EXISTS ("
+    "SELECT value FROM json_each(o.credential_names) EXCEPT SELECT value FROM json_each(r.credential_names))"
+)
+"""SQL: other walks of the same source and selection, without those whose credentials a run lacks.
+
+Items of a wider selection are not judged. Many services return 404 for items that the user may not see.
+"""
+
+
 def items_not_found(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items past row `after` whose last walk is an earlier one of the same source and selection."""
     rows = db.execute(
         "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
         f"FROM {ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {Phase.DONE} "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk {AMONG} "
+        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.walk IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (after, listed(_same_walks(db, run)), limit),
+        (after, run, limit),
     ).fetchall()
     found = []
     for row, collection, name, *of_item in rows:
@@ -75,26 +84,6 @@ def unread(db: sqlite3.Connection, run: int) -> int:
         (run,),
     )
     return (runs.counters(db, run)["items_failed"] or 0) - gone
-
-
-def _same_walks(db: sqlite3.Connection, run: int) -> list[int]:
-    """Return other walks of the same source and selection, without those whose credentials `run` lacks.
-
-    Items of a wider selection are not judged. Many services return 404 for items that the user may not see.
-    """
-    source, own, names = db.execute(
-        "SELECT source, selection, credential_names FROM runs WHERE id = ?", (run,)
-    ).fetchone()
-    given, same = set(orjson.loads(names)), []
-    for row, other, needed in db.execute(
-        "SELECT id, nullif(selection, ?), credential_names FROM runs "  # an equal one may be long
-        "WHERE kind = 'mirror' AND source = ? AND id <> ?",
-        (own, source, run),
-    ):
-        is_same = other is None or runs.selection_of(other) == runs.selection_of(own)
-        if is_same and given.issuperset(orjson.loads(needed)):
-            same.append(row)
-    return same
 
 
 def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:

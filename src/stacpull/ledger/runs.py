@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -73,19 +72,6 @@ class StoredRun(NamedTuple):
     counters: Mapping[str, int | None]
 
 
-def selection_of(text: str | bytes) -> Selection:
-    """Return the selection stored as JSON `text`. Fields that this version does not know are ignored."""
-    import attrs  # noqa: PLC0415 -- see above
-
-    from stacpull.selection import Selection  # noqa: PLC0415 -- see above
-
-    known = {field.name for field in attrs.fields(Selection)}
-    try:
-        return Selection(**{name: value for name, value in decoded(text).items() if name in known})
-    except (ValueError, TypeError, UsageError) as error:
-        raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
-
-
 def decoded(text: str | bytes) -> dict[str, Any]:
     try:
         return dict(orjson.loads(text))
@@ -94,9 +80,12 @@ def decoded(text: str | bytes) -> dict[str, Any]:
 
 
 def selection_json(selection: Selection) -> str:
+    """Return the fields that differ from their defaults, so that a later version may add others."""
     import attrs  # noqa: PLC0415 -- see above
 
-    return as_json(attrs.asdict(selection))
+    default = type(selection)()
+    values = attrs.asdict(selection, filter=lambda field, value: value != getattr(default, field.name))
+    return as_json(values)
 
 
 def as_json(value: object) -> str:
@@ -107,44 +96,37 @@ def as_json(value: object) -> str:
 def area_of(db: sqlite3.Connection, run: int) -> int | None:
     """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
     # only a selection that seems to have one is decoded, because it may have a million IDs
-    found = db.execute(
-        'SELECT selection FROM runs WHERE id = ? AND instr(selection, \'"clip":"\') > 0',
+    area = db.execute(
+        "SELECT iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL) "
+        "FROM runs WHERE id = ?",
         (run,),
-    ).fetchone()
-    area = None if found is None else selection_of(found[0]).clip
+    ).fetchone()[0]
     return None if area is None else text_digest(area)
 
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
-    last = db.execute("SELECT id, state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    if last is not None and last[1] != "complete":
-        with suppress(UsageError):  # of another version: it is another selection
-            run = load(db, last[0])
-            # credentials may be given in another way, and JSON has no tuples
-            stored = replace(run.spec, credential_names=spec.credential_names, fixed=spec.fixed)
-            if stored == spec and as_json(run.spec.fixed) == as_json(spec.fixed):
-                db.execute(
-                    "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
-                    "WHERE id = ?",
-                    (as_json(spec.credential_names), as_json(kept), run.id),
-                )
-                return replace(run, spec=spec, kept=kept)
+    task = (spec.kind, spec.source, selection_json(spec.selection), as_json(spec.fixed))
+    others = (as_json(spec.credential_names), as_json(kept))
     with transaction(db):
+        continued = db.execute(
+            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
+            "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
+            "AND (kind, source, selection, fixed) = (?, ?, ?, ?) RETURNING id",
+            (*others, *task),
+        ).fetchone()
+        if continued is not None:
+            return replace(load(db, continued[0]), spec=spec)
         _forget_walk(db)
-        # unfinished runs with the same task end; selections are compared decoded, because fields may be added
-        for row, selection in db.execute(
-            "SELECT id, selection FROM runs WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = ? AND source = ?",
-            (spec.kind, spec.source),
-        ).fetchall():
-            if selection_of(selection) == spec.selection:
-                db.execute("UPDATE runs SET state = 'superseded' WHERE id = ?", (row,))
-        task = (spec.kind, spec.source, selection_json(spec.selection), as_json(spec.fixed))
+        db.execute(  # unfinished runs with the same task end
+            "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
+            "AND (kind, source, selection) = (?, ?, ?)",
+            task[:3],
+        )
         row = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
-            (*task, as_json(spec.credential_names), as_json(kept), now),
+            (*task, *others, now),
         ).fetchone()[0]
     return replace(load(db, row), resumed=False)
 
@@ -177,18 +159,26 @@ def last_spec(db: sqlite3.Connection) -> RunSpec | None:
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:
+    import attrs  # noqa: PLC0415 -- see above
+
+    from stacpull.selection import Selection  # noqa: PLC0415 -- see above
+
     kind, source, selection, fixed, names, walk_ended, cut_short, kept = db.execute(
         "SELECT kind, source, selection, fixed, credential_names, walk_ended, cut_short, kept "
         "FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
-    known = selection_of(selection)
-    if unknown := sorted(decoded(selection).keys() - orjson.loads(selection_json(known)).keys()):
+    fields = decoded(selection)
+    if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
         raise UsageError(
             f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
             "does not know: use that version, or run `stacpull mirror` with the selection that you want."
         )
-    spec = RunSpec(source, known, decoded(fixed), tuple(orjson.loads(names)), kind)
+    try:
+        selected = Selection(**fields)
+    except (ValueError, TypeError, UsageError) as error:
+        raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
+    spec = RunSpec(source, selected, decoded(fixed), tuple(orjson.loads(names)), kind)
     position, counted = meta.get(db, f"{meta.POSITION}{run}"), counters(db, run)
     return Run(run, spec, True, position, bool(walk_ended), counted, decoded(kept), cut_short)
 

@@ -70,8 +70,7 @@ CREATE TABLE items(
     hash INTEGER NOT NULL,                 -- of collection and name (`item_hash`)
     collection INTEGER NOT NULL,
     name TEXT NOT NULL,
-    parent INTEGER,                        -- the label item it was reached through; NULL: a primary item
-    listed INTEGER NOT NULL DEFAULT 0,     -- 1: it is on a page as well, and counts as a primary item
+    parent INTEGER,                        -- the label item it was reached through; NULL: it is on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
     walk INTEGER,                          -- the last `mirror` whose walk found it; NULL: unknown; OF_SEVERAL
     directory TEXT,                        -- of its JSON; NULL: <collection>/<name>
@@ -177,8 +176,8 @@ CREATE TRIGGER asset_updated AFTER UPDATE OF state, run ON assets
     BEGIN {fewer_assets} {more_assets} END;
 CREATE TRIGGER item_inserted AFTER INSERT ON items BEGIN {more_items} END;
 CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN {fewer_items} END;
-CREATE TRIGGER item_updated AFTER UPDATE OF parent, listed, run, remaining, failed ON items
-    WHEN new.run <> old.run OR (new.parent IS NULL OR new.listed) <> (old.parent IS NULL OR old.listed)
+CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, remaining, failed ON items
+    WHEN new.run <> old.run OR (new.parent IS NULL) <> (old.parent IS NULL)
         OR (new.remaining + new.failed = 0) <> (old.remaining + old.failed = 0)
     BEGIN {fewer_items} {more_items} END;
 """
@@ -187,7 +186,7 @@ _COUNT_ASSET = """UPDATE counts SET pending = pending {0} ({1}.state < 2), done 
     missing = missing {0} ({1}.state = 4) WHERE run = {1}.run;"""
 _COUNT_ITEM = """UPDATE counts SET items = items {0} 1,
     items_done = items_done {0} ({1}.remaining = 0 AND {1}.failed = 0)
-    WHERE run = {1}.run AND {1}.name <> '' AND ({1}.parent IS NULL OR {1}.listed);"""
+    WHERE run = {1}.run AND {1}.name <> '' AND {1}.parent IS NULL;"""
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -204,7 +203,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=30,  # those up to 29 were never released
+    version=31,  # those up to 30 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite` from the mirror, then run `stacpull mirror SOURCE DEST --adopt` "
