@@ -104,7 +104,7 @@ class Buckets:
         from stacpull_cloud.lease import Lease  # noqa: PLC0415 - obstore
 
         objects = cast("BucketStore", store).objects
-        return Lease(objects, store.staged.work, store.staged.parts.stat().st_ino)
+        return Lease(objects, store.staged.work, store.staged.path.stat().st_ino)
 
 
 S3 = Buckets("s3", ("AWS_",))

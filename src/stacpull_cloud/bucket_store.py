@@ -144,7 +144,7 @@ class BucketStore(BucketFiles):
         size = -1
         with destination_errors(self.staged.work):
             for algorithm, digest in digests.items():
-                state = self.staged.state_of_part(file.part, algorithm=None if digest else algorithm)
+                state = self.staged.state_of(file.part, algorithm=None if digest else algorithm)
                 size, digests[algorithm] = state.size or 0, digest or state.digest or b""
         identity = self.staged.part_identity(file.part)
         attributes = {DIGEST + name: digest.hex() for name, digest in digests.items()}
@@ -152,7 +152,7 @@ class BucketStore(BucketFiles):
         self._lease.check()
         with destination_errors(self.staged.work):
             is_stored = self.objects.put(
-                path, self.staged.parts / file.part, attributes, create=not file.may_replace
+                path, self.staged.path / file.part, attributes, create=not file.may_replace
             )
         if not is_stored:
             there = self.objects.find(path)

@@ -35,7 +35,7 @@ from stacpull.sources.source import Source
 from stacpull.store.local_store import open_store
 from stacpull.store.parts import FileParts
 from stacpull.store.protocol import Store
-from stacpull.store.staging import UNFINISHED, leave_parts
+from stacpull.store.staging import UNFINISHED, is_worker, leave_parts
 from stacpull.system import add_variables, take_over
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -123,7 +123,7 @@ async def _transfer(
         finally:
             if worker_parts:
                 left = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # which are not uploaded
-                await asyncio.to_thread(leave_parts, destination.staged.parts, left)
+                await asyncio.to_thread(leave_parts, destination.staged.path, left)
             await asyncio.to_thread(destination.close)
     except OSError as error:
         if is_destination_failure(error):
@@ -167,7 +167,11 @@ class _Transfers:
             ItemReader(self._read_item, network.clock),
             destination,
             settings.options,
-            parts=FileParts(staged.parts, shared=staged.shared_parts, durable=not self._has_bucket),
+            parts=FileParts(
+                staged.path,
+                shared=staged.path.parent if is_worker(staged.path.name) else None,
+                durable=not self._has_bucket,
+            ),
             prefer=settings.prefer,
             clip=settings.clip,
             most_deferred=0,  # failures are deferred in the coordinator

@@ -58,7 +58,7 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
         with store.staged.new_part(_PART) as file:
             index.write(file)
         notes = index.notes(missing=False)
-    found = store.staged.state_of_part(_PART)
+    found = store.staged.state_of(_PART)
     if found.digest is None:
         raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")
     publisher.place_file(ITEMS_PARQUET, _PART, found.digest)

@@ -130,7 +130,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
             asyncio.run(broken_off())
         wholes = sorted((dest / ".stacpull" / "parts").glob("*.whole"))
         assert wholes
-        looked = StagedParts.state_of_part
+        looked = StagedParts.state_of
 
         async def stopped() -> stacpull.MirrorReport:
             loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -143,7 +143,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
                 return looked(*place, **how)
 
             with monkeypatch.context() as patch, store_on_thread():
-                patch.setattr(StagedParts, "state_of_part", look)
+                patch.setattr(StagedParts, "state_of", look)
                 return await stacpull.mirror(
                     replica.base_url, dest, selection=SELECTION, options=options, stop=stop
                 )

@@ -27,8 +27,8 @@ def left_by_a_failed_sync(dest: Path) -> None:
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
         bench.publisher.parts.extend([first])
         bench.publisher.publish()  # renamed: the record waits for the next sync
-        (bench.destination.staged.parts / "3.0.part").write_bytes(b"half")
-        (bench.destination.staged.parts / "3.0.about").write_bytes(
+        (bench.destination.staged.path / "3.0.part").write_bytes(b"half")
+        (bench.destination.staged.path / "3.0.about").write_bytes(
             b'{"etag":"\\"e\\"","last_modified":null,"total":9}'
         )
         assert bench.states()["a"] == 1

@@ -97,7 +97,7 @@ def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: 
     assert first is not None
     assert second is not None
     assert (second.part, second.digest) == ("2.0.part", SHA)
-    with destination.staged.open_part("2.0.part") as part:
+    with destination.staged.open("2.0.part") as part:
         assert part.read() == BODY
     assert within.fetched == ([1, 2] if now == "another file" else [1])
 

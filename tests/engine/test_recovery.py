@@ -313,8 +313,8 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(
 ) -> None:
     with started(tmp_path) as bench:
         bench.plan(planned("i", ["a"]))
-        (bench.destination.staged.parts / "1.0.part").write_bytes(b"half")
-        (bench.destination.staged.parts / "1.0.about").write_bytes(
+        (bench.destination.staged.path / "1.0.part").write_bytes(b"half")
+        (bench.destination.staged.path / "1.0.about").write_bytes(
             b'{"etag":"\\"e\\"","last_modified":null,"total":9}\n' + RECORD.pack(0, 4)
         )
     with started(tmp_path) as bench:
@@ -332,8 +332,8 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
         mine.parent.mkdir(parents=True)
         mine.write_bytes(b"mine")
         if is_link:
-            (bench.destination.staged.parts / arrived.part).unlink()
-            (bench.destination.staged.parts / arrived.part).hardlink_to(mine)
+            (bench.destination.staged.path / arrived.part).unlink()
+            (bench.destination.staged.path / arrived.part).hardlink_to(mine)
             arrived = replace(arrived, identity=mine.stat().st_ino)
         if not checksum:
             arrived = replace(arrived, digest=None)

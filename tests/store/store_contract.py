@@ -57,7 +57,7 @@ class StoreContract:
         size = 9 << 20  # longer than parts in memory
         put(store, "c/long", bytes(size))
         store.staged.write_part("1.0.2.whole", bytes(size))
-        for state_of, name in ((store.state_of, "c/long"), (store.staged.state_of_part, "1.0.2.whole")):
+        for state_of, name in ((store.state_of, "c/long"), (store.staged.state_of, "1.0.2.whole")):
             answers = chain([False, False], repeat(True))
             assert state_of(name, algorithm="sha1", is_stopped=partial(next, answers)) == FileState(size)
 
@@ -198,11 +198,11 @@ class StoreContract:
         assert store.staged.rename_part("2", "3") == second
         assert store.staged.part_identity("3") == (second, 3)
         assert store.staged.part_identity("2") is None
-        assert store.staged.state_of_part("3") == FileState(3, hashlib.sha256(b"new").digest())
-        with store.staged.open_part("3") as file:
+        assert store.staged.state_of("3") == FileState(3, hashlib.sha256(b"new").digest())
+        with store.staged.open("3") as file:
             assert file.read() == b"new"
         with pytest.raises(OSError):
-            store.staged.open_part("2")
+            store.staged.open("2")
         for _ in range(2):
             store.staged.drop_part("3")
         assert store.staged.list_parts() == ["1"]
@@ -211,7 +211,7 @@ class StoreContract:
         put(store, "c/a", b"abc")
         store.staged.write_part("1.0.part", b"left by a kill")
         store.staged.link_part(1, 0, store, "c/a")
-        assert store.staged.state_of_part("1.0.part").digest == hashlib.sha256(b"abc").digest()
+        assert store.staged.state_of("1.0.part").digest == hashlib.sha256(b"abc").digest()
         store.staged.drop_part("1.0.part")
         assert store.read("c/a") == b"abc"
         for path in ("c", "c/b"):

@@ -68,7 +68,7 @@ def test_a_part_that_cannot_be_synced_fails_the_group(
     monkeypatch.setattr(LocalStore, "covers_ledger", False)
     dest.staged.write_part("1.whole", b"x")
     bad = dest.staged.write_part("2.whole", b"x")
-    (dest.staged.parts / "link.whole").symlink_to(tmp_path)
+    (dest.staged.path / "link.whole").symlink_to(tmp_path)
     for name in ("gone.whole", "link.whole"):
         with pytest.raises(DestinationError):
             dest.sync([name])

@@ -29,7 +29,7 @@ def staged(tmp_path: Path) -> StagedParts:
 
 @pytest.fixture
 def parts(staged: StagedParts) -> Path:
-    return staged.parts
+    return staged.path
 
 
 def writing(directory: Path, act: Callable[[FilePart], Awaitable[object]]) -> None:
@@ -175,7 +175,7 @@ def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(
     staged: StagedParts, tmp_path: Path, odd: Callable[[Path, Path], None], name: str
 ) -> None:
     (tmp_path / "outside").mkdir()
-    victim, parts = tmp_path / "outside" / "victim", staged.parts
+    victim, parts = tmp_path / "outside" / "victim", staged.path
     victim.write_bytes(b"precious")
     park(parts)
     (parts / name).unlink()

@@ -346,7 +346,7 @@ class MirrorRun:
             self._task.reader,
             self._workspace.destination,
             options,
-            parts=await asyncio.to_thread(FileParts, staged.parts),
+            parts=await asyncio.to_thread(FileParts, staged.path),
             prefer=selection.prefer,
             clip=selection.clip,
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),

@@ -122,7 +122,7 @@ class Recovery:
                 return None
         algorithm, digest = self._checksum if known is None else known.algorithm, None
         if algorithm is not None:
-            digest = self._digest(staged.state_of_part, part, algorithm)
+            digest = self._digest(staged.state_of, part, algorithm)
         if known is not None and digest != known.digest:
             return None
         arrival = arrival_of(

@@ -98,7 +98,7 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
     with closing(
         open_writer(
             staged.work,
-            journal="delete" if is_on_network(staged.parts_fd) else "wal",
+            journal="delete" if is_on_network(staged.fd) else "wal",
             durable=not covered,
         )
     ) as db:

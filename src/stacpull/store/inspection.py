@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +19,6 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
 _READ = 1 << 20
-_FIRST_READ = 1 << 16  # nearly all documents are shorter
 # errors of `read_regular` if there is no file, something else, or a file that is too long
 _NO_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EFBIG}
 _KINDS = {
@@ -43,32 +41,21 @@ def open_regular(
 
 
 def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None = None) -> bytes:
-    fd = open_regular(path, os.O_RDONLY, dir_fd=dir_fd)
-    try:
-        pieces, size = list[bytes](), 0
-        while data := os.read(fd, _READ if pieces else _FIRST_READ):
-            pieces.append(data)
-            size += len(data)
-            if size > limit:
-                raise OSError(errno.EFBIG, "it is too long", path)
-    finally:
-        os.close(fd)
-    return b"".join(pieces)
+    with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=dir_fd), "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, "it is too long", path)
+        return file.read()
 
 
 class DirectoryFiles:
     """No file is read through a link: otherwise anyone who can write to DEST could have any file read."""
 
     def __init__(self, dest: Path) -> None:
-        self.path = dest
+        self.path, self.name = dest, str(dest)
         self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
         os.close(self.fd)
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
 
     def _obstacle_above(self, path: str) -> str | None:
         """Return what is in the place of a parent directory, such as "a link at c"; None if it is missing."""
@@ -88,10 +75,21 @@ class DirectoryFiles:
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        above = self._obstacle_above(path)
-        if above is not None:
+        if (above := self._obstacle_above(path)) is not None:
             return FileState(obstacle=above)
-        return state_of(self.fd, path, algorithm=algorithm, is_stopped=is_stopped)
+        try:
+            found = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode):
+                return FileState(obstacle=_kind(found.st_mode))
+            if algorithm is None:
+                return FileState(found.st_size)
+            with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
+                hashed = digest_by(file.read, Checksum(algorithm, b""), is_stopped)
+        except (FileNotFoundError, NotADirectoryError):
+            return FileState()
+        except OSError as error:
+            return FileState(obstacle=f"it cannot be read ({error.strerror})", readable=False)
+        return FileState(found.st_size) if hashed is None else FileState(*hashed)
 
     def has(self, path: str) -> bool:
         if os.access(path, os.F_OK, dir_fd=self.fd):  # half the time of a stat, and nearly always true
@@ -154,28 +152,6 @@ class DirectoryFiles:
             for name in inner:  # one that cannot be read is skipped: `state_of` reports its files
                 with suppress(OSError), os.scandir(f"{self.path}/{prefix}{name}") as within:
                     yield from self._walk(f"{prefix}{name}/", within, frozenset())
-
-
-def state_of(
-    root: int, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-) -> FileState:
-    """Return the state of a file below the descriptor `root`, as `StoredFiles.state_of`."""
-    try:
-        found = os.stat(path, dir_fd=root, follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode):
-            return FileState(obstacle=_kind(found.st_mode))
-        if algorithm is None:
-            return FileState(found.st_size)
-        fd = open_regular(path, os.O_RDONLY, dir_fd=root)
-        try:
-            hashed = digest_by(partial(os.read, fd), Checksum(algorithm, b""), is_stopped)
-        finally:
-            os.close(fd)
-    except (FileNotFoundError, NotADirectoryError):
-        return FileState()
-    except OSError as error:
-        return FileState(obstacle=f"it cannot be read ({error.strerror})", readable=False)
-    return FileState(found.st_size) if hashed is None else FileState(*hashed)
 
 
 def _kind(mode: int) -> str:

@@ -18,15 +18,14 @@ import stat
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import cache, cached_property
+from contextlib import closing, contextmanager, suppress
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stacpull.errors import (
     DestinationError,
     destination_error,
-    destination_errors,
     is_destination_failure,
 )
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
@@ -127,35 +126,19 @@ class LocalStore(DirectoryFiles):
         return ThreadPoolExecutor(_SYNCED_AT_ONCE, "stacpull-fsync")
 
     def sync(self, parts: Sequence[str]) -> None:
-        changed, self.changed = sorted(self.changed), set()
+        changed, self.changed = self.changed, set()
         try:
             if self.covers_ledger:
                 syncfs(self.fd)
                 return
-            list(self._threads.map(self._sync_part, parts))
-            for start in range(0, len(changed), _SYNCED_AT_ONCE):
-                with self._opened(changed[start : start + _SYNCED_AT_ONCE]) as directories:
-                    list(self._threads.map(os.fsync, directories))
+            list(self._threads.map(partial(_sync_in, self.staged.fd), parts))
+            list(self._threads.map(self._sync_directory, changed))
         except OSError as error:
             raise _failed(error) from error
 
-    def _sync_part(self, name: str) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.staged.parts_fd)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    @contextmanager
-    def _opened(self, directories: Sequence[str]) -> Iterator[list[int]]:
-        """Open these directories. One that was removed is left out: its files are lost."""
-        with ExitStack() as stack:
-            fds: list[int] = []
-            for path in directories:
-                with destination_errors(self.path), suppress(FileNotFoundError):
-                    fds.append(os.dup(self.directory(path, make=False)))
-                    stack.callback(os.close, fds[-1])
-            yield fds
+    def _sync_directory(self, path: str) -> None:
+        with suppress(FileNotFoundError):  # it was removed, with its files
+            _sync_in(self.fd, path or ".")
 
     def place(self, files: Sequence[Arrival | Placement]) -> list[Failure | None]:
         return [self._place(file.part, file.directory, file.name, replace=file.may_replace) for file in files]
@@ -187,7 +170,7 @@ class LocalStore(DirectoryFiles):
 
     def _rename(self, part: str, directory: int, name: str, *, replace: bool) -> bool:
         try:
-            if rename_new(part, self.staged.parts_fd, name, directory):
+            if rename_new(part, self.staged.fd, name, directory):
                 return True
         except FileExistsError:
             if not replace:
@@ -196,7 +179,7 @@ class LocalStore(DirectoryFiles):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if not (replace and stat.S_ISREG(found.st_mode)):
                 return False
-        os.rename(part, name, src_dir_fd=self.staged.parts_fd, dst_dir_fd=directory)
+        os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
 
     def identity(self, directory: str, name: str) -> tuple[int, int] | None:
@@ -252,6 +235,14 @@ class LocalStore(DirectoryFiles):
         if len(self._held) > HELD_DIRECTORIES:
             os.close(self._held.popitem(last=False)[1])
         return fd
+
+
+def _sync_in(directory: int, path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _refuse_odd(name: str) -> None:

@@ -34,10 +34,9 @@ from stacpull.store.inspection import (
     DirectoryFiles,
     open_regular,
     read_regular,
-    state_of,
     sync_directory,
 )
-from stacpull.store.protocol import FileState, IsStopped, StoredFiles, never
+from stacpull.store.protocol import StoredFiles
 
 OWN = ".stacpull"  # the directory of a mirror for everything but its files
 PARTS = f"{OWN}/parts"  # relative to the work directory
@@ -150,7 +149,7 @@ def leave_parts(directory: Path, suffixes: frozenset[str]) -> None:
                 path.rename(directory.parent / path.name)
 
 
-class StagedParts:
+class StagedParts(DirectoryFiles):
     """Several threads may write parts at once. The directory is never opened through a link."""
 
     def __init__(
@@ -162,8 +161,7 @@ class StagedParts:
     ) -> None:
         """`worker_parts` is the directory of this worker among the parts, if any."""
         self.work = work
-        self.parts = work / PARTS / worker_parts
-        self.shared_parts = work / PARTS if worker_parts else None
+        self.path = work / PARTS / worker_parts
         self._identity_of = identity_of
         try:
             make_with_parents(work)
@@ -179,10 +177,7 @@ class StagedParts:
                 named = next((path for path in (work, work / OWN) if not path.is_dir()), work / PARTS)
                 raise DestinationError(f"{named} is not a directory that can be written to.") from error
             raise destination_error(error, work) from error
-        self.parts_fd = above
-
-    def close(self) -> None:
-        os.close(self.parts_fd)
+        self.fd = above
 
     def sync_own_directory(self) -> None:
         """Make the names of the ledger and its log durable, because SQLite ignores errors of that."""
@@ -199,7 +194,7 @@ class StagedParts:
                     written += os.write(fd, memoryview(body)[written:])
                 return self._identity_of(os.fstat(fd))
             except OSError:
-                os.unlink(name, dir_fd=self.parts_fd)  # makes room for the ledger if the disk is full
+                os.unlink(name, dir_fd=self.fd)  # makes room for the ledger if the disk is full
                 raise
             finally:
                 os.close(fd)
@@ -208,10 +203,10 @@ class StagedParts:
 
     def _create_part(self, name: str) -> int:
         try:
-            return os.open(name, CREATE, 0o644, dir_fd=self.parts_fd)
+            return os.open(name, CREATE, 0o644, dir_fd=self.fd)
         except FileExistsError:  # left by a kill
-            os.unlink(name, dir_fd=self.parts_fd)
-            return os.open(name, CREATE, 0o644, dir_fd=self.parts_fd)
+            os.unlink(name, dir_fd=self.fd)
+            return os.open(name, CREATE, 0o644, dir_fd=self.fd)
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[BinaryIO]:
@@ -222,7 +217,7 @@ class StagedParts:
                     yield file
             except BaseException:
                 with suppress(OSError):
-                    os.unlink(name, dir_fd=self.parts_fd)
+                    os.unlink(name, dir_fd=self.fd)
                 raise
 
     def link_part(self, row: int, generation: int, files: StoredFiles, path: str) -> str:
@@ -232,7 +227,7 @@ class StagedParts:
         self.drop_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
-                os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.parts_fd, follow_symlinks=False)
+                os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.fd, follow_symlinks=False)
                 if self.part_identity(name) is not None:
                     return name
                 self.drop_part(name)
@@ -244,31 +239,23 @@ class StagedParts:
 
     def rename_part(self, old: str, new: str) -> int:
         with destination_errors(self.work):
-            os.rename(old, new, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
-            return self._identity_of(os.stat(new, dir_fd=self.parts_fd, follow_symlinks=False))
+            os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            return self._identity_of(os.stat(new, dir_fd=self.fd, follow_symlinks=False))
 
     def drop_part(self, name: str) -> None:
         with destination_errors(self.work), suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self.parts_fd)
+            os.unlink(name, dir_fd=self.fd)
 
     def list_parts(self) -> list[str]:
         with destination_errors(self.work):
-            return sorted(entry.name for entry in os.scandir(self.parts_fd) if not is_worker(entry.name))
-
-    def state_of_part(
-        self, name: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
-    ) -> FileState:
-        return state_of(self.parts_fd, name, algorithm=algorithm, is_stopped=is_stopped)
+            return sorted(entry.name for entry in os.scandir(self.fd) if not is_worker(entry.name))
 
     def part_identity(self, name: str) -> tuple[int, int] | None:
         try:
-            found = os.stat(name, dir_fd=self.parts_fd, follow_symlinks=False)
+            found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
             return None
         return (self._identity_of(found), found.st_size) if stat.S_ISREG(found.st_mode) else None
-
-    def open_part(self, name: str) -> BinaryIO:
-        return os.fdopen(open_regular(name, os.O_RDONLY, dir_fd=self.parts_fd), "rb")
 
     def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
         """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
@@ -277,12 +264,12 @@ class StagedParts:
         """
         kept = {
             path
-            for pair in described(self.parts)
-            if read_point(part := part_path(self.parts, *pair)) and keep(*pair)
+            for pair in described(self.path)
+            if read_point(part := part_path(self.path, *pair)) and keep(*pair)
             for path in (part, about(part))
         }
-        with destination_errors(self.parts):
-            for path in list(self.parts.iterdir()):
+        with destination_errors(self.path):
+            for path in list(self.path.iterdir()):
                 if path.suffix in UNFINISHED and path not in kept:
                     path.unlink(missing_ok=True)
                 elif is_worker(path.name) and path.is_dir() and not path.is_symlink():
@@ -301,19 +288,19 @@ class StagedParts:
 
     def trusted_boot(self) -> str | None:
         try:
-            return read_regular(_TRUST, _LONGEST_BOOT, dir_fd=self.parts_fd).decode("ascii", "replace")
+            return read_regular(_TRUST, _LONGEST_BOOT, dir_fd=self.fd).decode("ascii", "replace")
         except OSError:
             return None
 
     def trust(self, boot: str) -> None:
         self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work):
-            os.chmod("boot.tmp", 0o600, dir_fd=self.parts_fd)
-            os.rename("boot.tmp", _TRUST, src_dir_fd=self.parts_fd, dst_dir_fd=self.parts_fd)
+            os.chmod("boot.tmp", 0o600, dir_fd=self.fd)
+            os.rename("boot.tmp", _TRUST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def withdraw_trust(self) -> None:
         with suppress(OSError):
-            os.unlink(_TRUST, dir_fd=self.parts_fd)
+            os.unlink(_TRUST, dir_fd=self.fd)
 
 
 def open_or_make(above: int, name: str) -> int:
