@@ -96,9 +96,9 @@ def forked_store() -> Iterator[None]:
     from tests.acceptance.command import forker  # noqa: PLC0415
     from tests.store_in_thread import none_started_early  # noqa: PLC0415
 
-    from stacpull.engine import store_client  # noqa: PLC0415 - most tests do not need it
+    from stacpull import child_process  # noqa: PLC0415 - most tests do not need it
 
-    with mock.patch.object(store_client, "spawn", forker().spawn), none_started_early():
+    with mock.patch.object(child_process, "spawn", forker().spawn), none_started_early():
         yield
 
 

@@ -20,7 +20,7 @@ from stacpull.engine.store_process import StoreServer
 def store_on_thread() -> Iterator[None]:
     """Run the store on a thread where a run would start a process: the same code at the same socket."""
     with (
-        mock.patch.object(store_client, "spawn", serve_on_thread),
+        mock.patch.object(store_client, "spawned", served_on_thread),
         mock.patch.object(store_client, "reap", threading.Thread.join),
         none_started_early(),
     ):
@@ -32,9 +32,11 @@ def none_started_early() -> AbstractContextManager[object]:
     return mock.patch.object(child_process, "started_early", return_value=nullcontext())
 
 
-def serve_on_thread(_module: str, arguments: Sequence[str] = ()) -> tuple[threading.Thread, socket.socket]:
-    """Start the store on a thread, as `store_client.spawn` starts it in a process."""
-    del arguments
+@contextmanager
+def served_on_thread(
+    _module: str, _arguments: Sequence[str] = ()
+) -> Iterator[tuple[threading.Thread, socket.socket]]:
+    """Start the store on a thread, as `child_process.spawned` starts it in a process."""
     ours, theirs = socket.socketpair()
 
     def serve() -> None:
@@ -43,4 +45,8 @@ def serve_on_thread(_module: str, arguments: Sequence[str] = ()) -> tuple[thread
 
     thread = threading.Thread(target=serve, name="stacpull-store-server")
     thread.start()
-    return thread, ours
+    try:
+        yield thread, ours
+    finally:
+        ours.close()
+        thread.join()

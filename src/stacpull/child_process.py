@@ -87,7 +87,8 @@ def started_early(module: str, arguments: Sequence[str] = (), *, shared: str) ->
         yield
     finally:
         if (unused := _early.pop(key, None)) is not None:
-            discard(unused)
+            unused[1].close()
+            reap(unused[0], 0)
 
 
 def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
@@ -101,6 +102,17 @@ def spawn(module: str, arguments: Sequence[str] = ()) -> Started:
             pass_fds=(theirs.fileno(),),
         )
     )
+
+
+@contextmanager
+def spawned(module: str, arguments: Sequence[str] = ()) -> Iterator[Started]:
+    """Run the `main` of a module until the end of the block, when it has to end."""
+    process, sock = spawn(module, arguments)
+    try:
+        yield process, sock
+    finally:
+        sock.close()
+        reap(process)
 
 
 def _started(start: Callable[[socket.socket], ChildProcess]) -> Started:
@@ -153,12 +165,6 @@ def reap(process: ChildProcess, patience: float = _PATIENCE) -> int:
         _have_ended([process], inf)
     _running.discard(process)
     return process.returncode or 0
-
-
-def discard(started: Started) -> None:
-    process, sock = started
-    sock.close()
-    reap(process, 0)
 
 
 def kill_all() -> None:

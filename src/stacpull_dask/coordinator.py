@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stacpull.child_process import Started, reap, spawn
+from stacpull.child_process import spawned
 from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, Confirmed, error_of, framed
 from stacpull.engine.pool import RunOfWorkers
@@ -29,7 +29,7 @@ from stacpull.events import Notice
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, Job
 from stacpull.system import own_environment
-from stacpull.threads import to_its_end
+from stacpull.threads import in_thread
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
@@ -70,16 +70,9 @@ class LocalPlaces:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[socket.socket]:
-        started: list[Started] = []
-        try:
-            await to_its_end(lambda: started.append(spawn("stacpull_dask.worker")))
-            sock = started[0][1]
+        async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
             await asyncio.to_thread(sock.sendall, framed(WholeEnvironment(own_environment())))
             yield sock
-        finally:
-            for process, _ in started:
-                process.kill()
-                await to_its_end(partial(reap, process))
 
     def allowed(self, settings: WorkerSettings) -> WorkerSettings:
         return settings

@@ -15,9 +15,10 @@ from collections import defaultdict
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stacpull.child_process import discard, spawn
+from stacpull.child_process import spawned
 from stacpull.engine.messages import framed
 from stacpull.system import own_environment
+from stacpull.threads import in_thread
 from stacpull_dask.worker_messages import WholeEnvironment
 
 HANDLER = "stacpull-worker"  # the name of the handler, for connections to the Dask worker
@@ -37,15 +38,12 @@ def hold(session: str) -> None:
 
 async def relay(comm: Any, session: str = "") -> str:
     try:
-        process, sock = await asyncio.to_thread(spawn, "stacpull_dask.worker")
         with TemporaryDirectory(prefix="stacpull-", ignore_cleanup_errors=True) as place:
-            try:
+            async with in_thread(spawned("stacpull_dask.worker")) as (_, sock):
                 sock.setblocking(False)
                 environment = framed(WholeEnvironment({**own_environment(), b"TMPDIR": os.fsencode(place)}))
                 await asyncio.get_running_loop().sock_sendall(sock, environment)
                 await pass_bytes(comm, sock)
-            finally:
-                await asyncio.to_thread(discard, (process, sock))
     finally:
         comm.abort()
         _ended[session].set()

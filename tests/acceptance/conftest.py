@@ -15,7 +15,7 @@ from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
 from tests.store_in_thread import none_started_early
 
-from stacpull.engine import store_client
+from stacpull import child_process
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 __all__ = ["every_replica", "watching"]
@@ -36,7 +36,7 @@ def forked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with (
-        mock.patch.object(store_client, "spawn", fork),
+        mock.patch.object(child_process, "spawn", fork),
         none_started_early(),
     ):
         yield

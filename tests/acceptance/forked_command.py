@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from importlib import import_module
@@ -448,20 +448,20 @@ def _await_tracer() -> None:
 
 def _fork_children(command: Sequence[str], module: str) -> None:
     """Fork the processes that a command will start, instead of those that `spawn` would start."""
-    wanted, users = list[str](), ["stacpull.engine.store_client"]
+    wanted = list[str]()
     if module == _DASK_WORKER:
-        wanted, users = [WORKER] * 2, ["stacpull_dask.relay"]
+        wanted = [WORKER] * 2
     elif module == COMMAND and (_MIRRORING & set(command) or command[0].endswith("/python")):
         wanted = [_STORE]
     waiting: list[_Waiting] = []
     for one in wanted:
         waiting.append(_Waiting(one, waiting))
-    spawn = partial(_spawn, waiting)
-    for user in users if wanted else ():
-        mock.patch.object(import_module(user), "spawn", spawn).start()
     if wanted:
+        child_process = import_module("stacpull.child_process")
+        spawn = partial(_spawn, waiting, child_process.spawn)
+        mock.patch.object(child_process, "spawn", spawn).start()
         not_early = mock.Mock(return_value=nullcontext())
-        mock.patch.object(import_module("stacpull.child_process"), "started_early", not_early).start()
+        mock.patch.object(child_process, "started_early", not_early).start()
 
 
 class _Waiting:
@@ -483,13 +483,15 @@ class _Waiting:
         theirs.close()
 
 
-def _spawn(waiting: list[_Waiting], module: str, arguments: Sequence[str] = ()) -> tuple[Any, socket.socket]:
+def _spawn(
+    waiting: list[_Waiting], spawn: Callable[..., Any], module: str, arguments: Sequence[str] = ()
+) -> tuple[Any, socket.socket]:
     """Do what `child_process.spawn` does, with a child that waits, if there is one."""
     from stacpull import child_process  # noqa: PLC0415 - they are imported by then
 
     child = next((one for one in waiting if one.module == module), None)
     if child is None:
-        return child_process.spawn(module, arguments)
+        return spawn(module, arguments)
     waiting.remove(child)
     process = _process(child.pid)
     near, far = socket.socketpair()

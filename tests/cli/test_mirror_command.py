@@ -10,7 +10,6 @@ import pytest
 
 from stacpull import child_process
 from stacpull.cli.main import execute
-from stacpull.engine import store_client
 from stacpull.errors import WorkerError
 
 
@@ -30,7 +29,7 @@ def test_the_process_that_is_started_early_is_the_one_of_the_run(
         raise WorkerError("No process.")
 
     monkeypatch.setattr(child_process, "started_early", started_early)
-    monkeypatch.setattr(store_client, "spawn", spawn)
+    monkeypatch.setattr(child_process, "spawn", spawn)
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     work = tmp_path / "work"
     place = [dest, "--work", str(work)] if dest.startswith("s3:") else [str(work)]

@@ -21,13 +21,14 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, proceed = threading.Event(), threading.Event()
+    spawn = child_process.spawn
 
     def slow(module: str, arguments: Sequence[str] = ()) -> child_process.Started:
         entered.set()
         proceed.wait()
-        return child_process.spawn(module, arguments)
+        return spawn(module, arguments)
 
-    monkeypatch.setattr("stacpull.engine.store_client.spawn", slow)
+    monkeypatch.setattr(child_process, "spawn", slow)
     (tmp_path / "items.json").write_text("[]")
 
     work = stacpull.mirror(tmp_path / "items.json", tmp_path / "m")

@@ -162,7 +162,9 @@ class Publisher:
                     f"{path} is not up to date, because someone has changed it, or it cannot be read: the "
                     "next `mirror`, or `stacpull verify --repair`, writes it again."
                 )
-            elif not is_free and not self._may_be_replaced(path, digest):
+            elif not is_free and not may_be_replaced(
+                self.store, path, partial(self._has_digest, path, digest), adopting=self._adopting
+            ):
                 self.unwritable[row] = foreign_file_sentence(path)
             elif data is not None:
                 part = f"{row}.item.json"
@@ -186,7 +188,7 @@ class Publisher:
         clips: dict[int, Clip] = {}
         if self._area is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for one in arrivals:
-                with suppress(OSError), staged.open_part(one.part) as file:
+                with suppress(OSError), staged.open(one.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
                         clips[one.row] = clip
         reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
@@ -195,11 +197,8 @@ class Publisher:
                 staged.drop_part(part)
         return reserved, failures
 
-    def _may_be_replaced(self, path: str, digest: bytes | None) -> bool:
-        def is_same() -> bool:
-            return digest is not None and self.store.state_of(path).digest == digest
-
-        return may_be_replaced(self.store, path, is_same, adopting=self._adopting)
+    def _has_digest(self, path: str, digest: bytes | None) -> bool:
+        return digest is not None and self.store.state_of(path).digest == digest
 
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
@@ -253,7 +252,7 @@ class Publisher:
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
         sha256, final = hashlib.sha256(data).digest(), path.as_posix()
-        self.refuse_foreign(final, lambda: self.store.state_of(final).digest == sha256)
+        self.refuse_foreign(final, partial(self._has_digest, final, sha256))
         part = f"{path.name}.tmp"
         self.store.staged.write_part(part, data)
         self.place_file(final, part, sha256)
@@ -296,7 +295,7 @@ def may_replace(store: Store, asset: Arrival) -> bool:
         return False
     if there == store.staged.part_identity(asset.part):  # a hard link
         return True
-    digest = asset.digest or store.staged.state_of_part(asset.part).digest
+    digest = asset.digest or store.staged.state_of(asset.part).digest
     return (
         digest is not None
         and digest == store.state_of(asset.path, algorithm=recorded(digest).algorithm).digest

@@ -12,16 +12,16 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from copy import copy
 from math import inf
 from typing import Any, Generic, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
-from stacpull.child_process import ChildProcess, Started, reap, spawn
+from stacpull.child_process import ChildProcess, Started, reap, spawned
 from stacpull.digests import digest_of
 from stacpull.engine import messages
 from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error_of, framed
@@ -308,17 +308,7 @@ class StoreClient:
 
         Both processes import `modules` in the background.
         """
-
-        @contextmanager
-        def spawned() -> Iterator[Started]:
-            process, sock = spawn("stacpull.engine.store_process", arguments=modules)
-            try:
-                yield process, sock
-            finally:
-                sock.close()
-                reap(process)
-
-        async with in_thread(spawned()) as started:
+        async with in_thread(spawned("stacpull.engine.store_process", modules)) as started:
             import_early(modules)
             yield started
 

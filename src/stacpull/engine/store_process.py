@@ -15,8 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import FunctionType
 from typing import Any, BinaryIO
 
 import msgspec
@@ -46,25 +48,18 @@ _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Excep
 """An empty list means that a group is due. None is the end, or an error in what was received."""
 
 
-_ON_LEDGER = (
-    jobs.damaged_documents, jobs.failed_items, jobs.keep_document, jobs.pending_jobs,
-    meta.get, meta.put,
-    pruning.items_not_found, pruning.seen_examples, pruning.unread,
-    runs.count, runs.restart_walk, runs.set_counter, runs.walked,
-)  # fmt: skip
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
-_OF_STORE = (
-    Publisher.publish_all, Publisher.finish,
-    StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items,
-    *_AFTER_FAILURE, StoreOperations.collections_to_read,
-    StoreOperations.keep_collection, StoreOperations.keep_items_parquet, StoreOperations.write_catalogs,
-    StoreOperations.remove_items,
-)  # fmt: skip
+_OWNERS = (jobs, meta, pruning, runs, StoreOperations)
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    one.__qualname__: one for one in (*_ON_LEDGER, Planner.find_planned, Planner.save_batch, *_OF_STORE)
+    one.__qualname__: one
+    for one in (
+        *chain.from_iterable(vars(owner).values() for owner in _OWNERS),
+        *(Planner.find_planned, Planner.save_batch, Publisher.publish_all, Publisher.finish),
+    )
+    if isinstance(one, FunctionType) and not one.__name__.startswith("_")
 }
-"""The functions that the network process may call: methods, and functions of the ledger's connection."""
+"""What the network process may call: public methods, and functions of the ledger's connection."""
 
 
 class StoreServer:
