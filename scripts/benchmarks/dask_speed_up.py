@@ -22,9 +22,9 @@ from stacpull.clock import SystemClock
 from stacpull_replicas import MlhubReplica, replica_server, run_in_thread
 
 ROUND_TRIP_MS = 50
-_ADDRESS = """import os, socket, sys
+_ADDRESS = """import asyncio, os, socket, sys
 if any('stacpull_dask.worker' in argument for argument in sys.orig_argv):
-    sys.modules['uvloop'] = None  # uvloop does not use socket.socket
+    sys.modules['uvloop'] = asyncio  # uvloop does not use socket.socket
     class Socket(socket.socket):
         def connect(self, address):
             if self.family == socket.AF_INET and self.getsockname()[1] == 0:
