@@ -17,13 +17,14 @@ from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
 from tests.store_in_thread import store_on_thread
 
-from stacpull import MirrorReport, Options, Selection, failures, mirror, resume, retry
+from stacpull import Options
 from stacpull.engine.fetching import AdoptingFetcher
 from stacpull.errors import DestinationError
 from stacpull.models import Arrival, Job
 from stacpull.store.local_store import LocalStore
 from stacpull.store.protocol import StoredFiles
 from stacpull.store.staging import StagedParts
+from stacpull.sync import failures, mirror, resume, retry
 from stacpull_replicas import RequestInfo, Status
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -65,7 +66,7 @@ def test_without_adopt_existing_files_are_failures(downloaded: Mirrored) -> None
     assert {failure.kind for failure in failures(downloaded.dest)} == {"exists"}
     assert {name: (downloaded.dest / name).read_bytes() for name in before} == before
     adopting = evolve(downloaded.options, adopt=True)
-    assert asyncio.run(retry(downloaded.dest, options=adopting)).exit_code == 0
+    assert retry(downloaded.dest, options=adopting).exit_code == 0
     assert downloaded.verify().exit_code == 0
 
 
@@ -114,7 +115,7 @@ def test_a_file_that_differs_from_its_asset_is_kept_and_reported(
     assert (failed.kind, failed.key, why in failed.message) == ("exists", "B02", True), failed.message
     assert (downloaded.dest / name).read_bytes() == strange
     (downloaded.dest / name).unlink()
-    assert asyncio.run(retry(downloaded.dest, options=downloaded.options)).exit_code == 0
+    assert retry(downloaded.dest, options=downloaded.options).exit_code == 0
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
@@ -170,13 +171,8 @@ def test_two_names_of_one_file_are_two_assets(
     (tmp_path / "a/1/data").write_bytes(b"same")
     (tmp_path / "a/2/data").hardlink_to(tmp_path / "a/1/data")
 
-    async def adopted() -> MirrorReport:
-        async with SmallApi({"a": ["1", "2"]}, asset=Answer(body=b"same", headers={"ETag": etag})) as api:
-            options = Options(adopt=True, allow_private_hosts=True, checksum=checksum)
-            selection = Selection(collections=("a",))
-            return await mirror(api.url("/"), tmp_path, selection=selection, options=options)
-
-    report = asyncio.run(adopted())
+    with SmallApi({"a": ["1", "2"]}, asset=Answer(body=b"same", headers={"ETag": etag})) as api:
+        report = mirror(api.url("/collections/a"), tmp_path, options=Options(adopt=True, checksum=checksum))
     assert (report.exit_code, report.assets_done, report.assets_failed) == (0, 2, 0)
     assert (tmp_path / "a/1/data").stat().st_nlink == 2
     assert list((tmp_path / ".stacpull/parts").iterdir()) == []
@@ -203,7 +199,7 @@ def test_a_failed_sync_removes_no_existing_file(
     finally:
         downloaded.replica.clear_faults()
     assert {name: data for name, data in downloaded.files.items() if name in before} == before
-    assert asyncio.run(retry(downloaded.dest, options=downloaded.options)).exit_code == 0
+    assert retry(downloaded.dest, options=downloaded.options).exit_code == 0
     assert downloaded.verify().exit_code == 0
 
 
@@ -223,28 +219,6 @@ def test_resume_uses_the_options_of_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(AdoptingFetcher, "fetch", stopping)
         assert downloaded.mirror(stop=stop).state == "interrupted"
-    report = asyncio.run(resume(downloaded.dest, options=evolve(plain, adopt=False)))
+    report = resume(downloaded.dest, options=evolve(plain, adopt=False))
     assert (report.exit_code, report.assets_failed) == (0, 0)
     assert is_same(mirrored_once.files, downloaded.files) == []
-
-
-def test_an_href_behind_many_items_is_fetched_once_with_adopt_too(tmp_path: Path) -> None:
-    class Sharing(SmallApi):
-        def _item(self, collection: str, name: str) -> dict[str, object]:
-            asset = {"href": self.url(f"/assets/{collection}/0"), "type": "application/pdf"}
-            return {**super()._item(collection, name), "assets": {"data": asset}}
-
-    there = tmp_path / "c/3/data.pdf"
-    there.parent.mkdir(parents=True)
-    there.write_bytes(b"data")
-
-    async def work() -> list[str]:
-        async with Sharing({"c": [str(number) for number in range(12)]}) as api:
-            report = await mirror(api.url("/collections/c"), tmp_path, options=Options(adopt=True))
-            assert (report.assets_done, report.assets_failed) == (12, 0)
-            return [one.method for one in api.requests if "/assets/" in one.target]
-
-    requested = asyncio.run(work())
-    assert requested.count("GET") == 1
-    assert {path.read_bytes() for path in tmp_path.glob("c/*/data.pdf")} == {b"data"}
-    assert len(list(tmp_path.glob("c/*/data.pdf"))) == 12

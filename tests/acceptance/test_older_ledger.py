@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import orjson
 import pytest
-from tests.acceptance.small_api import SmallApi
+from tests.acceptance.small_api import SmallApi, json_answer
 from tests.acceptance.trees import digests_in
 from tests.net.memory import Answer
 
-from stacpull import DestinationError, Options, failures, mirror, resume, retry, verify
+from stacpull import DestinationError, MirrorReport, Options, sync
 from stacpull.ledger.database import ledger_path
 from stacpull.net.transport import Request
 
@@ -35,8 +34,7 @@ class Backup(SmallApi):
         self.title = ""
         self._when = when
         self._kept = dest.parent / "kept.sqlite"
-        routes = dict(self._routes)
-        self._routes = {**routes, "/collections/c": self._described}
+        self._routes = {**self._routes, "/collections/c": self._described}
 
     def _asset(self, request: Request) -> Answer:
         self._keep(request.url.rpartition("/")[2])
@@ -44,8 +42,7 @@ class Backup(SmallApi):
 
     def _described(self, _request: Request) -> Answer:
         self._keep(COLLECTION)
-        document = {"type": "Collection", "id": "c", "description": self.title, "links": []}
-        return Answer(body=orjson.dumps(document), headers={"Content-Type": "application/json"})
+        return json_answer({"type": "Collection", "id": "c", "description": self.title, "links": []})
 
     def _keep(self, name: str) -> None:
         if name == self._when and ledger_path(self.dest).exists():
@@ -56,6 +53,9 @@ class Backup(SmallApi):
             ):
                 db.backup(to)
 
+    def mirror(self, **options: Any) -> MirrorReport:
+        return sync.mirror(self.url("/collections/c"), self.dest, options=Options(**options))
+
     def put_back(self) -> None:
         """Put the ledger of that moment in the place of today's."""
         for end in ("", "-wal", "-shm"):
@@ -64,92 +64,67 @@ class Backup(SmallApi):
         self._when = ""
 
 
-def with_an_older_ledger(
-    dest: Path, when: str, work: Callable[[Backup, str], Awaitable[None]], **options: object
-) -> None:
-    """Mirror to `dest`, put back the ledger of the moment `when`, and do `work` with the same source."""
-
-    async def run() -> None:
-        async with Backup(dest, when) as api:
-            source = api.url("/collections/c")
-            report = await mirror(source, dest, options=Options(concurrency=1, **options))
-            assert report.exit_code == 0
-            api.put_back()
-            before = digests_in(dest)
-            await work(api, source)
-            assert {name: digests_in(dest).get(name) for name in before} == before
-            assert (await verify(dest)).exit_code == 0
-
-    asyncio.run(run())
+@contextmanager
+def an_older_ledger(dest: Path, when: str, **options: Any) -> Iterator[Backup]:
+    """Mirror to `dest`, and put back the ledger of the moment `when`; what is there stays in the block."""
+    with Backup(dest, when) as api:
+        assert api.mirror(concurrency=1, **options).exit_code == 0
+        api.put_back()
+        before = digests_in(dest)
+        yield api
+    now = digests_in(dest)
+    assert {name: now.get(name) for name in before} == before
+    assert sync.verify(dest).exit_code == 0
 
 
 @pytest.mark.parametrize("metadata", ["item", "ndjson"])
-def test_documents_equal_to_what_would_be_written_are_accepted(
-    tmp_path: Path, metadata: Literal["item", "ndjson"]
-) -> None:
-    async def work(_api: Backup, _source: str) -> None:
-        report = await resume(tmp_path / "m")
+def test_documents_equal_to_what_would_be_written_are_accepted(tmp_path, metadata):
+    with an_older_ledger(tmp_path / "m", COLLECTION, metadata=metadata):
+        report = sync.resume(tmp_path / "m")
         assert (report.state, report.exit_code) == ("complete", 0)
 
-    with_an_older_ledger(tmp_path / "m", COLLECTION, work, metadata=metadata)
-
 
 @pytest.mark.parametrize("when", ["1", "5"])
 @pytest.mark.parametrize("metadata", ["item", "ndjson"])
-def test_adopt_takes_the_files_and_the_documents(
-    tmp_path: Path, metadata: Literal["item", "ndjson"], when: str
-) -> None:
-    async def work(_api: Backup, source: str) -> None:
-        report = await mirror(source, tmp_path / "m", options=Options(adopt=True, metadata=metadata))
+def test_adopt_takes_the_files_and_the_documents(tmp_path, metadata, when):
+    with an_older_ledger(tmp_path / "m", when, metadata=metadata) as api:
+        report = api.mirror(adopt=True, metadata=metadata)
         assert (report.state, report.exit_code, report.items_done) == ("complete", 0, len(ITEMS))
-
-    with_an_older_ledger(tmp_path / "m", when, work, metadata=metadata)
 
 
 @pytest.mark.parametrize("when", ["1", "5"])
-def test_without_adopt_the_message_names_it(tmp_path: Path, when: str) -> None:
-    async def work(api: Backup, source: str) -> None:
+def test_without_adopt_the_message_names_it(tmp_path, when):
+    with an_older_ledger(tmp_path / "m", when) as api:
         with pytest.raises(DestinationError, match=r"is not part of this mirror.*--adopt"):
-            await resume(tmp_path / "m")
-        failed = await asyncio.to_thread(lambda: list(failures(tmp_path / "m")))
+            sync.resume(tmp_path / "m")
+        failed = list(sync.failures(tmp_path / "m"))
         assert {one.kind for one in failed} == {"exists"}
         assert all("--adopt" in one.message for one in failed)
-        await mirror(source, tmp_path / "m", options=Options(adopt=True))
-        assert (await retry(tmp_path / "m", options=Options(adopt=True))).exit_code == 0
-
-    with_an_older_ledger(tmp_path / "m", when, work)
+        api.mirror(adopt=True)
+        assert sync.retry(tmp_path / "m", options=Options(adopt=True)).exit_code == 0
 
 
-def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path: Path) -> None:
+def test_adopt_replaces_catalogs_that_stacpull_wrote_with_other_content(tmp_path):
     """The source has changed since: the catalogs are written again, in place of the old ones."""
-
-    async def run() -> None:
-        dest = tmp_path / "m"
-        async with Backup(dest, "3") as api:
-            source = api.url("/collections/c")
-            await mirror(source, dest, options=Options(concurrency=1))
-            api.put_back()
-            api.title = "changed"
-            report = await mirror(source, dest, options=Options(adopt=True))
-            assert (report.state, report.exit_code) == ("complete", 0)
-            assert orjson.loads((dest / "c/collection.json").read_bytes())["description"] == "changed"
-            assert (await verify(dest)).exit_code == 0
-
-    asyncio.run(run())
+    dest = tmp_path / "m"
+    with Backup(dest, "3") as api:
+        api.mirror(concurrency=1)
+        api.put_back()
+        api.title = "changed"
+        report = api.mirror(adopt=True)
+    assert (report.state, report.exit_code) == ("complete", 0)
+    assert orjson.loads((dest / "c/collection.json").read_bytes())["description"] == "changed"
+    assert sync.verify(dest).exit_code == 0
 
 
 @pytest.mark.parametrize("adopt", [False, True])
-def test_a_document_of_another_user_is_never_replaced(tmp_path: Path, adopt: bool) -> None:
+def test_a_document_of_another_user_is_never_replaced(tmp_path, adopt):
     foreign = b'{"type":"Feature","id":"3","collection":"c","links":[]}'
-
-    async def run() -> None:
-        dest = tmp_path / "m"
-        (dest / "c/3").mkdir(parents=True)
-        (dest / "c/3/3.json").write_bytes(foreign)
-        async with Backup(dest, "") as api:
-            report = await mirror(api.url("/collections/c"), dest, options=Options(adopt=adopt))
-            assert (report.exit_code, report.items_failed) == (1, 1)
-            assert (await retry(dest)).exit_code == 1
-        assert (dest / "c/3/3.json").read_bytes() == foreign
-
-    asyncio.run(run())
+    dest = tmp_path / "m"
+    (dest / "c/3").mkdir(parents=True)
+    (dest / "c/3/3.json").write_bytes(foreign)
+    with Backup(dest, "") as api:
+        report = api.mirror(adopt=adopt)
+        assert (report.exit_code, report.items_failed) == (1, 1)
+        assert sync.retry(dest).exit_code == 1
+    assert (dest / "c/3/3.json").read_bytes() == foreign

@@ -14,15 +14,13 @@ import orjson
 import pytest
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
-from tests.items import feature
+from tests.items import collection, feature
 from tests.net.memory import Answer
-from tests.net.wire_server import WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
-import stacpull
-from stacpull import MirrorReport, Notice, Options, Selection, failures, mirror, retry, verify
+from stacpull import MirrorReport, Notice, Options, Selection, sync
 from stacpull.events import Event, ItemGone
 from stacpull.ledger import pruning
-from stacpull.net.transport import Request
 from stacpull.sources.item_reader import ItemReader
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
@@ -33,16 +31,20 @@ PRUNE = Options(prune="remove", retries=0)
 
 @contextmanager
 def two_sources() -> Iterator[tuple[EvolvingReplica, EvolvingReplica]]:
-    """Two services, the items of the second under other names."""
+    """Two services of the same items."""
     with run_in_thread(EvolvingReplica(items=3)) as one, run_in_thread(EvolvingReplica(items=3)) as other:
-        other.items = {f"other-{name}": item for name, item in other.items.items()}
         yield one, other
+
+
+@pytest.fixture
+def replica() -> Iterator[EvolvingReplica]:
+    with run_in_thread(EvolvingReplica(items=3)) as found:
+        yield found
 
 
 def mirrored(source: str, dest: Path, events: list[Event] | None = None, **selection: Any) -> MirrorReport:
     keep = None if events is None else events.append
-    chosen = Selection(**selection)
-    return asyncio.run(mirror(source, dest, selection=chosen, options=PRUNE, on_event=keep))
+    return sync.mirror(source, dest, selection=Selection(**selection), options=PRUNE, on_event=keep)
 
 
 def counts(report: MirrorReport) -> tuple[int, int]:
@@ -54,13 +56,13 @@ def warnings(events: list[Event]) -> str:
 
 
 def retried(dest: Path) -> None:
-    asyncio.run(retry(dest, options=Options(retries=0)))
+    sync.retry(dest, options=Options(retries=0))
 
 
 def repaired(dest: Path) -> None:
     for path in dest.glob("evolving/item-*/data.bin"):
         path.unlink()
-    asyncio.run(verify(dest, repair=True, options=Options(retries=0)))
+    sync.verify(dest, repair=True, options=Options(retries=0))
 
 
 # --- whose items they are -----------------------------------------------------------------------------------
@@ -71,6 +73,7 @@ def test_items_of_another_source_are_kept_after_retry_and_repair(
     tmp_path: Path, again: Callable[[Path], None]
 ) -> None:
     with two_sources() as (one, other):
+        other.items = {f"other-{name}": item for name, item in other.items.items()}
         one.inject(lambda request: "/files/" in request.path and "mask" in request.path, Status(404), times=9)
         mirrored(one.base_url, tmp_path)
         mirrored(other.base_url, tmp_path)
@@ -81,19 +84,18 @@ def test_items_of_another_source_are_kept_after_retry_and_repair(
         assert files_in(tmp_path).keys() == before
 
 
-def test_items_of_another_selection_are_kept_after_retry(tmp_path: Path) -> None:
-    with run_in_thread(EvolvingReplica(items=3)) as replica:
-        replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
-        mirrored(replica.base_url, tmp_path)
-        mirrored(replica.base_url, tmp_path, ids=("item-0001",))
-        asyncio.run(retry(tmp_path))
-        del replica.items["item-0002"]
-        assert mirrored(replica.base_url, tmp_path, ids=("item-0001",)).items_gone == 0
-        assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # the same selection listed it
+def test_items_of_another_selection_are_kept_after_retry(tmp_path, replica):
+    replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
+    mirrored(replica.base_url, tmp_path)
+    mirrored(replica.base_url, tmp_path, ids=("item-0001",))
+    sync.retry(tmp_path)
+    del replica.items["item-0002"]
+    assert mirrored(replica.base_url, tmp_path, ids=("item-0001",)).items_gone == 0
+    assert mirrored(replica.base_url, tmp_path).items_pruned == 1  # the same selection listed it
 
 
 def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> None:
-    with run_in_thread(EvolvingReplica(items=3)) as one, run_in_thread(EvolvingReplica(items=3)) as other:
+    with two_sources() as (one, other):
         mirrored(one.base_url, tmp_path)
         mirrored(other.base_url, tmp_path)
         del other.items["item-0002"]
@@ -118,45 +120,39 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     assert "An item of" not in warnings(events)
 
 
-def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path: Path) -> None:
-    events: list[Event] = []
+def test_a_run_that_was_stopped_says_so_instead_of_pruning(tmp_path, replica):
+    events, stop = list[Event](), asyncio.Event()
 
-    async def stopped(source: str) -> None:
-        stop = asyncio.Event()
+    def listen(event: Event) -> None:
+        events.append(event)
+        stop.set()
 
-        def listen(event: Event) -> None:
-            events.append(event)
-            stop.set()
-
-        await mirror(source, tmp_path, options=PRUNE, on_event=listen, stop=stop)
-
-    with run_in_thread(EvolvingReplica(items=3)) as replica:
-        asyncio.run(stopped(replica.base_url))
+    sync.mirror(replica.base_url, tmp_path, options=PRUNE, on_event=listen, stop=stop)
     assert "Nothing was pruned: the run is not complete." in warnings(events)
 
 
-def test_retry_does_not_prune_and_says_so(tmp_path: Path) -> None:
+def test_retry_does_not_prune_and_says_so(tmp_path, replica):
     events: list[Event] = []
-    with run_in_thread(EvolvingReplica(items=3)) as replica:
-        replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
-        mirrored(replica.base_url, tmp_path)
-        asyncio.run(retry(tmp_path, options=PRUNE, on_event=events.append))
+    replica.inject(lambda request: request.path.endswith("item-0002/mask.bin"), Status(404), times=1)
+    mirrored(replica.base_url, tmp_path)
+    sync.retry(tmp_path, options=PRUNE, on_event=events.append)
     assert "Nothing was pruned: only `mirror` looks for items that are gone." in warnings(events)
 
 
 # --- whom to believe ----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path: Path) -> None:
-    with run_in_thread(EvolvingReplica(items=3)) as replica:
-        mirrored(replica.base_url, tmp_path)
-        del replica.items["item-0002"]
-        listed = {f"/items/{name}" for name in replica.items}
-        replica.inject(lambda request: request.path.endswith(tuple(listed)), Status(403), times=9)
-        events: list[Event] = []
-        assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
-        assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-        assert "what the walk has found there is not shown either." in warnings(events)
+def test_nothing_is_pruned_if_the_source_denies_items_it_lists(
+    tmp_path: Path, replica: EvolvingReplica
+) -> None:
+    mirrored(replica.base_url, tmp_path)
+    del replica.items["item-0002"]
+    listed = {f"/items/{name}" for name in replica.items}
+    replica.inject(lambda request: request.path.endswith(tuple(listed)), Status(403), times=9)
+    events: list[Event] = []
+    assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
+    assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
+    assert "what the walk has found there is not shown either." in warnings(events)
 
 
 class Labels(WireServer):
@@ -167,52 +163,40 @@ class Labels(WireServer):
     """
 
     def __init__(self) -> None:
+        super().__init__({})
         self.has = {"labels": ["L", "M"], "images": ["S", "T"]}
         self.lists = {"labels": ["L", "M"], "images": ["S", "T"]}
         self.shows = ["labels", "images"]
         self.links = ["S", "T"]
         self.refused: set[str] = set()
         self.clouds: dict[str, int] = {}
-        super().__init__(dict.fromkeys(self._paths(), self._answer))
-
-    @staticmethod
-    def _paths() -> Iterator[str]:
-        yield from ("/", "/collections", "/data")
-        for name, ids in (("labels", "LM"), ("images", "ST")):
-            yield from (f"/collections/{name}", f"/collections/{name}/items")
-            yield from (f"/collections/{name}/items/{one}" for one in ids)
 
     def item_url(self, collection: str, name: str) -> str:
         return self.url(f"/collections/{collection}/items/{name}")
 
-    def _answer(self, request: Request) -> Answer:
-        path = urlsplit(request.url).path.strip("/").split("/")
-        if path == ["data"]:
-            return Answer(body=b"data")
+    def _turn(self, request: ReceivedRequest) -> Answer:
+        path = urlsplit(request.target).path.strip("/").split("/")
         if path[-1] in self.refused:
             return Answer(403, b"{}")
-        found = self._document(path)
-        return Answer(404, b"{}") if found is None else Answer(body=orjson.dumps(found), headers=_JSON)
-
-    def _document(self, path: list[str]) -> dict[str, Any] | None:
         match path:
+            case ["data"]:
+                return Answer(body=b"data")
             case [""]:
-                return {"type": "Catalog", "id": "api", "description": "", "conformsTo": [], "links": []}
+                return json_answer({"type": "Catalog", "id": "api", "conformsTo": [], "links": []})
             case ["collections"]:
-                return {"collections": [self._collection(name) for name in self.shows], "links": []}
+                listed = [self._collection(name) for name in self.shows]
+                return json_answer({"collections": listed, "links": []})
             case ["collections", name] if name in self.shows:
-                return self._collection(name)
+                return json_answer(self._collection(name))
             case ["collections", name, "items"] if name in self.shows:
                 features = [self._item(name, one) for one in self.lists[name]]
-                return {"type": "FeatureCollection", "links": [], "features": features}
+                return json_answer({"type": "FeatureCollection", "links": [], "features": features})
             case ["collections", name, "items", one] if one in self.has[name]:
-                return self._item(name, one)
-        return None
+                return json_answer(self._item(name, one))
+        return Answer(404, b"{}")
 
     def _collection(self, name: str) -> dict[str, Any]:
-        return {"type": "Collection", "stac_version": "1.0.0", "id": name, "description": name,
-                "license": "CC0", "extent": {}, "links": [],
-                "assets": {"thumb": {"href": self.url("/data")}} if name == "images" else {}}  # fmt: skip
+        return collection(name, assets={"thumb": {"href": self.url("/data")}} if name == "images" else {})
 
     def _item(self, collection: str, name: str) -> dict[str, Any]:
         links = [{"rel": "self", "href": self.item_url(collection, name)}]
@@ -224,28 +208,20 @@ class Labels(WireServer):
         )
 
 
-_JSON = {"Content-Type": "application/json"}
 Change = Callable[[Labels], None]
 
 
 def pruned(
-    tmp_path: Path,
-    change: Change,
-    where: str = "/",
-    **selection: Any,
+    tmp_path: Path, change: Change, where: str = "/", **selection: Any
 ) -> tuple[MirrorReport, list[Event]]:
     """Mirror the API, change it, mirror again with --prune=remove."""
     events: list[Event] = []
-    chosen = Selection(**(selection or {"all_collections": True}))
-
-    async def twice() -> MirrorReport:
-        async with Labels() as api:
-            source = api.url(where).rstrip("/")
-            assert (await mirror(source, tmp_path, selection=chosen)).exit_code == 0
-            change(api)
-            return await mirror(source, tmp_path, selection=chosen, options=PRUNE, on_event=events.append)
-
-    return asyncio.run(twice()), events
+    chosen = selection or {"all_collections": True}
+    with Labels() as api:
+        source = api.url(where).rstrip("/")
+        assert sync.mirror(source, tmp_path, selection=Selection(**chosen)).exit_code == 0
+        change(api)
+        return mirrored(source, tmp_path, events, **chosen), events
 
 
 def drop(api: Labels, *names: str) -> None:
@@ -330,7 +306,7 @@ def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path: Pat
     )
     assert counts(reported) == (3, 3)
     assert {path.split("/")[0] for path in files_in(tmp_path)} == {"catalog.json", "labels"}
-    assert asyncio.run(verify(tmp_path)).damaged == 0
+    assert sync.verify(tmp_path).damaged == 0
 
 
 @pytest.mark.parametrize(("change", "failed"), [(still_linked, ["T"]), (no_more_linked, [])])
@@ -341,8 +317,8 @@ def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, len(failed))
     assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
     assert "another item links to it" in warnings(events)
-    assert [one.item for one in failures(tmp_path)] == failed
-    assert asyncio.run(verify(tmp_path)).damaged == 0
+    assert [one.item for one in sync.failures(tmp_path)] == failed
+    assert sync.verify(tmp_path).damaged == 0
 
 
 def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path: Path) -> None:
@@ -366,19 +342,20 @@ def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> Non
     assert files_in(tmp_path).keys() == {"catalog.json", "images/collection.json", "images/thumb"}
     links = orjson.loads((tmp_path / "catalog.json").read_bytes())["links"]
     assert [one["href"] for one in links if one["rel"] == "child"] == ["./images/collection.json"]
-    assert asyncio.run(verify(tmp_path)).damaged == 0
+    assert sync.verify(tmp_path).damaged == 0
 
 
-def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(tmp_path: Path) -> None:
-    with run_in_thread(EvolvingReplica(items=3)) as replica:
-        mirrored(replica.base_url, tmp_path)
-        with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
-            pruning.forget(db, 1, [2])
-            db.execute("UPDATE runs SET state = 'running'")
-        del replica.items["item-0002"]
-        report = asyncio.run(verify(tmp_path))
-        assert (report.damaged, report.leftovers) == (0, 3)
-        assert (report.state, report.mirror_state) == ("complete", stacpull.status(tmp_path).state)
-        assert report.mirror_state == "interrupted"
-        mirrored(replica.base_url, tmp_path)
-        assert (asyncio.run(verify(tmp_path)).leftovers, len(list(tmp_path.glob("evolving/*")))) == (0, 3)
+def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(
+    tmp_path: Path, replica: EvolvingReplica
+) -> None:
+    mirrored(replica.base_url, tmp_path)
+    with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
+        pruning.forget(db, 1, [2])
+        db.execute("UPDATE runs SET state = 'running'")
+    del replica.items["item-0002"]
+    report = sync.verify(tmp_path)
+    assert (report.damaged, report.leftovers) == (0, 3)
+    assert (report.state, report.mirror_state) == ("complete", sync.status(tmp_path).state)
+    assert report.mirror_state == "interrupted"
+    mirrored(replica.base_url, tmp_path)
+    assert (sync.verify(tmp_path).leftovers, len(list(tmp_path.glob("evolving/*")))) == (0, 3)

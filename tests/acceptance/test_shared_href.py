@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
 
-from stacpull import Options, mirror, status, verify
+from stacpull import Options, sync
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
@@ -21,30 +20,30 @@ ITEMS = [str(number) for number in range(12)]
 class Sharing(SmallApi):
     """Every item has the same asset, `/assets/c/0`; `stated` is what items state about it."""
 
-    stated: dict[str, Any] = {}  # noqa: RUF012 -- set by each test
+    def __init__(self, body: bytes, stated: dict[str, Any] | None = None) -> None:
+        headers = {"ETag": '"1"', "Content-Type": "application/pdf"}
+        super().__init__({"c": ITEMS}, asset=Answer(body=body, headers=headers))
+        self.stated = stated or {}
 
     def _item(self, collection: str, name: str) -> dict[str, object]:
         asset = {"href": self.url(f"/assets/{collection}/0"), **self.stated.get(name, {})}
         return {**super()._item(collection, name), "assets": {"data": asset}}
 
+    def requested(self) -> list[str]:
+        """The methods of the requests for the asset."""
+        return [one.method for one in self.requests if "/assets/" in one.target]
 
-def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, **options: Any) -> list[str]:
-    """Mirror; return the requests for assets."""
 
-    async def work() -> list[str]:
-        headers = {"ETag": '"1"', "Content-Type": "application/pdf"}
-        async with Sharing({"c": ITEMS}, asset=Answer(body=body, headers=headers)) as api:
-            api.stated = stated or {}
-            report = await mirror(api.url("/collections/c"), dest, options=Options(**options))
-            assert (report.assets_done, report.items_done) == (12, 12)
-            return [one.target for one in api.requests if "/assets/" in one.target]
-
-    requested = asyncio.run(work())
+def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, **options: Any) -> int:
+    """Mirror; return the number of requests for assets."""
+    with Sharing(body, stated) as api:
+        report = sync.mirror(api.url("/collections/c"), dest, options=Options(**options))
+    assert (report.assets_done, report.items_done) == (12, 12)
     files = sorted((dest / "c").glob("*/data*"))
     assert [path.read_bytes() for path in files if path.suffix != ".json"] == [body] * 12
-    assert asyncio.run(verify(dest)).damaged == 0
-    assert status(dest).assets_unproven == 0
-    return requested
+    assert sync.verify(dest).damaged == 0
+    assert sync.status(dest).assets_unproven == 0
+    return len(api.requested())
 
 
 def inodes(dest: Path) -> set[int]:
@@ -55,7 +54,7 @@ def inodes(dest: Path) -> set[int]:
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
 @pytest.mark.parametrize("concurrency", [1, 12])
 def test_a_shared_href_is_fetched_once(tmp_path: Path, size: int, checksum: str, concurrency: int) -> None:
-    assert len(mirrored(tmp_path, b"p" * size, checksum=checksum, concurrency=concurrency)) == 1
+    assert mirrored(tmp_path, b"p" * size, checksum=checksum, concurrency=concurrency) == 1
     if size > 1 << 20:
         assert len(inodes(tmp_path)) == 1
 
@@ -63,22 +62,26 @@ def test_a_shared_href_is_fetched_once(tmp_path: Path, size: int, checksum: str,
 def test_an_asset_with_a_different_checksum_is_fetched_separately(tmp_path: Path) -> None:
     sizes = {name: {"file:size": 700} for name in ITEMS}
     checksum = {"3": {"file:checksum": "1220" + hashlib.sha256(b"p" * 700).hexdigest()}}
-    assert len(mirrored(tmp_path, b"p" * 700, stated={**sizes, **checksum}, concurrency=1)) == 2
+    assert mirrored(tmp_path, b"p" * 700, stated={**sizes, **checksum}, concurrency=1) == 2
 
 
 @pytest.mark.parametrize("there", [b"q" * 700, b"p" * 3])
 def test_a_file_of_the_user_is_never_shared(tmp_path: Path, there: bytes) -> None:
     (tmp_path / "c/0").mkdir(parents=True)
     (tmp_path / "c/0/data.pdf").write_bytes(there)
-
-    async def work() -> None:
-        headers = {"ETag": '"1"', "Content-Type": "application/pdf"}
-        async with Sharing({"c": ITEMS}, asset=Answer(body=b"p" * 700, headers=headers)) as api:
-            api.stated = {name: {"type": "application/pdf"} for name in ITEMS}
-            report = await mirror(api.url("/collections/c"), tmp_path, options=Options(concurrency=1))
-            assert (report.assets_done, report.assets_failed) == (11, 1)
-
-    asyncio.run(work())
+    with Sharing(b"p" * 700, {key: {"type": "application/pdf"} for key in ITEMS}) as api:
+        report = sync.mirror(api.url("/collections/c"), tmp_path, options=Options(concurrency=1))
+    assert (report.assets_done, report.assets_failed) == (11, 1)
     assert (tmp_path / "c/0/data.pdf").read_bytes() == there
     others = [path for path in (tmp_path / "c").glob("*/data.pdf") if path.parent.name != "0"]
     assert [path.read_bytes() for path in others] == [b"p" * 700] * 11
+
+
+def test_an_href_behind_many_items_is_fetched_once_with_adopt_too(tmp_path: Path) -> None:
+    (tmp_path / "c/3").mkdir(parents=True)
+    (tmp_path / "c/3/data.pdf").write_bytes(b"data")
+    with Sharing(b"data", {key: {"type": "application/pdf"} for key in ITEMS}) as api:
+        report = sync.mirror(api.url("/collections/c"), tmp_path, options=Options(adopt=True))
+    assert (report.assets_done, report.assets_failed) == (12, 0)
+    assert api.requested().count("GET") == 1
+    assert [path.read_bytes() for path in tmp_path.glob("c/*/data.pdf")] == [b"data"] * 12
