@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -21,8 +20,7 @@ from stacpull import (
     Secret,
     Selection,
     VerifyReport,
-    mirror,
-    verify,
+    sync,
 )
 from stacpull_replicas import MlhubReplica
 
@@ -61,11 +59,11 @@ class Mirrored:
             "on_event": self.events.append,
             **changes,
         }
-        return asyncio.run(mirror(self.replica.base_url, self.dest, **settings))
+        return sync.mirror(self.replica.base_url, self.dest, **settings)
 
     def verify(self, **settings: Any) -> VerifyReport:
         self.events.clear()
-        return asyncio.run(verify(self.dest, options=self.options, on_event=self.events.append, **settings))
+        return sync.verify(self.dest, options=self.options, on_event=self.events.append, **settings)
 
     @property
     def damages(self) -> dict[str, str]:

@@ -8,7 +8,6 @@ held against the manifest again.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import shutil
@@ -29,7 +28,7 @@ from tests.acceptance.small_mirror import SmallMirror
 from tests.store_in_thread import store_on_thread
 
 import stacpull
-from stacpull import Options, Secret, Selection
+from stacpull import Options, Secret, Selection, sync
 from stacpull.engine import recovery
 from stacpull.store import local_store
 from stacpull.store.local_store import LocalStore
@@ -135,16 +134,14 @@ def _go_on(scene: Scene, dest: Path) -> None:
     )
     requested = scene.beginning.options
     if "--repair" in requested:
-        repaired = asyncio.run(stacpull.verify(dest, repair=True, options=options))
+        repaired = sync.verify(dest, repair=True, options=options)
         assert repaired.exit_code == 0, repaired
         return
-    report = asyncio.run(
-        stacpull.mirror(
-            scene.mirror.replica.base_url,
-            dest,
-            selection=Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",)),
-            options=attrs.evolve(options, adopt="--adopt" in requested),
-        )
+    report = sync.mirror(
+        scene.mirror.replica.base_url,
+        dest,
+        selection=Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",)),
+        options=attrs.evolve(options, adopt="--adopt" in requested),
     )
     assert (report.state, report.assets_failed) == ("complete", 0), report
 

@@ -6,7 +6,6 @@ manifest. After a failed sync, nothing that waited for it is trusted.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import tempfile
@@ -23,7 +22,7 @@ from tests.acceptance.small_mirror import Ended
 from tests.acceptance.trees import digests_in, files_in
 
 import stacpull
-from stacpull import StacpullError
+from stacpull import StacpullError, sync
 
 KILL = "signal=KILL"
 WHAT = {"KILL": KILL, "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
@@ -119,7 +118,7 @@ def _of_readers(dest: Path) -> Iterator[str]:
 _READERS: dict[str, Callable[[Path], object]] = {
     "status": stacpull.status,
     "failures": lambda dest: list(stacpull.failures(dest)),
-    "verify": lambda dest: asyncio.run(stacpull.verify(dest, quick=True)),
+    "verify": lambda dest: sync.verify(dest, quick=True),
 }
 
 _File = tuple[int, int]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 from tests.items import feature
 from tests.net.memory import Answer
 
-from stacpull import Options, mirror, retry, verify
+from stacpull import Options, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
 pytestmark = pytest.mark.behaviour
@@ -167,18 +166,13 @@ def test_status_during_a_run_and_right_after_its_kill(tmp_path, held_hub):
 
 
 def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) -> None:
-    async def work() -> None:
-        items = {"c": ["1", "2"]}
-        async with SmallApi({"c": ["1", "2", "3"]}) as api:
-            api.items = items
-            source = api.url("/collections/c")
-            await mirror(source, tmp_path)
-            items["c"].append("3")
-            options = Options(layout="flat/{item}_{key}{ext}")
-            assert (await mirror(source, tmp_path, options=options)).exit_code == 0
-            assert (await verify(tmp_path)).exit_code == 0
-
-    asyncio.run(work())
+    with SmallApi({"c": ["1", "2", "3"]}) as api:
+        api.items = {"c": ["1", "2"]}
+        sync.mirror(api.url("/collections/c"), tmp_path)
+        api.items["c"].append("3")
+        options = Options(layout="flat/{item}_{key}{ext}")
+        assert sync.mirror(api.url("/collections/c"), tmp_path, options=options).exit_code == 0
+    assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [
         "c/1/data",
         "c/2/data",
@@ -193,18 +187,15 @@ def test_assets_of_a_file_that_was_signed_again_are_fetched(tmp_path: Path) -> N
     def asset(request: Any) -> Answer:
         return Answer(403) if "Signature=old" in request.url else Answer(body=b"data")
 
-    async def work() -> list[tuple[int, int]]:
-        async with SmallApi({"c": ["i"]}, asset=asset) as api:
+    with SmallApi({"c": ["i"]}, asset=asset) as api:
 
-            def sign(signature: str) -> None:
-                href = api.url(f"/assets/c/i?X-Amz-Signature={signature}")
-                source.write_bytes(orjson.dumps(feature("i", {"data": href})))
+        def sign(signature: str) -> None:
+            href = api.url(f"/assets/c/i?X-Amz-Signature={signature}")
+            source.write_bytes(orjson.dumps(feature("i", {"data": href})))
 
-            sign("old")
-            reports = [await mirror(source, tmp_path / "m", options=options)]
-            sign("new")
-            reports.append(await retry(tmp_path / "m", options=options))
-            reports.append(await mirror(source, tmp_path / "m", options=options))
-        return [(one.assets_done, one.assets_failed) for one in reports]
-
-    assert asyncio.run(work()) == [(0, 1), (0, 1), (1, 0)]
+        sign("old")
+        reports = [sync.mirror(source, tmp_path / "m", options=options)]
+        sign("new")
+        reports.append(sync.retry(tmp_path / "m", options=options))
+        reports.append(sync.mirror(source, tmp_path / "m", options=options))
+    assert [(one.assets_done, one.assets_failed) for one in reports] == [(0, 1), (0, 1), (1, 0)]

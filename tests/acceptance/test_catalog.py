@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import shutil
@@ -17,6 +16,7 @@ from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import expected_files
 
 import stacpull
+from stacpull import sync
 from stacpull_replicas import MlhubReplica
 
 COUNT = 12
@@ -160,10 +160,10 @@ def test_an_asset_outside_the_mirror_keeps_its_remote_href(tmp_path, why):
         excluded = tuple(assets) if why == "excluded" else ("s3",)
         selection = stacpull.Selection(exclude_assets=excluded, all_collections=True)
         options = quick(metadata="item", retries=0)
-        asyncio.run(stacpull.mirror(str(source), dest, selection=selection, options=options))
+        sync.mirror(str(source), dest, selection=selection, options=options)
         for _ in range(2):  # what is stored again, from what is in the mirror, is the same
             (item,) = pystac.Catalog.from_file(str(dest / "catalog.json")).get_items(recursive=True)
             expected = {"data": "./data.tif"} | {key: cut for key, (_, cut) in remote.items()}
             assert {key: asset.href for key, asset in item.assets.items()} == expected
             assert "SIGNATURE" not in Path(item.get_self_href() or "").read_text()
-            asyncio.run(stacpull.retry(dest, options=options))
+            sync.retry(dest, options=options)

@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import anycrc
 import attrs
@@ -17,7 +16,7 @@ import pytest
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
-from stacpull import Damage, MirrorReport, Options, mirror, resume, sync, verify
+from stacpull import Damage, Options, sync
 from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -39,32 +38,23 @@ def served(request: Request) -> Answer:
     return Answer(body=BODIES[path], headers={"ETag": f'"{path}"', "Accept-Ranges": "bytes"})
 
 
-Act = Callable[[Source, Options], Awaitable[None]]
-
-
+@contextmanager
 def on_mirror(
-    dest: Path, checksum: str, act: Act | None = None, *, items: int = 1, same: bool = False, **options: Any
-) -> MirrorReport:
-    """Mirror so many items with all bodies each, then act while the source is there.
+    dest: Path, checksum: str, *, items: int = 1, same: bool = False
+) -> Iterator[tuple[Source, Options]]:
+    """Mirror so many items with all bodies each; the source is there in the block.
 
     With `same`, the assets of all items have the same hrefs.
     """
-
-    async def course() -> MirrorReport:
-        async with Source(others=served) as source:
-            source.features = [
-                feature(
-                    f"i{item}", {path[1:]: source.url(path if same else f"/{item}{path}") for path in BODIES}
-                )
-                for item in range(items)
-            ]
-            given = Options(checksum=checksum, retries=1, **options)
-            report = await mirror(source.api, dest, options=given)
-            if act is not None:
-                await act(source, given)
-            return report
-
-    return asyncio.run(course())
+    with Source(others=served) as source:
+        source.features = [
+            feature(f"i{item}", {path[1:]: source.url(path if same else f"/{item}{path}") for path in BODIES})
+            for item in range(items)
+        ]
+        options = Options(checksum=checksum, retries=1)
+        report = sync.mirror(source.api, dest, options=options)
+        assert (report.state, report.assets_done) == ("complete", 3 * items)
+        yield source, options
 
 
 def digests(dest: Path) -> dict[str, bytes | None]:
@@ -84,88 +74,50 @@ def expected(checksum: str, items: int = 1) -> dict[str, bytes | None]:
     }
 
 
-def flip(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
-
-
-def asset(dest: Path, key: str, item: str = "i0") -> Path:
-    return next(path for path in (dest / "c" / item).iterdir() if path.stem == key)
-
-
-@pytest.mark.parametrize(
-    ("checksum", "options"),
-    [
-        *((checksum, {}) for checksum in DIGESTS),
-    ],
-    ids=str,
-)
-def test_the_selected_digest_is_recorded(tmp_path: Path, checksum: str, options: dict[str, Any]) -> None:
-    report = on_mirror(tmp_path / "m", checksum, **options)
-    assert (report.state, report.assets_done) == ("complete", 3)
-    assert digests(tmp_path / "m") == expected(checksum, 1)
-    found = sync.verify(tmp_path / "m")
-    assert (found.damaged, found.unproven) == (0, 0 if checksum != "none" else 3)
+@pytest.mark.parametrize("checksum", DIGESTS)
+@pytest.mark.parametrize(("items", "same"), [(1, False), (3, True)], ids=["", "one href"])
+def test_the_selected_digest_is_recorded(tmp_path, checksum, items, same):
+    with on_mirror(tmp_path, checksum, items=items, same=same):
+        assert digests(tmp_path) == expected(checksum, items)
+    found = sync.verify(tmp_path)
+    assert (found.damaged, found.unproven) == (0, 0 if checksum != "none" else 3 * items)
 
 
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme"])
 @pytest.mark.parametrize("key", ["small", "long"])
-def test_a_flipped_bit_is_found_named_and_repaired(tmp_path: Path, checksum: str, key: str) -> None:
-    dest, body = tmp_path / "m", BODIES[f"/{key}"]
-
-    async def act(_source: Source, options: Options) -> None:
-        flip(asset(dest, key))
-        seen: list[object] = []
-        found = await verify(dest, on_event=seen.append)
+def test_a_flipped_bit_is_found_named_and_repaired(tmp_path, checksum, key):
+    body, seen = BODIES[f"/{key}"], list[object]()
+    with on_mirror(tmp_path, checksum) as (_, options):
+        (path,) = (path for path in (tmp_path / "c/i0").iterdir() if path.stem == key)
+        path.write_bytes(bytes([body[0] ^ 1]) + body[1:])
+        found = sync.verify(tmp_path, on_event=seen.append)
         assert (found.altered, found.damaged) == (1, 1)
         (damage,) = [event for event in seen if isinstance(event, Damage)]
         assert damage.expected == f"{len(body)} bytes, {checksum} {DIGESTS[checksum](body).hex()}"
         assert damage.found.startswith(f"{len(body)} bytes, {checksum} ")
-        repaired = await verify(dest, repair=True, options=options)
+        repaired = sync.verify(tmp_path, repair=True, options=options)
         assert (repaired.altered, repaired.remaining) == (1, 0)
-
-    on_mirror(dest, checksum, act)
-    assert asset(dest, key).read_bytes() == body
-    assert digests(dest) == expected(checksum)
+    assert path.read_bytes() == body
+    assert digests(tmp_path) == expected(checksum)
 
 
-def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
-    dest = tmp_path / "m"
-
-    async def act(source: Source, options: Options) -> None:
+def test_a_mirror_may_hold_both_kinds(tmp_path):
+    with on_mirror(tmp_path, "sha256") as (source, options):
         source.features.append(feature("i1", {path[1:]: source.url(f"/1{path}") for path in BODIES}))
-        other = attrs.evolve(options, checksum="crc64nvme")
-        report = await mirror(source.api, dest, options=other)
+        report = sync.mirror(source.api, tmp_path, options=attrs.evolve(options, checksum="crc64nvme"))
         assert (report.assets_done, report.assets_skipped) == (6, 3)
-
-    on_mirror(dest, "sha256", act)
     old = {name: digest for name, digest in expected("sha256").items() if name.startswith("i0")}
-    assert digests(dest) == expected("crc64nvme", 2) | old
-    assert sync.verify(dest).damaged == 0
+    assert digests(tmp_path) == expected("crc64nvme", 2) | old
+    assert sync.verify(tmp_path).damaged == 0
 
 
-def test_a_long_file_of_one_href_is_recorded_for_each_item(tmp_path: Path) -> None:
-    on_mirror(tmp_path / "m", "crc64nvme", items=3, same=True)
-    assert digests(tmp_path / "m") == expected("crc64nvme", 3)
-
-
-def test_resume_keeps_the_checksum_of_the_run(tmp_path: Path) -> None:
+def test_resume_keeps_the_checksum_of_the_run(tmp_path):
     """Like `--adopt` and `--revalidate`."""
-
-    async def course() -> None:
-        stop = asyncio.Event()
-
-        def stopping(request: Request) -> Answer:
-            stop.set()
-            return served(request)
-
-        async with Source(others=stopping) as source:
-            source.features = [
-                feature(f"i{item}", {"a": source.url(f"/{item}/small")}) for item in range(300)
-            ]
-            report = await mirror(source.api, tmp_path, options=Options(checksum="none"), stop=stop)
-            assert report.state == "interrupted"
-            assert (await resume(tmp_path)).state == "complete"
-
-    asyncio.run(course())
+    stop = asyncio.Event()
+    options = Options(checksum="none")
+    with Source(others=served) as source:
+        source.features = [feature(f"i{item}", {"a": source.url(f"/{item}/small")}) for item in range(300)]
+        report = sync.mirror(source.api, tmp_path, options=options, stop=stop, on_event=lambda _: stop.set())
+        assert report.state == "interrupted"
+        assert sync.resume(tmp_path).state == "complete"
     assert set(digests(tmp_path).values()) == {None}

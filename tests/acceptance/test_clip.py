@@ -18,7 +18,7 @@ from tests.acceptance.raster_host import RasterHost, raster_host
 from tests.raster.tiff.clipping import clipped, degrees, raster
 
 import stacpull
-from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection
+from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection, sync
 from stacpull.errors import DestinationError
 from stacpull.store.parts import FilePart
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
@@ -84,10 +84,8 @@ def mirrored(
     source: str, dest: Path, clip: Any, received: Events | None = None, **options: Any
 ) -> MirrorReport:
     events = received.events.append if received is not None else None
-    return asyncio.run(
-        stacpull.mirror(
-            source, dest, selection=Selection(clip=clip), options=Options(**options), on_event=events
-        )
+    return sync.mirror(
+        source, dest, selection=Selection(clip=clip), options=Options(**options), on_event=events
     )
 
 
@@ -108,7 +106,7 @@ def same_tiles(found: bytes, data: bytes, area: Any = AREA) -> bool:
 
 
 def is_sound(dest: Path) -> bool:
-    return asyncio.run(stacpull.verify(dest)).exit_code == 0
+    return sync.verify(dest).exit_code == 0
 
 
 # --- what is fetched --------------------------------------------------------------------------------------
@@ -410,7 +408,7 @@ def test_ranges_already_received_are_not_fetched_again(
     for _ in range(runs_between):
         assert mirrored(f"{host.url}/items.json", dest, BOX).assets_failed == 1  # until it is retried
     host.raster_requests()
-    assert asyncio.run(stacpull.retry(dest)).assets_clipped == 1
+    assert sync.retry(dest).assets_clipped == 1
     again = {str(found) for _, found in host.raster_requests()}
     assert len(again) > 1
     assert not again & there
@@ -437,7 +435,7 @@ def test_ranges_of_another_file_are_not_continued(
     area = {"area": OTHER, "area of the same size": BESIDE, "whole": None}.get(change, AREA)
     clip = area and area.bounds
     assert mirrored(f"{host.url}/items.json", dest, clip).assets_failed == 1  # until it is retried
-    report = asyncio.run(stacpull.retry(dest))
+    report = sync.retry(dest)
     requests = {str(found) for _, found in host.raster_requests()}
     found = (dest / "scenes/a/data.tif").read_bytes()
     if change in ("whole", "no ETag"):
@@ -494,7 +492,7 @@ def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
     assert ran.report["assets_clipped"] == ran.report["assets_done"] == 16
     assert all(same_tiles(path.read_bytes(), large) for path in dest.glob("scenes/*/data.tif"))
     assert run(["verify", str(dest)], environment()).code == 0
-    assert asyncio.run(stacpull.resume(dest)).nothing_to_resume
+    assert sync.resume(dest).nothing_to_resume
 
 
 def test_repair_fetches_the_same_part_again(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
@@ -502,7 +500,7 @@ def test_repair_fetches_the_same_part_again(tmp_path: Path, host: RasterHost, co
     before = bytes_of(tmp_path)
     (tmp_path / "scenes/a/data.tif").write_bytes(b"damaged")
     (tmp_path / "scenes/a/thumbnail.png").unlink()
-    report = asyncio.run(stacpull.verify(tmp_path, repair=True))
+    report = sync.verify(tmp_path, repair=True)
     assert (report.damaged, report.exit_code) == (2, 0)
     assert bytes_of(tmp_path) == before
     assert is_sound(tmp_path)
@@ -513,7 +511,7 @@ def test_retry_uses_the_area(tmp_path: Path, host: RasterHost, cog: bytes) -> No
     del host.files["/scene.tif"]
     assert mirrored(source, tmp_path, BOX, retries=0).assets_failed == 1
     host.files["/scene.tif"] = cog
-    report = asyncio.run(stacpull.retry(tmp_path))
+    report = sync.retry(tmp_path)
     assert (report.assets_clipped, report.exit_code) == (1, 0)
     assert same_tiles(bytes_of(tmp_path), cog)
 
@@ -523,11 +521,11 @@ def test_retry_uses_the_area(tmp_path: Path, host: RasterHost, cog: bytes) -> No
 
 def test_plan_estimates_what_mirror_fetches(tmp_path: Path, host: RasterHost) -> None:
     source = listed(host, data="/scene.tif", thumbnail="/thumb.png")
-    plan = asyncio.run(stacpull.plan(source, selection=Selection(clip=BOX)))
+    plan = sync.plan(source, selection=Selection(clip=BOX))
     report = mirrored(source, tmp_path, BOX)
     assert plan.bytes_basis == "sampled"
     assert plan.bytes_total == report.bytes_done
-    nothing = asyncio.run(stacpull.plan(source, selection=Selection(clip=OUTSIDE, assets="data")))
+    nothing = sync.plan(source, selection=Selection(clip=OUTSIDE, assets="data"))
     assert nothing.bytes_total == 0
 
 

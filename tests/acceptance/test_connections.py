@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick, refusing_port
 
 import stacpull
+from stacpull import sync
 
 pytestmark = pytest.mark.behaviour
 
@@ -27,7 +27,7 @@ def test_dead_idle_connections_cost_no_attempt(tmp_path: Path) -> None:
     with AssetHost(once) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(60)])
         options = quick(retries=0, concurrency=8)
-        report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
+        report = sync.mirror(source, tmp_path / "mirror", options=options)
     assert (report.assets_done, report.assets_failed, report.retries) == (60, 0, 0)
 
 
@@ -37,7 +37,7 @@ def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path) -> None:
         source = f"{host.url}/collections/c"
         started = time.monotonic()
         options = quick(concurrency=1, retries=0)
-        report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=options))
+        report = sync.mirror(source, tmp_path / "mirror", options=options)
     assert (report.assets_done, report.assets_failed, report.retries) == (40, 0, 0)
     assert time.monotonic() - started < 30
 
@@ -62,7 +62,7 @@ def test_a_server_that_resets_every_connection_beyond_the_first(
 
     with ApiHost(one_only) as host:
         source = f"{host.url}/collections/c"
-        report = asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=quick(**options)))
+        report = sync.mirror(source, tmp_path / "mirror", options=quick(**options))
     assert (report.assets_done, report.assets_failed) == (40, 0)
 
 
@@ -75,7 +75,7 @@ def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorR
             reported.append(event.text)
 
     try:
-        report = asyncio.run(stacpull.mirror(source, dest, options=quick(**options), on_event=hear))
+        report = sync.mirror(source, dest, options=quick(**options), on_event=hear)
     except stacpull.SourceError as error:
         return str(error), reported
     return report, reported
@@ -98,7 +98,7 @@ def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(
         assert (before.state, before.assets_done, before.assets_failed) == ("failed", 150, 0)
         assert before.assets_pending == 150
     with AssetHost(port=port):
-        report = asyncio.run(stacpull.resume(dest, options=quick()))
+        report = sync.resume(dest, options=quick())
     assert (report.assets_done, report.assets_failed, report.assets_pending) == (300, 0, 0)
 
 

@@ -87,9 +87,7 @@ def mirrored_by(
     """Mirror with this process as the coordinator."""
     settings = options_for(replica, dask=cluster.address, **options)
     hear = events.append if events is not None else None
-    return asyncio.run(
-        stacpull.mirror(replica.base_url, dest, selection=SELECTION, options=settings, on_event=hear)
-    )
+    return sync.mirror(replica.base_url, dest, selection=SELECTION, options=settings, on_event=hear)
 
 
 def is_whole(dest: Path, replica: MlhubReplica, items: int) -> bool:
@@ -209,12 +207,12 @@ def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, clust
     report = asyncio.run(stopped())
     assert (report.state, report.exit_code) == ("interrupted", 130)
     assert bytes_there("*.part") > size // 4  # the directory of the worker is gone
-    report = asyncio.run(stacpull.resume(dest, options=options))
+    report = sync.resume(dest, options=options)
     assert (report.exit_code, report.assets_done) == (0, 1)
     requested = [one.headers.get("range") for one in replica.requests if one.server != "api"]
     assert int(str(requested[-1]).removeprefix("bytes=").rstrip("-")) > size // 4
     assert list(parts.iterdir()) == []
-    assert asyncio.run(stacpull.verify(dest)).exit_code == 0
+    assert sync.verify(dest).exit_code == 0
 
 
 @pytest.mark.slow

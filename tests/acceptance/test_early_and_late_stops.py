@@ -19,6 +19,7 @@ from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
+from stacpull import sync
 from stacpull.engine import store_operations
 from stacpull.errors import DestinationError
 from stacpull.store.local_store import LocalStore
@@ -106,7 +107,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
         assert (report.state, report.exit_code) == ("interrupted", 130)
         assert (report.assets_done, report.assets_pending) == (13, 0)
         before = description_of(dest)
-        resumed = asyncio.run(stacpull.resume(dest, options=options))
+        resumed = sync.resume(dest, options=options)
     assert resumed.exit_code == 0
     assert description_of(dest) != before
 
@@ -152,7 +153,7 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
         assert (report.state, report.exit_code) == ("interrupted", 130)
         assert sorted((dest / ".stacpull" / "parts").glob("*.whole")) == wholes
         before = asset_requests(replica)
-        resumed = asyncio.run(stacpull.resume(dest, options=options))
+        resumed = sync.resume(dest, options=options)
         assert (resumed.exit_code, resumed.assets_done) == (0, 13)
         assert asset_requests(replica) - before == 2 * (13 - len(wholes)), "each redirects once"
 
@@ -195,7 +196,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
         assert (report.state, report.exit_code, report.assets_done) == ("interrupted", 130, 13)
         assert not (dest / "catalog.json").exists()
         assert len(list(dest.glob("*/collection.json"))) == 1
-        resumed = asyncio.run(stacpull.resume(dest, options=options))
+        resumed = sync.resume(dest, options=options)
     assert (resumed.state, resumed.exit_code) == ("complete", 0)
     assert len(list(dest.glob("*/collection.json"))) == 2
     assert (dest / "catalog.json").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files
 
 import stacpull
-from stacpull import Options, Secret, Selection
+from stacpull import Options, Secret, Selection, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 pytestmark = pytest.mark.behaviour
@@ -216,11 +215,9 @@ def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(
     with run_in_thread(MlhubReplica(items=3, seed=5)) as replica:
         replica.inject(is_read_alone, Status(500), times=1000)
         options = Options(query={"key": Secret(replica.key)}, retries=0)
-        report = asyncio.run(
-            stacpull.mirror(replica.base_url, tmp_path / "m", selection=selection, options=options)
-        )
+        report = sync.mirror(replica.base_url, tmp_path / "m", selection=selection, options=options)
     assert (report.exit_code, report.items_failed, report.items_done, report.assets_done) == (0, 0, 6, 39)
-    assert list(stacpull.failures(tmp_path / "m")) == []
+    assert list(sync.failures(tmp_path / "m")) == []
 
 
 def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path):
@@ -230,10 +227,8 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
         options = Options(query={"key": Secret(replica.key)})
 
         def mirrored() -> stacpull.MirrorReport:
-            return asyncio.run(
-                stacpull.mirror(
-                    replica.base_url, dest, selection=selection, options=options, on_event=received.append
-                )
+            return sync.mirror(
+                replica.base_url, dest, selection=selection, options=options, on_event=received.append
             )
 
         (patch,) = replica.dataset.patches()
@@ -246,16 +241,16 @@ def test_an_item_json_in_the_way_is_named_and_exit_1_until_it_is_moved(tmp_path)
         assert mine.read_text() == "mine"
         (warning,) = [event.text for event in received if isinstance(event, stacpull.Notice)]
         assert warning.startswith(f"{LABELS}/{name}/{name}.json exists and is not part of this mirror: ")
-        (failed,) = stacpull.failures(dest)
+        (failed,) = sync.failures(dest)
         assert (failed.item, failed.key, failed.kind, failed.message) == (name, "", "exists", warning)
-        reported = stacpull.status(dest)
+        reported = sync.status(dest)
         assert (reported.items_failed, reported.last_errors) == (1, (failed,))
         mine.unlink()
-        assert list(stacpull.failures(dest)) == []
+        assert list(sync.failures(dest)) == []
         report = mirrored()
     assert (report.exit_code, report.items_failed) == (0, 0)
     assert mine.exists()
-    assert (list(stacpull.failures(dest)), stacpull.status(dest).items_failed) == ([], 0)
+    assert (list(sync.failures(dest)), sync.status(dest).items_failed) == ([], 0)
 
 
 def test_an_asset_that_cannot_be_planned_fails_when_its_page_was_read(tmp_path: Path) -> None:
@@ -266,12 +261,7 @@ def test_an_asset_that_cannot_be_planned_fails_when_its_page_was_read(tmp_path: 
             self.last_page_read = time.time()
             return {**super()._item(collection, name), "assets": {"data": {"href": "ftp://h.example/a"}}}
 
-    async def work() -> float:
-        async with Unplannable({"c": ["1", "2", "3"]}) as api:
-            report = await stacpull.mirror(api.url("/collections/c"), tmp_path)
-            assert report.assets_failed == 3
-            return api.last_page_read
-
-    last_page_read = asyncio.run(work())
-    times = {one.item: one.when for one in stacpull.failures(tmp_path)}
-    assert times["3"] >= last_page_read
+    with Unplannable({"c": ["1", "2", "3"]}) as api:
+        assert sync.mirror(api.url("/collections/c"), tmp_path).assets_failed == 3
+    times = {one.item: one.when for one in sync.failures(tmp_path)}
+    assert times["3"] >= api.last_page_read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tests.acceptance.asset_host import AssetHost, quick
 from tests.items import feature
 
 import stacpull
+from stacpull import sync
 from stacpull.cli.main import execute
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -69,13 +69,11 @@ def test_items_behind_other_links_are_fetched(
 ) -> None:
     with LinkedHost() as host:
         dest = tmp_path / "m"
-        report = asyncio.run(
-            stacpull.mirror(
-                host.source(tmp_path),
-                dest,
-                selection=stacpull.Selection(**selection),
-                options=quick(metadata="item"),
-            )
+        report = sync.mirror(
+            host.source(tmp_path),
+            dest,
+            selection=stacpull.Selection(**selection),
+            options=quick(metadata="item"),
         )
     assert (report.state, report.items_matched, report.assets_failed) == ("complete", 1, 0)
     assert {path.parent.name for path in dest.glob("c/*/data*")} == names

@@ -18,7 +18,7 @@ from tests.acceptance.command import COMMAND, environment
 from tests.export.conftest import item
 
 import stacpull
-from stacpull import Options
+from stacpull import Options, sync
 from stacpull_replicas import EvolvingReplica, run_in_thread
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -44,11 +44,11 @@ def source(tmp_path: Path) -> Source:
 
 
 def mirrored(source: Path | str, dest: Path, options: Options = Options()) -> stacpull.MirrorReport:  # noqa: B008
-    return asyncio.run(stacpull.mirror(str(source), dest, options=options))
+    return sync.mirror(str(source), dest, options=options)
 
 
 def verified(dest: Path, **more: Any) -> stacpull.VerifyReport:
-    return asyncio.run(stacpull.verify(dest, strict=True, **more))
+    return sync.verify(dest, strict=True, **more)
 
 
 def ids_in(dest: Path) -> list[str]:
@@ -207,7 +207,7 @@ def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_pat
         assert process.wait(30) == -signal.SIGKILL
         assert (dest / "items.parquet").read_bytes() == before
         more.touch()
-    assert asyncio.run(stacpull.resume(dest)).state == "complete"
+    assert sync.resume(dest).state == "complete"
     assert len(ids_in(dest)) == 1501
     assert verified(dest).exit_code == 0
     assert not part.exists()

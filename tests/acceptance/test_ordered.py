@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tests.acceptance.asset_host import AssetHost, quick
 from tests.items import feature
 
 import stacpull
+from stacpull import sync
 from stacpull.cli.main import execute
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -57,7 +57,7 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(
     with OrderingHost(answer) as host:
         source = host.source(tmp_path)
         options = quick(max_failures=0)
-        report = asyncio.run(stacpull.mirror(source, dest, options=options))
+        report = sync.mirror(source, dest, options=options)
         assert (report.state, report.exit_code) == ("complete", 1)
         assert (report.assets_done, report.assets_failed, report.assets_ordered) == (5, 3, 3)
         assert {(one.kind, one.attempts) for one in stacpull.failures(dest)} == {("ordered", 0)}
@@ -65,12 +65,12 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(
 
         host.waiting.discard(0)
         before = len(host.requests)
-        again = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
+        again = sync.retry(dest, ordered=True, options=quick())
         assert (again.assets_done, again.assets_ordered, again.exit_code) == (1, 2, 1)
         assert {path.rpartition("/")[2] for path in host.requests[before:]} == {"0", "1", "2"}
 
         host.waiting.clear()
-        last = asyncio.run(stacpull.retry(dest, ordered=True, options=quick()))
+        last = sync.retry(dest, ordered=True, options=quick())
         assert (last.assets_done, last.assets_failed, last.exit_code) == (2, 0, 0)
         after = stacpull.status(dest)
         assert (after.state, after.assets_done, after.assets_ordered) == ("complete", 8, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from tests.servers.nginx import nginx
 from tests.serving import serving_files
 
 import stacpull
+from stacpull import sync
 from stacpull_replicas import S3Replica, run_in_thread
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
@@ -39,7 +39,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         items.append(one)
     (source / "items.ndjson").write_text("".join(json.dumps(one) + "\n" for one in items))
     options = stacpull.Options(items_parquet=True)
-    asyncio.run(stacpull.mirror(str(source / "items.ndjson"), top / "root" / "bucket", options=options))
+    sync.mirror(str(source / "items.ndjson"), top / "root" / "bucket", options=options)
     path = top / "root" / "bucket" / "items.parquet"
     table = pq.read_table(path)
     pq.write_table(table, path, row_group_size=20)  # as other writers do

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.net.memory import Answer
 
-from stacpull import PlanReport, plan
+from stacpull import sync
 from stacpull.clock import SystemClock
 from stacpull.net.transport import Request
 
@@ -28,11 +26,8 @@ def test_the_time_of_a_request_is_that_of_the_walk(monkeypatch: pytest.MonkeyPat
         now[0] += 100
         return Answer(body=b"data")
 
-    async def work() -> PlanReport:
-        async with Clocked({"c": ["1", "2"]}, asset=asset) as api:
-            return await plan(api.url("/collections/c"))
-
     monkeypatch.setattr(SystemClock, "monotonic", lambda _: now[0])
-    report = asyncio.run(work())
+    with Clocked({"c": ["1", "2"]}, asset=asset) as api:
+        report = sync.plan(api.url("/collections/c"))
     assert (report.bytes_sampled, report.seconds) == (2, 204)
     assert report.seconds_estimated == round(4 * report.requests / 16, 1)

@@ -19,7 +19,7 @@ from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import files_in
 
 import stacpull
-from stacpull import MirrorReport, Options, Selection, mirror, resume, verify
+from stacpull import MirrorReport, Options, Selection, mirror, resume, sync
 from stacpull.events import ItemGone
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 
@@ -35,7 +35,7 @@ def replica() -> Iterator[EvolvingReplica]:
 
 
 def refreshed(replica: EvolvingReplica, dest: Path, **options: Any) -> MirrorReport:
-    return asyncio.run(mirror(replica.base_url, dest, options=Options(**options)))
+    return sync.mirror(replica.base_url, dest, options=Options(**options))
 
 
 def assets_of(dest: Path) -> dict[str, bytes]:
@@ -61,7 +61,7 @@ def assert_stated_as_they_are(dest: Path) -> None:
 
 
 def is_sound(dest: Path) -> bool:
-    return asyncio.run(verify(dest)).damaged == 0
+    return sync.verify(dest).damaged == 0
 
 
 def test_changed_assets_are_fetched_and_possibly_changed_ones_get_conditional_requests(tmp_path, replica):
@@ -138,7 +138,7 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path, replica):
     (tmp_path / f"evolving/{step.gone[0]}/notes.txt").write_text("mine")
     received: list[object] = []
     options = Options(prune="remove")
-    reported = asyncio.run(mirror(replica.base_url, tmp_path, options=options, on_event=received.append))
+    reported = sync.mirror(replica.base_url, tmp_path, options=options, on_event=received.append)
     assert [one.item.item for one in received if isinstance(one, ItemGone) and one.removed] == step.gone
     assert (reported.items_pruned, reported.assets_pruned) == (len(step.gone), 2 * len(step.gone))
     there = assets_of(tmp_path)
@@ -215,7 +215,7 @@ def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
     del replica.items["item-0040"]
     options = Options(prune="remove")
     selection = Selection(**narrower)
-    reported = asyncio.run(mirror(replica.base_url, tmp_path, selection=selection, options=options))
+    reported = sync.mirror(replica.base_url, tmp_path, selection=selection, options=options)
     assert (reported.items_gone, len(assets_of(tmp_path))) == (0, 80)
     assert refreshed(replica, tmp_path, prune="remove").items_pruned == 1
 
@@ -243,7 +243,7 @@ def test_a_tree_on_disk_is_pruned_by_its_files(tmp_path):
 
     def again(**options: Any) -> MirrorReport:
         selection = Selection(all_collections=True)
-        return asyncio.run(mirror(str(catalog), dest, selection=selection, options=Options(**options)))
+        return sync.mirror(str(catalog), dest, selection=selection, options=Options(**options))
 
     assert again().items_new == 6
     shutil.rmtree(tmp_path / "tree/col1/col1-2")

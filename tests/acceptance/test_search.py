@@ -14,7 +14,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.sources.model_api import ModelApi
 
-from stacpull import Options, Secret, Selection, mirror, plan, resume, status
+from stacpull import Options, Secret, Selection, mirror, plan, resume, status, sync
 from stacpull.models import PageRequest
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -46,7 +46,7 @@ def test_a_stopped_search_resumes_and_its_key_is_not_stored(small_hub, tmp_path)
         return await resume(dest, options=options_for(small_hub))
 
     report = asyncio.run(work())
-    whole = asyncio.run(plan(small_hub.base_url, selection=EVERYWHERE, options=options_for(small_hub)))
+    whole = sync.plan(small_hub.base_url, selection=EVERYWHERE, options=options_for(small_hub))
     assert report.state == "complete"
     assert status(dest).items_matched == whole.items_matched > 7
     assert status(dest).source == f"{small_hub.base_url}/search?collections={LABELS}&bbox={WIDE}&limit=7"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.static_tree import write_tree
 from tests.net.memory import Answer
 
-from stacpull import MirrorReport, PlanReport, Selection, mirror, plan, status
+from stacpull import Selection, sync
 from stacpull.engine import walk
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
@@ -69,17 +68,10 @@ def test_assets_of_the_mirror_are_not_pending(
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
     name = "labels" if kind == "api" else "col0"
 
-    async def both(source: str) -> PlanReport:
-        await mirror(source, tmp_path / "m", selection=Selection(collections=name, **mirrored))
-        return await plan(source, tmp_path / "m", selection=Selection(collections=name))
-
-    async def work() -> PlanReport:
-        if kind == "tree":
-            return await both(linked_tree(tmp_path / "tree"))
-        async with LinkedApi() as api:
-            return await both(api.url("/"))
-
-    report = asyncio.run(work())
+    with LinkedApi() as api:
+        source = api.url("/") if kind == "api" else linked_tree(tmp_path / "tree")
+        sync.mirror(source, tmp_path / "m", selection=Selection(collections=name, **mirrored))
+        report = sync.plan(source, tmp_path / "m", selection=Selection(collections=name))
     assert (report.assets, report.assets_done, report.assets_pending) == expected
 
 
@@ -97,17 +89,13 @@ def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", at_once)
     selection = Selection(collections=collections, max_items=most)
 
-    async def work() -> tuple[PlanReport, MirrorReport, MirrorReport]:
-        async with LinkedApi() as api:
-            planned = await plan(api.url("/"), selection=selection)
-            reports = [await mirror(api.url("/"), tmp_path / "m", selection=selection) for _ in range(2)]
-            return planned, *reports
-
-    planned, *reports = asyncio.run(work())
+    with LinkedApi() as api:
+        planned = sync.plan(api.url("/"), selection=selection)
+        reports = [sync.mirror(api.url("/"), tmp_path / "m", selection=selection) for _ in range(2)]
     assert planned.items_matched == matched
     for report in reports:
         assert (report.items_matched, report.items_done, report.exit_code) == (matched, matched, 0)
     assert planned.assets == reports[0].assets_done
-    assert status(tmp_path / "m").items_matched == matched
+    assert sync.status(tmp_path / "m").items_matched == matched
     if most is None:
         assert planned.source_items == 0

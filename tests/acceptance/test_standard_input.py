@@ -154,10 +154,7 @@ def test_notices_if_there_is_nothing_to_fetch(
     source = tmp_path / "items.ndjson"
     source.write_text(json.dumps(ITEM | {"assets": assets}))
     warnings: list[str] = []
-    sync.mirror(
-        str(source),
-        str(tmp_path / "m"),
-        selection=selection,
-        on_event=lambda one: warnings.append(getattr(one, "text", "")),
-    )
-    assert [one for one in warnings if one.endswith(message)]
+    how = {"selection": selection, "on_event": lambda one: warnings.append(getattr(one, "text", ""))}
+    sync.mirror(str(source), str(tmp_path / "m"), **how)
+    assert sync.plan(str(source), **how).assets == 0
+    assert len([one for one in warnings if one.endswith(message)]) == 2

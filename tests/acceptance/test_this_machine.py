@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import sqlite3
@@ -16,8 +15,7 @@ from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, expected_files, files_in
 from tests.store_in_thread import store_on_thread
 
-import stacpull
-from stacpull import DestinationError, Options, Secret, Selection
+from stacpull import DestinationError, Options, Secret, Selection, sync
 from stacpull.ledger import runs
 from stacpull_replicas import MlhubReplica, Stall
 
@@ -110,15 +108,9 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, small_hub, jump):
 def test_names_that_differ_only_in_case_or_form_are_kept_apart(tmp_path):
     names = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE"]
 
-    async def twice() -> list[stacpull.MirrorReport]:
-        async with SmallApi({"c": names}) as api:
-            selection, options = Selection(collections=("c",)), Options(layout="{item}.bin")
-            return [
-                await stacpull.mirror(api.url("/"), tmp_path / "m", selection=selection, options=options)
-                for _ in range(2)
-            ]
-
-    first, again = asyncio.run(twice())
+    with SmallApi({"c": names}) as api:
+        source, options = api.url("/collections/c"), Options(layout="{item}.bin")
+        first, again = (sync.mirror(source, tmp_path / "m", options=options) for _ in range(2))
     assert (first.state, first.assets_done, first.assets_failed) == ("complete", len(names), 0)
     assert (again.assets_done, again.assets_skipped) == (len(names), len(names))
     files = [name for name in files_in(tmp_path / "m") if name.endswith(".bin")]
@@ -136,9 +128,7 @@ def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, small_hub, monkeyp
     options = Options(query={"key": Secret(small_hub.key)})
     selection = Selection(collections=("bigearthnet_v1_labels",), max_items=1, source_links=False)
     with store_on_thread(), pytest.raises(DestinationError, match="disk I/O error"):
-        asyncio.run(stacpull.mirror(small_hub.base_url, tmp_path / "m", selection=selection, options=options))
+        sync.mirror(small_hub.base_url, tmp_path, selection=selection, options=options)
     monkeypatch.undo()
-    report = asyncio.run(
-        stacpull.mirror(small_hub.base_url, tmp_path / "m", selection=selection, options=options)
-    )
+    report = sync.mirror(small_hub.base_url, tmp_path, selection=selection, options=options)
     assert (report.state, report.assets_done) == ("complete", 1)

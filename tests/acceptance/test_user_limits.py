@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -12,12 +11,13 @@ import pytest
 from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick
 
 import stacpull
+from stacpull import sync
 from stacpull.cli.main import execute
 
 
 def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorReport, float]:
     """Mirror, and return the report and the seconds that the run took."""
-    report = asyncio.run(stacpull.mirror(source, dest, options=quick(**options)))
+    report = sync.mirror(source, dest, options=quick(**options))
     return report, report.seconds
 
 
@@ -141,7 +141,7 @@ def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
     with ApiHost() as host:
         source = f"{host.url}/collections/c"
         with pytest.raises(stacpull.StacpullError, match="max-failures 3") as caught:
-            asyncio.run(stacpull.headers(source, tmp_path / "t.csv", options=quick(max_failures=3)))
+            sync.headers(source, tmp_path / "t.csv", options=quick(max_failures=3))
     assert caught.value.exit_code == 1
 
 

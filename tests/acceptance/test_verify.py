@@ -30,9 +30,8 @@ from stacpull import (
     UsageError,
     VerifyReport,
     failures,
-    resume,
-    retry,
     status,
+    sync,
     verify,
 )
 from stacpull.ledger.database import open_writer
@@ -120,7 +119,7 @@ def test_a_link_in_the_way_is_named_and_never_written_through(mirrored: Mirrored
     (mirrored.dest / name).unlink()
     assert mirrored.verify().exit_code == 1
     assert mirrored.damages == {name: "missing", stranger: "unknown"}
-    assert asyncio.run(retry(mirrored.dest, options=mirrored.options)).exit_code == 0
+    assert sync.retry(mirrored.dest, options=mirrored.options).exit_code == 0
     (mirrored.dest / stranger).unlink()
     assert mirrored.verify().exit_code == 0
 
@@ -220,16 +219,16 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
         ended = subprocess.run(program, env=environment(replica), capture_output=True, check=False)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert not list(dest.rglob(name))
-        report = asyncio.run(verify(dest))
+        report = sync.verify(dest)
         assert (report.missing, report.exit_code) == (0, 0)
-        assert asyncio.run(resume(dest, options=options)).exit_code == 0
+        assert sync.resume(dest, options=options).exit_code == 0
         written = next(dest.rglob(name))
         written.unlink()
-        assert asyncio.run(verify(dest)).missing == 1
+        assert sync.verify(dest).missing == 1
         repair = [*program[:4], "verify", str(dest), "--repair"]
         ended = subprocess.run(repair, env=environment(replica), capture_output=True, check=False)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
-    assert asyncio.run(verify(dest)).missing == 1
+    assert sync.verify(dest).missing == 1
 
 
 def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: Path, monkeypatch) -> None:
@@ -381,7 +380,7 @@ def test_a_file_that_no_longer_exists_at_the_source_is_a_named_failure(mirrored:
         mirrored.replica.clear_faults()
     assert (report.exit_code, report.remaining, report.assets_failed) == (1, 1, 1)
     assert [failure.kind for failure in failures(mirrored.dest)] == ["gone"]
-    assert asyncio.run(retry(mirrored.dest, options=mirrored.options)).exit_code == 0
+    assert sync.retry(mirrored.dest, options=mirrored.options).exit_code == 0
     assert is_same(before, mirrored.files) == []
 
 
@@ -480,13 +479,13 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
 
 def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--quick cannot be combined"):
-        asyncio.run(verify(tmp_path, quick=True, repair=True))
+        sync.verify(tmp_path, quick=True, repair=True)
 
 
 def test_a_directory_without_a_mirror_is_refused(tmp_path: Path) -> None:
     for more in ({}, {"repair": True}):
         with pytest.raises(NotAMirrorError):
-            asyncio.run(verify(tmp_path, **more))
+            sync.verify(tmp_path, **more)
     assert run(["verify", str(tmp_path)], environment()).code == 2
 
 

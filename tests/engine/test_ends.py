@@ -13,6 +13,7 @@ from tests.acceptance.asset_host import AssetHost, Connection, item_collection, 
 from tests.store_in_thread import store_on_thread
 
 import stacpull
+from stacpull import sync
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.run_control import FailureLimit, timed_stop
 from stacpull.engine.store_client import StoreClient
@@ -80,7 +81,7 @@ def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(40)])
         options = quick(max_failures=2, concurrency=2)
         with pytest.raises(stacpull.StacpullError, match="max-failures 2") as raised:
-            asyncio.run(stacpull.mirror(source, tmp_path / "m", options=options, on_event=events.append))
+            sync.mirror(source, tmp_path / "m", options=options, on_event=events.append)
     report = raised.value.report
     assert isinstance(report, stacpull.MirrorReport)
     assert report.items_new == report.items_matched > 0  # the findings are read nevertheless
@@ -92,7 +93,7 @@ def test_the_place_of_a_broken_line_has_no_signature(tmp_path: Path) -> None:
     with AssetHost() as host, store_on_thread():
         host.contents["/lines.ndjson?sig=abc&se=2030"] = b"broken\n"
         source = f"{host.url}/lines.ndjson?sig=abc&se=2030"
-        asyncio.run(stacpull.mirror(source, tmp_path / "m", options=quick()))
+        sync.mirror(source, tmp_path / "m", options=quick())
     assert [one.item for one in stacpull.failures(tmp_path / "m")] == [f"line 1 of {host.url}/lines.ndjson"]
 
 
@@ -137,7 +138,7 @@ def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
         host.contents[f"/items.{kind}"] = written(json.dumps(document).encode())
         (tmp_path / "items.json").write_bytes(host.contents[f"/items.{kind}"])
         host.requests.clear()
-        report = asyncio.run(stacpull.resume(tmp_path / "m", options=quick(page_size=2)))
+        report = sync.resume(tmp_path / "m", options=quick(page_size=2))
     assert (report.state, report.items_done, report.assets_done) == ("complete", 7, 7)
     assert sorted(path for path in host.requests if path != f"/items.{kind}") == [
         *(f"/assets/{n}" for n in range(2, 6)),
@@ -162,4 +163,4 @@ def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(
     with AssetHost() as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/1"])
         with pytest.raises(stacpull.UsageError, match="first"):
-            asyncio.run(stacpull.mirror(source, tmp_path / "mirror", options=quick()))
+            sync.mirror(source, tmp_path / "mirror", options=quick())

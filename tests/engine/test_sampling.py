@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.export.conftest import item
 
-from stacpull import MirrorReport, Options, PlanReport, Selection, headers, mirror, plan
+from stacpull import MirrorReport, Options, PlanReport, Selection, headers, mirror, plan, sync
 from stacpull.engine import estimate, walk
 from stacpull.filters.item_checks import rank_of
 
@@ -129,6 +129,6 @@ def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkey
         (tmp_path / f"{size}.tif").write_bytes(b"x" * size)
         lines.append(orjson.dumps(item(f"i{size}", assets={f"file-{size}": {"href": f"./{size}.tif"}})))
     (tmp_path / "items.ndjson").write_bytes(b"\n".join(lines))
-    report = asyncio.run(plan(str(tmp_path / "items.ndjson")))
+    report = sync.plan(str(tmp_path / "items.ndjson"))
     assert (report.assets, report.bytes_sampled, report.bytes_basis) == (5, 3, "sampled")
     assert (report.bytes_total, report.unknown_keys) == (1 + 2 + 3 + 2 * 2, {})

@@ -5,7 +5,6 @@ The COG is a fifth of a Sentinel-2 band; `STACPULL_WHOLE_BAND=1` makes it one of
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -26,8 +25,7 @@ from tests.items import feature
 from tests.raster.tiff.clipping import clipped, degrees, raster
 from tests.servers.nginx import Nginx, nginx
 
-import stacpull
-from stacpull import Options, Selection
+from stacpull import Options, Selection, sync
 
 pytestmark = [
     pytest.mark.behaviour,
@@ -79,10 +77,8 @@ def test_few_bytes_and_the_pixels_that_gdal_clips(tmp_path: Path, origin: Nginx,
     requests_before, bytes_before = sent(origin, ours)
     source = f"{origin.url}/files/{origin.put('item.json', item(f'{origin.url}/files/{ours}', len(band)))}"
     started = time.monotonic()
-    report = asyncio.run(
-        stacpull.mirror(
-            source, tmp_path / "m", selection=Selection(clip=AREA.bounds), options=Options(metadata="none")
-        )
+    report = sync.mirror(
+        source, tmp_path / "m", selection=Selection(clip=AREA.bounds), options=Options(metadata="none")
     )
     seconds = time.monotonic() - started
     assert (report.assets_clipped, report.exit_code) == (1, 0)

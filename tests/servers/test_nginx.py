@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import random
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.servers.nginx import SLOW_RATE, Nginx
 from tests.servers.process import wait_for
 from tests.servers.stac_api import StacApi
 
-from stacpull import headers
+from stacpull import sync
 
 pytestmark = pytest.mark.behaviour
 
@@ -76,7 +75,7 @@ def test_headers_are_read_by_ranges(web: Nginx, stac: StacApi, tmp_path: Path):
     for name in ("a", "b"):
         stac.put(name, {"data": f"{web.url}/moved/{web.put(f'{name}.tif', body)}"})
     out = tmp_path / "headers.ndjson"
-    report = asyncio.run(headers(stac.source, out, options=OPTIONS))
+    report = sync.headers(stac.source, out, options=OPTIONS)
     assert (report.headers_done, report.exit_code) == (2, 0)
     rows = [orjson.loads(line) for line in out.read_text().splitlines()]
     assert [(row["width"], row["size"], row["reads"]) for row in rows] == [(1500, len(body), 2)] * 2
