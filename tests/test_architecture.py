@@ -211,13 +211,11 @@ class Module(NamedTuple):
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    """Return the syntax tree of a file, which is read once."""
     return ast.parse(path.read_text())
 
 
 @cache
 def nodes_of(tree: ast.Module) -> tuple[ast.AST, ...]:
-    """Return all nodes of a syntax tree, which is walked once."""
     return tuple(ast.walk(tree))
 
 
@@ -484,7 +482,6 @@ TYPE_NAME = re.compile(r"_*[A-Z]\w*[a-z]\w*")
 
 
 def names_used_twice(source: Path) -> tuple[set[str], ...]:
-    """Return the names that several types of `source` have, and those of several modules or packages."""
     types, modules = Counter[str](), Counter[str]()
     for path in source.rglob("*.py"):
         types.update(name.lstrip("_") for name in types_of(tree_of(path)))
@@ -552,7 +549,6 @@ PUBLIC = frozenset({"stacpull", "stacpull.errors", "stacpull.events", "stacpull.
 
 
 def imports_of_stacpull(tree: ast.Module) -> set[str]:
-    """Return the modules of stacpull and its neighbours that a file imports."""
     names: set[str] = set()
     for node in nodes_of(tree):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -65,7 +65,6 @@ print(reap(process))
 
 
 def _started(how: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Have a program start a process, and return what both printed."""
     (folder / "reporter.py").write_text(_REPORTER)
     starter = folder / "starter.py"
     starter.write_text(_STARTER)

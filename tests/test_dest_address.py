@@ -24,7 +24,6 @@ def no_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_ledger(work: Path) -> Path:
-    """Begin a run in a directory."""
     ledger_path(work).parent.mkdir(parents=True)
     with closing(open_writer(work)) as db:
         runs.begin(db, runs.RunSpec("http://source/", Selection(), {}), 0.0, {})
@@ -33,7 +32,6 @@ def new_ledger(work: Path) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """The work directory of a mirror in URL."""
     work = new_ledger(tmp_path / "work")
     with closing(open_writer(work)) as db:
         set_bucket(db, URL, "http://one:1", "the id", 1)

@@ -25,7 +25,6 @@ _NAMED = re.compile(r"`(?:tests/)?((?:[a-z_]+/)*test_[a-z0-9_]+\.py)(?:::(test_\
 
 
 def named(text: str) -> list[tuple[str, str]]:
-    """Return the tests that a text names: file, and function or nothing."""
     return [(file, one or other) for file, one, other in _NAMED.findall(text)]
 
 
@@ -54,7 +53,6 @@ def test_messages_that_the_docs_explain_are_printed() -> None:
 
 
 def _messages(text: str) -> list[str]:
-    """Return the parts, between values, of the messages in tables that begin with `message`."""
     tables = re.findall(r"^\| message \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     first_cells = [row.split("|")[1] for table in tables for row in table.splitlines()]
     quoted = [code for cell in first_cells for code in re.findall(r"`([^`]+)`", cell)]

@@ -11,7 +11,6 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 
 @pytest.fixture(scope="session")
 def hub() -> Iterator[MlhubReplica]:
-    """A hub of 25 patches."""
     with run_in_thread(MlhubReplica(items=25, seed=7)) as replica:
         yield replica
 

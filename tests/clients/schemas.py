@@ -38,8 +38,6 @@ def bundled() -> dict[str, bytes]:
 
 @dataclass
 class Schemas:
-    """The server, what it served, and the requested schemas that it did not have."""
-
     port: int
     unknown: list[str] = field(default_factory=list)
     served: set[str] = field(default_factory=set)
@@ -47,7 +45,6 @@ class Schemas:
 
 @contextmanager
 def serving_schemas() -> Iterator[Schemas]:
-    """Serve them as long as the context lasts."""
     known = bundled()
 
     class Handler(http.server.BaseHTTPRequestHandler):

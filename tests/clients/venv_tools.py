@@ -34,5 +34,4 @@ def run(
 
 
 def run_script(venv: str, name: str, *arguments: str | Path, env: Mapping[str, str]) -> str:
-    """Run one of our programs with the Python of a venv; what it wrote."""
     return run(venv, "python", PROGRAMS / f"{name}.py", *arguments, env=env).stdout

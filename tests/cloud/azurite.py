@@ -23,7 +23,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 @contextmanager
 def azurite(work: Path) -> Iterator[str]:
-    """Start Azurite, and give the URL of its account."""
     program = shutil.which("azurite-blob", path=str(TOOLS / "azurite" / "node_modules" / ".bin"))
     if program is None:
         pytest.skip("azurite is not installed: bash scripts/install-test-tools azurite")
@@ -52,7 +51,6 @@ def create_container(url: str, name: str) -> None:
 
 
 def uncommitted(url: str, name: str) -> list[str]:
-    """Return the blobs of a container that have only blocks."""
     listing = f"{url}/{name}?restype=container&comp=list"
     every, whole = (
         set(re.findall("<Name>(.*?)</Name>", request(f"{listing}{more}&{sas()}", "GET")))

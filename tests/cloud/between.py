@@ -47,7 +47,6 @@ class Between(ThreadingHTTPServer):
         return None
 
     def after(self, headers: Headers) -> Headers:
-        """Return the fields of a response."""
         return headers
 
 
@@ -135,6 +134,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def between(server: S) -> Iterator[S]:
-    """Run it in the block."""
     with serving(server):
         yield server

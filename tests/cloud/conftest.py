@@ -42,7 +42,6 @@ def azurite_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 @pytest.fixture(scope="session")
 def google_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The key file of a service account."""
     made = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]
     key = subprocess.run(made, capture_output=True, text=True, check=True).stdout
     path = tmp_path_factory.mktemp("google") / "account.json"
@@ -53,7 +52,6 @@ def google_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment without credentials of any cloud."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -90,6 +88,5 @@ def location(
 
 @pytest.fixture
 def dest(location: BucketLocation, tmp_path: Path) -> list[str]:
-    """DEST on the command line."""
     assert location.endpoint_url is not None
     return [location.url, "--work", str(tmp_path / "work"), "--dest-endpoint-url", location.endpoint_url]

@@ -52,7 +52,6 @@ def source(tmp_path: Path) -> str:
 
 @pytest.fixture
 def many(tmp_path: Path) -> str:
-    """2,000 small files in 100 items."""
     home = tmp_path / "many"
     home.mkdir()
     features = []
@@ -79,7 +78,6 @@ def run(*arguments: str, code: int = 0) -> Ran:
 
 
 def in_bucket(location: BucketLocation) -> dict[str, bytes]:
-    """Return the files of a mirror in a bucket."""
     with closing(BucketFiles(location)) as files:
         paths = [entry.path for page in files.walk(frozenset({".stacpull"})) for entry in page]
         with ThreadPoolExecutor(16) as threads:
@@ -93,7 +91,6 @@ def s3_client(location: BucketLocation) -> Any:
 
 
 def leftovers(location: BucketLocation) -> list[Any]:
-    """Return the unfinished uploads in a bucket."""
     if location.scheme == "az":
         assert location.endpoint_url is not None
         return uncommitted(location.endpoint_url, location.bucket)

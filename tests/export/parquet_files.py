@@ -25,8 +25,6 @@ _CHUNK = 7000
 
 
 class Contents:
-    """Items instead of those of a mirror."""
-
     def __init__(self, items: Sequence[Json], collections: Mapping[str, Json]) -> None:
         self.dest = Path("/mirror")
         self.url: str | None = None
@@ -101,7 +99,6 @@ def items_of(server: FileServer, selection: Selection = EVERYTHING) -> list[Json
 
 
 def failure_of(data: bytes) -> str:
-    """Return the error for a file."""
     with pytest.raises(SourceError) as caught:
         read(FileServer(data))
     return str(caught.value)

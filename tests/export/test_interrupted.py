@@ -17,7 +17,6 @@ FORMS = {"geoparquet": "items.parquet", "csv": "labels.csv", "parquet": "labels.
 
 @pytest.fixture
 def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Twelve items with a label and a file each; every item is a batch."""
     monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
     items = [
         item(f"i{n:02}", properties={"labels": [f"label {n % 5}"]}, assets={"a": {"href": "./a.tif"}})

@@ -41,7 +41,6 @@ def raster(value: int, size: int = 12) -> bytes:
 
 @pytest.fixture
 def dest(mirrored: Any) -> Path:
-    """Three label items with their label file, twelve bands and a reference map."""
     items, files = [], {}
     for number, patch in enumerate(PATCHES):
         labels = [("Pastures", "Rice fields", "Sea and ocean")[number], "Mixed forest"]

@@ -18,8 +18,6 @@ from stacpull.net.transport import HttpSettings, Request
 from stacpull.redact import Secrets
 from stacpull_logins.logins import FilledProfile, Logins
 
-__all__ = ["client_for", "get", "in_world"]
-
 W = TypeVar("W")
 
 
@@ -30,7 +28,6 @@ async def client_for(
     secrets: Secrets | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
-    """A client with the logins of `profile`."""
     http = WebTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
@@ -50,7 +47,6 @@ async def client_for(
 
 
 async def get(client: Client, url: str, **headers: str) -> bytes:
-    """Return the body at `url`."""
     async with client.open(Request(url, headers=headers)) as response:
         return await response.read(1_000_000)
 

@@ -15,17 +15,6 @@ from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 
 from stacpull.clock import Clock, SystemClock
 
-__all__ = [
-    "Blobs",
-    "DataCentre",
-    "Downloads",
-    "Identity",
-    "PlanetApi",
-    "Signing",
-    "Urs",
-    "basic",
-]
-
 DATA = bytes(range(256)) * 8
 
 
@@ -34,8 +23,6 @@ def basic(user: str, password: str) -> str:
 
 
 class Service(WireServer):
-    """A server that answers with the method `respond`."""
-
     def __init__(self) -> None:
         super().__init__({})
         self.secrets: list[str] = []

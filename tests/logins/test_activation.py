@@ -93,8 +93,6 @@ async def test_an_invalid_description_is_a_failure(w: World, answer: Answer, kin
 
 
 class TestActivationTransport(TestLoginTransport):
-    """For URLs that are not assets."""
-
     def around(self, http: Transport, url: str) -> Transport:
         return ActivationTransport(
             super().around(http, url),

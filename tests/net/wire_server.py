@@ -6,6 +6,7 @@ It accepts the same table of answers as `tests.net.memory.MemoryTransport`, or r
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,6 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
-import orjson
 from tests.net.memory import Answer, Fault
 
 from stacpull.net.transport import Request
@@ -26,7 +26,7 @@ Script = Sequence[Scripted] | Callable[[Request], Scripted]
 
 def json_answer(document: object, status: int = 200, **headers: str) -> Answer:
     """An answer that is JSON."""
-    return Answer(status, orjson.dumps(document), {"Content-Type": "application/json", **headers})
+    return Answer(status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers})
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,6 @@ def hub_2021() -> Iterator[MlhubReplica]:
 
 
 class HubClient:
-    """An HTTP session with the key of a hub."""
-
     def __init__(self, replica: MlhubReplica, session: requests.Session) -> None:
         self.replica = replica
         self.session = session

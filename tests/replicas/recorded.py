@@ -145,7 +145,6 @@ def _of_body(recorded: bytes, served: bytes) -> Iterator[str]:
 
 
 def _without_serials(text: bytes) -> bytes:
-    """Remove request ids and times from a text."""
     return re.sub(rb"(RequestId|Time):\S+?(?=\n|<)", rb"\1:", text).strip()
 
 

@@ -195,7 +195,6 @@ def answer(url: str, *, timeout: float = 5, **headers: str) -> Answer:
 
 
 def struck(fault: str, **headers: str) -> Answer:
-    """Return the reply to a request for the object `b/x` with `fault`."""
     with run_in_thread(replica(fault)) as server:
         return answer(f"{server.s3_url}/b/x?q=1", **headers)
 

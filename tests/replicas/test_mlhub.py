@@ -171,7 +171,6 @@ def test_hrefs_expire_with_the_configured_status(client_of, status):
 
 @pytest.fixture
 def blob(client):
-    """Return the URL and the expected content of a band on the blob host."""
     return client.location(SOURCE, 4, "B01"), client.replica.dataset.band(
         client.replica.dataset.patch(4), "B01"
     )

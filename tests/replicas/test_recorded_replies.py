@@ -21,8 +21,6 @@ ACCEPTED = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
 
 @dataclass(frozen=True)
 class HubClient:
-    """Sends the request of a recording to a replica."""
-
     replica: MlhubReplica
     session: requests.Session
 
@@ -42,7 +40,6 @@ class HubClient:
         return self.other(self.api(f"/archive/{name}", "HEAD").headers["Location"], method, **headers)
 
     def following(self, path: str, pages: int) -> requests.Response:
-        """Follow `next` several times and return the page."""
         reply = self.api(path)
         for _ in range(pages):
             links = {link["rel"]: link["href"] for link in reply.json()["links"]}

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Authority"]
-
 _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 

@@ -8,13 +8,11 @@ from tests.security.authority import Authority
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The authority that the client trusts."""
     return Authority(tmp_path_factory.mktemp("tls") / "trusted")
 
 
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Another one, which the client does not trust."""
     return Authority(tmp_path_factory.mktemp("tls") / "stranger", "another authority")
 
 

@@ -23,8 +23,6 @@ from stacpull import MirrorReport, Options, Selection, StacpullError, mirror
 from stacpull.config.options import S3Options
 from stacpull.net.transport import Request
 
-__all__ = ["fuzzed_documents", "fuzzed_responses", "is_unfiltered"]
-
 _LONG = 5_000
 _DEEP = 300
 _POLYGON = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}
@@ -46,7 +44,6 @@ _SELECTIONS: list[dict[str, Any]] = [
 
 
 def _item(name: str, base: str) -> dict[str, Any]:
-    """An item with every member that anything reads."""
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
@@ -93,7 +90,6 @@ def _item(name: str, base: str) -> dict[str, Any]:
 
 
 def _hostile(chance: random.Random, base: str) -> Any:
-    """An unexpected value."""
     deep: Any = []
     for _ in range(chance.choice([10, _DEEP])):
         deep = chance.choice([[deep], {"a": deep}])
@@ -210,7 +206,6 @@ def _hostile(chance: random.Random, base: str) -> Any:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every container of a document with each of its keys."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
         yield value, key
@@ -231,7 +226,6 @@ _ADDED += ["features", "storage:schemes", "storage:refs", "label:classes", "summ
 
 
 def _mutated(document: Any, chance: random.Random, base: str) -> Any:
-    """Return a document with one thing in it that should not be there."""
     places = list(_places(document))
     holder, key = chance.choice(places)
     match chance.randrange(8):
@@ -285,7 +279,6 @@ _LISTING = (
 
 
 def _listing(chance: random.Random, base: str) -> Answer:
-    """A page of an object store's listing with one unexpected value."""
     fields = {"count": 1, "more": "false", "token": "", "key": "prefix/x", "tag": "abc", "size": 4}
     value = _hostile(chance, base)
     fields[chance.choice(list(fields))] = (
@@ -298,7 +291,6 @@ Routes = Callable[[Request], Scripted]
 
 
 async def _mirror(dest: Path, routes: Callable[[str], Routes], path: str, selection: dict[str, Any]) -> Any:
-    """Mirror what a server has at `path`; return the report, or the error that ended it."""
     answered: list[Routes] = []
 
     class Server(WireServer):
@@ -316,8 +308,6 @@ async def _mirror(dest: Path, routes: Callable[[str], Routes], path: str, select
 
 
 def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes], str]:
-    """An API whose items, or whose other documents, are hostile."""
-
     def routes(base: str) -> Routes:
         chance = random.Random(seed)
         fine = {**_item("fine", base), "links": [], "assets": {"a": {"href": f"{base}/a.tif"}}}
@@ -358,8 +348,6 @@ def _api(seed: int, most: int, *, pages: bool) -> tuple[Callable[[str], Routes],
 
 
 def _tree(seed: int, most: int) -> tuple[Callable[[str], Routes], str]:
-    """A static catalog whose documents are hostile."""
-
     def routes(base: str) -> Routes:
         chance = random.Random(seed)
         fine = {**_item("fine", base), "links": [], "assets": {"a": {"href": f"{base}/a.tif"}}}
@@ -549,12 +537,10 @@ def fuzzed_responses(seed: int, most: int, dest: Path) -> MirrorReport | Stacpul
 
 
 def is_unfiltered(seed: int) -> bool:
-    """Tell if a batch of documents is mirrored without filters."""
     return not _SELECTIONS[seed % len(_SELECTIONS)]
 
 
 def fuzzed_documents(kind: str, seed: int, most: int, dest: Path) -> MirrorReport | StacpullError:
-    """Mirror `most` hostile documents of a kind."""
     if kind == "tree":
         routes, path = _tree(seed, most)
     else:

@@ -10,8 +10,6 @@ import base64
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Proxy"]
-
 
 class Proxy:
     """`async with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is required."""

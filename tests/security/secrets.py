@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-__all__ = ["entries_under", "found_at", "found_in", "found_under", "spellings"]
-
 
 @cache
 def spellings(secret: str) -> frozenset[bytes]:
@@ -24,18 +22,15 @@ def spellings(secret: str) -> frozenset[bytes]:
 
 
 def found_in(data: bytes, secrets: Iterable[str]) -> list[bytes]:
-    """Return the spellings of any of the secrets that are in `data`."""
     return [form for secret in secrets for form in spellings(secret) if form in data]
 
 
 def found_under(top: Path, secrets: Iterable[str]) -> list[tuple[Path, list[bytes]]]:
-    """Return the files below `top` in whose bytes or names a secret stands."""
     known = tuple(secrets)
     return [found for entry in entries_under(top) for found in found_at(entry, known)]
 
 
 def found_at(file: Path | os.DirEntry[str], secrets: Iterable[str]) -> list[tuple[Path, list[bytes]]]:
-    """Return the file, if it is one and a secret stands in its bytes or its name."""
     if not file.is_file() or file.is_symlink():
         return []
     forms = found_in(os.fsencode(file) + b"\n" + Path(file).read_bytes(), secrets)

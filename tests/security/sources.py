@@ -21,7 +21,6 @@ COLLECTION = "c"
 
 
 def data(_request: Request) -> Answer:
-    """A file."""
     return Answer(body=b"data")
 
 
@@ -74,7 +73,6 @@ class Source(WireServer):
 
     @property
     def api(self) -> str:
-        """SOURCE."""
         return self.url(f"/collections/{COLLECTION}")
 
     def url(self, path: str, host: str | None = None) -> str:

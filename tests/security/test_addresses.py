@@ -80,36 +80,34 @@ async def fetched(http: Transport, url: str) -> bytes | Failure:
         return error.failure
 
 
-def outcome(transport: str, addresses: Sequence[str], *, allow_private: bool) -> tuple[Any, list[object]]:
+def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:
+    """Return the response of a host, and the connections that were tried for it."""
+
     async def course() -> tuple[Any, list[object]]:
-        Names(addresses)
+        if addresses:
+            Names(addresses)
         http = made(transport, allow_private=allow_private)
         with watched_connections() as tried:
-            found = await fetched(http, "http://name.example:1/latest/meta-data")
+            found = await fetched(http, f"http://{host}:1/latest/meta-data")
         await http.close()
         return found, tried
 
     return asyncio.run(course())
 
 
-@pytest.mark.parametrize("allow_private", [False, True])
-@pytest.mark.parametrize("address", NEVER)
-def test_a_name_at_an_always_refused_address_gets_no_connection(
-    transport: str, address: str, allow_private: bool
+@pytest.mark.parametrize(
+    ("addresses", "allow_private"),
+    [
+        *(([address], allowed) for address in NEVER for allowed in (False, True)),
+        *(([address], False) for address in INSIDE),
+        (["10.0.0.1", "::1", "169.254.1.1"], False),
+    ],
+)
+def test_a_name_at_a_refused_address_gets_no_connection(
+    transport: str, addresses: list[str], allow_private: bool
 ) -> None:
-    failure, tried = outcome(transport, [address], allow_private=allow_private)
+    failure, tried = outcome(transport, "name.example", addresses, allow_private=allow_private)
     assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
-
-
-@pytest.mark.parametrize("address", INSIDE)
-def test_a_name_at_a_private_address_gets_no_connection(transport: str, address: str) -> None:
-    failure, tried = outcome(transport, [address], allow_private=False)
-    assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
-
-
-def test_several_refused_addresses_are_one_refusal(transport: str) -> None:
-    failure, tried = outcome(transport, ["10.0.0.1", "::1", "169.254.1.1"], allow_private=False)
-    assert (failure.kind, tried) == (FailureKind.ADDRESS, [])
 
 
 WRITTEN = ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "[::ffff:7f00:1]",
@@ -121,15 +119,7 @@ WRITTEN_LINK_LOCAL = ["169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.
 @pytest.mark.parametrize("host", [*WRITTEN, *WRITTEN_LINK_LOCAL])
 def test_address_literals_in_any_notation_are_refused(transport: str, host: str) -> None:
     """Some are not taken for an address by anybody here; none is connected to."""
-
-    async def course() -> tuple[Any, list[object]]:
-        http = made(transport, allow_private=False)
-        with watched_connections() as tried:
-            found = await fetched(http, f"http://{host}:1/x")
-        await http.close()
-        return found, tried
-
-    failure, tried = asyncio.run(course())
+    failure, tried = outcome(transport, host, ())
     assert failure.kind in {FailureKind.ADDRESS, FailureKind.NETWORK, FailureKind.SCHEME}
     assert tried == []
 

@@ -70,8 +70,6 @@ FORMS = {
 
 @dataclass
 class World:
-    """The requests that the source, a host at another port, and S3 received."""
-
     report: MirrorReport
     source: list[ReceivedRequest]
     other: list[ReceivedRequest]
@@ -79,7 +77,6 @@ class World:
 
 
 def answer(other: WireServer, source: Source) -> Callable[[Request], Answer]:
-    """What the source answers for assets: redirects that carry the key along."""
     echoed = quote(KEY, safe="")
     places = {
         "/own": None,

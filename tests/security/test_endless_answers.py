@@ -23,7 +23,6 @@ ENOUGH = 150
 
 
 def number_of(request: PageRequest) -> int:
-    """The number of the requested page."""
     return int(parameter(request.url, "page") or 0)
 
 
@@ -32,8 +31,6 @@ def next_link(url: str, number: int) -> list[dict[str, str]]:
 
 
 def api_of(collections: Callable[[int], list[Json]]) -> tuple[ApiSource, MemoryReader]:
-    """An API without a collection of its own, and a list of them without end."""
-
     def answer(request: PageRequest) -> object:
         number = number_of(request)
         if request.url.partition("?")[0] != f"{API}/collections":

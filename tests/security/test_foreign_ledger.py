@@ -48,7 +48,6 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
-    """A mirror of one asset."""
     mirrored(tmp_path / "m", [feature("i", {"a": "/a"})])
     return tmp_path / "m"
 
@@ -118,7 +117,6 @@ def test_stored_input_names_must_be_digits(dest: Path, name: str, tmp_path: Path
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    """A mirror of a local item, whose run was interrupted."""
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/a").write_bytes(b"data")
     (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a"})))

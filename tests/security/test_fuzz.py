@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,12 @@ def judge(found: MirrorReport | StacpullError, dest: Path, *, fine: str | None) 
 
 
 @pytest.mark.parametrize("seed", seeds(MOST // BATCH))
-def test_hostile_items(seed: int, tmp_path: Path) -> None:
-    found = fuzzed_documents("items", seed, BATCH, tmp_path / "m")
+@pytest.mark.parametrize("kind", ["items", "tree", "responses"])
+def test_hostile_sources(kind: str, seed: int, tmp_path: Path) -> None:
+    make = fuzzed_responses if kind == "responses" else partial(fuzzed_documents, kind)
+    found = make(seed, BATCH, tmp_path / "m")
     assert isinstance(found, MirrorReport), found
-    judge(found, tmp_path / "m", fine=FINE if is_unfiltered(seed) else None)
+    judge(found, tmp_path / "m", fine=FINE if kind == "responses" or is_unfiltered(seed) else None)
 
 
 @pytest.mark.parametrize("seed", seeds(MOST // BATCH))
@@ -58,17 +61,3 @@ def test_hostile_pages_and_collections(seed: int, tmp_path: Path) -> None:
     for number in range(5):
         found = fuzzed_documents("pages", seed * 5 + number, 3, tmp_path / "m")
         judge(found, tmp_path / "m", fine=None)
-
-
-@pytest.mark.parametrize("seed", seeds(MOST // BATCH))
-def test_hostile_trees(seed: int, tmp_path: Path) -> None:
-    found = fuzzed_documents("tree", seed, BATCH, tmp_path / "m")
-    assert isinstance(found, MirrorReport), found
-    judge(found, tmp_path / "m", fine=FINE if is_unfiltered(seed) else None)
-
-
-@pytest.mark.parametrize("seed", seeds(MOST // BATCH))
-def test_hostile_responses(seed: int, tmp_path: Path) -> None:
-    found = fuzzed_responses(seed, BATCH, tmp_path / "m")
-    assert isinstance(found, MirrorReport), found
-    judge(found, tmp_path / "m", fine=FINE)

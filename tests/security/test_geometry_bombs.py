@@ -33,7 +33,6 @@ def star(vertices: int) -> dict[str, Any]:
 
 
 def nested(holes: int) -> dict[str, Any]:
-    """Holes, each inside of the one before."""
     rings = [square(-1, 12), *(square(number * 1e-4, 10 - number * 2e-4) for number in range(holes))]
     return {"type": "Polygon", "coordinates": rings}
 

@@ -72,7 +72,7 @@ def test_hostile_names_stay_inside_dest_and_lose_nothing(
     dest = around / "deep" / "mirror"
 
     items = [make(number, name) for number, name in enumerate(SAYABLE)]
-    report = mirrored(dest, items, others=answer, layout=layout)
+    report = mirrored(dest, items, others=answer, **({"layout": layout} if layout else {}))
 
     assert report.state == "complete"
     outside = {path for path in everything(around) if not path.startswith("deep/mirror")}

@@ -16,9 +16,9 @@ import pytest
 from tests.net.conformance import opened
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
-from tests.security.sources import COLLECTION, Source, feature, json_answer
+from tests.security.sources import COLLECTION, Source, feature, json_answer, mirrored
 
-from stacpull import MirrorReport, Options, Selection, SourceError, failures, mirror
+from stacpull import MirrorReport, Options, SourceError, failures, mirror
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
@@ -34,30 +34,8 @@ def bomb(size: int) -> bytes:
     return b"".join([*(packer.compress(b" " * MIB) for _ in range(size // MIB)), packer.flush()])
 
 
-def mirrored(
-    dest: Path,
-    page: Answer | bytes | None = None,
-    *,
-    features: Any = (),
-    collection: Any = None,
-    **selection: Any,
-) -> MirrorReport:
-    """Mirror a source whose one page is `page` (or of `features`)."""
-    routes: dict[str, Any] = {}
-    if page is not None:
-        routes[f"/collections/{COLLECTION}/items"] = [page]
-    if collection is not None:
-        routes[f"/collections/{COLLECTION}"] = [collection]
-
-    async def course() -> MirrorReport:
-        async with Source(features, others=lambda _: Answer(body=b"data"), routes=routes) as source:
-            for item in source.features:
-                item["assets"] = {"a": {"href": source.url("/a")}}
-            return await mirror(
-                source.api, dest, selection=Selection(**selection), options=Options(retries=0)
-            )
-
-    return asyncio.run(course())
+def of_page(page: Answer | bytes) -> dict[str, Any]:
+    return {f"/collections/{COLLECTION}/items": [page]}
 
 
 def json_bytes(text: str, **headers: str) -> Answer:
@@ -67,7 +45,7 @@ def json_bytes(text: str, **headers: str) -> Answer:
 def test_a_page_over_64_mib_is_refused(tmp_path: Path) -> None:
     page = Answer(body=bomb(256 * MIB), headers={"Content-Encoding": "gzip"})
     with pytest.raises(SourceError, match=f"a body of more than {PAGE_LIMIT} bytes"):
-        mirrored(tmp_path / "m", page)
+        mirrored(tmp_path / "m", routes=of_page(page))
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
@@ -92,7 +70,6 @@ def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
 
 @asynccontextmanager
 async def emptiness() -> AsyncIterator[str]:
-    """Serve gzip members without content, as long as they are read."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
     members = zlib_members(1000)
 
@@ -151,9 +128,10 @@ def test_deeply_nested_json_is_mirrored_or_refused(tmp_path: Path, levels: int, 
     dest = tmp_path / "m"
     if levels > 1000 and (levels == 100_000 or sys.version_info < (3, 12)):
         with pytest.raises(SourceError, match="is not JSON"):
-            mirrored(dest, json_bytes(text))
+            mirrored(dest, routes=of_page(json_bytes(text)))
         return
-    report = mirrored(dest, json_bytes(text), bbox=None if where != "geometry" else (-1.0, -1.0, 1.0, 1.0))
+    selection = {"bbox": None if where != "geometry" else (-1.0, -1.0, 1.0, 1.0)}
+    report = mirrored(dest, routes=of_page(json_bytes(text)), selection=selection)
     assert (report.state, report.items_seen) == ("complete", 1)
 
 
@@ -177,14 +155,15 @@ def _item_text(where: str, levels: int) -> str:
 def test_a_deeply_nested_collection_does_not_stop_the_catalog(tmp_path: Path) -> None:
     members = f'"description":"d","links":[],"extent":{{}},"summaries":{{"x":{deep(900)}}}'
     text = f'{{"type":"Collection","id":"c",{members}}}'
-    report = mirrored(tmp_path / "m", features=[feature("i", {})], collection=json_bytes(text))
+    collection = {f"/collections/{COLLECTION}": [json_bytes(text)]}
+    report = mirrored(tmp_path / "m", [feature("i", {"a": "/a"})], routes=collection)
     assert (report.state, report.items_done) == ("complete", 1)
     assert (tmp_path / "m" / "catalog.json").is_file()
 
 
 def test_names_of_a_megabyte_are_shortened(tmp_path: Path) -> None:
     long = "x" * MIB
-    report = mirrored(tmp_path / "m", features=[feature(long, {}, title=long)])
+    report = mirrored(tmp_path / "m", [feature(long, {"a": "/a"}, title=long)])
     assert (report.state, report.assets_done) == ("complete", 1)
     assert all(len(path.name) <= 255 for path in (tmp_path / "m").rglob("*"))
 
@@ -211,16 +190,9 @@ def test_response_heads_that_curl_accepts_are_accepted(tmp_path: Path, head: byt
     def sent(body: bytes) -> bytes:
         return head.replace(b"%d", b"%d" % len(body)) + b"Connection: close\r\n\r\n" + body
 
-    async def course() -> MirrorReport:
-        async with Source(others=lambda _: sent(b"data")) as source:
-            page = {"type": "FeatureCollection", "features": [feature("one", {"a": source.url("/a")})]}
-            source._routes = {
-                **source._routes,
-                f"/collections/{COLLECTION}/items": [sent(json.dumps(page).encode())],
-            }
-            return await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-
-    report = asyncio.run(course())
+    page = {"type": "FeatureCollection", "features": [feature("one", {"a": "/a"})]}
+    routes = of_page(sent(json.dumps(page).encode()))
+    report = mirrored(tmp_path / "m", others=lambda _: sent(b"data"), routes=routes)
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 0)
 
 

@@ -21,7 +21,6 @@ SPARSE = 1024 * MIB
 
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
-    """A mirror of one item."""
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/a.tif").write_bytes(b"data")
     (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a.tif"})))

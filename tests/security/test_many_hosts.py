@@ -55,8 +55,6 @@ def client_of(transport: Transport) -> Client:
 
 
 class Forgetful(MemoryTransport):
-    """Keeps no list of its requests."""
-
     async def answer(self, request: Request) -> Answer:
         found = await super().answer(request)
         self.requests.clear()

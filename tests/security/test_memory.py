@@ -29,8 +29,6 @@ HEAVY = 1_000_000
 
 
 class Outcome(NamedTuple):
-    """What became of a command."""
-
     code: int
     report: dict[str, Any]
     text: str
@@ -44,7 +42,6 @@ def zipped(body: bytes, kind: str = "application/json") -> Answer:
 
 
 def heavy_item(name: str, values: int = HEAVY) -> bytes:
-    """An item with many empty lists."""
     text = json.dumps({**feature(name, {}), "properties": {"datetime": "2020-01-01T00:00:00Z", "x": []}})
     return text.replace('"x": []', '"x": [' + "[]," * (values - 1) + "[]]").encode()
 
@@ -64,7 +61,6 @@ main()
 
 
 async def command(*arguments: str, cwd: Path) -> Outcome:
-    """Run a command of stacpull and measure it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _COMMAND, *arguments, "--json", stdout=PIPE, stderr=PIPE, cwd=cwd
     )
@@ -75,8 +71,6 @@ async def command(*arguments: str, cwd: Path) -> Outcome:
 
 
 def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Outcome:
-    """Mirror the catalog at `/` of a server with these answers."""
-
     async def course() -> Outcome:
         async with WireServer({path: lambda _, a=answer: a for path, answer in routes.items()}) as server:  # type: ignore[misc]
             source = server.url("/catalog.json")

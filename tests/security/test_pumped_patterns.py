@@ -98,7 +98,6 @@ def _is_quick(act: Callable[[str], object], text: str, seconds: float) -> bool:
 
 
 def _pumped(example: str) -> Iterator[tuple[str, str, str]]:
-    """Yield what is before, repeated and behind."""
     for start in range(len(example)):
         for end in range(start + 1, min(start + LONGEST_PIECE, len(example)) + 1):
             for tail in ("", "\0", example[end:]):

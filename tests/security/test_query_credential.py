@@ -31,7 +31,6 @@ BROKEN = Answer(200, body=b"{", headers={"Content-Type": "application/json"})
 
 @pytest.fixture(params=["token", "subscription", "appid"])
 def name(request: pytest.FixtureRequest) -> str:
-    """The name of the parameter."""
     return str(request.param)
 
 
@@ -45,7 +44,6 @@ def assert_clean(dest: Path, *texts: object) -> None:
 
 
 def chain_of(error: BaseException) -> list[str]:
-    """The texts that a traceback shows."""
     found = [str(error), *getattr(error, "__notes__", ())]
     following = error.__cause__ or error.__context__
     return found + (chain_of(following) if following is not None else [])

@@ -35,7 +35,6 @@ def credentials(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(hub: MlhubReplica, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole mirror, to be copied."""
     dest = tmp_path_factory.mktemp("whole") / "mirror"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in hub.exports().items():

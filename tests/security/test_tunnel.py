@@ -42,8 +42,6 @@ ANSWERS = {
 
 @asynccontextmanager
 async def hostile_proxy(answer: bytes, heads: list[bytes]) -> AsyncIterator[int]:
-    """A proxy that gives one answer to everybody and notes every byte."""
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             heads.append(await reader.readuntil(b"\r\n\r\n"))

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import sqlite3
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import aiohttp
 import pytest
@@ -18,6 +20,7 @@ from stacpull_replicas import MlhubReplica, SentinelHubReplica, run_in_thread
 pytestmark = pytest.mark.behaviour
 
 KEY = "planted-key/with+odd=characters"
+BASIC = base64.b64encode(f"me:{KEY}".encode()).decode()
 
 
 @pytest.fixture
@@ -27,42 +30,21 @@ def watch() -> Watch:
     return watch
 
 
-def test_a_clean_directory_is_accepted(watch: Watch, tmp_path: Path) -> None:
-    (tmp_path / "m" / ".stacpull").mkdir(parents=True)
-    (tmp_path / "m" / ".stacpull" / "log.ndjson").write_text("a key, but which?")
-    watch.assert_clean(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "spelled",
-    [
-        KEY,
-        "planted-key%2Fwith%2Bodd%3Dcharacters",
-        base64.b64encode(f"me:{KEY}".encode()).decode(),
-        KEY.encode().hex(),
-    ],
-)
-@pytest.mark.parametrize("place", ["log", "name", "printed", "arguments", "table", "answers"])
-def test_a_secret_is_found_in_each_file_and_spelling(
+@pytest.mark.parametrize("spelled", [KEY, quote_plus(KEY), KEY.encode().hex(), BASIC])
+@pytest.mark.parametrize("place", ["nowhere", "log", "name", "printed", "arguments", "table", "answers"])
+def test_a_secret_is_found_in_each_place_and_spelling(
     watch: Watch, tmp_path: Path, place: str, spelled: str
 ) -> None:
     own = tmp_path / "m" / ".stacpull"
     own.mkdir(parents=True)
-    match place:
-        case "log":
-            (own / "log.ndjson").write_text(f"asked with {spelled}.")
-        case "name":
-            (own.parent / spelled.replace("/", "%2F")).touch()
-        case "table":
-            (tmp_path / "out.csv.stacpull").touch()
-            (tmp_path / "out.csv").write_text(f"name,href\na,{spelled}\n")
-        case "answers":
-            (tmp_path / "out.csv.stacpull").write_text(spelled)
-        case "printed":
-            watch.printed.append(f"asked with {spelled}.")
-        case _:
-            watch.arguments.add(f"python\0-m\0worker\0{spelled}\0".encode())
-    with pytest.raises(AssertionError):
+    (own / "log.ndjson").write_text(f"asked with {spelled}." if place == "log" else "a key, but which?")
+    (tmp_path / "out.csv.stacpull").write_text(spelled if place == "answers" else "")
+    (tmp_path / "out.csv").write_text(f"name,href\na,{spelled}\n" if place == "table" else "")
+    if place == "name":
+        (own.parent / spelled.replace("/", "%2F")).touch()
+    watch.printed += [f"asked with {spelled}."] if place == "printed" else []
+    watch.arguments |= {f"python\0-m\0worker\0{spelled}\0".encode()} if place == "arguments" else set()
+    with nullcontext() if place == "nowhere" else pytest.raises(AssertionError):
         watch.assert_clean(tmp_path)
 
 

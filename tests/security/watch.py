@@ -21,16 +21,12 @@ from tests.security.secrets import entries_under, found_at, found_in, found_unde
 from stacpull_replicas import MlhubReplica, SentinelHubReplica
 from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
 
-__all__ = ["CURRENT", "Watch", "arguments_of", "every_replica", "stores_of", "watching", "workers_of"]
-
 WORKER = b"stacpull_dask.worker"
 STORE = b"stacpull.engine.store_process"
 
 
 @dataclass
 class Watch:
-    """What one test has had to do with."""
-
     replicas: list[MlhubReplica | SentinelHubReplica] = field(default_factory=list)
     looked: dict[int, int] = field(default_factory=dict)
     printed: list[str] = field(default_factory=list)
@@ -38,7 +34,6 @@ class Watch:
     """Command lines, but for those that are word by word what the test gave."""
 
     def forget(self) -> None:
-        """Begin with another test."""
         self.replicas.clear()
         self.printed.clear()
         self.arguments.clear()
@@ -50,12 +45,10 @@ class Watch:
             self.replicas.append(replica)
 
     def secrets(self) -> list[str]:
-        """The secrets that its replicas require and no one else may learn."""
         found = [_secrets_of(one) for one in self.replicas]
         return [secret for secrets in found for secret in secrets if secret]
 
     def assert_clean(self, top: Path) -> None:
-        """Look everywhere."""
         secrets = self.secrets()
         if not secrets:
             return
@@ -90,7 +83,6 @@ def _secrets_of(replica: MlhubReplica | SentinelHubReplica) -> tuple[str | None,
 
 
 def _not_for(replica: MlhubReplica | SentinelHubReplica, server: str) -> list[str | None]:
-    """The secrets that a server of a replica must not receive."""
     if isinstance(replica, SentinelHubReplica):
         return [replica.client_secret]
     found: list[str | None] = [replica.access.secret_key]
@@ -136,14 +128,12 @@ def children_of(pid: int) -> list[int]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The worker processes of a run."""
     return [
         child for child in children_of(pid) if WORKER in _command_line(child) or _name(child) == WORKER_NAME
     ]
 
 
 def stores_of(pid: int) -> list[int]:
-    """The store process of a run, if it is up."""
     return [
         child for child in children_of(pid) if STORE in _command_line(child) or _name(child) == STORE_NAME
     ]

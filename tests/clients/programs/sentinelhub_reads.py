@@ -42,7 +42,6 @@ tile = ByocTile.from_dict(byoc.get_tile(collection, tile_id))
 
 
 def statistics(script: str, **bounds: object) -> dict:
-    """Asks for a month of statistics."""
     aggregation = SentinelHubStatistical.aggregation(
         evalscript=script, time_interval=november, aggregation_interval="P1D", size=(60, 80)
     )
@@ -56,7 +55,6 @@ def statistics(script: str, **bounds: object) -> dict:
 
 
 def refusal(action: object) -> str:
-    """The message of the client when it is refused."""
     try:
         action()
     except DownloadFailedException as error:

@@ -93,7 +93,6 @@ class Part(NamedTuple):
 
     @property
     def tile_bytes(self) -> int:
-        """Bytes of the tiles."""
         return self.plan.size - len(self.plan.head)
 
 

@@ -19,7 +19,6 @@ PHOTOMETRICS = {"black": "minisblack", "white": "miniswhite"}
 
 
 def against_rasterio(header: Header, data: bytes) -> Differences:
-    """Compare everything that rasterio returns."""
     with warnings.catch_warnings(), MemoryFile(data) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter(

@@ -9,7 +9,6 @@ from stacpull_raster.tiff import MOST_BYTES, Header, Needs, Segments, parse
 
 
 def parse_bytes(data: bytes) -> Header | Needs:
-    """Parse the header of a file that begins with `data`."""
     segments = Segments()
     segments.add(0, data)
     return parse(segments)

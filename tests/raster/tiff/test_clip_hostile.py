@@ -99,8 +99,6 @@ def test_a_raster_with_false_tile_lists_is_refused(kind: str) -> None:
 
 
 class measured:  # noqa: N801 -- a context manager
-    """Holds time and memory of its block to the bounds."""
-
     def __enter__(self) -> None:
         tracemalloc.start()
         self.started = time.process_time()

@@ -22,7 +22,6 @@ UTM = {"crs": "EPSG:32633", "transform": north_up(500_000, 4_100_000, 10, 10)}
 
 
 def by_rasterio(*, tags: Any = None, overviews: Any = (), mask: bool = False, **profile: Any) -> bytes:
-    """Write zeros with a profile."""
     settings = {"driver": "GTiff", "width": 96, "height": 64, "count": 1, "dtype": "uint8"} | profile
     with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
