@@ -14,6 +14,7 @@ import pytest
 from tests.export.conftest import item
 
 import stacpull
+from stacpull.sync import export
 
 Mirror = Callable[..., Path]
 
@@ -54,10 +55,6 @@ UNUSUAL: dict[str, dict[str, Any]] = {
 
 _UNREADABLE = {"null-geometry", "height", "geometry-collection"}
 """What stac-geoparquet 0.8 cannot read."""
-
-
-def export(dest: Path, out: Path, **settings: Any) -> stacpull.ExportReport:
-    return asyncio.run(stacpull.export(dest, out, **settings))
 
 
 def unusual(mirrored: Mirror, tmp_path: Path) -> tuple[Path, stacpull.ExportReport]:
@@ -180,7 +177,7 @@ def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> N
         for number in range(6)
     ]  # fmt: skip
     dest = mirrored(items, {"one.bin": b"1"})
-    report = asyncio.run(stacpull.export(dest, tmp_path / "out.parquet"))
+    report = export(dest, tmp_path / "out.parquet")
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.num_columns <= 1_000 + 8
     assert table["kept"].to_pylist() == [*range(6)]

@@ -11,6 +11,7 @@ import pytest
 from tests.export.conftest import item
 
 import stacpull
+from stacpull.sync import export
 
 FORMS = {"geoparquet": "items.parquet", "csv": "labels.csv", "parquet": "labels.parquet"}
 
@@ -23,10 +24,6 @@ def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
         for n in range(12)
     ]
     return Path(mirrored(items, {"a.tif": b"pixels"}))
-
-
-def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
-    return asyncio.run(stacpull.export(dest, out, form, **settings))
 
 
 @pytest.mark.parametrize("form", FORMS)

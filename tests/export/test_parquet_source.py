@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.export.conftest import item as item_of
 from tests.export.parquet_files import (
     URL,
     WRITERS,
@@ -37,13 +38,8 @@ from stacpull_export.parquet_source import ParquetSource
 
 
 def item(name: str, **members: Any) -> Json:
-    properties = {"datetime": "2020-01-01T00:00:00Z", **members.pop("properties", {})}
-    return {
-        "type": "Feature", "stac_version": "1.0.0", "stac_extensions": [], "id": name, "collection": "c",
-        "geometry": {"type": "Point", "coordinates": [1.0, 2.0]}, "bbox": [1.0, 2.0, 1.0, 2.0],
-        "properties": properties, "links": [], "assets": {"data": {"href": f"https://host/{name}.tif"}},
-        **members,
-    }  # fmt: skip
+    data = {"data": {"href": f"https://host/{name}.tif"}}
+    return item_of(name, **{"assets": data, **members})
 
 
 def many(count: int) -> list[Json]:

@@ -20,6 +20,7 @@ from tests.export.conftest import item
 from tests.servers.process import found
 
 import stacpull
+from stacpull.sync import export
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 PATCHES = (
@@ -57,10 +58,6 @@ def dest(mirrored: Any) -> Path:
 
 
 SPLITS = {"train": PATCHES[:1], "val": PATCHES[1:2], "test": PATCHES[2:]}
-
-
-def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
-    return asyncio.run(stacpull.export(dest, out, form, **settings))
 
 
 def by_torchgeo(program: str, root: Path) -> Any:

@@ -16,13 +16,10 @@ import pytest
 from tests.export.conftest import item
 
 import stacpull
+from stacpull.sync import export
 from stacpull_export import webdataset
 
 LABELS = ("Mixed forest", "Pastures", "Rice fields")
-
-
-def export(dest: Path, out: Path, form: str, **settings: Any) -> stacpull.ExportReport:
-    return asyncio.run(stacpull.export(dest, out, form, **settings))
 
 
 @pytest.fixture
@@ -157,7 +154,7 @@ def test_an_interrupted_export_keeps_complete_shards(
             stop.set()
 
     with pytest.raises(stacpull.InterruptedRunError):
-        asyncio.run(stacpull.export(dest, out, "webdataset", shard_samples=2, on_event=on_event, stop=stop))
+        export(dest, out, "webdataset", shard_samples=2, on_event=on_event, stop=stop)
     assert sorted(path.name for path in out.glob("*.tar")) == ["samples-000000.tar"]
     written: list[str] = []
     whole_file = webdataset.whole_file

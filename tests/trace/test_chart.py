@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.trace.reports import trace_report
 
 from stacpull_trace.chart import chart_bytes
 from stacpull_trace.daily import Count, Summary
@@ -35,14 +36,8 @@ def tile_day(number: int, scenes: dict[int, int], error: str | None = None, tile
 
 def report(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> TraceReport:
     series, scenes = rows_of({day.day: [day] for day in days}, AREA)
-    counts = dict.fromkeys(
-        (f"days_{name}" for name in ("found", "valid", "unmapped", "mismatched", "failed")), 0
-    )
-    return TraceReport(
-        "complete", "c", period, 3.0, "ndwi", "mode", 40, 25,
-        **counts, tiles=0, requests_statistics=0, requests=0, retries=0, processing_units=0.0, seconds=0.1,
-        days=series, scenes=scenes, question={"bbox": [-122.44, 37.75, -122.42293, 37.76989]},
-    )  # fmt: skip
+    question = {"bbox": [-122.44, 37.75, -122.42293, 37.76989]}
+    return trace_report(period=period, days=series, scenes=scenes, question=question)
 
 
 def drawn(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> np.ndarray:

@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from tests.trace.reports import trace_report
+
 from stacpull_trace.indices import INDICES
-from stacpull_trace.report import DayState, ScenePixels, TraceDay, TraceReport
+from stacpull_trace.report import DayState, ScenePixels, TraceDay
 from stacpull_trace.scene_map import OriginKind
 from stacpull_trace.trace_command import trace_lines
 
@@ -53,26 +55,14 @@ EMPTY = replace(
     UNKNOWN, date=date(2023, 11, 5), state=DayState.EMPTY, mean=None, valid=0, mode=None, mode_share=None
 )
 FAILED = replace(EMPTY, date=date(2023, 11, 6), state=DayState.FAILED, problem="the service answers TIMEOUT")
-REPORT = TraceReport(
-    state="complete",
-    collection="c",
-    period="2023-11-01/2023-11-06",
-    resolution=3.0,
-    index="ndwi",
-    method="mode",
-    width=497,
-    height=739,
+REPORT = trace_report(
     days_found=5,
     days_valid=3,
     days_unmapped=1,
-    days_mismatched=0,
     days_failed=1,
-    tiles=5,
     requests_statistics=1,
     requests=29,
-    retries=0,
     processing_units=28.29,
-    seconds=3.2,
     days=(DAY, COARSE, UNKNOWN, EMPTY, FAILED),
     files=("out/series.csv",),
 )

@@ -6,25 +6,15 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from tests.trace.reports import trace_report
 
 from stacpull import errors
 from stacpull.errors import UsageError
 from stacpull_trace import trace_output
 from stacpull_trace.question import Method
-from stacpull_trace.report import TraceReport
 from stacpull_trace.trace_output import output_at, write_all
 
 PARQUET, PLOT = "pyarrow", "matplotlib"
-
-
-def report(method: str = "mode") -> TraceReport:
-    counts = dict.fromkeys(
-        (f"days_{name}" for name in ("found", "valid", "unmapped", "mismatched", "failed")), 0
-    )
-    return TraceReport(
-        "complete", "c", "2023-11-01/2023-11-02", 3.0, "ndwi", method, 5, 5,  # type: ignore[arg-type]  # a table's word
-        **counts, tiles=0, requests_statistics=0, requests=0, retries=0, processing_units=0.0, seconds=0.1,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,7 +42,7 @@ def test_out_is_a_directory_or_a_file(name: str, method: str, files: set[str], t
     output = output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     if output.folder:
         output.path.mkdir()
-    written = write_all(output, report(method))
+    written = write_all(output, trace_report(method=method))
     folder = output.path if output.folder else tmp_path
     assert {path.name for path in folder.iterdir()} == files
     assert {Path(path).name for path in written} == files
