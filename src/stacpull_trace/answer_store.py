@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import orjson
 
@@ -33,7 +34,8 @@ class AnswerStore:
         if self._results is None:
             return {key: self._kept[key] for key in keys if key in self._kept}
         async with self._turn:
-            found = await asyncio.to_thread(lambda: [*filter(None, map(self._get, keys))])
+            get = self._results.get
+            found = await asyncio.to_thread(lambda: [*filter(None, map(get, keys))])
         return {result.key: (orjson.loads(result.value), result.ok) for result in found}
 
     async def get(self, key: str) -> Kept | None:
@@ -50,18 +52,9 @@ class AnswerStore:
         if self._results is None:
             self._kept.update(answers)
             return
-        encoded = [(key, _encoded(one), whole) for key, (one, whole) in answers.items()]
-        rows = [Result(key, one, ok=whole) for key, one, whole in encoded if one is not None]
+        rows = []
+        for key, (answer, whole) in answers.items():
+            with suppress(orjson.JSONEncodeError):  # a lone surrogate, for example
+                rows.append(Result(key, orjson.dumps(answer), ok=whole))
         async with self._turn:
             await asyncio.to_thread(self._results.put, rows)
-
-    def _get(self, key: str) -> Result | None:
-        return None if self._results is None else self._results.get(key)
-
-
-def _encoded(answer: Json) -> bytes | None:
-    """Return an answer as JSON; None if JSON cannot represent it, for example a lone surrogate."""
-    try:
-        return orjson.dumps(answer)
-    except orjson.JSONEncodeError:
-        return None

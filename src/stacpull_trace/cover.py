@@ -10,7 +10,7 @@ All geometry is in degrees; `stacpull_trace.traced_area` converts parts to pixel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
@@ -75,14 +75,19 @@ def _outline(footprint: Footprint | None) -> BaseGeometry | None:
 
 def split(area: TracedArea, tiles: Iterable[Tile]) -> list[Piece]:
     """Divide the area over the tiles of one day. Pieces do not overlap; parts without a tile are left out."""
-    ranked = sorted(tiles, key=_rank, reverse=True)
+    ranked = sorted(tiles, key=lambda one: (one.time, one.created or _EARLIEST, one.id), reverse=True)
     thin = _THINNEST * min(area.grid.pixel)
     held = [_without_slivers(area.outline.intersection(tile.rectangle), thin) for tile in ranked]
     alone = [not any(_overlap(mine, other, thin) for other in held if other is not mine) for mine in held]
     rivals = [tile for tile, single in zip(ranked, alone, strict=True) if not single]
     contested = dict(zip([tile.id for tile in rivals], _contest(area.outline, rivals, thin), strict=True))
-    outlines = [contested.get(tile.id, mine) for tile, mine in zip(ranked, held, strict=True)]
-    return list(_pieces(area, ranked, outlines, thin))
+    pieces = []
+    for tile, mine in zip(ranked, held, strict=True):
+        outline = contested.get(tile.id, mine)
+        if not outline.is_empty:
+            whole = _without_slivers(area.outline.difference(outline), thin).is_empty
+            pieces.append(Piece(tile.id, area.outline if whole else outline, whole))
+    return pieces
 
 
 def _overlap(one: BaseGeometry, other: BaseGeometry, thin: float) -> bool:
@@ -93,38 +98,14 @@ def _contest(outline: BaseGeometry, tiles: Sequence[Tile], thin: float) -> list[
     parts: list[list[BaseGeometry]] = [[] for _ in tiles]
     rest = outline
     for footprints in ([tile.cover for tile in tiles], [tile.rectangle for tile in tiles]):
-        rest = _deal(rest, footprints, parts)
+        for footprint, mine in zip(footprints, parts, strict=True):
+            held = rest.intersection(footprint)
+            if not held.is_empty:
+                mine.append(held)
+                rest = rest.difference(footprint)
     return [_without_slivers(shapely.union_all(some), thin) for some in parts]
-
-
-def _rank(tile: Tile) -> tuple[datetime, datetime, str]:
-    return tile.time, tile.created or _EARLIEST, tile.id
-
-
-def _deal(
-    rest: BaseGeometry, outlines: Sequence[BaseGeometry], parts: list[list[BaseGeometry]]
-) -> BaseGeometry:
-    """Assign its part of `rest` to each outline in turn; return the remainder."""
-    for outline, mine in zip(outlines, parts, strict=True):
-        if rest.is_empty:
-            break
-        held = rest.intersection(outline)
-        if not held.is_empty:
-            mine.append(held)
-            rest = rest.difference(outline)
-    return rest
 
 
 def _without_slivers(geometry: BaseGeometry, thinnest: float) -> BaseGeometry:
     polygons = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
     return shapely.union_all([part for part in polygons if not part.buffer(-thinnest).is_empty])
-
-
-def _pieces(
-    area: TracedArea, tiles: Sequence[Tile], outlines: Iterable[BaseGeometry], thin: float
-) -> Iterator[Piece]:
-    for tile, outline in zip(tiles, outlines, strict=True):
-        if outline.is_empty:
-            continue
-        whole = _without_slivers(area.outline.difference(outline), thin).is_empty
-        yield Piece(tile.id, area.outline if whole else outline, whole)

@@ -17,7 +17,7 @@ from stacpull.models import FailureKind
 from stacpull.net.transport import TransferError
 from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.hub.hub_client import Hub
-from stacpull_trace.hub.replies import BandStatistics, IntervalStatistics
+from stacpull_trace.hub.replies import IntervalStatistics
 from stacpull_trace.indices import DEFAULT, SCENES
 from stacpull_trace.question import TraceQuestion
 from stacpull_trace.request_plan import PlannedRequest
@@ -96,29 +96,18 @@ def count_of(found: IntervalStatistics) -> Count:
     if found.error is not None:
         more = f": {found.error.message}" if found.error.message else ""
         return Count(error=f"the service answers {found.error.kind}{more}")
-    value, scenes = _band(found, DEFAULT), _band(found, SCENES)
+    value, scenes = (next(iter(found.outputs.get(one, {}).values()), None) for one in (DEFAULT, SCENES))
     if value is None or scenes is None:
         missing = DEFAULT if value is None else SCENES
         return Count(error=f"the reply has no output {missing}")
     histogram = scenes.histogram
     pixels = {round(b.low): b.count for b in histogram.bins if b.count} if histogram else {}
     outside = histogram.underflow + histogram.overflow if histogram else 0
-    return Count(scenes.sample_count, scenes.no_data_count, pixels, outside, _summary(value), _median(scenes))
-
-
-def _band(found: IntervalStatistics, output: str) -> BandStatistics | None:
-    return next(iter(found.outputs.get(output, {}).values()), None)
-
-
-def _summary(band: BandStatistics) -> Summary:
-    pixels = band.sample_count - band.no_data_count
-    if pixels <= 0 or band.mean is None:
-        return Summary()
-    return Summary(pixels, band.min, band.max, band.mean, band.st_dev)
-
-
-def _median(band: BandStatistics) -> float | None:
-    return next(iter((band.percentiles or {}).values()), None)
+    summary, valid = Summary(), value.sample_count - value.no_data_count
+    if valid > 0 and value.mean is not None:
+        summary = Summary(valid, value.min, value.max, value.mean, value.st_dev)
+    median = next(iter((scenes.percentiles or {}).values()), None)
+    return Count(scenes.sample_count, scenes.no_data_count, pixels, outside, summary, median)
 
 
 def merged(counts: Iterable[Count]) -> Count:
@@ -209,8 +198,10 @@ class DayCounts:
             if not isinstance(result, _FailedRequest):
                 failures = 0
                 counts |= result
-                await self._keep(result, keys)
-                repeated = _failed_alone(one, result) - again
+                stored = {keys[d]: (c.to_json(), c.error is None) for d, c in result.items() if d in keys}
+                await self._answers.put_all(stored)
+                failed = {day for day in one.tiles if result[day].error is not None}
+                repeated = set() if len(failed) == len(one.tiles) > 1 else failed - again
                 again |= repeated
                 waiting += [one.on([day]) for day in sorted(repeated, reverse=True)]
                 continue
@@ -237,20 +228,6 @@ class DayCounts:
         expected = {day: received.get(day, EMPTY) for day in request.tiles}
         return expected | {day: count for day, count in received.items() if count.counted}
 
-    async def _keep(self, counts: Mapping[date, Count], keys: Mapping[date, str]) -> None:
-        await self._answers.put_all(
-            {
-                keys[day]: (count.to_json(), count.error is None)
-                for day, count in counts.items()
-                if day in keys
-            }
-        )
-
 
 def _failed(some: Iterable[PlannedRequest], reason: str) -> dict[date, Count]:
     return {day: Count(error=reason) for request in some for day in request.tiles}
-
-
-def _failed_alone(request: PlannedRequest, counts: Mapping[date, Count]) -> set[date]:
-    failed = {day for day in request.tiles if counts[day].error is not None}
-    return set() if len(failed) == len(request.tiles) > 1 else failed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from stacpull_trace.daily import Count, merged
@@ -83,10 +83,15 @@ def _row(
 def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], area_pixels: int) -> TraceDay:
     count = merged(tile.count for tile in tiles)
     origins = by_origin(row for row in rows if row.kind is not OriginKind.MASKED)
-    mode = min(origins, key=_precedence, default=None)
+    mode = min(origins, key=lambda r: (-r.pixels, r.acquired or _LATEST, r.name, r.tile), default=None)
     times = [(row.acquired, row.pixels) for row in origins if row.acquired is not None]
     valid = sum(row.pixels for row in origins)
-    unknown = valid - sum(pixels for _, pixels in times)
+    timed = sum(pixels for _, pixels in times)
+    unknown = valid - timed
+    first = min((time for time, _ in times), default=None)
+    weighted = None
+    if first is not None and timed:
+        weighted = first + sum(((time - first) * n for time, n in times), timedelta()) / timed
     return TraceDay(
         date=day,
         state=_state(count, tiles, mostly_unknown=2 * unknown > valid),
@@ -99,8 +104,8 @@ def day_row(day: date, tiles: Sequence[TileDay], rows: Iterable[ScenePixels], ar
         mode_share=mode.pixels / valid if mode else None,
         acquired=mode.acquired if mode else None,
         precision=mode.precision if mode else None,
-        first=min((time for time, _ in times), default=None),
-        weighted=_mean_time(times),
+        first=first,
+        weighted=weighted,
         last=max((time for time, _ in times), default=None),
         unknown_share=unknown / valid if valid else None,
         solar_azimuth=mode.solar_azimuth if mode else None,
@@ -126,27 +131,12 @@ def by_origin(rows: Iterable[ScenePixels]) -> list[ScenePixels]:
     for row in rows:
         key = (row.kind, row.name) if row.kind in _NAMED else (row.kind, row.tile, str(row.index))
         groups.setdefault(key, []).append(row)
-    return [_joined(group) for group in groups.values()]
-
-
-def _joined(rows: Sequence[ScenePixels]) -> ScenePixels:
-    largest = min(rows, key=lambda row: (-row.pixels, row.tile, row.index or 0))
-    return replace(
-        largest, pixels=sum(row.pixels for row in rows), share=math.fsum(row.share or 0.0 for row in rows)
-    )
-
-
-def _precedence(row: ScenePixels) -> tuple[int, datetime, str, str]:
-    return -row.pixels, row.acquired or _LATEST, row.name, row.tile
-
-
-def _mean_time(times: Sequence[tuple[datetime, int]]) -> datetime | None:
-    pixels = sum(number for _, number in times)
-    if not pixels:
-        return None
-    start = times[0][0]
-    offset = sum(((time - start) * number for time, number in times), start - start)
-    return start + offset / pixels
+    joined = []
+    for some in groups.values():
+        largest = min(some, key=lambda row: (-row.pixels, row.tile, row.index or 0))
+        share = math.fsum(row.share or 0.0 for row in some)
+        joined.append(replace(largest, pixels=sum(row.pixels for row in some), share=share))
+    return joined
 
 
 def _state(count: Count, tiles: Sequence[TileDay], *, mostly_unknown: bool) -> DayState:

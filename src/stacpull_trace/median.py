@@ -12,7 +12,7 @@ from datetime import date
 
 from stacpull_trace.days import TileDay, index_fields
 from stacpull_trace.report import DayState, MedianRow, TraceDay
-from stacpull_trace.scene_map import OriginKind, PixelOrigin
+from stacpull_trace.scene_map import OriginKind
 
 
 def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> tuple[TraceDay, ...]:
@@ -33,12 +33,16 @@ def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tup
 def _row(tile: TileDay, area_pixels: int) -> TraceDay:
     count = tile.count
     index = None if count.median is None or count.value.mean is None else int(count.median)
-    origin = _origin(tile, index)
+    origin = tile.scenes.origin(index) if tile.scenes is not None and index is not None else None
     scene = origin.scene if origin else None
     problem = count.error or (f"{tile.tile}: {tile.problem}" if tile.problem else None)
+    state = DayState.FAILED if problem is not None else DayState.EMPTY
+    if problem is None and index is not None:
+        is_scene = origin is not None and origin.kind is OriginKind.SCENE
+        state = DayState.OK if is_scene else DayState.UNMAPPED
     return TraceDay(
         date=tile.day,
-        state=_state(problem, index, origin),
+        state=state,
         **index_fields(count, area_pixels),
         tiles=int(count.valid > 0),
         scenes=int(origin is not None and origin.kind in (OriginKind.SCENE, OriginKind.FOREIGN)),
@@ -51,15 +55,3 @@ def _row(tile: TileDay, area_pixels: int) -> TraceDay:
         solar_elevation=origin.solar_elevation if origin else None,
         problem=problem,
     )
-
-
-def _origin(tile: TileDay, index: int | None) -> PixelOrigin | None:
-    return tile.scenes.origin(index) if tile.scenes is not None and index is not None else None
-
-
-def _state(problem: str | None, index: int | None, origin: PixelOrigin | None) -> DayState:
-    if problem is not None:
-        return DayState.FAILED
-    if index is None:
-        return DayState.EMPTY
-    return DayState.OK if origin is not None and origin.kind is OriginKind.SCENE else DayState.UNMAPPED

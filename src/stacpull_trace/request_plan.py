@@ -112,13 +112,12 @@ class PlannedRequest:
     def keys(self, created: Mapping[str, str]) -> dict[date, str]:
         """Return a key for each day. Two keys are equal if day, area, tile and its creation time are."""
         mask = "" if self.mask is None else shapely.to_wkb(shapely.normalize(self.mask), hex=True)
-        place = f"{tuple(self.window)!r}\n{mask}"
-        return {day: _key(day, place, self.tiles.get(day, ""), created) for day in self.days}
-
-
-def _key(day: date, place: str, tile: str, created: Mapping[str, str]) -> str:
-    text = f"{place}\n{tile}@{created.get(tile, '')}"
-    return f"statistics/{day}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        keys = {}
+        for day in self.days:
+            tile = self.tiles.get(day, "")
+            text = f"{tuple(self.window)!r}\n{mask}\n{tile}@{created.get(tile, '')}"
+            keys[day] = f"statistics/{day}/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        return keys
 
 
 def pieces_by_day(area: TracedArea, tiles: Iterable[Tile]) -> dict[date, list[Piece]]:
@@ -163,9 +162,10 @@ def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_PieceDays]:
     runs: list[_PieceDays] = []
     open_runs: dict[bytes, _PieceDays] = {}
     for day, todays in pieces.items():
-        keys = [_place(piece) for piece in todays]
+        keys = [b"" if p.whole else shapely.to_wkb(shapely.normalize(p.outline)) for p in todays]
         for key in [key for key in open_runs if key not in keys]:
-            if any(_overlap(open_runs[key].piece, piece) for piece in todays):
+            before = open_runs[key].piece.outline
+            if any(before.relate_pattern(piece.outline, "T********") for piece in todays):
                 del open_runs[key]
         for key, piece in zip(keys, todays, strict=True):
             run = open_runs.get(key)
@@ -174,15 +174,6 @@ def _runs(pieces: Mapping[date, Sequence[Piece]]) -> list[_PieceDays]:
                 runs.append(run)
             run.tiles[day] = piece.tile
     return runs
-
-
-def _overlap(one: Piece, other: Piece) -> bool:
-    return bool(one.outline.relate_pattern(other.outline, "T********"))
-
-
-def _place(piece: Piece) -> bytes:
-    placed: bytes = b"" if piece.whole else shapely.to_wkb(shapely.normalize(piece.outline))
-    return placed
 
 
 def _windows(area: TracedArea, run: _PieceDays) -> Iterator[PlannedRequest]:
@@ -197,13 +188,10 @@ def _windows(area: TracedArea, run: _PieceDays) -> Iterator[PlannedRequest]:
         elif len(blocks) == 1:
             yield PlannedRequest(days, block, piece.outline, run.tiles)
         else:
-            mask = _polygons(piece.outline.intersection(rectangle))
+            parts = shapely.get_parts(piece.outline.intersection(rectangle))
+            mask = shapely.union_all([part for part in parts if part.geom_type == "Polygon"])
             if not mask.is_empty:
                 yield PlannedRequest(days, block, mask, run.tiles)
-
-
-def _polygons(geometry: BaseGeometry) -> BaseGeometry:
-    return shapely.union_all([part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"])
 
 
 def processing_units(request: PlannedRequest, bands: int) -> float:

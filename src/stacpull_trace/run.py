@@ -21,7 +21,7 @@ from stacpull.events import Listener, Stage
 from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
 from stacpull_trace.answer_store import AnswerStore
-from stacpull_trace.cover import Tile, tile_of
+from stacpull_trace.cover import tile_of
 from stacpull_trace.daily import Count, DayCounts, merged
 from stacpull_trace.days import TileDay
 from stacpull_trace.hub.hub_client import Hub
@@ -31,9 +31,6 @@ from stacpull_trace.request_plan import PlannedRequest, pieces_by_day, planned_r
 from stacpull_trace.scene_map import SceneMap, read_scene_map
 
 _QA_FILE = "analysis_ready_ps_qa"
-_AT_ONCE = 8
-"""Default number of simultaneous requests; the service allows few per client."""
-
 T = TypeVar("T")
 
 
@@ -57,21 +54,17 @@ class TraceRun:
         *,
         on_event: Listener | None = None,
         stop: asyncio.Event | None = None,
-        at_once: int | None = None,
+        at_once: int = 8,
     ) -> None:
         self._service = service
         self._question = question
         self._answers = answers
         self._on_event = on_event
         self._stop = stop
-        self._at_once = at_once or _AT_ONCE
-        self._found = TraceResult()
+        self._at_once = at_once
+        self.found = TraceResult()
         self._unknown: dict[str, str] = {}
         """The reason why a tile has no description."""
-
-    @property
-    def found(self) -> TraceResult:
-        return self._found
 
     @property
     def stopped(self) -> bool:
@@ -93,22 +86,29 @@ class TraceRun:
             self._report("catalog", len(found), None)
             if self.stopped:
                 break
-        self._found.tiles = len(found)
+        self.found.tiles = len(found)
         return list(found.values())
 
     async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:
         details = await self._details(catalog)
         placed = [tile_of(tile, details.get(tile.id), self._question.area) for tile in catalog]
-        planned = await asyncio.to_thread(self._planned, placed)
+        area, period = self._question.area, self._question.period
+        planned = await asyncio.to_thread(
+            lambda: [*planned_requests(area, period, pieces_by_day(area, placed))]
+        )
         created = {tile.id: tile.created.isoformat() if tile.created else "" for tile in placed}
         counts = await self._statistics(planned, created)
-        by_tile = _by_tile(planned, counts)
+        parts: dict[tuple[date, str], list[Count]] = {}
+        for request, by_day in zip(planned, counts, strict=True):
+            for day, count in by_day.items():
+                parts.setdefault((day, request.tiles.get(day, "")), []).append(count)
+        by_tile = {key: merged(some) for key, some in parts.items()}
         wanted = {tile for (_, tile), count in by_tile.items() if tile and count.counted}
         maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
         for (day, tile), count in sorted(by_tile.items()):
             scenes, problem = maps.get(tile, (None, None))
-            self._found.days.setdefault(day, []).append(TileDay(day, tile, count, scenes, problem))
-        return self._found
+            self.found.days.setdefault(day, []).append(TileDay(day, tile, count, scenes, problem))
+        return self.found
 
     async def by_median(self, catalog: Sequence[CatalogTile]) -> TraceResult:
         firsts: dict[date, CatalogTile] = {}
@@ -125,12 +125,8 @@ class TraceRun:
         maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})
         for day, count in by_day.items():
             tile_id = firsts[day].id
-            self._found.days[day] = [TileDay(day, tile_id, count, *maps.get(tile_id, (None, None)))]
-        return self._found
-
-    def _planned(self, tiles: Sequence[Tile]) -> list[PlannedRequest]:
-        question = self._question
-        return list(planned_requests(question.area, question.period, pieces_by_day(question.area, tiles)))
+            self.found.days[day] = [TileDay(day, tile_id, count, *maps.get(tile_id, (None, None)))]
+        return self.found
 
     async def _details(self, catalog: Sequence[CatalogTile]) -> dict[str, ByocTile]:
         details: dict[str, ByocTile] = {}
@@ -162,7 +158,7 @@ class TraceRun:
             try:
                 counts[place] = await days.of(planned[place])
             finally:
-                self._found.requests = days.requests
+                self.found.requests = days.requests
 
         await self._each("statistics", range(len(planned)), fetch)
         return counts
@@ -181,8 +177,7 @@ class TraceRun:
             else:
                 tags, problem = kept[0]["tags"], kept[0]["problem"]
             found = read_scene_map(tags) if tags is not None else None
-            for line in found.problems if found else ():
-                self._note(f"tile {tile}: {line}")
+            self.found.notes += [f"tile {tile}: {line}" for line in (found.problems if found else ())]
             maps[tile] = (found, problem)
 
         await self._each("headers", list(tiles), fetch)
@@ -191,7 +186,8 @@ class TraceRun:
     async def _tags(self, name: str, tile: ByocTile | None) -> tuple[dict[str, str] | None, str | None]:
         if tile is None:
             return None, f"its QA file could not be found: {self._unknown.get(name, 'the tile is not known')}"
-        file = _qa_file(tile)
+        named = (name for name in sorted(tile.files) if "qa" in name.lower().split("_"))
+        file = _QA_FILE if not tile.files or _QA_FILE in tile.files else next(named, None)
         if file is None:
             return None, "the tile has no QA file"
         try:
@@ -217,23 +213,3 @@ class TraceRun:
     def _report(self, stage: str, done: int, total: int | None) -> None:
         if self._on_event is not None:
             self._on_event(Stage(stage, done, total))
-
-    def _note(self, text: str) -> None:
-        self._found.notes.append(text)
-
-
-def _qa_file(tile: ByocTile) -> str | None:
-    """Return the name of a tile's QA file; the usual name if the service does not list files."""
-    if not tile.files or _QA_FILE in tile.files:
-        return _QA_FILE
-    return next((name for name in sorted(tile.files) if "qa" in name.lower().split("_")), None)
-
-
-def _by_tile(
-    planned: Sequence[PlannedRequest], counts: Sequence[Mapping[date, Count]]
-) -> dict[tuple[date, str], Count]:
-    parts: dict[tuple[date, str], list[Count]] = {}
-    for request, by_day in zip(planned, counts, strict=True):
-        for day, count in by_day.items():
-            parts.setdefault((day, request.tiles.get(day, "")), []).append(count)
-    return {key: merged(some) for key, some in parts.items()}

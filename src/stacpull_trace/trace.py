@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,17 +28,14 @@ from stacpull_trace.indices import Index, index_of_name, index_of_script
 from stacpull_trace.question import Method, TraceQuestion, question
 from stacpull_trace.report import TraceEstimate, TraceReport
 from stacpull_trace.request_plan import days_between
-from stacpull_trace.run import TraceResult, TraceRun
+from stacpull_trace.run import TraceRun
 from stacpull_trace.trace_output import TraceOutput, output_at, write_all
 from stacpull_trace.trace_report import estimate_of, trace_report
-from stacpull_trace.traced_area import TracedArea, area_of_bbox, area_of_geometry
+from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
 
 _INDEX: Final = "ndwi"
 _AT_ONCE: Final = 8
 """Default number of simultaneous requests: the service allows few per client."""
-
-
-_TraceTarget = tuple[TraceQuestion, HubSettings]
 
 
 async def trace(
@@ -77,7 +73,7 @@ async def trace(
 
 
 async def _trace(
-    target: _TraceTarget,
+    target: tuple[TraceQuestion, HubSettings],
     method: Method,
     output: TraceOutput | None,
     options: Options,
@@ -90,18 +86,18 @@ async def _trace(
     async with _hub(settings, options) as hub, _answers(output, question_) as answers:
         at_once = options.concurrency or _AT_ONCE
         run = TraceRun(hub, question_, answers, on_event=on_event, stop=stop, at_once=at_once)
+
+        async def traced() -> None:
+            catalog = await run.tiles()
+            await (run.by_median if method == "median" else run.by_mode)(catalog)
+
         try:
-            await unless_stopped(partial(_traced, run, method), stop, GRACE)
+            await unless_stopped(traced, stop, GRACE)
             stopped = run.stopped  # a stop after this has no effect
         except InterruptedRunError:
             stopped = True
         seconds = clock.monotonic() - start
         return await asyncio.to_thread(trace_report, question_, run.found, hub, seconds, stopped)
-
-
-async def _traced(run: TraceRun, method: Method) -> TraceResult:
-    catalog = await run.tiles()
-    return await (run.by_median if method == "median" else run.by_mode)(catalog)
 
 
 async def trace_estimate(
@@ -140,28 +136,23 @@ def _trace_target(
     evalscript: str | Path | None,
     method: Method,
     base_url: str | None,
-) -> _TraceTarget:
+) -> tuple[TraceQuestion, HubSettings]:
     """Check the arguments before any request is sent. Blocks: it reads files."""
     place = Selection(datetime=datetime, bbox=bbox)
     interval = parse_interval(place.datetime or "")
-    area = _area(place.bbox, geometry, resolution)
+    if place.bbox is not None and geometry is not None:
+        raise UsageError("--bbox and --geometry contradict each other: give one of them.")
+    if place.bbox is not None:
+        area = area_of_bbox(tuple(place.bbox), resolution)
+    elif geometry is not None:
+        area = area_of_geometry(geometry, resolution)
+    else:
+        raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
     computed = _index(index, evalscript)
     settings = hub_settings(base_url)
     period = days_between(interval.start, interval.end)
     how: dict[str, Any] = {"resolution": resolution, "method": method, "base_url": settings.base_url}
     return question(collection, area, period, computed, **how), settings
-
-
-def _area(
-    bbox: tuple[float, ...] | None, geometry: str | Mapping[str, Any] | Geometry | None, resolution: float
-) -> TracedArea:
-    if bbox is not None and geometry is not None:
-        raise UsageError("--bbox and --geometry contradict each other: give one of them.")
-    if bbox is not None:
-        return area_of_bbox(tuple(bbox), resolution)
-    if geometry is not None:
-        return area_of_geometry(geometry, resolution)
-    raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
 
 
 def _index(name: str | None, evalscript: str | Path | None) -> Index:

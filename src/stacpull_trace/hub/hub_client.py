@@ -212,9 +212,14 @@ class Hub:
         self, target: RequestTarget, rest: str, body: Json | None, final: frozenset[FailureKind] = frozenset()
     ) -> _Answer:
         """Return the answer, or raise the error for a refusal. `final` failures are not retried."""
+        sent = orjson.dumps(body)
 
         async def fetch(url: str) -> _Answer:
-            return await self._with_retries(_request(url, body), final)
+            headers = {"Accept": "application/json"}
+            if body is None:
+                return await self._with_retries(Request(url, headers=headers, decode=True), final)
+            headers["Content-Type"] = "application/json"
+            return await self._with_retries(Request(url, "POST", headers, sent, decode=True), final)
 
         answers = await self._located(target.service, rest, fetch)
         answer = next((reply for reply in answers if _is_of_the_service(reply)), answers[0])
@@ -249,14 +254,6 @@ class Hub:
             body = await response.read(PAGE_LIMIT)
             is_ok = response.status == HTTPStatus.OK
             return _Answer(response.status, await _decoded(body, response) if is_ok else body)
-
-
-def _request(url: str, body: Json | None) -> Request:
-    headers = {"Accept": "application/json"}
-    if body is None:
-        return Request(url, headers=headers, decode=True)
-    headers["Content-Type"] = "application/json"
-    return Request(url, "POST", headers, orjson.dumps(body), decode=True)
 
 
 async def _decoded(body: bytes, response: Response) -> object:

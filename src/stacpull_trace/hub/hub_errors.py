@@ -22,7 +22,7 @@ from typing import NamedTuple
 import orjson
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
-from stacpull.models import Failure, FailureKind, Json
+from stacpull.models import Failure, FailureKind
 from stacpull.net.status import reason_in
 from stacpull.net.transport import TransferError
 
@@ -86,7 +86,7 @@ class ServiceError(NamedTuple):
     code: str
     """For example COMMON_BAD_PAYLOAD; empty if there is none."""
     message: str
-    """One line, with the details in `errors`."""
+    """One line, with `errors` as JSON."""
 
 
 def parse_error(status: int, body: bytes) -> ServiceError:
@@ -98,19 +98,25 @@ def parse_error(status: int, body: bytes) -> ServiceError:
     if not isinstance(found, dict):
         return ServiceError(status, "", _one_line(reason_in(body)))
     message = str(found.get("message") or found.get("reason") or found.get("description") or "")
-    parts = [message, *_details(found.get("errors"), message)]
-    return ServiceError(status, str(found.get("code") or ""), _one_line("; ".join(filter(None, parts))))
+    if errors := found.get("errors"):
+        message = f"{message}; {orjson.dumps(errors).decode()}".lstrip("; ")
+    return ServiceError(status, str(found.get("code") or ""), _one_line(message))
 
 
 def refusal(error: ServiceError, host: str, target: RequestTarget) -> StacpullError | TransferError:
     reason = f" ({error.message})" if error.message else ""
     if error.status == HTTPStatus.BAD_REQUEST:
-        return UsageError(f"{host} rejects the request{_of_script(error)}: {error.message or error.code}")
+        why = ", because of its evalscript" if "script" in error.message.lower() else ""
+        return UsageError(f"{host} rejects the request{why}: {error.message or error.code}")
     if error.status == HTTPStatus.FORBIDDEN:
         return _forbidden(error, host, target, reason)
-    if error.status == HTTPStatus.NOT_FOUND:
-        return _missing(host, target, reason)
-    return SourceError(f"{host} answered {error.status}{reason}: try again later.")
+    if error.status != HTTPStatus.NOT_FOUND:
+        return SourceError(f"{host} answered {error.status}{reason}: try again later.")
+    if target.tile:
+        what = f"file {target.file} of the tile" if target.file else "tile"
+        message = f"{host} has no {what} {target.tile}{reason}."
+        return TransferError(Failure(FailureKind.GONE, message, HTTPStatus.NOT_FOUND, host))
+    return UsageError(f"{host} has no collection {target.collection}{reason}: check its id, and --base-url.")
 
 
 def _forbidden(error: ServiceError, host: str, target: RequestTarget, reason: str) -> StacpullError:
@@ -131,34 +137,6 @@ def _forbidden(error: ServiceError, host: str, target: RequestTarget, reason: st
         f"{host} does not let you read the collection {target.collection}{reason}: "
         "ask its owner to share it, or use the client id of an account that has access."
     )
-
-
-def _missing(host: str, target: RequestTarget, reason: str) -> StacpullError | TransferError:
-    if target.tile:
-        what = f"file {target.file} of the tile" if target.file else "tile"
-        message = f"{host} has no {what} {target.tile}{reason}."
-        return TransferError(Failure(FailureKind.GONE, message, HTTPStatus.NOT_FOUND, host))
-    return UsageError(f"{host} has no collection {target.collection}{reason}: check its id, and --base-url.")
-
-
-def _of_script(error: ServiceError) -> str:
-    return ", because of its evalscript" if "script" in error.message.lower() else ""
-
-
-def _details(errors: object, message: str) -> list[str]:
-    entries = errors if isinstance(errors, list) else [errors] if isinstance(errors, dict) else []
-    return [_detail(entry, message) if isinstance(entry, dict) else str(entry) for entry in entries]
-
-
-def _detail(entry: Json, message: str) -> str:
-    """Return one entry, usually `{parameter, invalidValue, violation}`, without text that `message` has."""
-    place = str(entry.get("parameter") or "")
-    what = str(entry.get("violation") or entry.get("description") or entry.get("message") or "")
-    if not (place or what):
-        return ", ".join(f"{key} {value}" for key, value in entry.items())
-    if what in message:
-        return place
-    return f"{place}: {what}" if place else what
 
 
 def _one_line(message: str) -> str:

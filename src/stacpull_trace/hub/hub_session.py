@@ -54,23 +54,24 @@ class Tokens:
 
     async def _renew(self) -> TimedToken[Secret]:
         try:
-            status, body = await self._requested()
+            status, body = await self._retried()
+            if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
+                newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
+                status, body = await self._retried()
+                if status == HTTPStatus.NOT_FOUND:
+                    self._url = newer
         except TransferError as error:
             raise SourceError(f"No token could be obtained: {error.failure.message}") from error
         if status in _REFUSED:
-            raise CredentialsError(self._refusal(status, body))
+            reason = reason_in(body, self._secrets)
+            answer = f"{status}: {reason}" if reason else str(status)
+            raise CredentialsError(
+                f"{host_of(self._url)} refuses the client id and secret ({answer}): "
+                "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
+            )
         if status == HTTPStatus.NOT_FOUND:
             raise SourceError(f"{self._url} is not a token service. Check --base-url and sh_token_url.")
         return self._token_in(body)
-
-    async def _requested(self) -> tuple[int, bytes]:
-        status, body = await self._retried()
-        if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
-            newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
-            status, body = await self._retried()
-            if status == HTTPStatus.NOT_FOUND:
-                self._url = newer
-        return status, body
 
     async def _retried(self) -> tuple[int, bytes]:
         return await with_retries(self._ask, self._policy, self._clock, self._client.counters.note_retry)
@@ -96,22 +97,9 @@ class Tokens:
             raise SourceError(f"{self._url} answered without a token. Check --base-url and sh_token_url.")
         secret = Secret(value)
         self._secrets.add(secret)
-        return TimedToken(secret, _life(reply.get("expires_in")))
-
-    def _refusal(self, status: int, body: bytes) -> str:
-        reason = reason_in(body, self._secrets)
-        answer = f"{status}: {reason}" if reason else str(status)
-        return (
-            f"{host_of(self._url)} refuses the client id and secret ({answer}): "
-            "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
-        )
-
-
-def _life(expires_in: object) -> float:
-    """Return the lifetime of a token in seconds; infinite if the service does not state it."""
-    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
-        return math.inf
-    return float(expires_in)
+        life = reply.get("expires_in")
+        is_stated = isinstance(life, int | float) and not isinstance(life, bool)
+        return TimedToken(secret, float(life) if is_stated else math.inf)
 
 
 _SPENT = "x-processingunits-spent"
