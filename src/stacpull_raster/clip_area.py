@@ -7,7 +7,6 @@ because a straight line in one system is a curve in another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -73,7 +72,10 @@ class ClipArea:
         area = shapely.transform(area, to_pixels)
         # without what reaches in by a rounding error, as areas beside the raster may
         raster = box(SLACK, SLACK, header.width - SLACK, header.height - SLACK)
-        return _polygons(shapely.intersection(_valid(area), raster))
+        inside = shapely.intersection(_valid(area), raster)
+        parts = shapely.get_parts(shapely.get_parts(inside))  # of collections, and of polygons in them
+        parts = parts[shapely.area(parts) > 0]
+        return shapely.union_all(parts) if len(parts) else None
 
     def _in_crs(self, epsg: int, bounds: Bounds) -> shapely.Geometry:
         try:
@@ -84,7 +86,9 @@ class ClipArea:
             west, south, east, north = area.bounds
             area = shapely.segmentize(area, max(east - west, north - south) / _STEPS)
             if epsg != _WGS84:
-                area = shapely.transform(area, lambda points: _through(_transformer(epsg), points))
+                area = shapely.transform(
+                    area, lambda points: np.column_stack(_transformer(epsg).transform(*points.T))
+                )
         except (ProjError, shapely.errors.ShapelyError) as error:
             raise TiffError(f"EPSG:{epsg} cannot be used: {' '.join(str(error).split())[:200]}") from error
         if not np.isfinite(shapely.get_coordinates(area)).all():
@@ -119,22 +123,11 @@ def _surroundings(epsg: int, bounds: Bounds) -> shapely.Geometry:
         east += _TURN
     across, along = (east - west) * _MARGIN, (north - south) * _MARGIN
     south, north = max(-_POLE, south - along), min(_POLE, north + along)
-    spans = _wrapped(west - across, east + across)
-    return shapely.union_all([box(start, south, end, north) for start, end in spans])
-
-
-def _wrapped(west: float, east: float) -> Iterator[tuple[float, float]]:
+    west, east = west - across, east + across
     if east - west >= _TURN:
-        yield -_EDGE, _EDGE
-        return
-    for turn in (-_TURN, 0.0, _TURN):
-        start, end = max(-_EDGE, west + turn), min(_EDGE, east + turn)
-        if start < end:
-            yield start, end
-
-
-def _through(transformer: Transformer, points: Points) -> Points:
-    return np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
+        return box(-_EDGE, south, _EDGE, north)
+    turned = ((max(-_EDGE, west + turn), min(_EDGE, east + turn)) for turn in (-_TURN, 0.0, _TURN))
+    return shapely.union_all([box(start, south, end, north) for start, end in turned if start < end])
 
 
 def _to_pixels(transform: Transform) -> Any:
@@ -152,12 +145,6 @@ def _to_pixels(transform: Transform) -> Any:
 
 def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
-
-
-def _polygons(geometry: shapely.Geometry) -> shapely.Geometry | None:
-    parts = shapely.get_parts(shapely.get_parts(geometry))  # of collections, and of polygons in them
-    parts = parts[shapely.area(parts) > 0]
-    return shapely.union_all(parts) if len(parts) else None
 
 
 def tiles_hit(

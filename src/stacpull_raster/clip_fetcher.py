@@ -37,12 +37,7 @@ from stacpull.transfer.checks import change_headers, denies, failed, hashers_for
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
-from stacpull_raster.ranged import (
-    ChangedError,
-    FileVersion,
-    NotModifiedError,
-    Opener,
-)
+from stacpull_raster.ranged import ChangedError, FileVersion, NotModifiedError, Opener
 from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
 
 _CONNECTIONS = 4
@@ -147,15 +142,24 @@ class ClipFetcher:
         name = fetcher.secrets.scrub(filename_of(version.url))
         etag = None if job.moved else fetcher.without_secrets(version.validator).etag_or_date
         if file.size <= fetcher.small_limit:
-            body = _MemoryFile(file)
-            await _copy(version, file, body.put)
-            return arrival_of(job, file.size, name, etag, bytes(body.data))
+            body = bytearray(file.head.ljust(file.size, b"\0"))
+
+            async def put(found: Sequence[tuple[int, bytes]]) -> None:
+                for at, data in found:
+                    body[at : at + len(data)] = data
+
+            await _copy(version, file, put)
+            return arrival_of(job, file.size, name, etag, bytes(body))
         return await self._into_part(job, version, file, name, etag)
 
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag: str | None
     ) -> Arrival:
-        fetcher, described = self._fetcher, _part_validator(version.validator, job.href, file)
+        fetcher, described = self._fetcher, Validator()
+        if version.validator.strong_etag is not None:
+            digest = hashlib.sha256(version.validator.strong_etag.encode("utf-8", "surrogateescape"))
+            digest.update(f"\0{href_hash(job.href)}\0".encode() + file.head)
+            described = Validator(f'"clip-{digest.hexdigest()}"')
         point = await self._parts.point(job.row, job.generation) if described.etag else None
         if point is not None and (point.validator, point.total) == (described, file.size):
             part = await self._parts.resume(job.row, job.generation)
@@ -163,9 +167,8 @@ class ClipFetcher:
             part = await self._parts.create(job.row, job.generation, described, file.size)
         try:
             hashers = await part.hash_with(hashers_for((), fetcher.checksum))
-            left = _without(file, part.have)
             await part.put([(0, file.head)])
-            await _copy(version, left, part.put)
+            await _copy(version, file, part.put, have=part.have)
             await part.caught_up()
         except ChangedError:
             await part.discard()
@@ -174,46 +177,23 @@ class ClipFetcher:
             await part.park()
             raise
         finished = await part.finish(name, etag)
-        digest = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
-        return arrival_of(job, file.size, name, etag, finished, digest=digest)
-
-
-def _part_validator(validator: Validator, href: str, file: ClippedFile) -> Validator:
-    """Return the validator of a part; it is empty if the part cannot be resumed."""
-    if validator.strong_etag is None:
-        return Validator()
-    digest = hashlib.sha256(validator.strong_etag.encode("utf-8", "surrogateescape"))
-    digest.update(f"\0{href_hash(href)}\0".encode())
-    digest.update(file.head)
-    return Validator(f'"clip-{digest.hexdigest()}"')
-
-
-def _without(file: ClippedFile, have: Spans) -> ClippedFile:
-    """Return the file with only the reads whose tiles are not all in `have`."""
-
-    def is_there(read: TileRead) -> bool:
-        first, end = int(read.tiles[:, 2].min()), int((read.tiles[:, 2] + read.tiles[:, 1]).max())
-        return any(span.start <= first and end <= span.end for span in have)
-
-    return file._replace(reads=tuple(read for read in file.reads if not is_there(read)))
-
-
-class _MemoryFile:
-    def __init__(self, file: ClippedFile) -> None:
-        self.data = bytearray(file.size)
-        self.data[: len(file.head)] = file.head
-
-    async def put(self, found: Sequence[tuple[int, bytes]]) -> None:
-        for at, data in found:
-            self.data[at : at + len(data)] = data
+        known = None if fetcher.checksum is None else hashers[fetcher.checksum].digest()
+        return arrival_of(job, file.size, name, etag, finished, digest=known)
 
 
 async def _copy(
-    version: FileVersion, file: ClippedFile, put: Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]]
+    version: FileVersion,
+    file: ClippedFile,
+    put: Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]],
+    *,
+    have: Spans = (),
 ) -> None:
-    """Read all tiles, several ranges at once, and write them at their offsets."""
+    """Read the tiles that are not in `have`, several ranges at once, and write them at their offsets."""
 
     async def copy(read: TileRead) -> None:
+        first, end = int(read.tiles[:, 2].min()), int((read.tiles[:, 2] + read.tiles[:, 1]).max())
+        if any(span.start <= first and end <= span.end for span in have):
+            return
         at = read.start
         async with version.range(read.start, read.stop) as chunks:
             async for chunk in chunks:

@@ -192,7 +192,16 @@ def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
     if pixels is None:
         return None
     shapely.prepare(pixels)
-    levels, window = _fit(_levels(file), pixels.bounds)
+    main = file.images[0].image
+    by_size: dict[tuple[int, int], list[TileImage]] = {}
+    for image in file.images:
+        by_size.setdefault((image.image.width, image.image.height), []).append(image)
+    found = []
+    for (width, height), images in by_size.items():
+        scale = _scale(main.width, width), _scale(main.height, height)
+        if scale[0] and scale[1]:  # a whole fraction of the main image
+            found.append(_Level(tuple(images), scale))
+    levels, window = _fit(sorted(found, key=lambda level: level.scale), pixels.bounds)
     cuts = [
         _cut(image, level.scale, window, pixels)
         for level in sorted(levels, key=lambda level: -level.scale[0])
@@ -207,11 +216,9 @@ def read_note(head: bytes) -> ClipNote | None:
     if not head.startswith(GHOST, start):
         return None
     found = _NOTE.search(head, start, start + 256)
-    return None if found is None else ClipNote(_signed(int(found[1], 16)), int(found[2]))
-
-
-def _signed(digest: int) -> int:
-    return digest - (1 << 64) if digest >> 63 else digest
+    if found is None:
+        return None
+    return ClipNote(int.from_bytes(bytes.fromhex(found[1].decode()), signed=True), int(found[2]))
 
 
 def _check_copyable(file: TiledFile) -> None:
@@ -228,20 +235,6 @@ def _check_copyable(file: TiledFile) -> None:
 
 
 # --- the extent -------------------------------------------------------------------------------------------
-
-
-def _levels(file: TiledFile) -> list[_Level]:
-    """Return the images by size, the main one first, without those that are not a whole fraction of it."""
-    main = file.images[0].image
-    by_size: dict[tuple[int, int], list[TileImage]] = {}
-    for image in file.images:
-        by_size.setdefault((image.image.width, image.image.height), []).append(image)
-    levels = []
-    for (width, height), images in by_size.items():
-        scale = _scale(main.width, width), _scale(main.height, height)
-        if scale[0] and scale[1]:
-            levels.append(_Level(tuple(images), scale))
-    return sorted(levels, key=lambda level: level.scale)
 
 
 def _scale(whole: int, reduced: int) -> int:

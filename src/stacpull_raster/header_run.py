@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import attrs
 import msgspec
@@ -116,10 +116,6 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
         self._over = True
         self._news.set()
 
-    async def all_saved(self) -> None:
-        while self.open_rows:
-            await self._clock.sleep(_PACE)
-
 
 class HeaderCounts(msgspec.Struct):
     """What the walk has counted; saved when it has ended."""
@@ -145,7 +141,9 @@ class HeaderPlans:
         selection: Selection,
         seen: ItemSet,
         planned: ItemSet,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self.tally = HeaderCounts()
         self.announced: int | None = None
         self.ended = False
@@ -190,7 +188,8 @@ class HeaderPlans:
 
     async def restart(self) -> int:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
-        await self._book.all_saved()
+        while self._book.open_rows:
+            await self._clock.sleep(_PACE)
         await to_its_end(self._seen.clear)
         await to_its_end(self._planned.clear)
         self.tally, self._places, self._others = HeaderCounts(), itertools.count(), 0
@@ -308,7 +307,7 @@ class HeadersRun:
     async def _read(self, seen: ItemSet, planned: ItemSet) -> None:
         network, selection = self._network, self._selection
         queue = JobQueue[HeaderJob](2 * self._slots)
-        self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned)
+        self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
         reader = ItemReader(self._source.item, network.clock, read_batch=self._source.items)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
         task = WalkTask(self._source, reader, network, selection, options, self._emit)
@@ -367,37 +366,32 @@ class HeadersRun:
         )
         if is_complete:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
-            if (warning := _warning_if_empty(self._selection, report)) is not None:
-                self._emit(Notice("warning", warning))
+            if not report.items_matched:
+                text = nothing_to_fetch(
+                    self._selection, seen=tally.items_seen, matched=0, planned=0, excluded=0, pages=0
+                )
+            else:
+                text = (
+                    f"{report.items_matched:,} items matched, but there is no header to read: of their "
+                    f"assets, {report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset "
+                    "to read them anyway)."
+                )
+            if text is not None and not (report.headers_done or report.headers_failed):
+                self._emit(Notice("warning", text))
         self._emit(RunEnded(1, state))
         return report
 
 
-class _HeaderFetcher:
+class _HeaderFetcher(NamedTuple):
     """Makes one attempt at the header of a job's asset (`transfer.attempt.AssetFetcher`)."""
 
-    def __init__(self, client: Opener) -> None:
-        self._client = client
+    client: Opener
 
     async def fetch(self, job: HeaderJob, *, count_refusal: bool) -> HeaderRead:
         return await read_header(
-            self._client,
+            self.client,
             job.href,
             header_size=job.header_size,
             media_type=job.media_type,
             count_refusal=count_refusal,
         )
-
-
-def _warning_if_empty(selection: Selection, report: HeadersReport) -> str | None:
-    """Return the warning for a job that found no header to read, otherwise None."""
-    if report.headers_done or report.headers_failed:
-        return None
-    if not report.items_matched:
-        return nothing_to_fetch(selection, seen=report.items_seen, matched=0, planned=0, excluded=0, pages=0)
-    others = (
-        f"{report.assets_not_tiff:,} are not TIFFs by media type or suffix (use --asset to read them anyway)"
-    )
-    return (
-        f"{report.items_matched:,} items matched, but there is no header to read: of their assets, {others}."
-    )

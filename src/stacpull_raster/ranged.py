@@ -152,7 +152,14 @@ class FileVersion:
                 raise ChangedError
             self._compare(response)
             if response.status == _PARTIAL:
-                await self._take_piece(response, wanted)
+                end = self._check_range(response, wanted.start)
+                self.served_ranges = True
+                size = min(end + 1, wanted.stop) - wanted.start
+                body = await self._body(response, size, whole=end < wanted.stop)
+                if len(body) < size:
+                    what = f"sent {len(body)} of {size} bytes"
+                    raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
+                self._add(wanted.start, body, response)
             elif response.status == _OK:
                 return await self._take_prefix(response, wanted, parse)
             elif content_range(response.headers).total is None:
@@ -184,18 +191,6 @@ class FileVersion:
             raise ChangedError
         if found.total is not None:
             self._segments.total = found.total
-
-    async def _take_piece(self, response: Exchange, wanted: Needs) -> None:
-        """Read the body of a 206, which must begin at the requested offset and be as long as it states."""
-        start = wanted.start
-        end = self._check_range(response, start)
-        self.served_ranges = True
-        size = min(end + 1, wanted.stop) - start
-        body = await self._body(response, size, whole=end < wanted.stop)
-        if len(body) < size:
-            what = f"sent {len(body)} of {size} bytes"
-            raise TransferError(failed(FailureKind.TRUNCATED, response.url, what, again=True))
-        self._add(start, body, response)
 
     def _check_range(self, response: Exchange, wanted: int) -> int:
         """Return the last byte of a 206, which must begin at `wanted`."""

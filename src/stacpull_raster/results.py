@@ -149,11 +149,14 @@ class Results:
     def put(self, results: Iterable[Result], *, position: Mapping[str, Any] | None = None) -> None:
         """Save rows and a position in one transaction; new rows replace earlier ones of the same key."""
         with self._alone(), transaction(self._db) as db:
-            db.executemany(
-                "INSERT INTO results(key, value, ok, place) VALUES (?, ?, ?, ?) ON CONFLICT(key) "
-                "DO UPDATE SET value = excluded.value, ok = excluded.ok, place = excluded.place",
-                map(self._placed, results),
-            )
+            for key, value, ok, place in results:
+                at = self._next_place if place is None else place
+                self._next_place = max(self._next_place, at + 1)
+                db.execute(
+                    "INSERT INTO results(key, value, ok, place) VALUES (?, ?, ?, ?) ON CONFLICT(key) "
+                    "DO UPDATE SET value = excluded.value, ok = excluded.ok, place = excluded.place",
+                    (key, value, ok, at),
+                )
             if position is not None:
                 self._set_meta("position", orjson.dumps(position))
 
@@ -162,11 +165,6 @@ class Results:
         """Lock out other threads, so that their statements do not become part of a transaction."""
         with self._lock, translated(self.path, _SENTENCES):
             yield
-
-    def _placed(self, result: Result) -> Result:
-        placed = result if result.place is not None else result._replace(place=self._next_place)
-        self._next_place = max(self._next_place, (placed.place or 0) + 1)
-        return placed
 
     def _agree(self, question: Mapping[str, Any], *, start_over: bool) -> None:
         now = orjson.loads(orjson.dumps(question))

@@ -6,7 +6,6 @@ A document type is refused in the XML: no entities, so nothing can grow or point
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
@@ -94,33 +93,21 @@ def _items_in(written: str) -> list[Item]:
     listed = root.findall("Item") if root.tag == "GDALMetadata" else []
     # GDAL skips white space before a text, and items without one; one that holds elements is not an item
     texts = [(item.attrib, (item.text or "").lstrip()) for item in listed if not len(item)]
-    return [_item(attributes, text) for attributes, text in texts if text and "name" in attributes]
+    items = []
+    for attributes, text in texts:
+        if text and "name" in attributes:
+            sample = attributes.get("sample")
+            if sample is not None and not re.fullmatch(r"[0-9]{1,5}", sample):
+                raise TiffError(f"{label(Tag.GDAL_METADATA)} has an item for the band {sample!r}")
+            value = _ENTITY.sub(_character, text)  # GDAL escapes the text of an item twice
+            place, role = None if sample is None else int(sample), attributes.get("role", "").lower()
+            items.append(Item(attributes["name"], value, place, role, attributes.get("domain", "")))
+    return items
 
 
 class _TreeWithoutDoctype(ET.TreeBuilder):
     def doctype(self, *_: object) -> None:
         raise TiffError(f"{label(Tag.GDAL_METADATA)} declares a document type, which is not supported")
-
-
-def _item(attributes: Mapping[str, str], value: str) -> Item:
-    sample = attributes.get("sample")
-    if sample is not None and not re.fullmatch(r"[0-9]{1,5}", sample):
-        raise TiffError(f"{label(Tag.GDAL_METADATA)} has an item for the band {sample!r}")
-    return Item(
-        attributes["name"],
-        _unescaped(value),
-        None if sample is None else int(sample),
-        attributes.get("role", "").lower(),
-        attributes.get("domain", ""),
-    )
-
-
-def _unescaped(value: str) -> str:
-    """Undo the second escaping: GDAL escapes the text of an item twice.
-
-    A number that is not a character is left unchanged.
-    """
-    return _ENTITY.sub(_character, value) if "&" in value else value
 
 
 def _character(found: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from stacpull_raster.tiff.directories import Directory, Tag, label, read_directories, read_start
 from stacpull_raster.tiff.gdal_metadata import read_ghost, read_metadata
 from stacpull_raster.tiff.georeference import crs_kind, epsg, locate, pixel_is_point, read_geokeys
-from stacpull_raster.tiff.header import Header, Image, ImageSize
+from stacpull_raster.tiff.header import Header, Image
 from stacpull_raster.tiff.segments import Needs, Reader, Segments, TiffError
 
 _LARGEST = 2**31 - 1
@@ -27,13 +27,22 @@ _OLD_SUBFILE_TYPES = {2: 1, 3: 2}
 def describe(directory: Directory) -> Image:
     width = size_of(directory, Tag.ImageWidth)
     height = size_of(directory, Tag.ImageLength)
-    block_width, block_height = _block(directory, width, height)
     tiled = is_tiled(directory)
+    if tiled:
+        block_width, block_height = (size_of(directory, tag) for tag in (Tag.TileWidth, Tag.TileLength))
+    else:
+        rows = directory.integer(Tag.RowsPerStrip)
+        if rows is not None and rows < 1:
+            place = f"{label(Tag.RowsPerStrip)} of the directory at byte {directory.offset}"
+            raise TiffError(f"{place} is {rows}")
+        block_width, block_height = width, height if rows is None else min(rows, height)
     offsets = directory.fields.get(Tag.TileOffsets if tiled else Tag.StripOffsets)
     counts = directory.integers(Tag.TileByteCounts if tiled else Tag.StripByteCounts)
+    subfile_type = directory.integer(Tag.NewSubfileType)
+    older = _OLD_SUBFILE_TYPES.get(directory.integer(Tag.SubfileType) or 0, 0)
     return Image(
         offset=directory.offset,
-        subfile_type=_subfile_type(directory),
+        subfile_type=older if subfile_type is None else subfile_type,
         width=width,
         height=height,
         block_width=block_width,
@@ -55,22 +64,6 @@ def size_of(directory: Directory, tag: Tag) -> int:
     if not 0 < size <= (_MOST_BANDS if tag is Tag.SamplesPerPixel else _LARGEST):
         raise TiffError(f"{label(tag)} of the directory at byte {directory.offset} is {size}")
     return size
-
-
-def _block(directory: Directory, width: int, height: int) -> ImageSize:
-    if is_tiled(directory):
-        return size_of(directory, Tag.TileWidth), size_of(directory, Tag.TileLength)
-    rows = directory.integer(Tag.RowsPerStrip)
-    if rows is not None and rows < 1:
-        raise TiffError(f"{label(Tag.RowsPerStrip)} of the directory at byte {directory.offset} is {rows}")
-    return width, height if rows is None else min(rows, height)
-
-
-def _subfile_type(directory: Directory) -> int:
-    subfile_type = directory.integer(Tag.NewSubfileType)
-    if subfile_type is not None:
-        return subfile_type
-    return _OLD_SUBFILE_TYPES.get(directory.integer(Tag.SubfileType) or 0, 0)
 
 
 _LERC = 34887

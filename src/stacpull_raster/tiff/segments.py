@@ -36,7 +36,15 @@ class Segments:
         if start < 0 or (self.total is not None and start + len(data) > self.total):
             raise ValueError(f"bytes {start}-{start + len(data)} are not in a file of {self.total}")
         for gap_start, gap_stop in self._gaps(start, start + len(data)):
-            self._insert(gap_start, data[gap_start - start : gap_stop - start])
+            piece, index = data[gap_start - start : gap_stop - start], bisect_right(self._starts, gap_start)
+            if index < len(self._starts) and self._starts[index] == gap_stop:
+                piece += self._pieces.pop(index)
+                del self._starts[index]
+            if index and self._starts[index - 1] + len(self._pieces[index - 1]) == gap_start:
+                self._pieces[index - 1] += piece
+            else:
+                self._starts.insert(index, gap_start)
+                self._pieces.insert(index, piece)
 
     def read(self, start: int, stop: int) -> bytes | None:
         """Return the bytes `start` to `stop` (half-open), None if not all of them are known."""
@@ -51,29 +59,15 @@ class Segments:
         gaps = self._gaps(start, stop)
         return Needs(gaps[0][0], gaps[-1][1]) if gaps else None
 
-    def _known(self) -> list[tuple[int, bytes]]:
-        return list(zip(self._starts, self._pieces, strict=True))
-
     def _gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
         gaps = []
-        for begin, piece in self._known():
+        for begin, piece in zip(self._starts, self._pieces, strict=True):
             if begin >= stop:
                 break
             if start < begin:
                 gaps.append((start, begin))
             start = max(start, begin + len(piece))
         return [*gaps, (start, stop)] if start < stop else gaps
-
-    def _insert(self, start: int, data: bytes) -> None:
-        index = bisect_right(self._starts, start)
-        if index < len(self._starts) and self._starts[index] == start + len(data):
-            data += self._pieces.pop(index)
-            del self._starts[index]
-        if index and self._starts[index - 1] + len(self._pieces[index - 1]) == start:
-            self._pieces[index - 1] += data
-            return
-        self._starts.insert(index, start)
-        self._pieces.insert(index, data)
 
 
 _NEAR = 4096
@@ -104,7 +98,11 @@ class Reader:
             raise TiffError(f"{what} makes the header larger than {self._most_bytes} bytes")
         data = self.segments.read(start, stop) if size else b""
         if data is None:
-            self._note_missing(start, self._reach(start, stop + ahead, rest=rest))
+            reach = stop + ahead
+            if total is not None:  # never past a known end of the file
+                reach = total if rest and total - start <= _REST else min(reach, total)
+            if missing := self.segments.missing(start, reach):
+                self._missing.append(missing)
         else:
             self.stop = max(self.stop, stop)
         return data
@@ -119,15 +117,3 @@ class Reader:
                 break
             stop = max(stop, piece.stop)
         return Needs(start, stop)
-
-    def _reach(self, start: int, stop: int, *, rest: bool) -> int:
-        """Return the end of the request, never past a known end of the file."""
-        total = self.segments.total
-        if total is None:
-            return stop
-        return total if rest and total - start <= _REST else min(stop, total)
-
-    def _note_missing(self, start: int, stop: int) -> None:
-        missing = self.segments.missing(start, stop)
-        if missing is not None:
-            self._missing.append(missing)
