@@ -13,7 +13,7 @@ from tests.http1.fast_transport import HELLO, fast, fetch, run, serving
 from tests.net.test_http import watched_connections
 
 from stacpull.hosts import host_of
-from stacpull.http1.web_transport import is_plain, plain_host, split_url
+from stacpull.http1.web_transport import is_plain, split_url
 from stacpull.net.addresses import AddressInfo
 
 
@@ -30,7 +30,7 @@ from stacpull.net.addresses import AddressInfo
     ],
 )
 def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: str, authority: str) -> None:
-    host = plain_host(origin)
+    host = fast().host(origin)
     assert host is not None
     assert (host.scheme, host.hostname, host.port) == key
     assert host.name == name == host_of(f"{origin}/x")
@@ -48,7 +48,7 @@ def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: 
     ],
 )  # fmt: skip
 def test_invalid_origins_are_left_to_the_general_path(origin: str) -> None:
-    assert plain_host(origin) is None
+    assert fast().host(origin) is None
 
 
 def info(address: str, port: int) -> AddressInfo:

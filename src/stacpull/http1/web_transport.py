@@ -15,7 +15,7 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stacpull.hosts import HIGHEST_PORT, default_port, forget_hosts
 from stacpull.http1.connection import FastConnection, streamed
@@ -106,11 +106,20 @@ class WebTransport:
         origin = origin.lower()
         host = self._hosts.get(origin)
         if host is None:
-            host = plain_host(origin)
-            if host is None or proxy_of(origin) is not None:
+            match = _ORIGIN.fullmatch(origin)
+            if match is None or proxy_of(origin) is not None:
                 return None
+            scheme, hostname = match["scheme"], match["host"].strip("[]")
+            port = int(match["port"] or default_port(scheme) or 0)
+            if not 0 < port <= HIGHEST_PORT:
+                return None
+            if ":" in hostname or hostname.replace(".", "").isdigit():
+                try:
+                    ipaddress.ip_address(hostname)
+                except ValueError:  # a short form (`inet_aton`)
+                    return None
             forget_hosts(self._hosts, lambda one: one.is_needed)
-            self._hosts[origin] = host
+            host = self._hosts[origin] = FastHost(scheme, hostname, port, origin.partition("://")[2])
         return host
 
     async def connect(self, host: FastHost) -> FastConnection:
@@ -121,57 +130,41 @@ class WebTransport:
             raise TransferError(no_connection(error, host.name)) from error
 
     async def _try_addresses(self, host: FastHost) -> FastConnection:
-        """Connect to the first address that can be reached. An untrusted certificate ends the search."""
-        if host.is_tls:
-            self._tls = self._tls or await self._settings.tls_context()
-        addresses = await host.addresses()
-        policy, timeout = self._settings.policy, self._settings.connect_timeout
-        reasons = policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
-        share = min(_PATIENCE, timeout / max(len(addresses), 1))
-        problem: OSError | None = None
-        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
-            address = str(info[4][0])
-            try:
-                if (reason := reasons[address]) is not None:
-                    raise AddressRefusedError(address, reason)
-                async with asyncio.timeout(share if left else None):
-                    connection = await self._connect_to(info, host)
-            except ssl.SSLError:
-                raise
-            except OSError as error:
-                host.failed.add(info)
-                if problem is None or not isinstance(error, AddressRefusedError):
-                    problem = error
-            else:
-                host.failed.discard(info)
-                policy.connected(host.hostname, address)
-                return connection
-        raise problem or OSError(f"{host.name} has no address")
-
-    async def _connect_to(self, info: AddressInfo, host: FastHost) -> FastConnection:
-        """Connect to one address.
+        """Connect to the first address that can be reached. An untrusted certificate ends the search.
 
         The loop gets the address, not a socket: uvloop takes over a socket only after `connection_made`, and
         would close the descriptor twice if the connection is closed by then.
         """
-        address, port = str(info[4][0]), int(info[4][1])
-        tls, server_name = (self._tls, host.hostname) if host.is_tls else (None, None)
-        patience = min(_HANDSHAKE, self._settings.stall_timeout) if host.is_tls else None
-        connection = FastConnection(self, host)
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                address,
-                port,
-                ssl=tls,
-                server_hostname=server_name,
-                ssl_handshake_timeout=patience,
-            )
-        except BaseException:
-            connection.abort()  # it may have the connection, and uvloop never reports its end
-            self.lost(connection)
-            raise
-        return connection
+        settings, tls = self._settings, dict[str, Any]()
+        if host.is_tls:
+            self._tls = self._tls or await settings.tls_context()
+            patience = min(_HANDSHAKE, settings.stall_timeout)
+            tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": patience}
+        addresses = await host.addresses()
+        reasons = settings.policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
+        share = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
+        problem: OSError | None = None
+        for left, info in zip(reversed(range(len(addresses))), addresses, strict=True):
+            address, connection = str(info[4][0]), FastConnection(self, host)
+            if (reason := reasons[address]) is not None:
+                problem = problem or AddressRefusedError(address, reason)
+                continue
+            opening = asyncio.get_running_loop().create_connection
+            try:
+                async with asyncio.timeout(share if left else None):
+                    await opening(lambda: connection, address, int(info[4][1]), **tls)  # noqa: B023 -- called now
+            except BaseException as error:
+                connection.abort()  # it may have the connection, and uvloop never reports its end
+                self.lost(connection)
+                if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+                    raise
+                host.failed.add(info)
+                problem = error
+            else:
+                host.failed.discard(info)
+                settings.policy.connected(host.hostname, address)
+                return connection
+        raise problem or OSError(f"{host.name} has no address")
 
     # Called by connections.
 
@@ -270,7 +263,7 @@ class FastHost:
         return None
 
     async def addresses(self) -> list[AddressInfo]:
-        """Return its addresses in the order to try them: each time another one of the first family first."""
+        """Return its addresses in the order to try them: each time another one first."""
         loop = asyncio.get_running_loop()
         async with self._lookup:
             if loop.time() >= self._found_until:
@@ -284,28 +277,9 @@ class FastHost:
         if isinstance(self._found, OSError):
             raise type(self._found)(*self._found.args)
         good = [info for info in self._found if info not in self.failed]
-        alike = [info for info in good if info[0] == good[0][0]]
-        others = [info for info in good if info[0] != good[0][0]]
         self._turn += 1
-        start = self._turn % len(alike) if alike else 0
-        return [*alike[start:], *alike[:start], *others, *(one for one in self._found if one in self.failed)]
-
-
-def plain_host(origin: str) -> FastHost | None:
-    """Return the host of an origin in lower case; None if its name has an unusual form."""
-    match = _ORIGIN.fullmatch(origin)
-    if match is None:
-        return None
-    scheme, hostname = match["scheme"], match["host"].strip("[]")
-    port = int(match["port"] or default_port(scheme) or 0)
-    if not 0 < port <= HIGHEST_PORT:
-        return None
-    if ":" in hostname or hostname.replace(".", "").isdigit():
-        try:
-            ipaddress.ip_address(hostname)
-        except ValueError:  # a short form (`inet_aton`)
-            return None
-    return FastHost(scheme, hostname, port, origin.partition("://")[2])
+        start = self._turn % len(good) if good else 0
+        return [*good[start:], *good[:start], *(one for one in self._found if one in self.failed)]
 
 
 def split_url(url: str) -> tuple[str, str]:
