@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
-from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
+from stacpull.net.bodies import Pace, coding_to_undo, decoded
 from stacpull.net.connection_errors import BadResponse, closed
-from stacpull.net.fields import FIELD_COUNT_LIMIT, FIELD_LIMIT, OVERHEAD_LIMIT, HeaderFields, joined_fields
+from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import Response, TransferError
 
@@ -107,7 +107,15 @@ class ParsedMessage:
 
     def feed(self, data: bytes) -> None:
         if self._rest:
-            self._feed_rest(data)
+            self._parser = None
+            excess = len(data) - self._rest
+            self._pieces.append(data if excess <= 0 else data[: self._rest])
+            self.held += len(data)
+            self._rest = max(-excess, 0)
+            if excess > 0:
+                self._bad(BadResponse.OVERLONG)
+            if not self._rest:
+                self._phase = _WHOLE
             return
         held, is_known = self.held, self.status
         if self._parser is None:
@@ -125,21 +133,10 @@ class ParsedMessage:
                 self._bad(BadResponse.OVERLONG)
         if self.held == held and self._phase is not _WHOLE:
             self._overhead += len(data)
-            if self._overhead > OVERHEAD_LIMIT:
+            if self._overhead > HEAD_LIMIT:
                 self._bad(BadResponse.ENDLESS_FIELDS)
         if self.failure is not None and not is_known:
             self.status = 0  # wrong from the start, so its head is meaningless
-
-    def _feed_rest(self, data: bytes) -> None:
-        self._parser = None
-        excess = len(data) - self._rest
-        self._pieces.append(data if excess <= 0 else data[: self._rest])
-        self.held += len(data)
-        self._rest = max(-excess, 0)
-        if excess > 0:
-            self._bad(BadResponse.OVERLONG)
-        if not self._rest:
-            self._phase = _WHOLE
 
     def end(self, error: Exception | None) -> None:
         self._parser = None  # it refers to our methods: a reference cycle with up to a mebibyte
@@ -171,8 +168,7 @@ class ParsedMessage:
     def on_headers_complete(self) -> None:
         parser, raw = cast("HttpResponseParser", self._parser), self._raw  # it calls this method
         status, text = parser.get_status_code(), b"".join(raw)
-        is_long = len(text) > FIELD_LIMIT and max(map(len, raw)) > FIELD_LIMIT
-        if is_long or len(raw) > 2 * FIELD_COUNT_LIMIT:
+        if len(text) > HEAD_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
             return
         if status < _LOWEST or b"\0" in text:
@@ -207,8 +203,6 @@ class ParsedMessage:
     def on_message_complete(self) -> None:
         if self._phase is _RECEIVING:
             self._phase = _WHOLE
-            if len(self._raw) > 2 * FIELD_COUNT_LIMIT:  # trailers are added to the fields and stay there
-                self._bad(BadResponse.ENDLESS_FIELDS)
 
 
 # --- the connection ---------------------------------------------------------------------------------------
@@ -421,10 +415,7 @@ class StreamedResponse:
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Bytes before a failure are yielded first, so that a part can be resumed after them."""
-        if self._coding is None:
-            return self._sent(size)
-        name = self._connection.message.name
-        return decoded_body(self._sent(_PIECE), self._coding, name)
+        return self._sent(size) if self._coding is None else decoded(self._sent(_PIECE), self._coding)
 
     async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message

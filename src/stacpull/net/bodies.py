@@ -105,19 +105,6 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
         raise CodingError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
-async def decoded_body(chunks: AsyncGenerator[bytes], coding: str, host: str) -> AsyncGenerator[bytes]:
-    async with aclosing(chunks):
-        try:
-            async for piece in decoded(chunks, coding):
-                yield piece
-        except CodingError as error:
-            if error.failure.kind is FailureKind.TRUNCATED:
-                raise
-            message = f"{host} sent a body that cannot be decoded as {coding}."
-            failure = Failure(FailureKind.SERVER, message, host=host, retryable=True)
-            raise TransferError(failure) from error
-
-
 class Pace:
     """Detects bodies of fewer than `least` bytes per second over `window` seconds of waiting for the network.
 

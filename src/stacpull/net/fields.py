@@ -13,11 +13,8 @@ from typing import NamedTuple
 from stacpull.models import Validator
 from stacpull.net.status import moment_of
 
-FIELD_LIMIT = 64 * 1024
-"""The most bytes of one header field."""
-FIELD_COUNT_LIMIT = 1000
-OVERHEAD_LIMIT = 256 * 1024
-"""The most bytes of all fields, interim responses and trailers together (`http1`)."""
+HEAD_LIMIT = 64 * 1024
+"""The most bytes of one header field; in `http1` also of all fields, interim responses and trailers."""
 
 _MOST_DIGITS = 18
 """Digits of a size or offset that fit into integers of SQLite and Parquet. Longer ones count as absent."""

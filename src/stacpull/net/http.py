@@ -25,9 +25,9 @@ from yarl import URL
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
-from stacpull.net.bodies import Pace, coding_to_undo, decoded_body
+from stacpull.net.bodies import Pace, coding_to_undo, decoded
 from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
-from stacpull.net.fields import FIELD_LIMIT, HeaderFields, joined_fields
+from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
 from stacpull.urls import wire_url
@@ -103,7 +103,7 @@ class HttpTransport:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     requote_redirect_url=False,
                     auto_decompress=False,
-                    max_field_size=FIELD_LIMIT,
+                    max_field_size=HEAD_LIMIT,
                     read_bufsize=_READ_BUFFER,
                 )
             return self._sessions[is_proxied]
@@ -126,8 +126,7 @@ class _HttpResponse:
     def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
         """Yield the body in pieces, those before a failure first (but for 256 KiB in aiohttp's buffer)."""
         coding = coding_to_undo(self.headers) if self._decode else None
-        sent = self._sent()
-        return sent if coding is None else decoded_body(sent, coding, host_of(self.url))
+        return self._sent() if coding is None else decoded(self._sent(), coding)
 
     async def _sent(self) -> AsyncGenerator[bytes]:
         settings, host = self._settings, host_of(self.url)
