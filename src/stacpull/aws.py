@@ -124,7 +124,6 @@ class AwsCredentials:
         return settings
 
     def _read(self) -> tuple[Any, AwsSettings]:
-        """Return a session of aioboto3, and the settings. Slow: runs in a thread."""
         import aioboto3  # noqa: PLC0415 - 0.3 s and 40 MB, only if S3 is used
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 

@@ -33,7 +33,6 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def proxy_of(url: str) -> Proxy | None:
-    """Return the proxy for an http or https URL, or None."""
     scheme, host, port = origin_of(url)
     if scheme not in {"http", "https"}:
         return None

@@ -79,7 +79,6 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        """Return the transport for URLs of this scheme, or None if this run does not need one."""
         module, _, function = self.maker.partition(":")
         kind = import_module(module) if module else self._registered()
         made: Transport | None = None if kind is None else getattr(kind, function or "transport")(setup)
@@ -139,6 +138,5 @@ def remote_schemes() -> list[str]:
 
 
 def key_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that contain keys of a scheme (`Scheme.key_variables`)."""
     names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
     return {name: value for name, value in environ.items() if name in names}

@@ -35,12 +35,10 @@ def _exact(url: str) -> Scheme:
 
 
 def is_remote(url: str) -> bool:
-    """Return True for the URL of a server (`http://`, `https://`, `s3://`), its scheme in lower case."""
     return _exact(url).is_remote
 
 
 def is_web(url: str) -> bool:
-    """Return True for an http or https URL, its scheme in lower case."""
     return _exact(url).is_web
 
 
@@ -191,7 +189,6 @@ def drop_parameters(url: str, unwanted: Callable[[str], bool]) -> str:
 
 
 def set_parameter(url: str, name: str, value: str) -> str:
-    """Return `url` with exactly one query parameter `name`, at the position of its first occurrence."""
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
     raws = [new if old.name == name else old.raw for old in (*parameters(url), Parameter(name, "", ""))]
     first = raws.index(new)

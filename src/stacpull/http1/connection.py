@@ -83,7 +83,6 @@ class ParsedMessage:
 
     @property
     def is_gathering(self) -> bool:
-        """True while chunks arrive, which may still be a short body."""
         is_chunked = self._framed and not self.is_short and not self._rest
         return is_chunked and self._phase is _RECEIVING and self.failure is None
 
@@ -381,7 +380,6 @@ class FastConnection(asyncio.Protocol):
     # Called by the general path while it reads the response.
 
     def wait_for_bytes(self, count: int) -> asyncio.Future[None]:
-        """Return a future that ends on an error, or when about `count` bytes or the whole body arrived."""
         self._wanted = min(count, _MOST_AWAITED)
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         return waiter

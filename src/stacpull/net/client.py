@@ -137,7 +137,6 @@ class Client:
 
     @property
     def has_credentials(self) -> bool:
-        """True if SOURCE has credentials, so that `prepare` must be called for requests."""
         return self._credentials is not None
 
     async def close(self) -> None:
@@ -278,7 +277,6 @@ class Exchange:
             yield chunk
 
     async def _ask(self, request: Request) -> Request | None:
-        """Await one response. Return the next request; None if the response is the final one, still open."""
         client, outgoing = self._client, request
         if self._sent is None:
             host = client.host(request.url)

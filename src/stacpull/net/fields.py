@@ -155,7 +155,6 @@ def _storable(value: str | None) -> str | None:
 
 
 def is_unicode(text: str) -> bool:
-    """Return False for text that was not UTF-8 when it was received."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -189,7 +189,6 @@ class Gate:
             self._admit()
 
     def _admit(self) -> None:
-        """Grant free permits to waiting requests. If the gate is closed, do so when it opens."""
         if self.closed_until and (seconds := self.closed_for()):
             if self._queue and not self._is_opening:
                 self._is_opening = True
@@ -239,7 +238,6 @@ class Gate:
             self._count_turn(self.now())
 
     def reset_refusals(self) -> None:
-        """Record that the body was the requested one and not a login page."""
         self._refusals = 0
 
     def count_refusal(self, status: int) -> None:
@@ -282,7 +280,6 @@ class Gate:
             self._admit()
 
     def _lower(self, pause: float = 0.0) -> None:
-        """Halve the limit, and close the gate for `pause` seconds unless it is already closed for longer."""
         now = self.now()
         self._ceiling = max(2, self.limit)
         self._ceiling_until = now + max(_CEILING_SECONDS, _CEILING_PAUSES * pause)

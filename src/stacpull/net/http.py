@@ -164,8 +164,6 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Opens connections to allowed addresses, and never uses one that received bytes while it was idle."""
-
     def __init__(self, policy: AddressPolicy, context: ssl.SSLContext) -> None:
         super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=_KEEP_ALIVE)
         self._policy = policy

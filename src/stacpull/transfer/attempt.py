@@ -214,7 +214,8 @@ class _Attempt:
                 chunks = _chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
                 body = await self._fill(part, response, body, chunks, is_resumable=True)
             else:
-                await self._discard()
+                self._part = None
+                await part.discard()
                 if meaning == "changed":
                     raise TransferError(another_range(response.url))
                 if meaning == "replace":
@@ -222,7 +223,6 @@ class _Attempt:
         return await self._start(may_resume=False) if body is None else await self._confirm(body)
 
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
-        """Request the object if it differs from the present file; return None if it does not."""
         body = None
         accept = frozenset({_OK, _NOT_MODIFIED})
         async with self._open(change_headers(version.validator), accept) as response:
@@ -277,31 +277,27 @@ class _Attempt:
             return await self._stream(response, body, chunks, is_resumable=False)
         checks = fetcher.checks(job, response.url, response.status, headers)
         body = Body(response.url, validator, checks, length, is_framed(headers))
-        if coding is not None:  # only a size or checksum can prove that the bytes are the asset
-            is_provable = length is None if job.size is not None else bool(checks)
-            if not is_provable:
-                what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
-                raise TransferError(failed(FailureKind.HTTP, response.url, f"{what} decoded"))
-        if length is None or length > fetcher.small_limit:
-            is_resumable = validator.resumable and coding is None
-            chunks = response.chunks(CHUNK)
-            return await self._stream(response, body, chunks, is_resumable=is_resumable)
-        content = await response.read(fetcher.small_limit)
-        self._refuse_page(response, content)
-        return body._replace(content=content)
+        if coding is not None and not checks:  # nothing can prove that the bytes are the asset
+            what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
+            raise TransferError(failed(FailureKind.HTTP, response.url, f"{what} decoded"))
+        is_small = length is not None and length <= fetcher.small_limit
+        chunks = response.chunks(fetcher.small_limit if is_small else CHUNK)
+        is_resumable = validator.resumable and coding is None
+        return await self._stream(response, body, chunks, is_resumable=is_resumable)
 
     async def _stream(
         self, response: Exchange, body: Body, chunks: AsyncIterator[bytes], *, is_resumable: bool
     ) -> Body:
-        """Receive a body that is long or of unknown length; a small one of the latter stays in memory."""
-        job, parts = self._job, self._fetcher.parts
-        start, enough, ended = b"", self._fetcher.small_limit if body.total is None else 0, True
+        job, parts, limit = self._job, self._fetcher.parts, self._fetcher.small_limit
+        start, enough, ended = b"", 0 if body.total is not None and body.total > limit else limit, True
         async for chunk in chunks:
             start = start + chunk if start else chunk
             if len(start) > enough:
                 ended = False
                 break
-        self._refuse_page(response, start)
+        page = page_instead(job.media_type, job.href, response.url, response.headers, start)
+        if page is not None:
+            raise TransferError(page)
         if ended:
             return body._replace(content=start)
         kept, origin = body.validator if is_resumable else Validator(), href_hash(job.href)
@@ -334,12 +330,6 @@ class _Attempt:
     async def _hash_with(self, part: FilePart, checks: tuple[Check, ...]) -> None:
         self._hashers = await part.hash_with(hashers_for(checks, self._fetcher.checksum))
 
-    def _refuse_page(self, response: Exchange, start: bytes) -> None:
-        job = self._job
-        failure = page_instead(job.media_type, job.href, response.url, response.headers, start)
-        if failure is not None:
-            raise TransferError(failure)
-
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size = body.size
@@ -356,11 +346,6 @@ class _Attempt:
             what = f"broke off after {size} bytes"
             raise TransferError(failed(FailureKind.TRUNCATED, body.url, what, again=True))
         return status == _UNSATISFIABLE and found.total in {None, size}
-
-    async def _discard(self) -> None:
-        part, self._part = self._part, None
-        if part is not None:
-            await part.discard()
 
 
 async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:

@@ -155,7 +155,6 @@ class LocalResponse:
 
 
 def _path_of(url: str) -> Path:
-    """Return the path that a `file:///` URL names (RFC 8089), without its query."""
     return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
 
 

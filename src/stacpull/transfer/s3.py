@@ -104,7 +104,6 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
 
 
 def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> str | None:
-    """Return what to correct in a request to `region`: another region, or "expired" credentials."""
     if status not in _CORRECTABLE:
         return None
     stated = read_xml(body)
@@ -306,7 +305,6 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
 
 
 def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
-    """Return the objects on a page and the token of the next one, or ""; None if it is not a listing."""
     root = read_xml(document)
     if root is None or root.tag.rpartition("}")[2] != "ListBucketResult":
         return None
