@@ -31,7 +31,6 @@ pytest.register_assert_rewrite(  # modules that tests of several directories imp
     "tests.net.conformance_objects",
     "tests.security.watch",
     "tests.servers.mirroring",
-    "tests.store.conformance",
     "tests.raster.tiff.clipping",
 )
 

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from tests.engine.test_pool import BODY, Answer, Course, Origin, expired, job, refused, run
 
 from stacpull.models import Arrival, Failure, FailureKind, Job, Json
-from stacpull.net.transport import TransferError
 
 PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
 """Hrefs that carry no signature: the item gives the same for ever."""
@@ -73,43 +72,6 @@ def test_hrefs_that_change_make_no_host_stable() -> None:
     course = run(job(1, "a"), job(2, "b"), answer=expired(403), workers=1, keys=keys)
     assert sorted(course.outcomes.received) == [1, 2]
     assert course.origin.requests[2] == ("https://blob.example/b?sig=0", False)
-
-
-SIZES = Failure(FailureKind.CHECKSUM, "303 bytes, but the item states 300.", retryable=True)
-
-
-@pytest.mark.parametrize(
-    ("states", "received", "requests", "reads"),
-    [
-        pytest.param({"file:size": 303}, True, 3, 1, id="another size"),
-        pytest.param({}, True, 3, 1, id="no size any more"),
-        pytest.param({"file:size": 300}, False, 2, 1, id="the same"),
-        pytest.param({"file:size": 299}, False, 4, 1, id="another, which is wrong, too"),
-        pytest.param(None, False, 2, 1, id="its item is gone"),
-    ],
-)
-def test_mismatching_content_is_checked_against_the_current_item(
-    states: Json | None, received: bool, requests: int, reads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A job may be from an earlier run: then its item may be a newer one."""
-
-    async def item(origin: Origin, _href: str) -> Json:
-        origin.reads += 1
-        if states is None:
-            raise TransferError(UNREAD)
-        return {"id": "i", "assets": {"a": {"href": PLAIN["a1"], **states}}}
-
-    def answer(wanted: Job, _before: int) -> Arrival | Failure:
-        if wanted.size in (None, 303):
-            return BODY
-        return replace(SIZES, message=f"303 bytes, but the item states {wanted.size}.")
-
-    monkeypatch.setattr(Origin, "item", item)
-    course = run(job(href=PLAIN["a1"], size=300), answer=answer)
-    assert (1 in course.outcomes.received) is received
-    assert (len(course.origin.requests), course.origin.reads) == (requests, reads)
-    if not received:
-        assert course.outcomes.failed[1][0].kind is FailureKind.CHECKSUM
 
 
 UNREAD = Failure(FailureKind.GONE, "The item is gone.", status=404)

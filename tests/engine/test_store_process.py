@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
-from tests.store.conformance import on_loop
+from tests.store.open_parts import on_loop
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.store.conformance import opened_parts
+from tests.store.open_parts import opened_parts
 
 from stacpull.errors import DestinationError
 from stacpull.models import ResumePoint, Validator

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 from msgspec import structs
-from tests.transfer.memory import MemoryParts
 from tests.transfer.origin import Answer, Origin, ReceivedRequest, Reply, Thing, client, origin
+from tests.transfer.part_files import PartFiles, part_files
 
-from stacpull.models import Arrival, Checksum, FailureKind, Job, Validator
+from stacpull.models import Checksum, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.transfer.attempt import Fetcher
@@ -38,19 +38,18 @@ def b64_md5(data: bytes) -> str:
 
 def run(
     answer: Answer,
-    act: Callable[[Fetcher, Origin, MemoryParts], Awaitable[None]],
+    act: Callable[[Fetcher, Origin, PartFiles], Awaitable[None]],
     *,
     checksum: str | None = "sha256",
     stall_timeout: float = 20.0,
 ) -> None:
     async def live() -> None:
-        parts = MemoryParts()
         async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
             parts.origin = href_hash(job(served.url).href)
             await act(Fetcher(opened, parts, small_limit=LIMIT, checksum=checksum), served, parts)
-        assert not parts.open, "a part was left open"
 
-    asyncio.run(live())
+    with part_files() as parts:
+        asyncio.run(live())
 
 
 async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:
@@ -58,10 +57,6 @@ async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable
         await fetcher.fetch(wanted, **how)
     assert (caught.value.failure.kind, caught.value.failure.retryable) == (kind, retryable)
     return caught.value.failure.message
-
-
-def content(received: Arrival, parts: MemoryParts) -> bytes:
-    return bytes(received.body) if received.body is not None else parts.finished[1, 1]
 
 
 # What a whole asset is, by the way it comes.
@@ -78,9 +73,9 @@ FRAMINGS = [
 def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
     thing = Thing(body)
 
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
         received = await fetcher.fetch(job(served.url))
-        assert content(received, parts) == body
+        assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)
         assert received.unproven is not verified
@@ -114,13 +109,13 @@ def test_a_part_of_another_url_is_only_continued_under_a_checksum(
 ):
     """Many servers call the first version of everything "1"."""
 
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
         head = bytes(HALF) if start is None else LARGE[:HALF]
-        parts.park(1, head, V1, len(LARGE))
+        await parts.park((0, head), validator=V1, total=len(LARGE))
         received = await fetcher.fetch(job(served.url, href=served.url + href, **known))
-        assert content(received, parts) == LARGE
+        assert parts.content(received) == LARGE
         assert [request.start for request in served.requests] == [start]
-        assert not parts.parked
+        assert not parts.is_parked
 
     run(Thing(LARGE), act)
 
@@ -148,10 +143,10 @@ CHANGED = [
 
 @pytest.mark.parametrize(("answer", "expected"), CHANGED)
 def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+        await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
-        assert content(await fetcher.fetch(job(served.url)), parts) == expected
+        assert parts.content(await fetcher.fetch(job(served.url))) == expected
 
     run(answer, act)
 
@@ -162,12 +157,12 @@ def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("coded", [False, True])
 def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
         served.cut(2 << 20, "stall")
         is_announced = framing == "length" and not coded
         kind = FailureKind.CHECKSUM if is_announced else FailureKind.OVERLONG
         assert "5000" in await refused(fetcher, job(served.url, size=5000), kind, retryable=True)
-        assert not parts.parked
+        assert not parts.is_parked
 
     thing = Thing(LARGE * 400)
     if coded:
@@ -180,11 +175,11 @@ def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded
 def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
     stated = Checksum("sha512", hashlib.sha512(LARGE if right else SMALL).digest())
 
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
-        parts.park(1, LARGE[:HALF], V1, len(LARGE))
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+        await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         wanted = job(served.url, checksum=stated)
         if right:
-            assert content(await fetcher.fetch(wanted), parts) == LARGE
+            assert parts.content(await fetcher.fetch(wanted)) == LARGE
         else:
             await refused(fetcher, wanted, FailureKind.CHECKSUM, retryable=True)
         assert [request.start for request in served.requests] == [HALF]
@@ -199,9 +194,9 @@ def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
 def test_gzip_is_decoded(body: bytes):
     coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
 
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
         received = await fetcher.fetch(job(served.url, size=len(body)))
-        assert content(received, parts) == body
+        assert parts.content(received) == body
         assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
 
     headers = {"Content-Encoding": "gzip", "Content-MD5": b64_md5(coded)}
@@ -220,8 +215,8 @@ CODED = gzip.compress(LARGE)
     ],
 )
 def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKind, retryable: bool):
-    async def act(fetcher: Fetcher, served: Origin, parts: MemoryParts) -> None:
+    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
         await refused(fetcher, job(served.url), kind, retryable=retryable)
-        assert not parts.parked
+        assert not parts.is_parked
 
     run(Thing(body, headers={"Content-Encoding": coding}), act)

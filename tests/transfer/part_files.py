@@ -1,0 +1,47 @@
+"""Part files in a directory of a test's own, and what they contain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stacpull.models import Arrival, Validator
+from stacpull.store.parts import FileParts
+
+PART = "1.1.part"
+
+
+class PartFiles(FileParts):
+    """The parts of an asset with row and generation 1, which `origin` is the hash of the URL of."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.directory = directory
+        self.origin: int | None = None
+
+    async def park(self, *pieces: tuple[int, bytes], validator: Validator, total: int) -> None:
+        """Put a part there as an earlier attempt left it."""
+        part = await self.create(1, 1, validator, total, self.origin)
+        await part.put(pieces)
+        await part.park()
+
+    @property
+    def is_parked(self) -> bool:
+        return (self.directory / PART).exists()
+
+    def content(self, received: Arrival) -> bytes:
+        if received.body is not None:
+            return bytes(received.body)
+        return (self.directory / received.part).read_bytes()
+
+
+@contextmanager
+def part_files() -> Iterator[PartFiles]:
+    """Yield parts, of which none is open at the end."""
+    with TemporaryDirectory() as directory:
+        yield PartFiles(Path(directory))
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):
+                assert directory not in str(descriptor.readlink()), "a part was left open"
