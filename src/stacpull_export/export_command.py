@@ -50,7 +50,6 @@ _FORMATS: Mapping[str, Format] = {
         "export s2 s2.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt --split test=@test.txt",
     ],
-    noun="items",
 )
 def export(
     session: CommandSession,

@@ -24,7 +24,6 @@ from stacpull.cli.printing import size
     ),
     *parameters.named(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=["report s2", "report s2 -o s2.html"],
-    noun="items",
 )
 def report_command(session: CommandSession, dest: Path, out: Path) -> int:
     """Write an HTML page about DEST: contents, sizes, runs, failures.

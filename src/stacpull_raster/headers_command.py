@@ -66,7 +66,6 @@ class TextTable:
             "--max-items 3 --asset red -o headers.csv"
         ),
     ],
-    noun="headers",
 )
 def headers_command(session: CommandSession, source: str, output: Path | None, refresh: bool) -> int:
     """Read only the headers of COG and TIFF assets, as a table.

@@ -66,18 +66,17 @@ class Report(Protocol):
 
 
 class CommandSession:
-    def __init__(self, context: click.Context, given: Resolved, noun: str, source: str | None) -> None:
+    def __init__(self, context: click.Context, given: Resolved, source: str | None) -> None:
         self.context = context
         self.given = given
         self.selection, self.options, self.output = given.selection, given.options, given.output
         self.source = source
-        self._noun = noun
 
     @cached_property
     def show(self) -> Display:
         from stacpull.cli.progress import Display
 
-        return Display(self.output, noun=self._noun, source=self.source)
+        return Display(self.output, source=self.source)
 
     def close(self) -> None:
         if "show" in self.__dict__:
@@ -192,7 +191,7 @@ class Command(click.Command):
 
 
 def command(
-    name: str, *params: click.Parameter, examples: Sequence[str] = (), noun: str = "files"
+    name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
 
@@ -219,7 +218,7 @@ def command(
                     raise click.MissingParameter(ctx=context, param=param)
             source = mine.get("source")
             given = given_by(context, raw, source=source, options=options, config=config)
-            session = CommandSession(context, given, noun, source)
+            session = CommandSession(context, given, source)
             try:
                 return function(session, **mine)
             finally:

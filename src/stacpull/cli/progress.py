@@ -53,13 +53,10 @@ class Display:
     """Shows the events of a run, and counts the failures by kind for the closing summary.
 
     The cursor rests at the first character of the block: whatever a terminal does to it when resized, erasing
-    to the end of the screen removes all of it. `noun` names assets; `source` is shown until it answers.
+    to the end of the screen removes all of it. `source` is shown until it answers.
     """
 
-    def __init__(
-        self, output: Output, stream: TextIO | None = None, *, noun: str = "files", source: str | None = None
-    ) -> None:
-        self.noun = noun
+    def __init__(self, output: Output, stream: TextIO | None = None, *, source: str | None = None) -> None:
         self.failed = Failed()
         self._output = output
         self._stream = stream or sys.stderr
@@ -148,7 +145,7 @@ class Display:
         now = self._now
         if not isinstance(now, Progress) or not now.assets_planned:
             return ""
-        return f": {now.assets_done:,} of {_planned(now)} {self.noun} are done"
+        return f": {now.assets_done:,} of {_planned(now)} files are done"
 
     def close(self) -> None:
         """Remove the display: the summary has its contents. Calling it again does nothing."""
@@ -268,7 +265,7 @@ class Display:
         finished, expected = now.assets_done + now.assets_failed, now.assets_expected
         figures = []
         if now.assets_planned:
-            figures.append(f"{finished:,} of {_planned(now)} {self.noun}")
+            figures.append(f"{finished:,} of {_planned(now)} files")
             left = self._speed.left(finished, expected)
             if left is not None and finished < (expected or 0):
                 waited = max((seconds for _, seconds in now.hosts_waiting), default=0.0)
