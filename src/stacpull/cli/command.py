@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -60,11 +60,6 @@ _HINTS: dict[tuple[str, ...], str] = {
 """Options of similar tools and earlier versions, and what to use where a command has no such option."""
 
 
-class Report(Protocol):
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints."""
-
-
 class CommandSession:
     def __init__(self, context: click.Context, given: Resolved, source: str | None) -> None:
         self.context = context
@@ -91,7 +86,7 @@ class CommandSession:
         return entry.run(lambda _stop: work, self.__dict__.get("show"), cancels=True)
 
     def finish(
-        self, report: Report, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
+        self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, beside_json: bool = False
     ) -> int:
         """Print a report as JSON, or as `lines`; return the exit code.
 
@@ -174,15 +169,20 @@ class Command(click.Command):
         grouped: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None and (ctx.meta.get(EVERY) or getattr(parameter, "is_brief", True)):
-                grouped.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+            option = getattr(parameter, "option", None)
+            if record is not None and (ctx.meta.get(EVERY) or option is None or option.brief):
+                title = option.group if option else "Output" if parameter.name == "config" else "Options"
+                grouped.setdefault(title, []).append(record)
         for title in sorted(grouped, key=lambda title: titles.index(title) if title in titles else 99):
             with formatter.section(title):
                 formatter.write_dl(grouped[title])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
-        if not ctx.meta.get(EVERY) and not all(getattr(param, "is_brief", True) for param in self.params):
+        options = [
+            param.option for param in self.params if isinstance(param, OptionParameter) and param.option
+        ]
+        if not ctx.meta.get(EVERY) and not all(option.brief for option in options):
             formatter.write_paragraph()
             formatter.write_text(f"`{ctx.command_path} --help all` shows every option.")
         if self.examples:

@@ -44,14 +44,6 @@ def dest(*, required: bool = True) -> click.Argument:
 class OptionParameter(click.Option):
     option: Option | None = None
 
-    @property
-    def is_brief(self) -> bool:
-        return self.option is None or self.option.brief
-
-    @property
-    def group(self) -> str:
-        return self.option.group if self.option else "Output"
-
 
 def of(command: str) -> list[click.Parameter]:
     return [*(_parameter(option) for option in options_of(command) if option.flag), config()]
