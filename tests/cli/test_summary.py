@@ -4,34 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import asdict
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
-from stacpull.cli.inspect_command import plan_lines, selection_text, status_lines
+from stacpull.cli.inspect_command import plan_lines, status_lines
 from stacpull.cli.summary import Failed, mirror_lines, resumed_nothing
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, HostPlan
-from stacpull.selection import Selection
-
-
-@pytest.mark.parametrize(
-    ("selection", "text"),
-    [
-        ({}, ""),
-        ({"labels": ("Rice fields",), "label_mode": "all"}, "--label 'Rice fields' --label-mode all"),
-        ({"seasonal_snow": False, "cloud_and_shadow": True}, "--cloud-and-shadow --no-seasonal-snow"),
-        (
-            {"bbox": (1.0, 2.5, 3.0, 4.0), "max_cloud_cover": 20.0},
-            "--bbox 1.0,2.5,3.0,4.0 --max-cloud-cover 20.0",
-        ),
-        ({"filter": "a = 1\n AND b = 2"}, "--filter 'a = 1 AND b = 2'"),
-        ({"ids": ("x" * 150, "y" * 200)}, f"--ids {'x' * 150} --ids {'y' * 137}…"),
-        ({"prefer": ("s3", "https"), "include_pages": True}, "--prefer s3,https --include-pages"),
-        ({"sample": 5, "seed": 3, "shard": (1, 4)}, "--sample 5 --seed 3 --shard 1/4"),
-    ],
-)
-def test_a_selection_is_printed_as_its_options(selection: dict[str, Any], text: str) -> None:
-    assert selection_text(asdict(Selection(**selection))) == text
 
 
 def failures(**counts: int) -> Failed:

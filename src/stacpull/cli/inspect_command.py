@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import codecs
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO, cast
 from urllib.parse import unquote
 
-import attrs
 import click
 
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import by_reason, dest_of, failure_line, still_to_do, to_retry_ordered, web_pages
-from stacpull.config.options import OPTIONS
 from stacpull.errors import UsageError, count
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
 from stacpull.reports import PlanReport, StatusReport
-from stacpull.selection import Selection
 
 # --- plan -------------------------------------------------------------------------------------------------
 
@@ -244,8 +240,6 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         alive = " (a process is working on it)" if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     yield f"  source {report.source}"
-    if chosen := selection_text(report.selection):
-        yield f"  chosen {chosen}"
     complete = f"{report.items_done:,} complete"
     yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
     words = [(failed, "failed"), *others, (report.assets_outside, "with nothing in the area of --clip")]
@@ -266,24 +260,3 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         yield f"for details: stacpull failures {dest}"
     if report.assets_ordered and not report.live:
         yield to_retry_ordered(dest)
-
-
-_MOST_CHOSEN = 300
-
-
-def selection_text(selection: Mapping[str, Any]) -> str:
-    """Return a stored selection as the options that make it, without those that have their default."""
-    default, words = attrs.asdict(Selection()), []
-    for option in OPTIONS:
-        value = selection.get(option.target) if option.holder is Selection else None
-        if value in (None, (), [], default.get(option.target)):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{'' if value else 'no-'}{option.name}")
-            continue
-        for one in value if option.many else [value]:
-            between = "/" if option.target == "shard" else ","
-            text = between.join(map(str, one)) if isinstance(one, list | tuple) else str(one)
-            words.append(f"--{option.name} {shlex.quote(' '.join(text.split()))}")
-    text = " ".join(words)
-    return text if len(text) <= _MOST_CHOSEN else f"{text[:_MOST_CHOSEN]}…"
