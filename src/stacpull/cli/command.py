@@ -107,7 +107,6 @@ class CommandSession:
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
-        entry.mark_begun()
         if self.output.json:
             printing.json_line(document)
         else:

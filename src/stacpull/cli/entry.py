@@ -35,7 +35,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPING = "Stopping... (Ctrl-C again to quit now)"
 _MISUSED, _NOT_WRITTEN, _INTERRUPTED = 2, 5, 130
 """Exit codes of `errors.UsageError`, `DestinationError` and `InterruptedRunError`, which are not imported."""
-_has_begun = False
 
 
 def main() -> NoReturn:
@@ -112,16 +111,9 @@ def _safe(descriptor: int, stream: TextIO | None) -> tuple[_StandardStream, Text
 # --- signals ----------------------------------------------------------------------------------------------
 
 
-def mark_begun() -> None:
-    """Let a signal that comes now, or after the command has done its work, end the process silently."""
-    global _has_begun  # noqa: PLW0603 - handlers of signals belong to the process
-    _has_begun = True
-
-
 def leave(_number: int, _frame: FrameType | None) -> NoReturn:
     """End the process; KeyboardInterrupt would become a RuntimeError while a class is being made."""
-    if not _has_begun:
-        _say("Interrupted before anything started.")
+    _say("Interrupted.")
     os._exit(_INTERRUPTED)
 
 
@@ -177,7 +169,6 @@ def run(
     handle_bus_errors()
     before = {}
     if threading.current_thread() is threading.main_thread():  # no other thread gets signals
-        mark_begun()
         before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         return run_on_loop(watched())
