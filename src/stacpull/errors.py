@@ -49,11 +49,7 @@ class UsageError(StacpullError):
 class MissingExtraError(UsageError):
     """A library is not installed, because it belongs to an extra of the package.
 
-    Args:
-        what: What needs it: the beginning of the message.
-        library: The library.
-        extra: The extra.
-        otherwise: What to do without it, such as ", or write .csv".
+    The message begins with `what` needs it, and ends with what to do `otherwise`, such as ", or write .csv".
     """
 
     def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
