@@ -57,9 +57,9 @@ def test_status_shows_the_selection(hub, env, tmp_path):
     dest = tmp_path / "m"
     options = ("--where", "seasonal_snow=false", "--sample", "2", "--seed", "3", "--no-source-links")
     assert run(["mirror", hub.base_url, str(dest), "-C", LABELS, *options], env).code == 0
-    lines = run(["status", str(dest)], env).out.splitlines()
-    chosen = f"-collection {LABELS} --where seasonal_snow=false --no-source-links --sample 2 --seed 3"
-    assert f"  chosen -{chosen}" in lines
+    selection = run(["status", str(dest), "--json"], env).report["selection"]
+    chosen = {"collections": [LABELS], "where": ["seasonal_snow=false"], "source_links": False}
+    assert selection | chosen | {"sample": 2, "seed": 3} == selection
     refused = run(["resume", str(dest), "--sample", "3"], env)
     assert (refused.code, "use `stacpull mirror SOURCE DEST --sample" in refused.err) == (2, True)
 
