@@ -162,10 +162,6 @@ IMPURE = frozenset(
 """What does I/O: never in a pure package."""
 ENVIRONMENT_PACKAGES = frozenset({"aws", "config", "cli", "proxies", "child_process", "system"})
 
-OWN_TASKS = {"engine/api.py"}
-"""Each awaits the one task that it starts: a generator may not yield inside a task group (PEP 789), and a
-group would cancel a connection to Dask before it can be closed."""
-
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 
 
@@ -292,8 +288,6 @@ def environment_violations(module: Module) -> Iterator[str]:
 
 def task_violations(module: Module) -> Iterator[str]:
     """A task outside a task group has no owner: no one sees its exception or ends it."""
-    if module.place.as_posix() in OWN_TASKS:
-        return
     for node in nodes_of(module.tree):
         match node:
             case ast.ImportFrom(module="asyncio", names=names):

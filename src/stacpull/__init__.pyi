@@ -4,7 +4,6 @@ from stacpull import sync as sync
 from stacpull.config.options import Options as Options
 from stacpull.config.options import S3Options as S3Options
 from stacpull.engine.api import mirror as mirror
-from stacpull.engine.api import mirror_events as mirror_events
 from stacpull.engine.api import resume as resume
 from stacpull.engine.api import retry as retry
 from stacpull.engine.estimate import plan as plan

@@ -14,7 +14,6 @@ import stacpull
 from stacpull import (
     AssetFailed,
     MirrorReport,
-    Notice,
     Options,
     Progress,
     RunEnded,
@@ -23,7 +22,6 @@ from stacpull import (
     Secret,
     Selection,
     mirror,
-    mirror_events,
     plan,
 )
 
@@ -116,38 +114,6 @@ def test_a_stop_event_ends_gracefully_and_resume_completes(tmp_path, busy_hub, m
     assert not damage(tmp_path / "m", expected_files(busy_hub.dataset, range(60)))
 
 
-def test_events_as_a_stream(tmp_path, small_hub, aws):
-    async def watch() -> list[object]:
-        stream = mirror_events(
-            small_hub.base_url, tmp_path / "m", selection=FEW, options=options_for(small_hub)
-        )
-        return [event async for event in stream]
-
-    received = asyncio.run(watch())
-    assert isinstance(received[0], RunStarted)
-    assert isinstance(received[-1], MirrorReport)
-    assert received[-1].state == "complete"
-    assert all(isinstance(e, RunStarted | Progress | Notice | RunEnded) for e in received[:-1])
-
-
-def test_leaving_the_stream_early_stops_the_run(tmp_path, busy_hub, monkeypatch):
-    for name, value in busy_hub.exports().items():
-        monkeypatch.setenv(name, value)
-    selection = Selection(collections=(LABELS,), exclude_assets=("B10",))
-
-    async def leave() -> None:
-        stream = mirror_events(
-            busy_hub.base_url, tmp_path / "m", selection=selection, options=options_for(busy_hub)
-        )
-        async for event in stream:
-            if isinstance(event, Progress) and event.assets_done > 20:
-                break
-        await stream.aclose()
-
-    asyncio.run(leave())
-    assert stacpull.status(tmp_path / "m").state == "interrupted"
-
-
 def test_functions_of_stacpull_sync_need_no_event_loop(tmp_path, small_hub, aws):
     from stacpull import sync  # noqa: PLC0415 - what this test is about
 
@@ -177,7 +143,7 @@ def test_errors_are_subclasses_of_stacpull_error(tmp_path, small_hub, selection,
 
 SNIPPET = """
 import asyncio
-from stacpull import MirrorReport, Progress, Selection, mirror, mirror_events, plan
+from stacpull import MirrorReport, Progress, Selection, mirror, plan
 from stacpull import sync
 from stacpull.events import Event
 from pathlib import Path
@@ -189,11 +155,10 @@ async def work() -> int:
         if isinstance(event, Progress):
             print(event.assets_done)
     report: MirrorReport = await mirror("https://api.example.org/", "m", selection=selection, on_event=listen)
-    async for event in mirror_events("https://api.example.org/", "m", selection=selection):
-        reveal_type(event)
+    reveal_type(report)
     rice = Selection(labels="Rice fields")
     done: int = sync.mirror("https://api.example.org/", Path("m"), selection=rice).assets_done
-    mirror_events("https://api.example.org/", "m", selecton=selection)
+    await mirror("https://api.example.org/", "m", selecton=selection)
     sync.mirror("https://api.example.org/", "m", selecton=selection)
     wrong: str = report.assets_done
     return report.assets_done + planned.assets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.engine.mirror_status import status
 from stacpull.entry_points import require
 from stacpull.errors import UsageError, require_pyarrow
-from stacpull.events import Event, Listener
+from stacpull.events import Listener
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import Connection
 from stacpull.ledger.meta import note_named_source
@@ -89,53 +89,6 @@ def _begin(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
     if is_local(spec.source):
         note_named_source(db, spec.source)
     return run
-
-
-async def mirror_events(
-    source: SourceLike,
-    dest: str | Path,
-    *,
-    selection: Selection | None = None,
-    options: Options | None = None,
-) -> AsyncGenerator[Event | MirrorReport]:
-    """Run `mirror` and yield its events, for notebooks; the last value is the `MirrorReport`.
-
-    Leaving the loop early stops the run gracefully; the mirror can be resumed.
-
-    Args:
-        source: As for `mirror`.
-        dest: As for `mirror`.
-        selection: The items and assets to mirror; None for all.
-        options: How to transfer; None uses the defaults.
-
-    Raises:
-        StacpullError: As for `mirror`.
-    """
-    news: asyncio.Queue[Event | None] = asyncio.Queue()
-    stop = asyncio.Event()
-
-    async def run() -> MirrorReport:
-        try:
-            return await mirror(
-                source, dest, selection=selection, options=options, on_event=news.put_nowait, stop=stop
-            )
-        finally:
-            news.put_nowait(None)
-
-    # No task group: one around a `yield` would cancel the run instead of stopping it (PEP 789).
-    running = asyncio.create_task(run())
-    try:
-        while (event := await news.get()) is not None:
-            yield event
-        yield await running
-    finally:
-        stop.set()
-        try:
-            await asyncio.wait([running])  # the ledger records how it ended
-        finally:
-            running.cancel()
-        if not running.cancelled():
-            running.exception()
 
 
 async def resume(
