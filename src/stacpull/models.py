@@ -58,7 +58,6 @@ class WalkUpdate(NamedTuple):
     walk_ended: bool = False
     announced: int | None = None
     """The number of items that all collections announce; None if one does not, or its walk has not begun."""
-    walked: str | None = None  # the collection whose last page the batch ends
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
     counts_unseen: bool = False

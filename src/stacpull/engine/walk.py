@@ -10,7 +10,7 @@ import asyncio
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -247,11 +247,10 @@ class Walk:
         self._announced: int | None = 0
         """What collections before the current one announced, and with it; None if one does not."""
 
-    async def run(self, position: Position = Position(), walked: Collection[str] = ()) -> None:  # noqa: B008 - immutable
+    async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
-        `walked` are the finished collections. If a cursor is no longer known, the walk starts again, as long
-        as each one gets further.
+        If a cursor is no longer known, the walk starts again, as long as each one gets further.
         """
         selection, source, record, summary = self._selection, self._source, self.record, self.summary
         if selection.sortby is not None and not source.sorts:
@@ -260,12 +259,12 @@ class Walk:
         if selection.sample is not None:
             self._sample = Sample(selection.sample, selection.seed)
         if not self._keeps_position:
-            position, walked, self._matched = Position(), (), await record.restart()
+            position, self._matched = Position(), await record.restart()
         level: Literal["warning", "info"] = "warning"
         is_whole, furthest = position == Position(), -1
         while True:
             try:
-                await self._read_pages(starts, position, walked)
+                await self._read_pages(starts, position)
                 break
             except ForgottenCursorError as error:
                 reached = record.items_seen
@@ -279,7 +278,7 @@ class Walk:
                 text = f"The source no longer knows the saved position ({error})"
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
                 furthest, is_whole, level = reached if is_whole else -1, True, "info"
-                position, walked, self._matched = Position(), (), await record.restart()
+                position, self._matched = Position(), await record.restart()
                 self._left_out.clear()
                 summary.cut_short = None
         total, seen = self._total(), record.items_seen
@@ -291,7 +290,7 @@ class Walk:
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 some = [pickle.loads(one) for one in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
                 await record.add_batch(await self._planned(some))
-        end = WalkUpdate(None, True, total, None, summary.cut_short, counts_unseen=is_to_its_end)
+        end = WalkUpdate(None, True, total, summary.cut_short, counts_unseen=is_to_its_end)
         await record.add_batch(PlanBatch(reached=end))
         is_whole = is_whole and not self._is_enough() and summary.cut_short is None
         for note in self._items.notes(self._left_out, whole=is_whole):
@@ -306,16 +305,12 @@ class Walk:
 
     # --- pages -------------------------------------------------------------------------------------------
 
-    async def _read_pages(
-        self, starts: Sequence[WalkStart], position: Position, walked: Collection[str]
-    ) -> None:
-        ahead = list(starts)
-        if position.collection is not None:  # its collection first, then what was not walked, in order
-            here = [start for start in starts if start.collection == position.collection]
-            if not here:
+    async def _read_pages(self, ahead: Sequence[WalkStart], position: Position) -> None:
+        if position.collection is not None:  # the order is always the same: those before it are walked
+            names = [start.collection for start in ahead]
+            if position.collection not in names:
                 raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
-            others = {position.collection, *walked}
-            ahead = here + [start for start in starts if start.collection not in others]
+            ahead = ahead[names.index(position.collection) :]
         self._announced = 0 if position.collection is None else position.announced
         for number, start in enumerate(ahead):
             if self._is_enough():
@@ -369,15 +364,12 @@ class Walk:
 
     def _reached(self, collection: str, request: PageRequest | None, cut_short: str | None) -> WalkUpdate:
         """Return what a page changes; `request` is the next one, None after the last of its collection."""
-        reached = WalkUpdate(announced=self._total(), cut_short=cut_short)
-        if not self._keeps_position or (request is None and self._following is None):
-            return reached
+        position = Position(self._following, None, self._announced)
         if request is not None:
             position = Position(collection, request, self._before)
-        else:
-            position = Position(self._following, None, self._announced)
-            reached = reached._replace(walked=collection)
-        return reached._replace(position=position.to_json(self._secrets))
+        is_kept = self._keeps_position and position.collection is not None
+        text = position.to_json(self._secrets) if is_kept else None
+        return WalkUpdate(text, announced=self._total(), cut_short=cut_short)
 
     def _total(self) -> int | None:
         """Return None before the last collection: the first page of each one announces its items."""
@@ -524,7 +516,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     if not is_walk:
         await _read_again(walk, record, run.spec.kind)
     elif not run.walk_ended:
-        await walk.run(Position.from_json(run.position), await call(runs.walked))
+        await walk.run(Position.from_json(run.position))
 
 
 # --- what a run without a walk reads from its source again: a retry, or a repair (`verify --repair`) --------

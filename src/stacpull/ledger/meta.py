@@ -19,7 +19,6 @@ POSITION = "position:"  # with the number of a run: the next page to read, JSON
 _BUCKET = "bucket"
 _NAMED_SOURCE = "named source"
 # prefixes of names
-WALKED = "walked:"  # collections that the current walk has finished
 REMOVALS = "remove:"  # files of the mirror to remove, relative to DEST
 _FILES = "file:"
 # instead of a digest, while a file of the mirror is replaced, or put in place for the first time

@@ -117,7 +117,7 @@ def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, 
         ).fetchone()
         if continued is not None:
             return replace(load(db, continued[0]), spec=spec)
-        _forget_walk(db)
+        db.execute("DELETE FROM seen")
         db.execute(  # unfinished runs with the same task end
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
             "AND (kind, source, selection) = (?, ?, ?)",
@@ -140,7 +140,7 @@ def end(db: sqlite3.Connection, run: int, state: EndState, reason: str | None, n
     with transaction(db):
         db.execute("UPDATE runs SET state = ?, reason = ?, ended = ? WHERE id = ?", (state, reason, now, run))
         if state == "complete":
-            _forget_walk(db)
+            db.execute("DELETE FROM seen")
     # return the space of item JSON that has been written to the disk, up to 100 MB
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
@@ -245,10 +245,6 @@ def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, 
     return {name: number or 0 for name, number in zip(names, found, strict=True)}
 
 
-def walked(db: sqlite3.Connection) -> frozenset[str]:
-    return frozenset(meta.names(db, meta.WALKED))
-
-
 def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
     if reached.position is not None:
         meta.put(db, f"{meta.POSITION}{run}", reached.position)
@@ -262,8 +258,6 @@ def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
         if reached.counts_unseen:
             seen = counters(db, run)["items_seen"] or 0
             set_counter(db, run, "items_unseen", max(0, reached.announced - seen))
-    if reached.walked is not None:
-        meta.add_names(db, meta.WALKED, [reached.walked])
     if reached.walk_ended:  # forget what only earlier walks of the same source and selection recorded
         db.execute(
             "DELETE FROM unread WHERE run < :run AND run IN (SELECT one.id FROM runs one JOIN runs this "
@@ -276,7 +270,7 @@ def save_walk(db: sqlite3.Connection, run: int, reached: WalkUpdate) -> None:
 def restart_walk(db: sqlite3.Connection, run: int) -> None:
     """Delete the position of the walk: it starts again and skips planned items."""
     with transaction(db):
-        _forget_walk(db)
+        db.execute("DELETE FROM seen")
         db.execute(
             "DELETE FROM counters WHERE run = ? "
             f"AND (name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen'))",
@@ -285,11 +279,6 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
         db.execute("DELETE FROM unread WHERE run = ?", (run,))
         db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run,))
         meta.put(db, f"{meta.POSITION}{run}", None)
-
-
-def _forget_walk(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM seen")
-    meta.remove_names(db, meta.WALKED, walked(db))
 
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:

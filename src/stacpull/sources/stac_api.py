@@ -145,7 +145,7 @@ class ApiSource(Source):
         for name in names:
             await self.collection(name)
         if not names:
-            names = await self._names()
+            names = sorted(await self._names())  # a walk that resumes skips those before its position
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"
                 raise UsageError(f"{text} {listing(names)}")
