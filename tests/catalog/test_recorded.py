@@ -11,7 +11,7 @@ import pytest
 from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items_in, recorded
 
-from stacpull.catalog.catalog_tree import collection_document
+from stacpull.catalog.catalog_tree import CollectionEntry
 
 FOLDERS = (
     "mlhub/prod2021",
@@ -84,7 +84,7 @@ def test_recorded_collections_become_valid_and_keep_their_content(shared_data: P
     seen = 0
     for name, reply in recorded(shared_data, folder):
         for source in collections_in(reply):
-            stored = collection_document(source["id"], source, base=None)
+            stored = CollectionEntry(source["id"], "c", source, lambda: iter(())).stored_document()
             core_valid(stored, STACObjectType.COLLECTION)
             for member in ("title", "description", "sci:citation", "sci:doi"):
                 assert stored.get(member) == source.get(member), (name, source["id"])

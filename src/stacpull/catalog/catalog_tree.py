@@ -2,8 +2,8 @@
 
 The same mirror gives the same bytes; an unchanged file is not written. Memory holds one sub-catalog, about 2
 MB: 590,326 links in one document take 0.9 GB in pystac. New items are last, so only the last sub-catalog
-changes. Files are written from the leaves up: after a kill every link leads to an existing file. A stored
-collection is valid (STAC 1.1.0) for any input; what pystac cannot migrate is kept unchanged.
+changes. Files are written from the leaves up: after a kill every link leads to an existing file. What pystac
+cannot migrate is kept unchanged.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,7 +27,7 @@ from stacpull.catalog.item import (
     stored_links,
     with_extensions,
 )
-from stacpull.clock import parse_instant, rfc3339
+from stacpull.clock import in_utc, parse_instant, rfc3339
 from stacpull.errors import DestinationError, InterruptedRunError, destination_error
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
@@ -52,7 +50,6 @@ _FIRST = ("type", "id", "stac_version", "description", "links")
 _LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets")
 _CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))
 """Members that are checked. All others are extension fields and are kept unchanged."""
-_ROLES = frozenset({"producer", "licensor", "processor", "host"})
 _NAVIGATION = frozenset({
     "self", "root", "parent", "child", "item", "items", "collection", "collections", "next", "prev",
     "previous", "first", "last", "search", "data", "aggregate", "aggregations", "queryables", "conformance",
@@ -79,10 +76,35 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     """The path, relative to DEST, of the file with all items of the mirror, if there is one."""
 
     def stored_document(self) -> Json:
-        """Return the document of the collection as the mirror stores it, without links to items."""
-        return collection_document(
-            self.id, self.document, base=self.base, mirrored=self.mirrored, directory=self.directory
+        """Return the document without links into the mirror, which `write_catalogs` adds.
+
+        External links are kept without credentials; navigation links of an API are removed. `via` and
+        `canonical` link to its origin.
+        """
+        source = self.document or {}
+        assets = stored_assets(source.get("assets"), self.mirrored, self.directory, self.base)
+        extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
+        version = source.get("stac_version")
+        if not isinstance(version, str) or not _VERSION.fullmatch(version):
+            version = "1.0.0"
+        made = {
+            **extra,
+            **_core_members(self.id, source),
+            "assets": assets,
+            "links": [],
+            "stac_version": version,
+        }
+        # pystac imports all its extensions to read one collection: a tenth of the time of a small run
+        is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
+        stored = _in_order(made) if is_plain else _migrated(made)
+        stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, self.mirrored)
+        links = stored_links(
+            source.get("links"),
+            self.base,
+            lambda rel, href: None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href),
         )
+        stored["links"] = links + provenance_links(source.get("links"), self.base, links)
+        return stored
 
 
 def write_catalogs(
@@ -105,9 +127,19 @@ def write_catalogs(
     try:
         links = [_link("root", "catalog.json", "")]
         for entry in until_stopped(is_stopped, entries):
-            _refuse_obstacle(files, entry.directory)
+            obstacle = files.state_of(f"{entry.directory}/{COLLECTION_FILE}", algorithm=None).obstacle
+            if obstacle is not None and " at " in obstacle:
+                raise DestinationError(
+                    f"There is {obstacle} in {files.name}, where a directory is needed: move it away, "
+                    "then run `stacpull resume`."
+                )
             count = _write_collection(update, entry, until_stopped(is_stopped, entry.items()))
-            _remove_stale(files, entry, count, remove)
+            for number in itertools.count(count + 1):  # the sub-catalogs of an earlier, larger mirror
+                path, name = _sub_catalog(entry, number)
+                document = parsed_object(files.read(path) or b"") or {}
+                if (document.get("type"), document.get("id")) != ("Catalog", name):
+                    break
+                remove(path)
             links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
         names = [link["title"] for link in links[1:]]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
@@ -154,15 +186,6 @@ class _Update:
 
     def encoded(self, value: Any) -> bytes:
         return encode_item(value, self._secrets)
-
-
-def _refuse_obstacle(files: StoredFiles, directory: str) -> None:
-    obstacle = files.state_of(f"{directory}/{COLLECTION_FILE}", algorithm=None).obstacle
-    if obstacle is not None and " at " in obstacle:
-        raise DestinationError(
-            f"There is {obstacle} in {files.name}, where a directory is needed: move it away, "
-            "then run `stacpull resume`."
-        )
 
 
 def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
@@ -219,58 +242,7 @@ def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
     return f"{entry.directory}/items-{number:06d}.json", f"{entry.id}-items-{number:06d}"
 
 
-def _remove_stale(
-    files: StoredFiles, entry: CollectionEntry, count: int, remove: Callable[[str], None]
-) -> None:
-    """Remove the sub-catalogs after `count` from an earlier, larger mirror, which have the id of this one."""
-    for number in itertools.count(count + 1):
-        path, name = _sub_catalog(entry, number)
-        document = parsed_object(files.read(path) or b"") or {}
-        if (document.get("type"), document.get("id")) != ("Catalog", name):
-            return
-        remove(path)
-
-
 # --- the document of a collection -------------------------------------------------------------------------
-
-
-def collection_document(
-    identifier: str,
-    document: Json | None,
-    *,
-    base: str | None,
-    mirrored: Mapping[str, MirroredFile] = MappingProxyType({}),
-    directory: str = "",
-) -> Json:
-    """Return the JSON without links into the mirror, which the caller adds.
-
-    External links are kept without credentials; navigation links of an API are removed. `via` and `canonical`
-    link to its origin.
-    """
-    source = document or {}
-    assets = stored_assets(source.get("assets"), mirrored, directory, base)
-    extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
-    version = source.get("stac_version")
-    if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        version = "1.0.0"
-    made = {
-        **extra,
-        **_core_members(identifier, source),
-        "assets": assets,
-        "links": [],
-        "stac_version": version,
-    }
-    # pystac imports all its extensions to read one collection: a tenth of the time of a small run
-    is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
-    stored = _in_order(made) if is_plain else _migrated(made)
-    stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, mirrored)
-    links = stored_links(source.get("links"), base, _outward)
-    stored["links"] = links + provenance_links(source.get("links"), base, links)
-    return stored
-
-
-def _outward(rel: str, href: str) -> str | None:
-    return None if rel in _NAVIGATION or rel.startswith("http") else cut_url(href)
 
 
 def _in_order(document: Json) -> Json:
@@ -295,7 +267,7 @@ def _migrated(document: Json) -> Json:
 
 
 def _core_members(identifier: str, document: Json) -> Json:
-    """Return the core members of a collection. The default extent is the whole world and all time."""
+    """Return the members that pystac reads. The default extent is the whole world and all time."""
     title, licence, extent = (document.get(name) for name in ("title", "license", "extent"))
     description = next((text for text in (document.get("description"), title) if _is_text(text)), identifier)
     text = licence.strip() if isinstance(licence, str) else ""
@@ -303,54 +275,38 @@ def _core_members(identifier: str, document: Json) -> Json:
     summaries = object_or_empty(document.get("summaries"))
     spatial = object_or_empty(object_or_empty(extent).get("spatial")).get("bbox")
     temporal = object_or_empty(object_or_empty(extent).get("temporal")).get("interval")
+    boxes = [box for box in list_or_empty(spatial) if is_bbox(box)]
+    if len(boxes) in (0, 2):  # the first is around the others, so two alone are invalid
+        boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])
+    intervals = [
+        [rfc3339(in_utc(instant)) if (instant := parse_instant(end)) else None for end in one]
+        for one in list_or_empty(temporal)
+        if isinstance(one, list) and len(one) == 2  # noqa: PLR2004
+    ]
     members = {
         "id": identifier,
         "type": "Collection",
         "description": description,
         "title": title if _is_text(title) else None,
-        "keywords": _strings(document.get("keywords")),
+        "keywords": list_or_empty(document.get("keywords")),
         "providers": [
-            _provider(one) for one in objects_in(document.get("providers")) if _is_text(one.get("name"))
+            {key: value for key, value in one.items() if value is not None}
+            for one in objects_in(document.get("providers"))
+            if _is_text(one.get("name"))
         ],
         "summaries": {
-            key: value for key, value in summaries.items() if value and isinstance(value, (list, dict))
+            key: value for key, value in summaries.items() if value and isinstance(value, list | dict)
         },
-        "extent": {"spatial": {"bbox": _boxes(spatial)}, "temporal": {"interval": _intervals(temporal)}},
+        "extent": {
+            "spatial": {"bbox": boxes},
+            "temporal": {"interval": intervals or [[None, None]]},
+        },
         "license": text if is_name else "other",
         "source_license": None if is_name or text in _LEGACY else text,
     }
     found = {key: value for key, value in members.items() if value}
-    return {**found, "stac_extensions": _strings(document.get("stac_extensions"))}
-
-
-def _provider(entry: Json) -> Json:
-    kept = {
-        key: value for key, value in entry.items() if key not in {"url", "description"} or _is_text(value)
-    }
-    return {**kept, "roles": [role for role in _strings(entry.get("roles")) if role in _ROLES]}
-
-
-def _boxes(boxes: object) -> list[list[float]]:
-    """Return the valid bboxes. The first is around the others, so two alone are invalid."""
-    usable = [box for box in list_or_empty(boxes) if is_bbox(box)]
-    return usable if len(usable) not in (0, 2) else [[-180.0, -90.0, 180.0, 90.0], *usable]
-
-
-def _intervals(intervals: object) -> list[list[str | None]]:
-    pairs = [one for one in list_or_empty(intervals) if isinstance(one, list) and len(one) == 2]  # noqa: PLR2004
-    return [[_utc(end) for end in one] for one in pairs] or [[None, None]]
-
-
-def _utc(time: object) -> str | None:
-    instant = parse_instant(time)
-    try:
-        return None if instant is None else rfc3339(instant.astimezone(UTC))
-    except OverflowError:
-        return None
-
-
-def _strings(values: object) -> list[str]:
-    return [value for value in list_or_empty(values) if isinstance(value, str)]
+    names = list_or_empty(document.get("stac_extensions"))
+    return {**found, "stac_extensions": [name for name in names if isinstance(name, str)]}
 
 
 def _is_text(value: Any) -> bool:
