@@ -46,9 +46,6 @@ _SENTENCES = {
     sqlite3.SQLITE_IOERR: "The ledger {path} cannot be read or written ({text}): the disk is full or fails.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is held by another program: stop that program first.",
 }
-_OF_COPIES = {
-    sqlite3.SQLITE_FULL: "The disk is full, no copy of the ledger can be made: free some space.",
-}
 
 
 def ledger_path(dest: Path) -> Path:
@@ -264,7 +261,7 @@ def _back_up(dest: Path) -> None:
     part = backup_path(dest).with_name("ledger.backup.part")
     try:
         copy_ledger(dest, part)
-        with translated(part, _OF_COPIES), closing(sqlite3.connect(part)) as copy:
+        with translated(ledger_path(dest)), closing(sqlite3.connect(part)) as copy:
             complaint = integrity(copy, quick=True)
         if complaint is not None:
             raise DestinationError(damaged_sentence(ledger_path(dest), complaint))
@@ -281,7 +278,7 @@ def _back_up(dest: Path) -> None:
 def copy_ledger(dest: Path, to: Path) -> None:
     """Copy a consistent snapshot of the ledger of `dest`, even while a run writes to it."""
     to.unlink(missing_ok=True)
-    with closing(open_reader(dest)) as db, translated(to, _OF_COPIES):
+    with closing(open_reader(dest)) as db, translated(ledger_path(dest)):
         make_private(to)
         with closing(sqlite3.connect(to)) as copy:
             copy.execute("PRAGMA synchronous = OFF")

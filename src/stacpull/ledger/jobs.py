@@ -160,7 +160,12 @@ def requeue_failures(db: sqlite3.Connection, run: int, *, ordered: bool = False)
             db.execute(f"UPDATE assets SET state = {Phase.PENDING}, run = ? WHERE id = ?", (run, row))
             db.execute("UPDATE open_assets SET wanted = NULL WHERE asset = ? AND wanted = 1", (row,))
         if not ordered:
-            take_over_pending(db, run, "kind <> 'mirror'")
+            db.execute(  # what other retries and repairs left pending: no later run would fetch it
+                f"UPDATE assets SET run = :run WHERE state < {Phase.DONE} "
+                "AND id IN (SELECT asset FROM open_assets) "
+                "AND run IN (SELECT id FROM runs WHERE id <> :run AND kind <> 'mirror')",
+                {"run": run},
+            )
             db.execute(
                 "UPDATE assets SET run = ? WHERE id IN (SELECT a.id FROM failures f JOIN assets a "
                 f"ON a.item = f.item AND a.key = f.key WHERE a.state >= {Phase.FAILED}) "
@@ -186,15 +191,6 @@ def _take_over_items(db: sqlite3.Connection, run: int, items: str, item: int = 0
     )
 
 
-def take_over_pending(db: sqlite3.Connection, run: int, kinds: str = "kind = 'repair'") -> None:
-    """Assign what other runs of these kinds left pending to `run`, because no later run would fetch it."""
-    db.execute(
-        f"UPDATE assets SET run = :run WHERE state < {Phase.DONE} AND id IN (SELECT asset FROM open_assets) "
-        f"AND run IN (SELECT id FROM runs WHERE id <> :run AND {kinds})",
-        {"run": run},
-    )
-
-
 def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     rows = db.execute(
         "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
@@ -207,22 +203,18 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
-    They are done, or failed in an earlier repair. Without an href, the item is read again first, if it has a
+    They are done, or left by an earlier repair. Without an href, the item is read again first, if it has a
     URL; otherwise only a walk can state the href.
     """
     with transaction(db):
         area = runs.area_of(db, run)
         items: set[int] = set()
         for row, href in assets.items():
-            found = db.execute(
+            item, size, digest, clip = db.execute(
                 "SELECT a.item, coalesce(a.size, 0), coalesce(a.sha256, o.previous_digest, x''), a.clip "
-                "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id "
-                f"WHERE a.id = ? AND a.state >= {Phase.DONE}",
+                "FROM assets a LEFT JOIN open_assets o ON o.asset = a.id WHERE a.id = ?",
                 (row,),
             ).fetchone()
-            if found is None:  # it is already open
-                continue
-            item, size, digest, clip = found
             # a raster that was clipped to another area cannot be fetched with its earlier digest
             held = stored_clip(clip)
             is_wanted = held is None or held.area == area
@@ -242,14 +234,6 @@ def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str |
             its = "SELECT :item UNION ALL SELECT parent FROM items WHERE id = :item"
             _take_over_items(db, run, its, item)
         update_item_states(db, items)
-
-
-def is_left_open(db: sqlite3.Connection) -> bool:
-    return damaged_items(db) > 0 or exists(
-        db,
-        f"SELECT 1 FROM {_OPEN} JOIN runs r ON r.id = a.run "
-        f"WHERE a.state = {Phase.PENDING} AND r.kind = 'repair'",
-    )
 
 
 def mark_documents(db: sqlite3.Connection, items: Sequence[int]) -> None:
@@ -316,14 +300,11 @@ def reserve(
 def _reserve(
     db: sqlite3.Connection, arrivals: list[Arrival], clips: Mapping[int, Clip]
 ) -> tuple[list[Arrival], list[AssetFailure]]:
-    set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, size = ?, sha256 = ?, etag = ?"
-    values: list[tuple[object, ...]]
-    values = [(arrival.size, arrival.digest, arrival.etag) for arrival in arrivals]
-    marked = "SELECT 1 FROM assets WHERE unproven UNION ALL SELECT 1 FROM assets WHERE clip IS NOT NULL"
-    if clips or any(arrival.unproven for arrival in arrivals) or exists(db, marked):
-        set_reserved += ", unproven = ?, clip = ?"
-        both = zip(values, arrivals, strict=True)
-        values = [(*received, one.unproven, encoded_clip(clips.get(one.row))) for received, one in both]
+    received_are = "size = ?, sha256 = ?, etag = ?, unproven = ?, clip = ?"
+    set_reserved = f"UPDATE assets SET state = {Phase.RESERVED}, {received_are}"
+    values = [
+        (one.size, one.digest, one.etag, one.unproven, encoded_clip(clips.get(one.row))) for one in arrivals
+    ]
     planned = [
         (*received, arrival.row, arrival.generation, arrival.name)
         for received, arrival in zip(values, arrivals, strict=True)
@@ -497,22 +478,6 @@ def put_failure(
 
 def failed_state(failure: Failure) -> int:
     return Phase.MISSING if failure.kind is FailureKind.GONE else Phase.FAILED
-
-
-def drop_open(db: sqlite3.Connection, row: int, previous: bytes | None, run: int) -> None:
-    """An earlier version that is in place stays, as done for `run`.
-
-    `previous` is its digest, empty if unknown; None if there is none, also because its file was lost.
-    """
-    if previous is None:
-        delete_asset(db, row)
-        return
-    db.execute("DELETE FROM open_assets WHERE asset = ?", (row,))
-    db.execute(
-        f"UPDATE assets SET state = {Phase.DONE}, run = ?, sha256 = ?, stated = NULL, etag = NULL "
-        "WHERE id = ?",
-        (run, previous or None, row),
-    )
 
 
 def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:

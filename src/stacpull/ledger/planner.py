@@ -23,7 +23,7 @@ from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number,
 from stacpull.ledger.jobs import (
     FAILED_IN_PASSING,
     claim,
-    drop_open,
+    delete_asset,
     failed_state,
     put_failure,
     stored_clip,
@@ -379,15 +379,9 @@ class Planner:
             plan.is_renewed |= item_updated or lost or links_more or written == Written.DAMAGED
             if plan.is_renewed:
                 # the next run that plans an asset that this one leaves out revalidates it, because only this
-                # run sees that the item has changed; or because the new document does not list the asset
+                # run sees that the item has changed
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                assets = orjson.loads(item.cleaned).get("assets")
-                listed_keys = assets if isinstance(assets, dict) else {}
-                self._unchecked.extend(
-                    (old.row,)
-                    for key, old in known.items()
-                    if key not in planned and (item_updated or key not in listed_keys)
-                )
+                self._unchecked.extend((old.row,) for key, old in known.items() if key not in planned)
             if walk is None or before.walk == OF_SEVERAL:
                 walk = before.walk
             elif before.walk in self._other_walks and before.href != plan.row.href:
@@ -403,9 +397,8 @@ class Planner:
         for key in item.expanded_prefixes:
             old = known.get(key)
             if old is not None and old.state not in (Phase.RESERVED, Phase.DONE):
-                # not fetched, and no longer listed: only an earlier version in place stays
                 self._db.execute("DELETE FROM failures WHERE item = ? AND key = ?", (row, key))
-                drop_open(self._db, old.row, old.previous_digest, run)
+                delete_asset(self._db, old.row)  # not fetched, and no longer listed
                 plan.is_renewed = True
         usual = item_directory(item.id)  # differs from the own one if that is another item's somewhere
         for asset in item.assets:

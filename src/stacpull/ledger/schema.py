@@ -243,8 +243,6 @@ def check_version(db: sqlite3.Connection, schema: Schema = LEDGER) -> int:
     return version
 
 
-_HASH_BITS = (1 << 47) - 1
-"""The bits of a directory's hash that are stored in `items`: 6 bytes."""
 _hash = cached_if_short(4096)(path_hash)
 
 IS_ITEM = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
@@ -267,7 +265,7 @@ IS_IN_DIRECTORY = "(i.hash = ? OR i.directory = ?)"
 
 def item_hash(item: ItemId) -> int:
     """Return the hash of an item's folded directory, which it is looked up by. A few items share one."""
-    return _hash(item_directory(item)) & _HASH_BITS
+    return _hash(item_directory(item))
 
 
 def id_values(item: ItemId) -> tuple[int, str, str]:
@@ -275,4 +273,4 @@ def id_values(item: ItemId) -> tuple[int, str, str]:
 
 
 def directory_values(path: str) -> tuple[int, str]:
-    return _hash(path) & _HASH_BITS, path
+    return _hash(path), path

@@ -256,8 +256,7 @@ async def verify(
     async with opened_call(dest, options, on_event, stop, exists=True) as call:
         workspace = await call.open_workspace()
         await check.run(lambda: _check(check, address, workspace.db))
-        is_left_open = await on_ledger(workspace, jobs.is_left_open)
-        if not check.complete or not (any(check.rows.values()) or is_left_open):
+        if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
         last = await on_ledger(workspace, runs.last_spec)
         if last is None or not last.source:
@@ -320,7 +319,6 @@ def _begin(
     for start in range(0, len(check.rows["asset"]), _UNIT):
         rows = check.rows["asset"][start : start + _UNIT]
         jobs.requeue_damaged(db, run.id, _source_hrefs(db, files, rows))
-    jobs.take_over_pending(db, run.id)
     return replace(run, counters=runs.counters(db, run.id))
 
 
