@@ -122,6 +122,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
         before = "SELECT s.name, l.name FROM items s LEFT JOIN items l ON l.id = s.parent"
         led_to = dict(self.db.execute(before).fetchall())
+        being_fetched = (
+            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE i.run = ? AND a.state < 2"
+        )
+        self.busy = set(self.db.execute(being_fetched, (self.run,)).fetchall())
         self.planner.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.failed_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
@@ -146,6 +150,9 @@ class LedgerMachine(RuleBasedStateMachine):
             which = (name, one.key)
             old = self.known.get(which)
             beside.discard(which)
+            if which in self.busy:  # of an item that could not be read: perhaps from before a change
+                self.unchecked.add(which)
+                continue
             due = which in self.unchecked
             self.unchecked.discard(which)
             renewed |= due
