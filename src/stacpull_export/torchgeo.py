@@ -34,7 +34,7 @@ from stacpull.store.staging import whole_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
-from stacpull_export.webdataset import export_directory
+from stacpull_export.webdataset import make_export_directory
 
 _S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
 _S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
@@ -63,7 +63,8 @@ def export_torchgeo_v1(
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
     tree = _Tree(contents, out, options)
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
-    with export_directory(out), ExitStack() as opened:
+    make_export_directory(out)
+    with ExitStack() as opened:
         lists = {split: opened.enter_context(whole_file(out / name)) for split, name in names.items()}
         for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
             folder = f"BigEarthNet-v1.0/{patch.name}"
@@ -94,8 +95,8 @@ def export_torchgeo_v2(
          ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
          ("contains_cloud_or_shadow", pa.bool_())]
     )  # fmt: skip
+    make_export_directory(out)
     with (
-        export_directory(out),
         whole_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):

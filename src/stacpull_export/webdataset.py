@@ -17,7 +17,7 @@ import shlex
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -26,7 +26,7 @@ import orjson
 
 from stacpull.errors import DestinationError, StacpullError, UsageError, destination_errors
 from stacpull.ledger import views
-from stacpull.store.staging import locked_file, whole_file
+from stacpull.store.staging import whole_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
 from stacpull_export.tables import Column, check_table, write_table
@@ -72,22 +72,22 @@ def export_webdataset(
     if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
         raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
     check_table(out.parent / "samples.parquet")
-    with export_directory(out):
-        samples = Samples(contents, options, on_progress)
-        writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
-        for split in options.splits or ("",):
-            writer.write_split(split)
-        _remove_others(out, {shard.name for shard in writer.done})
-        document = {
-            "classes": list(samples.classes),
-            "samples": writer.count,
-            "shards": [shard._asdict() for shard in writer.done],
-        }
-        with whole_file(out / _LIST) as file:
-            file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        names = tuple(shard.name for shard in writer.done)
-        size = sum(shard.bytes for shard in writer.done)
-        return ExportReport(writer.count, names, size, samples.notes())
+    make_export_directory(out)
+    samples = Samples(contents, options, on_progress)
+    writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
+    for split in options.splits or ("",):
+        writer.write_split(split)
+    _remove_others(out, {shard.name for shard in writer.done})
+    document = {
+        "classes": list(samples.classes),
+        "samples": writer.count,
+        "shards": [shard._asdict() for shard in writer.done],
+    }
+    with whole_file(out / _LIST) as file:
+        file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    names = tuple(shard.name for shard in writer.done)
+    size = sum(shard.bytes for shard in writer.done)
+    return ExportReport(writer.count, names, size, samples.notes())
 
 
 class _ShardWriter:
@@ -344,12 +344,8 @@ def _shard_size(size: int) -> int:
     return -(-(size + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
-@contextmanager
-def export_directory(out: Path) -> Iterator[None]:
-    """Make the directory, and mark it as an export, so that its files may be replaced and removed.
-
-    The mark is locked as long as the block runs.
-    """
+def make_export_directory(out: Path) -> None:
+    """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
     if out.exists() and not out.is_dir():
         raise DestinationError(f"{out} is a file: name a directory.")
     with destination_errors(out):
@@ -358,11 +354,7 @@ def export_directory(out: Path) -> Iterator[None]:
             raise UsageError(
                 f"{out} holds {foreign.name}, which is not part of an export: name another directory."
             )
-        lock = locked_file(out / _MARKER, out)
-    try:
-        yield
-    finally:
-        os.close(lock)
+        (out / _MARKER).touch()
 
 
 def _remove_others(out: Path, names: Iterable[str]) -> None:

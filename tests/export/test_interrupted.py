@@ -67,21 +67,6 @@ def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp_path:
     assert asyncio.run(cancelled()) == len(steps)
 
 
-@pytest.mark.parametrize("form", ["webdataset", "torchgeo-v1", "torchgeo-v2"])
-def test_a_second_export_to_the_same_directory_is_refused(form: str, dest: Path, tmp_path: Path) -> None:
-    refused: list[str] = []
-
-    def on_event(_: Any) -> None:
-        if not refused:
-            with pytest.raises(stacpull.DestinationError, match="Another process is writing") as error:
-                export(dest, tmp_path / "out", form)
-            refused.append(str(error.value))
-
-    export(dest, tmp_path / "out", form, on_event=on_event)
-    assert refused
-    export(dest, tmp_path / "out", form)
-
-
 @pytest.mark.parametrize("form", [*FORMS, "webdataset"])
 def test_damaged_documents_are_named(form: str, dest: Path, tmp_path: Path) -> None:
     (dest / "c/i07/i07.json").unlink()

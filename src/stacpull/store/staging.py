@@ -13,7 +13,6 @@ connection is lost: nothing else continues its files. No asyncio here: the store
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -295,7 +294,6 @@ class StagedParts(DirectoryFiles):
     def trust(self, boot: str) -> None:
         self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work):
-            os.chmod("boot.tmp", 0o600, dir_fd=self.fd)
             os.rename("boot.tmp", _TRUST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def withdraw_trust(self) -> None:
@@ -330,36 +328,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a hidden file that is synced and then replaces `path`. A kill leaves the old file unchanged."""
     part = path.with_name(f".{path.name}.part")
     with destination_errors(path):
-        with open(locked_file(part, path), "wb", buffering=_PIECE) as file:
+        part.unlink(missing_ok=True)  # left by a kill, or a link
+        with part.open("xb", buffering=_PIECE) as file:
             try:
-                file.truncate(0)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                part.replace(path)
+                if is_ours := os.fstat(file.fileno()).st_nlink > 0:  # else another process has removed it
+                    part.replace(path)
             except BaseException:
-                part.unlink(missing_ok=True)  # while it is locked: later it may belong to another writer
+                part.unlink(missing_ok=True)
                 raise
+        if not is_ours:
+            raise DestinationError(f"Another process is writing {path}: wait for it, or stop it first.")
         sync_directory(path.parent)
-
-
-def locked_file(part: Path, path: Path) -> int:
-    """Return the locked descriptor of the hidden file `part`, which still has what a kill left in it.
-
-    A link, or a file that also has another name, is removed and not written to.
-    """
-    with suppress(FileNotFoundError):
-        found = part.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            part.unlink()
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_free = True
-    except OSError as error:
-        is_free = not isinstance(error, BlockingIOError)  # the file system may have no locks
-    with suppress(FileNotFoundError):
-        if is_free and os.path.samestat(os.fstat(fd), part.lstat()):  # else it was just renamed
-            return fd
-    os.close(fd)
-    raise DestinationError(f"Another process is writing {path}: wait for it, or stop it first.")
