@@ -44,9 +44,8 @@ class Open(msgspec.Struct, tag=0, array_like=True):
 
 
 class Call(msgspec.Struct, tag=1, array_like=True):
-    """Call one of `store_process.OPERATIONS`, by its name; `number` is that of the call."""
+    """Call one of `store_process.OPERATIONS`, by its name. Results are in the order of the calls."""
 
-    number: int
     operation: str
     arguments: msgspec.Raw
     secrets: RevealedSecrets | None
@@ -64,7 +63,6 @@ class StopEarly(msgspec.Struct, tag=6, array_like=True):
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):
-    number: int
     result: msgspec.Raw
     error: ErrorReport | None
 

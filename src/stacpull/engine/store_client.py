@@ -295,8 +295,7 @@ class StoreClient:
             most_unpublished=_MOST_UNPUBLISHED,
         )
         self._process: ChildProcess | None = None
-        self._calls: dict[int, asyncio.Future[messages.OperationResult]] = {}
-        self._number = 0
+        self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._ends: list[messages.ErrorReport | None] = []
         """What it said of its end: an error, or that everything is recorded."""
         self._closing = False
@@ -347,15 +346,13 @@ class StoreClient:
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
             secrets = self._secrets.revealed()
-        self._number += 1
-        number, packed = self._number, msgspec.Raw(encoded(arguments))
-        future = self._calls[number] = asyncio.get_running_loop().create_future()
-        try:
-            if self._channel.is_open:
-                self._channel.send(messages.Call(number, operation.__qualname__, packed, secrets))
-                await asyncio.wait([future, self._channel.lost], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            del self._calls[number]
+        packed = msgspec.Raw(encoded(arguments))
+        future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
+        if self._channel.is_open:
+            self._calls.append(future)
+            self._channel.send(messages.Call(operation.__qualname__, packed, secrets))
+            ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             raise await asyncio.to_thread(self._error)
         if (failure := future.result().error) is not None:
@@ -375,9 +372,8 @@ class StoreClient:
 
     def _take_message(self, message: messages.ToNetwork) -> None:
         match message:
-            case messages.OperationResult(number):
-                if (future := self._calls.get(number)) is not None and not future.done():
-                    future.set_result(message)
+            case messages.OperationResult():
+                self._calls.popleft().set_result(message)
             case Confirmed(written, published, counters):
                 self.counters = counters or self.counters
                 if written:

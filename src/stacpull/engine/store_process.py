@@ -254,7 +254,7 @@ class StoreServer:
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 operations.distrust_ledger(error)
                 failure = error_report(as_destination_error(error, self._dest))
-        self._send(messages.OperationResult(call.number, packed, failure))
+        self._send(messages.OperationResult(packed, failure))
 
     def _break(self, error: Exception) -> None:
         self._operations.distrust_ledger(error)
