@@ -251,14 +251,13 @@ class Publisher:
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
-        sha256, final = hashlib.sha256(data).digest(), path.as_posix()
-        self.refuse_foreign(final, partial(self._has_digest, final, sha256))
         part = f"{path.name}.tmp"
         self.store.staged.write_part(part, data)
-        self.place_file(final, part, sha256)
+        self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
 
-    def refuse_foreign(self, path: str, is_same: Callable[[], bool] = lambda: False) -> None:
-        """Raise an error if a file at `path` (relative to DEST) is not part of this mirror."""
+    def refuse_foreign(self, path: str, sha256: bytes | None = None) -> None:
+        """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
+        is_same = partial(self._has_digest, path, sha256)
         if not meta.owns_file(self.db, path) and not may_be_replaced(
             self.store, path, is_same, adopting=self._adopting
         ):
@@ -266,6 +265,11 @@ class Publisher:
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         directory, _, name = path.rpartition("/")
+        try:
+            self.refuse_foreign(path, sha256)
+        except DestinationError:
+            self.store.staged.drop_part(part)
+            raise
         meta.claim_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([Placement(part, directory, name, may_replace=True)])

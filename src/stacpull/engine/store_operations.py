@@ -163,27 +163,16 @@ class StoreOperations(Publisher):
 
     def write_lines(self, is_stopped: Callable[[], bool]) -> None:
         """Write the documents of each collection into `<collection>/items.ndjson` (`--metadata ndjson`)."""
-
-        def digest_of(row: int, path: str, write: Callable[[bytes], object]) -> bytes:
-            digest = sha256()
-            records = views.item_documents(self.db, row)
-            encoded = (encoded_document(self.db, self.store, self.secrets, one, path) for one in records)
-            for document in until_stopped(is_stopped, encoded):
-                if document is not None:
-                    digest.update(document + b"\n")
-                    write(document + b"\n")
-            return digest.digest()
-
         for row in views.collection_rows(self.db):
-            path = f"{safe_segment(row.name)}/{LINES_FILE}"
-
-            def is_same(row: int = row.row, path: str = path) -> bool:
-                return self.store.state_of(path).digest == digest_of(row, path, lambda _: None)
-
-            self.refuse_foreign(path, is_same)
+            path, digest = f"{safe_segment(row.name)}/{LINES_FILE}", sha256()
+            records = views.item_documents(self.db, row.row)
+            encoded = (encoded_document(self.db, self.store, self.secrets, one, path) for one in records)
             with self.store.staged.new_part(LINES_FILE) as file:
-                digest = digest_of(row.row, path, file.write)
-            self.place_file(path, LINES_FILE, digest)
+                for document in until_stopped(is_stopped, encoded):
+                    if document is not None:
+                        digest.update(document + b"\n")
+                        file.write(document + b"\n")
+            self.place_file(path, LINES_FILE, digest.digest())
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
