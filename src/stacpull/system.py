@@ -55,13 +55,13 @@ def require_posix() -> None:
 
 
 _JOB_ARRAYS = {
-    "SLURM_ARRAY_TASK_ID": ("SLURM_ARRAY_TASK_COUNT", 1, "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"),
-    "AWS_BATCH_JOB_ARRAY_INDEX": ("AWS_BATCH_JOB_ARRAY_SIZE", 0, "", ""),
-    "JOB_COMPLETION_INDEX": ("", 0, "", ""),
-    "PBS_ARRAY_INDEX": ("", 1, "", ""),
+    "SLURM_ARRAY_TASK_ID": ("SLURM_ARRAY_TASK_COUNT", 1, "SLURM_ARRAY_TASK_MIN"),
+    "AWS_BATCH_JOB_ARRAY_INDEX": ("AWS_BATCH_JOB_ARRAY_SIZE", 0, ""),
+    "JOB_COMPLETION_INDEX": ("", 0, ""),
+    "PBS_ARRAY_INDEX": ("", 1, ""),
 }
 """Variables with the number of a task in Slurm, AWS Batch, Kubernetes and PBS. For each: the variable with
-the number of tasks, the first number, and the variables with the first number and the step of the user."""
+the number of tasks, the first number, and the variable with the first number of the user."""
 
 
 def job_array_task(count: int | None = None) -> tuple[int, int]:
@@ -69,15 +69,15 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
     task = next((name for name in _JOB_ARRAYS if os.environ.get(name)), None)
     if task is None:
         raise ValueError(f"auto needs a task of a job array: none of {', '.join(_JOB_ARRAYS)} is set")
-    tasks, first, lowest, chosen_step = _JOB_ARRAYS[task]
-    index, step = _number(task), 1
+    tasks, first, lowest = _JOB_ARRAYS[task]
+    index = _number(task)
     if count is None:
         if tasks not in os.environ:
             raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
         count = _number(tasks)
-        first, step = _number(lowest, first), _number(chosen_step, 1)
-    number, rest = divmod(index - first, max(step, 1))
-    if rest or not 0 <= number < count:
+        first = _number(lowest, first)
+    number = index - first
+    if not 0 <= number < count:
         raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")
     return number + 1, count
 

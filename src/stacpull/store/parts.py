@@ -49,13 +49,13 @@ class FileParts:
     """
 
     def __init__(self, directory: Path, *, shared: Path | None = None, durable: bool = False) -> None:
-        self._directory = directory
+        self.directory = directory
         self._shared = shared
-        self._durable = durable
-        self._known = described(directory) | (described(shared) if shared is not None else set())
+        self.durable = durable
+        self.known = described(directory) | (described(shared) if shared is not None else set())
 
     def has_no_part(self, row: int, generation: int) -> bool:
-        return (row, generation) not in self._known
+        return (row, generation) not in self.known
 
     async def point(self, row: int, generation: int) -> ResumePoint | None:
         """Called for every long asset, so it only reads the disk if there is such a part."""
@@ -63,7 +63,7 @@ class FileParts:
             return None
 
         def read() -> ResumePoint | None:
-            path = part_path(self._directory, row, generation)
+            path = part_path(self.directory, row, generation)
             if self._shared is not None:
                 left = part_path(self._shared, row, generation)
                 with suppress(FileNotFoundError):
@@ -76,7 +76,7 @@ class FileParts:
     async def create(
         self, row: int, generation: int, validator: Validator, total: int | None, origin: int | None = None
     ) -> FilePart:
-        path, pair = part_path(self._directory, row, generation), (row, generation)
+        path = part_path(self.directory, row, generation)
 
         def create() -> FilePart:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +86,12 @@ class FileParts:
                 text = {**validator._asdict(), "total": total, "origin": origin}
                 with os.fdopen(open_regular(about(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
-            return FilePart(path, "wb", pair, self._known, validator.resumable, self._durable)
+            return FilePart(self, row, generation, "wb", resumable=validator.resumable)
 
         return await self._opened(create)
 
     async def resume(self, row: int, generation: int) -> FilePart:
-        path, pair = part_path(self._directory, row, generation), (row, generation)
-        return await self._opened(lambda: FilePart(path, "rb+", pair, self._known, True, self._durable))
+        return await self._opened(lambda: FilePart(self, row, generation, "rb+", resumable=True))
 
     async def _opened(self, work: Callable[[], FilePart]) -> FilePart:
         """Open a file in a thread. Another attempt must not open the same part beside the thread."""
@@ -104,7 +103,7 @@ class FileParts:
                 part.close()
             raise
         except OSError as error:
-            raise await asyncio.to_thread(destination_error, error, self._directory) from error
+            raise await asyncio.to_thread(destination_error, error, self.directory) from error
         return opened[0]
 
 
@@ -114,23 +113,14 @@ class FilePart(io.FileIO):
     The write of a cancelled task continues in its thread. The lock makes `close` wait for it.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        mode: str,
-        pair: tuple[int, int],
-        known: set[tuple[int, int]],
-        resumable: bool,
-        durable: bool,
-    ) -> None:
+    def __init__(self, parts: FileParts, row: int, generation: int, mode: str, *, resumable: bool) -> None:
         self.have: Spans = ()
         self.hashed = 0  # bytes from the start
         self._hashers: tuple[Hasher, ...] = ()
-        self._path = path
-        self._pair = pair
-        self._known = known
+        self._path = path = part_path(parts.directory, row, generation)
+        self._pair = row, generation
+        self._parts = parts
         self._resumable = resumable
-        self._durable = durable
         self._lock = threading.RLock()
         self._log = -1
         if resumable:
@@ -173,7 +163,7 @@ class FilePart(io.FileIO):
         await self.caught_up()
         name = complete_part_name(*self._pair, self.size, etag, filename, unproven=unproven)
         await self._done(asyncio.to_thread(self._end, self._path.with_name(name)))
-        self._known.discard(self._pair)
+        self._parts.known.discard(self._pair)
         return name
 
     async def park(self) -> None:
@@ -181,11 +171,11 @@ class FilePart(io.FileIO):
         if not self._resumable:
             await self.discard()
             return
-        self._known.add(self._pair)
+        self._parts.known.add(self._pair)
         await self._done(asyncio.to_thread(self.close))
 
     async def discard(self) -> None:
-        self._known.discard(self._pair)
+        self._parts.known.discard(self._pair)
         await self._done(asyncio.to_thread(self._end, None))
 
     async def _done(self, work: Awaitable[T]) -> T:
@@ -247,7 +237,7 @@ class FilePart(io.FileIO):
     def _end(self, whole: Path | None) -> None:
         """Close the file, give it its final name or remove it (None), then remove its description."""
         try:
-            if self._durable and whole is not None:
+            if self._parts.durable and whole is not None:
                 with self._lock:
                     os.fsync(self.fileno())
         finally:
