@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import uvloop
 from hypothesis import strategies as st
-from tests.http1.fast_transport import HELLO, fast, run
-from tests.net.conformance import opened
+from tests.http1.fast_transport import HELLO, fast, fetch, run
 from tests.net.wire_server import WireServer
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import read_whole
-from stacpull.net.transport import Request, TransferError, Transport
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -92,57 +89,30 @@ BROKEN = [
 ]  # fmt: skip
 
 
-class Outcome(NamedTuple):
-    status: int
-    body: bytes
-    fields: dict[str, str]
-
-
-async def outcome(http: Transport, url: str, *, decode: bool = False) -> Outcome | Failure:
-    try:
-        async with asyncio.timeout(20), opened(http, Request(url, decode=decode)) as response:
-            body = await read_whole(response, 10_000_000)
-            return Outcome(
-                response.status, body, {name.lower(): response.headers[name] for name in response.headers}
-            )
-    except TransferError as error:
-        return error.failure
-
-
-def of(
-    make: Callable[..., Transport], raw: bytes, loop: Callable[[], Any], *, decode: bool = False
-) -> Outcome | Failure:
-    async def main() -> Outcome | Failure:
+def read(raw: bytes, loop: Callable[[], Any]) -> bytes | Failure:
+    async def main() -> bytes | Failure:
         async with WireServer({"/": [raw]}) as server:
-            http = make()
-            result = await outcome(http, server.url("/", "localhost"), decode=decode)
+            http = fast()
+            result = await fetch(http, server.url("/"))
             await http.close()
-            return without_port(result, server.port)
+            return result
 
     return run(main(), loop)
 
 
-def without_port(result: Outcome | Failure, port: int) -> Outcome | Failure:
-    if isinstance(result, Outcome):
-        return result
-    message, host = (text.replace(f":{port}", "") for text in (result.message, result.host))
-    return Failure(result.kind, message, result.status, host, None, result.retryable, result.free)
-
-
-@pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize(
     "raw", [*SOUND, OK + COOKIES + b"Content-Length: 5\r\n\r\nhello"], ids=lambda raw: repr(raw[:40])
 )
-def test_valid_responses_are_read(raw: bytes, decode: bool) -> None:
-    result = of(fast, raw, uvloop.new_event_loop, decode=decode)
-    assert isinstance(result, Outcome)
+def test_valid_responses_are_read(raw: bytes) -> None:
+    body = read(raw, uvloop.new_event_loop)
+    assert isinstance(body, bytes)
     if b"hello" in raw and b"204" not in raw and b"304" not in raw:
-        assert result.body.startswith(b"hello")
+        assert body.startswith(b"hello")
 
 
 @pytest.mark.parametrize("raw", BROKEN, ids=lambda raw: repr(raw[:40]))
 def test_broken_responses_fail(raw: bytes) -> None:
-    assert isinstance(of(fast, raw, uvloop.new_event_loop), Failure)
+    assert isinstance(read(raw, uvloop.new_event_loop), Failure)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +131,7 @@ def test_broken_responses_fail(raw: bytes) -> None:
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
 )  # fmt: skip
 def test_failures_have_their_kind(raw: bytes, kind: FailureKind, words: str) -> None:
-    result = of(fast, raw, asyncio.new_event_loop)
+    result = read(raw, asyncio.new_event_loop)
     assert isinstance(result, Failure)
     assert (result.kind, result.status, result.retryable, result.free) == (kind, None, True, False)
     assert words in result.message

@@ -18,14 +18,8 @@ from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
-__all__ = ["Answer", "Fault", "MemoryResponse", "MemoryTransport"]
-
-_HALF = 2
-
 
 class Fault(enum.Enum):
-    """A fault of an answer."""
-
     REFUSED = "the connection is refused"
     CLOSED = "the connection is closed before the first byte"
     SILENT = "nothing ever comes"
@@ -48,12 +42,10 @@ class Answer:
 
     @property
     def sent(self) -> bytes:
-        """The body as sent, without faults."""
         return gzip.compress(self.body, mtime=0) if self.coded else self.body
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """The header fields to send."""
         length = {} if self.fault is Fault.UNNOTICED else {"Content-Length": str(len(self.sent))}
         coding = {"Content-Encoding": "gzip"} if self.coded else {}
         return {**length, **coding, **self.headers}
@@ -64,13 +56,7 @@ Script = Sequence[Answer] | Callable[[Request], Answer]
 
 
 class MemoryTransport:
-    """A `stacpull.net.transport.Transport` with a table of answers. `requests` lists the requests made.
-
-    Args:
-        routes: Answers by URL, without query unless the route has one.
-        clock: Sleeps during a stall.
-        stall_timeout: Seconds without a byte after which an exchange fails.
-    """
+    """A transport with a table of answers by URL, without query unless the route has one."""
 
     def __init__(self, routes: Mapping[str, Script], clock: Clock, *, stall_timeout: float = 30.0) -> None:
         self.requests: list[Request] = []
@@ -81,23 +67,12 @@ class MemoryTransport:
         self._stall_timeout = stall_timeout
 
     async def send(self, request: Request) -> MemoryResponse:
-        """Answer `request`.
-
-        Raises:
-            TransferError: NETWORK or STALLED, by the table.
-        """
         return MemoryResponse(self, request, await self.answer(request))
 
     async def close(self) -> None:
-        """Record the call."""
         self.closed = True
 
     async def answer(self, request: Request) -> Answer:
-        """Return the next answer. For `MemoryResponse`.
-
-        Raises:
-            TransferError: NETWORK or STALLED, by the table.
-        """
         self.requests.append(request)
         answer = self._turn(request)
         host = host_of(request.url)
@@ -112,11 +87,6 @@ class MemoryTransport:
         return answer
 
     async def stall(self, host: str) -> None:
-        """Wait for the stall timeout, and fail.
-
-        Raises:
-            TransferError: STALLED.
-        """
         await self._clock.sleep(self._stall_timeout)
         message = f"{host} sent nothing for too long."
         raise TransferError(Failure(FailureKind.STALLED, message, host=host, retryable=True))
@@ -134,48 +104,28 @@ class MemoryTransport:
 
 
 class MemoryResponse:
-    """The response to one request."""
-
     def __init__(self, transport: MemoryTransport, request: Request, answer: Answer) -> None:
         self._transport = transport
         self._request = request
         self._answer = answer
+        self.url, self.status = request.url, answer.status
         self.headers: Mapping[str, str] = CIMultiDict(answer.fields)
 
     async def close(self) -> None:
         """Do nothing: no connection is open."""
 
-    @property
-    def url(self) -> str:
-        """The requested URL."""
-        return self._request.url
-
-    @property
-    def status(self) -> int:
-        """HTTP status code."""
-        return self._answer.status
-
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of `size` bytes; the last one may be shorter.
-
-        Raises:
-            TransferError: TRUNCATED, STALLED.
-        """
-        body = self._body()
+        answer = self._answer
+        body = answer.body if self._request.decode else answer.sent
+        if self._request.method == "HEAD" or answer.status in {204, 304}:
+            body = b""
+        if answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}:
+            body = body[: len(body) // 2]
         for start in range(0, len(body), size):
             yield body[start : start + size]
         host = host_of(self.url)
-        if self._answer.fault is Fault.STALLED:
+        if answer.fault is Fault.STALLED:
             await self._transport.stall(host)
-        if self._answer.fault is Fault.TRUNCATED:
+        if answer.fault is Fault.TRUNCATED:
             message = f"{host} closed the connection before the end of the body."
             raise TransferError(Failure(FailureKind.TRUNCATED, message, host=host, retryable=True))
-
-    def _body(self) -> bytes:
-        """Return the received part of the body: nothing for HEAD, 204 and 304, half of it for some faults."""
-        answer = self._answer
-        if self._request.method == "HEAD" or answer.status in {204, 304}:
-            return b""
-        body = answer.body if self._request.decode else answer.sent
-        cut = answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}
-        return body[: len(body) // _HALF] if cut else body

@@ -86,13 +86,6 @@ class TestRedirects:
         assert setting.counters.requests == 3
         assert setting.counters.bytes_fetched == len(b"moved") + len(b"payload")
 
-    def test_lead_to_s3_with_a_mark(self) -> None:
-        setting = Setting({"https://api.example/a": [to("s3://bucket/key")], "s3://bucket/key": [OK]})
-        body, response = setting.fetch("https://api.example/a")
-        assert (body, response.url) == (b"payload", "s3://bucket/key")
-        assert setting.s3.requests == [Request("s3://bucket/key", redirected=True)]
-        assert [gate.host for gate in setting.gates] == ["api.example:443", "s3://bucket"]
-
     def test_take_one_permit_at_a_time(self) -> None:
         """With one permit per host, a hop that kept its permit would wait for ever."""
         setting = Setting({"https://api.example/a": [to("/b")], "https://api.example/b": [OK]}, per_host=1)
@@ -148,47 +141,6 @@ class TestCredentials:
         assert (other.url, other.headers) == ("https://blob.example/b", {"Range": "bytes=5-"})
         assert back.headers == {"Range": "bytes=5-", "Authorization": "Bearer planted-token"}
         assert back.url == "https://api.example/c?key=planted-key-123"
-
-    def test_echoed_into_a_location_are_removed(self) -> None:
-        location = "https://blob.example/b?u=1&key=planted-key-123&copy=planted-key-123"
-        setting = Setting(
-            {"https://api.example/a": [to(location)], "https://blob.example/b": [OK]}, query={"key": KEY}
-        )
-        setting.fetch("https://api.example/a")
-        assert setting.requests[1].url == "https://blob.example/b?u=1"
-
-
-class TestStatuses:
-    def test_throttling_pauses_all_requests(self) -> None:
-        setting = Setting({"https://h.example/x": [Answer(429, headers={"Retry-After": "30"}), OK]})
-        failure = setting.failure("https://h.example/x")
-        assert (failure.kind, failure.retry_after, failure.free) == (FailureKind.THROTTLED, 30, True)
-        assert setting.gates["h.example:443"].closed_for() == 30
-        before = setting.clock.now
-        assert setting.fetch("https://h.example/x")[0] == b"payload"
-        assert setting.clock.now - before == 30
-
-    @pytest.mark.parametrize("between", [None, 1, 25])
-    def test_fifty_pages_in_place_of_assets_stop_the_run(self, between: int | None) -> None:
-        setting = Setting({"https://h.example/x": [OK]})
-
-        def take_for_a_page() -> None:
-            page = Failure(FailureKind.REFUSED, "A web page.", status=200, host="h.example")
-
-            async def course() -> None:
-                async with setting.client.open(Request("https://h.example/x")):
-                    raise TransferError(page)
-
-            setting.clock.run(course())
-
-        for number in range(49):
-            if number == between:
-                setting.fetch("https://h.example/x")
-            with pytest.raises(TransferError):
-                take_for_a_page()
-        with pytest.raises(CredentialsError if between is None else TransferError):
-            take_for_a_page()
-        assert setting.gates["h.example:443"].in_use == 0
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.net.conformance_objects import ObjectContract, Shelf
-from tests.net.object_server import object_server
 from tests.net.test_http import transport
-from tests.net.wire_server import WireServer
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
@@ -39,15 +37,6 @@ async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
     """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
     async with opened_http() as http:
         yield S3Transport(http, Signing(url, keys), S3Options(), clock=SystemClock())
-
-
-class TestHttp(ObjectContract):
-    @asynccontextmanager
-    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
-        held = dict(objects)
-        routes = {f"/{quote(key)}": object_server(lambda key=key: held[key]) for key in held}
-        async with WireServer(routes) as server, opened_http() as http:
-            yield Shelf(http, lambda key: server.url(f"/{quote(key)}"), held.__setitem__)
 
 
 class TestS3(ObjectContract):

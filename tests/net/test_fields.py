@@ -8,14 +8,12 @@ from stacpull.models import Validator
 from stacpull.net.fields import (
     HeaderFields,
     Version,
-    content_length,
     joined_fields,
     range_headers,
     stated_version,
     validator_from,
     validator_of,
 )
-from stacpull.net.transport import is_framed
 
 RAW = [b"Content-Length", b"12 ", b"ETag", b'"v1"', b"X-Name", b"\xc3\xa9\xff", b"Empty", b""]
 
@@ -42,13 +40,6 @@ def test_is_a_mapping_of_text() -> None:
     assert dict(headers) == {"content-length": "12", "etag": '"v1"', "x-name": "é\udcff", "empty": ""}
     assert len(headers) == 4
     assert "v1" not in repr(headers)
-
-
-def test_works_with_the_readers_of_fields() -> None:
-    headers = HeaderFields(joined_fields(RAW))
-    assert content_length(headers) == 12
-    assert is_framed(headers)
-    assert validator_of(headers).etag == '"v1"'
 
 
 @pytest.mark.parametrize(

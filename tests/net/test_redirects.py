@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.client import MAX_HOPS, next_hop
+from stacpull.net.client import next_hop
 from stacpull.urls import wire_url
 
 HTTPS = "https://api.example/a/b?x=1"
@@ -33,18 +33,8 @@ FOLLOWED = [
 ]
 
 REFUSED = [
-    (HTTPS, None, REDIRECT, "no Location"),
-    (HTTPS, " ", REDIRECT, "no Location"),
     (HTTPS, "http://other.example/", REDIRECT, "encrypted"),
     ("s3://bucket/key", "http://endpoint.example/key", REDIRECT, "encrypted"),
-    (HTTPS, HTTPS, REDIRECT, "loop"),
-    (HTTPS, "https:///etc/passwd", REDIRECT, "without a host"),
-    (HTTPS, "file:///etc/passwd", SCHEME, "file"),
-    (HTTPS, "FILE:/etc/passwd", SCHEME, "file"),
-    (HTTPS, "ftp://h/x", SCHEME, "ftp"),
-    (HTTPS, "gopher://h/x", SCHEME, "gopher"),
-    (HTTPS, "data:text/plain,x", SCHEME, "data"),
-    (HTTPS, "javascript:alert(1)", SCHEME, "javascript"),
     (HTTPS, "ipfs://bucket/key", SCHEME, "ipfs"),
     ("s3://bucket/key", "other", SCHEME, "not followed"),
 ]
@@ -64,19 +54,6 @@ def test_other_redirects_are_refused(
     assert (failure.kind, failure.retryable) == (kind, False)
     assert words in failure.message
     assert failure.host == host_of(current)
-
-
-def test_more_than_ten_hops_are_refused() -> None:
-    hops: list[str] = []
-    current = "https://h/0"
-    for number in range(1, MAX_HOPS + 1):
-        target = next_hop(current, f"/{number}", hops, allow_downgrade=False)
-        assert target == f"https://h/{number}"
-        hops.append(current)
-        current = target
-    failure = next_hop(current, "/11", hops, allow_downgrade=False)
-    assert isinstance(failure, Failure)
-    assert "more than 10" in failure.message
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)))
