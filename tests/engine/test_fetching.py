@@ -7,7 +7,9 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from stacpull.engine.fetching import SharedDownloads
@@ -26,9 +28,10 @@ SHA = hashlib.sha256(BODY).digest()
 class Fetching(Fetcher):
     """Gives the same body each time; the first `failing` times nothing."""
 
-    def __init__(self, failing: int = 0) -> None:
-        self.fetched: list[int] = []
-        self._failing = failing
+    client: Any = None
+    parts: Any = None
+    failing: int = 0
+    fetched: list[int] = msgspec.field(default_factory=list)
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
@@ -36,7 +39,7 @@ class Fetching(Fetcher):
         del count_refusal, started
         self.fetched.append(job.row)
         await asyncio.sleep(0)
-        if len(self.fetched) <= self._failing:
+        if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
         return arrival_of(job, len(BODY), "a.pdf", '"e"', BODY)
 
@@ -60,16 +63,14 @@ def in_turn(destination: LocalStore, within: Fetching, *jobs: Job) -> list[Arriv
 
 
 class Long(Fetching):
-    def __init__(self, destination: LocalStore) -> None:
-        super().__init__()
-        self._staged = destination.staged
+    destination: Any = None
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
     ) -> Arrival:
         await super().fetch(job, count_refusal=count_refusal, started=started)
         name = f"{job.row}.0.part"
-        identity = await asyncio.to_thread(self._staged.write_part, name, BODY)
+        identity = await asyncio.to_thread(self.destination.staged.write_part, name, BODY)
         arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', name, digest=SHA)
         arrival.identity = identity  # as `OutcomeSender` does
         return arrival
@@ -77,7 +78,7 @@ class Long(Fetching):
 
 @pytest.mark.parametrize("now", ["a part", "in place", "another file"])
 def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: LocalStore, now: str) -> None:
-    within = Long(destination)
+    within = Long(destination=destination)
 
     def place() -> None:
         if now == "in place":

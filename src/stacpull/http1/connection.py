@@ -56,9 +56,6 @@ class ParsedMessage:
         self._parser: HttpResponseParser | None = None
         self.reset()
 
-    def __repr__(self) -> str:
-        return f"<ParsedMessage {self.status}, {self.held} bytes held>"
-
     def reset(self) -> None:
         self.status = 0
         self.fields: dict[bytes, bytes] = {}
@@ -236,9 +233,6 @@ class FastConnection(asyncio.Protocol):
         self._quiet = self._came = self._wanted = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<FastConnection {self.host.name} {self._state.name}>"
 
     def begin(self, exchange: FastExchange, request: bytes) -> None:
         is_new = self._state is _NEW

@@ -50,9 +50,6 @@ class AddressPolicy:
                 self._open.add(plain_address(address))
                 self._open |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
-    def __repr__(self) -> str:
-        return f"<AddressPolicy, open: {'all private' if self.allow_private else sorted(self._open)}>"
-
     def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
         """Return for each address that one lookup of `host` found why it is refused, or None."""
         found = {address: refused_always(address) for address in addresses}

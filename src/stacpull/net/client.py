@@ -217,9 +217,6 @@ class Exchange:
         self._url = request.url
         self._sent_at, self._received = 0.0, 0
 
-    def __repr__(self) -> str:
-        return f"<Exchange {self._request.method} {cut_url(self._request.url)}>"
-
     async def __aenter__(self) -> Self:
         request = self._request
         while (following := await self._ask(request)) is not None:

@@ -51,9 +51,6 @@ class HeaderFields(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._fields)
 
-    def __repr__(self) -> str:
-        return f"<HeaderFields {', '.join(self)}>"
-
 
 class _Keys(dict[str, bytes]):
     """Names as lower-case bytes: only names used in this program are looked up."""

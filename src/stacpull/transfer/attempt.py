@@ -9,8 +9,10 @@ a 416 for the following byte. Otherwise the asset is accepted with `verified=Fal
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock, SystemClock
@@ -67,37 +69,26 @@ async def _has_no_file(_job: Job, _checksum: Checksum | None) -> bool:
     return False
 
 
-class Fetcher:
+class Fetcher(msgspec.Struct, eq=False):
     """Fetches assets into memory (at most `small_limit` bytes) or part files. It has no state of any asset.
 
     `checksum` is the digest to record of parts. `secrets` are never stored. `has_file` is called before a
     conditional request; with None, the file must have the size of `Job.version_in_dest`.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        parts: FileParts,
-        *,
-        small_limit: int = 1 << 20,
-        checksum: str | None = "sha256",
-        clock: Clock | None = None,
-        secrets: Secrets | None = None,
-        has_file: Callable[[Job, Checksum | None], Awaitable[bool]] = _has_no_file,
-    ) -> None:
-        self.client = client
-        self.parts = parts
-        self.small_limit = small_limit
-        self.checksum = checksum
-        self.clock = clock or SystemClock()
-        self.secrets = Secrets() if secrets is None else secrets
-        self.has_file = has_file
+    client: Client
+    parts: FileParts
+    small_limit: int = 1 << 20
+    checksum: str | None = "sha256"
+    clock: Clock = msgspec.field(default_factory=SystemClock)
+    secrets: Secrets = msgspec.field(default_factory=Secrets)
+    has_file: Callable[[Job, Checksum | None], Awaitable[bool]] = _has_no_file
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, started: Exchange | None = None
     ) -> Arrival | None:
         """Make one attempt; return None if the source says that the asset has not changed."""
-        return await _Attempt(self, job, count_refusal=count_refusal, started=started).run()
+        return await _Attempt(self, job, count_refusal, started).run()
 
     def has_no_part(self, job: Job) -> bool:
         is_small = job.size is not None and job.size <= self.small_limit
@@ -145,41 +136,40 @@ class Fetcher:
         return validator
 
 
-class _Attempt:
-    def __init__(self, fetcher: Fetcher, job: Job, *, count_refusal: bool, started: Exchange | None) -> None:
-        self._fetcher = fetcher
-        self._job = job
-        self._count_refusal = count_refusal
-        self._started = started
-        self._part: FilePart | None = None
-        self._hashers: Mapping[str, Hasher] = {}
-        self._is_resumable = True
-        self._is_continued = False  # true once a response is being received into the part
+class _Attempt(msgspec.Struct, eq=False):
+    fetcher: Fetcher
+    job: Job
+    count_refusal: bool
+    started: Exchange | None
+    part: FilePart | None = None
+    hashers: Mapping[str, Hasher] = MappingProxyType({})
+    is_resumable: bool = True
+    is_continued: bool = False  # true once a response is being received into the part
 
     async def run(self) -> Arrival | None:
-        job = self._job
+        job = self.job
         try:
-            if self._started is not None:
+            if self.started is not None:
                 return await self._fetch_all()
-            return await self._start(may_resume=job.size is None or job.size > self._fetcher.small_limit)
+            return await self._start(may_resume=job.size is None or job.size > self.fetcher.small_limit)
         except BaseException as error:
-            part, self._part = self._part, None
+            part, self.part = self.part, None
             if part is None:
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
             is_wrong = failure is not None and failure.kind in _WRONG_CONTENT  # it must not be resumed
-            if self._is_continued and (is_wrong or not self._is_resumable):
+            if self.is_continued and (is_wrong or not self.is_resumable):
                 await part.discard()
                 raise
             await part.park()
-            if failure is None or not self._is_continued:
+            if failure is None or not self.is_continued:
                 raise
             raise TransferError(replace(failure, reached=part.size)) from error.__cause__
 
     # --- steps -------------------------------------------------------------------------------------------
 
     async def _start(self, *, may_resume: bool) -> Arrival | None:
-        job, fetcher = self._job, self._fetcher
+        job, fetcher = self.job, self.fetcher
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = job.checksum is not None or job.sha256 is not None
@@ -194,8 +184,8 @@ class _Attempt:
 
         The ETag counts as on S3, where it proves most, because the server is not known yet.
         """
-        job, fetcher = self._job, self._fetcher
-        self._part = part = await fetcher.parts.resume(job.row, job.generation)
+        job, fetcher = self.job, self.fetcher
+        self.part = part = await fetcher.parts.resume(job.row, job.generation)
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         possible = expected_checks(job.checksum, _PARTIAL, stated, is_s3=True)
         await self._hash_with(part, _with_recorded(job, possible))
@@ -206,7 +196,7 @@ class _Attempt:
             if meaning in {"append", "whole"}:
                 headers, total = response.headers, content_range(response.headers).total
                 checks = fetcher.checks(job, response.url, response.status, headers)
-                if any(check.checksum.algorithm not in self._hashers for check in checks):
+                if any(check.checksum.algorithm not in self.hashers for check in checks):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, checks)
                 total = point.size if meaning == "whole" else point.total if total is None else total
@@ -214,7 +204,7 @@ class _Attempt:
                 chunks = _chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
                 body = await self._fill(part, response, body, chunks, is_resumable=True)
             else:
-                self._part = None
+                self.part = None
                 await part.discard()
                 if meaning == "changed":
                     raise TransferError(another_range(response.url))
@@ -232,8 +222,8 @@ class _Attempt:
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
-            stated = self._job.checksum
-            is_current = stated is not None and await self._fetcher.has_file(self._job, stated)
+            stated = self.job.checksum
+            is_current = stated is not None and await self.fetcher.has_file(self.job, stated)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
@@ -242,31 +232,31 @@ class _Attempt:
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
-        job, fetcher = self._job, self._fetcher
+        job, fetcher = self.job, self.fetcher
         if (failure := contradiction(job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
         etag = None if job.moved else body.validator.etag_or_date  # as `arrival_of`
         name = fetcher.secrets.scrub(filename_of(body.url))
-        part, self._part = self._part, None
+        part, self.part = self.part, None
         if part is None:
             return arrival_of(job, body.size, name, etag, body.content, verified=verified)
         finished = await part.finish(name, etag, unproven=not verified)
-        record = None if fetcher.checksum is None else self._hashers[fetcher.checksum].digest()
+        record = None if fetcher.checksum is None else self.hashers[fetcher.checksum].digest()
         return arrival_of(job, body.size, name, etag, finished, digest=record, verified=verified)
 
     # --- receiving ---------------------------------------------------------------------------------------
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        started, self._started = self._started, None
+        started, self.started = self.started, None
         if started is not None:
             return started
-        request = Request(self._job.href, headers=headers)
-        return self._fetcher.client.open(request, accept=accept, count_refusal=self._count_refusal)
+        request = Request(self.job.href, headers=headers)
+        return self.fetcher.client.open(request, accept=accept, count_refusal=self.count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:
-        job, fetcher, headers = self._job, self._fetcher, response.headers
+        job, fetcher, headers = self.job, self.fetcher, response.headers
         length, validator = content_length(headers), fetcher.validator(headers)
         coding = coding_of(headers)
         if job.size is not None and job.size == length:
@@ -288,7 +278,7 @@ class _Attempt:
     async def _stream(
         self, response: Exchange, body: Body, chunks: AsyncIterator[bytes], *, is_resumable: bool
     ) -> Body:
-        job, parts, limit = self._job, self._fetcher.parts, self._fetcher.small_limit
+        job, parts, limit = self.job, self.fetcher.parts, self.fetcher.small_limit
         start, enough, ended = b"", 0 if body.total is not None and body.total > limit else limit, True
         async for chunk in chunks:
             start = start + chunk if start else chunk
@@ -301,7 +291,7 @@ class _Attempt:
         if ended:
             return body._replace(content=start)
         kept, origin = body.validator if is_resumable else Validator(), href_hash(job.href)
-        self._part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
+        self.part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
         await self._hash_with(part, body.checks)
         return await self._fill(part, response, body, _chained(start, chunks), is_resumable=is_resumable)
 
@@ -314,8 +304,8 @@ class _Attempt:
         *,
         is_resumable: bool,
     ) -> Body:
-        job, total = self._job, body.total
-        self._is_resumable, self._is_continued = is_resumable, True
+        job, total = self.job, body.total
+        self.is_resumable, self.is_continued = is_resumable, True
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
@@ -323,20 +313,20 @@ class _Attempt:
         is_split = ranged and is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, job.size if total is None else total)
         most = _CONNECTIONS if is_split else 1
-        await LongBody(self._fetcher.client, part, job.href, version, most).receive(response, chunks)
+        await LongBody(self.fetcher.client, part, job.href, version, most).receive(response, chunks)
         await part.caught_up()
-        return body._replace(part=part, hashers=self._hashers)
+        return body._replace(part=part, hashers=self.hashers)
 
     async def _hash_with(self, part: FilePart, checks: tuple[Check, ...]) -> None:
-        self._hashers = await part.hash_with(hashers_for(checks, self._fetcher.checksum))
+        self.hashers = await part.hash_with(hashers_for(checks, self.fetcher.checksum))
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         size = body.size
-        request = Request(self._job.href, headers=range_headers(size, body.validator))
+        request = Request(self.job.href, headers=range_headers(size, body.validator))
         accept = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
         try:
-            async with self._fetcher.client.open(request, accept=accept, count_refusal=False) as response:
+            async with self.fetcher.client.open(request, accept=accept, count_refusal=False) as response:
                 status, found = response.status, content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:

@@ -24,7 +24,6 @@ from stacpull.schemes import TransportSetup
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
-_SHOWN = 300
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not block
 _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -51,8 +50,7 @@ class LocalTransport:
         """No connection is open."""
 
     def _opened(self, url: str) -> tuple[Path, BinaryIO, os.stat_result]:
-        shown = str(_path_of(url))
-        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+        shown = _path_of(url)
         try:
             path, descriptor = self._open_allowed(url)
             state = os.fstat(descriptor)
