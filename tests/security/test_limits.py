@@ -181,7 +181,6 @@ HEADS = [
         + LENGTH,
         id="200 cookies",
     ),
-    pytest.param(b"HTTP/1.1 203 Non-Authoritative Information\r\n" + LENGTH, id="203"),
 ]
 
 

@@ -15,13 +15,10 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from tests.net.memory import Answer
-from tests.security.sources import feature, mirrored
 
 import stacpull
 import stacpull_logins
@@ -166,17 +163,3 @@ def test_like_is_matched_in_linear_time(like: str, insensitive: bool) -> None:
     text = f"CASEI(name) LIKE CASEI('{like}')" if insensitive else f"name LIKE '{like}'"
     judge = compile_expression(parse_filter(text))
     assert _slow(lambda name: judge({}, {"name": name}), "aabab") is None
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("comments", [60, 4_000])
-def test_html_comments_without_a_page_are_scanned_in_linear_time(
-    tmp_path: Path, status: int, comments: int
-) -> None:
-    """An error's body and an asset without a type are both looked at for the start of a web page."""
-    body = b"<!---->" * comments + b"x"
-
-    page = Answer(status=status, body=body, headers={"Content-Type": ""})
-    report = mirrored(tmp_path / "m", [feature("one", {"a": "/a.tif"})], others=lambda _: page)
-    assert (report.assets_done, report.assets_failed) == ((1, 0) if status == 200 else (0, 1))

@@ -26,7 +26,7 @@ from stacpull.errors import DestinationError, why_unreadable
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_of, read_whole
-from stacpull.net.fields import content_length, is_whole
+from stacpull.net.fields import content_length
 from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Request, Response, SentRequest, TransferError, Transport
@@ -44,7 +44,7 @@ _TRAVELLING = frozenset(
     {"accept", "accept-encoding", "accept-language", "range", "if-range", "if-match", "if-none-match"}
     | {"if-modified-since", "if-unmodified-since", "user-agent"}
 )
-_OK, _TRANSFORMED, _PARTIAL, _SEE_OTHER = 200, 203, 206, 303
+_OK, _SEE_OTHER = 200, 303
 _REWRITTEN_POST = frozenset({301, 302})
 _COUNTED_REFUSALS = frozenset({401, 403})
 _GATEWAY_ERRORS = frozenset({502, 504})
@@ -194,7 +194,7 @@ class Exchange:
     """Follows redirects, and is then the final response. Its end, or `close`, frees the permit."""
 
     status: int
-    """HTTP status code, one of those accepted. 203, and 206 with the whole object unasked, count as 200."""
+    """HTTP status code, one of those accepted."""
     _response: Response
 
     def __init__(
@@ -301,10 +301,7 @@ class Exchange:
             self._url = response.url
         self._gate = gate
         self.status = status = response.status
-        is_all = status == _PARTIAL and is_whole(response.headers)
-        if status == _TRANSFORMED or (is_all and "range" not in map(str.lower, request.headers)):
-            self.status = _OK  # a proxy sends 203 instead of 200 (RFC 9110, 15.3.4)
-        if self.status in self._accept:
+        if status in self._accept:
             gate.succeeded(sent_at)
             return None
         try:

@@ -100,11 +100,6 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
     return ContentRange(start, end, total)
 
 
-def is_whole(headers: Mapping[str, str]) -> bool:
-    start, end, total = content_range(headers)
-    return start == 0 and end is not None and total == end + 1
-
-
 def _number(text: str) -> int | None:
     return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 

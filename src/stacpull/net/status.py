@@ -45,11 +45,8 @@ _JSON_REASONS = ("detail", "message", "description", "error_description", "error
 _REASON_LENGTH = 200
 _IN_TEXTS = "\t\n\r\f\x1b"
 """Control characters that occur in text; any other one shows that a body is binary."""
-_HTML_START = re.compile(
-    # possessive and atomic, so that a comment is never matched twice and the time is linear
-    rb"(?:\xef\xbb\xbf)?\s*+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype html|html)\b",
-    re.IGNORECASE | re.DOTALL,
-)
+_HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*+<(?:!doctype html|html)\b", re.IGNORECASE)
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def classify(
@@ -68,10 +65,7 @@ def classify(
     is_throttled = kind is FailureKind.THROTTLED
     if is_throttled and wait is None and (found := _WAIT_IN_BODY.search(body_prefix)):
         wait = float(found[1])
-    try:
-        phrase = f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        phrase = str(status)
+    phrase = f"{status} {_PHRASES.get(status, '')}".rstrip()
     reason = reason_in(body_prefix, secrets)
     return Failure(
         kind,
