@@ -261,7 +261,7 @@ _PLAIN: Mapping[str, ReadArgument] = {
 }
 _S3_OPTIONS: Mapping[str, ReadArgument] = {
     name.replace("_", "-"): arguments.readers(S3Options)[name]
-    for name in ("endpoint_url", "region", "request_payer", "addressing_style", "buckets")
+    for name in ("endpoint_url", "region", "request_payer", "buckets")
 }
 _S3_KEYS = ("access-key", "secret-key")
 

@@ -325,7 +325,6 @@ S3 = """
 [s3]
 endpoint-url = "{endpoint}"
 region = "default"
-addressing-style = "path"
 request-payer = {pays}
 access-key = "${{ACCESS}}"
 secret-key = "${{SECRET}}"

@@ -215,7 +215,6 @@ check = ["s3://eodata/there"]
 [s3]
 endpoint-url = "{endpoint}"
 region = "default"
-addressing-style = "path"
 access-key = "${{ACCESS}}"
 secret-key = "${{SECRET}}"
 """

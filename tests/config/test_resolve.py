@@ -154,7 +154,6 @@ def test_the_table_sets_every_field() -> None:
         "filled_profile",  # the profile of --credentials, if it is not an AWS profile
         "s3.keys",  # the same
         "s3.buckets",  # the same
-        "s3.addressing_style",
     }
 
 

@@ -82,7 +82,7 @@ def test_s3_settings_come_from_the_profile_unless_set() -> None:
     environ = {**ALONE, "CDSE_S3_ACCESS_KEY": "a", "CDSE_S3_SECRET_KEY": "s"}
     found = profile_options(Options(), "cdse", environ)
     assert found.s3.endpoint_url == "https://eodata.dataspace.copernicus.eu"
-    assert (found.s3.addressing_style, found.s3.keys) == ("path", (Secret("a"), Secret("s")))
+    assert found.s3.keys == (Secret("a"), Secret("s"))
     assert found.credential_names == ("--credentials cdse",)
     given = profile_options(Options(s3=S3Options(endpoint_url="https://own")), "cdse", environ)
     assert given.s3.endpoint_url == "https://own"

@@ -52,7 +52,6 @@ class S3Options:
     profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.texts)
     """Of a credential profile: buckets for which requests are also signed when a redirect leads to them."""
-    addressing_style: Literal["auto", "path", "virtual"] = "auto"
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
     aws_metadata: bool = option(False)

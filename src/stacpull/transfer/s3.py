@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
@@ -77,19 +77,13 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     return bucket, key
 
 
-def endpoint_of(
-    bucket: str,
-    region: str,
-    endpoint_url: str | None,
-    style: Literal["auto", "path", "virtual"] = "auto",
-) -> Endpoint:
-    """Put a name that is not a host label into the path. TLS certificates cover no dots ("virtual")."""
+def endpoint_of(bucket: str, region: str, endpoint_url: str | None) -> Endpoint:
+    """Only AWS itself gets the bucket in the host, if it is a host label: TLS certificates cover no dots."""
     suffix = ".cn" if region.startswith("cn-") else ""
     scheme, host, path, _, _ = urlsplit(endpoint_url or f"https://s3.{region}.amazonaws.com{suffix}")
     host = host.rpartition("@")[2].lower().removesuffix(f":{default_port(scheme)}")
     base = path.rstrip("/") + "/"
-    plain = bucket.replace(".", "-") if style == "virtual" else bucket
-    if (style == "virtual" or (style == "auto" and endpoint_url is None)) and _HOST_LIKE.fullmatch(plain):
+    if endpoint_url is None and _HOST_LIKE.fullmatch(bucket):
         host = f"{bucket}.{host}"
     else:
         base += quote(bucket, safe="-_.~") + "/"
@@ -211,7 +205,7 @@ class S3Transport:
         known = None if region else self._endpoints.get(bucket)
         if known is None:
             region = region or settings.region or "us-east-1"
-            known = endpoint_of(bucket, region, settings.endpoint_url, self._options.addressing_style)
+            known = endpoint_of(bucket, region, settings.endpoint_url)
             self._endpoints[bucket] = known
         return known
 
