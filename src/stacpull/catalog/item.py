@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final
 
@@ -42,7 +41,6 @@ _OTHER_LINKS = frozenset({
     "tilejson", "via", "xyz",
 })  # fmt: skip
 """Relations that never lead to another item of the mirror, so they are not looked up."""
-_DATED = re.compile(r"\d{4}")
 _ANY_TIME: Json = {
     "datetime": None,
     "start_datetime": "0001-01-01T00:00:00Z",
@@ -82,12 +80,15 @@ def item_document(
 
     found = stored_assets(document.get("assets"), mirrored, directory, base)
     assets = {key: found[key] for key in sorted(found)}  # so that equal items give equal bytes
+    properties = {"datetime": None, **object_or_empty(document.get("properties"))}
+    if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
+        properties |= _ANY_TIME
     stored = {
         "stac_version": "1.0.0",
         **document,
         "type": "Feature",
         "stac_extensions": with_extensions(document.get("stac_extensions"), assets, mirrored),
-        "properties": _dated(document.get("properties")),
+        "properties": properties,
         "collection": collection,
         "links": links,
         "assets": assets,
@@ -133,18 +134,6 @@ def _place(stored: Json) -> None:
         stored.pop("bbox", None)
     else:
         stored["bbox"] = list(bounds)
-
-
-def _dated(properties: object) -> Json:
-    if not isinstance(properties, dict):
-        return _ANY_TIME
-    time = properties.get("datetime")
-    if isinstance(time, str) and _DATED.match(time):
-        return properties
-    ends = properties.get("start_datetime"), properties.get("end_datetime")
-    if all(isinstance(end, str) and _DATED.match(end) for end in ends):
-        return properties if time is None and "datetime" in properties else {**properties, "datetime": None}
-    return {**properties, **_ANY_TIME}
 
 
 def stored_assets(
