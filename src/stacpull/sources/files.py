@@ -128,12 +128,10 @@ class FeaturesSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, url: str, reader: ApiReader, document: Document) -> None:
+    def __init__(self, _url: str, reader: ApiReader, document: Document) -> None:
         super().__init__(document.url, reader)
         self._order: str | None = None
         self._document = document
-        self._requested_url = url
-        self._was_walked = False
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
@@ -145,13 +143,7 @@ class FeaturesSource(ItemsFile):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        request, was_walked, self._was_walked = start.request, self._was_walked, True
-        if was_walked and not is_local(self.url):
-            document = await read_root(self._reader, self._requested_url)
-            if kind_of(document.body) is not kind_of(self._document.body):
-                raise SourceError(f"{self.url} has changed: it no longer contains items.")
-            self._document = document
-        body = self._document.members
+        request, body = start.request, self._document.members
         following = self._page_after(on_notice)
         if kind_of(body) is DocumentKind.ITEM:
             own = self_href(body, local=is_local(self.url))
@@ -211,7 +203,7 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
 
 
 class LinesSource(ItemsFile):
-    """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
+    """NDJSON, read as it arrives, without a limit on its size."""
 
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
@@ -244,20 +236,8 @@ class LinesSource(ItemsFile):
                 if is_strict and not strict:
                     is_strict = False
                     on_notice(Notice("warning", lenient_warning(name)))
-                found = _items_of(value)
-                features += [
-                    (name if len(found) == 1 else f"item {count} of {name}", item)
-                    for count, item in enumerate(found, 1)
-                ]
+                features.append((name, value))
         yield self._page_of(request, features, None, size)
-
-
-def _items_of(document: object) -> list[object]:
-    features = document.get("features") if isinstance(document, dict) else document
-    kind = kind_of(document)
-    if isinstance(features, list) and (features or kind is not DocumentKind.ITEM):
-        return features
-    return [None if kind in {DocumentKind.ITEMS, DocumentKind.CATALOG} else document]
 
 
 async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
