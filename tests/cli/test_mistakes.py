@@ -83,11 +83,6 @@ MISTAKES = {
         2,
         "--split train cannot read nope.txt: No such file or directory.",
     ),
-    "two collections in one -C": Mistake(
-        ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
-        2,
-        f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
-    ),
     "no collection": Mistake(
         ("mirror", "{api}", "d"),
         2,
