@@ -92,13 +92,9 @@ def export(
 
 def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for name, ids in map(_split, texts):
-        found[name] = (*found.get(name, ()), *ids)
+    for text in texts:
+        name, _, file = text.partition("=")
+        if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
+        found[name] = (*found.get(name, ()), *Setting(file, f"--split {name}").read(item_ids))
     return found
-
-
-def _split(text: str) -> tuple[str, tuple[str, ...]]:
-    name, _, file = text.partition("=")
-    if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
-        raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
-    return name, Setting(file, f"--split {name}").read(item_ids)

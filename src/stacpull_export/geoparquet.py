@@ -145,7 +145,8 @@ class ItemIndex:
         self._batches.close()
 
     def read(self, on_progress: OnProgress) -> None:
-        for items in _batched(self._contents.items(self._collections)):
+        found = iter(self._contents.items(self._collections))
+        while items := _batch_of(found):
             batch = self._columns(items)
             self._merge(batch.schema)
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)  # buffers are small
@@ -295,16 +296,12 @@ class ItemIndex:
                     holder["href"] = seen if seen.startswith("../") else f"./{seen}"
 
 
-def _batched(items: Iterator[MirroredItem]) -> Iterator[list[MirroredItem]]:
+def _batch_of(items: Iterator[MirroredItem]) -> list[MirroredItem]:
     batch, size = list[MirroredItem](), 0
-    for item in items:
+    while len(batch) < _BATCH and size < _MOST_BYTES and (item := next(items, None)) is not None:
         batch.append(item)
         size += item.size
-        if len(batch) == _BATCH or size >= _MOST_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return batch
 
 
 def _closed(geometry: Any) -> shapely.Geometry | None:
@@ -359,15 +356,10 @@ def _row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterato
             yield pa.concat_tables(group)
             group.clear()
             rows = size = 0
-        table = _fitted_table(batch, schema)
+        names, nulls = set(batch.schema.names), pa.nulls(batch.num_rows)
+        columns = [fitted(batch.column(f.name) if f.name in names else nulls, f.type) for f in schema]
+        table = pa.Table.from_arrays(columns, schema=schema)
         group.append(table)
         rows, size = rows + table.num_rows, size + table.nbytes
     if group:
         yield pa.concat_tables(group)
-
-
-def _fitted_table(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
-    names = set(batch.schema.names)
-    nulls = pa.nulls(batch.num_rows)
-    columns = [fitted(batch.column(f.name) if f.name in names else nulls, f.type) for f in schema]
-    return pa.Table.from_arrays(columns, schema=schema)

@@ -95,15 +95,10 @@ def _report(
         contents.refuse_inside(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         data = page_data(contents, on_progress)
-        page = render(data)
+        page = PageTemplate("html_report.js").page(data["title"], data).body
         with whole_file(out) as file:
             file.write(page)
     return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
-
-
-def render(data: Json) -> bytes:
-    """Return the page that shows `data`, as `page_data` gives it."""
-    return PageTemplate("html_report.js").page(data["title"], data).body
 
 
 def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> Json:
@@ -114,7 +109,11 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         if tally.items % 500 == 0:
             on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = asset_counters(contents.db), _runs(contents)
+    totals, runs = asset_counters(contents.db), views.run_summaries(contents.db)
+    for number, run in enumerate(runs, 1):
+        run["started"] = _moment(run["started"])
+        is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)
+        run["state"] = views.state_now(run["state"], live=is_live)  # one that was killed is still "running"
     latest: Mapping[str, Any] = runs[-1] if runs else {}
     named, more = [*map(shown, contents.collections)], len(contents.collections) - _MOST_NAMED
     title = f"Mirror of {', '.join(named[:_MOST_NAMED]) or 'nothing yet'}"
@@ -190,23 +189,21 @@ class _Tally(msgspec.Struct):
             key = file.key[:_LONGEST_NAME]
             self.files.add(key)
             self.sizes.add(key, file.size)
-            self.hosts.add(_host(assets[file.key])[:_LONGEST_NAME], file.size)
+            host = parts_of(str(asset_origin(assets[file.key]).get("href"))).netloc or "unknown"
+            self.hosts.add(host[:_LONGEST_NAME], file.size)
             self.is_proven = self.is_proven and bool(file.sha256)
             lines.append(f"{file.sha256}  {file.path}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     def notes(self) -> list[str]:
         """Return a sentence about what is not counted, if anything."""
-        is_complete = {
-            "labels": self.labels.is_complete,
-            "pairs of labels": self.pairs.is_complete,
-            "months": self.months.is_complete,
-            "asset keys": self.files.is_complete,
-            "hosts": self.hosts.is_complete,
-        }
-        if names := [name for name, is_whole in is_complete.items() if not is_whole]:
-            return [f"Too many to count all: {', '.join(names)}. Only the first ones are counted."]
-        return []
+        counts: dict[str, _NameCounts[Any]] = {
+            "labels": self.labels, "pairs of labels": self.pairs, "months": self.months,
+            "asset keys": self.files,
+            "hosts": self.hosts,
+        }  # fmt: skip
+        names = ", ".join(name for name, counted in counts.items() if not counted.is_complete)
+        return [f"Too many to count all: {names}. Only the first ones are counted."] if names else []
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
         most = Counter(self.labels.numbers).most_common(_MOST_LABELS)
@@ -268,16 +265,6 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
     return {"degrees": round(degrees, 2), "box": [round(edge, 2) for edge in box], "cells": listed}
 
 
-def _runs(contents: MirrorContents) -> list[Json]:
-    """Return the runs as they are shown. One that was killed is still "running" in the ledger."""
-    runs = views.run_summaries(contents.db)
-    for number, run in enumerate(runs, 1):
-        run["started"] = _moment(run["started"])
-        is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)
-        run["state"] = views.state_now(run["state"], live=is_live)
-    return runs
-
-
 def _failures(contents: MirrorContents) -> list[Json]:
     counts: Counter[str] = Counter()
     keys: defaultdict[str, set[str]] = defaultdict(set)
@@ -297,10 +284,6 @@ def _failures(contents: MirrorContents) -> list[Json]:
         }
         for kind, count in counts.most_common()
     ]
-
-
-def _host(asset: Json) -> str:
-    return parts_of(str(asset_origin(asset).get("href"))).netloc or "unknown"
 
 
 def _moment(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -67,9 +67,8 @@ def write_table(
 
 def _write_ndjson(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _FileMetadata) -> None:
     names = [column.name for column in columns]
-    documents = (dict(zip(names, row, strict=True)) for row in rows)
     option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-    file.writelines(orjson.dumps(document, option=option) for document in documents)
+    file.writelines(orjson.dumps(dict(zip(names, row, strict=True)), option=option) for row in rows)
 
 
 def _write_csv(file: BinaryIO, columns: Sequence[Column], rows: Iterable[Row], _: _FileMetadata) -> None:
@@ -121,7 +120,8 @@ def _write_parquet(
     }  # fmt: skip
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(rows):
+        remaining = iter(rows)
+        while batch := list(islice(remaining, _BATCH)):
             arrays = [
                 pa.array([_as_parquet(row[index]) for row in batch], types[column.kind])
                 for index, column in enumerate(columns)
@@ -136,12 +136,6 @@ def _as_parquet(value: Any) -> Any:
     if isinstance(value, int) and value > _LARGEST:
         return None
     return _as_text(value)
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    remaining = iter(rows)
-    while batch := list(islice(remaining, _BATCH)):
-        yield batch
 
 
 _FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")

@@ -16,7 +16,6 @@ from stacpull.filters.item_checks import IdsCheck
 from stacpull.filters.labels import BEN19, NOMENCLATURES, TO_BEN19, class_list, fold, item_labels
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
-from stacpull.ledger.database import Connection
 from stacpull.models import Json
 from stacpull_export.formats import OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
@@ -75,7 +74,11 @@ class Samples:
             if split is None:
                 self.left_out += 1
             else:
-                yield TrainingSample(item, self._labels(item), self._files(item), split)
+                folded = list(map(fold, self._label_names(item.document)))
+                if self._options.nomenclature == "ben19":
+                    folded = [fold(_TO_BEN19[name]) for name in folded if name in _TO_BEN19]
+                known = sorted({self._order[name] for name in folded if name in self._order})
+                yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
@@ -115,16 +118,6 @@ class Samples:
     def _label_names(self, document: Json) -> list[str]:
         return item_labels(object_or_empty(document.get("properties")), self._options.label_property)
 
-    def _named(self, item: MirroredItem) -> list[str]:
-        names = self._label_names(item.document)
-        if self._options.nomenclature == "ben19":
-            return [_TO_BEN19[fold(name)] for name in names if fold(name) in _TO_BEN19]
-        return names
-
-    def _labels(self, item: MirroredItem) -> tuple[str, ...]:
-        known = {self._order[fold(name)] for name in self._named(item) if fold(name) in self._order}
-        return tuple(name for _, name in sorted(known))
-
     def _split(self, item: MirroredItem) -> str | None:
         if not self._splits:
             return ""
@@ -151,14 +144,13 @@ class Samples:
                 if document is not None:
                     yield local_files(path or "", document)
                 elif path is not None:
-                    yield _recorded_files(self._contents.db, path.rpartition("/")[0])
-
-
-def _recorded_files(db: Connection, directory: str) -> Iterator[SampleFile]:
-    item, files = views.files_of_item_in(db, directory) or ("", {})
-    for key, file in files.items():
-        if file.size is not None:
-            yield SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), item)
+                    directory = path.rpartition("/")[0]
+                    name, recorded = views.files_of_item_in(self._contents.db, directory) or ("", {})
+                    yield (
+                        SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), name)
+                        for key, file in recorded.items()
+                        if file.size is not None
+                    )
 
 
 def local_files(path: str, document: Json) -> Iterator[SampleFile]:

@@ -16,7 +16,7 @@ import re
 import shlex
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -55,10 +55,6 @@ class _Shard(NamedTuple):
     sha256: str
 
 
-class _ShardDiffers(Exception):  # noqa: N818 - control flow: the shard on disk is not the one that is due
-    pass
-
-
 def export_webdataset(
     contents: MirrorContents,
     out: Path,
@@ -77,7 +73,12 @@ def export_webdataset(
     writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
         writer.write_split(split)
-    _remove_others(out, {shard.name for shard in writer.done})
+    names = tuple(shard.name for shard in writer.done)
+    kept = {file for name in names for file in (name, f"{name}.parquet")}
+    for entry in out.iterdir():
+        if entry.name not in kept and _OWN_NAME.fullmatch(entry.name):
+            with suppress(OSError):
+                entry.unlink()
     document = {
         "classes": list(samples.classes),
         "samples": writer.count,
@@ -85,7 +86,6 @@ def export_webdataset(
     }
     with whole_file(out / _LIST) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    names = tuple(shard.name for shard in writer.done)
     size = sum(shard.bytes for shard in writer.done)
     return ExportReport(writer.count, names, size, samples.notes())
 
@@ -122,9 +122,8 @@ class _ShardWriter:
         while (first := next(waiting, None)) is not None:
             name = f"{split or 'samples'}-{number:06d}.tar"
             group = _ShardSamples(first, waiting, *limits)
-            try:
-                shard = self._kept(name, split, group)
-            except _ShardDiffers:
+            shard = self._kept(name, split, group)
+            if shard is None:
                 waiting = self._from(split, taken)
                 group = _ShardSamples(next(waiting), waiting, *limits)
                 shard = self._written(name, split, group)
@@ -137,7 +136,7 @@ class _ShardWriter:
     def _from(self, split: str, start: int) -> Iterator[TrainingSample]:
         return islice((sample for sample in self._samples if sample.split == split), start, None)
 
-    def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard:
+    def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard | None:
         """Return the shard that is there already, if it is complete and holds these samples."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
@@ -148,15 +147,15 @@ class _ShardWriter:
                 stated = file.metadata.metadata or {}
                 count = file.metadata.num_rows
         except (OSError, ValueError):
-            raise _ShardDiffers from None
+            return None
         digest = stated.get(b"sha256", b"").decode()
         if not digest or str(size).encode() != stated.get(b"bytes"):
-            raise _ShardDiffers
+            return None
         due = hashlib.sha256()
         for sample in group:
             due.update(self._identity(sample, self._described(sample)))
         if due.hexdigest().encode() != stated.get(b"made_of"):
-            raise _ShardDiffers
+            return None
         return _Shard(name, split, count, size, digest)
 
     def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:
@@ -175,7 +174,10 @@ class _ShardWriter:
                     made_of.update(self._identity(sample, described))
                     self._add(hashed, sample, described)
                     count += 1
-                    yield self._row(sample)
+                    item, vector = sample.item, self._samples.vector(sample)
+                    checksums = {file.key: file.sha256 for file in sample.files}
+                    labels = list(sample.labels)
+                    yield self._key(sample), item.id, item.collection, labels, vector, checksums
                     self._on_progress(self.count + count)
                 hashed.write(bytes(_shard_size(hashed.size) - hashed.size))
             stated.update(sha256=hashed.sha256.hexdigest(), bytes=str(hashed.size))
@@ -183,12 +185,6 @@ class _ShardWriter:
 
         write_table(table, _COLUMNS, rows(), metadata=stated)
         return _Shard(name, split, count, int(stated["bytes"]), stated["sha256"])
-
-    def _row(self, sample: TrainingSample) -> tuple[Any, ...]:
-        checksums = {file.key: file.sha256 for file in sample.files}
-        vector = self._samples.vector(sample)
-        item = sample.item
-        return self._key(sample), item.id, item.collection, list(sample.labels), vector, checksums
 
     def _key(self, sample: TrainingSample) -> str:
         """Return the item id, with `_` for each dot and slash.
@@ -205,24 +201,25 @@ class _ShardWriter:
 
         A file without a SHA-256 is the same if it was not written since.
         """
-        names = zip(_suffixes(sample.files), sample.files, strict=True)
         files = [
-            (suffix, file.size, file.sha256 or self._files.modified(file.path)) for suffix, file in names
+            (suffix, file.size, file.sha256 or self._files.modified(file.path))
+            for suffix, file in zip(_suffixes(sample.files), sample.files, strict=True)
         ]
         return orjson.dumps([self._key(sample), files]) + described
 
     def _described(self, sample: TrainingSample) -> bytes:
         properties = sample.item.document.get("properties") or {}
-        described = {
-            "id": sample.item.id,
-            "collection": sample.item.collection,
-            "datetime": properties.get("datetime"),
-            "bbox": sample.item.document.get("bbox"),
-            "labels": sample.labels,
-            "label_vector": self._samples.vector(sample),
-            "sha256": {file.key: file.sha256 for file in sample.files},
-        }
-        return orjson.dumps(described)
+        return orjson.dumps(
+            {
+                "id": sample.item.id,
+                "collection": sample.item.collection,
+                "datetime": properties.get("datetime"),
+                "bbox": sample.item.document.get("bbox"),
+                "labels": sample.labels,
+                "label_vector": self._samples.vector(sample),
+                "sha256": {file.key: file.sha256 for file in sample.files},
+            }
+        )
 
     def _tar_size(self, sample: TrainingSample) -> int:
         key = self._key(sample)
@@ -355,11 +352,3 @@ def make_export_directory(out: Path) -> None:
                 f"{out} holds {foreign.name}, which is not part of an export: name another directory."
             )
         (out / _MARKER).touch()
-
-
-def _remove_others(out: Path, names: Iterable[str]) -> None:
-    kept = {name for shard in names for name in (shard, f"{shard}.parquet")}
-    for entry in out.iterdir():
-        if entry.name not in kept and _OWN_NAME.fullmatch(entry.name):
-            with suppress(OSError):
-                entry.unlink()

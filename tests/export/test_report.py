@@ -19,7 +19,8 @@ from tests.export.conftest import item
 import stacpull
 from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
-from stacpull_export.html_report import _Tally, render
+from stacpull_export.html_page import PageTemplate
+from stacpull_export.html_report import _Tally
 from stacpull_export.mirrored_items import MirroredItem
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -135,7 +136,7 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
                         bbox=[x, y, x + 0.1, y + 0.1],
                         assets={f"key-{number}{'x' * 1000}": {"href": "./a", "file:size": 1}})  # fmt: skip
         tally.add(MirroredItem(f"c{number % 1000}", str(number), f"c/{number}/{number}.json", document, 0))
-    body = render({**page, **tally.charts({})})
+    body = PageTemplate("html_report.js").page("", {**page, **tally.charts({})}).body
     assert len(body) < 1_000_000
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: scripts/install-test-tools")
