@@ -121,7 +121,13 @@ class Archives:
                     yield f"{folder}/{asset}.{tail.rpartition('.')[2]}", content.read(0, content.size)
 
     def _cataloged(self) -> Iterator[tuple[str, bytes]]:
-        yield f"{DATASET_ID}/catalog.json", orjson.dumps(_root())
+        links = [{"rel": "root", "href": "./catalog.json", "type": "application/json"}]
+        links += [
+            {"rel": "child", "href": f"./{name}/collection.json", "type": "application/json"}
+            for name in _KINDS
+        ]
+        root = {"type": "Catalog", "id": DATASET_ID, "description": "BigEarthNet", "stac_version": "1.0.0"}
+        yield f"{DATASET_ID}/catalog.json", orjson.dumps({**root, "links": links})
         for collection in _KINDS:
             top = f"{DATASET_ID}/{collection}"
             yield f"{top}/collection.json", self._collection(collection)
@@ -217,20 +223,6 @@ def _files(collection: str) -> Iterable[tuple[str, str]]:
 
 def _key(patch: str, tail: str) -> str:
     return f"{DATASET_PREFIX}{patch}/{patch}_{tail}"
-
-
-def _root() -> JsonObject:
-    links = [{"rel": "root", "href": "./catalog.json", "type": "application/json"}]
-    links += [
-        {"rel": "child", "href": f"./{name}/collection.json", "type": "application/json"} for name in _KINDS
-    ]
-    return {
-        "type": "Catalog",
-        "id": DATASET_ID,
-        "description": "BigEarthNet",
-        "stac_version": "1.0.0",
-        "links": links,
-    }
 
 
 def _tar_gz(files: Iterable[tuple[str, bytes]]) -> bytes:

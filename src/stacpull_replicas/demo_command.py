@@ -109,14 +109,9 @@ def _next_commands(dest: Path) -> Iterator[str]:
 
 
 def _own_name() -> str:
-    """Return how to call this command: by name if the shell finds it, otherwise by its path."""
+    """Return how to call this command: by name if the shell finds it, otherwise by its path from here."""
     found, own = shutil.which("stacpull"), Path(sys.argv[0])
     if own.name != "stacpull" or (found and Path(found).resolve() == own.resolve()):
         return "stacpull"
-    return _pasteable(own)
-
-
-def _pasteable(path: Path) -> str:
-    """Return a path for a shell in this directory: relative if it is below, otherwise absolute."""
-    whole = path.absolute()
+    whole = own.absolute()
     return shlex.quote(str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole))

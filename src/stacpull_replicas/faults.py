@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import translate
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -315,9 +315,7 @@ class Rule(msgspec.Struct, frozen=True):
     Args:
         fault: The fault.
         server: The server of the replica: `api`, `blob`, `s3`; None for all.
-        method: GET, HEAD, POST; None for all.
         path: A glob over the decoded path; `*` includes slashes.
-        regex: A regular expression to search for in the target (path and query, as sent).
         kind: One of `KINDS`; None for all.
         ranged: True for requests with a Range field, False for those without; None for both.
         first: The first matching request that may be struck, counted from 1.
@@ -330,9 +328,7 @@ class Rule(msgspec.Struct, frozen=True):
 
     fault: Fault
     server: str | None = None
-    method: str | None = None
     path: str | None = None
-    regex: str | None = None
     kind: _RequestKind | None = None
     ranged: bool | None = None
     first: _MatchNumber = msgspec.field(name="from", default=1)
@@ -345,11 +341,9 @@ class Rule(msgspec.Struct, frozen=True):
     def matches(self, request: RequestInfo) -> bool:
         return (
             self.server in {None, request.server}
-            and self.method in {None, request.method}
             and self.ranged in {None, "range" in request.headers}
             and (self.kind is None or self.kind == kind_of(request))
-            and (self.path is None or _compiled(translate(self.path)).match(request.path) is not None)
-            and (self.regex is None or _compiled(self.regex).search(request.target) is not None)
+            and (self.path is None or fnmatchcase(request.path, self.path))
         )
 
     def strikes(self, count: int, struck: int, draw: float) -> bool:
@@ -361,9 +355,6 @@ class Rule(msgspec.Struct, frozen=True):
             and (self.times is None or struck < self.times)
             and draw < self.probability
         )
-
-
-_compiled = lru_cache(maxsize=256)(re.compile)
 
 
 @dataclass(frozen=True)
@@ -427,7 +418,7 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
     for number, table in enumerate(document.fault):
         try:
             rules.append(_rule(table))
-        except (ValueError, re.error) as error:
+        except ValueError as error:
             line = heads[number] if number < len(heads) else 1
             raise FaultFileError(f"{name}, the rule in line {line}: {error}.") from error
     return FaultPlan(tuple(rules), document.seed)
@@ -448,6 +439,5 @@ def _rule(table: Mapping[str, Any]) -> Rule:
     for key in ("body", "data"):
         if isinstance(of_fault.get(key), str):
             of_fault[key] = of_fault[key].encode()
-    re.compile(table.get("regex") or "")
     fault = msgspec.convert(of_fault, FAULTS[what], builtin_types=(bytes,))
     return msgspec.convert({**own, "fault": fault}, Rule, builtin_types=(bytes,))

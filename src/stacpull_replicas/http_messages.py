@@ -125,30 +125,21 @@ def json_reply(document: object, kind: str, media_type: str = "application/json"
     return ReplicaReply(200, {"Content-Type": media_type}, orjson.dumps(document), None, kind, True)
 
 
-class RangeNotSatisfiable(Exception):  # noqa: N818 - the name of the HTTP status
-    """The requested range starts after the end: 416."""
-
-
-def byte_range(header: str | None, size: int, *, suffixes: bool = True) -> tuple[int, int] | None:
+def _byte_range(header: str | None, size: int, *, suffixes: bool) -> tuple[int, int] | None:
     """Return start and stop (exclusive) of a single byte range; None if all bytes are to be sent.
 
-    For several ranges, other units and invalid fields, all bytes are sent, as RFC 9110 allows.
+    For several ranges, other units and invalid fields, all bytes are sent, as RFC 9110 allows. A range that
+    starts after the end is empty.
     """
     match = _RANGE.fullmatch(header) if header else None
     if match is None or match[0] == "bytes=-":
         return None
     first, last = match.groups()
     if not first:
-        if not suffixes:
-            return None
-        if int(last) == 0 or size == 0:
-            raise RangeNotSatisfiable
-        return max(0, size - int(last)), size
+        return (max(0, size - int(last)), size) if suffixes else None
     start, stop = int(first), min(size, int(last) + 1) if last else size
     if last and int(last) < start:
         return None
-    if start >= size:
-        raise RangeNotSatisfiable
     return start, stop
 
 
@@ -176,11 +167,12 @@ def select(
     if status is not None:
         return Selected(status, {}, b"")
     wanted = conditions.get("range")
-    if if_range and not range_still_valid(conditions.get("if-range"), etag, content.modified):
-        wanted = None
-    try:
-        span = byte_range(wanted, content.size, suffixes=suffixes)
-    except RangeNotSatisfiable:
+    if if_range and (stated := conditions.get("if-range")):
+        date = parse_date(stated) if "GMT" in stated else None
+        if content.modified != date if date is not None else stated.strip('"') != etag.strip('"'):
+            wanted = None  # it states another entity
+    span = _byte_range(wanted, content.size, suffixes=suffixes)
+    if span is not None and span[0] >= span[1]:
         return Selected(416, {"Content-Range": f"bytes */{content.size}"}, b"")
     start, stop = span or (0, content.size)
     body: bytes | Stream = Stream(stop - start, lambda a, b: content.read(start + a, start + b))
@@ -246,13 +238,3 @@ def precondition(headers: Mapping[str, str], etag: str, modified: datetime) -> i
         return 304 if _names(none_match, etag) else None
     modified_since = parse_date(headers.get("if-modified-since"))
     return 304 if modified_since is not None and modified <= modified_since else None
-
-
-def range_still_valid(if_range: str | None, etag: str, modified: datetime) -> bool:
-    """Return True if the reply may be a 206: If-Range is absent or matches this entity (strongly)."""
-    if not if_range:
-        return True
-    date = parse_date(if_range) if "GMT" in if_range else None
-    if date is not None:
-        return date == modified
-    return if_range.strip('"') == etag.strip('"')

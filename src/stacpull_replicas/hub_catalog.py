@@ -59,13 +59,25 @@ class HubCatalog:
         None was recorded in 2021: it does not claim search, and does not link to it.
         """
         claims = _CLAIMS if self.era == "2022" else tuple(name for name in _CLAIMS if "search" not in name)
+        kind, about = "application/json", "STAC/WFS3 conformance classes implemented by this server"
+        links: list[JsonObject] = [
+            {"rel": rel, "type": kind, "href": self._at(path)}
+            for rel, path in (("self", ""), ("root", ""), ("data", "collections"))
+        ]
+        operations: list[JsonObject] = []
+        description: list[JsonObject] = []
+        if self.era == "2022":
+            search = {"title": "STAC search", "href": self._at("search")}
+            operations = [
+                {"rel": "docs", "type": kind, "title": "OpenAPI docs", "href": self._at("docs")},
+                {"rel": "conformance", "type": kind, "title": about, "href": self._at("conformance")},
+                {"rel": "search", "type": "application/geo+json", **search, "method": "GET"},
+                {"rel": "search", "type": kind, **search, "method": "POST"},
+            ]
+            title, href = "OpenAPI service description", self._at("openapi.json")
+            description = [{"rel": "service-desc", "type": OPENAPI_TYPE, "title": title, "href": href}]
         children = [
-            {
-                "rel": "child",
-                "type": "application/json",
-                "title": name,
-                "href": self._at(f"collections/{name}"),
-            }
+            {"rel": "child", "type": kind, "title": name, "href": self._at(f"collections/{name}")}
             for name in self.collection_ids()
         ]
         return {
@@ -75,47 +87,17 @@ class HubCatalog:
             "description": "stac-fastapi",
             "stac_version": "1.0.0",
             "conformsTo": list(claims),
-            "links": [*self._root_links(), *children, *self._description_link()],
+            "links": [*links, *operations, *children, *description],
             "stac_extensions": [],
         }
 
     def _at(self, path: str) -> str:
         return f"{self.base}/{path}"
 
-    def _root_links(self) -> list[JsonObject]:
-        kind = "application/json"
-        links = [
-            {"rel": "self", "type": kind, "href": self._at("")},
-            {"rel": "root", "type": kind, "href": self._at("")},
-            {"rel": "data", "type": kind, "href": self._at("collections")},
-        ]
-        if self.era == "2021":
-            return links
-        about = "STAC/WFS3 conformance classes implemented by this server"
-        search = {"title": "STAC search", "href": self._at("search")}
-        return [
-            *links,
-            {"rel": "docs", "type": kind, "title": "OpenAPI docs", "href": self._at("docs")},
-            {"rel": "conformance", "type": kind, "title": about, "href": self._at("conformance")},
-            {"rel": "search", "type": "application/geo+json", **search, "method": "GET"},
-            {"rel": "search", "type": kind, **search, "method": "POST"},
-        ]
-
-    def _description_link(self) -> list[JsonObject]:
-        if self.era == "2021":
-            return []
-        title = "OpenAPI service description"
-        return [
-            {"rel": "service-desc", "type": OPENAPI_TYPE, "title": title, "href": self._at("openapi.json")}
-        ]
-
     def collections(self) -> JsonObject:
         top = {"type": "application/json", "href": f"{self.base}/"}
-        links = [
-            {"rel": "root", **top},
-            {"rel": "parent", **top},
-            {"rel": "self", "type": "application/json", "href": f"{self.base}/collections"},
-        ]
+        own = {"rel": "self", "type": "application/json", "href": f"{self.base}/collections"}
+        links = [{"rel": "root", **top}, {"rel": "parent", **top}, own]
         return {"collections": [self.collection(name) for name in self.collection_ids()], "links": links}
 
     def collection(self, name: str) -> JsonObject:
@@ -175,24 +157,19 @@ class HubCatalog:
 
     def dataset(self) -> JsonObject:
         """Return the only dataset, the pair of collections. It is not STAC."""
-        return self._dataset_2021() if self.era == "2021" else self._dataset_2022()
-
-    def _dataset_2021(self) -> JsonObject:
         kinds = {SOURCE_COLLECTION: "source_imagery", LABELS_COLLECTION: "labels"}
-        return {
-            "citation": _CITATION,
-            "collections": [{"id": name, "types": [kind]} for name, kind in kinds.items()],
-            "doi": DOI,
-            "id": DATASET_ID,
-            "registry": f"https://registry.mlhub.earth/{DOI}",
-            "title": "BigEarthNet",
-        }
-
-    def _dataset_2022(self) -> JsonObject:
+        if self.era == "2021":
+            return {
+                "citation": _CITATION,
+                "collections": [{"id": name, "types": [kind]} for name, kind in kinds.items()],
+                "doi": DOI,
+                "id": DATASET_ID,
+                "registry": f"https://registry.mlhub.earth/{DOI}",
+                "title": "BigEarthNet",
+            }
         west, south, east, north = (round(edge, 9) for edge in _BBOX["2022"])
         ring = [[west, south], [west, north], [east, north], [east, south], [west, south]]
         license_text = "[CDLA-Permissive-1.0](http://bigearth.net/downloads/documents/License.pdf)"
-        kinds = {SOURCE_COLLECTION: "source_imagery", LABELS_COLLECTION: "labels"}
         paper = "http://bigearth.net/static/documents/BigEarthNet_IGARSS_2019.pdf"
         title = "BigEarthNet: A Large-Scale Benchmark Archive for Remote Sensing Image Understanding"
         return {

@@ -102,12 +102,10 @@ _EXTENSIONS = "https://stac-extensions.github.io"
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
-def _eo_band(band: str) -> dict[str, str]:
-    name = BAND_NAMES[band]
-    return {"common_name": name.partition(" (")[0], "description": name, "name": band}
-
-
-EO_BANDS = {band: _eo_band(band) for band in BAND_NAMES}
+EO_BANDS = {
+    band: {"common_name": name.partition(" (")[0], "description": name, "name": band}
+    for band, name in BAND_NAMES.items()
+}
 _EO_BAND_LIST = [EO_BANDS[band] for band in sorted(BAND_NAMES, key=lambda band: band.replace("B8A", "B08A"))]
 
 
@@ -281,16 +279,14 @@ class HubItems:
         return index if 0 <= index < self.large_items and item_id == self.item_id(collection, index) else None
 
     @cached_property
-    def _label_templates(self) -> dict[bool, Template]:
-        return {has: Template.of(label_item(self.base, self.era, with_classes=has)) for has in (False, True)}
-
-    @cached_property
-    def _source_template(self) -> Template:
-        return Template.of(source_item(self.base, self.era))
-
-    @cached_property
-    def _large_template(self) -> Template:
-        return Template.of(large_item(self.base))
+    def _templates(self) -> dict[object, Template]:
+        """The templates by collection; those of label items by whether they have a class list."""
+        documents: dict[object, JsonObject] = {
+            has: label_item(self.base, self.era, with_classes=has) for has in (False, True)
+        }
+        documents[SOURCE_COLLECTION] = source_item(self.base, self.era)
+        documents[LARGE_COLLECTION] = large_item(self.base)
+        return {name: Template.of(document) for name, document in documents.items()}
 
     def item(self, collection: str, index: int) -> bytes:
         """Return one item as JSON, with new hrefs in every call."""
@@ -298,14 +294,13 @@ class HubItems:
         fillings = dict(zip(_TOKEN_HOLES[collection], tokens, strict=True))
         if collection == LARGE_COLLECTION:
             fillings |= {b"number": b"%04d" % index, **_place(_LARGE_RING)}
-            return self._large_template.fill(fillings)
+            return self._templates[collection].fill(fillings)
         if collection == SOURCE_COLLECTION:
             fillings |= described(self.dataset.site(index), broken=self.era == "2021")
-            return self._source_template.fill(fillings)
+            return self._templates[collection].fill(fillings)
         patch = self.dataset.patch(index)
-        fillings |= described(patch)
-        fillings |= labelled(self.dataset, patch)
-        return self._label_templates[self.dataset.has_class_list(index)].fill(fillings)
+        fillings |= described(patch) | labelled(self.dataset, patch)
+        return self._templates[self.dataset.has_class_list(index)].fill(fillings)
 
 
 def described(site: Site, *, broken: bool = False) -> dict[bytes, bytes]:

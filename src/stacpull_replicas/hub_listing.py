@@ -120,9 +120,12 @@ class HubListing:
         self, query: _Query, limit: int, shown: list[tuple[str, int]], links: list[Any]
     ) -> bytes | Stream:
         """Return a page of 2022; `matched` is left out if counting would test too many items."""
-        context = {"limit": limit, "matched": self._matched(query), "returned": len(shown)}
-        if context["matched"] is None:
-            del context["matched"]
+        context = {"limit": limit}
+        if query.is_everything:
+            context["matched"] = sum(map(self.items.count, query.collections))
+        elif self.items.dataset.items <= COUNTED or query.ids is not None:
+            context["matched"] = sum(1 for _ in self._matches(query))
+        context["returned"] = len(shown)
         head = b'{"type":"FeatureCollection","context":%b,"features":[' % orjson.dumps(context)
         features = [self.items.item(collection, index) for collection, index in shown]
         return _enclosed(head, features, b'],"links":%b}' % orjson.dumps(links))
@@ -135,7 +138,10 @@ class HubListing:
             return written({"features": [], "links": [], "type": "FeatureCollection"}, self.era)
         collection, last = shown[-1]
         here = f"{self._echoed(request, collection)}{_narrowing(request)}"
-        href = f"{here}next={_cursor(last)}&limit={limit}"
+        place = _FIRST_SERIAL + last
+        text = f'{{"timestampAtLeast":"2020-12-02T05:11:23.455819Z","serialIdGreaterThan":{place}}}'
+        cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        href = f"{here}next={cursor}&limit={limit}"
         links = [{"href": href, "rel": "next", "title": None, "type": "application/json"}]
         features = [self.items.item(collection, index) for collection, index in shown]
         tail = b'],"links":%b,"type":"FeatureCollection"}' % orjson.dumps(links)
@@ -179,13 +185,6 @@ class HubListing:
             return False
         return area is None or bool(area.intersects(Polygon(dataset.site(index).ring())))
 
-    def _matched(self, query: _Query) -> int | None:
-        if query.is_everything:
-            return sum(map(self.items.count, query.collections))
-        if self.items.dataset.items > COUNTED and query.ids is None:
-            return None
-        return sum(1 for _ in self._matches(query))
-
 
 def _query(collections: tuple[str, ...], given: Mapping[str, Any]) -> _Query:
     try:
@@ -216,13 +215,6 @@ def _enclosed(head: bytes, features: list[bytes], tail: bytes) -> bytes | Stream
 def _narrowing(request: RequestInfo) -> str:
     kept = [(name, value) for name, value in request.query if name in {"bbox", "datetime"}]
     return f"{urlencode(kept)}&" if kept else ""
-
-
-def _cursor(last: int) -> str:
-    text = (
-        f'{{"timestampAtLeast":"2020-12-02T05:11:23.455819Z","serialIdGreaterThan":{_FIRST_SERIAL + last}}}'
-    )
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _read_cursor(cursor: str) -> int:

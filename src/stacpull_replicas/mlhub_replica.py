@@ -93,21 +93,15 @@ _NO_KEY = "Must provide API key or Bearer token to access this route."
 _DOCS = b"<!DOCTYPE html><title>OpenAPI docs</title><p>See <a href=openapi.json>openapi.json</a>."
 
 
-@dataclass(frozen=True)
 class MlhubApi:
     """Answers for the API under `/mlhub/v1`."""
 
-    catalog: HubCatalog
-    items: HubItems
-    listing: HubListing
-    archives: Archives
-    sealer: Sealer
-    blob: BlobHost
-    blob_url: str
-    s3_url: str
-    key: str
-    era: str = "2022"
-    refused_status: int = 403
+    def __init__(self, replica: MlhubReplica, archives: Archives, blob: BlobHost) -> None:
+        base, self.era = replica.base_url, replica.era
+        self.catalog = HubCatalog(base, self.era, replica.large_items > 0)
+        self.items = HubItems(base, replica.dataset, blob.sealer.seal, self.era, replica.large_items)
+        self.listing = HubListing(self.catalog, self.items, self.era, replica.echo_key)
+        self.replica, self.archives, self.blob = replica, archives, blob
 
     def respond(self, request: RequestInfo) -> ReplicaReply:
         try:
@@ -130,7 +124,11 @@ class MlhubApi:
             case ["collections", name]:
                 return self._json(self.catalog.collection(self._known(name)), "collection")
             case ["download", token]:
-                return self._download(token)
+                try:
+                    asset, index = self.blob.sealer.open(token)
+                except TokenRefused as refusal:
+                    raise Refused(self.replica.refused_status, f"Download link {refusal}.") from refusal
+                return redirect(self.location(asset, index), "download", self.era)
             case ["conformance"] if self.era == "2022":
                 return self._json({"conformsTo": self.catalog.root()["conformsTo"]}, "conformance")
             case ["docs"] if self.era == "2022":
@@ -147,7 +145,7 @@ class MlhubApi:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             keys.append(bearer.strip())
-        if not any(hmac.compare_digest(key.encode(), self.key.encode()) for key in keys):
+        if not any(hmac.compare_digest(key.encode(), self.replica.key.encode()) for key in keys):
             raise Refused(401, _NO_KEY)
         match steps:
             case ["collections", name, "items"]:
@@ -190,10 +188,11 @@ class MlhubApi:
             case ["info"] if archive is not None:
                 return self._json(self.archives.archive_info(name), "info")
             case [] if self.era == "2021":
-                location = f"{self.s3_url}/{DATASET_BUCKET}/{archive_key(name)}"
+                location = f"{self.replica.s3_url}/{DATASET_BUCKET}/{archive_key(name)}"
                 return redirect(location, "archive", self.era)
             case [] if archive is not None:
-                return redirect(self.blob_url + public_path(archive_key(name)), "archive", self.era)
+                url = self.replica.blob_url + public_path(archive_key(name))
+                return redirect(url, "archive", self.era)
         raise Refused(404, f"Archive with id '{name}' was not found")
 
     def _catalog(self, name: str, steps: list[str]) -> ReplicaReply:
@@ -201,31 +200,22 @@ class MlhubApi:
             raise Refused(404, f"Catalog with id '{name}' was not found")
         if steps == ["info"]:
             return self._json(self.archives.catalog_info(name), "info")
-        return redirect(self.blob_url + public_path(catalog_key(name)), "catalog", self.era)
-
-    def _download(self, token: str) -> ReplicaReply:
-        try:
-            asset, index = self.sealer.open(token)
-        except TokenRefused as refusal:
-            raise Refused(self.refused_status, f"Download link {refusal}.") from refusal
-        return redirect(self.location(asset, index), "download", self.era)
+        return redirect(self.replica.blob_url + public_path(catalog_key(name)), "catalog", self.era)
 
     def location(self, asset: str, index: int) -> str:
-        """Return the target of an asset's download: the blob host or S3."""
+        """Return the target of an asset's download: the blob host or S3.
+
+        Labels, B01, B10, and all assets of every third patch are on the blob host.
+        """
         if asset == LARGE_ASSET:
             key = large_key(index)
         else:
-            name = self.items.dataset.name(index)
+            name = self.replica.dataset.name(index)
             tail = "labels_metadata.json" if asset == LABELS_ASSET else f"{asset}.tif"
             key = f"{DATASET_PREFIX}{name}/{name}_{tail}"
-        if on_blob_host(self.items.dataset.seed, asset, index):
-            return self.blob_url + self.blob.signed_path(key)
+        if asset in {LABELS_ASSET, "B01", "B10"} or mix(self.replica.dataset.seed, index, 21) % 3 == 0:
+            return self.replica.blob_url + self.blob.signed_path(key)
         return f"s3://{DATASET_BUCKET}/{key}"
-
-
-def on_blob_host(seed: int, asset: str, index: int) -> bool:
-    """Return True if an asset is on the blob host: labels, B01, B10, and all assets of every third patch."""
-    return asset in {LABELS_ASSET, "B01", "B10"} or mix(seed, index, 21) % 3 == 0
 
 
 _REGION = "us-east-1"
@@ -298,12 +288,9 @@ class MlhubReplica(ReplicaServer):
         self.key = key or "demo-" + _derived(seed, "API key")[:24]
         self.access = access or demo_access(seed)
         self.store = OverlayStore(DatasetStore(self.dataset, large_items, large_size))
-        self._era = era
-        self._echo_key = echo_key
-        self._refused_status = refused_status
-        self._large_items = large_items
-        sealing_key = bytes.fromhex(_derived(seed, "sealing key"))
-        self._sealer = Sealer(sealing_key, href_ttl)
+        self.era, self.echo_key, self.refused_status = era, echo_key, refused_status
+        self.large_items = large_items
+        self._sealer = Sealer(bytes.fromhex(_derived(seed, "sealing key")), href_ttl)
 
     @property
     def base_url(self) -> str:
@@ -334,23 +321,8 @@ class MlhubReplica(ReplicaServer):
     def responders(self) -> Mapping[str, Responder]:
         archives = Archives(self.dataset, self.store, self.blob_url + public_path(""))
         store = OpenFolders(self.store, archives)
-        version = OLD_VERSION if self._era == "2021" else NEW_VERSION
-        blob = BlobHost(store, self._sealer, version)
-        catalog = HubCatalog(self.base_url, self._era, self._large_items > 0)
-        items = HubItems(self.base_url, self.dataset, self._sealer.seal, self._era, self._large_items)
-        api = MlhubApi(
-            catalog,
-            items,
-            HubListing(catalog, items, self._era, self._echo_key),
-            archives,
-            self._sealer,
-            blob,
-            blob_url=self.blob_url,
-            s3_url=self.s3_url,
-            key=self.key,
-            era=self._era,
-            refused_status=self._refused_status,
-        )
+        blob = BlobHost(store, self._sealer, OLD_VERSION if self.era == "2021" else NEW_VERSION)
+        api = MlhubApi(self, archives, blob)
         access = replace(self.access, open_prefixes=(f"/{DATASET_BUCKET}/{ARCHIVE_PREFIX}",))
         return {"api": api.respond, "blob": blob.respond, "s3": S3Service(store, access).respond}
 

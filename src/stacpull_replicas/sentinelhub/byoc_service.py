@@ -131,7 +131,10 @@ class Byoc:
             file.kind.name: {"headerSize": len(file.header), "etag": file.etag}
             for file in (file_of(capture, kind) for kind in KINDS)
         }
-        additional: dict[str, Any] = {"filesMetadata": metadata} if _has_metadata(capture) else {}
+        additional: dict[str, Any] = {}
+        words = capture.seed, capture.day.toordinal(), capture.square.column, capture.square.row
+        if capture.printed is not None or mix(*words, 80) % _WITHOUT_METADATA:
+            additional["filesMetadata"] = metadata
         return {
             "id": capture.id,
             "created": _precise(capture.ingested),
@@ -152,29 +155,21 @@ class Byoc:
     def _file(self, request: RequestInfo, name: str, capture: Capture, path: str) -> ReplicaReply:
         for kind, known in zip(KINDS, self._files(name, capture), strict=True):
             if path == known:
-                return _sent(request, file_of(capture, kind))
+                file = file_of(capture, kind)
+                headers = {
+                    "Content-Type": "application/octet-stream",
+                    "Accept-Ranges": "bytes",
+                    "ETag": file.etag,
+                    "Last-Modified": http_date(file.modified),
+                }
+                status, extra, body = select(request.headers, file, file.etag)
+                return ReplicaReply(status, headers | extra, body, kind="file")
         raise not_found(f"File {path}")
 
 
 @lru_cache(maxsize=256)
 def file_of(capture: Capture, kind: str) -> RasterFile:
     return RasterFile(capture, KINDS[kind])
-
-
-def _sent(request: RequestInfo, file: RasterFile) -> ReplicaReply:
-    headers = {
-        "Content-Type": "application/octet-stream",
-        "Accept-Ranges": "bytes",
-        "ETag": file.etag,
-        "Last-Modified": http_date(file.modified),
-    }
-    status, extra, body = select(request.headers, file, file.etag)
-    return ReplicaReply(status, headers | extra, body, kind="file")
-
-
-def _has_metadata(capture: Capture) -> bool:
-    words = capture.seed, capture.day.toordinal(), capture.square.column, capture.square.row
-    return capture.printed is not None or mix(*words, 80) % _WITHOUT_METADATA != 0
 
 
 def _precise(moment: datetime) -> str:

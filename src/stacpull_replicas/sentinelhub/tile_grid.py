@@ -93,11 +93,8 @@ def epsg_of(name: str) -> int | None:
     if match is None:
         return None
     code = int(match[1] or GEOGRAPHIC)
-    return code if code in {GEOGRAPHIC, MERCATOR} or _is_utm(code) else None
-
-
-def _is_utm(code: int) -> bool:
-    return code // 100 in {326, 327} and 1 <= code % 100 <= 60  # noqa: PLR2004 - zones
+    is_utm = code // 100 in {326, 327} and 1 <= code % 100 <= 60  # noqa: PLR2004 - zones
+    return code if code in {GEOGRAPHIC, MERCATOR} or is_utm else None
 
 
 def to_utm(x: Any, y: Any, source: int, target: int) -> tuple[Floats, Floats]:
