@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from stacpull_cloud.bucket_store import BucketStore
 
 T = TypeVar("T")
-_AZURE = ".blob.core.windows.net"
-_LAKE = ".dfs.core.windows.net"
+AZURE_HOST, LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _LONGEST_PREFIX = 512  # the most bytes of a prefix: keys have at most 1,024
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
@@ -50,14 +49,14 @@ class Buckets:
         host, _, path = rest.lstrip("/").partition("/")
         account = None
         if scheme.lower() == "https":
-            if not host.lower().endswith(_AZURE):
+            if not host.lower().endswith(AZURE_HOST):
                 return None
-            account = host[: -len(_AZURE)]
+            account = host[: -len(AZURE_HOST)]
             host, _, path = path.partition("/")
         elif scheme.lower() in {"abfs", "abfss"}:
             host, _, server = host.partition("@")
             if server:
-                account = server.lower().removesuffix(_LAKE).removesuffix(_AZURE)
+                account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST)
         prefix = path.strip("/")
         parts = prefix.split("/") if prefix else []
         is_odd = not {"", ".", ".."}.isdisjoint(parts) or _ODD.search(prefix)

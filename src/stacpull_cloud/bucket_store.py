@@ -113,7 +113,11 @@ class BucketStore(BucketFiles):
         on_silent: Callable[[str], None] = lambda _: None,
         worker_parts: str = "",
     ) -> None:
-        self.staged = StagedParts(work, worker_parts, identity_of=_identity_of)
+        def identity_of(found: os.stat_result) -> int:
+            """Return the identity of a part: its inode alone is used again once the part is published."""
+            return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
+
+        self.staged = StagedParts(work, worker_parts, identity_of=identity_of)
         BucketFiles.__init__(self, location, on_silent)
         self._lease = LeaseCheck(self.objects)
         self._threads = ThreadPoolExecutor(THREADS, "stacpull-bucket")
@@ -171,11 +175,6 @@ class BucketStore(BucketFiles):
     def remove(self, directory: str, name: str) -> None:
         self._lease.check()
         self.objects.remove(path_in_dest(directory, name))
-
-
-def _identity_of(found: os.stat_result) -> int:
-    """Return the identity of a part: its inode alone is used again once the part is published."""
-    return (found.st_mtime_ns ^ found.st_ino << 1) & (1 << 62) - 1
 
 
 class _ObjectFile(io.RawIOBase):

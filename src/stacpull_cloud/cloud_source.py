@@ -30,12 +30,11 @@ from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import ListedObject
 from stacpull.schemes import TransportSetup
-from stacpull_cloud.objects import AZURE_HOST, Service, connection_string
+from stacpull_cloud.bucket_kinds import AZURE_HOST, LAKE_HOST
+from stacpull_cloud.objects import STATUS, Service, connection_string
 
-_LAKE = ".dfs.core.windows.net"
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
-_STATUS = re.compile(r"\b[Ss]tatus[^0-9]{0,12}([45][0-9]{2})\b")
 _MOST_OBJECTS = 100_000  # the most objects of one prefix, because all of them are planned at once
 _LISTING = 64 << 20
 _STATUSES: dict[type[Exception], int] = {
@@ -92,7 +91,7 @@ class CloudTransport:
             found = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
         except (OSError, exceptions.BaseError) as error:
             stated = [status for kind, status in _STATUSES.items() if isinstance(error, kind)]
-            status = next(iter([*stated, *map(int, _STATUS.findall(str(error)))]), None)
+            status = next(iter([*stated, *map(int, STATUS.findall(str(error)))]), None)
             if status is None:
                 why = self._secrets.scrub(str(error).partition("\n")[0][:300])
                 message = f"{origin_text(request.url)} cannot be read: {why}"
@@ -110,7 +109,7 @@ class CloudTransport:
         account = None
         own = connection_string().get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
         if self._scheme == "az":
-            account = server.lower().removesuffix(_LAKE).removesuffix(AZURE_HOST) or own
+            account = server.lower().removesuffix(LAKE_HOST).removesuffix(AZURE_HOST) or own
         has_account = account is not None and _ACCOUNT.fullmatch(account)
         if not bucket or not (key or request.query) or (self._scheme == "az" and not has_account):
             message = f"The href {request.url} names no object" + (

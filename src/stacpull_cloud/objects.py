@@ -50,7 +50,7 @@ _MEDIUM, _MEDIUM_AT_ONCE, _LONG_AT_ONCE = 1 << 20, 8, 2
 _MOST_PARTS = 9_000  # S3 and GCS allow 10,000
 _SHORTEST_PART = 8 << 20
 _FIRST_ERROR = 300
-_STATUS = re.compile(r"\b(?:status|Status)[^0-9]{0,12}([45][0-9]{2})\b")
+STATUS = re.compile(r"\b(?:status|Status)[^0-9]{0,12}([45][0-9]{2})\b")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REFUSED_KEYS = re.compile("Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors for which the keys are to blame, not what they allow."""
@@ -68,7 +68,6 @@ _SILENT = timedelta(seconds=60)
 _CONNECT = timedelta(seconds=20)
 _RENEWED = timedelta(minutes=5)
 DEFAULT_REGION = "us-east-1"
-AZURE_HOST = ".blob.core.windows.net"
 
 
 class _RepeatError(exceptions.BaseError):
@@ -292,7 +291,7 @@ def _is_passing(error: BaseException) -> bool:
         return False
     if isinstance(error, _RepeatError) or not _REPEATED_CODES.isdisjoint(_CODE.findall(text)):
         return True
-    if (status := _STATUS.search(text)) is not None:
+    if (status := STATUS.search(text)) is not None:
         return int(status[1]) in _REPEATED
     return isinstance(error, exceptions.GenericError) and "HTTP error" in text and _UNTRUSTED not in text
 

@@ -195,7 +195,7 @@ class DaskPlace:
                 busy = self._client.submit(relay.hold, session, workers=[self._address], retries=0, **how)
                 try:
                     async with asyncio.TaskGroup() as group:
-                        passing = group.create_task(_passed(comm, theirs))
+                        passing = group.create_task(relay.pass_bytes(comm, theirs))
                         try:
                             yield ours
                         finally:
@@ -247,8 +247,3 @@ class DaskPlace:
             wanted=address.credential_names,
             profile=profile,
         )
-
-
-async def _passed(comm: Any, sock: socket.socket) -> None:
-    with sock:
-        await relay.pass_bytes(comm, sock)

@@ -51,7 +51,7 @@ async def relay(comm: Any, session: str = "") -> str:
 
 
 async def pass_bytes(comm: Any, sock: socket.socket) -> None:
-    """Pass bytes between a connection and a socket in both directions, until one of them ends."""
+    """Pass bytes between a connection and a socket in both directions until one ends; close the socket."""
     loop = asyncio.get_running_loop()
 
     async def up() -> None:
@@ -63,10 +63,11 @@ async def pass_bytes(comm: Any, sock: socket.socket) -> None:
             await loop.sock_sendall(sock, await comm.read())
 
     try:
-        async with asyncio.TaskGroup() as group:
-            ends = [group.create_task(up()), group.create_task(down())]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in ends:
-                task.cancel()
+        with sock:
+            async with asyncio.TaskGroup() as group:
+                ends = [group.create_task(up()), group.create_task(down())]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in ends:
+                    task.cancel()
     except* OSError:
         pass  # the connection has ended

@@ -253,9 +253,8 @@ class _DashboardSite:
             return await self._login(request)
         if request.method != "GET":
             return _plain(405, "Only GET is answered.")
-        return await self._shown(request) if self._is_known(request) else self._form(401, _WANTED)
-
-    async def _shown(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not self._is_known(request):
+            return self._form(401, _WANTED)
         match request.path:
             case "/":
                 data = orjson.loads(self._dashboard.state())

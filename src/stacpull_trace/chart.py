@@ -70,8 +70,9 @@ def chart_bytes(report: TraceReport, kind: ChartFormat) -> bytes:
         figure = Figure(figsize=_INCHES, dpi=_DOTS, layout="constrained")
         FigureCanvasAgg(figure)
         upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.5, 1.5))
-        period = _period(report)
-        _draw_series(upper, report)
+        first, _, last = report.period.partition("/")
+        period = Days(date.fromisoformat(first), date.fromisoformat(last))
+        _draw_series(upper, report, period)
         _draw_clear_part(middle, report, period)
         _draw_hours(lower, report, period)
         _finish((upper, middle, lower), report, period)
@@ -79,11 +80,6 @@ def chart_bytes(report: TraceReport, kind: ChartFormat) -> bytes:
         undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
         figure.savefig(out, format=kind, dpi=_DOTS, metadata=undated)
     return out.getvalue()
-
-
-def _period(report: TraceReport) -> Days:
-    first, _, last = report.period.partition("/")
-    return Days(date.fromisoformat(first), date.fromisoformat(last))
 
 
 def _place(day: TraceDay) -> datetime:
@@ -100,9 +96,9 @@ def _tint(color: str, day: TraceDay) -> str:
     return f"{color}{round(255 * _strength(day)):02x}"
 
 
-def _draw_series(axes: Any, report: TraceReport) -> None:
+def _draw_series(axes: Any, report: TraceReport, period: Days) -> None:
     some = [day for day in report.days if day.mean is not None]
-    thickness = _thickness(_period(report))
+    thickness = _thickness(period)
     if some:
         low = [(day.mean or 0.0) - (day.st_dev or 0.0) for day in some]
         high = [(day.mean or 0.0) + (day.st_dev or 0.0) for day in some]
@@ -110,23 +106,28 @@ def _draw_series(axes: Any, report: TraceReport) -> None:
         places = [_place(day) for day in some]
         axes.vlines(places, low, high, colors, linewidth=6 * thickness, zorder=1, label=_SPREAD)
     _mark_means(axes, some, 34 * thickness)
-    _mark_days_without_mean(axes, report.days)
+    for failed, marker, color, label in ((False, "|", _FAINT, _EMPTY), (True, "x", _WARNING, _FAILED)):
+        places = [
+            _place(day)
+            for day in report.days
+            if day.mean is None and (day.state is DayState.FAILED) is failed
+        ]
+        if places:
+            where = axes.get_xaxis_transform()
+            axes.scatter(
+                places, [0.03] * len(places), transform=where, marker=marker, color=color, label=label
+            )
     if len(some) <= _FEW_DAYS:
         _write_times(axes, some)
     axes.set_ylabel(f"{report.index.upper()}, mean of valid pixels")
     if not some:
         axes.set_yticks([])
         axes.set_ylim(0, 1)
-        axes.text(
-            *(0.5, 0.5, _nothing(report)), transform=axes.transAxes, ha="center", color=_INK, fontsize=11
-        )
-
-
-def _nothing(report: TraceReport) -> str:
-    if not report.days:
-        return "Nothing matched: no tile in this area and period"
-    days = "the only day" if len(report.days) == 1 else f"any of the {len(report.days)} days"
-    return f"No valid pixel on {days} with a tile"
+        days = "the only day" if len(report.days) == 1 else f"any of the {len(report.days)} days"
+        text = f"No valid pixel on {days} with a tile"
+        if not report.days:
+            text = "Nothing matched: no tile in this area and period"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=_INK, fontsize=11)
 
 
 def _mark_means(axes: Any, days: Sequence[TraceDay], size: float) -> None:
@@ -163,18 +164,6 @@ def _write_times(axes: Any, days: Sequence[TraceDay]) -> None:
     axes.set_ylim(low, high + _ROOM_FOR_TIMES * (high - low))
 
 
-def _mark_days_without_mean(axes: Any, days: Sequence[TraceDay]) -> None:
-    for failed, marker, color, label in (
-        (False, "|", _FAINT, _EMPTY),
-        (True, "x", _WARNING, _FAILED),
-    ):
-        some = [day for day in days if day.mean is None and (day.state is DayState.FAILED) is failed]
-        if some:
-            where = axes.get_xaxis_transform()
-            places = [_place(day) for day in some]
-            axes.scatter(places, [0.03] * len(some), transform=where, marker=marker, color=color, label=label)
-
-
 def _draw_clear_part(axes: Any, report: TraceReport, period: Days) -> None:
     clear = {day.date: day.clear_share for day in report.days}
     tops = dict.fromkeys(clear, 0.0)
@@ -184,7 +173,9 @@ def _draw_clear_part(axes: Any, report: TraceReport, period: Days) -> None:
         height = 100 * (row.share or 0.0) * clear[row.date]
         parts.setdefault((label, color), []).append((place, height, tops[row.date]))
         tops[row.date] += height
-    width = timedelta(days=_bar_width(period))
+    width = timedelta(
+        days=min(max(_WIDEST_BAR, len(period) / 320), 2.0) if len(period) > 1 else _WIDEST_BAR / 4
+    )
     for (label, color), some in parts.items():
         places, heights, bottoms = zip(*some, strict=True)
         hatched = label == _UNKNOWN and len(period) <= _LEGIBLE_DAYS
@@ -247,10 +238,6 @@ def _hours(moment: datetime) -> float:
 
 def _thickness(period: Days) -> float:
     return 1.0 if len(period) <= _MANY_DAYS else 0.45
-
-
-def _bar_width(period: Days) -> float:
-    return min(max(_WIDEST_BAR, len(period) / 320), 2.0) if len(period) > 1 else _WIDEST_BAR / 4
 
 
 def _finish(panels: Sequence[Any], report: TraceReport, period: Days) -> None:

@@ -183,10 +183,8 @@ class TraceReport:
 
 def row_json(row: TraceDay | ScenePixels | MedianRow) -> dict[str, Any]:
     """Return a row with its times as RFC 3339 text."""
-    return {f.name: _plain(getattr(row, f.name)) for f in fields(row)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    return value.isoformat() if isinstance(value, date) else value
+    values = {f.name: getattr(row, f.name) for f in fields(row)}
+    for name, value in values.items():
+        if isinstance(value, date):
+            values[name] = rfc3339(value) if isinstance(value, datetime) else value.isoformat()
+    return values

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -78,14 +78,11 @@ def read_scene(text: str) -> Scene | NoScene:
         second = datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return NoScene(text, "its date or time does not exist")
-    acquired, precision = _timed(second, found["part"])
-    return Scene(text.removeprefix(f"{ITEM_TYPE}/"), acquired, precision, found["satellite"])
-
-
-def _timed(second: datetime, part: str | None) -> tuple[datetime, float]:
-    if part is None or len(part) < _HUNDREDTHS_DIGITS:
-        return second, _WHOLE_SECOND
-    return second + timedelta(milliseconds=10 * int(part) + 5), _HALF_HUNDREDTH
+    name, part = text.removeprefix(f"{ITEM_TYPE}/"), found["part"] or ""
+    if len(part) < _HUNDREDTHS_DIGITS:
+        return Scene(name, second, _WHOLE_SECOND, found["satellite"])
+    middle = second + timedelta(milliseconds=10 * int(part) + 5)
+    return Scene(name, middle, _HALF_HUNDREDTH, found["satellite"])
 
 
 _LINE: Final = re.compile(r"(?P<value>.*)\[(?P<index>[+-]?\d{1,9})\]", re.ASCII)
@@ -155,19 +152,15 @@ def _spellings(tag: str) -> tuple[str, str]:
 def _read(tags: Mapping[str, str], tag: str, problems: list[str]) -> dict[int, str]:
     found: dict[int, str] = {}
     for spelling in _spellings(tag):
-        for value, index in _lines(tags.get(spelling, ""), spelling, problems):
+        for line in filter(None, map(str.strip, tags.get(spelling, "").splitlines())):
+            match = _LINE.fullmatch(line)
+            if match is None:
+                problems.append(f"{spelling} has a line that is not value[index]: {line[:_SHOWN]!r}")
+                continue
+            value, index = match["value"].strip(), int(match["index"])
             if found.setdefault(index, value) != value:
                 problems.append(f"{spelling} has {value!r} for index {index}, but before {found[index]!r}")
     return found
-
-
-def _lines(text: str, tag: str, problems: list[str]) -> Iterator[tuple[str, int]]:
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            problems.append(f"{tag} has a line that is not value[index]: {line[:_SHOWN]!r}")
-        else:
-            yield match["value"].strip(), int(match["index"])
 
 
 def _numbers(values: Mapping[int, str], tag: str, problems: list[str]) -> dict[int, float]:

@@ -68,7 +68,7 @@ async def trace(
             on_event(Notice("warning", note))
     if output is None or report.state == "interrupted" or not report.days:
         return report
-    files = await asyncio.to_thread(write_all, output, report)
+    files = await asyncio.to_thread(lambda: tuple(map(str, write_all(output, report))))
     return replace(report, files=files)
 
 

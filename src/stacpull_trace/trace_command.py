@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,7 +77,14 @@ def trace_command(session: CommandSession, collection: str, out: Path | None, dr
     """
     from stacpull_trace import trace as tracing
 
-    question = _question(session)
+    if session.selection.datetime is None:
+        raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
+    question: dict[str, Any] = {
+        "datetime": session.selection.datetime,
+        "bbox": session.selection.bbox,
+        "options": session.options,
+        **attrs.asdict(session.given.others[TraceOptions]),
+    }
     session.source = session.given.others[TraceOptions].base_url
     if dry_run:
         estimate = session.run_cancelled(
@@ -89,18 +95,6 @@ def trace_command(session: CommandSession, collection: str, out: Path | None, dr
         lambda stop: tracing.trace(collection, out=out, on_event=session.show, stop=stop, **question)
     )
     return session.finish(report, trace_lines(report))
-
-
-def _question(session: CommandSession) -> dict[str, Any]:
-    """Return the arguments of the library function `trace`."""
-    if session.selection.datetime is None:
-        raise UsageError("Name the period to trace: --datetime 2024-06-01/2024-06-30.")
-    return {
-        "datetime": session.selection.datetime,
-        "bbox": session.selection.bbox,
-        "options": session.options,
-        **attrs.asdict(session.given.others[TraceOptions]),
-    }
 
 
 def trace_lines(report: TraceReport) -> Iterator[str]:
@@ -130,16 +124,10 @@ def _day_line(day: TraceDay) -> str:
     mean = "-" if day.mean is None else f"{day.mean:.4f}"
     share = "" if day.mode_share is None else f"{day.mode_share:.1%}"
     main = day.mode or ("failed" if day.problem else "no valid pixel")
-    acquired = _time(day.acquired, day.precision)
+    acquired = "-" if day.acquired is None else f"{day.acquired:%H:%M:%S}"
+    if day.acquired is not None and day.precision is not None and day.precision <= _HUNDREDTH_SECOND:
+        acquired += f".{day.acquired.microsecond // 10_000:02d}"
     return f"{day.date}  {mean:>9}  {day.valid:>10,}  {acquired:<14}  {share:>6}  {main}"
-
-
-def _time(moment: datetime | None, precision: float | None) -> str:
-    if moment is None:
-        return "-"
-    if precision is None or precision > _HUNDREDTH_SECOND:
-        return f"{moment:%H:%M:%S}"
-    return f"{moment:%H:%M:%S}.{moment.microsecond // 10_000:02d}"
 
 
 def _counts(report: TraceReport) -> str:

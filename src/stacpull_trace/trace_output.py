@@ -61,9 +61,15 @@ def output_at(path: Path, method: Method) -> TraceOutput:
         _check_installed(
             path, ("pyarrow", "geoparquet"), *([("matplotlib", "plot")] if method == "mode" else [])
         )
+        if ledger_path(path).exists():
+            raise UsageError(f"{path} is a mirror: name another folder for the trace.")
     else:
         _check_file(path, method)
-    _check_free(output, method)
+    there = next(filter(os.path.lexists, _paths(output, method)), None)
+    if there is not None and not output.answers.exists():
+        raise UsageError(
+            f"{there} already exists and was not written by a trace. Choose another output, or remove it."
+        )
     return output
 
 
@@ -82,25 +88,12 @@ def _check_file(path: Path, method: Method) -> None:
             raise DestinationError(f"{path.parent} is not a directory. Create it first.")
 
 
-def _check_free(output: TraceOutput, method: Method) -> None:
-    if output.folder and ledger_path(output.path).exists():
-        raise UsageError(f"{output.path} is a mirror: name another folder for the trace.")
-    if output.answers.exists():
-        return
-    paths = [output.path / name for name in _names(method)] if output.folder else [output.path]
-    there = next(filter(os.path.lexists, paths), None)
-    if there is not None:
-        raise UsageError(
-            f"{there} already exists and was not written by a trace. Choose another output, or remove it."
-        )
-
-
-def _names(method: Method) -> list[str]:
-    """Return the names of the files in a folder, `trace.json` last."""
-    tables, chart = (
-        (["series", "median"], []) if method == "median" else (["series", "scenes"], ["chart.png"])
-    )
-    return [*(f"{table}{suffix}" for table in tables for suffix in _FORMATS), *chart, "trace.json"]
+def _paths(output: TraceOutput, method: Method) -> list[Path]:
+    if not output.folder:
+        return [output.path]
+    tables = ("series", "median") if method == "median" else ("series", "scenes")
+    names = [f"{table}{suffix}" for table in tables for suffix in _FORMATS]
+    return [output.path / name for name in (*names, *(["chart.png"] * (method == "mode")), "trace.json")]
 
 
 def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
@@ -111,19 +104,19 @@ def _check_installed(path: Path, *needs: tuple[str, str]) -> None:
         raise MissingExtraError(str(path), packages, extras, ", or name a .csv file for the series")
 
 
-def write_all(output: TraceOutput, report: TraceReport) -> tuple[str, ...]:
-    """Write all files of OUT and return their paths. Blocks."""
-    return tuple(str(path) for path in _written(output, report))
-
-
-def _written(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
-    tables = _tables(report)
+def write_all(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
+    """Write the files of OUT, and yield the path of each. Blocks."""
+    tables: dict[str, tuple[type[Any], Sequence[Any]]] = {"series": (TraceDay, report.days)}
+    if report.method == "median":
+        tables["median"] = MedianRow, report.table
+    else:
+        tables["scenes"] = ScenePixels, report.scenes
     if not output.folder:
         suffix = output.path.suffix.lower()
         if suffix in _CHARTS:
             yield _write_bytes(output.path, chart_bytes(report, _CHARTS[suffix]))
         else:
-            yield _write_rows(output.path, *next(iter(tables.values())), report.index)
+            yield _write_rows(output.path, *tables["series"], report.index)
         return
     for name, (kind, rows) in tables.items():
         for suffix in _FORMATS:
@@ -134,16 +127,12 @@ def _written(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
     yield _write_bytes(output.path / "trace.json", document)
 
 
-def _tables(report: TraceReport) -> dict[str, tuple[type[Any], Sequence[Any]]]:
-    if report.method == "median":
-        return {"series": (TraceDay, report.days), "median": (MedianRow, report.table)}
-    return {"series": (TraceDay, report.days), "scenes": (ScenePixels, report.scenes)}
-
-
 def _write_rows(path: Path, kind: type[Any], rows: Sequence[Any], index: str) -> Path:
     names = [field.name for field in fields(kind)]
     columns = [_column(kind, name, index) for name in names]
-    write_table(path, columns, ([_plain(getattr(row, name)) for name in names] for row in rows))
+    values = ([getattr(row, name) for name in names] for row in rows)
+    # a member of an enum becomes plain text
+    write_table(path, columns, ([str(v) if isinstance(v, str) else v for v in row] for row in values))
     return path
 
 
@@ -152,10 +141,6 @@ def _column(kind: type[Any], name: str, index: str) -> Column:
     if kind is MedianRow:
         return Column(name, "time") if name == "date" else Column(index, "real")
     return Column(name, next((found for found, some in _KINDS.items() if name in some), "real"))
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value  # a member of an enum becomes plain text
 
 
 def _write_bytes(path: Path, data: bytes) -> Path:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from shapely.geometry import box, mapping
 from shapely.geometry.base import BaseGeometry
 
@@ -40,7 +39,15 @@ _LONGEST_EDGE: Final = 500.0
 
 def utm_zone(longitude: float, latitude: float) -> int:
     """Return the EPSG code of the zone of a point in degrees: 32601 to 32660 north, 32701 to 32760 south."""
-    return (_NORTH_ZONES if latitude >= 0 else _SOUTH_ZONES) + _zone_number(longitude, latitude)
+    base = _NORTH_ZONES if latitude >= 0 else _SOUTH_ZONES
+    longitude = (longitude + 180) % 360 - 180
+    if 56 <= latitude < 64 and 3 <= longitude < 12:  # noqa: PLR2004 - off Norway zone 32 is wider
+        return base + 32
+    if 72 <= latitude <= 84:  # noqa: PLR2004 - around Svalbard there are four zones instead of seven
+        for west, east, zone in _SVALBARD:
+            if west <= longitude < east:
+                return base + zone
+    return base + int((longitude + 180) // _ZONE_WIDTH) + 1
 
 
 def is_utm(epsg: int) -> bool:
@@ -79,17 +86,6 @@ def _from_degrees(epsg: int) -> Transformer:
     return Transformer.from_crs(4326, epsg, always_xy=True)
 
 
-def _zone_number(longitude: float, latitude: float) -> int:
-    longitude = (longitude + 180) % 360 - 180
-    if 56 <= latitude < 64 and 3 <= longitude < 12:  # noqa: PLR2004 - off Norway zone 32 is wider
-        return 32
-    if 72 <= latitude <= 84:  # noqa: PLR2004 - around Svalbard there are four zones instead of seven
-        for west, east, zone in _SVALBARD:
-            if west <= longitude < east:
-                return zone
-    return int((longitude + 180) // _ZONE_WIDTH) + 1
-
-
 def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Size:
     """Return the size of a box of longitudes and latitudes at `resolution` metres per pixel.
 
@@ -106,7 +102,6 @@ def bbox_size(bbox: tuple[float, float, float, float], resolution: float) -> Siz
     return Size(round(abs(right - left) / resolution), round(abs(top - bottom) / resolution))
 
 
-Coordinates = NDArray[np.float64]
 DegreeBox = tuple[float, float, float, float]
 """West, south, east, north, in degrees."""
 
@@ -199,7 +194,9 @@ class TracedArea:
         grid = self.grid
         if self.is_box:
             return grid.width * grid.height
-        x1, y1, x2, y2 = _edges(self.outline)
+        rings = [shapely.get_coordinates(r) for r in shapely.get_rings(shapely.get_parts(self.outline))]
+        x1, y1 = np.concatenate([ring[:-1] for ring in rings]).T
+        x2, y2 = np.concatenate([ring[1:] for ring in rings]).T
         across, down = grid.pixel
         total = 0
         for row in range(grid.height):
@@ -210,12 +207,6 @@ class TracedArea:
             columns = np.clip(np.ceil((x - grid.bbox[0]) / across - 0.5), 0, grid.width)
             total += int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
         return total
-
-
-def _edges(outline: BaseGeometry) -> tuple[Coordinates, Coordinates, Coordinates, Coordinates]:
-    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapely.get_parts(outline))]
-    starts, ends = np.concatenate([ring[:-1] for ring in rings]), np.concatenate([ring[1:] for ring in rings])
-    return starts[:, 0], starts[:, 1], ends[:, 0], ends[:, 1]
 
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:

@@ -42,7 +42,7 @@ def test_out_is_a_directory_or_a_file(name: str, method: str, files: set[str], t
     output = output_at(tmp_path / name, method)  # type: ignore[arg-type]  # a table's word
     if output.folder:
         output.path.mkdir()
-    written = write_all(output, trace_report(method=method))
+    written = list(map(str, write_all(output, trace_report(method=method))))
     folder = output.path if output.folder else tmp_path
     assert {path.name for path in folder.iterdir()} == files
     assert {Path(path).name for path in written} == files

@@ -53,12 +53,16 @@ class HubSettings:
 def hub_settings(base_url: str | None = None, *, environ: Mapping[str, str] | None = None) -> HubSettings:
     """Return the settings of a Sentinel Hub client."""
     variables = os.environ if environ is None else environ
-    path = _config_file(variables)
+    folder = variables.get("XDG_CONFIG_HOME") or "~/.config"
+    path = expanded(folder) / "sentinelhub" / "config.toml"
     kept = _profile(path, variables.get("SH_PROFILE"))
     chosen = base_url or variables.get("SH_BASE_URL")
     base = _checked(chosen or kept.get("sh_base_url") or _MAIN, "the base URL of Sentinel Hub")
     token = _implied(base) if base_url else variables.get("SH_TOKEN_URL")
-    token = token or (None if chosen else _kept_token_url(kept)) or _implied(base)
+    if not token and not chosen:
+        older = kept.get("sh_auth_base_url")
+        token = older.rstrip("/") + OLD_TOKEN_PATH if older else kept.get("sh_token_url")
+    token = token or _implied(base)
     client_id = variables.get("SH_CLIENT_ID") or kept.get("sh_client_id")
     client_secret = variables.get("SH_CLIENT_SECRET") or kept.get("sh_client_secret")
     if not client_id or not client_secret:
@@ -70,11 +74,6 @@ def hub_settings(base_url: str | None = None, *, environ: Mapping[str, str] | No
     return HubSettings(base, _checked(token, "the token URL"), client_id, Secret(client_secret))
 
 
-def _config_file(variables: Mapping[str, str]) -> Path:
-    folder = variables.get("XDG_CONFIG_HOME") or "~/.config"
-    return expanded(folder) / "sentinelhub" / "config.toml"
-
-
 def _profile(path: Path, given: str | None) -> Mapping[str, str]:
     profiles = _profiles(path)
     name = given or _DEFAULT_PROFILE
@@ -84,7 +83,11 @@ def _profile(path: Path, given: str | None) -> Mapping[str, str]:
         raise UsageError(f"{path} has no profile {name!r}; it has: {known}. See SH_PROFILE.")
     if not isinstance(table, dict | None):
         raise UsageError(f"{path}: {name} must be a table: [{name}]")
-    return {key: _text(path, name, key, table[key]) for key in _KEYS if table and table.get(key)}
+    found = {key: table[key] for key in _KEYS if table and table.get(key)}
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: {key} of the profile {name} must be text in quotes")
+    return found
 
 
 def _profiles(path: Path) -> Mapping[str, object]:
@@ -98,17 +101,6 @@ def _profiles(path: Path) -> Mapping[str, object]:
         raise UsageError(f"{path} is not UTF-8 text") from problem
     except tomllib.TOMLDecodeError as problem:
         raise UsageError(f"{path} is not TOML: {problem}") from problem
-
-
-def _text(path: Path, profile: str, key: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{path}: {key} of the profile {profile} must be text in quotes")
-    return value
-
-
-def _kept_token_url(kept: Mapping[str, str]) -> str | None:
-    older = kept.get("sh_auth_base_url")
-    return older.rstrip("/") + OLD_TOKEN_PATH if older else kept.get("sh_token_url")
 
 
 def _implied(base_url: str) -> str:

@@ -6,12 +6,10 @@ import pytest
 from tests.net.memory import Answer
 from tests.trace.hub.desk import (
     BASE,
-    CLIENT_ID,
     CLIENT_SECRET,
     TOKEN_URL,
     MemoryHub,
     answer,
-    form,
     token,
 )
 
@@ -30,13 +28,6 @@ def sent(hub: MemoryHub) -> list[tuple[str, str | None]]:
 async def fetch(hub: Hub, url: str = URL, **headers: str) -> bytes:
     async with hub.session.open(Request(url, headers=headers)) as response:
         return await response.read(1000)
-
-
-def test_each_request_has_the_token() -> None:
-    memory = MemoryHub({URL: [FINE]})
-    assert memory.run(lambda hub: fetch(hub, authorization="Basic mine", Accept="x")) == b"fine"
-    assert sent(memory) == [(TOKEN_URL, None), (URL, "Bearer planted-token-1")]
-    assert memory.requests[1].headers["Accept"] == "x"
 
 
 def test_concurrent_refusals_renew_the_token_once() -> None:
@@ -73,15 +64,6 @@ def test_a_redirect_to_another_host_drops_the_token_but_keeps_the_range() -> Non
     assert memory.run(lambda hub: fetch(hub, Range="bytes=0-3")) == b"part"
     assert sent(memory)[2] == (bucket, None)
     assert memory.requests[2].headers["Range"] == "bytes=0-3"
-
-
-def test_the_token_request() -> None:
-    memory = MemoryHub({URL: [FINE]})
-    memory.run(fetch)
-    request = memory.requests[0]
-    assert (request.method, request.headers["Content-Type"]) == ("POST", "application/x-www-form-urlencoded")
-    credentials = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-    assert form(request) == {"grant_type": "client_credentials", **credentials}
 
 
 @pytest.mark.parametrize(("life", "held"), [(3600, 3480), (240, 120), (120, 60), (1, 0.5)])
