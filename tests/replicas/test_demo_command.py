@@ -9,7 +9,6 @@ import pytest
 from tests.cli.conftest import Ran
 
 from stacpull.cli.main import cli
-from stacpull.config.toml import shipped_config
 from stacpull_replicas.demo_command import tree
 
 EXPORTED = (
@@ -76,7 +75,3 @@ def test_the_printed_tree_is_short_and_omits_the_state_directory(tmp_path: Path)
         "    ... and 2 more",
         "  z  1,234 B",
     ]
-
-
-def test_the_config_that_ships_is_found() -> None:
-    assert "bigearthnet/{parent}/{filename}" in shipped_config("bigearthnet.toml").read_text()

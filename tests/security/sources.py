@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.net.wire_server import Script, Scripted, WireServer, json_answer
 from stacpull import MirrorReport, Options, S3Options, Selection, mirror
 from stacpull.net.transport import Request
 
-__all__ = ["COLLECTION", "Source", "data", "feature", "json_answer", "mirrored"]
+__all__ = ["COLLECTION", "Source", "data", "feature", "json_answer", "mirrored", "mirrored_here"]
 
 COLLECTION = "c"
 
@@ -42,6 +43,17 @@ def mirrored(
             return await mirror(source.api, dest, selection=Selection(**(selection or {})), options=given)
 
     return asyncio.run(course())
+
+
+def mirrored_here(directory: Path, **assets: bytes) -> Path:
+    """Mirror the item `cat/item.json` below a directory, whose assets are files beside it, to `m` there."""
+    (directory / "cat").mkdir()
+    for key, content in assets.items():
+        (directory / "cat" / key).write_bytes(content)
+    source = directory / "cat/item.json"
+    source.write_bytes(json.dumps(feature("i", {key: key for key in assets})).encode())
+    asyncio.run(mirror(str(source), directory / "m"))
+    return directory / "m"
 
 
 class Source(WireServer):

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.security.sources import feature, mirrored
+from tests.security.sources import feature, mirrored, mirrored_here
 
 from stacpull import (
     DestinationError,
@@ -117,12 +117,9 @@ def test_stored_input_names_must_be_digits(dest: Path, name: str, tmp_path: Path
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/a").write_bytes(b"data")
-    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a"})))
-    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
-    unfinish(tmp_path / "m")
-    return tmp_path / "m"
+    dest = mirrored_here(tmp_path, a=b"data")
+    unfinish(dest)
+    return dest
 
 
 def unfinish(dest: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import orjson
 import pytest
-from tests.security.sources import feature
+from tests.security.sources import mirrored_here
 from tests.security.test_memory import MIB, MOST, Outcome, command
 
-from stacpull import mirror
 from stacpull.catalog.item import is_own_document
 from stacpull.json_values import MOST_VALUES, parsed_object
 from stacpull.store.inspection import DirectoryFiles
@@ -21,11 +19,7 @@ SPARSE = 1024 * MIB
 
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/a.tif").write_bytes(b"data")
-    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"a": "a.tif"})))
-    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
-    return tmp_path / "m"
+    return mirrored_here(tmp_path, a=b"data")
 
 
 def make_sparse(path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.security.sources import feature
+from tests.security.sources import mirrored_here
 
-from stacpull import DestinationError, export, mirror
+from stacpull import DestinationError, export
 
 pytestmark = pytest.mark.behaviour
 
@@ -19,18 +19,15 @@ SECRET = b"a file of the user"
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
     """A mirror of one item, whose JSON names a file behind a link that leads out of the mirror."""
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/a").write_bytes(SECRET[::-1])
-    (tmp_path / "cat/item.json").write_bytes(orjson.dumps(feature("i", {"B01": "a"})))
-    asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "m"))
+    dest = mirrored_here(tmp_path, B01=SECRET[::-1])
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/B01").write_bytes(SECRET)
-    path = tmp_path / "m/c/i/i.json"
+    path = dest / "c/i/i.json"
     document = orjson.loads(path.read_bytes())
     document["assets"]["B01"] = {"href": "./link/B01", "file:size": len(SECRET)}
     path.write_bytes(orjson.dumps(document))
-    (tmp_path / "m/c/i/link").symlink_to(tmp_path / "outside")
-    return tmp_path / "m"
+    (dest / "c/i/link").symlink_to(tmp_path / "outside")
+    return dest
 
 
 def holds_the_secret(directory: Path) -> bool:

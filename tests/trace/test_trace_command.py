@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 from tests.trace.reports import trace_report
+from tests.trace.test_days import day, tile
 
 from stacpull_trace.indices import INDICES
 from stacpull_trace.report import DayState, ScenePixels, TraceDay
@@ -16,32 +17,7 @@ from stacpull_trace.trace_command import trace_lines
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-DAY = TraceDay(
-    date=date(2023, 11, 2),
-    state=DayState.OK,
-    mean=-0.3058,
-    min=-0.7,
-    max=0.6,
-    st_dev=0.35,
-    samples=367_283,
-    valid=138_989,
-    clear_share=0.378,
-    tiles=1,
-    scenes=2,
-    mode="20231102_190003_53_2495",
-    mode_tile="t",
-    mode_index=233,
-    mode_share=0.8893,
-    acquired=datetime(2023, 11, 2, 19, 0, 3, 535_000, tzinfo=UTC),
-    precision=0.005,
-    first=None,
-    weighted=None,
-    last=None,
-    unknown_share=0.0,
-    solar_azimuth=165.2,
-    solar_elevation=25.7,
-    problem=None,
-)
+DAY = day(tile({10: 15_384, 233: 123_605}, no_data=228_294))
 COARSE = replace(DAY, date=date(2023, 11, 3), precision=1.0, mode="20231103_182145_24a1")
 UNKNOWN = replace(
     DAY,
@@ -71,7 +47,7 @@ REPORT = trace_report(
 def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
     lines = list(trace_lines(REPORT))
     assert re.split(r"\s{2,}", lines[1]) == [
-        "2023-11-02", "-0.3058", "138,989", "19:00:03.53", "88.9%", "20231102_190003_53_2495",
+        "2023-11-02", "0.2500", "138,989", "19:00:03.53", "88.9%", "20231102_190003_53_2495",
     ]  # fmt: skip
     assert "19:00:03 " in lines[2]  # no hundredths if they are unknown
     assert lines[3].endswith("scene index 202 is not in the header")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.replicas.sentinelhub.requests_made import NDVI, script
+from tests.replicas.sentinelhub.requests_made import script
 
 from stacpull_replicas.sentinelhub.evalscript import ScriptError, ScriptFault, read_script
 
@@ -147,12 +147,9 @@ GOOD = "return {default: [sample.green], dataMask: [1]}"
     ("text", "message"),
     [
         ("", "must begin with //VERSION=3"),
-        (NDVI.replace("//VERSION=3", "//VERSION=2"), "must begin with //VERSION=3"),
         ("//VERSION=3\nfunction setup() { return {} }", "function evaluatePixel is missing"),
         ("//VERSION=3\nfunction evaluatePixel() {}", "function setup is missing"),
         (script('"green"', "for (let i = 0; i < 3; i++) {}"), "line 3: ForStatement is not supported"),
-        (script('"green"', "let a = `x`"), "TemplateLiteral is not supported"),
-        (script('"green"', "let a = 1 let b = 2"), "Unexpected"),
         (script('"green"', "return {default: [1"), "Unexpected token }"),
         (script('"green"', "sample.green = 3"), "only variables can be assigned to"),
         (script('"green"', "return [1].map(x)[0]()"), "only functions with a name can be called"),
@@ -182,11 +179,9 @@ def test_unsupported_scripts_are_refused(text, message):
     ("body", "message"),
     [
         ("return {default: [nothing], dataMask: [1]}", "nothing is not defined"),
-        ("return {default: [nothing.green], dataMask: [1]}", "nothing is not defined"),
         ("let a; return {default: [a.b], dataMask: [1]}", "cannot read b of undefined"),
         ("const a = 1; a = 2; return {default: [a], dataMask: [1]}", "a is constant"),
         ("return {default: [1, 2], dataMask: [1]}", "output default must be returned with 1 values"),
-        ("return {default: [1]}", "output dataMask must be returned with 1 values"),
         ("return {default: ['a'], dataMask: [1]}", "a string is used as a number"),
         ("return {default: [evaluatePixel(sample)], dataMask: [1]}", "calls itself too deeply"),
         ("return {default: [sample[1]], dataMask: [1]}", "elements are taken of arrays"),

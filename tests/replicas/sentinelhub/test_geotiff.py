@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import zlib
 
 import numpy as np
 import pytest
@@ -58,17 +57,6 @@ def test_a_whole_file_by_rasterio_and_tifffile():
     assert file.slot(15 * 16 + 15) == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_compressed_tiles_fit_into_their_slots(kind):
-    """This uses the weakest compression. The code tries stronger ones before it fails."""
-    chance = random.Random(kind)
-    for seed in (7, 11):
-        for capture in sample_of(seed, 3):
-            file = RasterFile(capture, KINDS[kind])
-            number = chance.choice([n for n in range(256) if file.slot(n)])
-            assert len(zlib.compress(file.pixels(number).tobytes(), 1)) < file.slot(number)
-
-
 def test_covers_contain_exactly_the_pixels_with_data():
     """The cover has exactly the pixels with data, also along its edges."""
     from shapely import contains_xy  # noqa: PLC0415
@@ -80,11 +68,3 @@ def test_covers_contain_exactly_the_pixels_with_data():
         inside = contains_xy(capture.cover, west + (columns + 0.5) * 3, north - (rows + 0.5) * 3)
         assert (there == inside).mean() > 0.99999
         assert there.any()
-
-
-def test_headers_state_the_share_of_clear_pixels():
-    for capture in sample_of(13, 5):
-        every = capture.read(["cloud_mask"], SAME[4::8, None], SAME[None, 4::8])["cloud_mask"]
-        reported = float(header_tags(capture)["PERCENTAGE_CLEAR"])
-        assert (every == 1).mean() * 100 == pytest.approx(reported, abs=0.15)
-        assert capture.ingested > capture.sensed

@@ -66,20 +66,6 @@ def test_a_redirect_to_another_host_drops_the_token_but_keeps_the_range() -> Non
     assert memory.requests[2].headers["Range"] == "bytes=0-3"
 
 
-@pytest.mark.parametrize(("life", "held"), [(3600, 3480), (240, 120), (120, 60), (1, 0.5)])
-def test_a_token_is_renewed_early(life: float, held: float) -> None:
-    memory = MemoryHub({TOKEN_URL: [token("one", life), token("two", life)], URL: [FINE]})
-
-    async def use(hub: Hub) -> None:
-        for pause in (0, held - 0.01, 0.02):
-            await memory.clock.sleep(pause)
-            await fetch(hub)
-
-    memory.run(use)
-    used = [header for url, header in sent(memory) if url == URL]
-    assert used == ["Bearer one", "Bearer one", "Bearer two"]
-
-
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [
