@@ -49,7 +49,6 @@ class PartialFetching(Protocol):
 
         Raises `TransferError` if its header cannot be read.
         """
-        ...
 
     def fetcher(
         self,
@@ -59,7 +58,6 @@ class PartialFetching(Protocol):
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
         """Return what makes an attempt at the part of an asset; `whole` fetches what cannot be clipped."""
-        ...
 
 
 def clipping(area: str | None) -> PartialFetching | None:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from copy import copy
+from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar, TypeVarTuple, cast
 
@@ -148,7 +149,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._batch: list[Arrival] = []
         self._batch_size = 0
         self._unsent: deque[tuple[list[Arrival], int]] = deque()
-        self._under_way = 0
+        self._under_way, self._most_under_way = 0, float(MOST_UNDER_WAY)
         self._on_written: deque[Callable[[int], None]] = deque()
         """Callbacks for the confirmations of messages with bodies, in their order."""
         self._long: list[Arrival] = []
@@ -201,8 +202,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         finally:
             await to_its_end(self._writer.shutdown)  # the descriptors of DEST are closed next
         self._end_batch()
-        while self._unsent:
-            self._send_next()
+        self._most_under_way = inf
+        self._send_some()
 
     def _end_batch(self) -> None:
         if self._batch:
@@ -211,21 +212,16 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self._send_some()
 
     def _send_some(self) -> None:
-        while self._unsent and (
-            not self._under_way or self._under_way + self._unsent[0][1] <= MOST_UNDER_WAY
-        ):
-            self._send_next()
+        most = self._most_under_way
+        while self._unsent and (not self._under_way or self._under_way + self._unsent[0][1] <= most):
+            batch, size = self._unsent.popleft()
+            self._under_way += size
+            self.send(batch, partial(self._batch_written, size))
 
-    def _send_next(self) -> None:
-        batch, size = self._unsent.popleft()
-
-        def on_written(count: int) -> None:
-            self._under_way -= size
-            self.free_slots(count)
-            self._send_some()
-
-        self._under_way += size
-        self.send(batch, on_written)
+    def _batch_written(self, size: int, count: int) -> None:
+        self._under_way -= size
+        self.free_slots(count)
+        self._send_some()
 
     def _write_long(self) -> None:
         long, self._long = self._long, []

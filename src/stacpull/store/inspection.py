@@ -131,27 +131,22 @@ class DirectoryFiles:
     def names(self, directory: str) -> list[str]:
         return [entry.name for entry in (self.path / directory).iterdir()]
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[Entry]]:
-        with os.scandir(self.path) as listed:
-            yield from self._walk("", listed, skipped)
-
-    def _walk(
-        self, prefix: str, listed: Iterator[os.DirEntry[str]], skipped: frozenset[str]
-    ) -> Iterator[Sequence[Entry]]:
-        while batch := list(itertools.islice(listed, _BATCH)):
-            files, inner = list[Entry](), list[str]()
-            for entry in sorted(batch, key=os.DirEntry.inode):
-                if entry.name in skipped:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    inner.append(entry.name)
-                else:
-                    files.append(Entry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
-            if files:
-                yield files
-            for name in inner:  # one that cannot be read is skipped: `state_of` reports its files
-                with suppress(OSError), os.scandir(f"{self.path}/{prefix}{name}") as within:
-                    yield from self._walk(f"{prefix}{name}/", within, frozenset())
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
+        with os.scandir(f"{self.path}/{prefix}") as listed:
+            while batch := list(itertools.islice(listed, _BATCH)):
+                files, inner = list[Entry](), list[str]()
+                for entry in sorted(batch, key=os.DirEntry.inode):
+                    if entry.name in skipped:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        inner.append(f"{prefix}{entry.name}/")
+                    else:
+                        files.append(Entry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
+                if files:
+                    yield files
+                for directory in inner:
+                    with suppress(OSError):  # it cannot be read: `state_of` reports its files
+                        yield from self.walk(frozenset(), directory)
 
 
 def _kind(mode: int) -> str:

@@ -279,25 +279,10 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     return call
 
 
-GROUP_SYNC = {
-    0xEF53: "ext2, ext3, ext4",
-    0x58465342: "xfs",
-    0x9123683E: "btrfs",
-    0xF2F52010: "f2fs",
-    0x2FC12FC1: "zfs",
-    0x01021994: "tmpfs: nothing to sync",
-}
-"""File systems that `syncfs` syncs, reporting errors, by `statfs(2)`'s f_type."""
-_NETWORK = {
-    0x6969: "nfs",
-    0x517B: "smb",
-    0xFF534D42: "cifs",
-    0xFE534D42: "smb2",
-    0x0BD00BD0: "lustre",
-    0x47504653: "gpfs",
-    0x00C36400: "ceph",
-    0x01021997: "9p",
-}
+GROUP_SYNC = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994})
+"""ext, xfs, btrfs, f2fs, zfs and tmpfs, by f_type (`statfs(2)`): `syncfs` syncs them and reports errors."""
+_NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
+"""nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
 _SYNCFS_HONEST = (5, 8)
 _REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
