@@ -134,7 +134,7 @@ class Options:
     checksum: Literal["sha256", "crc64nvme", "none"] = option("sha256", kept=True, commands="mirror retry")
     missing: Literal["fail", "known", "ok"] = option("fail", commands=f"{_RUNS} headers", brief=True)
     revalidate: bool = option(False, kept=True, commands="mirror")
-    items_parquet: bool | None = option(None, commands="mirror")
+    items_parquet: bool | None = option(None, kept=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
         None, "[=remove]", read=arguments.prune, bare="list", kept=True, commands="mirror", brief=True
     )

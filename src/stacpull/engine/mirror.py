@@ -294,8 +294,6 @@ class MirrorRun:
             try:
                 await store.call(StoreOperations.recover)
                 try:
-                    if self._options.items_parquet is not None:
-                        await store.call(StoreOperations.keep_items_parquet, self._options.items_parquet)
                     await self._transfer()
                 finally:
                     await store.outcomes.flush()

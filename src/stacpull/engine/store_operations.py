@@ -117,11 +117,6 @@ class StoreOperations(Publisher):
     def keep_collection(self, name: str, document: bytes) -> None:
         self.db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
 
-    def keep_items_parquet(self, kept: bool) -> None:
-        if kept:
-            self.refuse_foreign(meta.ITEMS_PARQUET)
-        meta.put(self.db, meta.KEEPS_ITEMS_PARQUET, "1" if kept else None)
-
     def write_catalogs(self) -> None:
         """Write what a stop does not delay by more than `_CATALOG_PATIENCE`."""
         self.db.execute("PRAGMA shrink_memory")  # the page cache makes room for pystac and the documents
@@ -136,7 +131,8 @@ class StoreOperations(Publisher):
         entries = [self._entry(row) for row in views.collection_rows(self.db)]
         interrupted: InterruptedRunError | None = None
         if entries or meta.owns_file(self.db, "catalog.json"):
-            keeps_parquet = meta.get(self.db, meta.KEEPS_ITEMS_PARQUET)
+            has_parquet = meta.owns_file(self.db, meta.ITEMS_PARQUET)
+            keeps_parquet = self._run.kept.get("items_parquet", has_parquet)
             if keeps_parquet:
                 try:
                     self._update_items_parquet(entries)

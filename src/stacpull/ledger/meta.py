@@ -12,7 +12,6 @@ ITEMS_PARQUET = "items.parquet"
 
 # keys
 ADOPTING = "adopting"  # DEST may have files that its ledger, an older copy, lacks
-KEEPS_ITEMS_PARQUET = "items_parquet"
 ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that items.parquet was written from
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
 POSITION = "position:"  # with the number of a run: the next page to read, JSON
