@@ -96,7 +96,7 @@ def test_a_query_parameter_must_be_text() -> None:
         ("https://api.radiant.earth/", True),
         ("http://127.0.0.1:8801/mlhub/v1/collections/x", True),
         ("http://localhost:8801/mlhub/v1", True),
-        ("http://hub:8801/mlhub/v1", True),
+        ("http://hub:8801/mlhub/v1", False),
         ("http://[::1]:8801/mlhub/v1", True),
         ("http://192.168.7.1:8801/mlhub/v1", True),
         ("http://0x7f000001:8801/mlhub/v1", True),

@@ -262,33 +262,3 @@ def test_a_page_cannot_post_to_another_host_or_set_header_fields(tmp_path: Path)
     assert followed.headers["search-after"] == "LC08"
     assert followed.headers["accept-language"] == "de"
     assert not {"x-aws-ec2-metadata-token-ttl-seconds", "metadata-flavor", "x-auth"} & set(followed.headers)
-
-
-@pytest.mark.parametrize(
-    ("answer", "requests"),
-    [([INSIDE, FAR], 0), ([FAR], 0), (["127.0.0.1"], 1)],
-    ids=["both", "public", "near"],
-)
-def test_the_mlhub_key_is_sent_only_to_a_local_replica(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: Any,
-    answer: list[str],
-    requests: int,
-) -> None:
-    """A name without dots may lead to a public host: then nothing is sent."""
-    if not requests:
-        request.getfixturevalue("far")
-    monkeypatch.setenv("MLHUB_API_KEY", "planted-key-of-mlhub")
-
-    async def course() -> int:
-        routes = {"/mlhub/v1/collections/c": lambda _: Answer(404)}
-        async with Source(routes=routes, name="hub") as source:
-            Names(hub=[answer])
-            url = source.url("/mlhub/v1/collections/c")
-            with pytest.raises(StacpullError):
-                await mirror(url, tmp_path / "m", options=Options(retries=0))
-            return len(source.requests)
-
-    assert asyncio.run(course()) >= requests
-    assert (asyncio.run(course()) > 0) is (requests > 0)

@@ -94,21 +94,12 @@ def query_parameters(given: Mapping[str, Setting], environ: Mapping[str, str]) -
 
 
 def wanted_variable(source: SplitResult) -> str | None:
-    """Return the variable for the credentials of the service at `source`, or None if none is known."""
-    return MLHUB_KEY if source.hostname == _MLHUB_HOST or wanted_by_place(source) else None
+    """Return the variable for the credentials of the service at `source`, or None if none is known.
 
-
-def wanted_by_place(source: SplitResult) -> bool:
-    """Return whether `source` is a replica of MLHub on this machine or network.
-
-    The path alone proves nothing: any host can serve /mlhub/v1, and a mirror made by another person may have
-    such a source. So the host must be a private address, `localhost` or a name without dots. The connection
-    checks the address of such a name (`stacpull.net.addresses`).
+    The path of a replica of MLHub alone proves nothing: any host can serve /mlhub/v1, and a mirror made by
+    another person may have such a source. So the host must be a private address or `localhost`.
     """
     host = source.hostname or ""
-    if _MLHUB_PATH not in source.path or not host:
-        return False
-    address = literal_address(host)
-    if address is None:
-        return "." not in host
-    return refused_always(address) is None and refused_outside(address) is not None
+    address = literal_address(host) if host and _MLHUB_PATH in source.path else None
+    is_near = address is not None and refused_always(address) is None and refused_outside(address) is not None
+    return MLHUB_KEY if host == _MLHUB_HOST or is_near else None

@@ -102,11 +102,7 @@ async def resume(
     """Resume the last unfinished run in `dest`, with its own selection and layout.
 
     Args:
-        dest: As for `mirror`; a mirror in a bucket can also be named by its work directory.
-        options: How to transfer; None uses the defaults.
-        on_event: Called with progress, notices and failures, a few times per second.
-        stop: Set it to end the run gracefully; it can be resumed.
-        client: As for `mirror`.
+        dest: As for `mirror`, like the other arguments; a bucket can also be named by its work directory.
 
     Returns:
         The counters of the run. If no run is unfinished, `nothing_to_resume` is True.
@@ -151,12 +147,8 @@ async def retry(
     """Try every failed asset of `dest` again, and read source items and links that could not be read.
 
     Args:
-        dest: As for `resume`.
+        dest: As for `resume`, like the other arguments.
         ordered: True to request only assets that were not ready yet (`FailureRecord.kind` "ordered").
-        options: How to transfer; None uses the defaults.
-        on_event: Called with progress, notices and failures, a few times per second.
-        stop: Set it to end the run gracefully; it can be resumed.
-        client: As for `mirror`.
 
     Returns:
         The counters of the run, and its final state.

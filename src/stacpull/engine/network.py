@@ -6,7 +6,6 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.config.credentials import wanted_by_place, wanted_variable
+from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
 from stacpull.config.resolve import completed
 from stacpull.events import Notice, Progress
@@ -116,14 +115,18 @@ async def open_network(
     """`addresses` and `policy` default to those of the options. `secrets` gets the credentials."""
     secrets = Secrets() if secrets is None else secrets
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
-    room = slots_here()
+    room, (files, _) = SLOTS, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY:
+        room = min(SLOTS, max(1, (files - _OWN_DESCRIPTORS) // _PER_TRANSFER))
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
     addresses = addresses or _address_policy(address, options)
     http, clock, counters = http_transport(options, addresses), SystemClock(), NetworkCounters()
     setup = TransportSetup(http, address.url, options, clock, all_variables(), secrets, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
 
-    warn = partial(_warn, on_notice)
+    def warn(text: str) -> None:
+        on_notice(Notice("warning", text))
+
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
@@ -166,18 +169,6 @@ async def open_network(
             await asyncio.to_thread(log.close)
 
 
-def slots_here() -> int:
-    """Return how many transfers at once the file descriptors of this process allow."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return SLOTS
-    return min(SLOTS, max(1, (soft - _OWN_DESCRIPTORS) // _PER_TRANSFER))
-
-
-def _warn(on_notice: Callable[[Notice], None], text: str) -> None:
-    on_notice(Notice("warning", text))
-
-
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     return WebTransport(
         HttpSettings(policy, options.stall_timeout, options.min_rate, ca_bundle=options.ca_bundle)
@@ -190,13 +181,8 @@ def _address_policy(address: SourceAddress, options: Options) -> AddressPolicy:
     is_chosen = address.named or literal_address(host) is not None
     endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
     urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
-    wanted = wanted_variable(urlsplit(address.url))
-    is_near = wanted in address.credential_names and wanted_by_place(urlsplit(address.url))
-    return AddressPolicy(
-        allow_private=options.allow_private_hosts,
-        chosen=[*([host] if is_chosen else []), *map(chosen_host, urls)],
-        near=[host] if is_near else [],
-    )
+    chosen = [*([host] if is_chosen else []), *map(chosen_host, urls)]
+    return AddressPolicy(allow_private=options.allow_private_hosts, chosen=chosen)
 
 
 def chosen_host(url: str) -> str:

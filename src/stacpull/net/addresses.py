@@ -31,16 +31,12 @@ class AddressRefusedError(OSError):
 class AddressPolicy:
     """The address rules of one run, and the addresses known of the hosts that the user chose.
 
-    `chosen` are written as in URLs, without ports. Those in `near` must be private, because they get a
-    credential for that reason. Worker processes get it pickled, with what the first process knows.
+    `chosen` are written as in URLs, without ports. Worker processes get it pickled, with what it knows.
     """
 
-    def __init__(
-        self, *, allow_private: bool = False, chosen: Iterable[str] = (), near: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, *, allow_private: bool = False, chosen: Iterable[str] = ()) -> None:
         self.allow_private = allow_private
-        self._near = frozenset(map(_named, near))
-        self._chosen = frozenset(map(_named, chosen)) | self._near
+        self._chosen = frozenset(map(_named, chosen))
         self._pinned: dict[str, frozenset[str]] = {}
         """By chosen host, the private addresses of its first lookup; empty for a public host."""
         self._open: set[str] = set()
@@ -69,7 +65,7 @@ class AddressPolicy:
             if address in private:
                 if plain_address(address) in pinned:
                     found[address] = None
-            elif (pinned or name in self._near) and not self.allow_private:
+            elif pinned and not self.allow_private:
                 found[address] = "public, where a private address was expected"
         return found
 
