@@ -101,8 +101,7 @@ async def resume(
 ) -> MirrorReport:
     """Resume the last unfinished run in `dest`, with its own selection and layout.
 
-    Args:
-        dest: As for `mirror`, like the other arguments; a bucket can also be named by its work directory.
+    The arguments are those of `mirror`; a mirror in a bucket can also be named by its work directory.
 
     Returns:
         The counters of the run. If no run is unfinished, `nothing_to_resume` is True.
@@ -144,11 +143,10 @@ async def retry(
     stop: asyncio.Event | None = None,
     client: Any = None,
 ) -> MirrorReport:
-    """Try every failed asset of `dest` again, and read source items and links that could not be read.
+    """Try every failed asset of `dest` again, and read source items that could not be read.
 
-    Args:
-        dest: As for `resume`, like the other arguments.
-        ordered: True to request only assets that were not ready yet (`FailureRecord.kind` "ordered").
+    The arguments are those of `resume`. With `ordered`, only assets that were not ready yet are requested
+    (`FailureRecord.kind` "ordered").
 
     Returns:
         The counters of the run, and its final state.
