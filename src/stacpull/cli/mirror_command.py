@@ -91,7 +91,7 @@ def resume(session: CommandSession, dest: str) -> int:
 def retry(session: CommandSession, dest: str, ordered: bool) -> int:
     """Retry the failed assets of DEST.
 
-    Items and catalogs that could not be read are also read again.
+    Source items that could not be read are also read again.
 
     Transfer options and credentials can be given again; only these are read from a config file.
     """

@@ -513,23 +513,16 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     while batch := await call(jobs.pending_jobs, run.id, after, _STREAMED):
         await record.queue.put(batch)
         after = batch[-1].row
-    if not is_walk:
-        await _read_again(walk, record, run.spec.kind)
-    elif not run.walk_ended:
-        await walk.run(Position.from_json(run.position))
-
-
-# --- what a run without a walk reads from its source again: a retry, or a repair (`verify --repair`) --------
-
-
-async def _read_again(walk: Walk, record: LedgerRecord, kind: runs.RunKind) -> None:
-    if kind == "retry":
-        failed = await record.store.call(jobs.failed_items)
-        for start in range(0, len(failed), ITEMS_AT_ONCE):
-            batch = PlanBatch()
-            await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
-            await record.add_batch(batch)
-    elif kind == "repair":
+    if is_walk:
+        if not run.walk_ended:
+            await walk.run(Position.from_json(run.position))
+        return
+    failed = await call(jobs.failed_items) if run.spec.kind == "retry" else []
+    for start in range(0, len(failed), ITEMS_AT_ONCE):
+        batch = PlanBatch()
+        await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
+        await record.add_batch(batch)
+    if run.spec.kind == "repair":
         await _read_damaged_items(walk, record)
     await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
 
@@ -545,7 +538,7 @@ async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:
             if isinstance(document, dict) and document.get("id") == item.item:
                 await call(jobs.keep_document, row, clean_document(document, task.network.secrets))
                 continue
-            why = "Its URL is unknown." if document is None else "Its URL returns another item."
+            why = "Its URL is unknown, or returns another item."
             if isinstance(document, Failure):
                 why = document.message
             text = f"The JSON of {item.collection}/{item.item} cannot be restored. {why}"
