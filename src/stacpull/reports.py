@@ -70,9 +70,8 @@ class Counts(PublicValue, frozen=True):
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
     """What could not be read or planned: source items, links of a tree, entries of a file, items
-    without an id, assets of a collection (`failures` lists them). And items whose JSON could not be written
-    because another file has its name, or could not be updated because someone had changed it (a warning names
-    it)."""
+    without an id, assets of a collection (`failures` lists them). In a run also items whose JSON could not be
+    written because another file has its name, or because someone had changed it (a warning names it)."""
     run: int = 0
     source: str = ""
     dest: str = ""
@@ -156,8 +155,8 @@ class StatusReport(Counts, frozen=True):
 class FailureRecord(PublicValue, frozen=True):
     """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
 
-    If `key` is empty, it is an item that could not be read or planned, or whose JSON could not be written
-    because another file has its name. If `collection` is empty too, `item` is a place in SOURCE (a line).
+    If `key` is empty, it is an item that could not be read or planned. If `collection` is empty too, `item`
+    is a place in SOURCE (a line).
     """
 
     collection: str

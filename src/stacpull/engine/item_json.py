@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import orjson
 
@@ -16,14 +15,11 @@ from stacpull.catalog.item import (
 )
 from stacpull.ledger import views
 from stacpull.ledger.database import Connection
-from stacpull.models import FailureKind, ItemId, Json
+from stacpull.models import Json
 from stacpull.planning.hrefs import item_of
-from stacpull.planning.item_plan import collection_document_path, item_document_name
+from stacpull.planning.item_plan import collection_document_path
 from stacpull.redact import Secrets
 from stacpull.store.protocol import StoredFiles
-
-if TYPE_CHECKING:
-    from stacpull.reports import FailureRecord
 
 
 def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
@@ -68,26 +64,3 @@ def foreign_file_sentence(path: str) -> str:
 
 def may_be_replaced(files: StoredFiles, path: str, is_same: Callable[[], bool], *, adopting: bool) -> bool:
     return not files.has(path) or is_same() or (adopting and is_own_document(files, path))
-
-
-def unwritten(db: Connection, files: StoredFiles) -> Iterator[FailureRecord]:
-    """Yield a record, with an empty `key`, for each item whose JSON cannot be written: its name is taken.
-
-    The ledger has only that such an item is unwritten: the obstacle may be removed, so it is checked again.
-    """
-    from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process: it takes 10 ms
-
-    for collection, item, directory, href, when in views.unwritten_documents(db):
-        path = f"{directory}/{item_document_name(ItemId(collection, item))}"
-        if files.has(path):
-            yield FailureRecord(
-                collection,
-                item,
-                key="",
-                kind=FailureKind.EXISTS,
-                message=foreign_file_sentence(path),
-                status=None,
-                attempts=1,
-                when=when,
-                href=href,
-            )

@@ -9,13 +9,11 @@ from pathlib import Path
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
-from stacpull.engine.item_json import unwritten
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_path, open_reader, translated
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
-from stacpull.store.local_store import open_files
 from stacpull.store.lock import holder, is_held
 
 _LAST_ERRORS = 5
@@ -48,10 +46,6 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             checkpoint = None if request is None else request.url
         live = is_held(place.work)
         assets, items = runs.asset_counters(db), views.item_totals(db)
-        with open_files(place.work, place.bucket) as files:
-            foreign = list(unwritten(db, files))
-        items["items_failed"] += len(foreign)
-        errors = sorted([*foreign, *views.failures(db, newest=_LAST_ERRORS)], key=lambda one: -one.when)
         return StatusReport(
             **assets,
             **items,
@@ -78,13 +72,13 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             pid=holder(place.work) if live else None,
             rate=run["bytes_fetched"] / run["seconds"] if run["seconds"] else None,
             selection=run["selection"],
-            last_errors=tuple(errors[:_LAST_ERRORS]),
+            last_errors=tuple(views.failures(db, newest=_LAST_ERRORS)),
             reason=run["reason"],
         )
 
 
 def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:
-    """Yield every asset of `dest` that failed, and every item that could not be read or written.
+    """Yield every asset of `dest` that failed, and every item that could not be read.
 
     Args:
         dest: As for `status`.
@@ -97,5 +91,3 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
     place = parse_dest(dest, instance("options", Options, options))
     with closing(open_reader(place.work)) as db, translated(ledger_path(place.work)):
         yield from views.failures(db)
-        with open_files(place.work, place.bucket) as files:
-            yield from unwritten(db, files)

@@ -519,9 +519,9 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
         return
     failed = await call(jobs.failed_items) if run.spec.kind == "retry" else []
     for start in range(0, len(failed), ITEMS_AT_ONCE):
-        batch = PlanBatch()
-        await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], batch)
-        await record.add_batch(batch)
+        planned = PlanBatch()
+        await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
+        await record.add_batch(planned)
     if run.spec.kind == "repair":
         await _read_damaged_items(walk, record)
     await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))

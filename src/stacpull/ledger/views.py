@@ -134,18 +134,6 @@ def failures(db: sqlite3.Connection, *, newest: int | None = None) -> Iterator[F
         yield FailureRecord(*row[:-2])
 
 
-def unwritten_documents(db: sqlite3.Connection) -> Iterator[tuple[str, str, str, str | None, float]]:
-    """Yield collection, ID, directory, URL and time of final items; none if the last run writes none."""
-    return db.execute(
-        f"SELECT c.name, i.name, {ITEM_DIRECTORY}, i.href, r.updated "
-        'FROM (SELECT instr(fixed, \'"metadata":"item"\') > 0 AS is_written, '
-        "coalesce(ended, started) AS updated FROM runs ORDER BY id DESC LIMIT 1) r "
-        "CROSS JOIN documents o CROSS JOIN items i ON i.id = o.item "  # in this order
-        "JOIN collections c ON c.id = i.collection "
-        f"WHERE r.is_written AND i.written = {Written.NO} AND i.remaining = 0 ORDER BY i.id"
-    )
-
-
 class ItemRecord(NamedTuple):
     """The data for an item's JSON; `mirrored` maps asset keys to the files in the mirror."""
 
