@@ -131,7 +131,7 @@ WRONG = [
     ),
     pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a valid time", id="a time"),
     pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),
-    pytest.param(["-C", LABELS, "--layout", "{itm}"], "{itm}", id="a layout"),
+    pytest.param(["-C", LABELS, "--layout", "{itm}"], "did you mean {item}?", id="a layout"),
     pytest.param(["-C", LABELS, "--layout", "{foo}"], "{foo} is neither a field", id="no such property"),
     pytest.param(["-C", LABELS, "--layout", "{platfrm}/{key}"], "did you mean {platform}?", id="a property"),
 ]

@@ -83,11 +83,6 @@ MISTAKES = {
         2,
         "--split train cannot read nope.txt: No such file or directory.",
     ),
-    "no collection": Mistake(
-        ("mirror", "{api}", "d"),
-        2,
-        f"Name a collection with --collection, or use --all-collections; there are {LABELS}",
-    ),
     "latitude before longitude": Mistake(
         ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
         0,
@@ -103,11 +98,6 @@ MISTAKES = {
         0,
         "the asset filters dropped every asset. Keys: B01, B02, B03,",
     ),
-    "an unknown field of --layout": Mistake(
-        ("plan", "{api}", "-C", "--layout", "{itm}/{key}"),
-        2,
-        "{itm} is neither a field nor a property of the items; did you mean {item}?",
-    ),
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"),
         5,
@@ -115,14 +105,6 @@ MISTAKES = {
     ),
     "--yes without --prune": Mistake(
         ("mirror", "{api}", "d", "-C", "--yes"), 2, "No such option '--yes': use --prune=remove."
-    ),
-    "too many transfers at once": Mistake(
-        ("mirror", "{api}", "d", "-C", "--concurrency", "10000"),
-        2,
-        "--concurrency must be auto or a whole number from 1 to 4096",
-    ),
-    "an unknown label": Mistake(
-        ("mirror", "{api}", "d", "-C", "--label", "xyz"), 2, "'xyz' is not a label class of the collection"
     ),
     "an unknown index": Mistake(
         ("trace", "byoc-x", "-o", "t", "--index", "ndwl", "--bbox", "0,0,1,1", "--datetime", "2024-06-01"),
@@ -192,12 +174,6 @@ def test_a_proxy_that_refuses_is_named_without_a_python_tuple(
     assert f"went through the proxy {NOWHERE} (from http_proxy)" in ran.err
     assert "Connection refused." in ran.err
     assert "('127" not in ran.err
-
-
-def test_a_syntax_error_in_a_config_file_is_reported_with_its_line(stacpull_command: Command) -> None:
-    Path("c.toml").write_text('max-items = 3\ncollection = ["a",\nlabel = "x"\n')
-    ran = stacpull_command("plan", f"{NOWHERE}/v1", "--config", "c.toml")
-    assert (ran.code, "c.toml: this is not TOML: Invalid value (at line 3, column 1)" in ran.err) == (2, True)
 
 
 def test_aws_keys_alone_make_no_profile_of_another_service_ready(
