@@ -165,33 +165,6 @@ ENVIRONMENT_PACKAGES = frozenset({"aws", "config", "cli", "proxies", "child_proc
 VAGUE_NAMES = frozenset({"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"})
 
 
-STORE_PACKAGES = frozenset({"engine", "upkeep", "catalog"})
-"""Packages that read and write DEST through the interface of `store/protocol.py`, and not by themselves."""
-FILE_FUNCTIONS = frozenset(
-    {
-        "access", "chmod", "fchmod", "fdopen", "fstat", "fsync", "ftruncate", "link", "listdir", "lstat",
-        "makedirs", "mkdir", "open", "pread", "pwrite", "read", "readlink", "remove", "removedirs", "rename",
-        "renames", "replace", "rmdir", "scandir", "stat", "statvfs", "symlink", "truncate", "unlink", "utime",
-        "walk", "write",
-    }
-)  # fmt: skip
-"""Functions of `os`."""
-FILE_METHODS = frozenset(
-    {
-        "exists", "glob", "hardlink_to", "is_dir", "is_file", "is_symlink", "iterdir", "lchmod", "lstat",
-        "mkdir", "read_bytes", "read_text", "readlink", "rename", "rglob", "rmdir", "samefile", "stat",
-        "symlink_to", "touch", "unlink", "write_bytes", "write_text",
-    }
-)  # fmt: skip
-"""Methods of `Path`; beside them `open` with a mode as text, and `replace` with one argument."""
-OWN_FILES = {
-    "engine/item_input.py": "keeps the items that came by standard input beside the ledger",
-    "engine/mirror.py": "writes the log beside the ledger",
-    "engine/workspace.py": "refuses a foreign catalog as DEST, and DEST as SOURCE, before anything is opened",
-}
-"""Modules of these packages that use files by themselves, and what for."""
-
-
 class Module(NamedTuple):
     """One source file: its path under the package and its syntax tree."""
 
@@ -301,29 +274,6 @@ def task_violations(module: Module) -> Iterator[str]:
                 yield "start tasks in task groups only"
 
 
-def file_violations(module: Module) -> Iterator[str]:
-    """DEST may be anything that `store/` can write: nothing else uses a file system there."""
-    if module.package in STORE_PACKAGES and module.place.as_posix() not in OWN_FILES and uses_files(module):
-        yield f"{module.package} must use DEST through the store"
-
-
-def uses_files(module: Module) -> bool:
-    return any(is_file_call(node) for node in nodes_of(module.tree) if isinstance(node, ast.Call))
-
-
-def is_file_call(call: ast.Call) -> bool:
-    modes = {one.value for one in call.args if isinstance(one, ast.Constant)} & {"rb", "wb", "xb", "ab"}
-    match call.func:
-        case ast.Name(id="open") | ast.Attribute(value=ast.Name(id="shutil")):
-            return True
-        case ast.Attribute(attr=name, value=ast.Name(id="os")):
-            return name in FILE_FUNCTIONS
-        case ast.Attribute(attr=name):
-            is_replace = name == "replace" and len(call.args) == 1 and not call.keywords
-            return name in FILE_METHODS or is_replace or (name == "open" and bool(modes))
-    return False
-
-
 def shape_violations(module: Module) -> Iterator[str]:
     vague = VAGUE_NAMES & {*module.place.parent.parts, *module.place.stem.split("_")}
     if vague:
@@ -357,7 +307,6 @@ def violations(root: Path) -> list[str]:
             *import_violations(module, root.name, packages),
             *environment_violations(module),
             *task_violations(module),
-            *file_violations(module),
             *shape_violations(module),
         ]
         found += [f"{module.place}: {message}" for message in messages]
@@ -366,13 +315,6 @@ def violations(root: Path) -> list[str]:
 
 def test_imports_follow_the_table_of_packages() -> None:
     assert violations(PACKAGE) == []
-
-
-def test_the_list_of_modules_that_use_files_is_complete() -> None:
-    modules = {
-        m.place.as_posix() for m in read_package(PACKAGE) if m.package in STORE_PACKAGES and uses_files(m)
-    }
-    assert modules == set(OWN_FILES)
 
 
 def test_every_allowed_import_is_used() -> None:
