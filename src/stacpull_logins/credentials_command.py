@@ -30,16 +30,11 @@ def list_profiles(session: CommandSession) -> None:
 
 
 def _lines(one: ProfileState) -> list[str]:
-    return [one.name, *([f"  {one.about}"] if one.about else []), f"  {_standing(one)}"]
-
-
-def _standing(one: ProfileState) -> str:
-    """Return whether a profile can be used. One without hosts needs credentials that the AWS tools find."""
-    if one.problem:
-        return f"not ready: {one.problem}"
-    if not one.ready:
-        return f"not ready: {one.needs}"
-    return "ready" if one.hosts else "ready, if the AWS tools find credentials"
+    """Return a profile and its state. One without hosts needs credentials that the AWS tools find."""
+    state = "ready" if one.hosts else "ready, if the AWS tools find credentials"
+    if one.problem or not one.ready:
+        state = f"not ready: {one.problem or one.needs}"
+    return [one.name, *([f"  {one.about}"] if one.about else []), f"  {state}"]
 
 
 @command(

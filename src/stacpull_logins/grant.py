@@ -15,13 +15,13 @@ from urllib.parse import urlencode
 
 import attrs
 
-from stacpull.arguments import named
+from stacpull.arguments import finite_number, named
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
 from stacpull_logins.logins import Attached, Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
+from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask, printable
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
@@ -111,10 +111,10 @@ class GrantLogin(Login):
         return await ask(self._logins, request, _REFUSED | {HTTPStatus.OK})
 
     def _token_in(self, reply: Reply) -> TimedToken[Secret]:
-        token = _printable(reply.members.get("access_token"))
+        token = printable(reply.members.get("access_token"))
         if token is None:
             raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
-        self._refresh = _printable(reply.members.get("refresh_token"))
+        self._refresh = printable(reply.members.get("refresh_token"))
         secrets = [secret for secret in (token, self._refresh) if secret is not None]
         self._logins.secrets.learn(*secrets, least=0)  # the user chose this service
         return TimedToken(token, _seconds(reply.members.get("expires_in")))
@@ -125,17 +125,7 @@ def with_field(request: Request, name: str, value: str) -> Request:
     return request._replace(headers={**kept, name: value})
 
 
-def _printable(value: Any) -> Secret | None:
-    usable = isinstance(value, str) and value and value.isascii() and value.isprintable()
-    return Secret(value) if usable else None
-
-
 def _seconds(value: Any) -> float:
     """Return `expires_in`: a number or, against RFC 6749, 5.1, a string with one; `inf` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.inf
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return math.inf
-    return math.inf if math.isnan(seconds) else seconds
+    seconds = finite_number(value)
+    return math.inf if seconds is None else seconds

@@ -104,38 +104,35 @@ class Netrc:
     The `default` entry is never used: it would send a password to any host.
     """
 
+    problem = ""
+    """Why the file was not read, once `hosts` is known."""
+
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.path = expanded(environ.get("NETRC") or "~/.netrc")
 
-    def entry(self, host: str) -> tuple[Secret, Secret] | None:
-        return self._read[0].get(host)
-
     def below(self, hosts: tuple[HostPattern, ...]) -> Iterator[tuple[HostPattern, tuple[Secret, Secret]]]:
-        for name, entry in self._read[0].items():
+        for name, entry in self.hosts.items():
             for pattern in hosts:
                 if pattern.covers(pattern.scheme, name, pattern.port):
                     yield HostPattern(pattern.scheme, name, pattern.port), entry
 
-    @property
-    def problem(self) -> str:
-        return self._read[1]
-
     @cached_property
-    def _read(self) -> tuple[Mapping[str, tuple[Secret, Secret]], str]:
-        path = self.path
+    def hosts(self) -> Mapping[str, tuple[Secret, Secret]]:
         try:
-            hosts = {} if usual_file(str(path)) is None else netrc.netrc(str(path)).hosts
+            hosts = {} if usual_file(str(self.path)) is None else netrc.netrc(str(self.path)).hosts
         except FileNotFoundError:
-            return {}, ""
+            return {}
         except netrc.NetrcParseError as problem:  # its message may quote the file, perhaps a password
-            return {}, f"{path}, line {problem.lineno}: this is not a valid netrc file."
+            self.problem = f"{self.path}, line {problem.lineno}: this is not a valid netrc file."
+            return {}
         except (OSError, UnicodeDecodeError):
-            return {}, f"{path} cannot be read as a netrc file."
+            self.problem = f"{self.path} cannot be read as a netrc file."
+            return {}
         return {
             host.lower(): (Secret(user), Secret(password))
             for host, (user, _, password) in hosts.items()
             if host != "default" and password
-        }, ""
+        }
 
 
 # --- kinds of login ---------------------------------------------------------------------------------------

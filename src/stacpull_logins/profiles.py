@@ -44,7 +44,6 @@ from stacpull_logins.logins import (
 )
 
 _SUFFIX = ".toml"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VARIABLES = re.compile(rf"{VARIABLE.pattern}(?:[^\w$]{{0,2}}{VARIABLE.pattern})*")
 _LABELLED = re.compile(rf"(?:[A-Za-z-]{{1,20}}[ =] ?){{0,2}}{_VARIABLES.pattern}")
 """`Token ${T}`, `Token token=${T}`: the label is not a secret."""
@@ -112,10 +111,7 @@ def find_profile(name: str, environ: Mapping[str, str]) -> Profile | None:
     """Return the profile with this name, or None if there is none: it may be an AWS profile."""
     if name.endswith(_SUFFIX):
         return _read(expanded(name))
-    if not _NAME.fullmatch(name):
-        return None
-    paths = (folder / f"{name}{_SUFFIX}" for folder in _folders(environ))
-    path = next((path for path in paths if path.is_file()), None)
+    path = _paths(environ).get(name)
     return None if path is None else _read(path)
 
 
@@ -125,17 +121,10 @@ def profile_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for folder in _folders(environ):
-        for path in folder.glob(f"*{_SUFFIX}"):
-            found.setdefault(path.stem, path)
-    return dict(sorted(found.items()))
-
-
-def _folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
     own = usual_file(environ.get("XDG_CONFIG_HOME") or "~/.config")
-    shipped = shipped_config("providers")
-    return (shipped,) if own is None else (own / "stacpull" / "providers", shipped)
+    folders = [shipped_config("providers"), *([] if own is None else [own / "stacpull" / "providers"])]
+    found = {path.stem: path for folder in folders for path in folder.glob(f"*{_SUFFIX}")}
+    return dict(sorted(found.items()))
 
 
 # --- reading ----------------------------------------------------------------------------------------------

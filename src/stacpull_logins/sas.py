@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_plus, urlsplit
 
 import attrs
@@ -26,7 +26,7 @@ from stacpull.hosts import host_of
 from stacpull.net.transport import BufferedResponse, Request, Response
 from stacpull.redact import Secret
 from stacpull_logins.logins import Attached, Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask
+from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask, printable
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
@@ -122,18 +122,13 @@ class SasLogin(Login):
         return self._token_in(reply, url)
 
     def _token_in(self, reply: Reply, url: str) -> TimedToken[Secret | None]:
-        token = reply.members.get("token")
-        if (
-            not isinstance(token, str)
-            or "sig=" not in token
-            or not token.isascii()
-            or not token.isprintable()
-        ):
+        token = printable(reply.members.get("token"))
+        if token is None or "sig=" not in token.reveal():
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
-        secret = Secret(token)
-        self._logins.secrets.learn(*_signatures(token))
+        self._logins.secrets.learn(*_signatures(token.reveal()))
         now = self._logins.clock.time() if reply.date is None else reply.date
-        return TimedToken(secret, _moment(reply.members.get("msft:expiry")) - now)
+        until = parse_instant(reply.members.get("msft:expiry"))
+        return TimedToken(token, math.inf if until is None else until.timestamp() - now)
 
 
 def signed_url(url: str, token: str) -> str:
@@ -151,8 +146,3 @@ def _signatures(token: str) -> list[Secret]:
     """Return the `sig` of a token, encoded and decoded. The other members are dates and names."""
     found = [pair.partition("=")[2] for pair in token.split("&") if pair.startswith("sig=")]
     return [Secret(text) for value in found for text in {value, unquote_plus(value)}]
-
-
-def _moment(value: Any) -> float:
-    moment = parse_instant(value)
-    return math.inf if moment is None else moment.timestamp()

@@ -24,6 +24,7 @@ from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
 from stacpull.net.status import REDIRECTS, moment_of, reason_in
 from stacpull.net.transport import Request, TransferError
+from stacpull.redact import Secret
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
@@ -134,6 +135,11 @@ class Reply(msgspec.Struct, frozen=True):
         except orjson.JSONDecodeError:
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def printable(value: Any) -> Secret | None:
+    usable = isinstance(value, str) and value and value.isascii() and value.isprintable()
+    return Secret(value) if usable else None
 
 
 async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply:

@@ -75,7 +75,7 @@ class Visit(LoginKind):
         cls, hosts: tuple[HostPattern, ...], texts: Mapping[str, str], netrc: Netrc
     ) -> Iterator[tuple[tuple[HostPattern, ...], LoginKind]]:
         host = cls.netrc_host(texts, hosts)
-        entry = None if host is None else netrc.entry(host)
+        entry = None if host is None else netrc.hosts.get(host)
         if entry is not None:
             yield hosts, cls(HostPattern.read(texts["login-host"]), *entry)
         elif host is None:

@@ -45,7 +45,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_netrc_file_is_read() -> None:
     netrc = Netrc({})
-    assert (netrc.entry("data.example.org"), netrc.problem) == (None, "")
+    assert (netrc.hosts.get("data.example.org"), netrc.problem) == (None, "")
 
 
 def test_no_profile_is_read() -> None:
