@@ -134,8 +134,8 @@ def test_collections(stacpull_command: Command, library: Library) -> None:
     }
     assert described[1] == {**dict.fromkeys(described[0]), "id": "bare"}
     text = stacpull_command("collections", "s").out
-    assert "  licence  CDLA-Permissive-1.0\n" in text
-    assert "  time     2017-06-13T00:00:00Z to ..\n" in text
+    assert "  license  CDLA-Permissive-1.0\n" in text
+    assert "  interval 2017-06-13T00:00:00Z, ..\n" in text
     assert text.endswith("bare\n")
 
 

@@ -118,26 +118,14 @@ def collections(session: CommandSession, source: str) -> None:
     documents = session.run_cancelled(source_contents.collections(source, options=session.options))
     found = [describe(document) for document in documents]
     lines = []
-    for collection in found:
-        lines.append(f"{collection['id']}")
-        for label, name, between in _SHOWN:
-            value = collection[name]
-            if isinstance(value, list):  # the open end of an interval is null
-                value = between.join(".." if one is None else str(one) for one in value)
-            if value not in (None, ""):
-                lines.append(f"  {label:<8} {value}")
+    for collection in map(dict, found):
+        lines.append(f"{collection.pop('id')}")
+        for name, value in collection.items():
+            several = value if isinstance(value, list) else [value]
+            if value not in (None, ""):  # the open end of an interval is null
+                text = ", ".join(".." if one is None else str(one) for one in several)
+                lines.append(f"  {name:<8} {text}")
     session.print({"collections": found}, lines)
-
-
-_SHOWN = (
-    ("title", "title", ""),
-    ("licence", "license", ""),
-    ("cite as", "citation", ""),
-    ("doi", "doi", ""),
-    ("bbox", "bbox", ", "),
-    ("time", "interval", " to "),
-    ("items", "items", ""),
-)
 
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
