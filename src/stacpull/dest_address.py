@@ -96,10 +96,10 @@ def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None
 
 def _location(url: BucketLocation, options: Options) -> BucketLocation:
     parts = urlsplit(options.dest_endpoint_url or "")
-    if parts.username is not None:
-        raise UsageError("--dest-endpoint-url must not contain a user or a password: use --dest-profile.")
-    if parts.query or parts.fragment:
-        raise UsageError("--dest-endpoint-url must not contain a query: give scheme, host and port.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError(
+            "--dest-endpoint-url must be a scheme, a host and a port: keys go to --dest-profile."
+        )
     location = store_kind(url).resolved(
         replace(
             url,
