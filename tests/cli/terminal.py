@@ -96,12 +96,6 @@ class Terminal:
     def press_ctrl_c(self) -> None:
         os.write(self._master, b"\x03")
 
-    def resize(self, columns: int, rows: int = 24) -> None:
-        """Change the size as a window manager does."""
-        self._read(0)
-        self.screen.resize(rows, columns)
-        self._set_size(columns, rows)
-
     def _set_size(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
