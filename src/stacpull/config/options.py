@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, Protocol, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import msgspec
@@ -55,24 +55,6 @@ class S3Options:
     keys: tuple[Secret, Secret] | None = None
     """Access key and secret key of a credential profile; None for those that the AWS tools find."""
     aws_metadata: bool = option(False)
-
-
-class CredentialProfile(Protocol):
-    """The logins of `--credentials NAME` with their secrets (`stacpull_logins.logins.FilledProfile`)."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The URLs of the hosts that the user chose by choosing the profile."""
-        ...
-
-    def open(self, *network: Any) -> Any:
-        """Return the logins of one run (`stacpull_logins.logins.Logins`)."""
-        ...
 
 
 @arguments.hinting
@@ -200,7 +182,8 @@ class Options:
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.secrets)
     credential_names: tuple[str, ...] = ()
-    filled_profile: CredentialProfile | None = None
+    filled_profile: Any = None
+    """`stacpull_logins.logins.FilledProfile`: its name, the `endpoints` that it opens, and its logins."""
     s3: S3Options = attrs.field(factory=S3Options)
     ca_bundle: Path | None = attrs.field(
         default=None,
