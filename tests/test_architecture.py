@@ -403,16 +403,6 @@ def test_neighbour_packages_import_exactly_what_their_tables_list() -> None:
     assert found == allowed_imports()
 
 
-def test_tests_have_the_folders_of_the_code() -> None:
-    """`src/stacpull/X` is tested in `tests/X`, and `src/stacpull_X` too: no name may be in both places."""
-    packages = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
-    assert packages.isdisjoint(name.removeprefix("stacpull_") for name in NEIGHBOURS)
-
-
-MODULE_NAMES_USED_TWICE = frozenset[str]()
-"""Names of modules that stand for several things. Take out what is renamed; add nothing."""
-
-
 TYPE_NAME = re.compile(r"_*[A-Z]\w*[a-z]\w*")
 """The name of a type, and not of a constant."""
 
@@ -438,7 +428,7 @@ def types_of(tree: ast.Module) -> Iterator[str]:
 def test_type_and_module_names_are_unique() -> None:
     types, modules = names_used_twice(SOURCE)
     assert types == set()
-    assert modules == MODULE_NAMES_USED_TWICE
+    assert modules == set()
 
 
 REFERENCE = re.compile(r"`((?:\w+/)*\w+\.py)(?:: (\w+))?`")

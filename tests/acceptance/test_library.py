@@ -126,21 +126,6 @@ def test_functions_of_stacpull_sync_need_no_event_loop(tmp_path, small_hub, aws)
     assert "Rice fields" in {name for one in lists for name in one.classes}
 
 
-@pytest.mark.parametrize(
-    ("selection", "error"),
-    [
-        (Selection(collections=("no_such_collection",)), stacpull.UsageError),
-        (Selection(collections=(LABELS,), labels=("Rice feilds",)), stacpull.UsageError),
-        (Selection(), stacpull.UsageError),
-    ],
-)
-def test_errors_are_subclasses_of_stacpull_error(tmp_path, small_hub, selection, error):
-    with pytest.raises(error) as caught:
-        asyncio.run(mirror(small_hub.base_url, tmp_path, selection=selection, options=options_for(small_hub)))
-    assert isinstance(caught.value, stacpull.StacpullError)
-    assert caught.value.exit_code == 2
-
-
 SNIPPET = """
 import asyncio
 from stacpull import MirrorReport, Progress, Selection, mirror, plan

@@ -132,17 +132,6 @@ def test_planetary_computer_urls_are_signed_and_signatures_not_stored(world):
     assert blobs.url("/data/1.tif") in (world.dest / "c/item/item.json").read_text()
 
 
-def test_a_wrong_subscription_key_ends_the_run_with_3_and_names_the_variable(world):
-    signing = Signing(key="the-right-key-of-planted")
-    blobs = Blobs(signing)
-    world.open(signing, blobs)
-    signing.secrets.append("planted-wrong-key")
-    profile = SAS.format(blobs=blobs.url(""), signing=signing.url(""))
-    with pytest.raises(CredentialsError, match="SUBSCRIPTION") as caught:
-        world.mirror({"a": blobs.url("/data/a")}, profile, SUBSCRIPTION="planted-wrong-key")
-    assert "planted-wrong-key" not in str(caught.value)
-
-
 GRANT = """
 [login.token]
 kind = "token"
@@ -212,15 +201,6 @@ def test_earthdata_is_logged_in_to_once_for_each_data_centre(world):
     assert all(content == DATA for content in world.files().values())
     for centre in (first, second):
         assert found_in(text_of(centre.requests), [urs.wanted.partition(" ")[2]]) == []
-
-
-def test_a_wrong_password_of_earthdata_ends_the_run_with_3(world):
-    urs, first, _, profile = earthdata(world)
-    urs.wanted = basic("planted-user", "another")
-    profile += 'user = "${USER_NAME}"\npassword = "${USER_WORD}"\n'
-    with pytest.raises(CredentialsError, match="USER_NAME and USER_WORD"):
-        world.mirror({"a": first.url("/a.nc")}, profile, **ACCOUNT)
-    assert len([one for one in urs.requests if "authorization" in one.headers]) == 1  # accounts get locked
 
 
 def test_without_a_login_the_page_of_earthdata_is_not_stored_as_an_asset(world):
