@@ -34,10 +34,6 @@ class DestAddress(msgspec.Struct, frozen=True):
         return str(self.work) if self.bucket is None else self.bucket.url
 
     @property
-    def log(self) -> Path:
-        return self.work / ".stacpull" / "log.ndjson"
-
-    @property
     def modules(self) -> tuple[str, ...]:
         """The modules that a run needs for a bucket: they are imported in the background."""
         return () if self.bucket is None else store_kind(self.bucket).modules

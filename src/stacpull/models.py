@@ -88,11 +88,6 @@ class SourceLink(NamedTuple):
     parent: ItemId
     id: ItemId | None = None
 
-    @property
-    def placeholder_id(self) -> ItemId:
-        """The placeholder ID of the source item until its own ID is known."""
-        return self.id or ItemId(self.parent.collection, self.href)
-
 
 class ItemFailure(msgspec.Struct, frozen=True):
     id: ItemId

@@ -161,11 +161,6 @@ class Selection:
             raise UsageError("--sample and --max-items contradict each other: give one of them.")
 
     @property
-    def followed(self) -> frozenset[str]:
-        """The relations of links whose items are fetched along with an item."""
-        return frozenset((*(["source"] if self.source_links else []), *self.follow))
-
-    @property
     def most_items(self) -> int | None:
         """The most matching items that are taken; None without a limit."""
         return min((limit for limit in (self.max_items, self.sample) if limit), default=None)

@@ -196,7 +196,7 @@ class MirrorCall(NamedTuple):
     async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
         enter, secrets = self.opened.enter_async_context, Secrets()
-        emit = Journal(self.dest.log, secrets, SystemClock(), self.on_event)
+        emit = Journal(self.dest.work / ".stacpull" / "log.ndjson", secrets, SystemClock(), self.on_event)
         started = await enter(StoreClient.started(self.dest.modules))
         network = await enter(open_network(address, options, secrets=secrets, on_notice=emit))
         source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)

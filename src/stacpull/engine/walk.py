@@ -412,7 +412,7 @@ class Walk:
             planned = self.plan(newest[1], item_id, page_url=newest[2])
             self._matched += item_id not in again
             batch.items.append(planned)
-            if relations := self._selection.followed:
+            if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
                 hrefs = source_links(newest[1], planned.href or newest[2], relations)
                 links += [SourceLink(href, planned.id, item_of(href)) for href in hrefs]
         if links:
@@ -441,7 +441,7 @@ class Walk:
         documents = await self._reader.read_many([link.href for link in links])
         read: list[tuple[SourceLink, ItemId, Json]] = []
         for link, document in zip(links, documents, strict=True):
-            name = link.placeholder_id
+            name = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
                 read.append((link, id_of(document, name.collection), document))
                 continue
