@@ -98,7 +98,6 @@ def item_document(
 
 
 def encode_item(document: Json, secrets: Secrets) -> bytes:
-    """Return the document as one line of compact JSON in UTF-8, without line feed and known secrets."""
     return secrets.scrub_bytes(orjson.dumps(document))
 
 
@@ -166,7 +165,6 @@ def stored_assets(
 
 
 def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) -> list[str]:
-    """Return `stac_extensions` as a list of distinct strings, including the extensions of stored assets."""
     names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
     used = {
         EXTENSION: any("alternate" in asset for asset in assets.values()),
@@ -277,7 +275,6 @@ def path_named(href: object, directory: str) -> str | None:
 
 
 def is_own_document(files: StoredFiles, path: str) -> bool:
-    """Return True if the root of the document is the catalog of this mirror."""
     catalog = parsed_object(files.read("catalog.json") or b"")
     is_ours = catalog is not None and is_catalog_id(catalog.get("id"))
     if path == "catalog.json":

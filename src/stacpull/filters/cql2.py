@@ -76,7 +76,6 @@ def _span(value: object) -> TimeSpan | None:
 
 
 def _span_between(first: TimeSpan | None, last: TimeSpan | None) -> TimeSpan | None:
-    """Return the span from the start of one to the end of another; None if it would end before it starts."""
     return (first[0], last[1]) if first and last and first[0] <= last[1] else None
 
 
@@ -254,7 +253,6 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     **{f"s_{one}": partial(_related, one) for one in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
-"""The number of arguments, where it is not two."""
 
 # --- compiling: a term is a function of an item and its properties, or a constant ---------------------------
 

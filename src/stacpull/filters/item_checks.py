@@ -24,10 +24,7 @@ LeftOut = Mapping[str, int]
 
 
 class ItemCheck:
-    """One compiled filter on items."""
-
     fields: ClassVar[tuple[str, ...]]
-    """The fields of a selection from which it is compiled."""
     explained: tuple[str, str] | None = None
     """A reason that deserves a message after a walk, and its words."""
 
@@ -36,7 +33,6 @@ class ItemCheck:
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
-        """Compile the filter of a selection, or return None if it is not set."""
         value = getattr(selection, cls.fields[0])
         return None if value in (None, ()) else cls(value)
 

@@ -204,7 +204,6 @@ class ApiReader:
         self._large = asyncio.Semaphore(1)
         """Held while a document takes more than `SMALL` bytes of memory."""
         self._reported = Recent[str, None]()
-        """Hosts whose lenient JSON was reported."""
         self._answered: str | None = None
         """The URL, without its query, of the last page that was read: its credentials are valid."""
 

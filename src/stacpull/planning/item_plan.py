@@ -238,7 +238,6 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 
 
 def described(asset: Any, template: Any) -> Any:
-    """Return an asset with the members of `template` that it does not state itself."""
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
     return {**template, **{name: value for name, value in asset.items() if value}}

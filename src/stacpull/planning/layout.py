@@ -28,7 +28,6 @@ _NAME: Final = re.compile(r"[^\s{}|/]+")
 _REMOVE_PREFIX: Final = "removeprefix:"
 _DATE: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)")
 _UNKNOWN: Final = "unknown"
-"""The value of a field that the item does not have."""
 _LISTED: Final = ", ".join(f"{{{name}}}" for name in FIELDS)
 
 

@@ -44,7 +44,6 @@ class DocumentKind(enum.Enum):
     COLLECTION = "Collection"
     ITEM = "Feature"
     ITEMS = "FeatureCollection"
-    """STAC calls it an ItemCollection."""
     OTHER = ""
 
 
@@ -114,7 +113,6 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 
 
 def absolute(base: str, href: str) -> str | Failure:
-    """Return the URL of a link of the document at `base`, or the failure if it is not followed."""
     url = join(base, href)
     if url is not None and may_lead(base, url):
         return url if is_local(url) else url.partition("#")[0]
@@ -141,7 +139,6 @@ def has_next(body: Json) -> bool:
 
 
 def is_api_root(document: Json) -> bool:
-    """Return whether a document is a landing page, or the list of collections directly below it."""
     listed = isinstance(document.get("collections"), list)
     return listed or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
 

@@ -76,7 +76,6 @@ class ItemsFile(Source):
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
         self._links = Recent[str, str](MOST_COLLECTIONS)
-        """The URLs of collections, from the links of items."""
 
     async def collections(self) -> list[Json]:
         raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
@@ -241,7 +240,6 @@ class LinesSource(ItemsFile):
 
 
 async def _plain(ranges: FileRanges) -> AsyncGenerator[bytes]:
-    """Yield the content of a file, decompressed if it is gzip (with any number of members)."""
     async with aclosing(ranges.chunks()) as chunks:
         head = b""
         async for chunk in chunks:
@@ -281,7 +279,6 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
 class FileRanges:
     def __init__(self, url: str, reader: ApiReader) -> None:
         self.size: int | None = None
-        """Bytes of the file; None if the server has not stated it."""
         self._url = url
         self._reader = reader
         self._known: Version | None = None

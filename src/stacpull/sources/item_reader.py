@@ -21,9 +21,7 @@ from stacpull.threads import for_each
 _RECENT: Final = 256
 """The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""
 _HEAVIEST_CACHED: Final = 256 * 1024
-"""The most memory of a cached document, in estimated bytes."""
 _MOST_WEIGHT: Final = 256 * 1024 * 1024
-"""The most memory of the documents of one `read_many`, in estimated bytes."""
 _MOST_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
 _MOST_TASKS: Final = 64

@@ -36,7 +36,6 @@ from stacpull.urls import (
 )
 
 PAGE_BYTES: Final = 8_000_000
-"""The intended maximum size of a page in bytes of decoded JSON."""
 _CARRIED: Final = frozenset(
     {"bbox", "collections", "datetime", "filter", "filter-crs", "filter-lang", "ids", "intersects"}
     | {"limit", "query", "sortby"}
@@ -70,7 +69,6 @@ def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
 
 
 def number_in(request: PageRequest, name: str) -> int | None:
-    """Return a member of a query as a number: of its body, or a parameter; None if it is not one."""
     members = request.body or {}
     text = str(members.get(name) if request.method == "POST" else parameter(request.url, name))
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
@@ -191,7 +189,6 @@ class WalkGuard:
         return new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
-        """Return why the walk must not continue from `current` to `following`, or None if it may."""
         here, there = _signature(current), _signature(following)
         self._cursors.add(here)
         if there == here:
@@ -267,7 +264,6 @@ class _PageReader:
         self._home = home
         self._hosts = [authority(home)]
         self._without_pages: set[str] = set()
-        """Origins in links that do not have the pages."""
         self._guard = WalkGuard()
         self._items = 0
         self.is_corrected = False

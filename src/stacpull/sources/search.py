@@ -62,7 +62,6 @@ class SearchEndpoint(NamedTuple):
     """A URL that answers queries, and the members that it supports: others are not sent."""
 
     url: str
-    """The URL for GET, without the parameters of the query."""
     takes: frozenset[str]
     body: Json | None = None
     """The query of `url` as a body; None if only GET is supported."""
@@ -78,7 +77,6 @@ class SearchEndpoint(NamedTuple):
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
 
     def fits(self, members: Json) -> bool:
-        """Return whether these members can be sent: with POST, or in a URL that is not too long."""
         return self.body is not None or len(self.request(members).url) <= _LONG_URL
 
     def less(self, url: str) -> SearchEndpoint:
@@ -124,7 +122,6 @@ def items_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
 
 
 def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
-    """Return the parts of `narrowing` that the endpoint supports as members of a query, without ids."""
     found: Json = {}
     area = {"intersects": narrowing.area}
     fits = "intersects" in endpoint.takes and len(orjson.dumps(area)) <= _LARGE_AREA

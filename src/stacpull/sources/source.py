@@ -26,7 +26,6 @@ LEAST_ITEMS: Final = 10
 FILE_ITEMS: Final = 100
 """Items per page of a file or a tree, where larger pages save no requests; read again after a kill."""
 FRUITLESS_PAGES: Final = 3
-"""Pages in a row without new items that are tolerated."""
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
 """What a next link may set: content negotiation and the position (STAC API). Others might be credentials,
 or commands that the page cannot send itself."""
@@ -71,9 +70,7 @@ class Source(Protocol):
     """
 
     url: str
-    """SOURCE without credentials."""
     api_root: str | None = None
-    """The root of an API; None for other sources."""
     is_file: bool = False
     """True if items are entries of one file, and cannot be read by themselves."""
     has_cursors: bool = True

@@ -20,7 +20,6 @@ from stacpull.schemes import SCHEMES, remote_schemes
 from stacpull.urls import is_web, parameters, parts_of
 
 STANDARD_INPUT: Final = "-"
-"""The SOURCE for NDJSON on standard input."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 

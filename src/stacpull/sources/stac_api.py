@@ -195,7 +195,6 @@ class ApiSource(Source):
                 yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
 
     async def _having(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
-        """Return the collections of the items of these ids; None if a search does not find all of them."""
         if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
         found = await self._search(endpoint, list(ids))

@@ -46,7 +46,6 @@ DEEPEST: Final = 32
 _BATCH: Final = 2 * AT_ONCE
 """Documents in memory, of at most 256 KiB each; larger ones are read alone."""
 _HELD: Final = 64 * 1024 * 1024
-"""The most memory of a page, in estimated bytes."""
 _SHOWN: Final = 300
 _UNANSWERED: Final = 10
 """Documents in a row with temporary failures after which the walk stops."""
@@ -67,9 +66,7 @@ class _Branch(NamedTuple):
     url: str
     hrefs: list[str]
     name: str | None = None
-    """The id of a collection."""
     document: Json | None = None
-    """The document of a collection, without its links."""
 
     @classmethod
     def of(cls, document: Document, *, items: bool = True) -> _Branch:
@@ -100,7 +97,6 @@ class _TreeWalk:
         """The links of catalogs, the next ones last."""
         self._walked = {hash(top.url)}
         self.skipped = 0
-        """Links to catalogs that were walked before."""
 
     async def documents(self) -> AsyncGenerator[tuple[_Link, _Outcome]]:
         """Yield each document with the link to it; for one that cannot be read, the failure."""
@@ -161,9 +157,7 @@ class TreeSource(Source):
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
         self._urls = {self._id: url} if kind_of(root.body) is DocumentKind.COLLECTION else {}
-        """The URLs of collections that were found, by id."""
         self._searched_all = False
-        """True after a search for all collections that ended normally."""
 
     async def collections(self) -> list[Json]:
         return [found async for found in self._found()]
