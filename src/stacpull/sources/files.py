@@ -127,10 +127,12 @@ class FeaturesSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, _url: str, reader: ApiReader, document: Document) -> None:
+    def __init__(self, url: str, reader: ApiReader, document: Document) -> None:
         super().__init__(document.url, reader)
         self._order: str | None = None
         self._document = document
+        self._requested_url = url
+        self._was_walked = False
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
@@ -142,7 +144,13 @@ class FeaturesSource(ItemsFile):
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
     ) -> AsyncGenerator[Page]:
-        request, body = start.request, self._document.members
+        request, was_walked, self._was_walked = start.request, self._was_walked, True
+        if was_walked and not is_local(self.url):  # the link to its next page may have expired
+            document = await read_root(self._reader, self._requested_url)
+            if kind_of(document.body) is not kind_of(self._document.body):
+                raise SourceError(f"{self.url} has changed: it no longer contains items.")
+            self._document = document
+        body = self._document.members
         following = self._page_after(on_notice)
         if kind_of(body) is DocumentKind.ITEM:
             own = self_href(body, local=is_local(self.url))
