@@ -54,14 +54,6 @@ def destination(tmp_path: Path) -> Iterator[LocalStore]:
         yield found
 
 
-def in_turn(destination: LocalStore, within: Fetching, *jobs: Job) -> list[Arrival]:
-    async def work() -> list[Arrival]:
-        sharing = SharedDownloads(within, destination)
-        return [await sharing.fetch(one, count_refusal=True) for one in jobs]
-
-    return asyncio.run(work())
-
-
 class Long(Fetching):
     destination: Any = None
 
@@ -104,25 +96,25 @@ def test_a_part_is_linked_wherever_its_file_is_now(tmp_path: Path, destination: 
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("first", "other"),
     [
-        job(2, "https://h.example/b.pdf"),
-        job(2, size=5),
-        job(2, checksum=Checksum("sha256", SHA)),
-        job(2, sha256=SHA),
+        (job(1), job(2, "https://h.example/b.pdf")),
+        (job(1), job(2, size=5)),
+        (job(1), job(2, checksum=Checksum("sha256", SHA))),
+        (job(1), job(2, sha256=SHA)),
+        (job(1, "https://h.example/a.pdf?sig=1"), job(2, "https://h.example/a.pdf?sig=1")),
     ],
-    ids=["another href", "another size", "a checksum of its own", "what was damaged"],
+    ids=["another href", "another size", "a checksum of its own", "what was damaged", "a query"],
 )
-def test_an_asset_that_may_differ_is_fetched(destination: LocalStore, other: Job) -> None:
+def test_an_asset_that_may_differ_is_fetched(destination: LocalStore, first: Job, other: Job) -> None:
     within = Fetching()
-    in_turn(destination, within, job(1), other)
-    assert within.fetched == [1, 2]
 
+    async def work() -> None:
+        sharing = SharedDownloads(within, destination)
+        for one in (first, other):
+            await sharing.fetch(one, count_refusal=True)
 
-def test_hrefs_with_a_query_are_not_shared(destination: LocalStore) -> None:
-    within = Fetching()
-    href = "https://h.example/a.pdf?sig=1"
-    in_turn(destination, within, job(1, href), job(2, href))
+    asyncio.run(work())
     assert within.fetched == [1, 2]
 
 

@@ -213,27 +213,20 @@ async def test_a_part_that_cannot_be_written_during_a_sync_breaks_the_run_and_th
     assert events.written == 1
 
 
-def test_a_part_outside_of_the_parts_directory_is_refused(tmp_path: Path, jobs: list[Job]) -> None:
+@pytest.mark.parametrize(
+    ("size", "part"), [(1, "../../mine"), (3, "1.0.4"), (5, "1.0.4")], ids=["outside", "longer", "shorter"]
+)
+@on_loop
+async def test_a_part_outside_or_a_body_of_another_size_is_refused(
+    tmp_path: Path, jobs: list[Job], size: int, part: str
+) -> None:
     events = StoreEvents()
     (tmp_path / "mine").write_bytes(b"x")
-    part = Arrival(1, 1, 0, "c/i", "a.tif", 1, part="../../mine")
-    run(lambda: _refused(part, tmp_path, events))
-    assert (tmp_path / "mine").exists()
-
-
-@pytest.mark.parametrize("size", [3, 5])
-def test_a_body_of_another_size_is_refused(tmp_path: Path, jobs: list[Job], size: int) -> None:
-    events = StoreEvents()
-    part = Arrival(1, 1, 0, "c/i", "a.tif", size, part="1.0.4", body=memoryview(b"four"))
-    run(lambda: _refused(part, tmp_path, events))
-    assert tree(tmp_path) == {}
-    assert events.written == 0
-
-
-async def _refused(part: Arrival, dest: Path, events: StoreEvents) -> None:
-    async with opened(dest, events) as store:
-        store._channel.send(Arrivals([part]))
+    body = None if "/" in part else memoryview(b"four")
+    async with opened(tmp_path, events) as store:
+        store._channel.send(Arrivals([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
         await until(lambda: events.broken)
+    assert (tree(tmp_path), events.written) == ({"mine": b"x"}, 0)
 
 
 @on_loop

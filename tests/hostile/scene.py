@@ -70,8 +70,6 @@ def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that has ended."""
-
     code: int
     report: dict[str, Any]
     output: str
@@ -79,7 +77,6 @@ class Ran:
 
     @property
     def sentence(self) -> str:
-        """The command's error message, if there was one."""
         output = (line for line in self.output.splitlines() if line.startswith("stacpull: "))
         return next((line for line in output if not line.startswith("stacpull: warning: ")), "")
 
@@ -95,7 +92,6 @@ class Scene:
     read_output: Callable[[], Any]
 
     def run(self, *arguments: str) -> Ran:
-        """Run a command line to its end."""
         self.read_output()
         code = execute([*arguments, "--json"])
         out, output = self.read_output()
@@ -103,13 +99,11 @@ class Scene:
         return Ran(code, json.loads(lines[-1]) if lines else {}, output)
 
     def mirror(self, *options: str) -> Ran:
-        """Mirror all of the cast."""
         config = ["--config", str(BIGEARTHNET)] if self.cast is Cast.PATCHES else []
         where = [self.hub.base_url, str(self.dest), "-C", self.cast.value]
         return self.run("mirror", *where, *config, "--no-progress", *options)
 
     def again(self, command: str, *options: str) -> Ran:
-        """`resume` or `retry`."""
         return self.run(command, str(self.dest), "--no-progress", *options)
 
     def let_strike(self, faults: str) -> None:
@@ -117,7 +111,6 @@ class Scene:
         self.hub._planned = PlannedFaults(parse_faults(faults))
 
     def failures(self) -> list[FailureRecord]:
-        """The failures that `stacpull failures` lists."""
         return list(stacpull.failures(self.dest))
 
     def statuses(self, server: str, kind: str | None = None) -> list[int]:
@@ -125,11 +118,9 @@ class Scene:
         return [r.status for r in self.hub.requests if r.server == server and kind in {None, r.kind}]
 
     def sent(self, server: str) -> int:
-        """Bytes of bodies that a server sent."""
         return sum(record.sent for record in self.hub.requests if record.server == server)
 
     def expected(self) -> dict[str, bytes]:
-        """The large files as they should be, by path."""
         store = self.hub.store
         contents = {n: store.get(DATASET_BUCKET, large_key(n)) for n in range(2)}
         return {
@@ -139,22 +130,18 @@ class Scene:
         }
 
     def assets(self) -> dict[str, bytes]:
-        """The files of the mirror except documents."""
         found = files_in(self.dest) if self.dest.exists() else {}
         return {name: path.read_bytes() for name, path in found.items() if not name.endswith("json")}
 
     def digests(self, pattern: str) -> list[str]:
-        """SHA-256 of the assets whose file names match."""
         found = (path for path in self.dest.rglob(pattern) if path.is_file())
         return [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
 
     def item_documents(self) -> list[Path]:
-        """The documents of items."""
         found = self.dest.glob("*/*/*.json")
         return [path for path in found if json.loads(path.read_bytes()).get("type") == "Feature"]
 
     def parts(self) -> list[Path]:
-        """Unfinished downloads."""
         return sorted((self.dest / ".stacpull" / "parts").iterdir())
 
     def assert_whole(self) -> None:
