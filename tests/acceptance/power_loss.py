@@ -161,5 +161,5 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
         stack.enter_context(mock.patch.object(LocalStore, "identity", as_it_was))
         if mirror.single:
-            stack.enter_context(mock.patch.dict(local_store.GROUP_SYNC, clear=True))
+            stack.enter_context(mock.patch.object(local_store, "GROUP_SYNC", set()))
         yield
