@@ -25,9 +25,8 @@ from stacpull.net.status import moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import arrival_of, final_name
 from stacpull.sources.item_reader import ItemReader
-from stacpull.store.inspection import digest_by
 from stacpull.store.parts import FileParts
-from stacpull.store.protocol import Store, StoredFiles, foreign_file, never
+from stacpull.store.protocol import Store, StoredFiles, foreign_file
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import Check, expected_checks
@@ -105,17 +104,10 @@ def open_pool(
 
 
 def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
-    path = path_in_dest(job.directory, job.name or "")
-    if checksum is None:
-        if job.version_in_dest is None or job.name is None:
-            return False
-        return files.state_of(path, algorithm=None).size == job.version_in_dest.size
-    try:
-        with files.open(path) as file:
-            found = digest_by(file.read, checksum, never)
-        return found is not None and found[1] == checksum.digest
-    except OSError:
-        return False
+    path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
+    if checksum is not None:
+        return files.state_of(path, algorithm=checksum.algorithm).digest == checksum.digest
+    return version is not None and files.state_of(path, algorithm=None).size == version.size
 
 
 class Download(msgspec.Struct, eq=False):

@@ -135,7 +135,14 @@ class StoreOperations(Publisher):
             keeps_parquet = self._run.kept.get("items_parquet", has_parquet)
             if keeps_parquet:
                 try:
-                    self._update_items_parquet(entries)
+                    if self.is_stopped():
+                        raise InterruptedRunError("Interrupted.")  # noqa: TRY301 -- as `update` does
+                    if self._run.metadata == "none":
+                        raise UsageError("--metadata none stores no items.")  # noqa: TRY301 -- likewise
+                    require_pyarrow(meta.ITEMS_PARQUET)
+                    update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
+                    for note in update(self, entries):
+                        self._warn(note)
                 except UsageError as missing:
                     self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
                 except InterruptedRunError as error:
@@ -182,16 +189,6 @@ class StoreOperations(Publisher):
         return CollectionEntry(
             row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored
         )
-
-    def _update_items_parquet(self, entries: list[CollectionEntry]) -> None:
-        if self.is_stopped():
-            raise InterruptedRunError("Interrupted.")
-        if self._run.metadata == "none":
-            raise UsageError("--metadata none stores no items.")
-        require_pyarrow(meta.ITEMS_PARQUET)
-        update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
-        for note in update(self, entries):
-            self._warn(note)
 
     def _remove(self, path: str) -> None:
         directory, _, name = path.rpartition("/")

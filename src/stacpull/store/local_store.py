@@ -89,11 +89,7 @@ class LocalStore(DirectoryFiles):
 
     def __init__(self, dest: Path, *, worker_parts: str = "") -> None:
         self.staged = StagedParts(dest, worker_parts)
-        try:
-            DirectoryFiles.__init__(self, dest)
-        except OSError as error:
-            self.staged.close()
-            raise destination_error(error, dest) from error
+        DirectoryFiles.__init__(self, dest)
         self._held: OrderedDict[str, int] = OrderedDict()
         self.changed = {""}
 
