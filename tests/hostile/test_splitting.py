@@ -35,25 +35,45 @@ def test_a_capped_host_is_used_over_several_connections(stage: Stage) -> None:
         assert all("if-match" in headers for headers in pieces)
 
 
-WRONG = [
+def altered(how: str) -> str:
+    return on_objects("alter", "ranged = true", how)
+
+
+INVALID = [
     pytest.param(on_objects("whole", "ranged = true"), id="200 to a range"),
-    pytest.param(
-        on_objects("alter", "ranged = true", f'headers = {{"Content-Range" = "bytes 5-9/{SIZE}"}}'),
-        id="another range",
-    ),
+    pytest.param(on_objects("status", "ranged = true", "code = 412"), id="412"),
+    pytest.param(on_objects("status", "ranged = true", "code = 416"), id="416"),
+    pytest.param(altered(f'headers = {{"Content-Range" = "bytes 5-9/{SIZE}"}}'), id="another range"),
+    pytest.param(altered('headers = {"Content-Range" = "x"}'), id="no range"),
+    pytest.param(altered('headers = {"Content-Encoding" = "gzip"}'), id="a coding"),
+    pytest.param(altered("""headers = {ETag = '"v2"'}"""), id="another object"),
+    pytest.param(altered("""headers = {ETag = 'W/"v1"'}"""), id="a weak ETag"),
+    pytest.param(altered('without = ["ETag"]'), id="a date alone"),
+    pytest.param(altered('without = ["ETag", "Last-Modified"]'), id="no word of which object"),
+]
+UNSTEADY = [
     pytest.param(on_objects("truncate", "ranged = true", "keep = 500_000"), id="short ranges"),
     pytest.param(on_objects("close", "ranged = true", "after = 3_000_000", "every = 2"), id="broken off"),
     pytest.param(on_objects("status", "ranged = true", "code = 503", "every = 2"), id="503, one in two"),
-    pytest.param(on_objects("status", "ranged = true", "code = 412"), id="412 to everything"),
 ]
 
 
-@pytest.mark.parametrize("faults", WRONG)
+@pytest.mark.parametrize("faults", UNSTEADY)
 def test_range_errors_are_recovered(stage: Stage, faults: str) -> None:
     scene = shared(stage, faults + CAPPED)
     ran = scene.mirror()
     assert ran.code == 0, ran.output
     scene.assert_whole()
+
+
+@pytest.mark.parametrize("faults", INVALID)
+def test_an_invalid_range_response_ends_splitting(stage: Stage, faults: str) -> None:
+    """The first response is still there, and brings the rest."""
+    scene = shared(stage, faults + CAPPED)
+    ran = scene.mirror()
+    assert (ran.code, ran.report["retries"]) == (0, 0), ran.output
+    scene.assert_whole()
+    assert all(1 < len(scene.statuses(server)) <= 1 + 3 for server in ("blob", "s3"))
 
 
 def test_ranges_of_different_versions_are_not_combined(stage: Stage) -> None:
