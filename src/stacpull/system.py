@@ -112,7 +112,6 @@ def all_variables() -> dict[str, str]:
 
 
 def variables_of(prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Return the variables that begin with one of the prefixes."""
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
 
 

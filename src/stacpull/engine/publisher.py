@@ -176,7 +176,6 @@ class Publisher:
     def _reserve(
         self, arrivals: list[Arrival], items: list[int]
     ) -> tuple[Sequence[Arrival], list[AssetFailure]]:
-        """Reserve names; return the assets that got one, and failures. The parts of others are removed."""
         staged = self.store.staged
         if self._adopting:
             # The part may be a hard link of a file of the user. By its identity, a later start would consider
@@ -211,7 +210,6 @@ class Publisher:
             raise
 
     def _place(self, assets: Sequence[Arrival], documents: Mapping[int, Placement]) -> None:
-        """Rename the assets of a group, and the JSON of items whose assets are all recorded."""
         for asset in assets:
             asset.may_replace = may_replace(self.store, asset)
         place = partial(self.store.place, [*assets, *documents.values()])

@@ -12,9 +12,9 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from copy import copy
 from functools import partial
 from math import inf
@@ -297,15 +297,10 @@ class StoreClient:
         self._closing = False
 
     @staticmethod
-    @asynccontextmanager
-    async def started(modules: Sequence[str] = ()) -> AsyncIterator[Started]:
-        """A store process for one run: early, because its imports take as long as the first response.
-
-        Both processes import `modules` in the background.
-        """
-        async with in_thread(spawned("stacpull.engine.store_process", modules)) as started:
-            import_early(modules)
-            yield started
+    def started(modules: Sequence[str] = ()) -> AbstractAsyncContextManager[Started]:
+        """Start a store process early; both processes import `modules` in the background."""
+        import_early(modules)
+        return in_thread(spawned("stacpull.engine.store_process", modules))
 
     async def open(self, started: Started, lock: int) -> None:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends."""

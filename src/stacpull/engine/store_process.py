@@ -215,7 +215,6 @@ class StoreServer:
         return ended[0]
 
     def _write(self, arrivals: list[Arrival]) -> None:
-        """Write the bodies of assets as complete parts, unless they are written, and confirm that."""
         bodies = 0
         for arrival in arrivals:
             worker, slash, name = arrival.part.rpartition("/")

@@ -235,7 +235,6 @@ class FilePart(io.FileIO):
             os.close(log)
 
     def _end(self, whole: Path | None) -> None:
-        """Close the file, give it its final name or remove it (None), then remove its description."""
         try:
             if self._parts.durable and whole is not None:
                 with self._lock:

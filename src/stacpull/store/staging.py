@@ -158,7 +158,6 @@ class StagedParts(DirectoryFiles):
         *,
         identity_of: Callable[[os.stat_result], int] = lambda found: found.st_ino,
     ) -> None:
-        """`worker_parts` is the directory of this worker among the parts, if any."""
         self.work = work
         self.path = work / PARTS / worker_parts
         self._identity_of = identity_of
