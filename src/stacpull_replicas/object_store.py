@@ -140,13 +140,12 @@ class DatasetStore:
     dataset: Dataset
     large_items: int = 0
     large_size: int = 0
-    bucket: str = DATASET_BUCKET
 
     def buckets(self) -> Iterable[str]:
-        return (self.bucket,)
+        return (DATASET_BUCKET,)
 
     def get(self, bucket: str, key: str) -> Content | None:
-        if bucket != self.bucket:
+        if bucket != DATASET_BUCKET:
             return None
         if key.startswith(LARGE_PREFIX):
             return self._large(key)
@@ -180,7 +179,7 @@ class DatasetStore:
         return sorted(names)
 
     def keys(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[str]:
-        if bucket != self.bucket:
+        if bucket != DATASET_BUCKET:
             return
         for key in chain(self._dataset_keys(max(prefix, after)), map(large_key, range(self.large_items))):
             if key > after and key.startswith(prefix):

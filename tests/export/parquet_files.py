@@ -21,7 +21,6 @@ from stacpull_export.mirrored_items import MirroredItem
 from stacpull_export.parquet_source import ParquetSource
 
 URL = "https://files.test/data/items.parquet"
-_CHUNK = 7000
 
 
 class Contents:

@@ -32,8 +32,8 @@ def results(path: Path) -> Iterator[Results]:
         yield opened
 
 
-def row(key: str, value: bytes = b"{}", *, ok: bool = True, place: int | None = None) -> Result:
-    return Result(key, value, ok, place)
+def row(key: str, *, ok: bool = True, place: int | None = None) -> Result:
+    return Result(key, b"{}", ok, place)
 
 
 def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path: Path) -> None:

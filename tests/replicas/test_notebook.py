@@ -5,7 +5,6 @@ Only the key, the base URL and `limit` (which the notebook does not define) are 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.clients.test_sentinelhub import cells_of
 
 from stacpull_replicas import Dataset, MlhubReplica, manifest, run_in_thread
 
@@ -20,30 +20,12 @@ NOTEBOOK = "004_13151ba76ea8ec86.txt"
 WANTED = {"Coniferous forest", "Rice fields"}
 
 
-def is_code(lines: list[str]) -> bool:
-    try:
-        ast.parse("\n".join(lines))
-    except SyntaxError:
-        return False
-    return True
-
-
-def code_cells(text: str) -> list[str]:
-    """Return the cells after `In [None]:`. Text may follow, so take the longest Python prefix."""
-    cells = []
-    for chunk in text.split("In [None]:\n")[1:]:
-        lines = chunk.split("\n")
-        ends = [end for end in range(len(lines), 0, -1) if end == len(lines) or not lines[end]]
-        cells.append("\n".join(lines[: next(end for end in ends if is_code(lines[:end]))]))
-    return cells
-
-
 @pytest.fixture(scope="module")
 def cells(shared_data: Path) -> list[str]:
     path = shared_data.parent / "seeds" / NOTEBOOK
     if not path.is_file():
         pytest.skip(f"no notebook at {path}")
-    return code_cells(path.read_text())
+    return [code for code, _ in cells_of(path.read_text())]
 
 
 def run_notebook(cells: list[str], replica: MlhubReplica, folder: Path, limit: int) -> str:

@@ -36,14 +36,14 @@ class Outcome(NamedTuple):
     """The most memory that it took, in bytes (resident set)."""
 
 
-def zipped(body: bytes, kind: str = "application/json") -> Answer:
-    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+def zipped(body: bytes) -> Answer:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     return Answer(body=gzip.compress(body, 1), headers=headers)
 
 
-def heavy_item(name: str, values: int = HEAVY) -> bytes:
+def heavy_item(name: str) -> bytes:
     text = json.dumps({**feature(name, {}), "properties": {"datetime": "2020-01-01T00:00:00Z", "x": []}})
-    return text.replace('"x": []', '"x": [' + "[]," * (values - 1) + "[]]").encode()
+    return text.replace('"x": []', '"x": [' + "[]," * (HEAVY - 1) + "[]]").encode()
 
 
 def catalog(name: str, *hrefs: str, rel: str = "item") -> dict[str, Any]:

@@ -25,13 +25,13 @@ LINE = (0x1F, 0x5F, 0xA8)
 AREA = 1000
 
 
-def tile_day(number: int, scenes: dict[int, int], error: str | None = None, tile: str = "t") -> TileDay:
+def tile_day(number: int, scenes: dict[int, int]) -> TileDay:
     day = date(2023, 1, 1) + timedelta(days=number)
     header = f"PSScene/{day:%Y%m%d}_190003_53_2495[10]\nPSScene/{day:%Y%m%d}_183001_2410[233]\nNone[29]"
     pixels = sum(scenes.values())
     value = Summary(pixels, -0.5, 0.5, 0.01 * number % 1, 0.1) if pixels else Summary()
-    count = Count(AREA, AREA - pixels, scenes, 0, value, error=error)
-    return TileDay(day, tile, count, read_scene_map({"SCENE_IDS[LAYER_2_VALUE]": header}))
+    count = Count(AREA, AREA - pixels, scenes, 0, value)
+    return TileDay(day, "t", count, read_scene_map({"SCENE_IDS[LAYER_2_VALUE]": header}))
 
 
 def report(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> TraceReport:

@@ -32,9 +32,9 @@ def day(number: int) -> date:
     return FIRST_DAY + timedelta(days=number)
 
 
-def planned(tiles: list[Tile], *cells: Cells, days: int = 900) -> list[PlannedRequest]:
+def planned(tiles: list[Tile], *cells: Cells) -> list[PlannedRequest]:
     wanted = area(*cells)
-    return list(planned_requests(wanted, Days(FIRST_DAY, day(days - 1)), pieces_by_day(wanted, tiles)))
+    return list(planned_requests(wanted, Days(FIRST_DAY, day(899)), pieces_by_day(wanted, tiles)))
 
 
 def pixels(request: PlannedRequest, wanted: TracedArea) -> np.ndarray:

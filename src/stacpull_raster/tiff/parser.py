@@ -168,10 +168,10 @@ def parse(segments: Segments, *, most_bytes: int = MOST_BYTES) -> Header | Needs
     return reader.needs() or _header(directories, structure, reader.stop)
 
 
-def parse_file(file: BinaryIO, start: bytes, *, most_bytes: int = MOST_BYTES) -> Header:
+def parse_file(file: BinaryIO, start: bytes) -> Header:
     segments = Segments(max(len(start), file.seek(0, SEEK_END)))
     segments.add(0, start)
-    while isinstance(found := parse(segments, most_bytes=most_bytes), Needs):
+    while isinstance(found := parse(segments), Needs):
         file.seek(found.start)
         data = file.read(found.stop - found.start)
         if not data:

@@ -79,7 +79,6 @@ class NotebookDay:
     ndwi: Target | None = None
     cut: int = _NORTH_OF_BOTH
     """The position along the strips of the boundary between north and south."""
-    east_edge: int = 1_800_000
     clear: float = 31.4
     """PERCENTAGE_CLEAR of the tile."""
     created: str | None = None
@@ -91,7 +90,7 @@ class NotebookDay:
         return date(*MONTH, self.day)
 
     def cuts(self) -> Cuts:
-        swath = Swath((900_000, _EAST_OF_BOTH, self.east_edge), (self.cut, 0), (_LONG, 2 * _LONG))
+        swath = Swath((900_000, _EAST_OF_BOTH, 1_800_000), (self.cut, 0), (_LONG, 2 * _LONG))
         firsts = tuple(reach(swath, SQUARE, strip)[0] for strip in range(2))
         return Cuts(swath, firsts, ((self.north, self.south), (self.east,)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,16 +20,15 @@ class ServiceClient:
     session: requests.Session
     token: str = ""
 
-    def new_token(self, path: str = "/oauth/token") -> requests.Response:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self.replica.client_id,
-            "client_secret": self.replica.client_secret,
-        }
-        return self.session.post(self.replica.base_url + path, data=form, timeout=20)
-
     def send(self, method: str, path: str, *, token: str | None = None, **options: Any) -> requests.Response:
-        self.token = self.token or self.new_token().json()["access_token"]
+        if not self.token:
+            form = {
+                "grant_type": "client_credentials",
+                "client_id": self.replica.client_id,
+                "client_secret": self.replica.client_secret,
+            }
+            reply = self.session.post(f"{self.replica.base_url}/oauth/token", data=form, timeout=20)
+            self.token = reply.json()["access_token"]
         headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
         headers |= options.pop("headers", {})
         url = path if path.startswith("http") else self.replica.base_url + path
@@ -67,11 +65,3 @@ def sentinelhub() -> Iterator[SentinelHubReplica]:
 @pytest.fixture
 def service(sentinelhub: SentinelHubReplica, session: requests.Session) -> ServiceClient:
     return ServiceClient(sentinelhub, session)
-
-
-@pytest.fixture(scope="session")
-def notebook(shared_data: Path) -> str:
-    path = shared_data.parent / "seeds" / "000_035c6198680205f4.txt"
-    if not path.is_file():
-        pytest.skip(f"no notebook at {path}")
-    return path.read_text()

@@ -31,10 +31,6 @@ def run(body: str, more: str = "") -> list[float]:
     return found.values["default", "B0"].tolist()
 
 
-def value(expression: str, more: str = "") -> list[float]:
-    return run(f"return {{default: [{expression}], dataMask: [1]}}", more)
-
-
 @pytest.mark.parametrize(
     ("expression", "by_pixel"),
     [
@@ -69,7 +65,9 @@ def value(expression: str, more: str = "") -> list[float]:
 )
 def test_expressions(expression, by_pixel):
     wanted = [by_pixel(g, n, c) for g, n, c in zip(*(PIXELS[b] for b in BANDS[:3]), strict=True)]
-    np.testing.assert_array_equal(np.float32(value(expression)), np.float32(wanted))
+    np.testing.assert_array_equal(
+        np.float32(run(f"return {{default: [{expression}], dataMask: [1]}}")), np.float32(wanted)
+    )
 
 
 def classified(green: int, nir: int) -> int:

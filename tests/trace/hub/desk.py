@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import orjson
 from tests.net.memory import Answer, MemoryTransport, Script
@@ -42,17 +41,12 @@ def error(status: int, code: str = "", message: str = "", **more: Any) -> Answer
     return answer({"error": fields}, status)
 
 
-def token(value: str = "planted-token-1", expires_in: object = 3600) -> Answer:
-    return answer({"access_token": value, "expires_in": expires_in, "token_type": "Bearer"})
+def token(value: str = "planted-token-1") -> Answer:
+    return answer({"access_token": value, "expires_in": 3600, "token_type": "Bearer"})
 
 
-def settings(base_url: str = BASE, token_url: str | None = None) -> HubSettings:
-    return HubSettings(base_url, token_url or base_url + TOKEN_PATH, CLIENT_ID, Secret(CLIENT_SECRET))
-
-
-def form(request: Request) -> dict[str, str]:
-    assert request.body is not None
-    return dict(parse_qsl(request.body.decode()))
+def settings(base_url: str = BASE) -> HubSettings:
+    return HubSettings(base_url, base_url + TOKEN_PATH, CLIENT_ID, Secret(CLIENT_SECRET))
 
 
 class MemoryHub:
