@@ -120,9 +120,7 @@ def test_one_collection_of_a_tree(web: Nginx, tmp_path: Path) -> None:
 def test_trees_that_pystac_writes(kind: str, place: str, web: Nginx, tmp_path: Path) -> None:
     directory = web.root / f"{kind}-{place}".lower()
     base = f"{web.url}/files/{directory.name}" if place == "http" else str(directory)
-    tree(base).save(
-        kind, dest_href=str(directory) if kind != pystac.CatalogType.ABSOLUTE_PUBLISHED else None
-    ) if (place == "disk") else tree_over_http(base, kind, directory)
+    tree(base).save(kind, dest_href=str(directory))
     for item in directory.rglob("item*/item*.json"):
         (item.parent / "data.bin").write_bytes(item.stem.encode())
     assert sync.mirror(f"{base}/catalog.json", tmp_path / "m").exit_code == 0
@@ -144,26 +142,6 @@ def tree(base: str) -> pystac.Catalog:
         (collection if number else middle).add_item(item)
     catalog.normalize_hrefs(base)
     return catalog
-
-
-class Written(pystac.StacIO):
-    """Writes what has an http URL below a directory."""
-
-    def __init__(self, base: str, directory: Path) -> None:
-        super().__init__()
-        self._base, self._directory = base, directory
-
-    def read_text(self, source, *_args, **_kwargs):
-        return Path(source).read_text()
-
-    def write_text(self, dest, txt, *_args, **_kwargs):
-        path = self._directory / str(dest).removeprefix(self._base).lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(txt)
-
-
-def tree_over_http(base: str, kind: str, directory: Path) -> None:
-    tree(base).save(kind, stac_io=Written(base, directory))
 
 
 def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) -> None:

@@ -48,27 +48,6 @@ def refused(connection: Connection) -> None:
         connection.sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_a_run_with_too_many_failures_leaves_the_event_for_the_next_one(tmp_path: Path) -> None:
-    """Also refused assets, which may be the host's failures, say why the run stopped."""
-
-    async def course(source: str, others: str) -> stacpull.MirrorReport:
-        stop = asyncio.Event()
-        options = quick(max_failures=2, concurrency=2)
-        with pytest.raises(stacpull.StacpullError, match="max-failures 2"):
-            await stacpull.mirror(source, tmp_path / "m", options=options, stop=stop)
-        return await stacpull.mirror(others, tmp_path / "n", options=options, stop=stop)
-
-    with AssetHost(refused) as refusing, AssetHost() as host, store_on_thread():
-        source = local_items(tmp_path, [f"{refusing.url}/assets/{n}" for n in range(40)])
-        (tmp_path / "others").mkdir()
-        others = local_items(tmp_path / "others", [f"{host.url}/assets/{n}" for n in range(3)])
-        report = asyncio.run(course(source, others))
-    assert (report.state, report.assets_done) == ("complete", 3)
-    failed = list(stacpull.failures(tmp_path / "m"))
-    assert 3 <= len(failed) < 40
-    assert {str(one.kind) for one in failed} == {"refused"}
-
-
 def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

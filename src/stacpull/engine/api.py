@@ -115,13 +115,10 @@ async def resume(
         workspace = await call.open_workspace()
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
-
-            def begin(db: Connection, _spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-                again = runs.begin(db, run.spec, SystemClock().time(), {**run.kept, **kept})
-                jobs.requeue_passing(db, again.id)
-                return again
-
-            return await call.from_ledger(workspace, run.spec, begin)
+            before = run.kept
+            return await call.from_ledger(
+                workspace, run.spec, lambda db, spec, kept: _begin(db, spec, {**before, **kept})
+            )
     there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
