@@ -115,8 +115,6 @@ class MirrorReport(Counts, frozen=True):
     """The part of `assets_missing` that this run found (`retry`: all that it tried)."""
     assets_accepted: int = 0
     """The part of `assets_missing` that does not cause exit code 1 (`--missing`)."""
-    dashboard: str | None = None
-    """The URL of the dashboard during the run (`--dashboard`)."""
     nothing_to_resume: bool = False
     """True if `resume` found no unfinished run. The counters are then those of the mirror; requests, bytes
     fetched and seconds are 0."""

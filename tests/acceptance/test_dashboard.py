@@ -57,7 +57,6 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
         data = data_at(port)
         ran = process.ended()
     assert ran.code == 0
-    assert ran.report["dashboard"] == f"http://127.0.0.1:{port}/"
     assert data["state"] == "running"
     assert data["source"] == hub.base_url
     assert data["progress"]["bytes_fetched"] >= sum(one["bytes"] for one in data["hosts"]) > 0
@@ -78,8 +77,7 @@ def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(
         ran = process.ended()
     assert (ran.code, ran.report["assets_pending"]) == (0, 0)
     again = run(["retry", str(tmp_path / "m"), "--dashboard", "0", "--json"], env)
-    assert again.code == 0
-    assert again.report["dashboard"].startswith("http://127.0.0.1:")
+    assert (again.code, "dashboard: http://127.0.0.1:" in again.err) == (0, True)
 
 
 def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None:

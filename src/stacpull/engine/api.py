@@ -127,7 +127,6 @@ async def resume(
         walk_ended=there.walk_ended,
         nothing_to_resume=True,
         assets_accepted=there.assets_missing if call.options.missing != "fail" else 0,
-        dashboard=call.dashboard,
     )
 
 

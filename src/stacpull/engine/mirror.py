@@ -106,19 +106,17 @@ async def opened_call(
     if exists:
         await asyncio.to_thread(lambda: open_reader(address.work).close())
     async with AsyncExitStack() as opened:
-        url = None
         if options.dashboard is not None:
             served = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
             token = options.dashboard_token
             dashboard = await opened.enter_async_context(
                 served(options.dashboard, token, address.name, on_event)
             )
-            url = dashboard.url
             if on_event is not None:
-                on_event(Notice("info", f"dashboard: {url}"))
+                on_event(Notice("info", f"dashboard: {dashboard.url}"))
             on_event = dashboard
         stopping = await opened.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        yield MirrorCall(address, options, on_event, stopping, url, opened)
+        yield MirrorCall(address, options, on_event, stopping, opened)
 
 
 class MirrorCall(NamedTuple):
@@ -128,7 +126,6 @@ class MirrorCall(NamedTuple):
     options: Options
     on_event: Listener | None
     stop: asyncio.Event
-    dashboard: str | None
     opened: AsyncExitStack
 
     async def open_workspace(self) -> Workspace:
@@ -472,7 +469,6 @@ class MirrorRun:
             work=None if destination.is_local else str(destination.staged.work),
             reason=reason,
             assets_accepted=accepted[self._options.missing],
-            dashboard=self._call.dashboard,
         )
 
 
