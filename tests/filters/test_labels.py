@@ -153,7 +153,17 @@ def test_known_labels_pass(selection, classes):
             BIGEARTHNET,
             "'zzzz' is not a label class of the collection; `stacpull",
         ),
-        ({"labels": "arable land"}, BIGEARTHNET, "'Non-irrigated arable land'"),
+        (
+            {"labels": "arable land"},
+            BIGEARTHNET,
+            "it is a class of ben19: use --nomenclature ben19.",
+        ),
+        ({"labels": "Arable land", "nomenclature": "clc43"}, {}, "use --nomenclature ben19"),
+        (
+            {"labels": "Rice fields", "nomenclature": "ben19"},
+            {},
+            "part of 'Arable land' there, and a class of clc43: use --nomenclature clc43",
+        ),
         ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
     ],
 )

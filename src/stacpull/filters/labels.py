@@ -82,6 +82,7 @@ def fold(name: str) -> str:
     return name.strip().casefold()
 
 
+_FOLDED_43: Final = frozenset(map(fold, CLC43))
 _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} | {
     fold(name): fold(name) for name in BEN19
 }
@@ -188,5 +189,10 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
         where = selection.nomenclature or "the collection"
         near = [repr(spelled[name]) for name in similar(fold(label), spelled, most=3, cutoff=0.5)]
         hint = f"nearest: {', '.join(near)}" if near else "`stacpull classes` lists them"
+        others = (name for name in NOMENCLATURES if name != selection.nomenclature)
+        other = next((name for name in others if fold(label) in map(fold, NOMENCLATURES[name])), None)
+        if other is not None and (selection.nomenclature or not spelled.keys().isdisjoint(_FOLDED_43)):
+            part = f"it is part of {TO_BEN19[label]!r} there, and " if label in TO_BEN19 else "it is "
+            hint = f"{part}a class of {other}: use --nomenclature {other}"
         raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []
