@@ -19,7 +19,6 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
@@ -80,7 +79,7 @@ def weight_of_document(document: object) -> int:
 def lenient_warning(name: str) -> str:
     return (
         f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out of range "
-        "as text, invalid Unicode as \\xXX or \\uXXXX. Other documents from there are not named."
+        "as text, invalid Unicode as \\xXX or \\uXXXX. Other documents are not named."
     )
 
 
@@ -175,7 +174,7 @@ class ApiReader:
     """Reads JSON documents through a client.
 
     A refusal by the host of `source` means wrong or missing credentials: messages name those in use, or the
-    variable for them. `warn` gets repeated requests, and the first lenient document of a host.
+    variable for them. `warn` gets repeated requests, and the first lenient document.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class ApiReader:
             self._advice = f"{wanted_variable} is not set: export {wanted_variable}=..."
         self._large = asyncio.Semaphore(1)
         """Held while a document takes more than `SMALL` bytes of memory."""
-        self._reported = Recent[str, None]()
+        self._has_warned = False
         self._answered: str | None = None
         """The URL, without its query, of the last page that was read: its credentials are valid."""
 
@@ -328,7 +327,7 @@ class ApiReader:
             subject = f"The response of {host} to {url}" if host else url
             failure = Failure(FailureKind.SERVER, f"{subject} {what}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
-        if not is_strict and host not in self._reported:
-            self._reported[host] = None
+        if not is_strict and not self._has_warned:
+            self._has_warned = True
             self._warn(lenient_warning(url))
         return value

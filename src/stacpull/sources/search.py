@@ -7,7 +7,7 @@ the source must match, the walk continues without filters.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -71,7 +71,16 @@ class SearchEndpoint(NamedTuple):
     """The collections that are searched; empty for all."""
 
     def request(self, members: Json) -> PageRequest:
-        url = add_parameters(self.url, _parameters_of(members))
+        found = []
+        for name, value in members.items():
+            if name == "sortby":
+                text = ",".join(("-" if one["direction"] == "desc" else "") + one["field"] for one in value)
+            elif isinstance(value, list):
+                text = ",".join(map(str, value))
+            else:
+                text = value if isinstance(value, str) else orjson.dumps(value).decode()
+            found.append(Parameter(name, text, f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"))
+        url = add_parameters(self.url, found)
         if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
             return PageRequest(url)
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
@@ -146,19 +155,6 @@ def _filter(condition: Json, endpoint: SearchEndpoint) -> Json:
     if endpoint.json_filter:
         return {"filter": condition, "filter-lang": "cql2-json"}
     return {"filter": filter_text(condition), "filter-lang": "cql2-text"}
-
-
-def _parameters_of(members: Mapping[str, Any]) -> list[Parameter]:
-    found = []
-    for name, value in members.items():
-        if name == "sortby":
-            text = ",".join(("-" if one["direction"] == "desc" else "") + one["field"] for one in value)
-        elif isinstance(value, list):
-            text = ",".join(map(str, value))
-        else:
-            text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        found.append(Parameter(name, text, f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"))
-    return found
 
 
 def without_others(items: list[Json], collections: frozenset[str]) -> list[Json]:

@@ -199,8 +199,18 @@ class TreeSource(Source):
                 if isinstance(found, _Branch):
                     self._add(found)
                 elif isinstance(found, Document):
-                    features, failures = _features_of(found, link.collection)
-                    items += features
+                    body, where = found.members, cut_url(found.url)
+                    is_alone = kind_of(body) is DocumentKind.ITEM
+                    features = [body] if is_alone else list_or_empty(body.get("features"))
+                    valid, invalid = valid_items((where, feature) for feature in features)
+                    valid = [located(item, found.url) for item in valid] if is_alone else valid
+                    items += [
+                        {**item, "collection": item.get("collection") or link.collection} for item in valid
+                    ]
+                    failures = [one.failure for one in invalid]
+                    if has_next(body):
+                        text = f"{where} is a page of an API. Its next page is not followed."
+                        failures.append(Failure(FailureKind.ITEM, text))
                     size, weight = size + found.bytes, weight + found.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = cut_url(href or link.href)[:_SHOWN]
@@ -249,18 +259,3 @@ class TreeSource(Source):
                     known.add(found.name or "")
                     self._add(found)
                     yield found.document
-
-
-def _features_of(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
-    body, where = document.members, cut_url(document.url)
-    is_alone = kind_of(body) is DocumentKind.ITEM
-    features = [body] if is_alone else list_or_empty(body.get("features"))
-    found, unread = valid_items((where, feature) for feature in features)
-    items = [{**item, "collection": item.get("collection") or collection} for item in found]
-    failures = [one.failure for one in unread]
-    if is_alone:
-        items = [located(item, document.url) for item in items]
-    if has_next(body):
-        text = f"{where} is a page of an API. Its next page is not followed."
-        failures.append(Failure(FailureKind.ITEM, text))
-    return items, failures
