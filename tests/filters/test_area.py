@@ -1,4 +1,4 @@
-"""`--bbox` and `--intersects`: tables, and comparison with shapely."""
+"""`--bbox` and `--intersects`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 import shapely
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import box, mapping
 
 from stacpull.errors import UsageError
 from stacpull.filters.item_filter import compile_items
@@ -150,31 +148,3 @@ def test_verdicts_by_area(area, item, reason):
 def test_invalid_areas_are_rejected(area, problem):
     with pytest.raises(UsageError, match=problem):
         by_area({}, area)
-
-
-DEGREES = st.integers(-40, 40).map(lambda n: n / 4)
-POSITIONS = st.tuples(DEGREES, DEGREES).map(list)
-RINGS = st.lists(POSITIONS, min_size=3, max_size=6, unique_by=tuple).map(lambda ring: [*ring, ring[0]])
-GEOMETRIES = st.one_of(
-    st.builds(lambda at: {"type": "Point", "coordinates": at}, POSITIONS),
-    st.builds(
-        lambda line: {"type": "LineString", "coordinates": line}, st.lists(POSITIONS, min_size=2, max_size=4)
-    ),
-    st.builds(lambda ring: {"type": "Polygon", "coordinates": [ring]}, RINGS),
-)
-
-
-@given(area=GEOMETRIES, geometry=GEOMETRIES)
-def test_areas_agree_with_shapely(area, geometry):
-    one, other = shape(area), shape(geometry)
-    assume(one.is_valid and other.is_valid)
-    matches = shapely.intersects(one, other)
-    assert by_area({"geometry": geometry}, area) == (None if matches else "intersects")
-
-
-@given(west=DEGREES, south=DEGREES, width=st.integers(0, 20), height=st.integers(0, 20), geometry=GEOMETRIES)
-def test_boxes_agree_with_shapely_also_for_repaired_polygons(west, south, width, height, geometry):
-    east, north = west + width / 4, south + height / 4
-    found = shapely.make_valid(shape(geometry))  # by the even-odd rule
-    there = shapely.intersects(shapely.MultiPoint([(west, south), (east, north)]).envelope, found)
-    assert by_box({"geometry": geometry}, (west, south, east, north)) == (None if there else "bbox")

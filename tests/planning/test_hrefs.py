@@ -117,7 +117,7 @@ def test_self_links_count_if_absolute(links, href):
             None,
             ("https://h/a", "https://h/b"),
         ),
-        ([("source", "https://h/a"), ("source", "https://h/a")], None, ("https://h/a",)),
+        ([("source", "\n  https://h/a  "), ("source", "https://h/a")], None, ("https://h/a",)),
         ([("source", "a.json")], "https://h/c/i.json", ("https://h/c/a.json",)),
         ([("source", "a.json"), ("self", "https://o/c/i.json")], "https://h/p", ("https://o/c/a.json",)),
         ([("source", "a.json")], "/data/c/i.json", ("/data/c/a.json",)),

@@ -63,35 +63,13 @@ def at(token: str | None = None, limit: int = 10) -> str:
     return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
 
 
-@pytest.mark.parametrize(
-    ("table", "names", "message"),
-    [
-        pytest.param(
-            {at(): page(["a"], at("t2")), at("t2"): page(["b"], at("t3")), at("t3"): page(["c"], at("t2"))},
-            "abc",
-            "read before",
-            id="loop",
-        ),
-        pytest.param(
-            {at(): page(["a"], at("1"))} | {at(str(n)): page(["a"], at(str(n + 1))) for n in range(1, 99)},
-            "a",
-            "4 pages in a row",
-            id="page one for ever",
-        ),
-        pytest.param(
-            {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)},
-            "a",
-            "4 pages in a row",
-            id="empty for ever",
-        ),
-    ],
-)
-def test_endless_walks_end(table: dict[str, object], names: str, message: str) -> None:
+def test_a_walk_of_empty_pages_ends() -> None:
+    table = {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)}
     found, _ = walked(table, most=10)
-    assert found.names == list(names)
+    assert found.names == ["a"]
     assert found.pages[-1].next is None
     (warning,) = found.warnings
-    assert message in warning
+    assert "4 pages in a row" in warning
     assert found.pages[-1].cut_short == warning
 
 

@@ -1,9 +1,8 @@
 """Compiles and evaluates CQL2, the filter language of OGC 21-065r2, as text or JSON.
 
-The library `cql2` only parses: its `matches` silently returns wrong results
-(`tests/filters/language/test_against_cql2.py` lists them). Logic has three values (7.7): a predicate is
-unknown if the item lacks a value. A date is a span: `<` is completely before, `=` overlaps. The `t_`
-operators are those of table 9, after Allen (1983).
+The library `cql2` only parses: its `matches` is silently wrong about dates, NULL, and boxes across the
+antimeridian. Logic has three values (7.7): a predicate is unknown if the item lacks a value. A date is a
+span: `<` is completely before, `=` overlaps. The `t_` operators are those of table 9, after Allen (1983).
 """
 
 from __future__ import annotations
