@@ -159,27 +159,3 @@ def test_shell_scripts_of_the_pages_parse() -> None:
                     ["bash", "-n"], input=block.text, text=True, capture_output=True, check=False
                 )
                 assert done.returncode == 0, f"{page.name}:{block.line}: {done.stderr}"
-
-
-@pytest.mark.parametrize(
-    ("shown", "printed", "wrong"),
-    [
-        ((), "anything", None),
-        (("a", "b"), "a\nb\n", None),
-        (("a",), "a\nb\n", "(then 'b' follows)"),
-        (("a", "...", "c"), "a\nb\nb\nc\n", None),
-        (("a", "..."), "a\nb\n", None),
-        (("b",), "a\n", "b"),
-        (("3.1 s, 5 files",), "7.25 s, 5 files", None),
-        (("3.1 s, 5 files",), "3.1 s, 6 files", "3.1 s, 5 files"),
-    ],
-)
-def test_output_is_compared(shown: tuple[str, ...], printed: str, wrong: str | None) -> None:
-    assert differs(shown, printed) == wrong
-
-
-def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
-    ran = run_page(
-        "```console\n$ false\n$ echo hello \\\n    you\nhello you\n```\n", tmp_path, {}, dict(os.environ)
-    )
-    assert [(one.code, one.out) for one in ran] == [(1, ""), (0, "hello you\n")]

@@ -22,7 +22,6 @@ from stacpull import MirrorReport, Options, SourceError, failures, mirror
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
-from stacpull.net.json_reader import PAGE_LIMIT
 from stacpull.net.transport import HttpSettings, Request, TransferError
 
 MIB = 1 << 20
@@ -40,12 +39,6 @@ def of_page(page: Answer | bytes) -> dict[str, Any]:
 
 def json_bytes(text: str, **headers: str) -> Answer:
     return Answer(body=text.encode(), headers={"Content-Type": "application/json", **headers})
-
-
-def test_a_page_over_64_mib_is_refused(tmp_path: Path) -> None:
-    page = Answer(body=bomb(256 * MIB), headers={"Content-Encoding": "gzip"})
-    with pytest.raises(SourceError, match=f"a body of more than {PAGE_LIMIT} bytes"):
-        mirrored(tmp_path / "m", routes=of_page(page))
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

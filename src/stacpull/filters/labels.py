@@ -8,7 +8,7 @@ CORINE Land Cover's (level 3) in BigEarthNet v1; the 19 are of Sumbul et al., "B
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
@@ -16,8 +16,6 @@ from stacpull.filters.item_checks import ItemCheck
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
-
-Nomenclature = Literal["clc43", "ben19"]
 
 _MIXED_LAND: Final = "Land principally occupied by agriculture, with significant areas of natural vegetation"
 _CLASSES: Final[dict[str, str | None]] = {
