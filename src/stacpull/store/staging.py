@@ -293,6 +293,7 @@ class StagedParts(DirectoryFiles):
     def trust(self, boot: str) -> None:
         self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work):
+            os.chmod("boot.tmp", 0o600, dir_fd=self.fd)
             os.rename("boot.tmp", _TRUST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def withdraw_trust(self) -> None:
