@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.acceptance.calls import STRACE, Call, changes, spread
+from tests.acceptance.calls import STRACE, Call, spread
 from tests.acceptance.initial_states import Scene, scene
 from tests.acceptance.struck import WHAT, Struck, calls_of, strike_all
 
@@ -102,32 +102,3 @@ def test_a_run_makes_the_expected_system_calls(calls):
     }
     assert len(calls) > 200
     assert len(set(calls)) == len(calls)
-
-
-def test_a_trace_is_read_by_name_path_and_number(tmp_path):
-    log = tmp_path / "log"
-    log.write_text(
-        '7 mkdir("/d/m", 0777) = 0\n'
-        '7 openat(AT_FDCWD</home>, "/d/m/lock", O_RDWR|O_CREAT, 0644) = 5</d/m/lock>\n'
-        '8 openat(5</d/m/parts>, "1.whole", O_WRONLY|O_CREAT|O_EXCL, 0644) = 6</d/m/parts/1.whole>\n'
-        '8 openat(5</d/m/parts>, "1.whole", O_RDONLY) = 6</d/m/parts/1.whole>\n'
-        '8 write(6</d/m/parts/1.whole>, "ab \\"c", 6) = 6\n'
-        '8 write(6</d/m/parts/1.whole>, "d", 1 <unfinished ...>\n'
-        '9 write(2</dev/pts/1>, "elsewhere", 9) = 9\n'
-        "8 <... write resumed>) = 1\n"
-        '9 renameat(5</d/m/parts>, "1.whole", 7</d/m/c>, "a.tif") = 0\n'
-        "9 syncfs(4</d/m>) = 0\n"
-        "9 +++ exited with 0 +++\n"
-    )
-    found = [
-        (call.name, call.match, call.number, call.path) for call in changes(log, tmp_path.__class__("/d/m"))
-    ]
-    assert found == [
-        ("mkdir", "/d/m", 1, "."),
-        ("openat", "/d/m/lock", 1, "lock"),
-        ("openat", "1.whole", 1, "parts/1.whole"),
-        ("write", "/d/m/parts/1.whole", 1, "parts/1.whole"),
-        ("write", "/d/m/parts/1.whole", 2, "parts/1.whole"),
-        ("renameat", "1.whole", 1, "parts/1.whole"),
-        ("syncfs", "/d/m", 1, "."),
-    ]
