@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from tests.net.conformance_objects import ObjectContract, Shelf
 from tests.net.test_http import transport
+from tests.transfer.test_s3 import Given
 
-from stacpull.aws import AwsSettings, Credentials
+from stacpull.aws import Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.net.http import HttpTransport
@@ -36,7 +37,9 @@ async def opened_http() -> AsyncIterator[HttpTransport]:
 async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
     """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
     async with opened_http() as http:
-        yield S3Transport(http, Signing(url, keys), S3Options(), clock=SystemClock())
+        yield S3Transport(
+            http, Given(Credentials(keys.access_key, keys.secret_key), url), S3Options(), clock=SystemClock()
+        )
 
 
 class TestS3(ObjectContract):
@@ -49,23 +52,6 @@ class TestS3(ObjectContract):
         ):
             change = partial(replica.change, "data")
             yield Shelf(s3, lambda key: f"s3://data/{key}", change)
-
-
-class Signing:
-    """Fixed keys for one endpoint, in place of `aws.AwsCredentials`."""
-
-    def __init__(self, endpoint_url: str, keys: Any) -> None:
-        self._settings = AwsSettings(endpoint_url=endpoint_url)
-        self._keys = Credentials(keys.access_key, keys.secret_key)
-
-    async def settings(self) -> AwsSettings:
-        return self._settings
-
-    async def frozen(self) -> Credentials:
-        return self._keys
-
-    async def renew(self, expired: Credentials) -> Credentials:
-        return expired
 
 
 class Blobs(ReplicaServer):

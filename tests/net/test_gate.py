@@ -46,20 +46,6 @@ class Bench:
             self.gate.release()
 
 
-def test_permits_are_granted_in_order() -> None:
-    bench = Bench(first=2)
-
-    async def main() -> None:
-        async with asyncio.TaskGroup() as group:
-            for name in "abcdef":
-                group.create_task(bench.hold(name, 10))
-                await asyncio.sleep(0)
-
-    bench.run(main())
-    assert bench.log == [("a", 0), ("b", 0), ("c", 10), ("d", 10), ("e", 20), ("f", 20)]
-    assert (bench.gate.in_use, bench.gate.progress().queued) == (0, 0)
-
-
 @pytest.mark.parametrize("victim", [0, 1, 2])
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:

@@ -6,11 +6,10 @@ Addresses, TLS and proxies are tested with whole commands, in `tests/security`.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -121,20 +120,6 @@ def test_a_body_that_cannot_be_decoded_is_a_failure() -> None:
     failure = served({"/": [raw]}, lambda http, at: failure_at(http, Request(at.url("/"), decode=True)))
     assert failure.kind is FailureKind.CHECKSUM
     assert "The compressed stream is damaged" in failure.message
-
-
-@pytest.mark.parametrize("limit", [6000, 5999])
-def test_an_encoded_body_is_decoded_within_the_limit(limit: int) -> None:
-    coded = Answer(body=gzip.compress(b"page" * 1500), headers={"Content-Encoding": "gzip"})
-
-    async def course(http: Transport, server: WireServer) -> tuple[bytes | None, int]:
-        read = None
-        with suppress(TransferError):
-            read = await fetched(http, Request(server.url("/"), decode=True), limit)
-        return read, len(await fetched(http, Request(server.url("/")), limit))
-
-    expected = b"page" * 1500 if limit == 6000 else None
-    assert served({"/": [coded, coded]}, course) == (expected, len(coded.body))
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])

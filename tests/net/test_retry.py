@@ -83,13 +83,6 @@ def test_the_number_of_attempts_and_the_waits_are_limited(
     assert tries <= 1 + 5 + 20
 
 
-@given(st.lists(st.integers(0, 10 << 20), min_size=80, max_size=80))
-def test_attempts_for_a_file_of_ten_mebibytes_are_limited(reached: list[int]) -> None:
-    state = RetryState()
-    waits = [next_wait(POLICY, state, broke_off(size), 0.5) for size in reached]
-    assert waits.index(None) < (10 + 1) * (POLICY.retries + 1)
-
-
 class Attempts:
     """An attempt that fails as listed, then succeeds. It records the times of calls."""
 

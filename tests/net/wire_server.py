@@ -25,14 +25,11 @@ Script = Sequence[Scripted] | Callable[[Request], Scripted]
 
 
 def json_answer(document: object, status: int = 200, **headers: str) -> Answer:
-    """An answer that is JSON."""
     return Answer(status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers})
 
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A received request, with header names in lower case."""
-
     method: str
     target: str
     headers: dict[str, str]
@@ -149,7 +146,6 @@ async def _a_few_turns() -> None:
 
 
 async def read_request(reader: asyncio.StreamReader, number: int) -> ReceivedRequest:
-    """Read the next request of connection `number`."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *fields = head.split("\r\n")
     method, target, _ = line.split(" ", 2)
@@ -159,7 +155,6 @@ async def read_request(reader: asyncio.StreamReader, number: int) -> ReceivedReq
 
 
 def wire_of(answer: Scripted, *, head_only: bool = False) -> bytes:
-    """Return the bytes of an answer."""
     if isinstance(answer, bytes):
         return answer
     body = answer.sent

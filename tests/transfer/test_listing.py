@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import pytest
 from tests.transfer.origin import ReceivedRequest, Reply, client, origin
-from tests.transfer.test_s3 import KEYS, Given, access
+from tests.transfer.test_s3 import Given, access
 
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind
@@ -42,11 +41,11 @@ def on_replica(
     options: S3Options | None = None,
 ) -> None:
     async def live() -> None:
-        async with S3Replica(store=MemoryStore(STORE), access=rules or access(), record=True) as replica:
-            given = Given(replace(KEYS, token=None))
-            given.endpoint_url = replica.s3_url
-            async with client(given, options) as opened:
-                await act(opened, replica)
+        async with (
+            S3Replica(store=MemoryStore(STORE), access=rules or access(), record=True) as replica,
+            client(Given(endpoint_url=replica.s3_url), options) as opened,
+        ):
+            await act(opened, replica)
 
     asyncio.run(live())
 
@@ -98,13 +97,10 @@ def test_invalid_listings_are_failures(
         return Reply(body=next(replies))
 
     async def live() -> None:
-        async with origin(answer) as server:
-            given = Given(KEYS)
-            given.endpoint_url = server.url.removesuffix("/")
-            async with client(given, None) as opened:
-                with pytest.raises(TransferError, match=words) as caught:
-                    await list_prefix(opened, "s3://data/p/")
-                assert caught.value.failure.kind is FailureKind.PREFIX
+        async with origin(answer) as server, client(Given(endpoint_url=server.url)) as opened:
+            with pytest.raises(TransferError, match=words) as caught:
+                await list_prefix(opened, "s3://data/p/")
+            assert caught.value.failure.kind is FailureKind.PREFIX
 
     asyncio.run(live())
 
