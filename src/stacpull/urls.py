@@ -145,10 +145,8 @@ def join_web(base: str, href: str) -> str:
         is_valid = not parts.netloc or bool(host_of(parts.geturl()))
     except ValueError:
         is_valid = False
-    if not is_valid:
-        raise SourceError(f"The source names a link that is not a valid URL: {href[:80]!r}.")
-    if not is_web(f"{parts.scheme}://") or not parts.netloc:
-        raise SourceError(f"The source names a link that is not http or https: {parts.scheme}:.")
+    if not is_valid or not is_web(f"{parts.scheme}://") or not parts.netloc:
+        raise SourceError(f"The source names a link that is not a valid URL of http(s): {href[:80]!r}.")
     parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
     if scheme_of(base) == "https" and authority(urlunsplit(parts)) == authority(base):
         parts = parts._replace(scheme="https")

@@ -304,14 +304,9 @@ class Gate:
         self._pauses += 1
         self._lower(pause)
         text = f"{self.host} throttles: {self.limit} requests at once, after a pause of {pause:.0f} s."
-        self._notify(Notice("debug", text))
-        if pause >= _LONG_PAUSE and not self._is_long_wait_reported:
-            self._is_long_wait_reported = True
-            text = (
-                f"{self.host} is overloaded or wants fewer requests. The next request is in {pause:.0f} s. "
-                "If this lasts for a long time, the assets of this host fail."
-            )
-            self._notify(Notice("warning", text))
+        is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
+        self._is_long_wait_reported |= is_first_long
+        self._notify(Notice("warning" if is_first_long else "debug", text))
 
     def unanswered(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.aws import Authorize, AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
@@ -129,34 +130,33 @@ def text_in(element: Element | None, name: str) -> str:
 # --- requests ---------------------------------------------------------------------------------------------
 
 
-class S3Transport:
-    def __init__(
-        self, http: Transport, credentials: AwsCredentials, options: S3Options, *, clock: Clock
-    ) -> None:
-        self._http = http
-        self._credentials = credentials
-        self._options = options
-        self._clock = clock
-        self._endpoints = Recent[str, Endpoint]()
-        self._plain = Recent[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]](64)
-        """The fields of GET requests of one second, and what signs them, by endpoint and credentials."""
+class S3Transport(msgspec.Struct, eq=False):
+    http: Transport
+    credentials: AwsCredentials
+    options: S3Options
+    clock: Clock
+    endpoints: Recent[str, Endpoint] = msgspec.field(default_factory=Recent)
+    plain: Recent[tuple[Endpoint, Credentials | None, int], tuple[dict[str, str], Authorize]] = msgspec.field(
+        default_factory=lambda: Recent(64)
+    )
+    """The fields of GET requests of one second, and what signs them, by endpoint and credentials."""
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
         """Return the request that `send` would send for a plain GET; None if it would have to wait."""
         bucket, _, key = url[len("s3://") :].partition("/")
-        known = self._credentials.known(signing=False)
+        known = self.credentials.known(signing=False)
         if not bucket or not key or known is None or not is_unicode(url):
             return None
-        if may_sign(bucket, known[0], self._options, redirected=redirected):
-            known = self._credentials.known(signing=True)
+        if may_sign(bucket, known[0], self.options, redirected=redirected):
+            known = self.credentials.known(signing=True)
             if known is None:
                 return None
         settings, credentials = known
         endpoint = self._endpoint_of(bucket, settings)
-        place = (endpoint, credentials, int(self._clock.time()))
-        plain = self._plain.get(place)
+        place = (endpoint, credentials, int(self.clock.time()))
+        plain = self.plain.get(place)
         if plain is None:
-            plain = self._plain[place] = self._fields({}, endpoint, credentials)[1:]
+            plain = self.plain[place] = self._fields({}, endpoint, credentials)[1:]
         (fields, authorize), path = plain, endpoint.path + encode_key(key)
         finish = partial(self._send, (endpoint, credentials))
         return Rewritten(endpoint.origin + path, fields, authorize("GET", path), finish)
@@ -172,15 +172,15 @@ class S3Transport:
     ) -> Response:
         """Send `request`, unless the fast path has sent it (to `place`); repeat it after a correction."""
         bucket, key = split_s3_url(request.url, bare=bool(request.query))
-        settings = await self._credentials.settings()
-        signing = may_sign(bucket, settings, self._options, redirected=request.redirected)
+        settings = await self.credentials.settings()
+        signing = may_sign(bucket, settings, self.options, redirected=request.redirected)
         if place is None:
-            credentials = await self._credentials.frozen() if signing else None
+            credentials = await self.credentials.frozen() if signing else None
             place = self._endpoint_of(bucket, settings), credentials
         endpoint, credentials = place
         for attempt in (1, 2, 3):
             if answer is None:
-                answer = partial(self._http.send, self._request(request, endpoint, key, credentials))
+                answer = partial(self.http.send, self._request(request, endpoint, key, credentials))
             response = await answer()
             if response.status not in _CORRECTABLE and response.status != _FORBIDDEN:
                 return RenamedResponse(request.url, response)
@@ -191,9 +191,9 @@ class S3Transport:
             if correction != "expired":
                 endpoint = self._endpoint_of(bucket, settings, correction)
             elif credentials is not None:
-                credentials = await self._credentials.renew(credentials)
+                credentials = await self.credentials.renew(credentials)
         is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
-        if refusal.status != _FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
+        if refusal.status != _FORBIDDEN or not is_denial or (credentials and self.options.request_payer):
             return refusal
         advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS
         return replace(refusal, body=advice.encode())
@@ -202,11 +202,11 @@ class S3Transport:
         """Do nothing: the owner of the underlying transport closes it."""
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
-        known = None if region else self._endpoints.get(bucket)
+        known = None if region else self.endpoints.get(bucket)
         if known is None:
             region = region or settings.region or "us-east-1"
             known = endpoint_of(bucket, region, settings.endpoint_url)
-            self._endpoints[bucket] = known
+            self.endpoints[bucket] = known
         return known
 
     def _request(
@@ -238,9 +238,9 @@ class S3Transport:
             fields["x-amz-checksum-mode"] = "ENABLED"
         if credentials is None:
             return rest, fields, lambda _method, _path, _query="": ""
-        if self._options.request_payer:
+        if self.options.request_payer:
             fields["x-amz-request-payer"] = "requester"
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time()))
+        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock.time()))
         return rest, *signed_fields(fields, credentials, endpoint.region, now)
 
 
