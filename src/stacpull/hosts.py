@@ -11,12 +11,12 @@ import re
 import socket
 import unicodedata
 from collections.abc import Callable, MutableMapping
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
+from stacpull.caches import cached_if_short
 from stacpull.schemes import SCHEMES
 
 K = TypeVar("K")
@@ -27,7 +27,6 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]
 HIGHEST_PORT = 65535
 MOST_HOSTS = 256
 """The most idle hosts whose state is kept (`forget_hosts`)."""
-_LONGEST = 400  # characters of a host that is remembered: names have up to 253
 
 _REFUSED = {
     reason: tuple(map(ip_network, networks))
@@ -100,19 +99,14 @@ def origin_text(url: str) -> str:
 
 def host_of(url: str) -> str:
     """Return the host in lower case, with a port that is written, without credentials; empty if invalid."""
-    return _read(url)[0]
+    return _read_server(origin_text(url))[0]
 
 
 def origin_of(url: str) -> Origin:
-    return _read(url)[1]
+    return _read_server(origin_text(url))[1]
 
 
-def _read(url: str) -> tuple[str, Origin]:
-    server = origin_text(url)
-    return _read_server(server) if len(server) < _LONGEST else _read_server.__wrapped__(server)
-
-
-@lru_cache(maxsize=1024)
+@cached_if_short(1024)
 def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
     _, found, rest = server.partition("://")

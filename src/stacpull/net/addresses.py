@@ -42,7 +42,7 @@ class AddressPolicy:
         self._open: set[str] = set()
         for host in self._chosen:
             address = literal_address(host)
-            if address is not None and _is_private(address):
+            if address is not None and refused_always(address) is None and refused_outside(address):
                 self._open.add(plain_address(address))
                 self._open |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
@@ -77,7 +77,3 @@ class AddressPolicy:
 
 def _named(host: str) -> str:
     return host.lower().strip("[]").rstrip(".")
-
-
-def _is_private(address: str) -> bool:
-    return refused_always(address) is None and refused_outside(address) is not None

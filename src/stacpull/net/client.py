@@ -105,6 +105,7 @@ class Client:
         self._transport_of = transport_of
         self._logged_in = logged_in
         self._credentials = credentials or None
+        self.has_credentials = self._credentials is not None
         if credentials is not None:
             self.secrets.add(*credentials.values)
         scheme, host, port = origin_of(source)
@@ -134,10 +135,6 @@ class Client:
         """
         request = request._replace(url=self.at_source(request.url))
         return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait, hops=hops, sent=sent)
-
-    @property
-    def has_credentials(self) -> bool:
-        return self._credentials is not None
 
     async def close(self) -> None:
         for transport in set(self._transports.values()):
