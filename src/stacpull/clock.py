@@ -16,15 +16,12 @@ _LEAP_SECOND: Final = re.compile(r"(?<=:\d\d):60(?!\d)")
 class Clock(Protocol):
     def time(self) -> float:
         """Return seconds since the epoch (may jump)."""
-        ...
 
     def monotonic(self) -> float:
         """Return seconds on a clock that never goes back."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the task for `seconds`."""
-        ...
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None: ...
 

@@ -209,7 +209,6 @@ class FastExchange(Protocol):
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
-        ...
 
     def stream(self, connection: FastConnection, /) -> None: ...  # its response has started or failed
 

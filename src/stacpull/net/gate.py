@@ -64,7 +64,6 @@ class WaitingRequest(Protocol):
 
     def turned_away(self, given_up: TransferError) -> None:
         """Called when the host is given up. It has no permit."""
-        ...
 
 
 class _WaitingTask(asyncio.Future[None]):

@@ -71,7 +71,6 @@ class Response(Protocol):
     @property
     def url(self) -> str:
         """The requested URL (for S3 the `s3://` one)."""
-        ...
 
     @property
     def status(self) -> int: ...
@@ -79,15 +78,12 @@ class Response(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Header fields, case-insensitive."""
-        ...
 
     def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body in pieces of about `size` bytes, or as they arrive, or raise `TransferError`."""
-        ...
 
     async def close(self) -> None:
         """Return the connection, or close it if the body was not read to its end."""
-        ...
 
 
 SentRequest = Callable[[], Awaitable[Response]]
@@ -98,7 +94,6 @@ class Transport(Protocol):
 
     async def send(self, request: Request) -> Response:
         """Send `request`, and return its response, which the caller closes, or raise `TransferError`."""
-        ...
 
     async def close(self) -> None: ...
 
@@ -124,7 +119,6 @@ class Rewrites(Protocol):
 
     def ready(self, url: str, *, redirected: bool) -> Rewritten | None:
         """Return the http request that `send` would send for a plain GET, or None if it must wait."""
-        ...
 
 
 def is_framed(headers: Mapping[str, str]) -> bool:

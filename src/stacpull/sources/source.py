@@ -80,15 +80,12 @@ class Source(Protocol):
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source, or raise SourceError if it does not list them."""
-        ...
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, or raise UsageError if there is none of that id."""
-        ...
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per selected collection, or raise UsageError if one does not exist."""
-        ...
 
     def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
         """Yield the pages of one collection. The last has no `next`, and perhaps `cut_short`.
@@ -96,11 +93,9 @@ class Source(Protocol):
         Raises ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if
         a page could not be read; its `__cause__` is the TransferError, if there was one.
         """
-        ...
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`; a TransferError if it is GONE, or no ITEM."""
-        ...
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
         """Return by href those items that can be read with fewer requests. The others are for `item`."""
