@@ -201,9 +201,6 @@ class ParsedMessage:
             self._phase = _WHOLE
 
 
-# --- the connection ---------------------------------------------------------------------------------------
-
-
 class FastExchange(Protocol):
     def answered(
         self, connection: FastConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /

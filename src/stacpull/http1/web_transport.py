@@ -223,9 +223,6 @@ class _Awaited(asyncio.Future[bool]):
             self.set_exception(error)
 
 
-# --- hosts and requests ------------------------------------------------------------------------------------
-
-
 class FastHost:
     """`hostname` is a name or address, an IPv6 address without brackets; `name` is as in the URL."""
 

@@ -74,9 +74,6 @@ def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
     return {name: b", ".join(values) for name, values in values_of.items()}
 
 
-# --- sizes and ranges -------------------------------------------------------------------------------------
-
-
 class ContentRange(NamedTuple):
     """`Content-Range: bytes start-end/total`, where `end` is inclusive; None for `*`."""
 
@@ -102,9 +99,6 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
 
 def _number(text: str) -> int | None:
     return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
-
-
-# --- versions ---------------------------------------------------------------------------------------------
 
 
 class Version(NamedTuple):

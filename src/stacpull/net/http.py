@@ -189,9 +189,6 @@ def _refuse_literal(host: str, policy: AddressPolicy) -> None:
         raise AddressRefusedError(address, reason)
 
 
-# --- failures for errors of aiohttp -----------------------------------------------------------------------
-
-
 def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> Failure:
     if proxy is None:
         return _direct_failure(error, host)

@@ -166,8 +166,6 @@ class _Attempt(msgspec.Struct, eq=False):
                 raise
             raise TransferError(replace(failure, reached=part.size)) from error.__cause__
 
-    # --- steps -------------------------------------------------------------------------------------------
-
     async def _start(self, *, may_resume: bool) -> Arrival | None:
         job, fetcher = self.job, self.fetcher
         point = await fetcher.parts.point(job.row, job.generation) if may_resume else None
@@ -245,8 +243,6 @@ class _Attempt(msgspec.Struct, eq=False):
         finished = await part.finish(name, etag, unproven=not verified)
         record = None if fetcher.checksum is None else self.hashers[fetcher.checksum].digest()
         return arrival_of(job, body.size, name, etag, finished, digest=record, verified=verified)
-
-    # --- receiving ---------------------------------------------------------------------------------------
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         started, self.started = self.started, None

@@ -40,9 +40,6 @@ _SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
 """Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
 
 
-# --- statements of the item and the response --------------------------------------------------------------
-
-
 class Check(NamedTuple):
     checksum: Checksum
     source: str
@@ -94,9 +91,6 @@ def _md5_of(headers: Mapping[str, str]) -> bytes:
         return bytes.fromhex(etag) if len(etag) == _MD5_HEX and not is_opaque else b""
     except ValueError:
         return b""
-
-
-# --- received bodies --------------------------------------------------------------------------------------
 
 
 class Body(NamedTuple):
@@ -193,9 +187,6 @@ def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     if known.etag is None:
         return found.last_modified is not None and found.last_modified != known.last_modified
     return found.etag is not None and found.etag.removeprefix("W/") != known.etag.removeprefix("W/")
-
-
-# --- failures ---------------------------------------------------------------------------------------------
 
 
 def failed(

@@ -66,9 +66,6 @@ class Endpoint(NamedTuple):
     region: str
 
 
-# --- decisions --------------------------------------------------------------------------------------------
-
-
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters."""
     bucket, _, key = url[len("s3://") :].partition("/")
@@ -125,9 +122,6 @@ class _Elements(TreeBuilder):
 
 def text_in(element: Element | None, name: str) -> str:
     return "" if element is None else element.findtext(f"{{*}}{name}") or ""
-
-
-# --- requests ---------------------------------------------------------------------------------------------
 
 
 class S3Transport(msgspec.Struct, eq=False):
