@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -364,20 +364,13 @@ def test_a_silent_host_pauses_longer_each_time_and_is_given_up() -> None:
     bench.run(course())
 
 
-class Spent(NamedTuple):
-    limits: dict[str, float]
-    seconds: float
-
-
 @pytest.mark.parametrize(
-    "spent",
-    [Spent({"byte_rate": 1000.0}, 9.75), Spent({"request_rate": 2.0}, 4.5), Spent({}, 0.0)],
-    ids=["bytes", "requests", "none"],
+    ("rates", "seconds"), [({"byte_rate": 1000.0}, 9.75), ({"request_rate": 2.0}, 4.5), ({}, 0.0)]
 )
-def test_rates(spent: Spent) -> None:
+def test_rates(rates: dict[str, float], seconds: float) -> None:
     """Ten requests of 1000 bytes. A request waits for those before it, bytes also for themselves."""
     clock = VirtualClock()
-    limits, gate = Limits(clock, **spent.limits), Gate("h", 64, clock)
+    limits, gate = Limits(clock, **rates), Gate("h", 64, clock)
 
     async def main() -> None:
         for _ in range(10):
@@ -387,4 +380,4 @@ def test_rates(spent: Spent) -> None:
                 await limits.spend(1000)
 
     clock.run(main())
-    assert clock.now == pytest.approx(spent.seconds, abs=0.3)
+    assert clock.now == pytest.approx(seconds, abs=0.3)
