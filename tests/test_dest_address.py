@@ -59,15 +59,12 @@ def test_the_url_of_a_bucket_is_recognised(text: str, found: tuple[str, str] | N
 @pytest.mark.parametrize(
     "text",
     [
-        "s3://",
         "s3:///",
         "s3://b",
         "s3://-bucket/a",
         "s3://key:secret@bucket/a",
         "s3://bucket/a//b",
-        "s3://bucket/../b",
         "s3://bucket/a\nb",
-        "s3://bucket/a?x=1",
         "s3://bucket/" + "a" * 600,
     ],
 )

@@ -31,14 +31,6 @@ def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
     assert length(found) == len(bytes_of(spans))
 
 
-@given(ANY)
-def test_adding_spans_one_by_one_equals_joining_them(spans: list[Span]) -> None:
-    found: Spans = ()
-    for span in spans:
-        found = joined((*found, span))
-    assert found == joined(spans)
-
-
 @given(ANY, st.integers(0, TOTAL + 5))
 def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None:
     gaps = missing(joined(spans), total)
