@@ -100,14 +100,14 @@ class StoreOperations(Publisher):
 
     def findings(self) -> RunFindings:
         db, run = self.db, self._run.id
-        counts = {
-            **runs.findings(db, run),
+        counts, left_out = runs.findings(db, run)
+        counts |= {
             "assets_ordered": views.failed_by_kind(db, FailureKind.ORDERED, run),
             "assets_outside": views.failed_by_kind(db, FailureKind.OUTSIDE, run),
             "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
             "assets_clipped": views.clipped(db, run),
         }
-        return RunFindings(counts, runs.left_out(db, run), len(self.unwritable))
+        return RunFindings(counts, left_out, len(self.unwritable))
 
     def collections_to_read(self) -> list[str]:
         db, run = self.db, self._run.id

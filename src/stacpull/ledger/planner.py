@@ -347,20 +347,16 @@ class Planner:
 
     def _drop_stand_ins(self, plans: Sequence[_Plan]) -> None:
         """Delete the failures of items that can be read now, and the rows that stood for items without ID."""
-        db = self._db
-        if not exists(db, "SELECT 1 FROM failures WHERE key = ''"):
-            return
-        for plan in plans:
-            row = plan.row
-            if plan.before is not None and plan.before.is_unread:
-                db.execute("DELETE FROM failures WHERE item = ? AND key = ''", (row.row,))
-            for (stand_in,) in db.execute(
-                "SELECT i.id FROM items i JOIN failures f ON f.item = i.id AND f.key = '' "
-                "WHERE i.parent = ? AND i.href = ? AND i.id <> ?",
+        db, unread = self._db, "SELECT item FROM failures WHERE key = ''"
+        for plan in plans if exists(db, unread) else ():
+            row, is_own = plan.row, plan.before is not None and plan.before.is_unread
+            read = db.execute(
+                f"DELETE FROM items WHERE parent = ? AND href = ? AND id <> ? AND id IN ({unread}) "
+                "RETURNING id",
                 (row.parent, row.href, row.row),
-            ).fetchall():
-                db.execute("DELETE FROM failures WHERE item = ?", (stand_in,))
-                db.execute("DELETE FROM items WHERE id = ?", (stand_in,))
+            ).fetchall()
+            read += [(row.row,)] if is_own else []
+            db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
 
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""
@@ -393,7 +389,7 @@ class Planner:
         self._items.append((*row[:_OF_ITEM], len(item.assets) or 1))
 
     def _plan_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        item, row, run = plan.item, plan.row.row, self._run
+        item, row = plan.item, plan.row.row
         for key in item.expanded_prefixes:
             old = known.get(key)
             if old is not None and old.state not in (Phase.RESERVED, Phase.DONE):
@@ -408,85 +404,71 @@ class Planner:
             if old is not None:
                 self._plan_known(plan, asset, old, directory)
                 continue
-            plan.is_renewed, other = True, None
-            if directory != plan.directory:
-                other, directory = self._directory(directory, item)
+            plan.is_renewed = True
+            other, directory = self._directory(directory, plan)
             self._last_asset += 1
             if asset.name is not None:
                 self._claims.append((self._last_asset, directory, asset.name))
-            planned = (self._last_asset, row, asset.key, Phase.PENDING, 0, run, other, asset.name, None, None)
-            self._assets.append((*planned, href_hash(asset.href), _encoded(asset.checksum), 0))
+            planned = (self._last_asset, row, asset.key, Phase.PENDING, 0, self._run, other, asset.name)
+            self._assets.append((*planned, None, None, href_hash(asset.href), _encoded(asset.checksum), 0))
             self._fetch(plan, asset, (self._last_asset, 0), directory, asset.name)
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
 
-    def _replan(
-        self, plan: _Plan, asset: Asset, known: KnownAsset, *, is_lost: bool
-    ) -> tuple[KnownAsset, bool]:
-        """Also return whether the asset was done and the source has another version."""
-        item, before = plan.item, plan.before
-        item_updated = bool(known.unchecked) or (before is not None and item.updated != before.updated)
-        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
-        may_have_changed = item_updated or (item.of_collection and item.updated is None)
-        is_done, clip = known.state == Phase.DONE, stored_clip(known.clip)
-        is_of_other_area = clip is not None and clip.area != self._area
-        size = known.size if clip is None else clip.source_size
-        is_restated = asset.size not in (None, size) or known.agrees(asset.checksum) is False
-        if is_lost:
-            return known._replace(state=Phase.PENDING, generation=0, etag=None), is_restated
-        has_changed = is_restated or is_of_other_area
-        is_current = known.agrees(asset.checksum) or (asset.checksum is None and not may_have_changed)
-        if is_done and is_current and not has_changed and not self._revalidate:
-            return known, False
-        if known.state >= Phase.FAILED and not (item_updated or is_of_other_area or known.is_due):
-            return known, False
-        is_conditional = (
-            known.state in (Phase.PENDING, Phase.DONE)
-            and not has_changed
-            and known.origin == href_hash(asset.href)
-        )
-        new = known._replace(state=Phase.PENDING, etag=known.etag if is_conditional else None)
-        if is_done:
-            new = new._replace(generation=known.generation + 1, previous_digest=known.sha256 or b"")
-        return new, is_done and has_changed
-
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
-        if old.state < Phase.DONE and plan.before is not None and plan.before.run == self._run:
+        """Decide what becomes of a known asset that this run has not queued yet.
+
+        It stays done or failed, or is requested: conditionally only if its version in DEST may be current.
+        """
+        item, before = plan.item, plan.before
+        if old.state < Phase.DONE and before is not None and before.run == self._run:
             # it is being fetched, perhaps from before the change
             self._assets.append(old._replace(unchecked=1)[:_OF_ASSET])
             return
         path = f"{plan.directory}/{old.name}" if old.elsewhere is None else f"{old.elsewhere}{old.name}"
-        is_lost = old.state == Phase.DONE and old.name is not None and not self._is_there(path)
+        is_done, clip, agrees = old.state == Phase.DONE, stored_clip(old.clip), old.agrees(asset.checksum)
+        is_lost = is_done and old.name is not None and not self._is_there(path)
         self._result.count("files_lost", is_lost)
-        new, has_changed = self._replan(plan, asset, old, is_lost=is_lost)
         plan.is_renewed |= bool(old.unchecked)
-        stated = _encoded(asset.checksum)
-        if new.state == Phase.DONE:
+        item_updated = bool(old.unchecked) or (before is not None and item.updated != before.updated)
+        is_of_other_area = clip is not None and clip.area != self._area
+        size = old.size if clip is None else clip.source_size
+        is_restated = agrees is False or asset.size not in (None, size)
+        has_changed = is_restated or is_of_other_area
+        # only a stated checksum can prove that it is current; a collection without `updated` may have changed
+        may_have_changed = item_updated or (item.of_collection and item.updated is None)
+        is_current = agrees or (asset.checksum is None and not may_have_changed)
+        stated, origin = _encoded(asset.checksum), href_hash(asset.href)
+        if is_done and is_current and not (has_changed or is_lost or self._revalidate):
             if old.unchecked or stated not in (None, old.stated):
                 kept = old._replace(run=self._run, stated=stated or old.stated, unchecked=0)
                 self._assets.append(kept[:_OF_ASSET])
             elif old.run != self._run:
                 self._unchanged.append(old.row)
             return
-        name, row = asset.name, new._replace(run=self._run)
+        row, name, previous = old._replace(run=self._run), asset.name, old.previous_digest
         if old.name is not None:
             directory, _, name = path.rpartition("/")
         else:
-            other = None
-            if directory != plan.directory:
-                other, directory = self._directory(directory, plan.item)
+            other, directory = self._directory(directory, plan)
             row = row._replace(directory=other)
-        if new.state == Phase.PENDING:
-            row = row._replace(sha256=None, origin=href_hash(asset.href), stated=stated, unchecked=0)
+        if old.state < Phase.FAILED or item_updated or is_of_other_area or old.is_due:
+            is_replaced = is_done and not is_lost
+            generation = 0 if is_lost else old.generation + is_done
+            previous = old.sha256 or b"" if is_replaced else previous
+            may_be_same = (is_replaced or old.state == Phase.PENDING) and not has_changed
+            etag = old.etag if may_be_same and old.origin == origin else None
+            row = row._replace(state=Phase.PENDING, generation=generation, sha256=None, etag=etag)
+            row = row._replace(origin=origin, stated=stated, unchecked=0)
             version = None
-            if new.etag is not None and old.size is not None:
+            if etag is not None and old.size is not None:
                 held = old._replace(stated=None) if old.state == Phase.PENDING else old
                 is_unverified = asset.checksum is not None and not held.agrees(asset.checksum)
-                version = VersionInDest(new.etag, old.size, is_unverified)
-            self._fetch(plan, asset, (old.row, new.generation), directory, name, version)
+                version = VersionInDest(etag, old.size, is_unverified)
+            self._fetch(plan, asset, (old.row, generation), directory, name, version)
             plan.is_renewed |= old.state >= Phase.DONE
-            plan.has_changed |= has_changed
+            plan.has_changed |= is_restated if is_lost else is_done and has_changed
         self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
-        self._open(old.row, asset, new.previous_digest, is_owned=old.name is not None)
+        self._open(old.row, asset, previous, is_owned=old.name is not None)
 
     def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
         """Record assets that cannot be fetched as planned. Assets that are done stay done."""
@@ -537,14 +519,17 @@ class Planner:
         )
         self._result.jobs.append(job)
 
-    def _directory(self, path: str, item: PlannedItem) -> tuple[int, str]:
+    def _directory(self, path: str, plan: _Plan) -> tuple[int | None, str]:
         """Return row and path. A new one gets a hash in its name if a file has its path."""
+        if path == plan.directory:
+            return None, path
         if path not in self._directories:
             db, found, query = self._db, "", "SELECT id FROM directories WHERE path = ?"
             if (known := db.execute(query, (path_in_dest(path, ""),)).fetchone()) is not None:
                 self._directories[path] = known[0], path
                 return known[0], path
-            files = {path_in_dest(one.directory, one.name) for one in item.assets if one.name is not None}
+            assets = plan.item.assets
+            files = {path_in_dest(one.directory, one.name) for one in assets if one.name is not None}
             for step in path.split("/") if path else ():
                 above, found = found, path_in_dest(found, step)
                 if found in files or exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(found),)):

@@ -197,6 +197,7 @@ def set_counter(db: sqlite3.Connection, run: int, name: str, number: int) -> Non
 
 def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     """Return what a run has counted, by name. `items_announced` may be None."""
+    counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
     walk_ended, items_failed = db.execute(
         "SELECT walk_ended, (SELECT count(*) FROM failures JOIN items i ON i.id = item "
         f"WHERE {ITEM_FAILURE} AND i.run = r.id) + (SELECT count(*) FROM unread u "
@@ -206,7 +207,7 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     return {
         **dict.fromkeys(_PROGRESS, 0),
         "items_announced": None,
-        **_counted(db, run),
+        **{name: counter for name, counter in counted if name not in EFFORT},
         "walk_ended": walk_ended,
         "items_failed": items_failed,
         "items_done": number(db, "SELECT items_done FROM counts WHERE run = ?", (run,)),
@@ -214,25 +215,16 @@ def counters(db: sqlite3.Connection, run: int) -> dict[str, int | None]:
     }
 
 
-def findings(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return the other counters of the report of `run`, by name. Those that are 0 may be omitted."""
-    others = (*_PROGRESS, "items_announced")
-    return {name: number for name, number in _counted(db, run).items() if name not in others}
-
-
-def _counted(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    rows = db.execute("SELECT name, number FROM counters WHERE run = ?", (run,))
-    return {name: number for name, number in rows if name not in EFFORT and not name.startswith(LEFT_OUT)}
-
-
-def left_out(db: sqlite3.Connection, run: int) -> dict[str, int]:
-    """Return the number of items that filters rejected in a run, by reason, the most frequent first."""
-    rows = db.execute(
-        "SELECT substr(name, ?), number FROM counters WHERE run = ? AND name LIKE ? "
-        "ORDER BY number DESC, name",
-        (len(LEFT_OUT) + 1, run, f"{LEFT_OUT}%"),
-    )
-    return dict(rows.fetchall())
+def findings(db: sqlite3.Connection, run: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the other counters of the report of `run`, and how many items filters rejected, by reason."""
+    rows = db.execute("SELECT name, number FROM counters WHERE run = ? ORDER BY number DESC, name", (run,))
+    counts, left_out = dict[str, int](), dict[str, int]()
+    for name, counted in rows:
+        if name.startswith(LEFT_OUT):
+            left_out[name.removeprefix(LEFT_OUT)] = counted
+        elif name not in (*_PROGRESS, *EFFORT, "items_announced"):
+            counts[name] = counted
+    return counts, left_out
 
 
 def asset_counters(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
