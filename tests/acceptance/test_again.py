@@ -15,7 +15,7 @@ from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 from tests.items import feature
 from tests.net.memory import Answer
 
-from stacpull import Options, sync
+from stacpull import Options, Selection, StacpullError, failures, status, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
 pytestmark = pytest.mark.behaviour
@@ -80,6 +80,27 @@ def test_a_wider_selection_adds_and_a_narrower_removes_nothing(tmp_path, small_h
     status = run(["status", str(dest), "--json"], env).report
     assert status["items_seen"] == SMALL  # of all runs, not of the last one
     assert status["items_matched"] == status["items_done"] > 1
+
+
+def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(tmp_path: Path) -> None:
+    options = Options(retries=0, max_failures=0, concurrency=1)
+
+    def asset(request: Any) -> Answer:
+        return Answer(404) if request.url.endswith("/1") else Answer(body=b"data")
+
+    with SmallApi({"c": ["1", "2", "3", "4"]}, asset=asset) as api:
+        source = api.url("/collections/c")
+        with pytest.raises(StacpullError, match="max-failures"):
+            sync.mirror(source, tmp_path, options=options)
+        there = files_in(tmp_path).keys()
+        narrow = sync.mirror(source, tmp_path, selection=Selection(ids="4"), options=Options(retries=0))
+        assert (narrow.state, narrow.exit_code, narrow.assets_done) == ("complete", 0, 1)
+        assert there <= files_in(tmp_path).keys()
+        assert [one.item for one in failures(tmp_path)] == ["1"]
+        assert status(tmp_path).state == "failed"
+        resumed = sync.resume(tmp_path, options=Options(retries=0))
+        assert (resumed.state, resumed.assets_done, resumed.assets_missing) == ("complete", 3, 1)
+    assert sync.verify(tmp_path).exit_code == 0
 
 
 def test_retry_fetches_assets_that_are_available_again(tmp_path, small_hub):

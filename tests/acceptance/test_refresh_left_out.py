@@ -165,18 +165,6 @@ def test_another_href_is_fetched_completely(api, before, now, metadata):
     assert api.conditional("/v2.bin") == [False, True]
 
 
-def test_another_href_stored_by_a_narrower_run_is_fetched_completely(api):
-    """The item's JSON then has the asset's new href, and no longer the one that the file came from."""
-    api.add("a", version(1, etag='"a"'))
-    api.add("b", version(1, etag='"1"'), path="/v1.bin")
-    api.again()
-    api.touch()
-    api.add("b", version(2, etag='"1"'), path="/v2.bin")
-    api.again(assets=("a",))
-    api.again()
-    assert api.version_of("b.bin") == "v2"
-
-
 def test_a_renewed_signature_does_not_make_another_href(api):
     api.add("a", version(1, etag='"1"'))
     for number in (1, 2):

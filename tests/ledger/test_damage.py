@@ -20,7 +20,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, runs, views
+from stacpull.ledger import jobs, runs
 from stacpull.ledger.jobs import AssetFailure
 from stacpull.models import Job
 
@@ -64,25 +64,3 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(mirrored, how
     jobs.reserve(db, [arrival(job)])
     jobs.record(db, [arrival(job)], [], {}, NOW)
     assert db.execute("SELECT count(*) FROM open_assets WHERE asset = ?", (job.row,)).fetchone() == (0,)
-
-
-def test_a_damaged_file_counts_as_damaged_until_it_is_fetched_again(mirrored) -> None:
-    db, planned = mirrored
-
-    def expected() -> bytes | None:
-        rows = [one for one in views.expected_files(db) if one.kind == "asset"]
-        assert [one.row for one in rows] == [job.row for job in planned]
-        return rows[0].digest
-
-    run = repair(db)
-    jobs.requeue_damaged(db, run, {planned[0].row: None})
-    assert expected() == bytes(32)
-    (job,) = jobs.pending_jobs(db, run, 0, 9)
-    jobs.reserve(db, [arrival(job)])
-    jobs.record(db, [], [AssetFailure(job.row, 1, job.generation, BROKEN)], {}, NOW)
-    assert expected() == bytes(32)
-    jobs.requeue_failures(db, runs.begin(db, replace(SPEC, kind="retry"), NOW).id)
-    assert expected() == bytes(32)
-    _, planner = started(db)
-    commit(planner, item("L", [asset(k) for k in "abc"]))
-    assert expected() == bytes(32)
