@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from tests.sources.memory import MemoryReader, broken_json, failed, page
@@ -73,9 +72,8 @@ def test_a_walk_of_empty_pages_ends() -> None:
     assert found.pages[-1].cut_short == warning
 
 
-@pytest.mark.parametrize("link", [{"href": "file:///etc/passwd"}, {"href": ITEMS, "method": "PUT"}])
-def test_an_invalid_next_link_loses_no_item(link: dict[str, Any]) -> None:
-    found, _ = walked({at(): page(["a"], link)})
+def test_an_invalid_next_link_loses_no_item() -> None:
+    found, _ = walked({at(): page(["a"], "file:///etc/passwd")})
     assert found.names == ["a"]
     assert found.pages[0].next is None
     assert found.warnings == [found.pages[0].cut_short]

@@ -123,12 +123,14 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
             return None
         return _with(current, "next", cursor)
-    link = next((link for link in links if _method(link) == current.method), links[0])
+    methods = ["POST" if str(link.get("method")).upper() == "POST" else "GET" for link in links]
+    number = methods.index(current.method) if current.method in methods else 0
+    link = links[number]
     here = base or current.url
     url = cut_cursor(join_web(here, link["href"]))
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
-    if _method(link) == "POST":
+    if methods[number] == "POST":
         # merged whatever `merge` states: an absent member would lose the filter
         body = {**(current.body or {}), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
@@ -138,16 +140,6 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         carried = [p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present]
         url = add_parameters(url, carried)
     return PageRequest(url, headers=headers)
-
-
-def _method(link: Json) -> Literal["GET", "POST"]:
-    match str(link.get("method") or "GET").upper():
-        case "GET":
-            return "GET"
-        case "POST":
-            return "POST"
-        case other:
-            raise SourceError(f"The method of the next page is {other[:20]}, which is neither GET nor POST.")
 
 
 def at_home(following: PageRequest, home: str) -> PageRequest | None:
