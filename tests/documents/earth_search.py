@@ -23,6 +23,7 @@ from tests.raster.tiff.clipping import raster
 from tests.serving import serving
 
 COLLECTION = "sentinel-2-l2a"
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 DATES = ("2024-06-02", "2024-06-12", "2024-06-22")
 BERN = {"type": "Polygon", "coordinates": [[[7, 46.5], [8, 46.5], [8, 47.5], [7, 47.5], [7, 46.5]]]}
 
@@ -56,10 +57,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         if path in answers:
             self._send(json.dumps(answers[path]()).encode(), "application/json")
-        elif path.endswith("/nir.tif"):
-            self._send_range(_near_infrared())
-        elif path.endswith((".tif", ".jpg", ".xml", ".json")):
-            self._send(path.encode() * 200, "image/tiff; application=geotiff; profile=cloud-optimized")
+        elif path.endswith(".tif"):
+            self._send(_near_infrared() if path.endswith("/nir.tif") else path.encode() * 200, COG)
         else:
             self.send_error(404)
 
@@ -75,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             item["assets"] = {
                 key: {
                     "href": f"{base}/files/{item['id']}/{key}.tif",
-                    "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                    "type": COG,
                     "roles": ["data"],
                 }
                 for key in ("red", "green", "blue", "nir")
@@ -89,17 +88,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
 
     def _send(self, body: bytes, media_type: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _send_range(self, body: bytes) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         start, stop = (int(wanted[1]), min(int(wanted[2]) + 1, len(body))) if wanted else (0, len(body))
         self.send_response(206 if wanted else 200)
-        self.send_header("Content-Type", "image/tiff; application=geotiff; profile=cloud-optimized")
+        self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(stop - start))
         self.send_header("ETag", '"1"')
         if wanted:

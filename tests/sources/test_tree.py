@@ -240,15 +240,6 @@ def test_a_collection_is_found_at_any_level(wanted: tuple[str, ...], expected: l
         assert f"{BASE}/sub/b.json" not in reader.urls  # found one level above: nothing deeper is read
 
 
-@pytest.mark.parametrize(
-    ("wanted", "message"), [("iner", "did you mean inner"), ("zzz", "there are a, b, inner")]
-)
-def test_a_missing_collection_is_reported_with_similar_ones(wanted: str, message: str) -> None:
-    source = tree_of(MemoryReader(TREE))
-    with pytest.raises(UsageError, match=message):
-        asyncio.run(source.starts(Selection(collections=(wanted,))))
-
-
 def test_the_source_is_the_collection_itself() -> None:
     source = tree_of(MemoryReader(TREE), f"{BASE}/a/c.json")
     assert of_collections(source, "a") == [("a-i", "a")]
