@@ -451,8 +451,9 @@ class MirrorRun:
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._warn(f"{what} missing in {destination.name} and planned again.")
         finally:
-            shared = set(MirrorReport.__struct_fields__) & set(Progress.__struct_fields__)
-            counts: dict[str, Any] = {name: getattr(progress, name) for name in shared} | findings.counts
+            known = set(MirrorReport.__struct_fields__)  # another version may count something else
+            counts: dict[str, Any] = {n: getattr(progress, n) for n in known & {*Progress.__struct_fields__}}
+            counts |= {name: number for name, number in findings.counts.items() if name in known}
             self._emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._emit.flush)
         found = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
