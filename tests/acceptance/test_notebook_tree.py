@@ -8,7 +8,8 @@ import orjson
 import pytest
 from tests.acceptance.command import LABELS, SOURCE, environment, mirror_of, run
 from tests.acceptance.trees import digests_in, expected_files, metadata_files
-from tests.replicas.test_notebook import NOTEBOOK, code_cells, run_notebook, selection
+from tests.clients.test_sentinelhub import cells_of
+from tests.replicas.test_notebook import NOTEBOOK, run_notebook, selection
 
 from stacpull_replicas import MlhubReplica
 
@@ -29,7 +30,7 @@ def of_the_notebook(
     if not path.is_file():
         pytest.skip(f"no notebook at {path}")
     folder = tmp_path_factory.mktemp("notebook")
-    run_notebook(code_cells(path.read_text()), hub, folder, limit=100)
+    run_notebook([code for code, _ in cells_of(path.read_text())], hub, folder, limit=100)
     tree = digests_in(folder / "bigearthnet")
     chosen = selection(hub.dataset, 5)
     if 0 not in chosen:  # an earlier cell fetches the first item of all
