@@ -18,8 +18,8 @@ import shutil
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -58,44 +58,37 @@ def catches_signals(pid: int) -> bool:
     return bool(caught & 1 << (signal.SIGTERM - 1))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Kill:
-    """One end before the end. `again`: the bytes, of `files_again` files, that it made to be sent again."""
+    """One end before the end, and the bytes, of `files_again` files, that it made to be sent again."""
 
     signal: str
-    after_bodies: int
     mid_transfer: bool
-    exit_code: int
-    stopping_seconds: float
-    output: str = ""
-    """The last it wrote to standard error."""
+    point: str
+    """The chosen point at which it came, if it was one."""
     again: int = 0
     files_again: int = 0
-    point: str = ""
-    """The chosen point at which it came, if it was one."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ChaosReport:
     """What became of the mirrors. Bytes of asset bodies, seconds of wall time."""
 
-    mirrors: int
-    """How many were made, one after the other, and each completed."""
     items: int
     """Of one mirror."""
     files: int
-    kills: list[Kill]
-    damage: Damage
-    bytes_again: int
     bound_per_kill: float
     """Concurrency x mean size of a file: what one kill may cost at most."""
-    exit_codes: list[int]
-    """Of the runs that completed the mirrors."""
-    looks: int
+    kills: list[Kill] = field(default_factory=list)
+    damage: Damage = field(default_factory=Damage)
+    bytes_again: int = 0
+    exit_codes: list[int] = field(default_factory=list)
+    """Of the runs that completed the mirrors, which were made one after the other."""
+    looks: int = 0
     """How many times a mirror was looked at after an end."""
-    largest_group: int
+    largest_group: int = 0
     """The most files that were found reserved: the group that was being published."""
-    seconds: float
+    seconds: float = 0.0
     complaints: list[str] = field(default_factory=list)
 
     @property
@@ -146,43 +139,52 @@ class Bodies:
         return wasted
 
 
-@dataclass
-class Chaos:
-    """One experiment: mirrors of one replica, at one destination, one after the other."""
+class _Chaos:
+    def __init__(
+        self,
+        replica: MlhubReplica,
+        dest: Path,
+        signals: Kind,
+        draw: random.Random,
+        settle: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self.replica = replica
+        self.dest = dest
+        self.assets = expected_files(replica.dataset, range(replica.dataset.items))
+        bound = WORKERS * sum(file.size for file in self.assets.values()) / len(self.assets)
+        self.report = ChaosReport(replica.dataset.items, len(self.assets), bound)
+        self._rest = InspectedMirror(dest, self.assets)
+        self._signals = signals
+        self._draw = draw
+        self._settle = settle
+        """Seconds after which the replica has noted what it sent to a client that is gone."""
+        self._say = say
 
-    replica: MlhubReplica
-    dest: Path
-    requested: int
-    """Kills that must land mid-transfer."""
-    afresh: int
-    """After how many of those a mirror is completed, and a new one begun."""
-    signals: Kind
-    draw: random.Random
-    settle: float
-    """Seconds after which the replica has noted what it sent to a client that is gone."""
-    say: Callable[[str], None] = lambda _text: None
-    complaints: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.assets = expected_files(self.replica.dataset, range(self.replica.dataset.items))
-        self.rest = InspectedMirror(self.dest, self.assets)
-        self.looks = 0
-
-    def run(self) -> ChaosReport:
-        """Kill until the requested number has landed mid-transfer; complete and judge each mirror."""
-        started = time.monotonic()
-        reports: list[_Round] = []
-        while (left := self.requested - sum(one.mid_transfer for one in reports)) > 0:
-            if reports:
+    def run(self, requested: int, afresh: int) -> ChaosReport:
+        """Kill until so many have landed mid-transfer; complete and judge each mirror, of `afresh` kills."""
+        started, report = time.monotonic(), self.report
+        while (left := requested - report.mid_transfer) > 0:
+            if report.exit_codes:
                 shutil.rmtree(self.dest)
-            reports.append(self._round(min(left, self.afresh), len(reports) + 1))
-            if reports[-1].mid_transfer == 0:
+            before = report.mid_transfer
+            self._one_mirror(min(left, afresh))
+            if report.mid_transfer == before:
+                report.complaints.append(f"only {before} of {requested} kills landed mid-transfer")
                 break
-        return self._report(reports, time.monotonic() - started)
+        report.largest_group = self._rest.most_reserved
+        report.seconds = time.monotonic() - started
+        for what, names in asdict(report.damage).items():
+            if names:
+                report.complaints.append(f"{len(names)} {what}: {', '.join(names[:5])}")
+        if report.bytes_again > report.bound_per_kill * len(report.kills):
+            report.complaints.append(
+                f"{report.bytes_again} bytes were fetched again: more than they may cost"
+            )
+        return report
 
-    def _round(self, requested: int, number: int) -> _Round:
-        """Make one mirror."""
-        bodies, kills = Bodies(self.replica), list[Kill]()
+    def _one_mirror(self, requested: int) -> None:
+        bodies, kills, number = Bodies(self.replica), list[Kill](), len(self.report.exit_codes) + 1
         bodies.drain()
         bodies.sent.clear()
         while left := requested - sum(kill.mid_transfer for kill in kills):
@@ -190,23 +192,26 @@ class Chaos:
             if kill is None:
                 break
             kills.append(kill)
-            self.say(_sentence(kill, len(kills), number))
+            self._say(f"mirror {number}, kill {len(kills)}: {kill}")
             self._look(f"mirror {number}, after kill {len(kills)}")
         bodies.begin_life()
         last = run(self._arguments(), environment(self.replica), timeout=600)
         bodies.drain()
         self._look(f"mirror {number}, complete")
+        if last.code:
+            self.report.complaints.append(f"the completing run ended with {last.code}: {last.err[-500:]}")
         again = bodies.again()
-        known = [
-            replace(kill, again=sum(again[life]), files_again=len(again[life]))
-            for life, kill in enumerate(kills, 1)
-        ]
-        found = damage(self.dest, self.assets)
-        return _Round(known, found, sum(map(sum, again.values())), last.code, last.err[-500:])
+        for life, kill in enumerate(kills, 1):
+            kill.again, kill.files_again = sum(again[life]), len(again[life])
+        for what, names in asdict(damage(self.dest, self.assets)).items():
+            getattr(self.report.damage, what).extend(names)
+        self.report.kills += kills
+        self.report.bytes_again += sum(map(sum, again.values()))
+        self.report.exit_codes.append(last.code)
 
     def _look(self, when: str) -> None:
-        self.looks += 1
-        self.complaints += [f"{when}: {complaint}" for complaint in self.rest.complaints()]
+        self.report.looks += 1
+        self.report.complaints += [f"{when}: {complaint}" for complaint in self._rest.complaints()]
 
     def _arguments(self) -> list[str]:
         return mirror_of(self.replica.base_url, self.dest, "--no-progress")
@@ -214,15 +219,25 @@ class Chaos:
     def _one_life(self, bodies: Bodies, left: int, turn: int) -> Kill | None:
         """Start a mirror and end it somewhere; None if it came to its own end first."""
         bodies.begin_life()
-        kind = self.draw.choice(list(SIGNALS)) if self.signals == "mix" else self.signals
-        point = self.draw.choice(list(SIGHTS)) if turn == _EARLY_EVERY - 1 else ""
-        moment = self.draw.uniform(0, _EARLY_SECONDS)
-        wanted = self.draw.randint(1, max(1, 4 * (len(self.assets) - len(bodies.sent)) // (3 * left + 3)))
+        kind = self._draw.choice(list(SIGNALS)) if self._signals == "mix" else self._signals
+        point = self._draw.choice(list(SIGHTS)) if turn == _EARLY_EVERY - 1 else ""
+        moment = self._draw.uniform(0, _EARLY_SECONDS)
+        wanted = self._draw.randint(1, max(1, 4 * (len(self.assets) - len(bodies.sent)) // (3 * left + 3)))
+        sights = SIGHTS.get(point, "")
+        known, begun = set(self.dest.glob(sights)) if point else set(), time.monotonic()
+
+        def is_time() -> bool:
+            bodies.drain()
+            if not process.is_alive():
+                return True
+            if point:  # a file is seen that was not there at the start
+                return bool(set(self.dest.glob(sights)) - known)
+            if turn % _EARLY_EVERY == 1:
+                return time.monotonic() - begun > moment
+            return bodies.in_life >= wanted
+
         with Running(self._arguments(), environment(self.replica)) as process:
-            if point:
-                self._wait_for(process, SIGHTS[point])
-            else:
-                self._wait(process, bodies, None if turn % _EARLY_EVERY == 1 else wanted, moment)
+            wait_until(is_time, 300, 0.01 if point else 0.003)
             bodies.drain()
             if kind != "KILL":
                 wait_until(lambda: not process.is_alive() or catches_signals(process.pid), 60, 0.001)
@@ -231,104 +246,20 @@ class Chaos:
             struck = process.signal(SIGNALS[kind])
             ran = process.ended()
             stopping = time.monotonic() - sent_at
-        time.sleep(self.settle)
+        time.sleep(self._settle)
         bodies.drain()
-        output = ran.err[-2000:]
         if not struck or ran.code == 0:
             if ran.code != 0:
-                self.complaints.append(f"a life ended by itself with {ran.code}: {output}")
-            self.say(f"a life came to its own end with {ran.code}, {bodies.in_life} bodies")
+                self.report.complaints.append(f"a life ended by itself with {ran.code}: {ran.err[-2000:]}")
+            self._say(f"a life came to its own end with {ran.code}, {bodies.in_life} bodies")
             return None
-        return Kill(kind, bodies.in_life, mid_transfer, ran.code, stopping, output=output, point=point)
-
-    def _wait_for(self, process: Running, pattern: str) -> None:
-        """Wait until a file is seen that was not there at the start, or the process has ended."""
-        known = set(self.dest.glob(pattern))
-        wait_until(lambda: not process.is_alive() or set(self.dest.glob(pattern)) - known, 300, 0.01)
-
-    @staticmethod
-    def _wait(process: Running, bodies: Bodies, wanted: int | None, moment: float) -> None:
-        """Wait until `wanted` bodies were sent to the process, or (None) for `moment` seconds."""
-        begun = time.monotonic()
-
-        def is_time() -> bool:
-            bodies.drain()
-            if not process.is_alive():
-                return True
-            return time.monotonic() - begun > moment if wanted is None else bodies.in_life >= wanted
-
-        wait_until(is_time, timeout=300)
-
-    def _report(self, rounds: list[_Round], seconds: float) -> ChaosReport:
-        kills = [kill for one in rounds for kill in one.kills]
-        bound = WORKERS * sum(file.size for file in self.assets.values()) / len(self.assets)
-        total = sum(one.bytes_again for one in rounds)
-        wrong = Damage(
-            lost=[name for one in rounds for name in one.damage.lost],
-            altered=[name for one in rounds for name in one.damage.altered],
-            orphaned=[name for one in rounds for name in one.damage.orphaned],
-        )
-        complaints = [*self.complaints, *_complaints(self.requested, kills, wrong, total, bound)]
-        complaints += [
-            f"the completing run ended with {one.code}: {one.output}" for one in rounds if one.code
-        ]
-        return ChaosReport(
-            mirrors=len(rounds),
-            items=self.replica.dataset.items,
-            files=len(self.assets),
-            kills=kills,
-            damage=wrong,
-            bytes_again=total,
-            bound_per_kill=bound,
-            exit_codes=[one.code for one in rounds],
-            looks=self.looks,
-            largest_group=self.rest.most_reserved,
-            seconds=seconds,
-            complaints=complaints,
-        )
-
-
-@dataclass(frozen=True)
-class _Round:
-    """What became of one mirror."""
-
-    kills: list[Kill]
-    damage: Damage
-    bytes_again: int
-    code: int
-    output: str
-
-    @property
-    def mid_transfer(self) -> int:
-        return sum(kill.mid_transfer for kill in self.kills)
-
-
-def _complaints(requested: int, kills: list[Kill], wrong: Damage, again: int, bound: float) -> Iterator[str]:
-    landed = sum(kill.mid_transfer for kill in kills)
-    if landed < requested:
-        yield f"only {landed} of {requested} kills landed mid-transfer before the mirror was complete"
-    for what in ("lost", "altered", "orphaned"):
-        if names := getattr(wrong, what):
-            yield f"{len(names)} {what}: {', '.join(names[:5])}"
-    if again > bound * len(kills):
-        yield f"{again} bytes were fetched again, more than {len(kills)} kills may cost"
-    for kill in kills:
-        if kill.signal != "KILL" and not _is_graceful(kill):
-            yield f"SIG{kill.signal} led to exit code {kill.exit_code}: {kill.output}"
-        if kill.stopping_seconds > GRACEFUL_SECONDS:
-            yield f"stopping took {kill.stopping_seconds:.1f} s after SIG{kill.signal}"
-
-
-def _is_graceful(kill: Kill) -> bool:
-    """Whether it ended as it should. Until Python has found its modules (`site`), SIGINT makes it exit 1."""
-    return kill.exit_code in {130, -SIGNALS[kill.signal]} or "<frozen site>" in kill.output
-
-
-def _sentence(kill: Kill, number: int, mirror: int) -> str:
-    where = "mid-transfer" if kill.mid_transfer else "before the first transfer or after the last"
-    at = f", at {kill.point}" if kill.point else ""
-    bodies = f"after {kill.after_bodies} bodies of this life"
-    return f"mirror {mirror}, kill {number}: SIG{kill.signal} {where}{at}, {bodies}"
+        # until Python has found its modules (`site`), SIGINT makes it exit 1
+        graceful = {130, -SIGNALS[kind]}
+        if kind != "KILL" and ran.code not in graceful and "<frozen site>" not in ran.err:
+            self.report.complaints.append(f"SIG{kind} led to exit code {ran.code}: {ran.err[-2000:]}")
+        if stopping > GRACEFUL_SECONDS:
+            self.report.complaints.append(f"stopping took {stopping:.1f} s after SIG{kind}")
+        return Kill(kind, mid_transfer, point)
 
 
 def chaos(
@@ -345,5 +276,4 @@ def chaos(
     """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
-        draw = random.Random(seed)
-        return Chaos(replica, dest, kills, afresh, signals, draw, settle, say).run()
+        return _Chaos(replica, dest, signals, random.Random(seed), settle, say).run(kills, afresh)
