@@ -63,6 +63,11 @@ def killing(name: str, number: int, log: Path) -> list[str]:
     return [*_strace(log), "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}"]
 
 
+def failing(name: str, error: str, log: Path) -> list[str]:
+    """The command line of strace that lets every call of a name fail, as containers and sandboxes do."""
+    return [*_strace(log), "-e", f"trace={name}", "-e", f"inject={name}:error={error}"]
+
+
 def was_injected(log: Path) -> bool:
     """Whether the call came at all."""
     text = log.read_text(errors="replace")

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.acceptance.calls import killing
+from tests.acceptance.command import Ran
 from tests.acceptance.sized_replica import key_of
-from tests.acceptance.small_mirror import Ended, SmallMirror, small_mirror
+from tests.acceptance.small_mirror import SmallMirror, small_mirror
 
 from stacpull_replicas.object_store import DATASET_BUCKET
 
@@ -25,7 +26,7 @@ def _again(found: Scene, dest: Path) -> Iterator[str]:
     yield from _unless_fine(found.run(dest))
 
 
-def _unless_fine(ran: Ended) -> Iterator[str]:
+def _unless_fine(ran: Ran) -> Iterator[str]:
     if ran.code != 0:
         yield f"it did not go on: {ran.code}, {ran.out[-300:]} {ran.err[-600:]}"
 
@@ -63,7 +64,7 @@ class Scene:
         """Leave at `dest` what a run finds."""
         self.beginning.lay(self, dest)
 
-    def run(self, dest: Path, under: Sequence[str] = ()) -> Ended:
+    def run(self, dest: Path, under: Sequence[str] = ()) -> Ran:
         """Run the command."""
         run = self.mirror.verify if self.beginning.verifies else self.mirror.run
         return run(dest, *self.beginning.options, under=under)

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.calls import STRACE
-from tests.acceptance.command import COMMAND, Running, environment, mirror_of
+from tests.acceptance.command import COMMAND, Ran, Running, environment, mirror_of
 from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
 
 from stacpull_replicas import ExpectedFile, MlhubReplica, run_in_thread
 
 LARGE = 2_500_000
+HUNG = -1
+"""The exit code of a command that was killed because it did not end."""
 _LARGE_KEY = "large_files/large_0000.bin"
 
 SINGLE = (
@@ -38,20 +39,6 @@ ONE_THREAD = (
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a run ended; the exit code is None if it hung."""
-
-    code: int | None
-    out: str
-    err: str
-
-    @property
-    def last_line(self) -> str:
-        """Its last line on standard error."""
-        return self.err.strip().rpartition("\n")[2]
-
-
-@dataclass(frozen=True)
 class SmallMirror:
     """The replica that it is made of, and what it should be."""
 
@@ -63,29 +50,25 @@ class SmallMirror:
     one_thread: bool = False
     """True to do all that may block in one thread."""
 
-    def run(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
-        """Create it at `dest`, or resume it, with the command run by another (`under`)."""
+    def run(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ran:
+        """Create it at `dest`, or resume it, with the command under strace (`under`)."""
         given = ("-C", "large_files_v1", "--no-progress", *options)
         return self._run(mirror_of(self.replica.base_url, dest, *given), under)
 
-    def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ended:
+    def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ran:
         """Verify it, or repair it."""
         return self._run(["verify", str(dest), "--no-progress", *options], under)
 
-    def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ended:
+    def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ran:
         """Run a command to its end; one that hangs is killed."""
         code = SINGLE if self.single else ONE_THREAD if self.one_thread else None
         program = COMMAND if code is None else sys.executable
         given = arguments if code is None else ["-c", code, *arguments]
-        is_traced = under[:1] == [STRACE]
-        if under and not is_traced:
-            program, given = under[0], [*under[1:], str(program), *given]
-        with Running(given, self.env, None, program, under=under if is_traced else ()) as running:
+        with Running(given, self.env, None, program, under=under) as running:
             try:
-                ran = running.ended(timeout)
+                return running.ended(timeout)
             except AssertionError:
-                return Ended(None, running.printed(), running.error_output())
-            return Ended(ran.code, ran.out, ran.err)
+                return Ran(HUNG, running.printed(), running.error_output())
 
     def damage(self, dest: Path) -> Damage:
         """What is wrong with the finished mirror at `dest`."""

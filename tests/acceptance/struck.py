@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.acceptance.calls import Call, changes, tracing, was_injected
+from tests.acceptance.command import Ran
 from tests.acceptance.initial_states import Scene
 from tests.acceptance.inspected_mirror import Before, InspectedMirror, before, known_files
-from tests.acceptance.small_mirror import Ended
 from tests.acceptance.trees import digests_in, files_in
 
 import stacpull
@@ -83,12 +83,12 @@ def strike(scene: Scene, call: Call, what: str) -> Struck:
             what,
             reached=True,
             code=ran.code,
-            output=ran.last_line.replace(str(dest), "DEST"),
+            output=(ran.sentences or [""])[-1].replace(str(dest), "DEST"),
             complaints=complaints,
         )
 
 
-def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
+def _of_the_end(what: str, ran: Ran) -> Iterator[str]:
     if what == KILL and ran.code in _KILLED:
         return
     if what == KILL and ran.code != 5:  # 5: the store process was killed, and the other one reports it
@@ -97,7 +97,7 @@ def _of_the_end(what: str, ran: Ended) -> Iterator[str]:
         yield f"exit code {ran.code}: {ran.err[-300:]}"
     if "Traceback" in ran.err or "Exception" in ran.err:
         yield f"a traceback: {ran.err[-600:]}"
-    if ran.code == 5 and not ran.last_line.startswith("stacpull: "):
+    if ran.code == 5 and not ran.err.strip().rpartition("\n")[2].startswith("stacpull: "):
         yield f"no sentence at the end: {ran.err[-300:]}"
 
 

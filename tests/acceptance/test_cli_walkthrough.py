@@ -85,14 +85,6 @@ def test_mirror_does_what_plan_predicts(session, tmp_path):
     assert [name for name in files_in(dest) if name.endswith(".tif")]
 
 
-def test_a_plan_in_words(session, tmp_path):
-    source, env = session
-    reported = run(["plan", *mirror_of(source, tmp_path / "m", *SELECTION)[1:]], env)
-    assert reported.code == 0, reported.err
-    for word in ("items", "assets", "bytes", "requests", "B10", "to do"):
-        assert word in reported.out
-
-
 def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     demo = run(["demo", "demo"], environment(), cwd=tmp_path)
     assert demo.code == 0, demo.err

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from tests.acceptance.asset_host import AssetHost, Connection
 from tests.acceptance.command import SOURCE, Running, environment, wait_until
 from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
 from tests.store_in_thread import store_on_thread
@@ -29,32 +27,16 @@ from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 SOON = 10.0  # seconds
 
 
-class Silent:
+@pytest.fixture
+def silent() -> Iterator[AssetHost]:
     """A server that accepts connections and never sends anything."""
 
-    def __init__(self, listening: socket.socket) -> None:
-        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        self.connections: list[socket.socket] = []
-        self._listening = listening
-        self._thread = Thread(target=self._accept, daemon=True)
-        self._thread.start()
+    def read(connection: Connection) -> None:
+        while connection.request() is not None:
+            pass
 
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed: the end
-            while True:
-                self.connections.append(self._listening.accept()[0])
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        for connection in self.connections:
-            connection.close()
-
-
-@pytest.fixture
-def silent() -> Iterator[Silent]:
-    with socket.create_server(("127.0.0.1", 0)) as listening, closing(Silent(listening)) as server:
-        yield server
+    with AssetHost(read) as host:
+        yield host
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -62,7 +44,7 @@ def silent() -> Iterator[Silent]:
 def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command, number):
     where = [str(tmp_path / "mirror")] if command == "mirror" else []
     with Running([command, silent.url, *where, "-C", "x", "--no-progress"], environment()) as process:
-        assert wait_until(lambda: silent.connections)
+        assert wait_until(lambda: silent.requests)
         requested = time.monotonic()
         assert process.signal(number)
         ran = process.ended()

@@ -100,53 +100,10 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path, small_hub, below):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_files_of_the_user_are_not_overwritten(tmp_path, small_hub):
-    dest, env = tmp_path / "mirror", environment(small_hub)
-    wanted = expected_files(small_hub.dataset, range(SMALL))
-    taken = next(name for name in wanted if name.endswith("_B05.tif"))
-    (dest / taken).parent.mkdir(parents=True)
-    (dest / taken).write_bytes(b"mine")
-    ran = run(mirror_of(small_hub.base_url, dest, "--json"), env)
-    assert ran.code == 1
-    assert (ran.report["assets_failed"], (dest / taken).read_bytes()) == (1, b"mine")
-    (dest / taken).unlink()
-    assert run(["retry", str(dest), "--config", str(BIGEARTHNET)], env).code == 0
-    assert not damage(dest, wanted)
-
-
 # --- the source ---------------------------------------------------------------------------------------------
 
 
-def test_a_pause_that_a_host_asks_for_is_kept(tmp_path, small_hub):
-    """With a real clock; `tests/hostile` has the table of faults that pass, with one that hurries."""
-    small_hub.inject(lambda request: request.server == "blob", Status(429, {"Retry-After": "1"}), 12)
-    started = time.monotonic()
-    ran = run(mirror_of(small_hub.base_url, tmp_path / "m", "--json"), environment(small_hub))
-    assert (ran.code, ran.report["assets_failed"]) == (0, 0), ran.err
-    assert time.monotonic() - started > 1
-    assert ran.report["retries"] > 0
-    assert not damage(tmp_path / "m", expected_files(small_hub.dataset, range(SMALL)))
-
-
 # --- options ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ('layout = "x/{filename}"\nexlude-asset = ["B10"]\n', ["exlude-asset", "line 2"]),
-        ('layout = "x/{filename}"\n\nmax-items = "many"\n', ["max-items", "line 3"]),
-        ("layout = \n", ["line 1"]),
-    ],
-    ids=["an unknown key", "a bad value", "no TOML"],
-)
-def test_a_wrong_config_file_is_exit_2_and_names_the_line(tmp_path, hub, text, named):
-    config = tmp_path / "wrong.toml"
-    config.write_text(text)
-    ran = run(["mirror", hub.base_url, str(tmp_path / "m"), "--config", str(config)], environment(hub))
-    assert ran.code == 2, ran.err
-    for name in [*named, "wrong.toml"]:
-        assert name in ran.sentences[-1]
 
 
 @pytest.mark.parametrize("command", ["status", "failures", "resume", "retry"])
@@ -173,12 +130,6 @@ def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path, hub):
         done, failed, pending = (report[f"assets_{state}"] for state in ("done", "failed", "pending"))
         assert report["assets_planned"] == done + failed + pending == 26
         assert report["bytes_fetched"] >= report["bytes_done"] > 0
-
-
-def test_with_missing_ok_the_missing_b10_does_not_fail_the_run(tmp_path, hub):
-    arguments = mirror_of(hub.base_url, tmp_path / "m", "--max-items", "2", "--exclude-asset", "", "--json")
-    ran = run([*arguments, "--missing", "ok"], environment(hub))
-    assert (ran.code, ran.report["assets_missing"], ran.report["assets_done"]) == (0, 2, 26)
 
 
 def test_a_source_item_that_could_not_be_read_is_planned_when_the_walk_finds_it(tmp_path):

@@ -49,26 +49,6 @@ def test_the_command_of_the_issue_makes_the_tree_of_the_notebook(hub, of_the_not
     assert others == metadata_files(expected_files(hub.dataset, selection(hub.dataset, 5)))
 
 
-@pytest.mark.parametrize(
-    ("config", "named"),
-    [
-        pytest.param(True, "MLHUB_API_KEY", id="the config file names the variable"),
-        pytest.param(False, "key", id="no config file: the service asks for a key"),
-    ],
-)
-def test_without_the_key_it_is_exit_3(hub, tmp_path, config, named):
-    dest = tmp_path / "OUT"
-    arguments = mirror_of(hub.base_url, dest, *SELECTION)
-    if not config:
-        at = arguments.index("--config")
-        del arguments[at : at + 2]
-    ran = run(arguments, environment(hub, MLHUB_API_KEY=None))
-    assert ran.code == 3
-    assert named in ran.sentences[-1]
-    assert "Traceback" not in ran.err
-    assert not (dest / "bigearthnet").exists()
-
-
 def test_with_b10_each_of_the_five_is_a_named_failure(hub, of_the_notebook, tmp_path):
     dest = tmp_path / "OUT"
     ran = run(mirror_of(hub.base_url, dest, *SELECTION, "--exclude-asset", "", "--json"), environment(hub))

@@ -82,19 +82,13 @@ def test_over_http_only_the_needed_ranges_are_read(published: Path, tmp_path: Pa
         assert planned.report["assets"] == COUNT
 
 
-def test_over_http_without_ranges(published: Path, tmp_path: Path) -> None:
-    with serving_files(published) as url:
-        ran = run(["mirror", f"{url}/bucket/items.parquet", str(tmp_path / "m"), "--json"], environment())
+@pytest.mark.parametrize("place", ["a server without ranges", "a bucket"])
+def test_elsewhere_all_items_are_mirrored(published: Path, tmp_path: Path, place: str) -> None:
+    with serving_files(published) as url, run_in_thread(S3Replica(root=published)) as replica:
+        source = f"{url}/bucket/items.parquet" if "server" in place else "s3://bucket/items.parquet"
+        ran = run(["mirror", source, str(tmp_path)], {**environment(), **replica.exports()})
     assert ran.code == 0, ran.err
-    assert contents_of(tmp_path / "m") == everything()
-
-
-def test_from_a_bucket(published: Path, tmp_path: Path) -> None:
-    with run_in_thread(S3Replica(root=published)) as replica:
-        env = {**environment(), **replica.exports(), "AWS_EC2_METADATA_DISABLED": "true"}
-        ran = run(["mirror", "s3://bucket/items.parquet", str(tmp_path / "m"), "--json"], env)
-        assert ran.code == 0, ran.err
-        assert contents_of(tmp_path / "m") == everything()
+    assert contents_of(tmp_path) == everything()
 
 
 def test_killed_three_times_and_resumed(published: Path, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.refusing import is_known_here, refusing
+from tests.acceptance.calls import STRACE, failing
 from tests.acceptance.small_mirror import SmallMirror, small_mirror
 from tests.acceptance.trees import Damage
 
 pytestmark = [
     pytest.mark.behaviour,
-    pytest.mark.skipif(not is_known_here(), reason="the numbers of system calls are not known here"),
+    pytest.mark.skipif(STRACE is None, reason="strace is not installed"),
 ]
 
 
@@ -26,7 +26,7 @@ def small() -> Iterator[SmallMirror]:
 def test_where_syncfs_is_refused_files_are_synced_one_by_one(
     small: SmallMirror, tmp_path: Path, error: str
 ) -> None:
-    ended = small.run(tmp_path / "m", under=refusing("syncfs", error))
+    ended = small.run(tmp_path / "m", under=failing("syncfs", error, tmp_path / "log"))
     assert ended.code == 0, ended.err
     assert small.damage(tmp_path / "m") == Damage()
 
@@ -35,6 +35,6 @@ def test_where_syncfs_is_refused_files_are_synced_one_by_one(
 def test_a_disk_that_fails_at_the_first_sync_ends_the_run(
     small: SmallMirror, tmp_path: Path, error: str
 ) -> None:
-    ended = small.run(tmp_path / "m", under=refusing("syncfs", error))
+    ended = small.run(tmp_path / "m", under=failing("syncfs", error, tmp_path / "log"))
     assert ended.code == 5, ended.err
     assert small.run(tmp_path / "m").code == 0

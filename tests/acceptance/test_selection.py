@@ -46,13 +46,6 @@ def test_select_by_filter_area_and_id_list(hub, env, tmp_path):
     assert planned(hub, env, "--ids", f"@{train}", "--sample", "5")["items_matched"] == 5
 
 
-def test_an_error_points_at_the_place_and_makes_no_mirror(hub, env, tmp_path):
-    ran = run(["mirror", hub.base_url, str(tmp_path / "m"), "-C", LABELS, "--filter", "a = 1 AND"], env)
-    assert ran.code == 2
-    assert "cannot be read as CQL2 at its end: a value or a property is missing" in ran.err
-    assert not (tmp_path / "m").exists()
-
-
 def test_status_shows_the_selection(hub, env, tmp_path):
     dest = tmp_path / "m"
     options = ("--where", "seasonal_snow=false", "--sample", "2", "--seed", "3", "--no-source-links")

@@ -6,13 +6,11 @@ import shutil
 import signal
 import sqlite3
 import sys
-import unicodedata
 from pathlib import Path
 
 import pytest
 from tests.acceptance.command import COMMAND, SMALL, Ran, Running, environment, mirror_of, run, wait_until
-from tests.acceptance.small_api import SmallApi
-from tests.acceptance.trees import damage, expected_files, files_in
+from tests.acceptance.trees import damage, expected_files
 from tests.store_in_thread import store_on_thread
 
 from stacpull import DestinationError, Options, Secret, Selection, sync
@@ -103,19 +101,6 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, small_hub, jump):
     assert 0 < ran.report["seconds"] < 60  # of the clock that never jumps
     assert run([*arguments, "--json"], env).report["assets_skipped"] == SMALL
     assert run(["status", str(dest), "--json"], env).report["state"] == "complete"
-
-
-def test_names_that_differ_only_in_case_or_form_are_kept_apart(tmp_path):
-    names = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE"]
-
-    with SmallApi({"c": names}) as api:
-        source, options = api.url("/collections/c"), Options(layout="{item}.bin")
-        first, again = (sync.mirror(source, tmp_path / "m", options=options) for _ in range(2))
-    assert (first.state, first.assets_done, first.assets_failed) == ("complete", len(names), 0)
-    assert (again.assets_done, again.assets_skipped) == (len(names), len(names))
-    files = [name for name in files_in(tmp_path / "m") if name.endswith(".bin")]
-    folded = {unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()) for name in files}
-    assert len(files) == len(folded) == len(names)
 
 
 def test_an_end_that_cannot_be_recorded_is_an_error(tmp_path, small_hub, monkeypatch):

@@ -80,8 +80,8 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     """Sets the environment to the account of a replica, and nothing of this machine's user."""
 
     def log_in(replica: SentinelHubReplica, **changes: str) -> None:
-        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp()))
-        for name, value in {**replica.exports(), **changes}.items():
+        home = str(tmp_path_factory.getbasetemp())
+        for name, value in {**replica.exports(), "XDG_CONFIG_HOME": home, **changes}.items():
             monkeypatch.setenv(name, value)
 
     return log_in
@@ -90,12 +90,7 @@ def account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def library(account: Callable[..., None]) -> Library:
     """Traces through the library, as the account of a replica."""
-
-    def call(replica: SentinelHubReplica, **options: Any) -> TraceReport:
-        account(replica)
-        return trace(replica.collection_id, **options)
-
-    return call
+    return lambda replica, **options: account(replica) or trace(replica.collection_id, **options)
 
 
 @pytest.fixture
@@ -106,9 +101,7 @@ def command(account: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> 
         replica: SentinelHubReplica, *more: str, changes: Mapping[str, str] | None = None, **options: Any
     ) -> Ran:
         account(replica, **(changes or {}))
-        code = execute(arguments(replica, *more, **options))
-        out, err = capfd.readouterr()
-        return Ran(code, out, err)
+        return Ran(execute(arguments(replica, *more, **options)), *capfd.readouterr())
 
     return call
 
@@ -187,25 +180,16 @@ def test_the_second_of_november_is_split_over_its_two_scenes(
     assert day.st_dev == pytest.approx(0.3505539523621675, abs=1e-7)
 
 
-def test_the_median_gives_the_notebooks_own_table(
-    replica: SentinelHubReplica, library: Library, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    report = library(replica, bbox=BOX, datetime=MONTH, method="median", out=out)
-    assert {f"{row.date:%Y-%m-%d %H:%M:%S}": round(row.value, 6) for row in report.table} == NOTEBOOK
-    dropped = {note[:10] for note in report.notes}
-    assert dropped == {*CLOUDED, *UNMAPPED}
-    rows = table_of(out / "median.csv")
-    assert list(rows[0]) == ["date", "ndwi"]
-    assert len(rows) == 8
-
-
-def test_the_median_gives_the_full_series_with_no_time_where_it_has_none(
+def test_the_median_gives_the_notebooks_own_table_and_the_full_series(
     replica: SentinelHubReplica, library: Library, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     report = library(replica, bbox=BOX, datetime=MONTH, method="median", out=out)
     assert report.exit_code == 0
+    assert {f"{row.date:%Y-%m-%d %H:%M:%S}": round(row.value, 6) for row in report.table} == NOTEBOOK
+    assert {note[:10] for note in report.notes} == {*CLOUDED, *UNMAPPED}
+    table = table_of(out / "median.csv")
+    assert (list(table[0]), len(table)) == (["date", "ndwi"], 8)
     rows = {row["date"]: row for row in table_of(out / "series.csv")}
     assert len(rows) == 15
     times = {row["acquired"][:19].replace("T", " "): round(float(row["mean"]), 6)
@@ -452,54 +436,39 @@ def test_a_rate_limit_is_waited_for_in_milliseconds(own_replica: Make, library: 
     assert report.seconds < 45  # 90 ms, not 90 s
 
 
-def resumable(hub: SentinelHubReplica, out: Path) -> list[str]:
-    options = ["-o", str(out), "--concurrency", "1", "--datetime", "2023-12-25/2024-01-06"]
-    return arguments(hub, *options, box=SMALL)
-
-
-def env_of(hub: SentinelHubReplica, folder: Path) -> Mapping[str, str]:
-    return environment(**hub.exports(), XDG_CONFIG_HOME=str(folder))
-
-
-@pytest.mark.parametrize(("part", "number"), [("/tiles/", 9), ("statistics", 3), ("/files/", 7)])
-def test_a_killed_trace_resumes_and_requests_nothing_twice(
-    part: str, number: int, own_replica: Make, library: Library, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "part", "count"),
+    [
+        (signal.SIGKILL, "/tiles/", 9),
+        (signal.SIGKILL, "statistics", 3),
+        (signal.SIGKILL, "/files/", 7),
+        (signal.SIGINT, "statistics", 1),
+    ],
+)
+def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
+    number: signal.Signals, part: str, count: int, own_replica: Make, library: Library, tmp_path: Path
 ) -> None:
     hub = own_replica(latency_ms=5)
-    out = tmp_path / "series.ndjson"
-    with Running(resumable(hub, out), env_of(hub, tmp_path)) as process:
-        assert wait_until(lambda: len(requests_to(hub, part)) >= number, timeout=60)
-        process.signal(signal.SIGKILL)
-        assert process.ended().code == -signal.SIGKILL
+    out, when = tmp_path / "series.ndjson", "2023-12-25/2024-01-06"
+    options = ["-o", str(out), "--concurrency", "1", "--datetime", when]
+    env = environment(**hub.exports(), XDG_CONFIG_HOME=str(tmp_path))
+    with Running(arguments(hub, *options, box=SMALL), env) as process:
+        assert wait_until(lambda: len(requests_to(hub, part)) >= count, timeout=60)
+        process.signal(number)
+        ended = process.ended()
+    if number == signal.SIGINT:
+        assert (ended.code, ended.report["state"]) == (130, "interrupted")
+    else:
+        assert ended.code == -number
     assert not out.exists()
     before = len(requests_to(hub, "statistics"))
-    ran = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06", out=out)
-    assert ran.exit_code == 0
-    assert max(Counter(requests_to(hub, "/tiles/")).values()) <= 2
-    assert (
-        sum(n - 1 for n in Counter(requests_to(hub, "/tiles/")).values()) <= 1
-    )  # what was under way at the kill
-    fresh = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06")
-    assert ran.days == fresh.days
-    assert ran.scenes == fresh.scenes
+    ran = library(hub, bbox=SMALL, datetime=when, out=out)
+    assert (ran.exit_code, ran.state, out.exists()) == (0, "complete", True)
+    again = Counter(requests_to(hub, "/tiles/")).values()
+    assert sum(n - 1 for n in again) <= 1  # what was under way at the kill
+    fresh = library(hub, bbox=SMALL, datetime=when)
+    assert (ran.days, ran.scenes) == (fresh.days, fresh.scenes)
     assert fresh.requests_statistics <= ran.requests_statistics + before <= fresh.requests_statistics + 1
-
-
-def test_an_interrupted_trace_is_reported_and_resumes(
-    own_replica: Make, library: Library, tmp_path: Path
-) -> None:
-    hub = own_replica(latency_ms=5)
-    out = tmp_path / "series.ndjson"
-    with Running(resumable(hub, out), env_of(hub, tmp_path)) as process:
-        assert wait_until(lambda: len(requests_to(hub, "statistics")) >= 1, timeout=60)
-        process.signal(signal.SIGINT)
-        ran = process.ended()
-    assert ran.code == 130
-    assert ran.report["state"] == "interrupted"
-    assert not out.exists()
-    again = library(hub, bbox=SMALL, datetime="2023-12-25/2024-01-06", out=out)
-    assert (again.exit_code, again.state) == (0, "complete")
-    assert out.exists()
 
 
 def test_another_query_for_the_same_output_is_refused(

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.hostile.conftest import Stage
-from tests.hostile.scene import HurriedClock
 from tests.net.wire_server import ReceivedRequest, Scripted, read_request, wire_of
 
-from stacpull import MirrorReport, Notice, Options, SourceError, failures, mirror, status
+from stacpull import MirrorReport, Notice, Options, failures, mirror, status
 from stacpull.net.transport import Request
 from stacpull.reports import FailureRecord
 
@@ -258,24 +257,3 @@ def test_header_fields_sent_byte_by_byte_are_a_stall(tmp_path: Path) -> None:
 
 
 # --- encryption ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """What a server with a certificate of its own making speaks."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    return context
-
-
-def test_an_untrusted_certificate_ends_the_run_with_4(
-    tls: ssl.SSLContext, tmp_path: Path, clock: HurriedClock
-) -> None:
-    async def course() -> None:
-        async with SmallApi({"a": ["1"]}, tls=tls) as api:
-            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-            await mirror(api.url("/collections/a", "localhost"), tmp_path / "m")
-
-    with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
-        asyncio.run(course())
-    assert clock.sleeps == [], "that is no matter of time"

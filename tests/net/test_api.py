@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.net.memory import Answer, Fault, MemoryTransport, Script
+from tests.net.memory import Answer, MemoryTransport, Script
 from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError
@@ -20,7 +20,6 @@ from stacpull.redact import Secret
 SOURCE = "https://api.example/stac"
 URL = f"{SOURCE}/items"
 PAGE = Answer(body=b'{"features": []}')
-BROKEN = Answer(500, b"oops")
 
 
 class Desk:
@@ -80,25 +79,6 @@ def test_a_search_is_sent_by_post() -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
-    [
-        BROKEN,
-        Answer(503, headers={"Retry-After": "20"}),
-        Answer(body=PAGE.body, fault=Fault.TRUNCATED),
-        Answer(body=PAGE.body, fault=Fault.UNNOTICED),
-        Answer(fault=Fault.SILENT),
-        Answer(fault=Fault.CLOSED),
-    ],
-    ids=lambda answer: str(answer.fault or answer.status),
-)
-def test_temporary_failures_are_retried(trouble: Answer) -> None:
-    desk = Desk({URL: [trouble, trouble, PAGE]})
-    assert desk.read().body == {"features": []}
-    assert len(desk.transport.requests) == 3
-    assert desk.client.counters.retries == 2
-
-
-@pytest.mark.parametrize(
     ("answer", "kind"),
     [
         (Answer(404, b'{"detail":"Collection X does not exist."}'), FailureKind.GONE),
@@ -116,27 +96,6 @@ def test_an_endless_page_is_overlong() -> None:
     assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)
 
 
-@pytest.mark.parametrize(
-    ("answer", "error", "words"),
-    [
-        (
-            Answer(401, b'{"detail":"Must provide API key"}'),
-            CredentialsError,
-            "Must provide API key. Check MLHUB_API_KEY",
-        ),
-        (Answer(403), CredentialsError, "403 Forbidden. Check MLHUB_API_KEY."),
-        (Answer(429, headers={"Retry-After": "3600"}), SourceError, "resume after"),
-    ],
-    ids=["401", "403", "later"],
-)
-def test_answers_that_stop_a_run(answer: Answer, error: type[StacpullError], words: str) -> None:
-    desk = Desk({URL: [answer]}, credential_names=("MLHUB_API_KEY",))
-    with pytest.raises(error) as caught:
-        desk.read()
-    assert words in str(caught.value)
-    assert len(desk.transport.requests) == 1
-
-
 @pytest.mark.parametrize("body", [b"{broken", b"", b"[" * 100_000], ids=["cut", "empty", "too deep"])
 def test_invalid_json_is_requested_again_once(body: bytes) -> None:
     desk = Desk({URL: [Answer(200, body), Answer(body=b"{}")]})
@@ -152,13 +111,6 @@ def test_invalid_json_is_requested_again_once(body: bytes) -> None:
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 LOGIN = Answer(200, b'<html><form><input name="u"><input type="Password"></form>', HTML)
 MAINTENANCE = Answer(200, b"<html>Back soon</html>", HTML)
-
-
-@pytest.mark.parametrize("page", [LOGIN, MAINTENANCE])
-def test_a_web_page_is_requested_again_once(page: Answer) -> None:
-    desk = Desk({URL: [page, PAGE]})
-    assert desk.read().body == {"features": []}
-    assert len(desk.transport.requests) == 2
 
 
 @pytest.mark.parametrize(
