@@ -37,7 +37,20 @@ class ReceivedRequest:
     connection: int
 
 
-class WireServer:
+class InThread:
+    """A server of `async with` that `with` runs in its own thread."""
+
+    def __enter__(self) -> Self:
+        self._thread = run_in_thread(self)
+        return self._thread.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.__exit__(kind, error, trace)
+
+
+class WireServer(InThread):
     """`async with WireServer({"/path": [answer, …]}) as server`; without `async` it runs in its own thread.
 
     Raw bytes are sent unchanged, then the connection is closed.
@@ -67,15 +80,6 @@ class WireServer:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
         await _a_few_turns()  # an aborted connection is closed in the next iteration of the loop
-
-    def __enter__(self) -> Self:
-        self._thread = run_in_thread(self)
-        return self._thread.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.__exit__(kind, error, trace)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"

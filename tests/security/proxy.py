@@ -10,9 +10,11 @@ import base64
 from types import TracebackType
 from typing import Self
 
+from tests.net.wire_server import InThread
 
-class Proxy:
-    """`async with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is required."""
+
+class Proxy(InThread):
+    """`with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is required."""
 
     def __init__(self, port: int, *, user: str | None = None) -> None:
         self.heads: list[str] = []

@@ -7,7 +7,6 @@ audit hook, and for the command itself, which runs on uvloop, by strace.
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from tests.net.wire_server import WireServer
 from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature
 
-from stacpull import Options, failures, mirror
+from stacpull import Options, failures, sync
 from stacpull.http1.web_transport import WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
@@ -152,20 +151,14 @@ def test_a_public_source_cannot_lead_to_private_addresses(
 ) -> None:
     """SOURCE is far away (behind a proxy: no other is at hand); its hrefs and redirects lead inside."""
 
-    async def course() -> tuple[int, list[object]]:
-        async with WireServer({"/x": [Answer(body=b"inside")]}) as inside:
-            away = Answer(302, headers={"Location": inside.url("/x")})
-            async with (
-                Source(others=lambda _: away, name="far.example") as source,
-                Proxy(source.port) as proxy,
-            ):
-                source.features = [feature("i", {"href": inside.url("/x"), "hop": source.url("/hop")})]
-                monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
-                monkeypatch.setenv("no_proxy", "127.0.0.1")
-                await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-                return inside.port, [request.target for request in inside.requests]
-
-    _, targets = asyncio.run(course())
+    with WireServer({"/x": [Answer(body=b"inside")]}) as inside:
+        away = Answer(302, headers={"Location": inside.url("/x")})
+        with Source(others=lambda _: away, name="far.example") as source, Proxy(source.port) as proxy:
+            source.features = [feature("i", {"href": inside.url("/x"), "hop": source.url("/hop")})]
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            sync.mirror(source.api, tmp_path / "m", options=Options(retries=0))
+        targets = [request.target for request in inside.requests]
     assert targets == []
     found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
     assert found == {"href": "address", "hop": "address"}
@@ -177,27 +170,22 @@ def test_the_command_itself_never_tries_a_link_local_address(tmp_path: Path) -> 
     trace = tmp_path / "trace"
     program = "import sys; from stacpull.cli.main import execute; sys.exit(execute(sys.argv[1:]))"
 
-    async def course() -> tuple[int, str]:
-        def to_inside(lookups: Request) -> Answer:
-            number = int(lookups.url.rpartition("/")[2])
-            return Answer(302, headers={"Location": f"http://{WRITTEN_LINK_LOCAL[number]}/latest/meta-data/"})
+    def to_inside(lookups: Request) -> Answer:
+        number = int(lookups.url.rpartition("/")[2])
+        return Answer(302, headers={"Location": f"http://{WRITTEN_LINK_LOCAL[number]}/latest/meta-data/"})
 
-        async with Source(others=to_inside) as source:
-            hrefs = {f"hop{n}": source.url(f"/{n}") for n in range(len(WRITTEN_LINK_LOCAL))}
-            hrefs |= {f"href{n}": f"http://{host}/x" for n, host in enumerate(WRITTEN_LINK_LOCAL)}
-            source.features = [feature("i", hrefs)]
-            process = await asyncio.create_subprocess_exec(
-                "strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", trace,
-                sys.executable, "-c", program,
-                "mirror", source.api, tmp_path / "m", "--retries", "0", "--json",
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
-            )  # fmt: skip
-            out, _ = await process.communicate()
-            return process.returncode or 0, out.decode()
-
-    code, out = asyncio.run(course())
+    with Source(others=to_inside) as source:
+        hrefs = {f"hop{n}": source.url(f"/{n}") for n in range(len(WRITTEN_LINK_LOCAL))}
+        hrefs |= {f"href{n}": f"http://{host}/x" for n, host in enumerate(WRITTEN_LINK_LOCAL)}
+        source.features = [feature("i", hrefs)]
+        command = [
+            "strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", trace,
+            sys.executable, "-c", program, "mirror", source.api, tmp_path / "m", "--retries", "0", "--json",
+        ]  # fmt: skip
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
     calls = trace.read_text()
-    assert (code, f'"assets_failed":{2 * len(WRITTEN_LINK_LOCAL)}' in out) == (1, True), out
+    failed = f'"assets_failed":{2 * len(WRITTEN_LINK_LOCAL)}'
+    assert (ran.returncode, failed in ran.stdout) == (1, True), ran.stdout
     assert "127.0.0.1" in calls  # else nothing was traced
     assert "169.254" not in calls
     assert "a9fe" not in calls

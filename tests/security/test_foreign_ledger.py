@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,17 +14,8 @@ import orjson
 import pytest
 from tests.security.sources import feature, mirrored, mirrored_here
 
-from stacpull import (
-    DestinationError,
-    Options,
-    UsageError,
-    failures,
-    mirror,
-    resume,
-    retry,
-    status,
-    verify,
-)
+from stacpull import DestinationError, Options, UsageError
+from stacpull.sync import failures, mirror, resume, retry, status, verify
 
 pytestmark = pytest.mark.behaviour
 
@@ -40,9 +30,9 @@ CODE = {
 COMMANDS: dict[str, Callable[[Path], Any]] = {
     "status": status,
     "failures": lambda dest: list(failures(dest)),
-    "resume": lambda dest: asyncio.run(resume(dest)),
-    "retry": lambda dest: asyncio.run(retry(dest)),
-    "verify": lambda dest: asyncio.run(verify(dest)),
+    "resume": resume,
+    "retry": retry,
+    "verify": verify,
 }
 
 
@@ -81,7 +71,7 @@ def test_a_selection_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: s
 def test_options_that_cannot_be_read_are_a_damaged_ledger(dest: Path, column: str, text: str) -> None:
     change(dest, f"UPDATE runs SET {column} = '{text}', state = 'interrupted'")  # noqa: S608 - of this test
     with pytest.raises(DestinationError, match="is damaged"):
-        asyncio.run(resume(dest))
+        resume(dest)
 
 
 def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:
@@ -111,7 +101,7 @@ def test_stored_input_names_must_be_digits(dest: Path, name: str, tmp_path: Path
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
         db.execute("UPDATE runs SET source = ?, state = 'interrupted'", (f"stdin:{name}",))
     with pytest.raises(UsageError, match="not input that stacpull kept"):
-        asyncio.run(resume(dest))
+        resume(dest)
     assert not list(dest.rglob("*stolen*"))
 
 
@@ -127,10 +117,10 @@ def unfinish(dest: Path) -> None:
 
 
 def test_the_user_of_a_local_mirror_can_resume_it_without_its_source(local: Path, tmp_path: Path) -> None:
-    assert asyncio.run(resume(local)).state == "complete"
+    assert resume(local).state == "complete"
     unfinish(local)
     moved = local.rename(tmp_path / "moved")
-    assert asyncio.run(resume(moved)).state == "complete"
+    assert resume(moved).state == "complete"
 
 
 def test_counters_of_another_version_are_ignored(local: Path) -> None:
@@ -142,22 +132,22 @@ def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_pat
     shutil.copytree(local, tmp_path / "copy")
     change(tmp_path / "copy", "UPDATE runs SET reason = 'why'")
     with pytest.raises(UsageError, match=f"stacpull mirror {tmp_path}/cat/item.json {tmp_path}/copy"):
-        asyncio.run(resume(tmp_path / "copy"))
+        resume(tmp_path / "copy")
     assert status(tmp_path / "copy").reason == "why"
-    assert asyncio.run(mirror(str(tmp_path / "cat/item.json"), tmp_path / "copy")).state == "complete"
+    assert mirror(str(tmp_path / "cat/item.json"), tmp_path / "copy").state == "complete"
     unfinish(tmp_path / "copy")
-    assert asyncio.run(resume(tmp_path / "copy")).state == "complete"
+    assert resume(tmp_path / "copy").state == "complete"
 
 
 @pytest.mark.parametrize("command", [retry, partial(verify, repair=True)])
 def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(
-    local: Path, tmp_path: Path, command: Callable[[Path], Coroutine[Any, Any, object]]
+    local: Path, tmp_path: Path, command: Callable[[Path], object]
 ) -> None:
-    asyncio.run(mirror(str(tmp_path / "cat/item.json"), local))
+    mirror(str(tmp_path / "cat/item.json"), local)
     copy = shutil.copytree(local, tmp_path / "copy")
     (copy / "c/i/a").unlink()
     with pytest.raises(UsageError, match="names local files as its source"):
-        asyncio.run(command(copy))
+        command(copy)
     assert (status(copy).state, status(copy).assets_pending) == ("complete", 0)
 
 
@@ -170,5 +160,5 @@ def test_a_forged_local_source_is_not_opened(dest: Path, tmp_path: Path, written
         db.execute("UPDATE runs SET source = ?, state = 'interrupted'", (source,))
     for command in (resume, retry):
         with pytest.raises(UsageError, match="names local files as its source"):
-            asyncio.run(command(dest))
+            command(dest)
     assert not list(dest.rglob("*stolen*"))

@@ -7,22 +7,22 @@ import json
 import sys
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.acceptance.asset_host import AssetHost, Connection
 from tests.net.conformance import opened
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import COLLECTION, Source, feature, json_answer, mirrored
 
-from stacpull import MirrorReport, Options, SourceError, failures, mirror
+from stacpull import Options, SourceError
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError
+from stacpull.sync import failures, mirror
 
 MIB = 1 << 20
 
@@ -61,52 +61,31 @@ def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
     assert asyncio.run(course()) < 24 * MIB  # the limit, what the server of the test holds, a step
 
 
-@asynccontextmanager
-async def emptiness() -> AsyncIterator[str]:
-    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
-    members = zlib_members(1000)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(head)
-            while True:
-                writer.write(members)
-                await writer.drain()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def zlib_members(count: int) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return packer.flush() * count
+def empty_members(connection: Connection) -> None:
+    """Serve gzip members without content, as long as they are read."""
+    connection.request()
+    connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+    members = zlib.compressobj(9, zlib.DEFLATED, 31).flush() * 1000
+    while True:
+        connection.sock.sendall(members)
 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("size", [None, 10**9])
 def test_an_asset_of_empty_gzip_members_ends(tmp_path: Path, size: int | None) -> None:
-    async def course() -> MirrorReport:
-        async with emptiness() as host, Source() as source:
-            source.features = [feature("one", {"a": f"{host}/a.tif"})]
-            if size is not None:
-                source.features[0]["assets"]["a"]["file:size"] = size
-            return await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-
-    report = asyncio.run(course())
+    with AssetHost(empty_members) as host, Source() as source:
+        source.features = [feature("one", {"a": f"{host.url}/a.tif"})]
+        if size is not None:
+            source.features[0]["assets"]["a"]["file:size"] = size
+        report = mirror(source.api, tmp_path / "m", options=Options(retries=0))
     assert (report.assets_failed, report.bytes_fetched < 8 * MIB) == (1, True)
 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", ["catalog.json", "items.ndjson.gz", "collections/c"])
 def test_a_document_of_empty_gzip_members_ends(tmp_path: Path, name: str) -> None:
-    async def course() -> None:
-        async with emptiness() as host:
-            await mirror(f"{host}/{name}", tmp_path / "m", options=Options(retries=0))
-
-    with pytest.raises(SourceError):
-        asyncio.run(course())
+    with AssetHost(empty_members) as host, pytest.raises(SourceError):
+        mirror(f"{host.url}/{name}", tmp_path / "m", options=Options(retries=0))
 
 
 def deep(levels: int) -> str:
@@ -198,17 +177,16 @@ def test_a_body_is_cut_off_at_the_size_that_the_item_states(tmp_path: Path, righ
     """The item is read again, as for any other content than it states."""
     body = bytes(20 * MIB)
 
-    async def course() -> tuple[MirrorReport, int]:
-        async with Source(others=lambda _: chunked(body)) as source:
-            source.features = [feature("one", {"a": source.url("/a.tif")})]
-            source.features[0]["assets"]["a"]["file:size"] = 1000
-            own = feature("one", {"a": source.url("/a.tif")})
-            own["assets"]["a"]["file:size"] = right
-            source._routes = {**source._routes, "/collections/c/items/one": lambda _: json_answer(own)}
-            report = await mirror(source.api, tmp_path / "m", options=Options(retries=1))
-            return report, sum(r.target == "/collections/c/items/one" for r in source.requests)
+    def item(size: int) -> Any:
+        found = feature("one", {"a": source.url("/a.tif")})
+        found["assets"]["a"]["file:size"] = size
+        return found
 
-    report, readings = asyncio.run(course())
+    with Source(others=lambda _: chunked(body)) as source:
+        source.features = [item(1000)]
+        source._routes |= {"/collections/c/items/one": lambda _: json_answer(item(right))}
+        report = mirror(source.api, tmp_path / "m", options=Options(retries=1))
+        readings = sum(r.target == "/collections/c/items/one" for r in source.requests)
     assert readings == 1
     assert report.assets_done == (right > 1000)
     if right == 1000:

@@ -14,8 +14,10 @@ from tests.security.authority import Authority
 from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature
 
-from stacpull import MirrorReport, Options, Secret, StacpullError, failures, mirror
+import stacpull
+from stacpull import Options, Secret, StacpullError
 from stacpull.net.transport import Request
+from stacpull.sync import failures, mirror
 
 PASSWORD = "planted-proxy-password"
 USER = f"me:{PASSWORD}"
@@ -46,18 +48,14 @@ def options(**more: Any) -> Options:
 def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
     dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    async def course() -> tuple[MirrorReport, Proxy, Source]:
-        tls = authority.server("far.example")
-        async with (
-            Source(others=asset, tls=tls, name="far.example") as source,
-            Proxy(source.port, user=USER) as proxy,
-        ):
-            source.features = [feature("i", {"a": source.url("/a/secret/path")})]
-            monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
-            given = options(ca_bundle=authority.bundle)
-            return await mirror(source.api, dest, options=given), proxy, source
-
-    report, proxy, source = asyncio.run(course())
+    tls = authority.server("far.example")
+    with (
+        Source(others=asset, tls=tls, name="far.example") as source,
+        Proxy(source.port, user=USER) as proxy,
+    ):
+        source.features = [feature("i", {"a": source.url("/a/secret/path")})]
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
+        report = mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
     assert (report.state, report.assets_done) == ("complete", 1)
     assert all(head.startswith("CONNECT far.example:") for head in proxy.heads)
     assert not any("secret/path" in head or KEY in head for head in proxy.heads)
@@ -74,34 +72,23 @@ def test_a_proxy_that_presents_another_certificate_is_refused(
 ) -> None:
     """The tunnel ends at a host with a certificate for another name."""
 
-    async def course() -> int:
-        async with (
-            Source(tls=authority.server("evil.example"), name="far.example") as source,
-            Proxy(source.port) as proxy,
-        ):
-            asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
-            with pytest.raises(StacpullError, match=r"certificate of far.example:[0-9]+ is not trusted"):
-                await mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
-            return len(source.requests)
-
-    assert asyncio.run(course()) == 0
+    with (
+        Source(tls=authority.server("evil.example"), name="far.example") as source,
+        Proxy(source.port) as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(StacpullError, match=r"certificate of far.example:[0-9]+ is not trusted"):
+            mirror(source.api, dest, options=options(ca_bundle=authority.bundle))
+        assert source.requests == []
 
 
 def test_http_uses_the_proxy_and_no_proxy_bypasses_it(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def course() -> tuple[MirrorReport, Proxy, Source]:
-        async with (
-            Source(others=asset, name="far.example") as source,
-            Proxy(source.port, user=USER) as proxy,
-        ):
-            near = f"http://127.0.0.1:{source.port}/near"
-            source.features = [feature("i", {"far": source.url("/far"), "near": near})]
-            monkeypatch.setenv("HTTP_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
-            monkeypatch.setenv("NO_PROXY", "127.0.0.1,.internal")
-            given = options(allow_private_hosts=True)
-            return await mirror(source.api, dest, options=given), proxy, source
-
-    report, proxy, source = asyncio.run(course())
+    with Source(others=asset, name="far.example") as source, Proxy(source.port, user=USER) as proxy:
+        near = f"http://127.0.0.1:{source.port}/near"
+        source.features = [feature("i", {"far": source.url("/far"), "near": near})]
+        monkeypatch.setenv("HTTP_PROXY", f"http://{USER}@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,.internal")
+        report = mirror(source.api, dest, options=options(allow_private_hosts=True))
     assert report.assets_done == 2
     requested = [head.split(" ")[1] for head in proxy.heads]
     assert all(url.startswith("http://far.example:") for url in requested)
@@ -146,7 +133,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
             monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy_url.replace("{port}", str(proxy.port)))
             given = options(ca_bundle=authority.bundle)
             try:
-                report = await mirror(f"{scheme}://far.example/collections/c", dest, options=given)
+                report = await stacpull.mirror(f"{scheme}://far.example/collections/c", dest, options=given)
                 assert report.state == "complete"
             except StacpullError as error:
                 return str(error)
@@ -170,13 +157,10 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
 def test_no_request_for_an_internal_address_goes_to_a_proxy(
     dest: Path, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    async def course() -> tuple[MirrorReport, Proxy]:
-        async with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
-            source.features = [feature("i", {"a": f"http://{host}/latest/meta-data/"})]
-            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
-            return await mirror(source.api, dest, options=options()), proxy
-
-    report, proxy = asyncio.run(course())
+    with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
+        source.features = [feature("i", {"a": f"http://{host}/latest/meta-data/"})]
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        report = mirror(source.api, dest, options=options())
     assert report.assets_failed == 1
     assert [failed.kind for failed in failures(dest)] == ["address"]
     assert all("far.example" in head for head in proxy.heads)
@@ -186,25 +170,16 @@ def test_no_request_for_an_internal_address_goes_to_a_proxy(
 def test_the_proxy_for_everything(dest: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """It is used, and refused by name if it is of another kind; one for the scheme goes before it."""
 
-    async def course() -> tuple[int, str]:
-        async with (
-            Source(others=asset, name="far.example") as source,
-            Proxy(source.port) as proxy,
-        ):
-            source.features = [feature("i", {"far": source.url("/far")})]
-            monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
-            report = await mirror(source.api, dest, options=options())
-            assert report.assets_done == 1
-            heads = len(proxy.heads)
-            monkeypatch.setenv(variable, f"socks5://{USER}@127.0.0.1:{proxy.port}")
-            with pytest.raises(StacpullError) as caught:
-                await mirror(source.api, dest, options=options())
-            assert len(proxy.heads) == heads
-            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
-            await mirror(source.api, dest, options=options())
-            return len(proxy.heads) - heads, str(caught.value)
-
-    heads, expected = asyncio.run(course())
-    assert heads > 0
-    assert f"{variable} is not a valid URL of an http proxy" in expected
-    assert_secret_nowhere(dest, expected)
+    with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
+        source.features = [feature("i", {"far": source.url("/far")})]
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
+        assert mirror(source.api, dest, options=options()).assets_done == 1
+        heads = len(proxy.heads)
+        monkeypatch.setenv(variable, f"socks5://{USER}@127.0.0.1:{proxy.port}")
+        with pytest.raises(StacpullError, match=f"{variable} is not a valid URL of an http proxy") as caught:
+            mirror(source.api, dest, options=options())
+        assert len(proxy.heads) == heads
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        mirror(source.api, dest, options=options())
+        assert len(proxy.heads) > heads
+    assert_secret_nowhere(dest, str(caught.value))

@@ -6,7 +6,6 @@ the transport sees them.
 
 from __future__ import annotations
 
-import asyncio
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +19,9 @@ from tests.net.wire_server import Scripted, WireServer
 from tests.security.secrets import found_in, found_under
 from tests.security.sources import Source, feature, json_answer, mirrored
 
-from stacpull import Options, Secret, StacpullError, failures, mirror, plan, status
+from stacpull import Options, Secret, StacpullError
 from stacpull.net.transport import Request
+from stacpull.sync import failures, mirror, plan, status
 
 SECRET = "planted/credential+of=a&query"
 SENT = quote(SECRET, safe="")
@@ -56,15 +56,11 @@ def test_an_invalid_page_does_not_reveal_the_credential(
 ) -> None:
     """The error names the page's URL."""
 
-    async def course() -> list[str]:
-        async with Source(routes={f"/collections/c{path}": lambda _: answer}) as source:
-            with pytest.raises(StacpullError) as caught:
-                await mirror(source.api, tmp_path / "m", options=options(name))
-            assert any(f"{name}={SENT}" in request.target for request in source.requests)
-            return chain_of(caught.value)
-
-    texts = asyncio.run(course())
-    assert_clean(tmp_path, *texts, *capfd.readouterr())
+    with Source(routes={f"/collections/c{path}": lambda _: answer}) as source:
+        with pytest.raises(StacpullError) as caught:
+            mirror(source.api, tmp_path / "m", options=options(name))
+        assert any(f"{name}={SENT}" in request.target for request in source.requests)
+    assert_clean(tmp_path, *chain_of(caught.value), *capfd.readouterr())
 
 
 def test_a_static_catalog_does_not_store_the_credential(tmp_path: Path, name: str) -> None:
@@ -79,15 +75,10 @@ def test_a_static_catalog_does_not_store_the_credential(tmp_path: Path, name: st
         "/a.tif": [Answer(body=b"data")],
     }
 
-    async def course() -> tuple[list[str], list[object]]:
-        async with WireServer(routes) as server:
-            report = await mirror(server.url("/root.json"), tmp_path / "m", options=options(name))
-            return [request.target for request in server.requests], [report]
-
-    targets, shown = asyncio.run(course())
-    assert all(f"{name}={SENT}" in target for target in targets)
-    dest = tmp_path / "m"
-    assert_clean(dest, *shown, *failures(dest), status(dest).to_json())
+    with WireServer(routes) as server:
+        report = mirror(server.url("/root.json"), tmp_path, options=options(name))
+        assert all(f"{name}={SENT}" in request.target for request in server.requests)
+    assert_clean(tmp_path, report, *failures(tmp_path), status(tmp_path).to_json())
 
 
 ECHOES: dict[str, Callable[[Source, str], str]] = {
@@ -104,43 +95,35 @@ def test_a_source_that_echoes_the_credential(tmp_path: Path, name: str, echo: st
     """In hrefs, links, Locations, ids and messages; what fails and what does not."""
     events: list[object] = []
 
-    async def course() -> object:
-        def others(requested: Request) -> Scripted:
-            if "/redirect" in requested.url:
-                return Answer(302, headers={"Location": f"/?{name}={SENT}&gone=1"})
-            return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
+    def others(requested: Request) -> Scripted:
+        if "/redirect" in requested.url:
+            return Answer(302, headers={"Location": f"/?{name}={SENT}&gone=1"})
+        return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
 
-        async with Source(others=others) as source:
-            href = ECHOES[echo](source, name)
-            hrefs = {"a": href, "b": source.url(f"/redirect?{name}={SENT}"), "c": href + "&c=2"}
-            links = [{"rel": "source", "href": href}, {"rel": "self", "href": href}]
-            source.features = [feature(name, hrefs, links=links) for name in ("Q7-9", "Q7-8")]
-            source.links = [{"rel": "next", "href": source.url(f"/collections/c/items?p=2&q={SENT}")}]
-            return await mirror(source.api, tmp_path / "m", options=options(name), on_event=events.append)
-
-    report = asyncio.run(course())
-    dest = tmp_path / "m"
-    assert_clean(dest, report, *events, *failures(dest), status(dest).to_json())
+    with Source(others=others) as source:
+        href = ECHOES[echo](source, name)
+        hrefs = {"a": href, "b": source.url(f"/redirect?{name}={SENT}"), "c": href + "&c=2"}
+        links = [{"rel": "source", "href": href}, {"rel": "self", "href": href}]
+        source.features = [feature(one, hrefs, links=links) for one in ("Q7-9", "Q7-8")]
+        source.links = [{"rel": "next", "href": source.url(f"/collections/c/items?p=2&q={SENT}")}]
+        report = mirror(source.api, tmp_path, options=options(name), on_event=events.append)
+    assert_clean(tmp_path, report, *events, *failures(tmp_path), status(tmp_path).to_json())
 
 
 def test_a_plan_of_a_source_that_echoes_the_credential(tmp_path: Path, name: str) -> None:
     """A warning quotes a page that could not be read, and an error quotes the answer."""
     events: list[object] = []
 
-    async def course() -> list[str]:
-        def others(requested: Request) -> Scripted:
-            return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
+    def others(requested: Request) -> Scripted:
+        return Answer(404, body=f"no {requested.url} for {SECRET}".encode())
 
-        async with Source(others=others) as source:
-            source.features = [feature("Q7-9", {"a": source.url("/a")})]
-            source.links = [{"rel": "next", "href": source.url(f"/next?q={SENT}", "localhost")}]
-            with pytest.raises(StacpullError) as caught:
-                await plan(source.api, options=options(name), on_event=events.append)
-            return chain_of(caught.value)
-
-    texts = asyncio.run(course())
+    with Source(others=others) as source:
+        source.features = [feature("Q7-9", {"a": source.url("/a")})]
+        source.links = [{"rel": "next", "href": source.url(f"/next?q={SENT}", "localhost")}]
+        with pytest.raises(StacpullError) as caught:
+            plan(source.api, options=options(name), on_event=events.append)
     assert any("could not be read" in str(event) for event in events)
-    assert_clean(tmp_path, *texts, *events)
+    assert_clean(tmp_path, *chain_of(caught.value), *events)
 
 
 def test_ledger_and_log_are_readable_only_by_their_owner(tmp_path: Path, name: str) -> None:

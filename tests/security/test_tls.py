@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,10 @@ from tests.net.memory import Answer
 from tests.security.authority import Authority
 from tests.security.sources import Source, feature
 
-from stacpull import MirrorReport, Options, SourceError, failures, mirror
+from stacpull import MirrorReport, Options, SourceError
 from stacpull.config.options import OPTIONS
 from stacpull.net.transport import Request
+from stacpull.sync import failures, mirror
 
 BODY = b"sealed"
 
@@ -26,31 +26,19 @@ def asset(_request: Request) -> Answer:
 
 def mirrored(
     dest: Path, api: ssl.SSLContext | None, assets: ssl.SSLContext | None, host: str, **options: Any
-) -> tuple[MirrorReport, int, int]:
-    """Mirror one asset; return the report, and how many requests reached the API and the asset's host."""
-
-    async def course() -> tuple[MirrorReport, int, int]:
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-        async with (
-            Source(others=asset, tls=assets, name=host) as blobs,
-            Source([feature("i", {"a": blobs.url("/x")})], tls=api, name="localhost") as source,
-        ):
-            try:
-                report = await mirror(source.api, dest, options=Options(retries=0, **options))
-            finally:
-                counts.append((len(source.requests), len(blobs.requests)))
-        return report, *counts[-1]
-
-    counts: list[tuple[int, int]] = []
-    try:
-        return asyncio.run(course())
-    finally:
-        assert counts
+) -> tuple[MirrorReport, int]:
+    """Mirror one asset; return the report, and how many requests reached the asset's host."""
+    with (
+        Source(others=asset, tls=assets, name=host) as blobs,
+        Source([feature("i", {"a": blobs.url("/x")})], tls=api, name="localhost") as source,
+    ):
+        report = mirror(source.api, dest, options=Options(retries=0, **options))
+        return report, len(blobs.requests)
 
 
 def test_pages_and_assets_are_fetched_with_the_ca_bundle(tmp_path: Path, authority: Authority) -> None:
     context = authority.server()
-    report, _, blobs = mirrored(tmp_path / "m", context, context, "localhost", ca_bundle=authority.bundle)
+    report, blobs = mirrored(tmp_path / "m", context, context, "localhost", ca_bundle=authority.bundle)
     assert (report.assets_done, blobs) == (1, 1)
     assert (tmp_path / "m" / "c" / "i" / "a").read_bytes() == BODY
 
@@ -69,7 +57,7 @@ def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
 ) -> None:
     context, host = BAD[bad](authority, stranger)
     dest = tmp_path / "m"
-    report, _, blobs = mirrored(dest, authority.server(), context, host, ca_bundle=authority.bundle)
+    report, blobs = mirrored(dest, authority.server(), context, host, ca_bundle=authority.bundle)
     assert (report.assets_failed, report.retries, blobs) == (1, 0, 0)
     (failed,) = failures(dest)
     assert failed.kind == "network"
@@ -90,13 +78,10 @@ def test_from_https_an_asset_is_not_redirected_to_http(tmp_path: Path, authority
     def plain(_request: Request) -> Answer:
         return Answer(302, headers={"Location": "http://127.0.0.1:1/x"})
 
-    async def course() -> MirrorReport:
-        async with Source(others=plain, tls=authority.server(), name="localhost") as source:
-            source.features = [feature("i", {"a": source.url("/x")})]
-            options = Options(ca_bundle=authority.bundle)
-            return await mirror(source.api, tmp_path / "m", options=options)
-
-    assert asyncio.run(course()).assets_failed == 1
+    with Source(others=plain, tls=authority.server(), name="localhost") as source:
+        source.features = [feature("i", {"a": source.url("/x")})]
+        report = mirror(source.api, tmp_path / "m", options=Options(ca_bundle=authority.bundle))
+    assert report.assets_failed == 1
     (failed,) = failures(tmp_path / "m")
     assert (failed.kind, "plain http" in failed.message) == ("redirect", True)
 
