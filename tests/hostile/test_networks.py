@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,10 @@ from tests.acceptance.small_api import SmallApi
 from tests.hostile.conftest import Stage
 from tests.net.wire_server import ReceivedRequest, Scripted, read_request, wire_of
 
-from stacpull import MirrorReport, Notice, Options, failures, mirror, status
+from stacpull import MirrorReport, Notice, Options
 from stacpull.net.transport import Request
 from stacpull.reports import FailureRecord
+from stacpull.sync import failures, mirror, status
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -73,28 +73,20 @@ def mirrored(
     dest: Path,
     asset: Scripted | Callable[[Request], Scripted] | None = None,
     *,
-    items: int = 1,
     make: Callable[..., SmallApi] = SmallApi,
-    tls: ssl.SSLContext | None = None,
     **options: Any,
 ) -> Done:
-    """Mirror a source whose items have one asset each, answered by `asset`."""
+    """Mirror a source whose item has one asset, answered by `asset`."""
     notices: list[Notice] = []
 
-    async def course() -> tuple[MirrorReport, list[ReceivedRequest]]:
-        names = {"a": [str(number) for number in range(items)]}
-        async with make(names, asset=asset, tls=tls) as api:
-            report = await mirror(
-                api.url("/collections/a"),
-                dest,
-                options=Options(**options),
-                on_event=lambda event: notices.append(event) if isinstance(event, Notice) else None,
-            )
-            return report, api.requests
+    def listen(event: object) -> None:
+        if isinstance(event, Notice):
+            notices.append(event)
 
-    report, requests = asyncio.run(course())
+    with make({"a": ["0"]}, asset=asset) as api:
+        report = mirror(api.url("/collections/a"), dest, options=Options(**options), on_event=listen)
     found = [path for path in sorted(dest.glob("a/*/*")) if path.suffix != ".json"]
-    return Done(report, notices, requests, [path.read_bytes() for path in found], list(failures(dest)))
+    return Done(report, notices, api.requests, [path.read_bytes() for path in found], list(failures(dest)))
 
 
 LONG = bytes(range(256)) * 12_000
@@ -254,6 +246,3 @@ def test_header_fields_sent_byte_by_byte_are_a_stall(tmp_path: Path) -> None:
     done = mirrored(tmp_path / "m", make=Dripping, retries=0, stall_timeout=0.2, min_rate=1000)
     assert [(f.kind, f.attempts) for f in done.failed] == [("stalled", 1)]
     assert "too few bytes per second" in done.failed[0].message
-
-
-# --- encryption ---------------------------------------------------------------------------------------------
