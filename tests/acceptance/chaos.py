@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import Ran, Running, environment, mirror_of, run, wait_until
 from tests.acceptance.inspected_mirror import InspectedMirror
 from tests.acceptance.trees import Damage, damage, expected_files
 
@@ -139,7 +139,9 @@ class Bodies:
         return wasted
 
 
-class _Chaos:
+class Chaos:
+    """One experiment: mirrors of one replica, at one destination, one after the other."""
+
     def __init__(
         self,
         replica: MlhubReplica,
@@ -184,30 +186,33 @@ class _Chaos:
         return report
 
     def _one_mirror(self, requested: int) -> None:
-        bodies, kills, number = Bodies(self.replica), list[Kill](), len(self.report.exit_codes) + 1
+        bodies, lives, number = Bodies(self.replica), list[list[Kill]](), len(self.report.exit_codes) + 1
         bodies.drain()
         bodies.sent.clear()
-        while left := requested - sum(kill.mid_transfer for kill in kills):
-            kill = self._one_life(bodies, left, len(kills) % (2 * _EARLY_EVERY))
-            if kill is None:
+        while (left := requested - sum(kill.mid_transfer for kills in lives for kill in kills)) > 0:
+            kills = self._one_life(bodies, left, len(lives) % (2 * _EARLY_EVERY))
+            if not kills:
                 break
-            kills.append(kill)
-            self._say(f"mirror {number}, kill {len(kills)}: {kill}")
-            self._look(f"mirror {number}, after kill {len(kills)}")
+            lives.append(kills)
+            self._say(f"mirror {number}, life {len(lives)}: {kills}")
+            self._look(f"mirror {number}, after life {len(lives)}")
         bodies.begin_life()
-        last = run(self._arguments(), environment(self.replica), timeout=600)
+        last = self._complete()
         bodies.drain()
         self._look(f"mirror {number}, complete")
         if last.code:
             self.report.complaints.append(f"the completing run ended with {last.code}: {last.err[-500:]}")
         again = bodies.again()
-        for life, kill in enumerate(kills, 1):
-            kill.again, kill.files_again = sum(again[life]), len(again[life])
+        for life, kills in enumerate(lives, 1):
+            kills[-1].again, kills[-1].files_again = sum(again[life]), len(again[life])
         for what, names in asdict(damage(self.dest, self.assets)).items():
             getattr(self.report.damage, what).extend(names)
-        self.report.kills += kills
+        self.report.kills += [kill for kills in lives for kill in kills]
         self.report.bytes_again += sum(map(sum, again.values()))
         self.report.exit_codes.append(last.code)
+
+    def _complete(self) -> Ran:
+        return run(self._arguments(), environment(self.replica), timeout=600)
 
     def _look(self, when: str) -> None:
         self.report.looks += 1
@@ -216,8 +221,8 @@ class _Chaos:
     def _arguments(self) -> list[str]:
         return mirror_of(self.replica.base_url, self.dest, "--no-progress")
 
-    def _one_life(self, bodies: Bodies, left: int, turn: int) -> Kill | None:
-        """Start a mirror and end it somewhere; None if it came to its own end first."""
+    def _one_life(self, bodies: Bodies, left: int, turn: int) -> list[Kill]:
+        """Start a mirror and end it somewhere; no kills if it came to its own end first."""
         bodies.begin_life()
         kind = self._draw.choice(list(SIGNALS)) if self._signals == "mix" else self._signals
         point = self._draw.choice(list(SIGHTS)) if turn == _EARLY_EVERY - 1 else ""
@@ -252,14 +257,14 @@ class _Chaos:
             if ran.code != 0:
                 self.report.complaints.append(f"a life ended by itself with {ran.code}: {ran.err[-2000:]}")
             self._say(f"a life came to its own end with {ran.code}, {bodies.in_life} bodies")
-            return None
+            return []
         # until Python has found its modules (`site`), SIGINT makes it exit 1
         graceful = {130, -SIGNALS[kind]}
         if kind != "KILL" and ran.code not in graceful and "<frozen site>" not in ran.err:
             self.report.complaints.append(f"SIG{kind} led to exit code {ran.code}: {ran.err[-2000:]}")
         if stopping > GRACEFUL_SECONDS:
             self.report.complaints.append(f"stopping took {stopping:.1f} s after SIG{kind}")
-        return Kill(kind, mid_transfer, point)
+        return [Kill(kind, mid_transfer, point)]
 
 
 def chaos(
@@ -276,4 +281,4 @@ def chaos(
     """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
-        return _Chaos(replica, dest, signals, random.Random(seed), settle, say).run(kills, afresh)
+        return Chaos(replica, dest, signals, random.Random(seed), settle, say).run(kills, afresh)

@@ -13,7 +13,6 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
-from stacpull.net.transport import TransferError
 from stacpull.sources.paging import PAGE_BYTES, number_in, read_pages
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameter
@@ -151,30 +150,6 @@ def test_a_failing_page_is_requested_again_with_fewer_items(
     assert [number_in(request, "limit") for request in reader.requests] == limits
     assert found.warnings == []
     assert found.notices
-
-
-@pytest.mark.parametrize(
-    ("error", "requests"),
-    [
-        (failed(FailureKind.SERVER, 500), 2),
-        (failed(FailureKind.REFUSED, 400), 2),
-        (failed(FailureKind.GONE, 404), 1),
-        (failed(FailureKind.NETWORK), 1),
-    ],
-)
-def test_an_unreadable_page_stops_the_walk_with_its_first_failure(
-    error: TransferError, requests: int
-) -> None:
-    def answer(request: PageRequest) -> object:
-        return error if parameter(request.url, "token") else page(["a"], at("t"))
-
-    found, reader = walked(answer, size=PageSize(80))
-    assert found.names == ["a"]
-    assert found.pages[0].next is not None
-    assert isinstance(found.error, SourceError)
-    assert found.error.__cause__ is error
-    assert str(error) in str(found.error)
-    assert len(reader.requests) == 1 + requests
 
 
 @pytest.mark.parametrize("start", [0, 1])
