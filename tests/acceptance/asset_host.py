@@ -51,18 +51,15 @@ class Connection:
         return path
 
     def answer(self, path: str) -> None:
-        """Answer with the content of `path`."""
         status, body = self.host.content(path)
         head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n\r\n"
         self.sock.sendall(head.encode() + body)
 
     def serve(self) -> None:
-        """Answer one request after the other until the client closes the connection."""
         while (path := self.request()) is not None:
             self.answer(path)
 
     def reset(self) -> None:
-        """Close the connection with an RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -114,7 +111,6 @@ class AssetHost:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def content(self, path: str) -> tuple[str, bytes]:
-        """Return status and body of `path`."""
         if path in self.contents:
             return "200 OK", self.contents[path]
         if path.startswith("/assets/"):
@@ -173,7 +169,6 @@ class ApiHost(AssetHost):
     count, per_page = 40, 10
 
     def content(self, path: str) -> tuple[str, bytes]:
-        """Return status and body of `path`."""
         where, _, query = path.partition("?")
         fields = dict(field.split("=", 1) for field in query.split("&") if "=" in field)
         documents = {

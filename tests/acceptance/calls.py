@@ -69,7 +69,6 @@ def failing(name: str, error: str, log: Path) -> list[str]:
 
 
 def was_injected(log: Path) -> bool:
-    """Whether the call came at all."""
     text = log.read_text(errors="replace")
     return "(INJECTED)" in text or "killed by SIGKILL" in text
 

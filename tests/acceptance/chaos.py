@@ -98,7 +98,6 @@ class ChaosReport:
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is wrong."""
         return not self.complaints
 
 
@@ -278,7 +277,6 @@ def chaos(
     latency_ms: float = 5,
     say: Callable[[str], None] = lambda _text: None,
 ) -> ChaosReport:
-    """Run the whole experiment on a replica of its own."""
     with run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica:
         settle = 3 * latency_ms / 1000 + 0.05
         return Chaos(replica, dest, signals, random.Random(seed), settle, say).run(kills, afresh)

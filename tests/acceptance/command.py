@@ -47,8 +47,6 @@ _OF_THE_TREE = ("PYTHONPATH",)
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that has ended."""
-
     code: int
     out: str
     err: str
@@ -154,7 +152,6 @@ class Running:
         self._err.close()
 
     def is_alive(self) -> bool:
-        """Whether it has not ended yet."""
         return self.process.returncode is None and not select.select([self._end], [], [], 0)[0]
 
     def signal(self, number: int) -> bool:
@@ -188,11 +185,9 @@ class Running:
             assert is_over, f"the store process still runs {STORE_SECONDS} s after the kill"
 
     def printed(self) -> str:
-        """What it has written to standard output so far."""
         return self._text(self._out)
 
     def error_output(self) -> str:
-        """What it has written to standard error so far."""
         return self._text(self._err)
 
     def ended(self, timeout: float = 60) -> Ran:
@@ -217,7 +212,6 @@ class Running:
 
 
 def run(arguments: list[str], env: Mapping[str, str], cwd: Path | None = None, *, timeout: float = 60) -> Ran:
-    """Run the command to its end."""
     with Running(arguments, env, cwd) as process:
         return process.ended(timeout)
 

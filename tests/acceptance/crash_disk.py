@@ -242,7 +242,6 @@ class Disk:
 
 
 def applied(content: bytes, changes: Iterable[_Bytes]) -> bytes:
-    """The content of a file after these changes."""
     found = bytearray(content)
     for change in changes:
         end = change.offset + len(change.data or b"")
@@ -284,7 +283,6 @@ def torn(sure: bytes, unsure: Sequence[_Bytes], draw: random.Random) -> bytes:
 
 
 def some(sure: bytes, unsure: Sequence[_Bytes], draw: random.Random) -> bytes:
-    """Any of the writes are there."""
     return applied(sure, [change for change in unsure if draw.random() < 0.5])
 
 
@@ -292,5 +290,4 @@ DAMAGES: tuple[Damage, ...] = (all_there, none_there, zeros, torn, some)
 
 
 def any_damage(sure: bytes, unsure: Sequence[_Bytes], draw: random.Random) -> bytes:
-    """Each file its own way."""
     return draw.choice(DAMAGES)(sure, unsure, draw)

@@ -23,8 +23,6 @@ _INODE = re.compile(r"st_ino=(\d+)")
 
 
 class Kind(Enum):
-    """What a call does."""
-
     MAKE = "makes a file, if there is none"
     EMPTY = "makes a file, or empties it"
     MAKE_DIRECTORY = "makes a directory"

@@ -97,7 +97,6 @@ def dask_chaos(
     latency_ms: float = 20,
     say: Callable[[str], None] = lambda _text: None,
 ) -> ChaosReport:
-    """Run the whole experiment on a replica of its own, in a temporary directory."""
     with (
         tempfile.TemporaryDirectory(prefix="stacpull-dask-") as place,
         run_in_thread(MlhubReplica(items=items, seed=seed, latency_ms=latency_ms)) as replica,

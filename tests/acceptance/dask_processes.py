@@ -115,13 +115,11 @@ class DaskProcesses:
             return subprocess.Popen(command, None, None, *streams, env=env, start_new_session=True)
 
     def restart_scheduler(self) -> None:
-        """Kill the scheduler, and start another one at its address with as many workers."""
         self.scheduler.send_signal(signal.SIGKILL)
         self.scheduler.wait()
         self.scheduler = self._start_scheduler()
 
     def replace_workers(self) -> None:
-        """Kill all workers, and start as many."""
         for process in self.workers:
             process.kill()
             process.wait()
@@ -130,7 +128,6 @@ class DaskProcesses:
             self.add_worker()
 
     def log(self) -> str:
-        """What all of them have logged."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.place.glob("*.log")))
 
     def _new_log(self, of: str) -> Path:

@@ -99,7 +99,6 @@ class ForkedProcess:
         self._end = end
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, and return its exit code, negative for the signal that ended it."""
         if self.returncode is None:
             if not select.select([self._end], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
@@ -108,19 +107,16 @@ class ForkedProcess:
         return self.returncode
 
     def poll(self) -> int | None:
-        """Return its exit code, None while it runs."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
         if self.returncode is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._end, number)
 
     def kill(self) -> None:
-        """Kill it, unless it has ended."""
         self.send_signal(signal.SIGKILL)
 
     def outlives(self, other: socket.socket) -> bool:
@@ -192,7 +188,6 @@ class Forker:
         return self._request(message, streams)
 
     def spawn(self, module: str, arguments: Sequence[str] = ()) -> tuple[ForkedProcess, socket.socket]:
-        """Do what `stacpull.child_process.spawn` does, with a child that is forked."""
         from stacpull.child_process import python_environment  # noqa: PLC0415 - only some tests need it
 
         ours, theirs = socket.socketpair()
@@ -207,7 +202,6 @@ class Forker:
         return ForkedProcess(self, int(pid), received[0])
 
     def reaped(self, pid: int) -> int:
-        """Return the exit code of a command that has ended."""
         with self._request_lock:
             self._socket.send(json.dumps({"reap": pid}).encode())
             return int(self._socket.recv(_LONGEST))
@@ -276,7 +270,6 @@ def _accept(listening: socket.socket, forker: Forker) -> None:
 
 
 def _fork_for(script: socket.socket, forker: Forker) -> None:
-    """Fork a command for a script, and kill it if the script was killed."""
     with script:
         request, streams, _, _ = socket.recv_fds(script, _LONGEST, 3)
         message = json.loads(request)
@@ -364,7 +357,6 @@ def _load_models() -> None:
 
 
 def _warm_up() -> None:
-    """Run the commands that most tests run."""
     from stacpull.cli.main import execute  # noqa: PLC0415 - only the process that forks does
     from stacpull_replicas import MlhubReplica, run_in_thread  # noqa: PLC0415
 
@@ -389,7 +381,6 @@ def _warm_up() -> None:
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:
-    """End as the command does on a signal that comes before its own handlers."""
     os._exit(130)
 
 

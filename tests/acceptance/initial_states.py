@@ -22,7 +22,6 @@ from stacpull_replicas.object_store import DATASET_BUCKET
 
 
 def _again(found: Scene, dest: Path) -> Iterator[str]:
-    """The same command is run again."""
     yield from _unless_fine(found.run(dest))
 
 
@@ -33,8 +32,6 @@ def _unless_fine(ran: Ran) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Beginning:
-    """One of them."""
-
     lay: Callable[[Scene, Path], None]
     """Leaves at a path what a run finds."""
     options: tuple[str, ...] = ()
@@ -61,16 +58,13 @@ class Scene:
     whole: Path
 
     def lay(self, dest: Path) -> None:
-        """Leave at `dest` what a run finds."""
         self.beginning.lay(self, dest)
 
     def run(self, dest: Path, under: Sequence[str] = ()) -> Ran:
-        """Run the command."""
         run = self.mirror.verify if self.beginning.verifies else self.mirror.run
         return run(dest, *self.beginning.options, under=under)
 
     def go_on(self, dest: Path) -> Iterator[str]:
-        """Complete it, compare it with the manifest, and return what is wrong."""
         yield from self.beginning.go_on(self, dest)
         if wrong := self.mirror.damage(dest):
             yield f"after going on: {wrong}"

@@ -33,16 +33,12 @@ SELECT a.state, {ASSET_PATH}, a.sha256, a.generation FROM assets a WHERE a.state
 
 
 class Row(NamedTuple):
-    """The ledger's record of a file that is done."""
-
     sha256: str | None
     generation: int
 
 
 @dataclass(frozen=True)
 class KnownFiles:
-    """The ledger's records of paths relative to DEST."""
-
     done: Mapping[str, Row] = field(default_factory=dict)
     reserved: frozenset[str] = frozenset()
 
@@ -59,7 +55,6 @@ class Before:
         return self.digests.get(name) == digest and (row is None or row == self.known.done.get(name))
 
     def was_missing(self, name: str, row: Row) -> bool:
-        """Whether a file that is done was missing all along."""
         return name not in self.digests and row == self.known.done.get(name)
 
 
@@ -69,7 +64,6 @@ def await_rest(dest: Path) -> None:
 
 
 def before(dest: Path) -> Before:
-    """The current contents."""
     await_rest(dest)
     return Before(digests_in(dest), known_files(dest))
 

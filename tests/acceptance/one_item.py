@@ -74,7 +74,6 @@ class OneItem(WireServer):
         self.item.assets[key] = {"href": path, **stated}
 
     def conditional(self, path: str) -> list[bool]:
-        """For each request of a file: whether it was conditional."""
         return [
             "if-none-match" in one.headers or "if-modified-since" in one.headers
             for one in self.requests

@@ -49,8 +49,6 @@ class Loss:
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What became of one loss."""
-
     loss: Loss
     complaints: list[str] = field(default_factory=list)
 
@@ -108,7 +106,6 @@ def losses(disk: Disk, random_ones: int, seed: int = 7, *, after: int = 0) -> It
 
 
 def suffer(recorded: Recording, disk: Disk, loss: Loss) -> Aftermath:
-    """Create the state after the loss, check it, resume, check it again."""
     scene = recorded.scene
     with tempfile.TemporaryDirectory(prefix="stacpull-power-") as temporary:
         dest = Path(temporary, "mirror")

@@ -40,7 +40,6 @@ class RasterHost:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def raster_requests(self) -> list[tuple[str, str | None]]:
-        """Return path and range of the requests for rasters so far, and forget them."""
         with self.lock:
             found = [one for one in self.requests if one[0] in self.files]
             self.requests.clear()
@@ -67,7 +66,6 @@ class RasterHost:
 
 @contextmanager
 def raster_host() -> Iterator[RasterHost]:
-    """Serve in the block."""
     host = RasterHost()
 
     class Handler(BaseHTTPRequestHandler):

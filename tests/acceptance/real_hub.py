@@ -32,7 +32,6 @@ class RealHub:
     _targets: dict[str, str] = field(default_factory=dict)
 
     def application(self) -> web.Application:
-        """Routes of the API and of the host behind its redirects."""
         app = web.Application()
         app.router.add_get(ITEMS_PATH, self._items)
         app.router.add_get("/mlhub/v1/collections/{name}", self._collection)

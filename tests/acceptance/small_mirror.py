@@ -56,11 +56,9 @@ class SmallMirror:
         return self._run(mirror_of(self.replica.base_url, dest, *given), under)
 
     def verify(self, dest: Path, *options: str, under: Sequence[str] = ()) -> Ran:
-        """Verify it, or repair it."""
         return self._run(["verify", str(dest), "--no-progress", *options], under)
 
     def _run(self, arguments: list[str], under: Sequence[str], timeout: float = 60) -> Ran:
-        """Run a command to its end; one that hangs is killed."""
         code = SINGLE if self.single else ONE_THREAD if self.one_thread else None
         program = COMMAND if code is None else sys.executable
         given = arguments if code is None else ["-c", code, *arguments]
@@ -71,7 +69,6 @@ class SmallMirror:
                 return Ran(HUNG, running.printed(), running.error_output())
 
     def damage(self, dest: Path) -> Damage:
-        """What is wrong with the finished mirror at `dest`."""
         return damage(dest, self.expected)
 
 

@@ -15,7 +15,6 @@ _EXTENT = {"spatial": {"bbox": [[0, 0, 1, 1]]}, "temporal": {"interval": [["2020
 
 
 def write_tree(root: Path, collections: int, each: int) -> Path:
-    """Write `collections` collections of `each` items, every item with one asset; return the catalog."""
     names = [f"col{number}" for number in range(collections)]
     children = [_link("child", f"./{name}/collection.json") for name in names]
     _write(
@@ -34,7 +33,6 @@ def write_tree(root: Path, collections: int, each: int) -> Path:
 
 
 def asset_of(item: str) -> bytes:
-    """Return the content of an item's asset."""
     return f"data of {item}\n".encode() * 20
 
 

@@ -46,7 +46,6 @@ class Struck:
 
 
 def calls_of(scene: Scene) -> list[Call]:
-    """The changing calls of a run."""
     with tempfile.TemporaryDirectory(prefix="stacpull-calls-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
         scene.lay(dest)
@@ -57,7 +56,6 @@ def calls_of(scene: Scene) -> list[Call]:
 
 
 def strike(scene: Scene, call: Call, what: str) -> Struck:
-    """Strike a new mirror at `call`, and resume it."""
     with tempfile.TemporaryDirectory(prefix="stacpull-struck-") as temporary:
         dest, log = Path(temporary, "mirror"), Path(temporary, "log")
         scene.lay(dest)

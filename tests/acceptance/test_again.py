@@ -35,7 +35,6 @@ def files_of(replica: MlhubReplica, label: str) -> dict[str, Any]:
 
 
 def common_labels(replica: MlhubReplica) -> tuple[str, str]:
-    """Two labels of which each has patches that the other has not."""
     counts = Counter(label for patch in replica.dataset.patches() for label in patch.labels)
     (first, _), (second, _) = counts.most_common(2)
     return first, second

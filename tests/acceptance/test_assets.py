@@ -65,7 +65,6 @@ class World:
     def offer(
         self, assets: Mapping[str, Any], described: Mapping[str, Any] | None = None, **more: Any
     ) -> None:
-        """Let the page hold one item with these assets, and its collection this."""
         own = {"rel": "collection", "href": self.server.url("/c.json")}
         item = feature(ITEM, assets=assets, **{"links": [own], **more})
         self.routes["/items.json"] = always({"type": "FeatureCollection", "features": [item]})
@@ -91,7 +90,6 @@ class World:
         return sync.plan(self.source, selection=selection, options=self.options())
 
     def files(self) -> dict[str, bytes]:
-        """The files of the mirror but its own JSON, by path."""
         found = (path for path in self.dest.rglob("*") if path.is_file() and ".stacpull" not in path.parts)
         return {
             path.relative_to(self.dest).as_posix(): path.read_bytes()
@@ -100,12 +98,10 @@ class World:
         }
 
     def stored(self) -> dict[str, Any]:
-        """The item's JSON in DEST."""
         (path,) = self.dest.rglob("URN*.json")
         return json.loads(path.read_bytes())
 
     def requests(self) -> list[str]:
-        """The requested paths, without those of the source."""
         return [one.target for one in self.server.requests if not one.target.endswith(".json")]
 
     def failures(self) -> list[FailureRecord]:

@@ -22,7 +22,6 @@ def tree(tmp_path: Path) -> Path:
 
 
 def away(path: Path) -> Path:
-    """Take a document away; it can be brought back."""
     return path.rename(path.with_suffix(".away"))
 
 

@@ -88,7 +88,6 @@ def copy_of(here: Path, there: Path) -> list[str]:
 
 
 def assets_of(dest: Path) -> dict[tuple[str, str, str], bytes]:
-    """The content of every asset that the catalog names and the mirror has."""
     return {
         (item.collection_id or "", item.id, key): Path(asset.get_absolute_href() or "").read_bytes()
         for item in pystac.Catalog.from_file(str(dest / "catalog.json")).get_items(recursive=True)

@@ -58,7 +58,6 @@ def on_mirror(
 
 
 def digests(dest: Path) -> dict[str, bytes | None]:
-    """The digests in the ledger, by item and key."""
     with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db:
         return {
             f"{item}/{key}": digest
@@ -112,7 +111,6 @@ def test_a_mirror_may_hold_both_kinds(tmp_path):
 
 
 def test_resume_keeps_the_checksum_of_the_run(tmp_path):
-    """Like `--adopt` and `--revalidate`."""
     stop = asyncio.Event()
     options = Options(checksum="none")
     with Source(others=served) as source:

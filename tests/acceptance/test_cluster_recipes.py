@@ -27,7 +27,6 @@ ITEMS = 16
 
 
 def example(page: str, language: str, below: str) -> str:
-    """Return the first example in a language below a heading of a page."""
     text = (ROOT / "docs" / "howto" / page).read_text()
     text = text[text.index(f"\n{below}\n") :]
     found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)

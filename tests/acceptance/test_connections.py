@@ -67,7 +67,6 @@ def test_a_server_that_resets_every_connection_beyond_the_first(
 
 
 def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorReport | str, list[str]]:
-    """Mirror, and return the report, or why the source could not be read; and the warnings."""
     reported: list[str] = []
 
     def hear(event: stacpull.Event) -> None:

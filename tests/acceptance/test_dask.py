@@ -84,7 +84,6 @@ def mirrored_by(
     events: list[Any] | None = None,
     **options: Any,
 ) -> MirrorReport:
-    """Mirror with this process as the coordinator."""
     settings = options_for(replica, dask=cluster.address, **options)
     hear = events.append if events is not None else None
     return sync.mirror(replica.base_url, dest, selection=SELECTION, options=settings, on_event=hear)
@@ -133,7 +132,6 @@ def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, clu
 
 
 def memory_of(pid: int) -> bytes:
-    """Everything that a process has written to its memory (proc(5))."""
     found = []
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -271,7 +269,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
-    """The others do the work."""
     replica, events = served(), list[Any]()
     other = tmp_path / "site" / "stacpull-0.0.7.dist-info"
     other.mkdir(parents=True)
@@ -345,7 +342,6 @@ def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served
 
 
 def transferring(processes: DaskProcesses, bodies: Bodies, more: int = 30) -> bool:
-    """Wait until so many more assets have come in."""
     bodies.drain()
     since = bodies.in_life
     return wait_until(lambda: bodies.drain() or bodies.in_life >= since + more, 60)

@@ -57,7 +57,6 @@ def test_files_deleted_by_the_user_are_fetched_again(tmp_path: Path, change: str
 
 
 def test_a_file_that_takes_the_place_of_a_deleted_one_stays(tmp_path: Path) -> None:
-    """The user deletes a file; it cannot be fetched again; and the user puts another one there."""
     answers = [Answer(body=b"data")]
     own = tmp_path / "c/2/data"
     with SmallApi({"c": ITEMS}, asset=lambda _: answers[-1]) as api:

@@ -39,7 +39,6 @@ def headers_of(replica: MlhubReplica, out: Path | None, *options: str) -> list[s
 
 
 def read(replica: MlhubReplica, out: Path | None, how: Options | None = None, **more: Any) -> HeadersReport:
-    """Do the same by the library; `more` of the selection, or `refresh` and `on_row`."""
     given = {name: more.pop(name) for name in ("refresh", "on_row") if name in more}
     options = attrs.evolve(
         how or Options(),
@@ -72,7 +71,6 @@ def blobs(replica: MlhubReplica) -> Counter[str]:
 
 
 def files_of(dataset: Dataset) -> dict[tuple[str, str], bytes]:
-    """The bands of all patches by item and asset."""
     found = {}
     for patch in dataset.patches():
         for band in ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"):
@@ -81,7 +79,6 @@ def files_of(dataset: Dataset) -> dict[tuple[str, str], bytes]:
 
 
 def by_tifffile(data: bytes) -> dict[str, Any]:
-    """The values of tifffile, with the names of the table."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         assert isinstance(page, tifffile.TiffPage)

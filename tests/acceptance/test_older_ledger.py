@@ -57,7 +57,6 @@ class Backup(SmallApi):
         return sync.mirror(self.url("/collections/c"), self.dest, options=Options(**options))
 
     def put_back(self) -> None:
-        """Put the ledger of that moment in the place of today's."""
         for end in ("", "-wal", "-shm"):
             ledger_path(self.dest).with_name(f"ledger.sqlite{end}").unlink(missing_ok=True)
         self._kept.rename(ledger_path(self.dest))

@@ -58,7 +58,6 @@ def slowly(connection: Connection) -> None:
 
 
 def test_a_portable_mirror_survives_kills(tmp_path: Path) -> None:
-    """Two kills, each resumed; in the end every file is there and verified."""
     env = environment(STACPULL_PORTABLE="1")
     dest = tmp_path / "mirror"
     more = ["--allow-private-hosts", "--no-progress", "--concurrency", "8"]

@@ -24,7 +24,6 @@ def recorded(request: pytest.FixtureRequest) -> Iterator[Recording]:
 
 
 def after_some(recorded: Recording, count: int) -> list[tuple[str, list[str]]]:
-    """What is wrong after some of the losses."""
     disk = Disk(recorded.events)
     ways = list(losses(disk, random_ones=1, after=recorded.found))
     after = [suffer(recorded, disk, loss) for loss in random.Random(7).sample(ways, count)]
@@ -45,7 +44,6 @@ def test_a_power_loss_over_an_existing_mirror_loses_nothing(begin):
 
 @needs_strace
 def test_the_model_detects_a_mirror_that_does_not_sync(recorded):
-    """The same run without the syncs of its data: the model must detect it."""
     spared = [e for e in recorded.events if e.kind is not Kind.SYNC_ALL and _is_of_the_ledger(e)]
     disk = Disk(spared)
     ways = [Loss(disk.length, "all there", damage, 1) for damage in ("none_there", "zeros")]

@@ -89,7 +89,6 @@ class World:
         assert found_in(text_of([*self.source.requests, *self.other.requests]), secrets) == []
 
     def files(self) -> dict[str, bytes]:
-        """The assets there are, by key."""
         found = self.dest.glob("c/item/*")
         return {path.name: path.read_bytes() for path in found if path.name != "item.json"}
 

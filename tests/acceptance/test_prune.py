@@ -214,7 +214,6 @@ Change = Callable[[Labels], None]
 def pruned(
     tmp_path: Path, change: Change, where: str = "/", **selection: Any
 ) -> tuple[MirrorReport, list[Event]]:
-    """Mirror the API, change it, mirror again with --prune=remove."""
     events: list[Event] = []
     chosen = selection or {"all_collections": True}
     with Labels() as api:

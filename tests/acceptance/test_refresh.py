@@ -43,13 +43,11 @@ def assets_of(dest: Path) -> dict[str, bytes]:
 
 
 def requests_of(replica: EvolvingReplica, *kinds: str) -> Callable[[], int]:
-    """Return a function that returns the number of later requests of these kinds."""
     before = sum(replica.counters["api", kind] for kind in kinds)
     return lambda: sum(replica.counters["api", kind] for kind in kinds) - before
 
 
 def assert_stated_as_they_are(dest: Path) -> None:
-    """Check that the item JSON states the size and checksum of each file as it is now."""
     checked = 0
     for item in pystac.Catalog.from_file(str(dest / "catalog.json")).get_items(recursive=True):
         for asset in item.assets.values():

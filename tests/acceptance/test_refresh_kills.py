@@ -31,7 +31,6 @@ def answered(replica: EvolvingReplica) -> int:
 
 
 def recorded(dest: Path) -> dict[str, str | None]:
-    """SHA-256 by path of the files that are done in the ledger."""
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
         rows = db.execute(
             f"SELECT {ASSET_PATH}, hex(a.sha256) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
@@ -88,7 +87,6 @@ def test_a_refresh_killed_repeatedly_ends_with_the_current_versions(tmp_path):
 
 
 def kill(process: Running, replica: EvolvingReplica, choices: random.Random) -> None:
-    """Kill it behind some number of requests, or let it come to its end."""
     until = answered(replica) + choices.randrange(4, 90)
     wait_until(lambda: answered(replica) >= until or not process.is_alive())
     time.sleep(choices.uniform(0, 0.03))

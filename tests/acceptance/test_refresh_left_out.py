@@ -27,7 +27,6 @@ class Upstream(OneItem):
         self.dest = dest
 
     def again(self, revalidate: bool = False, metadata: Any = "item", **selected: Any) -> MirrorReport:
-        """Mirror it, with fields of `Selection` by name."""
         s3 = S3Options(endpoint_url=self.url(""), no_sign_request=True)
         options = Options(retries=0, revalidate=revalidate, metadata=metadata, s3=s3)
         return mirror(self.source, self.dest, selection=Selection(**selected), options=options)

@@ -259,7 +259,6 @@ def test_resume_still_reports_a_walk_that_ended_early(tmp_path):
 
 
 def waits_for(dest: Path, assets: int) -> bool:
-    """Whether the walk has ended, and only so many assets are missing."""
     try:
         now = stacpull.status(dest)
     except stacpull.StacpullError:  # there is no ledger yet

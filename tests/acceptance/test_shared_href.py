@@ -30,12 +30,10 @@ class Sharing(SmallApi):
         return {**super()._item(collection, name), "assets": {"data": asset}}
 
     def requested(self) -> list[str]:
-        """The methods of the requests for the asset."""
         return [one.method for one in self.requests if "/assets/" in one.target]
 
 
 def mirrored(dest: Path, body: bytes, *, stated: dict[str, Any] | None = None, **options: Any) -> int:
-    """Mirror; return the number of requests for assets."""
     with Sharing(body, stated) as api:
         report = sync.mirror(api.url("/collections/c"), dest, options=Options(**options))
     assert (report.assets_done, report.items_done) == (12, 12)

@@ -38,7 +38,6 @@ class LinkedApi(SmallApi):
 
 
 def linked_tree(root: Path) -> str:
-    """Write a catalog in which each item of `col0` links to an item of `col1`."""
     catalog = write_tree(root, 2, len(LABELS))
     for path in (root / "col0").glob("*/*.json"):
         item: dict[str, Any] = orjson.loads(path.read_bytes())

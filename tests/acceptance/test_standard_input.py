@@ -60,7 +60,6 @@ EMPTY = ("[]", '{"type":"FeatureCollection","features":[]}')
     ("name", "text"), [*itertools.product(("-", "l.ndjson", "l.json"), EMPTY), ("-", "\n"), ("l.ndjson", "")]
 )
 def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, name: str, text: str) -> None:
-    """One answer however it is handed over: exit code 0, with the warning that nothing matched."""
     given(text)
     source = name if name == "-" else str(tmp_path / name)
     (tmp_path / name.replace("-", "given")).write_text(text)

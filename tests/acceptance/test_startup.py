@@ -53,7 +53,6 @@ def mirror(dest: Path, env: dict[str, str], tls: ssl.SSLContext | None = None, *
 
 
 def noting_modules(folder: Path) -> dict[str, str]:
-    """Return the environment in which each process notes its modules in a file of `folder` when it ends."""
     (folder / "sitecustomize.py").write_text(_NOTE_MODULES.format(folder=str(folder)))
     env = environment()
     env["PYTHONPATH"] = os.pathsep.join((str(folder), env["PYTHONPATH"]))

@@ -40,7 +40,6 @@ def web(tmp_path_factory: pytest.TempPathFactory):
 
 
 def damage(dest: Path) -> list[str]:
-    """Return the assets that are not what the tree has."""
     names = [f"col{c}-{n}" for c in range(COLLECTIONS) for n in range(EACH)]
     paths = {name: dest / name.rpartition("-")[0] / name / "data.bin" for name in names}
     return [name for name, path in paths.items() if not path.is_file() or path.read_bytes() != asset_of(name)]
@@ -129,7 +128,6 @@ def test_trees_that_pystac_writes(kind: str, place: str, web: Nginx, tmp_path: P
 
 
 def tree(base: str) -> pystac.Catalog:
-    """A catalog in a catalog with a collection, and items with assets beside them."""
     catalog, middle = pystac.Catalog("cat", "a catalog"), pystac.Catalog("middle", "in between")
     time = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     extent = pystac.Extent(pystac.SpatialExtent([[0, 0, 1, 1]]), pystac.TemporalExtent([[time, None]]))
@@ -219,7 +217,6 @@ def test_from_a_bucket(tmp_path: Path) -> None:
 
 
 def items_of(root: Path, base: str = ".") -> list[dict[str, Any]]:
-    """The items of a tree, their assets' hrefs relative to `root`."""
     items = [json.loads(path.read_text()) for path in sorted(root.glob("col*/*/*.json"))]
     for item in items:
         item["assets"]["data"]["href"] = f"{base}/{item['collection']}/{item['id']}/data.bin"

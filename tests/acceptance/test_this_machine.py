@@ -23,7 +23,6 @@ def is_whole(dest: Path, hub: MlhubReplica) -> bool:
 
 
 def limited(descriptors: int, arguments: list[str], env: dict[str, str]) -> Ran:
-    """Run the command with so few file descriptors."""
     with Running(
         ["-c", f'ulimit -n {descriptors}; exec "$@"', "limited", str(COMMAND), *arguments],
         env,

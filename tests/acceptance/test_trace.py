@@ -115,7 +115,6 @@ def arguments(
 
 
 def requests_to(replica: SentinelHubReplica, part: str) -> list[str]:
-    """The targets of requests to one part of the service."""
     return [record.target for record in list(replica.requests) if part in record.target]
 
 

@@ -16,19 +16,16 @@ from stacpull.cli.main import execute
 
 
 def mirrored(source: str, dest: Path, **options: Any) -> tuple[stacpull.MirrorReport, float]:
-    """Mirror, and return the report and the seconds that the run took."""
     report = sync.mirror(source, dest, options=quick(**options))
     return report, report.seconds
 
 
 def middle_half(host: AssetHost) -> float:
-    """Return the seconds between the requests at one and three quarters of a run."""
     count = len(host.request_times)
     return host.request_times[3 * count // 4] - host.request_times[count // 4]
 
 
 def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
-    """Mirror as much without a limit, at the same time; return the host and the seconds."""
     with AssetHost(size=size) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(count)])
         return host, mirrored(source, tmp_path / "unlimited")[1]

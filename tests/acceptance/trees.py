@@ -40,7 +40,6 @@ def files_in(top: Path) -> dict[str, Path]:
 
 
 def digests_in(top: Path) -> dict[str, str]:
-    """The SHA-256 of every file below `top`, in hex."""
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files_in(top).items()}
 
 

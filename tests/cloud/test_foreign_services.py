@@ -12,7 +12,7 @@ from scripts.benchmarks.authority import certificate
 from tests.acceptance.command import environment, run
 from tests.servers.buckets import REGION, Keys, client
 from tests.servers.moto_server import moto
-from tests.servers.valve import valve
+from tests.servers.valve import Valve
 
 KEYS = Keys("AKIDEXAMPLE", "example-secret")
 
@@ -44,7 +44,7 @@ def test_the_authorities_of_the_system_are_trusted(tmp_path, port, trusted, code
     context.load_cert_chain(issued.server, issued.key)
     (tmp_path / "other").mkdir()
     authority = issued.authority if trusted else certificate(tmp_path / "other", "127.0.0.1").authority
-    with valve(port, context=context) as gate:
+    with Valve(port, context=context) as gate:
         ran = mirror(tmp_path, gate.url, SSL_CERT_FILE=str(authority))
     assert ran.code == code, ran.err
     assert trusted or "is not trusted" in ran.err

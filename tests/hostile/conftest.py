@@ -20,8 +20,6 @@ __all__ = ["certificate", "clock", "every_replica", "stage", "watching"]
 
 
 class Stage(Protocol):
-    """Makes the scene of a test."""
-
     def __call__(self, faults: str = "", cast: Cast = ..., **hub: Any) -> Scene:
         """Start a hub with these faults (TOML); `hub` are further arguments of the replica."""
 

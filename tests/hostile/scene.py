@@ -29,8 +29,6 @@ CUT = 2_000_000
 
 
 class Cast(enum.Enum):
-    """What is mirrored."""
-
     LARGE = "large_files_v1"
     """Two files of 3 MiB: the first comes from the blob host, the second from S3, both by redirects."""
     PATCHES = LABELS
@@ -83,8 +81,6 @@ class Ran:
 
 @dataclass(frozen=True)
 class Scene:
-    """A running hub, and what is done with it."""
-
     hub: MlhubReplica
     cast: Cast
     dest: Path
@@ -114,7 +110,6 @@ class Scene:
         return list(stacpull.failures(self.dest))
 
     def statuses(self, server: str, kind: str | None = None) -> list[int]:
-        """The statuses that a server answered with, in order."""
         return [r.status for r in self.hub.requests if r.server == server and kind in {None, r.kind}]
 
     def sent(self, server: str) -> int:

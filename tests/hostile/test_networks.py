@@ -63,7 +63,6 @@ class Done:
     failed: list[FailureRecord]
 
     def ranges(self) -> list[str | None]:
-        """The ranges of the requests for assets."""
         return [
             request.headers.get("range") for request in self.requests if request.target.startswith("/assets/")
         ]
@@ -76,7 +75,6 @@ def mirrored(
     make: Callable[..., SmallApi] = SmallApi,
     **options: Any,
 ) -> Done:
-    """Mirror a source whose item has one asset, answered by `asset`."""
     notices: list[Notice] = []
 
     def listen(event: object) -> None:
@@ -95,7 +93,6 @@ HALF = 2_000_000
 
 
 def served(request: Request, *, fields: str, cut_at: int | None = None) -> bytes:
-    """The answer of a server that knows ranges; `cut_at` is where the first one breaks off."""
     start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(LONG)}\r\n"
     if start:

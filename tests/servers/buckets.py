@@ -54,7 +54,6 @@ class Bucket:
         s3.create_bucket(Bucket=self.name)
 
     def put(self, key: str, body: bytes) -> str:
-        """Store an object and return its ETag."""
         etag: str = self.s3.put_object(Bucket=self.name, Key=key, Body=body)["ETag"]
         return etag
 
@@ -79,5 +78,4 @@ class Bucket:
 
 
 def s3_options(url: str, **more: Any) -> S3Options:
-    """Options that point at an endpoint."""
     return S3Options(**({"endpoint_url": url, "region": REGION} | more))

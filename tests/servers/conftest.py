@@ -97,7 +97,6 @@ def real_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pgstac]:
 
 @pytest.fixture(params=["radosgw", "moto"])
 def server(request: pytest.FixtureRequest) -> tuple[str, Keys]:
-    """The URL of a server with buckets, and keys for it."""
     if request.param == "radosgw":
         gateway: Radosgw = request.getfixturevalue("gateway")
         return gateway.url, OWNER

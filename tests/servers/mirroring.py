@@ -19,8 +19,6 @@ OPTIONS = Options(layout=LAYOUT, retries=2, stall_timeout=10)
 
 @dataclass(frozen=True)
 class Mirrored:
-    """The result of a run."""
-
     report: MirrorReport
     files: dict[str, bytes]
     """`item/key` -> bytes."""
@@ -40,12 +38,10 @@ def mirrored(source: str, dest: Path, options: Options = OPTIONS, **more: Any) -
 
 
 def files_in(dest: Path) -> dict[str, bytes]:
-    """The files of a mirror except its documents."""
     paths = (path for path in dest.rglob("*") if path.is_file() and path.suffix != ".json")
     found = {str(path.relative_to(dest)): path.read_bytes() for path in paths}
     return {name: data for name, data in found.items() if not name.startswith(".stacpull/")}
 
 
 def part_bytes(dest: Path) -> int:
-    """The number of bytes in unfinished parts."""
     return sum(path.stat().st_size for path in dest.glob(".stacpull/parts/*.part"))

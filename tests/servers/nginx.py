@@ -76,14 +76,12 @@ class Nginx:
         return name
 
     def answers(self, prefix: str) -> list[int]:
-        """The statuses of all requests whose target starts with `prefix`, in order."""
         found = re.findall(rf'^(\d+) \d+ "{re.escape(prefix)}', self.log.read_text(), re.MULTILINE)
         return [int(status) for status in found]
 
 
 @contextmanager
 def nginx(work: Path) -> Iterator[Nginx]:
-    """Serve a new directory below `work`."""
     command = found("nginx")
     root = work / "root"
     root.mkdir()

@@ -49,7 +49,6 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_listening(port: int) -> bool:
-    """Whether a connection to `port` of loopback is taken."""
     try:
         with socket.create_connection(("127.0.0.1", port), 1):
             return True
@@ -58,7 +57,6 @@ def is_listening(port: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout: float = 60) -> None:
-    """Wait until `condition` holds; fail if it does not in `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

@@ -166,7 +166,6 @@ class _Parts:
             self.call(*admin, *command)
 
     def server(self, command: list[str], ready: Callable[[], bool]) -> AbstractContextManager[object]:
-        """Run a part in the foreground."""
         return running(
             [found(command[0]), *self.conf, "-f", *command[1:]], self.work / command[0], ready=ready
         )

@@ -75,7 +75,6 @@ class Walked:
 
     @property
     def seen(self) -> int:
-        """How many items came, kept or not."""
         return len(self.items)
 
 

@@ -62,7 +62,6 @@ def band(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def sent(origin: Nginx, name: str) -> tuple[int, int]:
-    """Return how many requests there were for a file, and the bytes of their answers."""
     found = re.findall(rf'^\d+ (\d+) "/files/{re.escape(name)}', origin.log.read_text(), re.MULTILINE)
     return len(found), sum(map(int, found))
 

@@ -25,7 +25,7 @@ from tests.servers.radosgw import OWNER, Radosgw
 from tests.servers.rclone import KEYS as RCLONE_KEYS
 from tests.servers.rclone import Rclone
 from tests.servers.stac_api import StacApi
-from tests.servers.valve import Valve, valve
+from tests.servers.valve import Valve
 
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
 from stacpull_replicas.replica_server import run_in_thread
@@ -135,7 +135,6 @@ def old_azure_origin() -> Iterator[Origin]:
 
 
 def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> None:
-    """Begin the mirror and kill it when the valve has shut and what had passed is on disk."""
     origin.put(FIRST)
     stac.put("item", {"data": lambda: origin.href(gate)})
     with Running(origin.command(stac.source, dest, gate), origin.environment()) as process:
@@ -163,7 +162,7 @@ def test_only_the_rest_of_an_unchanged_object_is_fetched(
 ):
     origin: Origin = request.getfixturevalue(f"{name}_origin")
     dest, answers = tmp_path / "mirror", CASES[name][changed]
-    with valve(origin.port, LIMIT) as gate:
+    with Valve(origin.port, LIMIT) as gate:
         killed_midway(origin, stac, dest, gate)
         if changed:
             origin.put(SECOND)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from tests.net.wire_server import InThread
 
 _PIECE = 1 << 16
 
 
-class Valve:
+class Valve(InThread):
     """Connections to `port` of loopback are those to `target`; `limit` bytes come back, then nothing more."""
 
-    def __init__(self, target: int, limit: int | None, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, target: int, limit: int | None = None, *, context: ssl.SSLContext | None = None
+    ) -> None:
         self.passed = 0
         """Bytes that came back, header fields included."""
         self.limit = limit
@@ -30,15 +34,18 @@ class Valve:
     def url(self) -> str:
         return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
-    async def serve(self, opened: threading.Event, closing: asyncio.Event) -> None:
-        """Pass connections on until `closing`."""
-        listening = socket.create_server(("127.0.0.1", 0))
-        server = await asyncio.start_server(self._connect, sock=listening, limit=_PIECE, ssl=self._context)
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._connect, "127.0.0.1", 0, limit=_PIECE, ssl=self._context
+        )
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = server.sockets[0].getsockname()[1]
-        opened.set()
-        await closing.wait()
-        server.close()
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -71,24 +78,3 @@ class Valve:
             writer.write(piece)
             await writer.drain()
         writer.close()
-
-
-@contextmanager
-def valve(target: int, limit: int | None = None, *, context: ssl.SSLContext | None = None) -> Iterator[Valve]:
-    """Open a valve before the server at port `target`; with a `context`, it speaks TLS."""
-    gate = Valve(target, limit, context)
-    opened, closing = threading.Event(), asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def main() -> None:
-        loops.append(asyncio.get_running_loop())
-        await gate.serve(opened, closing)
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),), name="valve", daemon=True)
-    thread.start()
-    try:
-        assert opened.wait(10)
-        yield gate
-    finally:
-        loops[0].call_soon_threadsafe(closing.set)
-        thread.join()
