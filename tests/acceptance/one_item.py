@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
-from tests.items import collection, feature
+from tests.acceptance.small_api import SmallApi
+from tests.items import feature
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_answer
+from tests.net.wire_server import ReceivedRequest, Scripted
 
-COLLECTION = "/collections/c"
 BUCKET = "bkt"
 
 
@@ -51,21 +51,21 @@ class Item:
     assets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class OneItem(WireServer):
-    """`async with OneItem() as api`: `api.item`, `api.files` by path; a bucket by its name in the path.
+class OneItem(SmallApi):
+    """`with OneItem() as api`: `api.item`, `api.files` by path; a bucket by its name in the path.
 
-    `listed` is False while the bucket's listing is refused.
+    `lists_bucket` is False while the bucket's listing is refused.
     """
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__({"c": ["i"]})
         self.item = Item()
         self.files: dict[str, Kept] = {}
-        self.listed = True
+        self.lists_bucket = True
 
     @property
     def source(self) -> str:
-        return self.url(COLLECTION)
+        return self.url("/collections/c")
 
     def add(self, key: str, kept: Kept, *, path: str | None = None, **stated: Any) -> None:
         """Have an asset at `path` (`/<key>.bin`) with these members."""
@@ -83,25 +83,18 @@ class OneItem(WireServer):
     def _turn(self, request: ReceivedRequest) -> Scripted:
         path, _, query = request.target.partition("?")
         if path.rstrip("/") == f"/{BUCKET}" and "list-type" in query:
-            return (
-                self._listing() if self.listed else Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
-            )
-        if path in self.files:
-            return self.files[path].answer(request.headers)
-        features = {"type": "FeatureCollection", "features": [self._feature()], "links": []}
-        documents = {"": _ROOT, COLLECTION: collection(), f"{COLLECTION}/items": features}
-        document = documents.get(path.rstrip("/"))
-        return Answer(404, b"{}") if document is None else json_answer(document)
+            refusal = Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+            return self._listing() if self.lists_bucket else refusal
+        return self.files[path].answer(request.headers) if path in self.files else super()._turn(request)
 
-    def _feature(self) -> dict[str, Any]:
+    def _item(self, collection: str, name: str) -> dict[str, object]:
         assets = {
             key: {**one, "href": self.url(one["href"]) if one["href"].startswith("/") else one["href"]}
             for key, one in self.item.assets.items()
         }
         times = {"datetime": "2021-01-01T00:00:00Z", "updated": self.item.updated}
-        return feature(
-            "i", properties={name: time for name, time in times.items() if time is not None}, assets=assets
-        )
+        stated = {name: time for name, time in times.items() if time is not None}
+        return feature(name, collection=collection, properties=stated, assets=assets)
 
     def _listing(self) -> Answer:
         keys = [
@@ -113,13 +106,3 @@ class OneItem(WireServer):
         )
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
         return Answer(200, text.encode(), {"Content-Type": "application/xml"})
-
-
-_ROOT = {
-    "type": "Catalog",
-    "stac_version": "1.0.0",
-    "id": "r",
-    "description": "",
-    "conformsTo": [],
-    "links": [],
-}

@@ -15,14 +15,14 @@ import pytest
 from tests.acceptance.command import COMMAND, environment, run, wait_until
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.test_permissions_and_locales import unprivileged
+from tests.items import feature
 
 import stacpull
 from stacpull import DestinationError, UsageError, sync
 
 LONG = "n" * 256
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which each test has a directory of its own
-ITEM = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "collection": "c", "geometry": None}
-ITEM |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": [], "assets": {}}
+ITEM = feature("a")
 
 
 @pytest.fixture

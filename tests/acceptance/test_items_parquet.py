@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pystac
 import pytest
-from tests.acceptance.command import COMMAND, environment
+from tests.acceptance.command import COMMAND, Running, environment, wait_until
 from tests.export.conftest import item
 
 import stacpull
@@ -195,16 +193,11 @@ def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_pat
     mirrored(source([item("a")]), dest, KEPT)
     before = (dest / "items.parquet").read_bytes()
     more = source([item(f"{number:04}") for number in range(1500)])
+    part = dest / ".stacpull" / "parts" / "items.parquet.tmp"
     for _ in range(2):
-        command = [COMMAND, "mirror", more, dest, "--no-progress"]
-        process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, process_group=0)
-        part = dest / ".stacpull" / "parts" / "items.parquet.tmp"
-        deadline = time.monotonic() + 60
-        while not part.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert process.poll() is None, "the run ended before it was killed"
-        subprocess.run(["kill", "-KILL", "--", f"-{process.pid}"], check=True)
-        assert process.wait(30) == -signal.SIGKILL
+        with Running(["mirror", str(more), str(dest), "--no-progress"], environment()) as process:
+            wait_until(lambda: part.exists() or not process.is_alive(), pause=0.001)
+            assert process.kill_with_store(), "the run ended before it was killed"
         assert (dest / "items.parquet").read_bytes() == before
         more.touch()
     assert sync.resume(dest).state == "complete"

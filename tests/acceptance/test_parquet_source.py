@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.acceptance.command import COMMAND, environment, run
+from tests.acceptance.command import Running, environment, run, wait_until
 from tests.export.conftest import item
 from tests.servers.nginx import nginx
 from tests.serving import serving_files
@@ -95,15 +93,11 @@ def test_killed_three_times_and_resumed(published: Path, tmp_path: Path) -> None
     dest = tmp_path / "m"
     source = str(published / "bucket" / "items.parquet")
     slowly = ["--page-size", "5", "--requests-per-second", "20"]
-    command = [COMMAND, "mirror", source, dest, "--no-progress", *slowly]
+    command = ["mirror", source, str(dest), "--no-progress", *slowly]
     for number in range(3):
-        process = subprocess.Popen(command, env=environment(), process_group=0, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while len(contents_of(dest)) <= 10 * number and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.02)
-        subprocess.run(["kill", "-KILL", "--", f"-{process.pid}"], check=True)
-        process.wait(30)
+        with Running(command, environment()) as process:
+            assert wait_until(lambda least=10 * number: len(contents_of(dest)) > least, pause=0.02)
+            assert process.kill_with_store()
     ran = run(["resume", str(dest), "--json"], environment())
     assert ran.code == 0, ran.err
     assert contents_of(dest) == everything()

@@ -129,10 +129,10 @@ def test_a_prefix_not_listed_by_a_run_is_listed_by_the_next(api, listed, changed
     api.touch()
     if changed:
         api.files[f"/{BUCKET}/p/x"] = version(2, etag='"x2"')
-    api.listed = listed
+    api.lists_bucket = listed
     assert api.again(expand_prefix=not listed).assets_failed == 1
     assert "data" in api.stored_assets()  # until it is looked into
-    api.listed = True
+    api.lists_bucket = True
     assert api.again(expand_prefix=True).exit_code == 0
     assert api.version_of("data/x") == ("v2" if changed else "v1")
     now = api.stored_assets()

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import COMMAND, environment, run, wait_until
+from tests.items import feature
 
 from stacpull import Selection, sync
 
 Given = Callable[[str], int]
 
-ITEM = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "collection": "c", "geometry": None}
-ITEM |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
+ITEM = feature("a")
 
 
 @pytest.fixture

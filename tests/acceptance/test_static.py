@@ -17,6 +17,7 @@ import pystac
 import pytest
 from tests.acceptance.command import COMMAND, Running, environment, run, wait_until
 from tests.acceptance.static_tree import asset_of, write_tree
+from tests.items import feature
 from tests.servers.nginx import Nginx, nginx
 
 from stacpull import Selection, sync
@@ -301,15 +302,7 @@ def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path)
     keys = {"/": "slash", "%2F": "escape", "a:b": "colon"}
     for number, content in enumerate(keys.values()):
         (tmp_path / f"{number}.txt").write_text(content)
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": "urn:a/b",
-        "collection": "c/d",
-        "geometry": None,
-    }
-    item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
-    item |= {"assets": {key: {"href": f"./{number}.txt"} for number, key in enumerate(keys)}}
+    item = feature("urn:a/b", {key: f"./{n}.txt" for n, key in enumerate(keys)}, collection="c/d")
     (tmp_path / "items.ndjson").write_text(json.dumps(item))
     assert sync.mirror(str(tmp_path / "items.ndjson"), tmp_path / "one 100%").state == "complete"
     report = sync.mirror(
@@ -328,11 +321,8 @@ def test_a_mirror_whose_names_have_percent_signs_can_be_mirrored(tmp_path: Path)
 def test_an_encoded_href_may_be_longer_than_a_name(tmp_path: Path) -> None:
     name = "снимок" * 9 + ".txt"
     (tmp_path / name).write_text("there")
-    item = {"type": "Feature", "stac_version": "1.0.0", "id": "i", "collection": "c", "geometry": None}
-    item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}, "links": []}
-    assets = {"encoded": f"./{quote(name)}", "slash": ".//b.txt"}
     (tmp_path / "b.txt").write_text("there")
-    item |= {"assets": {key: {"href": href} for key, href in assets.items()}}
+    item = feature("i", {"encoded": f"./{quote(name)}", "slash": ".//b.txt"})
     (tmp_path / "items.ndjson").write_text(json.dumps(item))
     report = sync.mirror(str(tmp_path / "items.ndjson"), tmp_path / "m")
     assert (report.assets_done, report.assets_failed) == (2, 0)

@@ -25,7 +25,6 @@ from stacpull import (
     NotAMirrorError,
     RunStarted,
     UsageError,
-    VerifyReport,
     failures,
     status,
     sync,
@@ -384,14 +383,11 @@ def test_a_stopped_repair_is_finished_by_resume(mirrored: Mirrored, monkeypatch:
     stop = asyncio.Event()
     monkeypatch.setattr("stacpull.upkeep.verify._UNIT", 5)
 
-    async def stopped() -> VerifyReport:
-        def listen(event: object) -> None:
-            if isinstance(event, RunStarted):
-                stop.set()
+    def listen(event: object) -> None:
+        if isinstance(event, RunStarted):
+            stop.set()
 
-        return await verify(mirrored.dest, repair=True, options=mirrored.options, on_event=listen, stop=stop)
-
-    report = asyncio.run(stopped())
+    report = sync.verify(mirrored.dest, repair=True, options=mirrored.options, on_event=listen, stop=stop)
     assert report.repair is not None
     assert (report.state, report.remaining) == ("interrupted", report.repair.assets_pending)
     assert report.remaining > 0
@@ -458,13 +454,10 @@ def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch:
 
 
 def test_a_stop_ends_it_at_once(mirrored: Mirrored) -> None:
-    async def work() -> object:
-        stop = asyncio.Event()
-        stop.set()
-        return await verify(mirrored.dest, stop=stop)
-
-    report = asyncio.run(work())
-    assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)  # type: ignore[attr-defined]
+    stop = asyncio.Event()
+    stop.set()
+    report = mirrored.verify(stop=stop)
+    assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)
 
 
 def test_a_stop_while_a_long_file_is_read_reports_no_damage(
