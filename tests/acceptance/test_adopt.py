@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from attrs import evolve
@@ -70,9 +69,7 @@ def test_without_adopt_existing_files_are_failures(downloaded: Mirrored) -> None
     assert downloaded.verify().exit_code == 0
 
 
-def test_a_file_that_vanishes_while_it_is_adopted_is_fetched(
-    downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_vanishes_while_it_is_adopted_is_fetched(downloaded, monkeypatch):
     path = next(iter(downloaded.assets))
     link = StagedParts.link_part
 
@@ -103,9 +100,7 @@ def as_link(path: Path) -> None:
     ],
     ids=["short", "long", "empty", "altered", "link"],
 )
-def test_a_file_that_differs_from_its_asset_is_kept_and_reported(
-    mirrored_once: Mirrored, downloaded: Mirrored, change: Change, why: str
-) -> None:
+def test_a_file_that_differs_from_its_asset_is_kept_and_reported(mirrored_once, downloaded, change, why):
     name = next(name for name in downloaded.assets if name.endswith("_B02.tif"))
     change(downloaded.dest / name)
     strange = (downloaded.dest / name).read_bytes()
@@ -119,9 +114,7 @@ def test_a_file_that_differs_from_its_asset_is_kept_and_reported(
     assert is_same(mirrored_once.files, downloaded.files) == []
 
 
-def test_files_are_adopted_if_head_requests_are_refused(
-    mirrored_once: Mirrored, downloaded: Mirrored
-) -> None:
+def test_files_are_adopted_if_head_requests_are_refused(mirrored_once, downloaded):
     altered = next(name for name in downloaded.assets if name.endswith("_B03.tif"))
     rewritten(flipped)(downloaded.dest / altered)
     replica = downloaded.replica
@@ -149,9 +142,7 @@ def test_the_control_files_of_a_tool_are_left_alone(downloaded: Mirrored) -> Non
 
 
 @pytest.mark.skipif(os.name != "posix", reason="hard links")
-def test_files_are_copied_where_hard_links_are_unsupported(
-    mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_copied_where_hard_links_are_unsupported(mirrored_once, downloaded, monkeypatch):
     def refused(*_: object, **__: object) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -161,9 +152,7 @@ def test_files_are_copied_where_hard_links_are_unsupported(
 
 
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
-def test_two_names_of_one_file_are_two_assets(
-    tmp_path: Path, checksum: Literal["sha256", "crc64nvme", "none"]
-) -> None:
+def test_two_names_of_one_file_are_two_assets(tmp_path, checksum):
     """What a tool that finds duplicates leaves: hard links."""
     etag = '"' + hashlib.md5(b"same").hexdigest() + '"'  # noqa: S324 - what servers state
     for name in "12":
@@ -178,9 +167,7 @@ def test_two_names_of_one_file_are_two_assets(
     assert list((tmp_path / ".stacpull/parts").iterdir()) == []
 
 
-def test_a_failed_sync_removes_no_existing_file(
-    downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_sync_removes_no_existing_file(downloaded, monkeypatch):
     before, sync = downloaded.files, LocalStore.sync
 
     def failing(self: LocalStore, parts: Sequence[str]) -> None:
@@ -203,9 +190,7 @@ def test_a_failed_sync_removes_no_existing_file(
     assert downloaded.verify().exit_code == 0
 
 
-def test_resume_uses_the_options_of_the_run(
-    mirrored_once: Mirrored, downloaded: Mirrored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_uses_the_options_of_the_run(mirrored_once, downloaded, monkeypatch):
     stop = asyncio.Event()
     fetch, requested = AdoptingFetcher.fetch, []
 

@@ -51,9 +51,7 @@ def dest(source: str, tmp_path: Path) -> Path:
         (["verify", "{dest}"], 0, ""),
     ],
 )
-def test_a_current_directory_that_was_removed_is_named(
-    source: str, dest: Path, tmp_path: Path, arguments: list[str], code: int, message: str
-) -> None:
+def test_a_current_directory_that_was_removed_is_named(source, dest, tmp_path, arguments, code, message):
     (tmp_path / "gone").mkdir()
     command = [str(COMMAND), *(one.format(source=source, dest=dest) for one in arguments)]
     shell = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *command]
@@ -73,9 +71,7 @@ def test_a_current_directory_that_was_removed_is_named(
         ["report", "{dest}", "-o", LONG],
     ],
 )
-def test_an_output_with_a_name_that_is_too_long_is_exit_5(
-    source: str, dest: Path, tmp_path: Path, arguments: list[str]
-) -> None:
+def test_an_output_with_a_name_that_is_too_long_is_exit_5(source, dest, tmp_path, arguments):
     ran = run([one.format(source=source, dest=dest) for one in arguments], environment(), tmp_path)
     assert ran.code == 5, ran.err
     assert "cannot be written: File name too long." in ran.err
@@ -117,9 +113,7 @@ NOBODY = "~nobody-has-this-name/file"
         ("--work", NOBODY),
     ],
 )
-def test_an_option_below_a_home_directory_that_does_not_exist_is_exit_2(
-    source: str, option: tuple[str, str]
-) -> None:
+def test_an_option_below_a_home_directory_that_does_not_exist_is_exit_2(source, option):
     ran = run(["plan", source, "--all-collections", *option], environment())
     assert ran.code == 2, ran.err
     assert NOBODY in ran.err
@@ -145,9 +139,7 @@ def test_a_mirror_that_cannot_be_listed_is_exit_5(dest: Path, tmp_path: Path, co
     assert f"No permission to read {dest}." in ran.err
 
 
-def test_what_is_made_in_a_directory_that_can_only_be_written_to_is_made(
-    source: str, dest: Path, tmp_path: Path
-) -> None:
+def test_what_is_made_in_a_directory_that_can_only_be_written_to_is_made(source, dest, tmp_path):
     """Such a directory cannot be synced alone."""
     (tmp_path / "box").mkdir()
     (tmp_path / "box").chmod(0o333)
@@ -188,9 +180,7 @@ def items_then(error: Exception) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("error", [ConnectionError("refused"), FileNotFoundError(2, "gone"), KeyError("x")])
 @pytest.mark.parametrize("function", [sync.mirror, sync.plan])
-def test_an_error_of_the_given_items_is_raised_as_it_is(
-    tmp_path: Path, function: Callable[..., object], error: Exception
-) -> None:
+def test_an_error_of_the_given_items_is_raised_as_it_is(tmp_path, function, error):
     with pytest.raises(type(error)) as caught:
         function(items_then(error), tmp_path / "m")
     assert caught.value is error

@@ -45,9 +45,7 @@ EVERY = {f"col{c}-{n}" for c in range(2) for n in range(6)}
     ],
     ids=["an item", "two items", "a collection"],
 )
-def test_the_next_mirror_reads_broken_links_again(
-    tree: Path, tmp_path: Path, lost: list[str], without: set[str]
-) -> None:
+def test_the_next_mirror_reads_broken_links_again(tree, tmp_path, lost, without):
     gone, dest = [away(tree / name) for name in lost], tmp_path / "m"
     for command in (sync.mirror, sync.mirror, lambda _source, dest: sync.retry(dest)):
         report = command(str(tree / "catalog.json"), dest)

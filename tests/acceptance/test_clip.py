@@ -120,9 +120,7 @@ def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost
     assert is_sound(tmp_path)
 
 
-def test_the_item_describes_the_clipped_file_and_not_the_whole(
-    tmp_path: Path, host: RasterHost, cog: bytes
-) -> None:
+def test_the_item_describes_the_clipped_file_and_not_the_whole(tmp_path, host, cog):
     mirrored(listed(host), tmp_path, BOX)
     stated, data = asset(tmp_path), bytes_of(tmp_path)
     with rasterio.open(tmp_path / "scenes/a/data.tif") as file:
@@ -137,18 +135,14 @@ def test_the_item_describes_the_clipped_file_and_not_the_whole(
 
 
 @pytest.mark.parametrize("checksum", ["crc64nvme", "none"])
-def test_an_upstream_checksum_is_never_stated_of_a_part(
-    tmp_path: Path, host: RasterHost, checksum: str
-) -> None:
+def test_an_upstream_checksum_is_never_stated_of_a_part(tmp_path, host, checksum):
     mirrored(listed(host), tmp_path, BOX, checksum=checksum)
     assert "file:checksum" not in asset(tmp_path)
     assert asset(tmp_path)["file:size"] == len(bytes_of(tmp_path))
     assert is_sound(tmp_path)
 
 
-def test_a_clip_too_large_for_memory_is_written_to_a_part(
-    tmp_path: Path, host: RasterHost, large: bytes
-) -> None:
+def test_a_clip_too_large_for_memory_is_written_to_a_part(tmp_path, host, large):
     host.files["/large.tif"] = large
     host.stated = {}
     report = mirrored(listed(host, data="/large.tif"), tmp_path, BOX)
@@ -159,9 +153,7 @@ def test_a_clip_too_large_for_memory_is_written_to_a_part(
     assert not list((tmp_path / ".stacpull/parts").iterdir())
 
 
-def test_a_part_that_could_not_be_finished_is_not_ended_again(
-    tmp_path: Path, host: RasterHost, large: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_could_not_be_finished_is_not_ended_again(tmp_path, host, large, monkeypatch):
     host.files["/scene.tif"] = large
     parked: list[FilePart] = []
 
@@ -233,9 +225,7 @@ def strips(path: Path) -> bytes:
         ("damaged", "the directory at byte"),
     ],
 )
-def test_a_raster_that_cannot_be_clipped_is_fetched_whole(
-    tmp_path: Path, host: RasterHost, cog: bytes, what: str, why: str
-) -> None:
+def test_a_raster_that_cannot_be_clipped_is_fetched_whole(tmp_path, host, cog, what, why):
     received, data = list[Any](), cog
     host.stated = {}
     if what == "strips":
@@ -288,9 +278,7 @@ def test_a_second_run_requests_no_raster(tmp_path: Path, host: RasterHost) -> No
     assert host.raster_requests() == [("/items.json", None)]
 
 
-def test_another_area_or_no_area_fetches_the_raster_again(
-    tmp_path: Path, host: RasterHost, cog: bytes
-) -> None:
+def test_another_area_or_no_area_fetches_the_raster_again(tmp_path, host, cog):
     source = listed(host)
     mirrored(source, tmp_path, BOX)
     report = mirrored(source, tmp_path, OTHER.bounds)
@@ -305,9 +293,7 @@ def test_another_area_or_no_area_fetches_the_raster_again(
     assert is_sound(tmp_path)
 
 
-def test_a_raster_that_was_mirrored_whole_is_not_clipped_later(
-    tmp_path: Path, host: RasterHost, cog: bytes
-) -> None:
+def test_a_raster_that_was_mirrored_whole_is_not_clipped_later(tmp_path, host, cog):
     source = listed(host)
     mirrored(source, tmp_path, None)
     host.raster_requests()
@@ -317,9 +303,7 @@ def test_a_raster_that_was_mirrored_whole_is_not_clipped_later(
     assert bytes_of(tmp_path) == cog
 
 
-def test_a_refresh_sends_a_conditional_request_and_fetches_changes(
-    tmp_path: Path, host: RasterHost, cog: bytes
-) -> None:
+def test_a_refresh_sends_a_conditional_request_and_fetches_changes(tmp_path, host, cog):
     source = listed(host)
     mirrored(source, tmp_path, BOX)
     host.raster_requests()
@@ -378,9 +362,7 @@ def broken_off(tmp_path: Path, host: RasterHost, large: bytes) -> tuple[Path, se
 
 
 @pytest.mark.parametrize("runs_between", [0, 1])
-def test_ranges_already_received_are_not_fetched_again(
-    tmp_path: Path, host: RasterHost, large: bytes, runs_between: int
-) -> None:
+def test_ranges_already_received_are_not_fetched_again(tmp_path, host, large, runs_between):
     dest, there = broken_off(tmp_path, host, large)
     assert there
     for _ in range(runs_between):
@@ -401,9 +383,7 @@ def flipped(raster: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change", ["version", "area", "area of the same size", "whole", "no ETag"])
-def test_ranges_of_another_file_are_not_continued(
-    tmp_path: Path, host: RasterHost, large: bytes, change: str
-) -> None:
+def test_ranges_of_another_file_are_not_continued(tmp_path, host, large, change):
     dest, there = broken_off(tmp_path, host, large)
     if change == "version":
         host.version += 1
@@ -425,9 +405,7 @@ def test_ranges_of_another_file_are_not_continued(
     assert is_sound(dest)
 
 
-def test_ranges_of_the_planned_url_are_not_combined_with_those_of_an_alternate(
-    tmp_path: Path, host: RasterHost, large: bytes
-) -> None:
+def test_ranges_of_the_planned_url_are_not_combined_with_those_of_an_alternate(tmp_path, host, large):
     """Its server gives another file with the same header the same ETag."""
     host.files |= {"/scene.tif": large, "/other.tif": flipped(large)}
     host.stated = {"data": {"alternate": {"mirror": {"href": f"{host.url}/other.tif"}}}}
@@ -443,9 +421,7 @@ def test_ranges_of_the_planned_url_are_not_combined_with_those_of_an_alternate(
     assert same_tiles(bytes_of(tmp_path / "m"), host.files["/other.tif"])
 
 
-def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(
-    tmp_path: Path, host: RasterHost, large: bytes
-) -> None:
+def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(tmp_path, host, large):
     names = {f"i{number}": {"data": f"/{number}.tif"} for number in range(16)}
     host.files |= {f"/{number}.tif": large for number in range(16)}
     host.stated = {}

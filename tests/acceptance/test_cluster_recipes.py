@@ -130,9 +130,7 @@ class TestDask:
     def distributed(self) -> None:
         pytest.importorskip("distributed")
 
-    def test_dask_jobqueue(
-        self, tmp_path: Path, replica: MlhubReplica, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_dask_jobqueue(self, tmp_path, replica, monkeypatch):
         """With workers of this machine in place of jobs of Slurm."""
         requested: dict[str, Any] = {}
 

@@ -43,9 +43,7 @@ def test_a_server_that_serves_one_connection_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 8}, {"retries": 2}], ids=str)
-def test_a_server_that_resets_every_connection_beyond_the_first(
-    tmp_path: Path, options: dict[str, object]
-) -> None:
+def test_a_server_that_resets_every_connection_beyond_the_first(tmp_path, options):
     """The limit of the host is lowered; resets of connections that were too many count for no asset."""
     busy = threading.Lock()
 
@@ -80,9 +78,7 @@ def mirror(source: str, dest: Path, **options: object) -> tuple[stacpull.MirrorR
     return report, reported
 
 
-def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(
-    tmp_path: Path,
-) -> None:
+def test_a_host_that_is_down_leaves_its_assets_pending_and_the_others_are_done(tmp_path):
     with AssetHost() as good, refusing_port() as port:
         down = f"http://127.0.0.1:{port}"
         hrefs = [f"{host}/assets/{n}" for n in range(150) for host in (down, good.url)]

@@ -65,9 +65,7 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
     assert hub.key not in json.dumps(data)
 
 
-def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(
-    tmp_path: Path, hub: MlhubReplica
-) -> None:
+def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, hub):
     port, env = free_port(), environment(hub)
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port)), env) as process:
         assert wait_until(lambda: is_under_way(port), 60)
@@ -109,9 +107,7 @@ def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None
         (("--dashboard", "-1"), "must be a port, or an IP address and a port"),
     ],
 )  # fmt: skip
-def test_an_address_that_cannot_be_used_is_a_usage_error(
-    tmp_path: Path, hub: MlhubReplica, options: tuple[str, ...], message: str
-) -> None:
+def test_an_address_that_cannot_be_used_is_a_usage_error(tmp_path, hub, options, message):
     token = "".join(options[2:]).removeprefix("TOKEN=")
     env = environment(hub, STACPULL_DASHBOARD_TOKEN=token)
     ran = run(mirror_of(hub.base_url, tmp_path / "m", *options[:2]), env)

@@ -47,9 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("dest", "message"), REFUSED)
-def test_a_dest_that_is_not_a_directory_is_refused_and_nothing_created(
-    here: Path, capfd: pytest.CaptureFixture[str], command: str, dest: str, message: str
-) -> None:
+def test_a_dest_that_is_not_a_directory_is_refused_and_nothing_created(here, capfd, command, dest, message):
     source = [str(write_tree(here.parent / "tree", 1, 1))] if command in {"mirror", "plan"} else []
     assert execute([command, *source, "--", dest]) == 2
     err = capfd.readouterr().err
@@ -146,9 +144,7 @@ def api(hub: MlhubReplica, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG)
-def test_a_wrong_selection_creates_nothing(
-    here: Path, api: str, capfd: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
+def test_a_wrong_selection_creates_nothing(here, api, capfd, options, message):
     for command in (["mirror", api, "m"], ["plan", api]):
         assert execute([*command, *options]) == 2
         assert message in capfd.readouterr().err
@@ -156,18 +152,14 @@ def test_a_wrong_selection_creates_nothing(
 
 
 @pytest.mark.parametrize("name", ["labels", "platform"])
-def test_a_layout_may_name_a_property_of_the_items_or_of_their_source_items(
-    here: Path, api: str, name: str
-) -> None:
+def test_a_layout_may_name_a_property_of_the_items_or_of_their_source_items(here, api, name):
     """`platform` is a property of the source items alone."""
     layout = f"{{{name}}}/{{item}}/{{key}}{{ext}}"
     assert execute(["plan", api, "-C", LABELS, "--max-items", "1", "--layout", layout]) == 0
     assert here.exists()
 
 
-def test_labels_are_the_classes_of_their_own_property(
-    here: Path, api: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_labels_are_the_classes_of_their_own_property(here, api, capfd):
     """`true` is a class of `seasonal_snow`, and no label."""
     assert execute(["mirror", api, "m", "-C", LABELS, "--label", "true"]) == 2
     assert "'true' is not a label class" in capfd.readouterr().err
@@ -176,9 +168,7 @@ def test_labels_are_the_classes_of_their_own_property(
     assert list(here.iterdir()) == []
 
 
-def test_plan_estimates_all_assets_but_those_of_unknown_size(
-    here: Path, api: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_estimates_all_assets_but_those_of_unknown_size(here, api, capfd):
     """Every item lists B10, and the servers answer 404 for it."""
     selection = ["-C", LABELS, "--label", "Rice fields", "--no-seasonal-snow", "--max-items", "2", "--json"]
     reports = []
@@ -195,9 +185,7 @@ def test_plan_estimates_all_assets_but_those_of_unknown_size(
 
 
 @pytest.mark.parametrize("command", [["mirror", "m"], ["plan"]])
-def test_labels_are_checked_where_the_selection_matches_nothing(
-    here: Path, api: str, capfd: pytest.CaptureFixture[str], command: list[str]
-) -> None:
+def test_labels_are_checked_where_the_selection_matches_nothing(here, api, capfd, command):
     """The first page is empty, and the classes are stated by the items alone."""
     name, *dest = command
     nowhere = [name, api, *dest, "-C", LABELS, "--bbox", "170,80,171,81", "--label"]
@@ -208,9 +196,7 @@ def test_labels_are_checked_where_the_selection_matches_nothing(
     assert here.exists()
 
 
-def test_a_misspelt_variable_is_named(
-    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_misspelt_variable_is_named(here, capfd, monkeypatch):
     monkeypatch.setenv("STACPULL_CONCURENCY", "4")
     source = str(write_tree(here.parent / "tree", 1, 1))
     assert execute(["plan", source]) == 0

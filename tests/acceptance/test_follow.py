@@ -64,9 +64,7 @@ class LinkedHost(AssetHost):
         ({"follow": "derived_from", "source_links": False}, {"label", "rel-0"}),
     ],
 )
-def test_items_behind_other_links_are_fetched(
-    tmp_path: Path, selection: dict[str, Any], names: set[str]
-) -> None:
+def test_items_behind_other_links_are_fetched(tmp_path, selection, names):
     with LinkedHost() as host:
         dest = tmp_path / "m"
         report = sync.mirror(
@@ -84,9 +82,7 @@ def test_items_behind_other_links_are_fetched(
             assert link["href"].startswith("http") == (name not in names), link
 
 
-def test_the_command_takes_several_relations_and_plan_counts_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_takes_several_relations_and_plan_counts_them(tmp_path, capsys, monkeypatch):
     with LinkedHost() as host:
         source = host.source(tmp_path)
         follow = ["--follow", "related", "--follow", "derived_from", "--allow-private-hosts"]

@@ -132,9 +132,7 @@ def test_every_field_of_every_band_equals_that_of_tifffile(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_formats_have_the_same_contents_in_the_order_of_the_walk(
-    tmp_path: Path, small_hub: MlhubReplica
-) -> None:
+def test_the_formats_have_the_same_contents_in_the_order_of_the_walk(tmp_path, small_hub):
     pq = pytest.importorskip("pyarrow.parquet")
     tables = {}
     for kind in ("ndjson", "csv", "parquet"):
@@ -233,9 +231,7 @@ def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_kill_between_the_last_row_and_the_table_repeats_no_request(
-    tmp_path: Path, small_hub: MlhubReplica
-) -> None:
+def test_a_kill_between_the_last_row_and_the_table_repeats_no_request(tmp_path, small_hub):
     out = tmp_path / "t.ndjson"
     read(small_hub, out)
     whole = out.read_bytes()
@@ -283,9 +279,7 @@ def test_failed_rows_of_a_complete_table_are_retried(tmp_path: Path, small_hub: 
 
 
 @pytest.mark.usefixtures("aws")
-def test_missing_assets_are_not_failures_if_they_are_accepted(
-    tmp_path: Path, small_hub: MlhubReplica
-) -> None:
+def test_missing_assets_are_not_failures_if_they_are_accepted(tmp_path, small_hub):
     kept = {"max_items": 2, "exclude_assets": (), "assets": ("B01", "B10")}
     report = read(small_hub, tmp_path / "t.csv", Options(missing="ok"), **kept)
     assert (report.headers_failed, report.headers_missing, report.exit_code) == (2, 2, 0)
@@ -305,9 +299,7 @@ def test_missing_assets_are_not_failures_if_they_are_accepted(
         ("mine.csv", 2, "was not written by stacpull"),
     ],
 )
-def test_an_impossible_output_is_refused_before_any_request(
-    tmp_path: Path, small_hub: MlhubReplica, name: str, code: int, sentence: str
-) -> None:
+def test_an_impossible_output_is_refused_before_any_request(tmp_path, small_hub, name, code, sentence):
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "mine.csv").write_text("a,b\n")
     with pytest.raises(StacpullError, match=sentence) as reported:

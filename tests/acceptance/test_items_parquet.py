@@ -92,9 +92,7 @@ def test_writing_the_index_is_a_stage_that_is_shown_and_not_logged(source: Sourc
     assert json.loads(shown.stdout)["state"] == "complete"
 
 
-def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(
-    source: Source, tmp_path: Path
-) -> None:
+def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(source, tmp_path):
     dest = tmp_path / "mirror"
     mirrored(source([item("a")]), dest, KEPT)
     before = identity(dest / "items.parquet")
@@ -144,9 +142,7 @@ def test_a_file_of_the_user_is_not_replaced(source: Source, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "metadata"), [("items.parquet", "item"), ("items.parquet", "ndjson"), ("items.ndjson", "ndjson")]
 )
-def test_collections_and_items_may_have_the_names_of_the_indexes(
-    source: Source, tmp_path: Path, name: str, metadata: Any
-) -> None:
+def test_collections_and_items_may_have_the_names_of_the_indexes(source, tmp_path, name, metadata):
     kept = Options(items_parquet=True, metadata=metadata)
     assert mirrored(source([item(name, collection=name)]), tmp_path / "m", kept).state == "complete"
     assert ids_in(tmp_path / "m") == [name]
@@ -176,9 +172,7 @@ def test_lines_of_items_are_read_too(source: Source, tmp_path: Path) -> None:
     assert identity(dest / "items.parquet") == before
 
 
-def test_it_needs_item_documents_and_pyarrow(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_needs_item_documents_and_pyarrow(source, tmp_path, monkeypatch):
     here = source([item("a")])
     with pytest.raises(stacpull.UsageError, match="--metadata none"):
         mirrored(here, tmp_path / "mirror", Options(items_parquet=True, metadata="none"))

@@ -50,9 +50,7 @@ class OrderingHost(AssetHost):
         ("409 Conflict", b"<Error><Code>BlobArchived</Code></Error>"),
     ],
 )
-def test_assets_that_are_not_ready_are_ordered_and_requested_again(
-    tmp_path: Path, answer: tuple[str, bytes]
-) -> None:
+def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, answer):
     dest = tmp_path / "m"
     with OrderingHost(answer) as host:
         source = host.source(tmp_path)

@@ -39,9 +39,7 @@ def unprivileged(*arguments: str) -> Ran:
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
 @pytest.mark.parametrize("place", ["col0", "col0/col0-1"])
 @pytest.mark.parametrize("metadata", ["item", "ndjson"])
-def test_a_directory_without_permission_is_named(
-    tmp_path: Path, place: str, mode: int, metadata: str
-) -> None:
+def test_a_directory_without_permission_is_named(tmp_path, place, mode, metadata):
     source, dest = write_tree(tmp_path / "tree", 1, 2), tmp_path / "m"
     (dest / place).mkdir(parents=True)
     (dest / place).chmod(mode)
@@ -61,9 +59,7 @@ def test_a_directory_without_permission_is_named(
     ("metadata", "file"), [("item", "col0/col0-0/col0-0.json"), ("ndjson", "col0/items.ndjson")]
 )
 @pytest.mark.parametrize("command", ["export", "report"])
-def test_a_file_of_items_that_cannot_be_read_is_named(
-    tmp_path: Path, command: str, metadata: str, file: str
-) -> None:
+def test_a_file_of_items_that_cannot_be_read_is_named(tmp_path, command, metadata, file):
     source, dest = write_tree(tmp_path / "tree", 1, 1), tmp_path / "m"
     mirror = ("mirror", str(source), str(dest), "--no-progress", "--all-collections", "--metadata", metadata)
     assert unprivileged(*mirror).code == 0

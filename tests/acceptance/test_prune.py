@@ -69,9 +69,7 @@ def repaired(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [retried, repaired])
-def test_items_of_another_source_are_kept_after_retry_and_repair(
-    tmp_path: Path, again: Callable[[Path], None]
-) -> None:
+def test_items_of_another_source_are_kept_after_retry_and_repair(tmp_path, again):
     with two_sources() as (one, other):
         other.items = {f"other-{name}": item for name, item in other.items.items()}
         one.inject(lambda request: "/files/" in request.path and "mask" in request.path, Status(404), times=9)
@@ -142,9 +140,7 @@ def test_retry_does_not_prune_and_says_so(tmp_path, replica):
 # --- whom to believe ----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_pruned_if_the_source_denies_items_it_lists(
-    tmp_path: Path, replica: EvolvingReplica
-) -> None:
+def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica):
     mirrored(replica.base_url, tmp_path)
     del replica.items["item-0002"]
     listed = {f"/items/{name}" for name in replica.items}
@@ -257,9 +253,7 @@ def test_a_listed_item_is_not_gone_even_if_its_url_answers_404(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["a catalog", "an API"])
-def test_each_item_that_is_gone_is_requested_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_each_item_that_is_gone_is_requested_once(tmp_path, monkeypatch, kind):
     requested: list[str] = []
     read_many = ItemReader.read_many
 
@@ -309,9 +303,7 @@ def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("change", "failed"), [(still_linked, ["T"]), (no_more_linked, [])])
-def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(
-    tmp_path: Path, change: Change, failed: list[str]
-) -> None:
+def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(tmp_path, change, failed):
     reported, events = pruned(tmp_path, change, "/collections/labels", source_links=True)
     assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, len(failed))
     assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
@@ -344,9 +336,7 @@ def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> Non
     assert sync.verify(tmp_path).damaged == 0
 
 
-def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(
-    tmp_path: Path, replica: EvolvingReplica
-) -> None:
+def test_verify_counts_files_of_an_interrupted_pruning_as_leftovers(tmp_path, replica):
     mirrored(replica.base_url, tmp_path)
     with closing(sqlite3.connect(tmp_path / ".stacpull/ledger.sqlite", isolation_level=None)) as db:
         pruning.forget(db, 1, [2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,7 @@ pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 @pytest.mark.parametrize(
     ("most", "ids"), [(1, {"a"}), (2, {"a", "b"}), (3, {"a", "b", "c"}), (None, {"a", "b", "c"})]
 )
-def test_an_item_that_is_listed_again_does_not_count_for_max_items(
-    tmp_path: Path, most: int | None, ids: set[str]
-) -> None:
+def test_an_item_that_is_listed_again_does_not_count_for_max_items(tmp_path, most, ids):
     source = tmp_path / "items.ndjson"
     lines = []
     for name in ("a", "a", "b", "a", "b", "c"):
@@ -98,10 +95,7 @@ def _headers(source: str, dest: Path) -> stacpull.HeadersReport:
 
 
 @pytest.mark.parametrize("command", [_plan, _mirror, _headers])
-def test_a_source_that_repeats_its_items_for_ever_is_left(
-    tmp_path: Path,
-    command: Callable[[str, Path], stacpull.PlanReport | stacpull.MirrorReport | stacpull.HeadersReport],
-) -> None:
+def test_a_source_that_repeats_its_items_for_ever_is_left(tmp_path, command):
     with Shuffler() as host:
         report = command(f"{host.url}/collections/c", tmp_path / "m")
         assert host.pages < 10

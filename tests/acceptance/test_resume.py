@@ -319,9 +319,7 @@ def kill_amid_gaps(replica: MlhubReplica, dest: Path, draw: random.Random) -> Sp
 
 
 @pytest.mark.parametrize("seed", range(FILES))
-def test_a_kill_during_several_connections_loses_and_corrupts_nothing(
-    capped: MlhubReplica, tmp_path: Path, seed: int
-) -> None:
+def test_a_kill_during_several_connections_loses_and_corrupts_nothing(capped, tmp_path, seed):
     content, draw, dest = content_of(capped), random.Random(seed), tmp_path / "mirror"
     for _ in range(KILLS):
         have = kill_amid_gaps(capped, dest, draw)

@@ -57,13 +57,7 @@ def linked_tree(root: Path) -> str:
         ({"assets": ("other",)}, (20, 0, 20)),
     ],
 )
-def test_assets_of_the_mirror_are_not_pending(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    mirrored: dict[str, Any],
-    expected: tuple[int, int, int],
-) -> None:
+def test_assets_of_the_mirror_are_not_pending(tmp_path, monkeypatch, kind, mirrored, expected):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
     name = "labels" if kind == "api" else "col0"
 

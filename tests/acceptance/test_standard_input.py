@@ -147,9 +147,7 @@ def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
         ),
     ],
 )
-def test_notices_if_there_is_nothing_to_fetch(
-    tmp_path: Path, assets: dict[str, object], selection: Selection, message: str
-) -> None:
+def test_notices_if_there_is_nothing_to_fetch(tmp_path, assets, selection, message):
     source = tmp_path / "items.ndjson"
     source.write_text(json.dumps(ITEM | {"assets": assets}))
     warnings: list[str] = []

@@ -187,9 +187,7 @@ def test_nothing_outside_the_source_directory_is_copied(tmp_path: Path) -> None:
         ("", 2, "SOURCE is empty"),
     ],
 )
-def test_an_unreadable_source_is_reported_in_one_sentence(
-    tmp_path: Path, source: str, code: int, message: str
-) -> None:
+def test_an_unreadable_source_is_reported_in_one_sentence(tmp_path, source, code, message):
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "empty.json").touch()

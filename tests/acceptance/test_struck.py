@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.acceptance.calls import STRACE, Call, failing, spread
@@ -118,9 +117,7 @@ def small() -> Iterator[SmallMirror]:
 
 @needs_strace
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM", "EOPNOTSUPP"])
-def test_where_syncfs_is_refused_files_are_synced_one_by_one(
-    small: SmallMirror, tmp_path: Path, error: str
-) -> None:
+def test_where_syncfs_is_refused_files_are_synced_one_by_one(small, tmp_path, error):
     ended = small.run(tmp_path / "m", under=failing("syncfs", error, tmp_path / "log"))
     assert ended.code == 0, ended.err
     assert small.damage(tmp_path / "m") == Damage()
@@ -128,9 +125,7 @@ def test_where_syncfs_is_refused_files_are_synced_one_by_one(
 
 @needs_strace
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-def test_a_disk_that_fails_at_the_first_sync_ends_the_run(
-    small: SmallMirror, tmp_path: Path, error: str
-) -> None:
+def test_a_disk_that_fails_at_the_first_sync_ends_the_run(small, tmp_path, error):
     ended = small.run(tmp_path / "m", under=failing("syncfs", error, tmp_path / "log"))
     assert ended.code == 5, ended.err
     assert small.run(tmp_path / "m").code == 0

@@ -164,9 +164,7 @@ def test_the_notebooks_month(replica: SentinelHubReplica, command: Command, tmp_
     assert kept["days"] == report["days"]
 
 
-def test_the_second_of_november_is_split_over_its_two_scenes(
-    replica: SentinelHubReplica, library: Library
-) -> None:
+def test_the_second_of_november_is_split_over_its_two_scenes(replica, library):
     report = library(replica, bbox=BOX, datetime="2023-11-02")
     (day,) = report.days
     assert {row.index: row.pixels for row in report.scenes} == {233: 123_605, 10: 15_384, None: 228_294}
@@ -179,9 +177,7 @@ def test_the_second_of_november_is_split_over_its_two_scenes(
     assert day.st_dev == pytest.approx(0.3505539523621675, abs=1e-7)
 
 
-def test_the_median_gives_the_notebooks_own_table_and_the_full_series(
-    replica: SentinelHubReplica, library: Library, tmp_path: Path
-) -> None:
+def test_the_median_gives_the_notebooks_own_table_and_the_full_series(replica, library, tmp_path):
     out = tmp_path / "out"
     report = library(replica, bbox=BOX, datetime=MONTH, method="median", out=out)
     assert report.exit_code == 0
@@ -205,9 +201,7 @@ def test_the_median_gives_the_notebooks_own_table_and_the_full_series(
 
 
 @pytest.mark.parametrize("method", ["mode", "median"])
-def test_an_area_without_tiles_is_exit_1_and_writes_no_output(
-    method: str, replica: SentinelHubReplica, command: Command, tmp_path: Path
-) -> None:
+def test_an_area_without_tiles_is_exit_1_and_writes_no_output(method, replica, command, tmp_path):
     nowhere = (0.0, 0.0, 0.001, 0.001)
     ran = command(replica, "--method", method, "-o", str(tmp_path / "out"), box=nowhere)
     assert (ran.code, ran.report["days"]) == (1, [])
@@ -215,9 +209,7 @@ def test_an_area_without_tiles_is_exit_1_and_writes_no_output(
     assert "Nothing matched: the collection has no tile in this area and period." in ran.err
 
 
-def test_samples_are_the_pixels_of_the_area_whatever_overlaps(
-    replica: SentinelHubReplica, library: Library
-) -> None:
+def test_samples_are_the_pixels_of_the_area_whatever_overlaps(replica, library):
     report = library(replica, geometry=json.dumps(TRIANGLE), datetime="2023-11-01/2023-11-12")
     pixels = area_of_geometry(json.dumps(TRIANGLE), 3).count_pixels()
     assert pixels < report.width * report.height
@@ -236,13 +228,7 @@ def test_samples_are_the_pixels_of_the_area_whatever_overlaps(
         (7, {"bbox": (-122.4405, 37.7602, -122.4375, 37.7632)}, "2023-10-27/2023-11-08"),
     ],
 )
-def test_counts_equal_those_of_the_rasters_at_any_location(
-    seed: int,
-    area_options: dict[str, Any],
-    period: str,
-    own_replica: Make,
-    library: Library,
-) -> None:
+def test_counts_equal_those_of_the_rasters_at_any_location(seed, area_options, period, own_replica, library):
     hub = own_replica(seed=seed)
     report = library(hub, datetime=period, **area_options)
     area = (
@@ -265,9 +251,7 @@ def test_counts_equal_those_of_the_rasters_at_any_location(
         assert row.state in {DayState.OK, DayState.UNMAPPED}
 
 
-def test_an_estimate_searches_once_and_is_what_the_service_then_charges(
-    own_replica: Make, command: Command
-) -> None:
+def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_replica, command):
     hub = own_replica()
     ran = command(hub, "--dry-run")
     assert ran.code == 0, ran.err
@@ -297,15 +281,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(
         (["-o", "nowhere/x.csv"], 5, "not a directory"),
     ],
 )
-def test_bad_input_is_reported_before_any_request(
-    more: list[str],
-    code: int,
-    words: str,
-    replica: SentinelHubReplica,
-    command: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_bad_input_is_reported_before_any_request(more, code, words, replica, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = len(replica.requests)
     ran = command(replica, *more)
@@ -315,9 +291,7 @@ def test_bad_input_is_reported_before_any_request(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_evalscript_is_checked_and_then_computed(
-    replica: SentinelHubReplica, command: Command, tmp_path: Path
-) -> None:
+def test_an_evalscript_is_checked_and_then_computed(replica, command, tmp_path):
     from stacpull_trace.indices import INDICES  # noqa: PLC0415 - only the text of a script
 
     script = tmp_path / "mine.js"
@@ -346,9 +320,7 @@ def test_an_evalscript_is_checked_and_then_computed(
         ({"SH_BASE_URL": "http://127.0.0.1:1", "SH_TOKEN_URL": "http://127.0.0.1:1/token"}, 4, "127.0.0.1"),
     ],
 )
-def test_an_error_that_stops_a_trace_is_one_sentence(
-    change: dict[str, str], code: int, words: str, replica: SentinelHubReplica, command: Command
-) -> None:
+def test_an_error_that_stops_a_trace_is_one_sentence(change, code, words, replica, command):
     changes = dict(change)
     collection = changes.pop("collection", None)
     if collection == "foreign":
@@ -361,9 +333,7 @@ def test_an_error_that_stops_a_trace_is_one_sentence(
     assert ran.out == ""
 
 
-def test_a_spent_quota_stops_the_trace_and_keeps_paid_answers(
-    own_replica: Make, command: Command, tmp_path: Path
-) -> None:
+def test_a_spent_quota_stops_the_trace_and_keeps_paid_answers(own_replica, command, tmp_path):
     hub = own_replica(quota=0.6)
     more = ["-o", str(tmp_path / "out"), "--concurrency", "1", "--datetime", "2023-11-01/2023-11-20"]
     ran = command(hub, *more, box=AROUND)
@@ -378,9 +348,7 @@ def test_a_spent_quota_stops_the_trace_and_keeps_paid_answers(
     assert sum(tiles.values()) <= len(tiles) + 1  # only the refused one is requested twice
 
 
-def test_a_failed_day_is_reported_and_other_days_are_unaffected(
-    replica: SentinelHubReplica, own_replica: Make, command: Command, tmp_path: Path
-) -> None:
+def test_a_failed_day_is_reported_and_other_days_are_unaffected(replica, own_replica, command, tmp_path):
     hub = own_replica(failing_days=("2023-11-07", "2023-11-22"))
     short = ("-o", str(tmp_path / "x.csv"), "--datetime", "2023-11-02/2023-11-22", "--resolution", "12")
     ran = command(hub, *short)
@@ -398,9 +366,7 @@ def test_a_failed_day_is_reported_and_other_days_are_unaffected(
     assert len(requests_to(hub, "statistics")) == 5  # only the failed days
 
 
-def test_a_missing_qa_file_is_named_and_read_when_it_is_there(
-    own_replica: Make, command: Command, tmp_path: Path
-) -> None:
+def test_a_missing_qa_file_is_named_and_read_when_it_is_there(own_replica, command, tmp_path):
     hub = own_replica()
     gone = next(c.id for c in hub.archive.captures if c.printed and c.day == date(2023, 11, 16))
 
@@ -470,9 +436,7 @@ def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
     assert fresh.requests_statistics <= ran.requests_statistics + before <= fresh.requests_statistics + 1
 
 
-def test_another_query_for_the_same_output_is_refused(
-    replica: SentinelHubReplica, command: Command, tmp_path: Path
-) -> None:
+def test_another_query_for_the_same_output_is_refused(replica, command, tmp_path):
     out = tmp_path / "x.csv"
     assert command(replica, "-o", str(out), "--datetime", "2023-11-02").code == 0
     before = out.read_bytes()
@@ -485,9 +449,7 @@ def test_another_query_for_the_same_output_is_refused(
     assert len(table_of(out)) == 3
 
 
-def test_stored_files_contain_no_secret(
-    replica: SentinelHubReplica, command: Command, tmp_path: Path
-) -> None:
+def test_stored_files_contain_no_secret(replica, command, tmp_path):
     ran = command(replica, "-o", str(tmp_path / "out"), "-vv", "--datetime", "2023-11-02")
     assert ran.code == 0
     written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]

@@ -144,9 +144,7 @@ def test_announced_items_that_were_never_listed_are_reported(tmp_path: Path, lim
 
 
 @pytest.mark.parametrize("page", ["a:1", "a:2", "b:1", "b:2", "b:3"])
-def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resume(
-    tmp_path: Path, page: str
-) -> None:
+def test_items_that_were_never_listed_are_counted_over_all_collections_by_a_resume(tmp_path, page):
     with Announcing({"a": list("123"), "b": list("456789")}, {"a": 5, "b": 5}) as api:
         api.refused = {page: 403}
         with pytest.raises(CredentialsError):
@@ -161,9 +159,7 @@ def announced(dest: Path, report: MirrorReport) -> int | None:
         return counters(db, report.run)["items_announced"]
 
 
-def test_the_total_stays_unknown_if_a_collection_that_announced_none_is_gone_before_a_resume(
-    tmp_path: Path,
-) -> None:
+def test_the_total_stays_unknown_if_a_collection_that_announced_none_is_gone_before_a_resume(tmp_path):
     with Announcing({"a": list("123"), "b": list("456")}, {"b": 5}) as api:
         api.refused = {"b:2": 403}
         with pytest.raises(CredentialsError):
@@ -177,9 +173,7 @@ def test_the_total_stays_unknown_if_a_collection_that_announced_none_is_gone_bef
 @pytest.mark.parametrize(
     ("silent", "totals"), [(None, [None, None, 7, 7]), ("a", [None] * 4), ("b", [None] * 4)]
 )
-def test_the_announced_items_are_those_of_all_collections(
-    tmp_path: Path, silent: str | None, totals: list[int | None]
-) -> None:
+def test_the_announced_items_are_those_of_all_collections(tmp_path, silent, totals):
     """So a display never shows more items read than announced."""
     events: list[object] = []
     stated = {name: count for name, count in {"a": 3, "b": 4}.items() if name != silent}
@@ -226,9 +220,7 @@ ENDLESS = [
 
 @pytest.mark.parametrize("endless", ENDLESS)
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_a_collection_without_an_end_does_not_end_the_walk_of_others(
-    tmp_path: Path, endless: list[list[str]], order: str
-) -> None:
+def test_a_collection_without_an_end_does_not_end_the_walk_of_others(tmp_path, endless, order):
     pages = {"a": endless, "b": [["1"], ["2"]]}
     with Barren({name: pages[name] for name in order}, "a") as api:
         report = sync.mirror(api.url("/"), tmp_path, selection=ALL)

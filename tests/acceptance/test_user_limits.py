@@ -39,9 +39,7 @@ def unlimited(tmp_path: Path, count: int, size: int) -> tuple[AssetHost, float]:
     ],
     ids=["small", "large"],
 )
-def test_the_rate_of_a_run_is_limited(
-    tmp_path: Path, count: int, size: int, rate: int, options: dict[str, object]
-) -> None:
+def test_the_rate_of_a_run_is_limited(tmp_path, count, size, rate, options):
     """Never faster than the limit, over everything that is fetched; and a slow rate by choice is not a stall.
 
     A busy machine can only make it slower. Ten per cent too fast is an error, twice as slow is another.
@@ -83,9 +81,7 @@ def slowly(connection: Connection) -> None:
         connection.answer(path)
 
 
-def test_a_run_stops_after_its_time_and_can_be_resumed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_stops_after_its_time_and_can_be_resumed(tmp_path, capsys):
     with AssetHost(slowly) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(200)])
         dest = tmp_path / "m"
@@ -109,9 +105,7 @@ def every_second_is_gone(connection: Connection) -> None:
         connection.answer("/gone" if gone else path)
 
 
-def test_a_run_stops_when_too_many_assets_have_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_stops_when_too_many_assets_have_failed(tmp_path, capsys):
     with AssetHost(every_second_is_gone) as host:
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(1000)])
         dest = tmp_path / "m"
@@ -143,8 +137,6 @@ def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["-5", "-5s", "3h50", "h", "", "1h 5m x"])
-def test_an_invalid_stop_after_is_refused(
-    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_stop_after_is_refused(tmp_path, text, capsys):
     assert execute(["mirror", "x.json", str(tmp_path / "m"), "--stop-after", text]) == 2
     assert "--stop-after must be a time" in capsys.readouterr().err

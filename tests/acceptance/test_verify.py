@@ -263,9 +263,7 @@ def test_files_without_a_digest_are_counted(mirrored_once: Mirrored, tmp_path: P
 
 
 @pytest.mark.parametrize("metadata", ["ndjson", "none"])
-def test_files_are_verified_without_item_json(
-    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: str
-) -> None:
+def test_files_are_verified_without_item_json(mirrored_once, tmp_path, monkeypatch, metadata):
     for name, value in mirrored_once.replica.exports().items():
         monkeypatch.setenv(name, value)
     made = Mirrored(mirrored_once.replica, tmp_path / "m", evolve(mirrored_once.options, metadata=metadata))  # type: ignore[arg-type] # one of its values
@@ -460,9 +458,7 @@ def test_a_stop_ends_it_at_once(mirrored: Mirrored) -> None:
     assert (report.state, report.exit_code, report.damaged) == ("interrupted", 130, 0)
 
 
-def test_a_stop_while_a_long_file_is_read_reports_no_damage(
-    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_while_a_long_file_is_read_reports_no_damage(mirrored, monkeypatch):
     """The part of the file that was read has neither its size nor its digest."""
     stop, long = asyncio.Event(), an_asset(mirrored)
     state_of = DirectoryFiles.state_of

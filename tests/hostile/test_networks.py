@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from tests.acceptance.small_api import SmallApi
-from tests.hostile.conftest import Stage
 from tests.net.wire_server import ReceivedRequest, Scripted, read_request, wire_of
 
 from stacpull import MirrorReport, Notice, Options
@@ -32,9 +31,7 @@ pytestmark = pytest.mark.usefixtures("clock")
         pytest.param("https://{blob}/x", "No TLS connection to {blob}", id="no TLS"),
     ],
 )
-def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(
-    stage: Stage, location: str, message: str
-) -> None:
+def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(stage, location, message):
     scene = stage()
     blob = scene.hub.blob_url.removeprefix("http://")
     scene.let_strike(
@@ -130,9 +127,7 @@ class CutsOnce:
         pytest.param("", False, id="neither"),
     ],
 )
-def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(
-    tmp_path: Path, fields: str, resumed: bool
-) -> None:
+def test_a_part_resumes_only_if_the_object_is_proven_to_be_the_same(tmp_path, fields, resumed):
     done = mirrored(tmp_path / "m", CutsOnce(fields))
     assert done.files == [LONG]
     first, second = done.ranges()

@@ -68,9 +68,7 @@ NEVER = [
 
 
 @pytest.mark.parametrize(("fault", "code", "message"), NEVER)
-def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(
-    stage: Stage, fault: str, code: int, message: str
-) -> None:
+def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(stage, fault, code, message):
     """Page 4 of 6 fails: earlier pages are mirrored, and the walk resumes there later."""
     scene = patches(stage, LABEL_PAGE + f"from = 4\n{fault}\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -114,9 +112,7 @@ CIRCLES = [
 
 
 @pytest.mark.parametrize(("faults", "code", "items", "message"), CIRCLES)
-def test_a_walk_without_progress_ends_and_reports_unseen_items(
-    stage: Stage, faults: str, code: int, items: int, message: str
-) -> None:
+def test_a_walk_without_progress_ends_and_reports_unseen_items(stage, faults, code, items, message):
     """A walk that had to end early exits with 1: the source announced twelve items, so some are missing."""
     scene = patches(stage, faults)
     ran = scene.mirror(*SMALL_PAGES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from tests.hostile.conftest import Stage
@@ -52,9 +51,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("fault", "kind", "message"), REFUSED)
-def test_a_redirect_that_is_not_followed_is_a_named_failure(
-    stage: Stage, fault: str, kind: str, message: str
-) -> None:
+def test_a_redirect_that_is_not_followed_is_a_named_failure(stage, fault, kind, message):
     scene = stage(DOWNLOADS + fault)
     ran = scene.mirror()
     assert (ran.code, ran.report["assets_failed"], ran.report["retries"]) == (1, 2, 0), ran.output
@@ -91,9 +88,7 @@ def test_an_invalid_redirect_is_a_failure(stage: Stage, code: int) -> None:
         (b"/\xff\xfe", "gone"),
     ],
 )
-def test_a_location_that_is_not_unicode_fails_its_asset_only(
-    location: bytes, kind: str, tmp_path: Path
-) -> None:
+def test_a_location_that_is_not_unicode_fails_its_asset_only(location, kind, tmp_path):
     """A host could end the run, with all assets of other hosts."""
 
     def answer(request: Request) -> Scripted:

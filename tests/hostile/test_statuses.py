@@ -167,9 +167,7 @@ def test_temporary_errors_are_retried_as_often_as_set(stage: Stage, code: int) -
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
-def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(
-    stage: Stage, code: int
-) -> None:
+def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(stage, code):
     cut = f'\n[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "close"\nafter = {CUT}\n'
     scene = stage(cut + status(code, 'per = "path"', "nth = 2"))
     ran = scene.mirror()
@@ -239,9 +237,7 @@ def test_refusals_between_successes_are_asset_failures(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "fault", ['what = "status"\ncode = 401', 'what = "status"\ncode = 403', 'what = "login-page"']
 )
-def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(
-    stage: Stage, kind: str, fault: str
-) -> None:
+def test_a_source_that_refuses_the_credentials_ends_the_run_with_3(stage, kind, fault):
     scene = stage(f'[[fault]]\nkind = "{kind}"\n{fault}\n')
     ran = scene.mirror()
     assert ran.code == 3, ran.output

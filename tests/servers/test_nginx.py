@@ -56,9 +56,7 @@ def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "status"), [("few", 429), ("busy", 503)])
-def test_a_request_limit_is_obeyed_and_no_asset_fails(
-    web: Nginx, stac: StacApi, tmp_path: Path, place: str, status: int
-):
+def test_a_request_limit_is_obeyed_and_no_asset_fails(web, stac, tmp_path, place, status):
     bodies = {f"i{number:02}/data": random.Random(number).randbytes(500) for number in range(20)}
     for name, body in bodies.items():
         web.put(f"limited/{name}", body)

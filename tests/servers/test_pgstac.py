@@ -67,9 +67,7 @@ def everything(url: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=range(len(SELECTIONS)))
-def test_push_down_gives_the_same_items(
-    url: str, everything: list[dict[str, Any]], selection: Selection
-) -> None:
+def test_push_down_gives_the_same_items(url, everything, selection):
     keep = compile_items(selection)
     pushed = walked(url, attrs.evolve(selection, collections=COLLECTIONS))
     assert sorted(pushed.kept) == sorted(i["id"] for i in everything if keep.judge(i) is None)

@@ -37,9 +37,7 @@ def one_object(bucket: Bucket, stac: StacApi) -> Bucket:
     return bucket
 
 
-def test_objects_with_any_key_are_fetched_with_signed_requests(
-    gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
-):
+def test_objects_with_any_key_are_fetched_with_signed_requests(gateway, bucket, stac, act_as, tmp_path):
     bodies = {f"k{number}": f"{key}|".encode() * 500 for number, key in enumerate(KEYS)}
     for key, body in zip(KEYS, bodies.values(), strict=True):
         bucket.put(key, body)
@@ -50,9 +48,7 @@ def test_objects_with_any_key_are_fetched_with_signed_requests(
     assert result.files == {f"odd/{name}": body for name, body in bodies.items()}
 
 
-def test_a_mirror_of_many_pages_large_and_empty_objects(
-    gateway: Radosgw, bucket: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
-):
+def test_a_mirror_of_many_pages_large_and_empty_objects(gateway, bucket, stac, act_as, tmp_path):
     sizes = [0, 1, 70_000, 1 << 20, (1 << 20) + 1, 5_000_000]
     bodies = {f"i{n:02}/a": random.Random(n).randbytes(sizes[n % len(sizes)]) for n in range(24)}
     for name, body in bodies.items():
@@ -75,9 +71,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("keys", "word"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_keys_that_are_refused_are_a_named_failure(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path, keys: Keys, word: str
-):
+def test_keys_that_are_refused_are_a_named_failure(gateway, one_object, stac, act_as, tmp_path, keys, word):
     act_as(keys)
     result = from_gateway(gateway, stac, tmp_path / "mirror")
     assert result.why() == ("refused", 403)
@@ -88,9 +82,7 @@ def test_keys_that_are_refused_are_a_named_failure(
     assert word in failed.message
 
 
-def test_anonymous_reads_need_a_policy_and_the_error_gives_advice(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
-):
+def test_anonymous_reads_need_a_policy_and_the_error_gives_advice(gateway, one_object, stac, tmp_path):
     refused = from_gateway(gateway, stac, tmp_path / "refused", no_sign_request=True)
     assert refused.why() == ("refused", 403)
     assert "--no-sign-request" in refused.failed["item/data"].message
@@ -99,9 +91,7 @@ def test_anonymous_reads_need_a_policy_and_the_error_gives_advice(
     assert granted.files == {"item/data": DATA}
 
 
-def test_requester_pays_only_if_the_user_agreed(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
-):
+def test_requester_pays_only_if_the_user_agreed(gateway, one_object, stac, act_as, tmp_path):
     one_object.allow(STRANGER_ARN)
     payer = {"Payer": "Requester"}
     one_object.s3.put_bucket_request_payment(Bucket=one_object.name, RequestPaymentConfiguration=payer)
@@ -114,9 +104,7 @@ def test_requester_pays_only_if_the_user_agreed(
     assert unsigned.why() == ("refused", 403)
 
 
-def test_temporary_credentials_of_a_role(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
-):
+def test_temporary_credentials_of_a_role(gateway, one_object, stac, act_as, tmp_path):
     sts = client(gateway.url, OWNER, "sts")
     role = sts.assume_role(RoleArn=ROLE, RoleSessionName="mirror", DurationSeconds=900)["Credentials"]
     sts.close()
@@ -128,17 +116,13 @@ def test_temporary_credentials_of_a_role(
     assert one_object.name
 
 
-def test_a_server_without_regions_accepts_any_region(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
-):
+def test_a_server_without_regions_accepts_any_region(gateway, one_object, stac, act_as, tmp_path):
     act_as(OWNER)
     assert from_gateway(gateway, stac, tmp_path / "mirror", region="eu-west-3").files == {"item/data": DATA}
     assert one_object.name
 
 
-def test_missing_buckets_and_objects_are_gone(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, act_as: ActAs, tmp_path: Path
-):
+def test_missing_buckets_and_objects_are_gone(gateway, one_object, stac, act_as, tmp_path):
     stac.put("item", {"key": one_object.href("other.bin"), "bucket": "s3://nobody-has-this/data.bin"})
     act_as(OWNER)
     result = from_gateway(gateway, stac, tmp_path / "mirror")
@@ -167,9 +151,7 @@ def test_redirects_lead_to_presigned_urls_and_to_buckets_of_the_configured_endpo
     assert result.files == {f"item/{name}": body for name, body in bodies.items()} | others
 
 
-def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(
-    one_object: Bucket, stac: StacApi, tmp_path: Path
-):
+def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(one_object, stac, tmp_path):
     url = one_object.presigned("data.bin")
     stac.put("item", {"data": url.replace("X-Amz-Expires=600", "X-Amz-Expires=601")})
     result = mirrored(stac.source, tmp_path / "mirror")
@@ -180,9 +162,7 @@ def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(
     assert signature.encode() not in everything
 
 
-def test_an_expired_presigned_url_is_renewed_through_its_item(
-    gateway: Radosgw, one_object: Bucket, stac: StacApi, tmp_path: Path
-):
+def test_an_expired_presigned_url_is_renewed_through_its_item(gateway, one_object, stac, tmp_path):
     expired = one_object.presigned("data.bin", seconds=1)
     wait_for(lambda: is_refused(expired), "the URL expires")
     turns = iter([expired, one_object.presigned("data.bin")])

@@ -157,9 +157,7 @@ CASES = {
 
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_only_the_rest_of_an_unchanged_object_is_fetched(
-    request: pytest.FixtureRequest, stac: StacApi, tmp_path: Path, name: str, changed: bool
-):
+def test_only_the_rest_of_an_unchanged_object_is_fetched(request, stac, tmp_path, name, changed):
     origin: Origin = request.getfixturevalue(f"{name}_origin")
     dest, answers = tmp_path / "mirror", CASES[name][changed]
     with Valve(origin.port, LIMIT) as gate:
