@@ -11,7 +11,6 @@ from tests.items import feature
 
 import stacpull
 from stacpull import sync
-from stacpull.cli.main import execute
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -25,14 +24,11 @@ class OrderingHost(AssetHost):
         super().__init__()
         self.waiting = set(range(3))
         self.answer = answer
-        self.gone: set[int] = set()
 
     def content(self, path: str) -> tuple[str, bytes]:
         kind, _, number = path.strip("/").partition("/")
         if kind == "assets" and int(number) in self.waiting:
             return self.answer
-        if kind == "assets" and int(number) in self.gone:
-            return "404 Not Found", b"{}"
         return super().content(path)
 
     def source(self, directory: Path) -> str:
@@ -72,26 +68,3 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, ans
         assert (last.assets_done, last.assets_failed, last.exit_code) == (2, 0, 0)
         after = stacpull.status(dest)
         assert (after.state, after.assets_done, after.assets_ordered) == ("complete", 8, 0)
-
-
-def test_retry_ordered_does_not_retry_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dest = tmp_path / "m"
-    more = ["--allow-private-hosts", "--no-progress"]
-    with OrderingHost(("202 Accepted", b"")) as host:
-        host.gone.add(5)
-        source = host.source(tmp_path)
-        assert execute(["mirror", source, str(dest), *more]) == 1
-        output = capsys.readouterr().out
-        assert "4 of 8 files" in output
-        assert "1 failed: gone at the source (data); 3 not ready yet at their host" in output
-        assert f"stacpull retry --ordered {dest}" in output
-        before = len(host.requests)
-        assert execute(["retry", str(dest), "--ordered", "--json", *more]) == 1
-        assert "/assets/5" not in host.requests[before:]
-        report = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert (report["assets_ordered"], report["assets_failed"]) == (3, 3)
-        assert execute(["status", str(dest)]) == 0
-        assert ", 3 not ready yet" in capsys.readouterr().out
-        assert execute(["failures", str(dest), "--json"]) == 0
-        kinds = [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
-        assert sorted(kinds) == ["gone", "ordered", "ordered", "ordered"]

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import orjson
 import pytest
-from tests.acceptance.command import LABELS, SMALL
+from tests.acceptance.command import LABELS
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.sources.model_api import ModelApi
@@ -54,24 +54,6 @@ def test_a_stopped_search_resumes_and_its_key_is_not_stored(small_hub, tmp_path)
     assert not any(small_hub.key.encode() in content for content in written)
 
 
-def test_a_pushed_down_selection_makes_fewer_requests(small_hub):
-    small = attrs.evolve(
-        EVERYWHERE, bbox=None, ids=tuple(f"{LABELS}_{p.name}" for p in _patches(small_hub)[:3])
-    )
-    options = options_for(small_hub, page_size=3)
-
-    async def work():
-        return [
-            await plan(small_hub.base_url, selection=one, options=options)
-            for one in (small, attrs.evolve(small, push_down=False))
-        ]
-
-    pushed, plain = asyncio.run(work())
-    assert pushed.items_matched == plain.items_matched == 3
-    assert pushed.items_seen == 3
-    assert plain.items_seen == SMALL
-
-
 class Ending(ModelApi):
     """Collection `a` has no items from 2020-01-05 on; collection `b` has."""
 
@@ -103,7 +85,3 @@ def test_a_collection_without_results_does_not_end_the_walk_of_the_next_one(coll
 
     assert asyncio.run(work()).items_matched == 5
     assert not [one for one in notices if "of other collections" in getattr(one, "text", "")]
-
-
-def _patches(hub):
-    return list(hub.dataset.patches())

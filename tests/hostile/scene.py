@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -127,14 +126,6 @@ class Scene:
     def assets(self) -> dict[str, bytes]:
         found = files_in(self.dest) if self.dest.exists() else {}
         return {name: path.read_bytes() for name, path in found.items() if not name.endswith("json")}
-
-    def digests(self, pattern: str) -> list[str]:
-        found = (path for path in self.dest.rglob(pattern) if path.is_file())
-        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
-
-    def item_documents(self) -> list[Path]:
-        found = self.dest.glob("*/*/*.json")
-        return [path for path in found if json.loads(path.read_bytes()).get("type") == "Feature"]
 
     def parts(self) -> list[Path]:
         return sorted((self.dest / ".stacpull" / "parts").iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 
-import orjson
 import pytest
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import NO_SEARCH, Cast, Scene
@@ -122,47 +121,6 @@ def test_a_walk_without_progress_ends_and_reports_unseen_items(stage, faults, co
     assert (ran.report["reason"] or "").startswith("The walk ends") is bool(message)
     found = {path.parts[-2] for path in scene.dest.glob("bigearthnet/*/*_B01.tif")}
     assert len(found) == items
-
-
-HOSTILE_IDS = [
-    "../../../../etc/passwd",
-    "..",
-    ".",
-    "/etc/passwd",
-    "a/b\\c",
-    "nul\u0000byte",
-    "emoji \U0001f6f0",
-    "x" * 400,
-    "\u00e9" * 300,
-    ".stacpull",
-    "catalog.json",
-    "CON",
-    " ",
-    "%2e%2e%2fup",
-    "new\nline",
-    "\u202egnp.exe",
-]
-
-
-def test_items_with_hostile_ids_are_stored_inside_dest(stage: Stage) -> None:
-    ids = orjson.dumps(HOSTILE_IDS).decode().replace("\\u0000", "\\u0000")
-    scene = patches(stage, LABEL_PAGE + f'what = "page"\nids = {ids}\n', items=len(HOSTILE_IDS))
-    outside = {path for path in scene.dest.parent.iterdir() if path != scene.dest}
-    ran = scene.mirror("--layout", "{collection}/{item}/{key}{ext}", "--no-source-links", "--asset", "labels")
-    assert ran.code == 0, ran.output
-    assert (ran.report["items_matched"], ran.report["assets_done"]) == (len(HOSTILE_IDS), len(HOSTILE_IDS))
-    assert {path for path in scene.dest.parent.iterdir() if path != scene.dest} == outside
-    wanted = sorted(scene.hub.manifest(index)[-1].sha256 for index in range(len(HOSTILE_IDS)))
-    assert sorted(scene.digests("labels*")) == wanted
-    documents = [orjson.loads(path.read_bytes())["id"] for path in scene.item_documents()]
-    assert sorted(documents) == sorted(HOSTILE_IDS)
-
-
-def test_items_without_assets_do_not_stop_the_walk(stage: Stage) -> None:
-    scene = patches(stage, LABEL_PAGE + 'what = "page"\nassets = false\n', items=4)
-    ran = scene.mirror()
-    assert ran.code == 0, ran.output
-    assert (ran.report["items_seen"], ran.report["assets_done"]) == (4, 4 * 12)
 
 
 SOURCE_ITEMS = f'{NO_SEARCH}[[fault]]\nkind = "item"\nper = "path"\n'
