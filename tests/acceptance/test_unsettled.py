@@ -29,6 +29,7 @@ from stacpull import (
     StacpullError,
     sync,
 )
+from stacpull.clock import SystemClock
 from stacpull.ledger.database import open_reader
 from stacpull.ledger.runs import counters
 from stacpull.net.transport import Request
@@ -260,3 +261,25 @@ def test_a_validator_that_is_no_text_or_echoes_a_secret_is_ignored(tmp_path, val
     assert sync.verify(tmp_path).remaining == 0
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if KEY.encode() in path.read_bytes() or KEY in path.name]
+
+
+def test_the_time_of_a_request_is_that_of_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The requests for sizes take time, too, but are not among those of the walk."""
+    now = [1000.0]
+
+    class Clocked(SmallApi):
+        """A page takes 4 seconds."""
+
+        def _page(self, name: str, request: Request) -> Answer:
+            now[0] += 4
+            return super()._page(name, request)
+
+    def asset(_: Request) -> Answer:
+        now[0] += 100
+        return Answer(body=b"data")
+
+    monkeypatch.setattr(SystemClock, "monotonic", lambda _: now[0])
+    with Clocked({"c": ["1", "2"]}, asset=asset) as api:
+        report = sync.plan(api.url("/collections/c"))
+    assert (report.bytes_sampled, report.seconds) == (2, 204)
+    assert report.seconds_estimated == round(4 * report.requests / 16, 1)

@@ -1,4 +1,4 @@
-"""`plan`: what `mirror` would fetch, where it would put it, and how long that takes."""
+"""`plan --urls`: what `mirror` would fetch, and where it would put it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ import pytest
 from tests.acceptance import command
 from tests.acceptance.asset_host import AssetHost
 from tests.acceptance.command import environment
-from tests.acceptance.small_api import SmallApi
 from tests.items import feature
-from tests.net.memory import Answer
-
-from stacpull import sync
-from stacpull.clock import SystemClock
-from stacpull.net.transport import Request
 
 pytestmark = pytest.mark.behaviour
 
@@ -143,25 +137,3 @@ def test_a_path_that_depends_on_redirects_is_empty(host: AssetHost, tmp_path: Pa
 def test_a_list_and_json_are_not_printed_together() -> None:
     ran = run("plan", "http://127.0.0.1:9", "--urls", "--json")
     assert (ran.returncode, "both print to standard output" in ran.stderr) == (2, True)
-
-
-def test_the_time_of_a_request_is_that_of_the_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The requests for sizes take time, too, but are not among those of the walk."""
-    now = [1000.0]
-
-    class Clocked(SmallApi):
-        """A page takes 4 seconds."""
-
-        def _page(self, name: str, request: Request) -> Answer:
-            now[0] += 4
-            return super()._page(name, request)
-
-    def asset(_: Request) -> Answer:
-        now[0] += 100
-        return Answer(body=b"data")
-
-    monkeypatch.setattr(SystemClock, "monotonic", lambda _: now[0])
-    with Clocked({"c": ["1", "2"]}, asset=asset) as api:
-        report = sync.plan(api.url("/collections/c"))
-    assert (report.bytes_sampled, report.seconds) == (2, 204)
-    assert report.seconds_estimated == round(4 * report.requests / 16, 1)
