@@ -125,7 +125,7 @@ def test_the_user_of_a_local_mirror_can_resume_it_without_its_source(local: Path
 
 def test_counters_of_another_version_are_ignored(local: Path) -> None:
     change(local, "INSERT INTO counters VALUES (1, 'planets', 3)")
-    assert asyncio.run(resume(local)).state == "complete"
+    assert resume(local).state == "complete"
 
 
 def test_a_copy_of_a_local_mirror_requires_its_source_again(local: Path, tmp_path: Path) -> None:
