@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pystac
 import pytest
-from aiohttp.test_utils import TestServer
 from tests.acceptance.real_hub import COLLECTION, ITEMS_PATH, KEY, RealHub
 from tests.acceptance.trees import files_in
 
-import stacpull
-from stacpull import MirrorReport, Options, Selection
+from stacpull import MirrorReport, Options, sync
 
 pytestmark = pytest.mark.behaviour
 
 
-async def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:
-    server = TestServer(hub.application())
-    await server.start_server()
-    try:
-        await asyncio.to_thread(hub.listen_at, str(server.make_url("")).rstrip("/"))
-        source = f"{hub.url}{ITEMS_PATH}?key={KEY}"
-        return await stacpull.mirror(source, dest, selection=Selection(), options=options)
-    finally:
-        await server.close()
+@pytest.fixture
+def hub(shared_data: Path) -> Iterator[RealHub]:
+    with RealHub(shared_data) as running:
+        yield running
+
+
+def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:
+    return sync.mirror(hub.url(f"{ITEMS_PATH}?key={KEY}"), dest, options=options)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +41,13 @@ async def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:
         ),
     ],
 )
-def test_sixty_real_items(shared_data, tmp_path, layout, path_of):
-    hub, dest = RealHub(shared_data), tmp_path / "mirror"
-    report = asyncio.run(mirrored(hub, dest, Options(layout=layout)))
+def test_sixty_real_items(hub, tmp_path, layout, path_of):
+    dest = tmp_path / "mirror"
+    report = mirrored(hub, dest, Options(layout=layout))
 
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 60, 60)
     assert (report.assets_done, report.assets_failed, report.assets_missing) == (720, 60, 60)
-    assert {(f.key, f.status) for f in stacpull.failures(dest)} == {("B10", 404)}
+    assert {(f.key, f.status) for f in sync.failures(dest)} == {("B10", 404)}
     split = [name.removesuffix(".tif").rpartition("_") for name in hub.bodies]
     expected = {path_of(name, band): hub.bodies[f"{name}_{band}.tif"] for name, _, band in split}
     found = {name: path.read_bytes() for name, path in files_in(dest).items() if name.endswith(".tif")}
@@ -69,9 +66,9 @@ def test_sixty_real_items(shared_data, tmp_path, layout, path_of):
     assert opened == expected.keys()
 
 
-def test_written_items_keep_the_recorded_fields(shared_data, tmp_path):
-    hub, dest = RealHub(shared_data), tmp_path / "mirror"
-    asyncio.run(mirrored(hub, dest, Options()))
+def test_written_items_keep_the_recorded_fields(hub, shared_data, tmp_path):
+    dest = tmp_path / "mirror"
+    mirrored(hub, dest, Options())
     page = shared_data / "mlhub" / "prod2021" / f"{COLLECTION}_items_page1.json"
     for recorded in orjson.loads(page.read_bytes())["features"]:
         written = orjson.loads((dest / COLLECTION / recorded["id"] / f"{recorded['id']}.json").read_bytes())
