@@ -84,13 +84,8 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def store_process() -> None:
-    """For tests in which the store is a process, although `threaded_store` is in use around them."""
-
-
-@pytest.fixture
 def forked_store() -> Iterator[None]:
-    """Likewise, for tests that need another process but not its start: it is forked (`forked_command`)."""
+    """For tests in which the store is a process although `threaded_store` is in use: it is forked."""
     from tests.acceptance.command import forker  # noqa: PLC0415
     from tests.store_in_thread import none_started_early  # noqa: PLC0415
 
@@ -116,7 +111,7 @@ def threaded_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
     Starting the process takes a quarter of a second of processor time.
     """
-    if not {"store_process", "forked_store"}.isdisjoint(request.fixturenames):
+    if "forked_store" in request.fixturenames:
         yield
         return
     from tests.store_in_thread import store_on_thread  # noqa: PLC0415 - most tests do not need it

@@ -21,20 +21,12 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 __all__ = ["every_replica", "watching"]
 
 
-@pytest.fixture
-def started_processes() -> None:
-    """For tests of what starting a process means, although `forked_processes` is in use around them."""
-
-
 @pytest.fixture(autouse=True)
-def forked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+def forked_processes() -> Iterator[None]:
     """Fork the store and worker processes of runs within this process (`forked_command`).
 
     Starting one takes a quarter to half a second of processor time.
     """
-    if "started_processes" in request.fixturenames:
-        yield
-        return
     with (
         mock.patch.object(child_process, "spawn", fork),
         none_started_early(),
