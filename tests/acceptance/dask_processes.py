@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Self
 
 from tests.acceptance.command import environment, wait_until
 from tests.acceptance.forked_command import ForkedProcess, Forker
+from tests.serving import free_ports
 
 Process = subprocess.Popen[bytes] | ForkedProcess
 _SCHEDULER = "distributed.cli.dask_scheduler"
@@ -56,7 +56,7 @@ class DaskProcesses:
         self.place = place
         self.env = {**(environment() if env is None else env), **_SETTINGS}
         self.file = place / "scheduler.json"
-        self.port = _free_port()
+        self.port = free_ports(1)
         self.workers: list[Process] = []
         self._count = workers
         self._forked = forked
@@ -132,10 +132,3 @@ class DaskProcesses:
 
     def _new_log(self, of: str) -> Path:
         return self.place / f"{len(list(self.place.glob('*.log')))}-{of}.log"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

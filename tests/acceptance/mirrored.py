@@ -29,6 +29,10 @@ NOTEBOOK = "bigearthnet/{parent}/{filename}"
 SELECTION = Selection(collections=(LABELS,), exclude_assets=("B10",))
 
 
+def asset_requests(replica: MlhubReplica) -> int:
+    return sum(replica.counters[route] for route in ASSET_ROUTES)
+
+
 @dataclass
 class Mirrored:
     """A mirror of a replica: `dest` may be damaged at will."""
@@ -50,7 +54,7 @@ class Mirrored:
 
     @property
     def asset_requests(self) -> int:
-        return sum(self.replica.counters[route] for route in ASSET_ROUTES)
+        return asset_requests(self.replica)
 
     def mirror(self, **changes: Any) -> MirrorReport:
         settings = {

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from tests.acceptance.command import SMALL, SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.mirrored import asset_requests
 from tests.acceptance.small_api import SmallApi
 from tests.acceptance.trees import damage, digests_in, expected_files, files_in
 from tests.items import feature
@@ -20,12 +21,7 @@ from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
 pytestmark = pytest.mark.behaviour
 
-ASSET_ROUTES = {("api", "download"), ("blob", "blob"), ("s3", "object")}
 INVARIANT = ("assets_done", "assets_failed", "assets_pending")
-
-
-def asset_requests(replica: MlhubReplica) -> int:
-    return sum(replica.counters[route] for route in ASSET_ROUTES)
 
 
 def files_of(replica: MlhubReplica, label: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.acceptance.command import Running, environment, mirror_of, run, wait_until
+from tests.serving import free_ports
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
@@ -26,11 +26,6 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def hub() -> Iterator[MlhubReplica]:
     with run_in_thread(MlhubReplica(items=120, seed=7, latency_ms=60)) as replica:
         yield replica
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 def data_at(port: int, token: str | None = None) -> dict[str, Any]:
@@ -49,7 +44,7 @@ def is_under_way(port: int) -> bool:
 
 
 def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> None:
-    port, env = free_port(), environment(hub)
+    port, env = free_ports(1), environment(hub)
     arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json")
     with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port), 60)
@@ -66,7 +61,7 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
 
 
 def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, hub):
-    port, env = free_port(), environment(hub)
+    port, env = free_ports(1), environment(hub)
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port)), env) as process:
         assert wait_until(lambda: is_under_way(port), 60)
         process.signal(signal.SIGKILL)
@@ -79,7 +74,7 @@ def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path
 
 
 def test_the_token_is_written_nowhere(tmp_path: Path, hub: MlhubReplica) -> None:
-    port = free_port()
+    port = free_ports(1)
     env = environment(hub, STACPULL_DASHBOARD_TOKEN=TOKEN, STACPULL_DASHBOARD=f"0.0.0.0:{port}")
     with Running(mirror_of(hub.base_url, tmp_path / "m", "--json", "-vv"), env) as process:
         assert wait_until(lambda: "dashboard: " in process.error_output(), 60)

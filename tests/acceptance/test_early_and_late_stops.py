@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection
 from tests.acceptance.command import SOURCE, Running, environment, wait_until
-from tests.acceptance.mirrored import ASSET_ROUTES, SELECTION, options_for
+from tests.acceptance.mirrored import SELECTION, asset_requests, options_for
 from tests.store_in_thread import store_on_thread
 
 import stacpull
@@ -138,10 +138,6 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
         resumed = sync.resume(dest, options=options)
         assert (resumed.exit_code, resumed.assets_done) == (0, 13)
         assert asset_requests(replica) - before == 2 * (13 - len(wholes)), "each redirects once"
-
-
-def asset_requests(replica: MlhubReplica) -> int:
-    return sum(replica.counters[route] for route in ASSET_ROUTES)
 
 
 def _broken(*_: object, **__: object) -> None:
