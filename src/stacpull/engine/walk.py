@@ -11,6 +11,7 @@ import pickle
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import aclosing
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -56,7 +57,7 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets, cut_cursor
+from stacpull.redact import Secrets, cut_cursor, is_signed
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import (
@@ -505,7 +506,9 @@ class Walk:
 async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
     call, is_walk, after = record.store.call, run.spec.kind == "mirror", 0
-    if is_walk and run.cut_short is not None:
+    if not is_walk:
+        await _restore_hrefs(walk, record)
+    elif run.cut_short is not None:
         walk.summary.cut_short = run.cut_short
         walk.warn(run.cut_short)
     if is_walk and run.walk_ended and (unseen := run.counters["items_unseen"]):
@@ -525,6 +528,28 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
     if run.spec.kind == "repair":
         await _read_damaged_items(walk, record)
     await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
+
+
+async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
+    """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
+    task, call = walk.task, record.store.call
+    lost = await call(jobs.lost_hrefs, record.run) if task.source.is_file else 0
+    if not lost:
+        return
+    size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
+    for start in await task.source.starts(task.selection):
+        async with aclosing(task.source.pages(start, page_size=size, on_notice=task.on_event)) as pages:
+            async for page in pages:
+                found = [
+                    (item_id, asset.key, asset.href)
+                    for item in page.items
+                    for item_id in [id_of(item, start.collection)]
+                    for asset in walk.plan(item, item_id, page_url=page.request.url).assets
+                    if cut(asset.href) == asset.href and not is_signed(asset.href)
+                ]
+                lost -= await call(jobs.restore_hrefs, record.run, found)
+                if lost <= 0:
+                    return
 
 
 async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
-from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH, Phase, Written
+from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH, IS_ITEM, Phase, Written, id_values
 from stacpull.models import (
     PASSING,
     Arrival,
@@ -200,11 +200,31 @@ def failed_items(db: sqlite3.Connection) -> list[SourceLink]:
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
 
+_LOST = f"""FROM {_OPEN} JOIN items i ON i.id = a.item JOIN collections c ON c.id = i.collection
+WHERE a.run = ? AND a.state = {Phase.PENDING} AND o.stale AND i.href IS NULL"""
+
+
+def lost_hrefs(db: sqlite3.Connection, run: int) -> int:
+    """Return the number of pending assets of `run` whose href is in SOURCE only: their items have no URL."""
+    return number(db, f"SELECT count(*) {_LOST}", (run,))
+
+
+def restore_hrefs(db: sqlite3.Connection, run: int, found: Sequence[tuple[ItemId, str, str]]) -> int:
+    """Give pending assets (item, key) the hrefs that SOURCE lists; return how many had lost theirs."""
+    restore = (
+        "UPDATE open_assets SET href = ?, stale = 0 "
+        f"WHERE asset IN (SELECT a.id {_LOST} AND {IS_ITEM} AND a.key = ?)"
+    )
+    with transaction(db):
+        return sum(
+            db.execute(restore, (href, run, *id_values(item), key)).rowcount for item, key, href in found
+        )
+
+
 def requeue_damaged(db: sqlite3.Connection, run: int, assets: Mapping[int, str | None]) -> None:
     """Make damaged assets pending, each with its href at the source, in one transaction.
 
-    They are done, or left by an earlier repair. Without an href, the item is read again first, if it has a
-    URL; otherwise only a walk can state the href.
+    They are done, or left by an earlier repair. Without an href, the item is read again first.
     """
     with transaction(db):
         area = runs.area_of(db, run)
