@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.engine.bench import Bench, RecordingStore, planned
 
-from stacpull.ledger import pruning
+from stacpull.ledger import meta, pruning
 from stacpull.store.local_store import LocalStore
 
 
@@ -22,7 +22,7 @@ def forgotten(tmp_path: Path) -> Bench:
         )
     bench.publisher.publish_all()
     pruning.forget(bench.db, bench.run.id, [1])
-    assert pruning.removals(bench.db) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
+    assert list(meta.names(bench.db, meta.REMOVALS)) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
     return bench
 
 
@@ -35,10 +35,10 @@ def test_rows_are_durable_before_files_are_removed_and_removals_before_the_list_
     forgotten: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    for owner, name in ((RecordingStore, "sync"), (LocalStore, "remove"), (pruning, "clear")):
+    for owner, name in ((RecordingStore, "sync"), (LocalStore, "remove"), (meta, "put")):
         monkeypatch.setattr(owner, name, noting(steps, name, getattr(owner, name)))
     forgotten.publisher.remove_listed()
-    assert steps == ["sync", *["remove"] * 3, "sync", "clear"]
+    assert steps == ["sync", *["remove"] * 3, "sync", *["put"] * 3]
 
 
 def noting(steps: list[str], name: str, step: Callable[..., None]) -> Callable[..., None]:

@@ -43,7 +43,7 @@ from stacpull.engine.run_control import (
     walk_and_transfer,
 )
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import RunFindings, StoreOperations
+from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import LedgerRecord, Walk, WalkTask, produce
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -439,31 +439,32 @@ class MirrorRun:
         reason = str(error) if error is not None else self._walk.summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
         recorded: EndState = "failed"
-        findings, destination = RunFindings({}, {}, 0), self._workspace.destination
+        found, left_out, unwritten = dict[str, int](), dict[str, int](), 0
+        destination = self._workspace.destination
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
                 await self._store.call(StoreOperations.end_run, state, reason, self._spent())
                 recorded = state
             with unless_first:
-                findings = await self._store.call(StoreOperations.findings)
-            if lost := findings.counts.get("files_lost"):
+                found, left_out, unwritten = await self._store.call(StoreOperations.findings)
+            if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._warn(f"{what} missing in {destination.name} and planned again.")
         finally:
             known = set(MirrorReport.__struct_fields__)  # another version may count something else
             counts: dict[str, Any] = {n: getattr(progress, n) for n in known & {*Progress.__struct_fields__}}
-            counts |= {name: number for name, number in findings.counts.items() if name in known}
+            counts |= {name: number for name, number in found.items() if name in known}
             self._emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._emit.flush)
-        found = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
-        accepted = {"fail": 0, "known": progress.assets_missing - found, "ok": progress.assets_missing}
+        new = counts.get("assets_missing_new", 0) if spec.kind == "mirror" else 0
+        accepted = {"fail": 0, "known": progress.assets_missing - new, "ok": progress.assets_missing}
         return MirrorReport(
             **counts,
             state=state,
-            items_failed=(counters.get("items_failed") or 0) + findings.unwritten,
+            items_failed=(counters.get("items_failed") or 0) + unwritten,
             items_unseen=self._walk.summary.items_unseen,
-            items_left_out=findings.left_out,
+            items_left_out=left_out,
             run=self._run.id,
             source=spec.source,
             dest=destination.name,

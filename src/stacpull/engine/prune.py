@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
+from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError, count
 from stacpull.events import ItemGone, Notice
@@ -53,7 +53,8 @@ class Pruning:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call(StoreOperations.remove_items, going)
+                await self._call(pruning.forget, run, going)
+                await self._call(Publisher.remove_listed)
         await self._call(runs.set_counter, run, "items_gone", gone)
         for reason, number in kept.items():
             if number:

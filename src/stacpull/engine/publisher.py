@@ -24,8 +24,8 @@ from stacpull.engine.workspace import Workspace
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, meta, pruning, runs, views
-from stacpull.ledger.database import is_disk_error
+from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger.database import is_disk_error, transaction
 from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, Clip, Failure, FailureKind
@@ -278,14 +278,16 @@ class Publisher:
 
     def remove_listed(self) -> None:
         """Remove the files of deleted rows (`ledger.pruning`). After a kill, the next start continues."""
-        if not (paths := pruning.removals(self.db)):
+        if not (paths := meta.names(self.db, meta.REMOVALS)):
             return
         self._sync(())  # the deletion of rows must be durable before files are removed
         for path in paths:
             directory, _, name = path.rpartition("/")
             self.store.remove(directory, name)
         self._sync(())
-        pruning.clear(self.db, paths)
+        with transaction(self.db):
+            for path in paths:
+                meta.put(self.db, meta.REMOVALS + path, None)
 
 
 def may_replace(store: Store, asset: Arrival) -> bool:

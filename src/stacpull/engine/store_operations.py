@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import NamedTuple
 
 import orjson
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from stacpull.engine.publisher import Publisher, may_replace
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError, require_pyarrow
 from stacpull.events import Notice
-from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, FailureKind, ItemId
@@ -29,12 +28,6 @@ from stacpull.runtime import trim
 
 _CATALOG_PATIENCE = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
-
-
-class RunFindings(NamedTuple):
-    counts: dict[str, int]
-    left_out: dict[str, int]
-    unwritten: int
 
 
 class StoreOperations(Publisher):
@@ -98,7 +91,8 @@ class StoreOperations(Publisher):
         if state == "complete" and self._run.kind == "mirror":
             meta.put(self.db, meta.ADOPTING, None)
 
-    def findings(self) -> RunFindings:
+    def findings(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """Return counters, how many items filters left out, and how many could not be written."""
         db, run = self.db, self._run.id
         counts, left_out = runs.findings(db, run)
         counts |= {
@@ -107,7 +101,7 @@ class StoreOperations(Publisher):
             "assets_missing_new": views.failed_by_kind(db, FailureKind.GONE, run, since_start=True),
             "assets_clipped": views.clipped(db, run),
         }
-        return RunFindings(counts, left_out, len(self.unwritable))
+        return counts, left_out, len(self.unwritable)
 
     def collections_to_read(self) -> list[str]:
         db, run = self.db, self._run.id
@@ -194,7 +188,3 @@ class StoreOperations(Publisher):
         directory, _, name = path.rpartition("/")
         self.store.remove(directory, name)
         meta.disown_file(self.db, path)
-
-    def remove_items(self, rows: Sequence[int]) -> None:
-        pruning.forget(self.db, self._run.id, rows)
-        self.remove_listed()

@@ -55,7 +55,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     one.__qualname__: one
     for one in (
         *chain.from_iterable(vars(owner).values() for owner in _OWNERS),
-        *(Planner.find_planned, Planner.save_batch, Publisher.publish_all, Publisher.finish),
+        *(Planner.find_planned, Planner.save_batch),
+        *(Publisher.publish_all, Publisher.remove_listed, Publisher.finish),
     )
     if isinstance(one, FunctionType) and not one.__name__.startswith("_")
 }

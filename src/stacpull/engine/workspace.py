@@ -24,9 +24,11 @@ from stacpull.ledger.database import (
     translated,
 )
 from stacpull.models import BucketLocation
+from stacpull.store.inspection import sync_directory
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import MirrorLock
 from stacpull.store.protocol import BucketLease, Store, store_kind
+from stacpull.store.staging import OWN
 
 
 class Workspace(msgspec.Struct, frozen=True):
@@ -105,7 +107,8 @@ def _ledger_of(destination: Store) -> Iterator[Connection]:
         first: BaseException | None = None
         try:
             if not covered:
-                staged.sync_own_directory()
+                with destination_errors(staged.work):  # SQLite ignores errors of this
+                    sync_directory(staged.work / OWN)
             yield db
         except BaseException as error:
             first = error

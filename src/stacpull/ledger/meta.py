@@ -47,10 +47,6 @@ def add_names(db: sqlite3.Connection, prefix: str, added: Iterable[str]) -> None
     db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", ((prefix + name,) for name in added))
 
 
-def remove_names(db: sqlite3.Connection, prefix: str, removed: Iterable[str]) -> None:
-    db.executemany("DELETE FROM meta WHERE key = ?", ((prefix + name,) for name in removed))
-
-
 def owns_file(db: sqlite3.Connection, path: str) -> bool:
     return get(db, _FILES + path) is not None
 

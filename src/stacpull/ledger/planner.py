@@ -242,7 +242,6 @@ class Planner:
         for plan in plans:
             assets = existing[plan.row.row]
             self._plan_assets(plan, assets)
-            self._fail_assets(plan, assets)
             self._plan_document(plan, assets, links_more=plan.row.row in linking)
         failing = self._write(now)
         above = {parent for row in rows for parent in (row.parent, parents.get(row.row))}
@@ -413,6 +412,20 @@ class Planner:
             self._assets.append((*planned, None, None, href_hash(asset.href), _encoded(asset.checksum), 0))
             self._fetch(plan, asset, (self._last_asset, 0), directory, asset.name)
             self._open(self._last_asset, asset, None, is_owned=asset.name is not None)
+        for key, failure in item.problems:  # assets that are done stay done
+            old, state = known.get(key), failed_state(failure)
+            if old is None:
+                self._last_asset += 1
+                new = KnownAsset(self._last_asset, row, key, state, 0, self._run, None, None)
+                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
+                plan.is_renewed |= failure.kind is not FailureKind.ITEM
+            else:
+                new = old._replace(run=self._run, state=Phase.DONE if old.state == Phase.DONE else state)
+            self._assets.append(new[:_OF_ASSET])
+            if new.state != Phase.DONE:
+                self._failures.append((row, key, failure))
+                if old is None or old.state < Phase.FAILED:
+                    self._result.failures.append((item.id, key, failure))
 
     def _plan_known(self, plan: _Plan, asset: Asset, old: KnownAsset, directory: str) -> None:
         """Decide what becomes of a known asset that this run has not queued yet.
@@ -469,24 +482,6 @@ class Planner:
             plan.has_changed |= is_restated if is_lost else is_done and has_changed
         self._assets.append(row[:_OF_ASSET])  # one that stays failed waits for `retry`, with its newest href
         self._open(old.row, asset, previous, is_owned=old.name is not None)
-
-    def _fail_assets(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
-        """Record assets that cannot be fetched as planned. Assets that are done stay done."""
-        item, row = plan.item, plan.row.row
-        for key, failure in item.problems:
-            old, state = known.get(key), failed_state(failure)
-            if old is None:
-                self._last_asset += 1
-                new = KnownAsset(self._last_asset, row, key, state, 0, self._run, None, None)
-                # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                plan.is_renewed |= failure.kind is not FailureKind.ITEM
-            else:
-                new = old._replace(run=self._run, state=Phase.DONE if old.state == Phase.DONE else state)
-            self._assets.append(new[:_OF_ASSET])
-            if new.state != Phase.DONE:
-                self._failures.append((row, key, failure))
-                if old is None or old.state < Phase.FAILED:
-                    self._result.failures.append((item.id, key, failure))
 
     def _open(self, row: int, asset: Asset, previous_digest: bytes | None, *, is_owned: bool) -> None:
         """Add the row of an open asset, without signatures; it owns its name or has yet to claim it."""

@@ -7,7 +7,7 @@ step before is durable. So a kill leaves no row without its file and no file wit
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -123,13 +123,3 @@ def forget(db: sqlite3.Connection, run: int, items: Sequence[int]) -> None:
                 meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
         runs.count(db, run, {"items_pruned": len(items), "assets_pruned": len(files)})
-
-
-def removals(db: sqlite3.Connection) -> list[str]:
-    return list(meta.names(db, meta.REMOVALS))
-
-
-def clear(db: sqlite3.Connection, removed: Iterable[str]) -> None:
-    """Take files from the list once their removal is durable."""
-    with transaction(db):
-        meta.remove_names(db, meta.REMOVALS, removed)

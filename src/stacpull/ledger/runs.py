@@ -79,15 +79,6 @@ def decoded(text: str | bytes) -> dict[str, Any]:
         raise sqlite3.DatabaseError(f"Could not decode the options of a run: {error}") from error
 
 
-def selection_json(selection: Selection) -> str:
-    """Return the fields that differ from their defaults, so that a later version may add others."""
-    import attrs  # noqa: PLC0415 -- see above
-
-    default = type(selection)()
-    values = attrs.asdict(selection, filter=lambda field, value: value != getattr(default, field.name))
-    return as_json(values)
-
-
 def as_json(value: object) -> str:
     """Return a value as JSON. Equal values have equal JSON."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
@@ -106,7 +97,13 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
 
 def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
-    task = (spec.kind, spec.source, selection_json(spec.selection), as_json(spec.fixed))
+    import attrs  # noqa: PLC0415 -- see above
+
+    default = type(spec.selection)()
+    selected = attrs.asdict(  # without defaults, so that a later version may add fields
+        spec.selection, filter=lambda field, value: value != getattr(default, field.name)
+    )
+    task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
     others = (as_json(spec.credential_names), as_json(kept))
     with transaction(db):
         continued = db.execute(
@@ -275,25 +272,19 @@ def restart_walk(db: sqlite3.Connection, run: int) -> None:
 
 def note_unread(db: sqlite3.Connection, run: int, found: Sequence[Unread], now: float) -> None:
     """Record what `run` could not read or plan, without credentials."""
-    for unread in found:
-        failure = unread.failure
-        db.execute(
-            "INSERT INTO unread VALUES ((SELECT source FROM runs WHERE id = :run), :name, :is_link, :run, "
-            ":collection, :kind, :message, :status, 1, :at) "
-            "ON CONFLICT (source, is_link, name, collection) DO UPDATE SET "
-            "run = excluded.run, kind = excluded.kind, message = excluded.message, "
-            "status = excluded.status, attempts = attempts + 1, at = excluded.at",
-            {
-                "run": run,
-                "name": unread.href or unread.name,
-                "is_link": bool(unread.href),
-                "collection": unread.collection,
-                "kind": failure.kind,
-                "message": failure.message,
-                "status": failure.status,
-                "at": now,
-            },
-        )
+    db.executemany(
+        "INSERT INTO unread VALUES ((SELECT source FROM runs WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, 1, ?) "
+        "ON CONFLICT (source, is_link, name, collection) DO UPDATE SET "
+        "run = excluded.run, kind = excluded.kind, message = excluded.message, "
+        "status = excluded.status, attempts = attempts + 1, at = excluded.at",
+        [
+            (
+                *(run, one.href or one.name, bool(one.href), run, one.collection),
+                *(one.failure.kind, one.failure.message, one.failure.status, now),
+            )
+            for one in found
+        ],
+    )
 
 
 def seen_hash(item: ItemId) -> int:

@@ -177,11 +177,6 @@ class StagedParts(DirectoryFiles):
             raise destination_error(error, work) from error
         self.fd = above
 
-    def sync_own_directory(self) -> None:
-        """Make the names of the ledger and its log durable, because SQLite ignores errors of that."""
-        with destination_errors(self.work):
-            sync_directory(self.work / OWN)
-
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
         try:

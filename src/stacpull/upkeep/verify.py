@@ -32,7 +32,7 @@ from stacpull.engine.mirror import on_ledger, opened_call
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Checked, Damage, DamageKind, Listener
 from stacpull.json_values import object_or_empty
-from stacpull.ledger import jobs, pruning, runs, views
+from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import (
     Connection,
     damaged_sentence,
@@ -131,7 +131,7 @@ class MirrorCheck(StoppableThread):
         self._report_progress(now=True)
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
-        leaving = set(pruning.removals(db))
+        leaving = meta.names(db, meta.REMOVALS)
         for batch in files.walk(frozenset({".stacpull"})):
             if self.is_stopped():
                 return
