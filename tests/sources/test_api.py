@@ -65,6 +65,16 @@ def test_an_invalid_list_of_collections(body: object) -> None:
         asyncio.run(api.collections())
 
 
+def test_a_collection_is_read_once() -> None:
+    api, reader = source()
+
+    async def twice() -> None:
+        assert await api.collection("ref_kenya/02") is await api.collection("ref_kenya/02")
+
+    asyncio.run(twice())
+    assert reader.urls == [f"{API}/collections/ref_kenya%2F02"]
+
+
 @pytest.mark.parametrize(
     ("url", "selection", "expected"),
     [

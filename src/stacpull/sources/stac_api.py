@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from stacpull.caches import LONGEST_KEY
+from stacpull.caches import LONGEST_KEY, Recent
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_filter import Narrowing, narrowing
@@ -45,6 +45,9 @@ from stacpull.urls import parameter, set_parameter
 
 _MOST_COLLECTIONS: Final = 100_000
 """The most collections of an API. NASA's CMR has about half as many."""
+_MOST_CACHED: Final = 256
+_HEAVIEST_CACHED: Final = 1 << 20
+"""The most memory in bytes, as estimated, of a document that is kept."""
 _MOST_IDS: Final = 500
 """The most ids that are searched with one request; for more, all items are walked."""
 
@@ -62,6 +65,7 @@ class ApiSource(Source):
         self._capabilities: Capabilities | None = None
         self._searches_ids = True
         """False once a search for ids has found nothing that was requested."""
+        self._read_before = Recent[str, Json](_MOST_CACHED)
         named = (
             (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         )
@@ -79,6 +83,8 @@ class ApiSource(Source):
         """Return the document of one collection, or an empty one for a search over several."""
         if self._api.search and collection_id == NO_COLLECTION:
             return {}
+        if (known := self._read_before.get(collection_id)) is not None:
+            return known
         request = PageRequest(self._api.collection_url(collection_id))
         try:
             document = await self._document(request, f"The collection {collection_id}")
@@ -89,6 +95,8 @@ class ApiSource(Source):
             raise
         if not isinstance(document.body, dict):
             raise SourceError(f"{document.url} is not a collection: it is not a JSON object.")
+        if document.weight <= _HEAVIEST_CACHED:
+            self._read_before[collection_id] = document.body
         return document.body
 
     # --- the walk ----------------------------------------------------------------------------------------
