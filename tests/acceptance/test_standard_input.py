@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -52,14 +53,11 @@ def test_dest_may_be_relative(given: Given, monkeypatch: pytest.MonkeyPatch, tmp
     assert (here / dest / "c" / "b" / "x.bin").read_bytes() == b"content"
 
 
+EMPTY = ("[]", '{"type":"FeatureCollection","features":[]}')
+
+
 @pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("l.json", "[]"),
-        ("l.json", '{"type":"FeatureCollection","features":[]}'),
-        ("-", "\n"),
-        ("l.ndjson", ""),
-    ],
+    ("name", "text"), [*itertools.product(("-", "l.ndjson", "l.json"), EMPTY), ("-", "\n"), ("l.ndjson", "")]
 )
 def test_an_empty_search_result_is_not_a_failure(given: Given, tmp_path: Path, name: str, text: str) -> None:
     given(text)
@@ -110,7 +108,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
 @pytest.mark.parametrize(
     ("name", "good", "bad", "places"),
     [
-        ("l.ndjson", "{}\n", "{}\n{{broken\n[1, 2]\n", ["line 2", "line 3"]),
+        ("l.ndjson", "{}\n", "{}\n{{broken\n[1, 2]\n", ["line 2", "item 1 of line 3", "item 2 of line 3"]),
         ("f.json", "[{}]", '[{}, 1, {{"id": ""}}]', ["feature 2", "feature 3"]),
     ],
 )

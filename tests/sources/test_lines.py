@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 import pytest
@@ -59,7 +60,16 @@ def test_invalid_lines_are_reported_by_number() -> None:
     data += orjson.dumps({"type": "FeatureCollection", "features": []}) + b"\n" + lines("last").rstrip()
     (page,) = read(FileServer(data), 100)
     assert ids([page]) == ["a", "b", "7", "last"]
-    assert [one.name.split(" of ")[0] for one in page.unread] == [f"line {n}" for n in (3, 4, 7, 8)]
+    assert [one.name.split(" of ")[0] for one in page.unread] == [f"line {n}" for n in (3, 4, 7)]
+
+
+@pytest.mark.parametrize("form", [{"type": "FeatureCollection"}, None], ids=["ItemCollection", "list"])
+def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None:
+    items = [{"id": "a"}, {"id": "b"}, {"no": "item"}]
+    line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
+    (page,) = read(FileServer(line + lines("c")), 100)
+    assert ids([page]) == ["a", "b", "c"]
+    assert [one.name for one in page.unread] == [f"item 3 of line 1 of {URL}"]
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
 
 
 class LinesSource(ItemsFile):
-    """NDJSON, read as it arrives, without a limit on its size."""
+    """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
 
     async def pages(
         self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
@@ -243,7 +243,12 @@ class LinesSource(ItemsFile):
                 if is_strict and not strict:
                     is_strict = False
                     on_notice(Notice("warning", lenient_warning(name)))
-                features.append((name, value))
+                found = value.get("features") if isinstance(value, dict) else value
+                several = found if isinstance(found, list) else [value]  # a search result on one line
+                features += [
+                    (name if len(several) == 1 else f"item {count} of {name}", item)
+                    for count, item in enumerate(several, 1)
+                ]
         yield self._page_of(request, features, None, size)
 
 
