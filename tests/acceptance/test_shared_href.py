@@ -20,9 +20,9 @@ ITEMS = [str(number) for number in range(12)]
 class Sharing(SmallApi):
     """Every item has the same asset, `/assets/c/0`; `stated` is what items state about it."""
 
-    def __init__(self, body: bytes, stated: dict[str, Any] | None = None) -> None:
+    def __init__(self, body: bytes, stated: dict[str, Any] | None = None, asset: Any = None) -> None:
         headers = {"ETag": '"1"', "Content-Type": "application/pdf"}
-        super().__init__({"c": ITEMS}, asset=Answer(body=body, headers=headers))
+        super().__init__({"c": ITEMS}, asset=asset or Answer(body=body, headers=headers))
         self.stated = stated or {}
 
     def _item(self, collection: str, name: str) -> dict[str, object]:
@@ -55,6 +55,23 @@ def test_a_shared_href_is_fetched_once(tmp_path: Path, size: int, checksum: str,
     assert mirrored(tmp_path, b"p" * size, checksum=checksum, concurrency=concurrency) == 1
     if size > 1 << 20:
         assert len(inodes(tmp_path)) == 1
+
+
+def test_a_long_file_that_is_published_is_not_fetched_again(tmp_path: Path) -> None:
+    """The third item links to the file of the first in its place, and no longer to its part."""
+
+    waited = iter([Answer(503, headers={"Retry-After": "2"})])  # the first file is published meanwhile
+    body = Answer(body=b"p" * 3_000_000, headers={"ETag": '"1"'})
+
+    def served(request: Any) -> Answer:
+        return next(waited, body) if request.url.endswith("/1") else body
+
+    with Sharing(b"", asset=served) as api:
+        shared = api._item
+        api._item = lambda c, name: SmallApi._item(api, c, name) if name == "1" else shared(c, name)
+        report = sync.mirror(api.url("/collections/c"), tmp_path, options=Options(concurrency=1))
+        assert (report.assets_done, len(api.requested())) == (12, 3)
+    assert len(inodes(tmp_path)) == 2
 
 
 def test_an_asset_with_a_different_checksum_is_fetched_separately(tmp_path: Path) -> None:
