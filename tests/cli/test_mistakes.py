@@ -83,6 +83,11 @@ MISTAKES = {
         2,
         "--split train cannot read nope.txt: No such file or directory.",
     ),
+    "two collections in one -C": Mistake(
+        ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
+        2,
+        f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
+    ),
     "latitude before longitude": Mistake(
         ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
         0,

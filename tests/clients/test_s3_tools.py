@@ -21,9 +21,9 @@ def environment(replica: MlhubReplica) -> dict[str, str]:
     return replica.exports() | nowhere
 
 
-def s5cmd(replica: MlhubReplica, *arguments: str | Path, **env: str) -> tuple[str, str]:
+def s5cmd(replica: MlhubReplica, *arguments: str | Path, check: bool = True, **env: str) -> tuple[str, str]:
     endpoint = ("--endpoint-url", replica.s3_url, "--retry-count", "0")
-    done = run("s5cmd", "s5cmd", *endpoint, *arguments, env=environment(replica) | env)
+    done = run("s5cmd", "s5cmd", *endpoint, *arguments, env=environment(replica) | env, check=check)
     return done.stdout, done.stderr
 
 

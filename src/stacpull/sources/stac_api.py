@@ -45,6 +45,8 @@ from stacpull.urls import parameter, set_parameter
 
 _MOST_COLLECTIONS: Final = 100_000
 """The most collections of an API. NASA's CMR has about half as many."""
+_HEAVIEST_LIST: Final = 4 << 30
+"""The most memory in bytes, as estimated, that the documents of all collections may take."""
 _MOST_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most memory in bytes, as estimated, of a document that is kept."""
@@ -253,7 +255,7 @@ class ApiSource(Source):
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list by id. Very long ids cannot be requested."""
-        guard, count = WalkGuard(), 0
+        guard, count, weight = WalkGuard(), 0, 0
         request: PageRequest | None = PageRequest(f"{self._api.root}/collections")
         while request is not None:
             document = await self._document(request, "The list of collections")
@@ -263,8 +265,8 @@ class ApiSource(Source):
             named = ((c.get("id"), c) for c in listed if isinstance(c, dict))
             found = {name: body for name, body in named if isinstance(name, str) and len(name) <= LONGEST_KEY}
             guard.brings_new(tuple(found))
-            count += len(found)
-            if count > _MOST_COLLECTIONS:
+            count, weight = count + len(found), weight + document.weight
+            if count > _MOST_COLLECTIONS or weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield found
             following = next_request(document.members, request, document.url)
@@ -282,6 +284,10 @@ class ApiSource(Source):
             names = await self._names()
         except SourceError:
             return f"{self._api.root} has no collection {name}."
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and set(parts) <= set(names):
+            repeated = " ".join(f"-C {part}" for part in parts)
+            return f"{self._api.root} has no collection {name}: repeat -C for each, as in {repeated}."
         return no_collection(self._api.root, name, names)
 
     async def _known_capabilities(self) -> Capabilities:
