@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -221,7 +221,7 @@ class SharedDownloads:
         return None
 
 
-class AdoptingFetcher:
+class AdoptingFetcher(NamedTuple):
     """`--adopt`: uses existing files that the ledger does not know instead of fetching assets.
 
     A file is adopted if size and checksum agree with the item or the server, or size and time with
@@ -229,33 +229,25 @@ class AdoptingFetcher:
     is stated, the asset is fetched, and the file adopted if its content is the same.
     """
 
-    def __init__(
-        self,
-        fetcher: AssetFetcher[Job, Arrival | None],
-        client: Client,
-        destination: Store,
-        *,
-        checksum: str | None,
-    ) -> None:
-        self._fetcher = fetcher
-        self._client = client
-        self._destination = destination
-        self._checksum = checksum
+    fetcher: AssetFetcher[Job, Arrival | None]
+    client: Client
+    destination: Store
+    checksum: str | None
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         found = await self._found(job) if job.generation == 0 else None
-        return found or await self._fetcher.fetch(job, count_refusal=count_refusal)
+        return found or await self.fetcher.fetch(job, count_refusal=count_refusal)
 
     async def _found(self, job: Job) -> Arrival | None:
         if job.name is not None:
             path = path_in_dest(job.directory, job.name)
-            if not await asyncio.to_thread(self._destination.has, path):
+            if not await asyncio.to_thread(self.destination.has, path):
                 return None
             if job.checksum is not None:
                 check = Check(job.checksum, "file:checksum")
                 return await asyncio.to_thread(self._judged, job, job.name, job.size, (check,))
         try:
-            async with self._client.open(
+            async with self.client.open(
                 Request(job.href, method="HEAD"), accept=frozenset({200}), count_refusal=False
             ) as response:
                 url, headers = response.url, response.headers
@@ -281,9 +273,9 @@ class AdoptingFetcher:
         etag: str | None = None,
     ) -> Arrival | None:
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
-        path, files = path_in_dest(job.directory, name), self._destination
+        path, files = path_in_dest(job.directory, name), self.destination
         digests, size = dict[str | None, bytes | None](), None
-        for algorithm in {self._checksum, *(check.checksum.algorithm for check in checks)}:
+        for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
             state = files.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
                 raise TransferError(foreign_file(path, f"{'it is ' * state.readable}{state.obstacle}"))
@@ -310,5 +302,5 @@ class AdoptingFetcher:
                 part = files.staged.link_part(job.row, job.generation, files, path)
             except FileNotFoundError:
                 return None
-        digest = None if self._checksum is None else digests[self._checksum]
+        digest = None if self.checksum is None else digests[self.checksum]
         return arrival_of(job, size, filename, etag, part, digest=digest)

@@ -147,7 +147,7 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
         await self._until(lambda: self._unpublished < self._most_unpublished)
 
 
-class Pool(Generic[JobT, ResultT]):
+class Pool(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """Defers up to `most_deferred` failures that a host may have caused, and drops them if the host is down.
 
     A host that refuses everything or does not respond proves nothing about its assets, which stay pending.
@@ -155,57 +155,49 @@ class Pool(Generic[JobT, ResultT]):
     True, the run stops, and nothing is deferred any more: the failures say why.
     """
 
-    def __init__(
-        self,
-        queue: JobQueue[JobT],
-        sink: OutcomeSink[JobT, ResultT],
-        tools: TransferTools[JobT, ResultT],
-        *,
-        most_deferred: int = MAX_REFUSALS - 1,
-        count_failures: Callable[[int], bool] = lambda _: False,
-        fast: FastPath | None = None,
-    ) -> None:
-        self._queue = queue
-        self.sink = sink
-        self._tools = tools
-        self._most_deferred = most_deferred
-        self._count_failures = count_failures
-        self._deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
-        self.given_up_hosts: dict[str, str] = {}
-        """The hosts that were given up, and why; their assets stay pending."""
-        self._stopping = False
-        self.no_more = queue.end
-        self._fast = fast
-        self._group = asyncio.TaskGroup()
+    queue: JobQueue[JobT]
+    sink: OutcomeSink[JobT, ResultT]
+    tools: TransferTools[JobT, ResultT]
+    most_deferred: int = MAX_REFUSALS - 1
+    count_failures: Callable[[int], bool] = lambda _: False
+    fast: FastPath | None = None
+    deferred: dict[str, deque[tuple[JobT, Failure, int]]] = {}
+    given_up_hosts: dict[str, str] = {}
+    """The hosts that were given up, and why; their assets stay pending."""
+    stopping: bool = False
+    group: asyncio.TaskGroup = msgspec.field(default_factory=asyncio.TaskGroup)
+
+    def no_more(self) -> None:
+        self.queue.end()
 
     async def run(self) -> None:
         try:
-            async with self._group:
-                while await self._queue.has_some():
-                    slots = await self.sink.take_slots(self._queue.waiting)
-                    jobs = self._queue.take(slots)  # workers may have taken some meanwhile
+            async with self.group:
+                while await self.queue.has_some():
+                    slots = await self.sink.take_slots(self.queue.waiting)
+                    jobs = self.queue.take(slots)  # workers may have taken some meanwhile
                     self.sink.free_slots(slots - len(jobs))
                     for job in jobs:
                         # only the pool of a mirror has a fast path
-                        if self._fast is None or not self._fast.begin(job, self):  # type: ignore[arg-type]
+                        if self.fast is None or not self.fast.begin(job, self):  # type: ignore[arg-type]
                             self.fetch(job)
                 await self.sink.all_slots_free()
         finally:
-            if self._fast is not None:
-                self._fast.close()
-        if not self._stopping:
+            if self.fast is not None:
+                self.fast.close()
+        if not self.stopping:
             self._report_deferred()
 
     def stop(self) -> None:
-        self._stopping = True
-        self._queue.take(self._queue.waiting)
-        self._queue.end()
+        self.stopping = True
+        self.queue.take(self.queue.waiting)
+        self.queue.end()
 
     def fetch(self, job: JobT, first: AssetFetcher[JobT, ResultT] | None = None, since: float = 0.0) -> None:
         """Fetch an asset by the general path; `first` completes an attempt that was started at `since`."""
 
         async def run() -> None:
-            transfer = AssetTransfer(job, self._tools, first, since)
+            transfer = AssetTransfer(job, self.tools, first, since)
             outcome = await transfer.run()
             if isinstance(outcome, Failure):
                 self.sink.free_slots()
@@ -218,35 +210,35 @@ class Pool(Generic[JobT, ResultT]):
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` as a task of this pool, unless the run is ending because of an error."""
         try:
-            self._group.create_task(work)
+            self.group.create_task(work)
         except RuntimeError:  # the group takes no more tasks
             work.close()
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take a final failure, or DOWN, which leaves the asset pending."""
         host = failure.host
-        if self._most_deferred and failure.kind is FailureKind.DOWN:
-            if dropped := self._deferred.pop(host, None):
-                self._count_failures(-len(dropped))
+        if self.most_deferred and failure.kind is FailureKind.DOWN:
+            if dropped := self.deferred.pop(host, None):
+                self.count_failures(-len(dropped))
             if len(self.given_up_hosts) < MOST_HOSTS:
                 self.given_up_hosts[host] = failure.message
             return
-        are_too_many = failure.kind not in _NO_FAULT and self._count_failures(1)
-        if are_too_many or (host not in self._deferred and len(self._deferred) >= MOST_HOSTS):
+        are_too_many = failure.kind not in _NO_FAULT and self.count_failures(1)
+        if are_too_many or (host not in self.deferred and len(self.deferred) >= MOST_HOSTS):
             self._report_deferred()
         if are_too_many or failure.kind not in _MAY_BE_OF_HOST:
             self.sink.fail(job, failure, attempts)
             return
-        deferred = self._deferred.setdefault(host, deque())
+        deferred = self.deferred.setdefault(host, deque())
         deferred.append((job, failure, attempts))
-        if len(deferred) > self._most_deferred:  # the run was not stopped: there was a success in between
+        if len(deferred) > self.most_deferred:  # the run was not stopped: there was a success in between
             self.sink.fail(*deferred.popleft())
 
     def _report_deferred(self) -> None:
-        for deferred in self._deferred.values():
+        for deferred in self.deferred.values():
             for failed in deferred:
                 self.sink.fail(*failed)
-        self._deferred.clear()
+        self.deferred.clear()
 
 
 # --- one asset -------------------------------------------------------------------------------------------
@@ -263,54 +255,47 @@ class TransferTools(msgspec.Struct, Generic[JobT, ResultT], frozen=True):
     """Hosts whose hrefs did not change when an item was read again: a refusal is not an expiry there."""
 
 
-class AssetTransfer(Generic[JobT, ResultT]):
+class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
     """`first` completes a first attempt that was started at `since`.
 
     An href from a document that was read within this attempt is current: if refused, the failure is final.
     """
 
-    def __init__(
-        self,
-        job: JobT,
-        tools: TransferTools[JobT, ResultT],
-        first: AssetFetcher[JobT, ResultT] | None = None,
-        since: float = 0.0,
-    ) -> None:
-        self.job = job
-        self.attempts = 0
-        self._tools = tools
-        self._first = first
-        self._since = since
-        self._read_at: float | None = None
-        self._wrong = ""
-        """The message of the last failure because of wrong content: it has the digest or the size."""
-        self._is_reread = False
-        self._document: Json | None = None
-        self._failures: list[Failure] = []
+    job: JobT
+    tools: TransferTools[JobT, ResultT]
+    first: AssetFetcher[JobT, ResultT] | None = None
+    since: float = 0.0
+    attempts: int = 0
+    read_at: float | None = None
+    wrong: str = ""
+    """The message of the last failure because of wrong content: it has the digest or the size."""
+    is_reread: bool = False
+    document: Json | None = None
+    failures: list[Failure] = []
 
     async def run(self) -> ResultT | Failure:
-        tools = self._tools
+        tools = self.tools
         while True:
             try:
                 return await with_retries(self._attempt, tools.policy, tools.clock, tools.on_retry)
             except TransferError as error:
-                self._failures.append(error.failure)
+                self.failures.append(error.failure)
                 if self.job.alternates:
-                    self.job, self._wrong = self.job.at(self.job.alternates), ""
+                    self.job, self.wrong = self.job.at(self.job.alternates), ""
                     continue
-                if len(self._failures) == 1:
-                    return self._failures[0]
+                if len(self.failures) == 1:
+                    return self.failures[0]
                 # GONE only if all are gone; if the host of any is down, the failure is not final
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
-                telling = min(self._failures, key=lambda one: ranks.get(one.kind, 1))
-                message = " Then: ".join(one.message for one in self._failures)
+                telling = min(self.failures, key=lambda one: ranks.get(one.kind, 1))
+                message = " Then: ".join(one.message for one in self.failures)
                 return replace(telling, message=message, retryable=False)
 
     async def _attempt(self) -> ResultT:
-        first, self._first = self._first, None
-        fetcher = first or self._tools.fetcher
+        first, self.first = self.first, None
+        fetcher = first or self.tools.fetcher
         if first is None:
-            self._since = self._tools.clock.monotonic()
+            self.since = self.tools.clock.monotonic()
         if self.job.stale:
             await self._renew()
         while True:
@@ -318,48 +303,48 @@ class AssetTransfer(Generic[JobT, ResultT]):
             job = self.job
             may_be_stale = (
                 job.item_href is not None
-                and (self._read_at is None or self._read_at < self._since)
-                and (is_signed(job.href) or host_of(job.href) not in self._tools.stable)
+                and (self.read_at is None or self.read_at < self.since)
+                and (is_signed(job.href) or host_of(job.href) not in self.tools.stable)
             )
             try:
                 # if there is another href, a refusal does not stop the run
                 count = not (may_be_stale or job.alternates)
                 return await fetcher.fetch(job, count_refusal=count)
             except TransferError as error:
-                fetcher, failure = self._tools.fetcher, error.failure
+                fetcher, failure = self.tools.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_be_stale and await self._renewed(failure):
                     continue
                 if failure.kind in _WRONG_CONTENT:
-                    if failure.message == self._wrong:  # twice the same wrong content: it is final
+                    if failure.message == self.wrong:  # twice the same wrong content: it is final
                         failure = replace(failure, retryable=False)
-                    self._wrong = failure.message
+                    self.wrong = failure.message
                     if not failure.retryable and await self._restated():
                         continue
                 raise TransferError(failure) from error
 
     async def _restated(self) -> bool:
         """Read the item again, once; return True if it states another size or checksum than before."""
-        if self._is_reread or self.job.item_href is None:
+        if self.is_reread or self.job.item_href is None:
             return False
-        self._is_reread = True
+        self.is_reread = True
         with suppress(TransferError):  # the failure is then final
-            await self._renew(self._since)
-            asset = self._document["assets"].get(self.job.key) if self._document else None
+            await self._renew(self.since)
+            asset = self.document["assets"].get(self.job.key) if self.document else None
             if asset is not None:  # the item does not describe objects of a prefix
                 size, checksum = stated_of(asset)
                 if (size, checksum) != (self.job.size, self.job.checksum):
                     self.job = replace(self.job, size=size, checksum=checksum)
-                    self._wrong = ""
+                    self.wrong = ""
                     return True
         return False
 
     async def _renewed(self, refusal: Failure) -> bool:
         before = self.job.href
         try:
-            await self._renew(self._read_at)
-            if self.job.href == before and (self._read_at or 0.0) < self._since:
-                await self._renew(self._since)
+            await self._renew(self.read_at)
+            if self.job.href == before and (self.read_at or 0.0) < self.since:
+                await self._renew(self.since)
         except TransferError as error:
             reread = error.failure
             if reread.retryable or reread.kind in {FailureKind.DOWN, FailureKind.GONE}:
@@ -367,7 +352,7 @@ class AssetTransfer(Generic[JobT, ResultT]):
             message = f"{refusal.message} Its item could not be read again: {reread.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self.job.href == before:
-            self._tools.stable[host_of(before)] = None
+            self.tools.stable[host_of(before)] = None
         return self.job.href != before
 
     async def _renew(self, newer_than: float | None = None) -> None:
@@ -377,19 +362,19 @@ class AssetTransfer(Generic[JobT, ResultT]):
             why = f"Only SOURCE states where asset {job.key} is now: run `stacpull mirror` with it again."
             raise TransferError(Failure(FailureKind.REFUSED, why))
         try:
-            item = await self._tools.items.read(href, newer_than=newer_than)
+            item = await self.tools.items.read(href, newer_than=newer_than)
         except TransferError as error:
             if error.failure.kind is FailureKind.GONE:  # the item, which proves nothing about the asset
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
             raise
-        self._read_at, self._document = item.read_at, item.document
+        self.read_at, self.document = item.read_at, item.document
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
-        found = None if asset is None else asset_hrefs(asset, href, self._tools.prefer)
-        if not isinstance(found, tuple) or len(found) <= len(self._failures):
+        found = None if asset is None else asset_hrefs(asset, href, self.tools.prefer)
+        if not isinstance(found, tuple) or len(found) <= len(self.failures):
             why = f"Asset {job.key} cannot be fetched: its item, read again, does not list it any more."
             raise TransferError(Failure(FailureKind.GONE, why))
-        self.job = job.at(found[len(self._failures) :])
+        self.job = job.at(found[len(self.failures) :])
 
 
 # --- workers in place of the pool -------------------------------------------------------------------------

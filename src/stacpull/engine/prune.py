@@ -38,10 +38,25 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """A stop raises `InterruptedRunError`. Removed items stay removed."""
-        if (why := await self._why_not(summary)) is not None:
-            self._on_event(Notice("warning", f"Nothing was pruned: {why}."))
-            return
-        gone, after, kept, run = 0, 0, self._kept, self._run.id
+        run, counters = self._run.id, self._store.counters
+        unread = await self._call(pruning.unread, run)
+        is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
+        reasons = {
+            "only `mirror` looks for items that are gone": self._run.spec.kind != "mirror",
+            "the run is not complete": not is_complete,
+            "with --max-items or --sample the walk does not show which items are gone": (
+                self._run.spec.selection.most_items
+            ),
+            "the walk was cut short": summary.cut_short,
+            "the source announced more items than its pages had": summary.items_unseen,
+            f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
+            "to the missing items": unread,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                self._on_event(Notice("warning", f"Nothing was pruned: {reason}."))
+                return
+        gone, after, kept = 0, 0, self._kept
         while stretch := await self._call(pruning.items_not_found, run, after, _STRETCH):
             after = stretch[-1].row
             found = await self._gone([item for item in stretch if not item.listed])
@@ -60,23 +75,6 @@ class Pruning:
             if number:
                 text = f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}."
                 self._on_event(Notice("warning", text))
-
-    async def _why_not(self, summary: WalkSummary) -> str | None:
-        run, counters = self._run, self._store.counters
-        unread = await self._call(pruning.unread, run.id)
-        is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
-        reasons = {
-            "only `mirror` looks for items that are gone": run.spec.kind != "mirror",
-            "the run is not complete": not is_complete,
-            "with --max-items or --sample the walk does not show which items are gone": (
-                run.spec.selection.most_items
-            ),
-            "the walk was cut short": summary.cut_short,
-            "the source announced more items than its pages had": summary.items_unseen,
-            f"{count(unread, 'link or item', 'links or items')} of this walk could not be read, and may lead "
-            "to the missing items": unread,
-        }
-        return next((reason for reason, holds in reasons.items() if holds), None)
 
     async def _gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
         """Return the items whose own URLs are denied by a trusted host."""

@@ -392,7 +392,14 @@ class Walk:
         finally:
             cancelled.set()
         matches = [one for one, reason in zip(items, reasons, strict=True) if reason is None]
-        fresh, again = ({}, set[ItemId]()) if self._sample is not None else await self._fresh(matches)
+        fresh, planned_before = dict[ItemId, FoundItem](), dict[ItemId, str | None]()
+        if self._sample is None:
+            planned_before = await self.record.find_planned([one[0] for one in matches], False)
+            for one in matches:  # the newest version of each, unless that was planned before
+                is_known = one[0] in fresh or one[0] in planned_before
+                before = _updated(fresh[one[0]]) if one[0] in fresh else planned_before.get(one[0])
+                if not is_known or is_newer(_updated(one), before):
+                    fresh[one[0]] = one
         most = None if self._selection.max_items is None else self._selection.max_items - self._matched
         await self._lookups.prepare(list(fresh.values())[:most])
         for one, reason in zip(items, reasons, strict=True):
@@ -411,7 +418,7 @@ class Walk:
             if newest is None:
                 continue
             planned = self.plan(newest[1], item_id, page_url=newest[2])
-            self._matched += item_id not in again
+            self._matched += item_id not in planned_before
             batch.items.append(planned)
             if relations := {*self._selection.follow, *(["source"] if self._selection.source_links else [])}:
                 hrefs = source_links(newest[1], planned.href or newest[2], relations)
@@ -425,18 +432,6 @@ class Walk:
         if self._selection.collection_assets:
             await self._add_collections(batch)
         return batch
-
-    async def _fresh(self, matches: Sequence[FoundItem]) -> tuple[dict[ItemId, FoundItem], set[ItemId]]:
-        """Return the matches to plan in their newest version, and those planned before in an older one."""
-        planned = await self.record.find_planned([item_id for item_id, _, _ in matches], False)
-        fresh: dict[ItemId, FoundItem] = {}
-        for one in matches:
-            item_id = one[0]
-            is_known = item_id in fresh or item_id in planned
-            before = _updated(fresh[item_id]) if item_id in fresh else planned.get(item_id)
-            if not is_known or is_newer(_updated(one), before):
-                fresh[item_id] = one
-        return fresh, fresh.keys() & planned.keys()
 
     async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
         documents = await self._reader.read_many([link.href for link in links])

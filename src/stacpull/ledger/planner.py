@@ -226,14 +226,32 @@ class Planner:
         self._taken = {row.hash for row in known.values()}
         parents = {row.row: row.parent for row in known.values()}  # before the batch
         plans = [plan for item in batch.items if (plan := self._plan_of(item)) is not None]
-        failed = [row for one in batch.failed_items if (row := self._fail_item(one)) is not None]
-        rows = [*(plan.row for plan in plans), *failed]
+        rows = [plan.row for plan in plans]
+        for one in batch.failed_items:
+            before = known.get(one.id)
+            if before is not None and before.run == self._run:
+                continue
+            row = self._row_of(one.id, one.parent, one.href if before is None else before.href)
+            known[one.id] = row = row._replace(is_unread=1)
+            rows.append(row)
+            self._items.append((*row[:_OF_ITEM], 1))
+            self._failures.append((row.row, "", one.failure))
+            self._result.failures.append((one.id, "", one.failure))
         linking = {  # label items that link to a source item that was new, or that another one led to
             row.parent
             for row in rows
             if row.row not in parents or (parents[row.row] not in (None, row.parent) and not row.is_unread)
         }
-        self._drop_stand_ins(plans)
+        unread = "SELECT item FROM failures WHERE key = ''"
+        for plan in plans if exists(self._db, unread) else ():  # items that can be read now
+            row, is_own = plan.row, plan.before is not None and plan.before.is_unread
+            read = self._db.execute(  # rows that stood for items without ID
+                f"DELETE FROM items WHERE parent = ? AND href = ? AND id <> ? AND id IN ({unread}) "
+                "RETURNING id",
+                (row.parent, row.href, row.row),
+            ).fetchall()
+            read += [(row.row,)] if is_own else []
+            self._db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
         existing: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
         known_items = [plan.row.row for plan in plans if plan.before is not None]
         for found in self._db.execute(_ASSETS, (listed(known_items),)) if known_items else ():
@@ -332,30 +350,6 @@ class Planner:
         directory = None if path == f"{item.collection}/{item.item}" else path
         collection = self._collections[item.collection]
         return _ItemRow(self._last_item, index, collection, item.item, above, self._run, directory, href)
-
-    def _fail_item(self, failed: ItemFailure) -> _ItemRow | None:
-        before = self._known.get(failed.id)
-        if before is not None and before.run == self._run:
-            return None
-        row = self._row_of(failed.id, failed.parent, failed.href if before is None else before.href)
-        self._known[failed.id] = row = row._replace(is_unread=1)
-        self._items.append((*row[:_OF_ITEM], 1))
-        self._failures.append((row.row, "", failed.failure))
-        self._result.failures.append((failed.id, "", failed.failure))
-        return row
-
-    def _drop_stand_ins(self, plans: Sequence[_Plan]) -> None:
-        """Delete the failures of items that can be read now, and the rows that stood for items without ID."""
-        db, unread = self._db, "SELECT item FROM failures WHERE key = ''"
-        for plan in plans if exists(db, unread) else ():
-            row, is_own = plan.row, plan.before is not None and plan.before.is_unread
-            read = db.execute(
-                f"DELETE FROM items WHERE parent = ? AND href = ? AND id <> ? AND id IN ({unread}) "
-                "RETURNING id",
-                (row.parent, row.href, row.row),
-            ).fetchall()
-            read += [(row.row,)] if is_own else []
-            db.executemany("DELETE FROM failures WHERE item = ? AND key = ''", read)
 
     def _plan_document(self, plan: _Plan, known: Mapping[str, KnownAsset], *, links_more: bool) -> None:
         """Plan the row of an item and its JSON, which is written again if it may be outdated."""

@@ -318,20 +318,15 @@ def _begin(
     jobs.mark_documents(db, check.rows["document"])
     for start in range(0, len(check.rows["asset"]), _UNIT):
         rows = check.rows["asset"][start : start + _UNIT]
-        jobs.requeue_damaged(db, run.id, _source_hrefs(db, files, rows))
+        hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
+        item, document, base = 0, Json(), None
+        for row in rows:
+            its_item, _, key = views.owner(db, row)
+            if its_item != item:  # rows of one item are mostly adjacent
+                item = its_item
+                document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
+            asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
+            href = asset_href(asset_origin(asset) or asset, base)
+            hrefs[row] = href if isinstance(href, str) else None
+        jobs.requeue_damaged(db, run.id, hrefs)
     return replace(run, counters=runs.counters(db, run.id))
-
-
-def _source_hrefs(db: Connection, files: StoredFiles, assets: Iterable[int]) -> dict[int, str | None]:
-    """Return hrefs by row, without credentials; None if the mirror does not state it."""
-    found: dict[int, str | None] = {}
-    item, document, base = 0, Json(), None
-    for row in assets:
-        its_item, _, key = views.owner(db, row)
-        if its_item != item:  # rows of one item are mostly adjacent
-            item = its_item
-            document, base = sent_document(files, next(views.item_records(db, [item]))) or ({}, None)
-        asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
-        href = asset_href(asset_origin(asset) or asset, base)
-        found[row] = href if isinstance(href, str) else None
-    return found
