@@ -79,7 +79,7 @@ class LocalPlaces:
 
 
 class DaskWorkers:
-    """Transfers the assets of a run in worker processes (`stacpull.engine.pool.JobRunner`)."""
+    """Transfers the assets of a run in worker processes in place of `stacpull.engine.pool.Pool`."""
 
     def __init__(self, run: RunOfWorkers) -> None:
         self._run = run

@@ -78,7 +78,7 @@ class Sink(OutcomeSink[Job, Arrival | None]):
 
 
 class CountingPath(FastPath):
-    taken = 0
+    taken: int = 0
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
         is_taken = super().begin(job, pool)

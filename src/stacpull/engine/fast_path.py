@@ -203,16 +203,15 @@ class FastTransfer(msgspec.Struct, eq=False):
             connection.begin(self, self.sent)
 
 
-class FastPath:
-    def __init__(self, client: Client, web: WebTransport, shared: SharedDownloads) -> None:
-        self.client = client
-        self.web = web
-        self.shared = shared
-        self._origins: dict[str, FastOrigin | None] = {}
-        """Origins by the start of URLs (`http://host:port`); None for those of the general path."""
-        self._last: FastOrigin | None = None
-        """The last origin that was looked up, if its URLs need no further check."""
-        self.is_closed = False
+class FastPath(msgspec.Struct, eq=False):
+    client: Client
+    web: WebTransport
+    shared: SharedDownloads
+    origins: dict[str, FastOrigin | None] = {}
+    """Origins by the start of URLs (`http://host:port`); None for those of the general path."""
+    last: FastOrigin | None = None
+    """The last origin that was looked up, if its URLs need no further check."""
+    is_closed: bool = False
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
         if job.stale or job.version_in_dest is not None or job.sha256 is not None:
@@ -232,27 +231,27 @@ class FastPath:
         for connection in list(self.web.connections):
             if isinstance(connection.exchange, FastTransfer):
                 connection.close()
-        self._origins.clear()
-        self._last = None
+        self.origins.clear()
+        self.last = None
 
     def forget(self, origin: FastOrigin) -> None:
-        self._origins = {server: one for server, one in self._origins.items() if one is not origin}
-        self._last = None
+        self.origins = {server: one for server, one in self.origins.items() if one is not origin}
+        self.last = None
 
     def origin(self, url: str) -> FastOrigin | None:
-        last = self._last
+        last = self.last
         if last is not None and url.startswith(last.base) and len(url) <= LONGEST_URL:
             return last  # nearly always
         end = url.find("/", url.find("://") + 3)
         if end < 0 or len(url) > LONGEST_URL:
             return None
-        server, self._last = url[:end], None
+        server, self.last = url[:end], None
         try:
-            origin = self._origins[server]
+            origin = self.origins[server]
         except KeyError:
             origin = self._new_origin(server, url)
         if origin is None or origin.route.gets_credentials or not self.client.has_credentials:
-            self._last = origin
+            self.last = origin
             return origin
         is_clean = self.client.prepare(Request(url), origin.route).url == url
         return origin if is_clean else None  # a server may have copied a secret into it
@@ -278,6 +277,6 @@ class FastPath:
             made = FastOrigin(f"{server}/", f"{sent_server}/", host, route, rewrites, is_plain)
             if rewrites is not None or made.has_fields(self.client.prepare(Request(url), route).headers):
                 origin = made
-        forget_hosts(self._origins, lambda one: one is not None and (one.host.idle or one.route.gate.in_use))
-        self._origins[server] = origin
+        forget_hosts(self.origins, lambda one: one is not None and (one.host.idle or one.route.gate.in_use))
+        self.origins[server] = origin
         return origin

@@ -36,9 +36,6 @@ def sent_document(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
 def encoded_document(
     db: Connection, files: StoredFiles, secrets: Secrets, record: views.ItemRecord, path: str
 ) -> bytes | None:
-    def local_item(href: str) -> str | None:
-        return views.document_path(db, item_of(href), secrets.cut(href))
-
     sent = sent_document(files, record)
     if sent is None:
         return None
@@ -49,7 +46,7 @@ def encoded_document(
         mirrored=record.mirrored,
         item_path=path,
         collection_path=collection_document_path(record.id.collection),
-        local_items=local_item,
+        local_items=lambda href: views.document_path(db, item_of(href), secrets.cut(href)),
         base=base,
     )
     return encode_item(ready, secrets)

@@ -32,7 +32,7 @@ from stacpull.engine.fetching import open_pool
 from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
-from stacpull.engine.pool import JobQueue, JobRunner, RunOfWorkers
+from stacpull.engine.pool import JobQueue, RunOfWorkers
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
     FailureLimit,
@@ -334,7 +334,7 @@ class MirrorRun:
         network, options, store, stop = self._network, self._options, self._store, self._stop
         staged, selection = self._workspace.destination.staged, self._task.selection
         failures = FailureLimit(options.max_failures, stop)
-        pool = open_pool(
+        runner = pool = open_pool(
             JobQueue[Job](2 * network.slots) if options.uses_dask else self._queue,
             store.outcomes,
             network,
@@ -347,7 +347,6 @@ class MirrorRun:
             most_deferred=(MAX_REFUSALS - 1) * (network.per_host if options.uses_dask else 1),
             count_failures=failures.count,
         )
-        runner: JobRunner = pool
         if options.uses_dask:
             workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
             runner = workers(

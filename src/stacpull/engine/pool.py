@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -380,21 +380,8 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
 # --- workers in place of the pool -------------------------------------------------------------------------
 
 
-class JobRunner(Protocol):
-    """Runs the jobs of a queue: `Pool`, or workers. Its methods mean the same as those of `Pool`."""
-
-    @property
-    def given_up_hosts(self) -> Mapping[str, str]: ...
-
-    async def run(self) -> None: ...
-
-    def no_more(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
 class RunOfWorkers(NamedTuple):
-    """What the entry point `dask` in the group `stacpull.workers` gets; it returns a `JobRunner`."""
+    """What the entry point `dask` in the group `stacpull.workers` gets; it returns a kind of `Pool`."""
 
     options: Options
     network: Network  # its counters include the effort of the workers

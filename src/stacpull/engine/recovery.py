@@ -11,6 +11,7 @@ there after a kill is replaced.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,7 +22,6 @@ from stacpull.ledger.database import Connection, checkpoint
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
 from stacpull.planning.layout import arrival_of
-from stacpull.store.inspection import sync_file
 from stacpull.store.protocol import FileState, Store, never
 from stacpull.store.staging import PASSING, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
@@ -101,7 +101,7 @@ class Recovery:
             if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
                 with suppress(OSError), store.open(arrival.path) as file:
                     if store.is_local:
-                        sync_file(file)  # it may be a copy
+                        os.fsync(file.fileno())  # it may be a copy
                     return True
         if is_ours:
             store.remove(arrival.directory, arrival.name)

@@ -25,7 +25,7 @@ from stacpull.events import Listener, Notice
 from stacpull.selection import Selection
 
 if TYPE_CHECKING:
-    from stacpull.engine.pool import JobRunner
+    from stacpull.engine.pool import Pool
 
 GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
-    pool: JobRunner,
+    pool: Pool[Any, Any],
     tick: Callable[[], Coroutine[Any, Any, None]],
     *,
     stop: asyncio.Event,

@@ -146,7 +146,17 @@ class StoreServer:
 
     def _work(self) -> None:
         operations = self._operations
-        while not ((message := self._next()) is None or isinstance(message, Exception)):
+        while True:
+            if self._postponed:
+                message = self._postponed.popleft()
+            else:
+                try:
+                    timeout = None if self._failed is not None else operations.seconds_until_due()
+                    message = self._queue.get(timeout=timeout)
+                except Empty:
+                    message = []
+            if message is None or isinstance(message, Exception):
+                break
             if isinstance(message, Call):
                 self._answer(message)
             if self._failed is None:
@@ -180,16 +190,6 @@ class StoreServer:
         if confirmed != self._confirmed:
             self._send(Confirmed(0, published - self._confirmed[0], dict(counters)))
             self._confirmed = confirmed
-
-    def _next(self) -> _Queued:
-        """Return the next message, an empty list if none comes before a group is due."""
-        if self._postponed:
-            return self._postponed.popleft()
-        timeout = None if self._failed is not None else self._operations.seconds_until_due()
-        try:
-            return self._queue.get(timeout=timeout)
-        except Empty:
-            return []
 
     def _run_beside(self, work: Callable[[], object]) -> object:
         """Do blocking work in a thread. Meanwhile, write the bodies that arrive, and postpone messages."""

@@ -520,8 +520,21 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
         planned = PlanBatch()
         await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
         await record.add_batch(planned)
-    if run.spec.kind == "repair":
-        await _read_damaged_items(walk, record)
+    after = 0
+    # an item that cannot be read stays marked in the ledger: the next walk may find it
+    while run.spec.kind == "repair" and (items := await call(jobs.damaged_documents, after, ITEMS_AT_ONCE)):
+        hrefs = [href for _, _, href in items if href is not None]
+        documents = dict(zip(hrefs, await walk.task.reader.read_many(hrefs), strict=True))
+        for row, item, href in items:
+            document = documents.get(href or "")
+            if isinstance(document, dict) and document.get("id") == item.item:
+                await call(jobs.keep_document, row, clean_document(document, walk.task.network.secrets))
+                continue
+            why = "Its URL is unknown, or returns another item."
+            if isinstance(document, Failure):
+                why = document.message
+            walk.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {why}")
+        after = items[-1][0]
     await record.add_batch(PlanBatch(reached=WalkUpdate(walk_ended=True)))
 
 
@@ -545,25 +558,6 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                 lost -= await call(jobs.restore_hrefs, record.run, found)
                 if lost <= 0:
                     return
-
-
-async def _read_damaged_items(walk: Walk, record: LedgerRecord) -> None:
-    """An item that cannot be read stays marked in the ledger: the next walk may find it."""
-    task, call, after = walk.task, record.store.call, 0
-    while items := await call(jobs.damaged_documents, after, ITEMS_AT_ONCE):
-        hrefs = [href for _, _, href in items if href is not None]
-        documents = dict(zip(hrefs, await task.reader.read_many(hrefs), strict=True))
-        for row, item, href in items:
-            document = documents.get(href or "")
-            if isinstance(document, dict) and document.get("id") == item.item:
-                await call(jobs.keep_document, row, clean_document(document, task.network.secrets))
-                continue
-            why = "Its URL is unknown, or returns another item."
-            if isinstance(document, Failure):
-                why = document.message
-            text = f"The JSON of {item.collection}/{item.item} cannot be restored. {why}"
-            task.on_event(Notice("warning", text))
-        after = items[-1][0]
 
 
 def _updated(one: FoundItem) -> str | None:

@@ -175,10 +175,6 @@ def lines_in(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def sync_file(file: BinaryIO) -> None:
-    os.fsync(file.fileno())
-
-
 def sync_directory(directory: Path) -> None:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
