@@ -8,9 +8,12 @@ import socket
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.acceptance.asset_host import AssetHost, Connection, quick
+from tests.acceptance.small_api import SmallApi
 from tests.net.certificates import certificate
+from tests.net.memory import Answer
 
 import stacpull
 
@@ -42,6 +45,17 @@ def test_the_walk_continues_with_the_scheme_of_source(tmp_path: Path) -> None:
         options = quick(retries=1)
         report = asyncio.run(stacpull.mirror(f"{host.url}/items", str(tmp_path / "m"), options=options))
     assert (report.state, report.items_seen, report.assets_done) == ("complete", 3, 3)
+
+
+def test_a_redirect_continues_with_the_scheme_of_source(tmp_path: Path) -> None:
+    def asset(request: Any) -> Answer:
+        if request.url.endswith("/2"):
+            return Answer(body=b"data")
+        return Answer(302, headers={"Location": api.url("/assets/c/2").replace("http:", "https:")})
+
+    with SmallApi({"c": ["1", "2"]}, asset=asset) as api:
+        report = stacpull.sync.mirror(api.url("/collections/c"), tmp_path / "m", options=quick(retries=1))
+    assert (report.state, report.assets_done, report.retries) == ("complete", 2, 0)
 
 
 def test_assets_behind_a_tls_proxy_are_read_with_the_scheme_of_source(

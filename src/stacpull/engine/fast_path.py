@@ -6,6 +6,7 @@ is unusual, before a request that was not sent or with the response to one that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -77,7 +78,8 @@ class FastTransfer(msgspec.Struct, eq=False):
             self.sent = b"GET /" + target.encode("ascii") + origin.tail
         elif not self._is_unusual_sendable():
             path.forget(origin)  # the bucket has moved, or credentials must be renewed
-            origin.route.gate.release()
+            # not at once: the gate admits the next asset, which may come here too, and so on
+            asyncio.get_running_loop().call_soon(origin.route.gate.release)
             self.hand_over()
             return
         path.client.counters.requests += 1
@@ -133,7 +135,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         location = fields.get(b"location")
         if location is None or size > DRAINED or self.rewritten is not None:
             return False
-        text = location.decode("utf-8", "surrogateescape")
+        text = path.client.at_source(location.decode("utf-8", "surrogateescape"))
         target = next_hop(self.url, text, self.hops, allow_downgrade=path.client.allow_downgrade)
         if isinstance(target, Failure):
             return False
