@@ -43,3 +43,12 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ran = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False)
     assert ran.returncode == 5
     assert f"--log-file {tmp_path}/no/log cannot be written: No such file or directory." in ran.stderr
+
+
+def test_a_full_disk_of_the_log_is_named(tmp_path: Path) -> None:
+    with run_in_thread(MlhubReplica(items=20, seed=3, key="k")) as replica:
+        arguments = ["mirror", f"{replica.base_url}?key=k", str(tmp_path / "m"), "--all-collections"]
+        command = [COMMAND, *arguments, "--log-file", "/dev/full"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 5
+    assert "--log-file /dev/full cannot be written: No space left on device." in ran.stderr

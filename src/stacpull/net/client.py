@@ -8,8 +8,8 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -449,17 +449,25 @@ class RequestLog:
     """`--log-file`: one line for each request (time, method, status, bytes, milliseconds, URL)."""
 
     def __init__(self, path: Path, secrets: Secrets) -> None:
+        self._path = path
         self._secrets = secrets
-        try:
+        with self._named():
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            text = f"--log-file {path} cannot be written: {why_unreadable(error)}."
+            text = f"--log-file {self._path} cannot be written: {why_unreadable(error)}."
             raise DestinationError(text) from error
 
     def write(self, method: str, url: str, status: int | None, received: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
         place = self._secrets.scrub(unsigned_url(self._secrets.strip_url(url)))
-        self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
+        with self._named():
+            self._file.write(f"{when} {method} {status or '-'} {received} {seconds * 1000:.0f} {place}\n")
 
     def close(self) -> None:
-        self._file.close()
+        with self._named():
+            self._file.close()
