@@ -20,6 +20,8 @@ from math import inf
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from stacpull.errors import WorkerError
 from stacpull.system import GARBAGE_AFTER
 
@@ -34,13 +36,12 @@ _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
 """File names have the same encoding in all processes of a run."""
 
 
-class ForkedProcess:
+class ForkedProcess(msgspec.Struct, eq=False):
     """A process that was forked: the members of `subprocess.Popen` that are used here."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        """Its exit code, negative for the signal that ended it; None while it runs."""
+    pid: int
+    returncode: int | None = None
+    """Its exit code, negative for the signal that ended it; None while it runs."""
 
     def poll(self) -> int | None:
         if self.returncode is None:

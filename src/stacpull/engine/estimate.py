@@ -231,7 +231,6 @@ class _Estimate:
         return not was_linked
 
     def _count(self, item: PlannedItem, done: set[str]) -> None:
-        """Count an item; `done` are the keys of its assets that DEST has."""
         self._refused += len(item.problems)
         for key in item.excluded:
             self._add("excluded", key)
@@ -280,7 +279,6 @@ class _Estimate:
         return means, requests / self._sampled if self._sampled else 1.0
 
     async def _size_of(self, asset: Asset) -> int | None:
-        """With `--clip`, return the size of the part in the area, from the header."""
         try:
             if self._clipping is not None:
                 part = await self._clipping.size(self._network.client, asset.href, asset.media_type)

@@ -124,53 +124,52 @@ class Download(msgspec.Struct, eq=False):
         return 0 if self.received is None or self.received.body is None else self.received.size
 
 
-class SharedDownloads:
+class SharedDownloads(msgspec.Struct, eq=False):
     """Makes one attempt at an asset by `fetcher`, unless another asset has the same href.
 
     Only the transfer is shared: a job waits for the first one of its href, then gets its bytes or a link.
     If that failed, the next becomes the first. Hrefs with a query are not shared: most are signed and differ.
     """
 
-    def __init__(self, fetcher: Fetcher, destination: Store) -> None:
-        self.fetcher = fetcher
-        self._destination = destination
-        self._recent: OrderedDict[str, Download] = OrderedDict()
-        self._bytes = 0
+    fetcher: Fetcher
+    destination: Store
+    recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
+    bytes: int = 0
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
             return await self.fetcher.fetch(job, count_refusal=count_refusal)
-        while (first := self._recent.get(job.href)) is not None and first.job.row != job.row:
-            self._recent.move_to_end(job.href)
+        while (first := self.recent.get(job.href)) is not None and first.job.row != job.row:
+            self.recent.move_to_end(job.href)
             if not first.has_ended:
                 first.awaited = first.awaited or asyncio.Event()
                 await first.awaited.wait()
             if (received := await self._shared(job, first)) is not None:
                 return received
-            if self._recent.get(job.href) is first:  # it did not fail, but cannot be used
+            if self.recent.get(job.href) is first:  # it did not fail, but cannot be used
                 break
         self._forget(job.href)
-        first = self._recent[job.href] = Download(job)
+        first = self.recent[job.href] = Download(job)
         return await self.finish(first, self.fetcher.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
         """Mark an asset as begun by the fast path; None if it has a part or a shared href: use `fetch`."""
         href = job.href
-        if href in self._recent or not self.fetcher.has_no_part(job):
+        if href in self.recent or not self.fetcher.has_no_part(job):
             return None
         first = Download(job)
         if "?" not in href:
-            self._recent[href] = first
+            self.recent[href] = first
         return first
 
     def complete(self, first: Download, received: Arrival) -> None:
         first.received = received
         self._end(first)
-        recent = self._recent
+        recent = self.recent
         if recent.get(first.job.href) is first:
-            self._bytes += first.weight
-        while self._bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self._bytes -= recent.popitem(last=False)[1].weight
+            self.bytes += first.weight
+        while self.bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
+            self.bytes -= recent.popitem(last=False)[1].weight
 
     async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Await a transfer. Keep its result, or forget the failed job; wake the waiting jobs."""
@@ -178,7 +177,7 @@ class SharedDownloads:
             if (received := await fetching) is not None:
                 self.complete(first, received)
         except BaseException:
-            if self._recent.get(first.job.href) is first:
+            if self.recent.get(first.job.href) is first:
                 self._forget(first.job.href)
             raise
         finally:
@@ -191,8 +190,8 @@ class SharedDownloads:
             first.awaited.set()
 
     def _forget(self, href: str) -> None:
-        if (first := self._recent.pop(href, None)) is not None:
-            self._bytes -= first.weight
+        if (first := self.recent.pop(href, None)) is not None:
+            self.bytes -= first.weight
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
         shared = first.received
@@ -201,7 +200,7 @@ class SharedDownloads:
         if job.checksum is not None and job.checksum != first.job.checksum:
             return None
         content: memoryview | str | None = shared.body
-        if content is None and self._destination.is_local:
+        if content is None and self.destination.is_local:
             content = await asyncio.to_thread(self._linked, job, shared)
         if content is None:
             return None
@@ -210,10 +209,10 @@ class SharedDownloads:
 
     def _linked(self, job: Job, shared: Arrival) -> str | None:
         """Link the complete part, or the file that it became: another file may have its name by now."""
-        staged = self._destination.staged
+        staged = self.destination.staged
         for path, identity in ((f"{PARTS}/{shared.part}", None), (shared.path, shared.identity or 0)):
             with suppress(OSError):
-                part = staged.link_part(job.row, job.generation, self._destination, path)
+                part = staged.link_part(job.row, job.generation, self.destination, path)
                 found = staged.part_identity(part)
                 if found is not None and found[1] == shared.size and identity in {None, found[0]}:
                     return part

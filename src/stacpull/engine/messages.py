@@ -20,7 +20,6 @@ from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.models import Arrival, BucketLocation
 
 LENGTH = struct.Struct("<I")
-RunCounters = dict[str, int | None]
 RevealedSecrets = tuple[list[str], list[str]]
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -72,7 +71,7 @@ class Confirmed(msgspec.Struct, tag=11, array_like=True):
 
     written: int
     published: int = 0
-    counters: RunCounters = {}
+    counters: dict[str, int | None] = {}
 
 
 class Happened(msgspec.Struct, tag=13, array_like=True):

@@ -324,7 +324,6 @@ class AssetTransfer(msgspec.Struct, Generic[JobT, ResultT], eq=False):
                 raise TransferError(failure) from error
 
     async def _restated(self) -> bool:
-        """Read the item again, once; return True if it states another size or checksum than before."""
         if self.is_reread or self.job.item_href is None:
             return False
         self.is_reread = True

@@ -26,6 +26,7 @@ from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500
 """Items that are requested, and removed, at once."""
+_UNTRUSTED = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
 
 
 class Pruning:
@@ -34,7 +35,6 @@ class Pruning:
         self._run, self._store, self._call, self._stop = run, store, store.call, stop
         self._reader = ItemReader(self._source.item, network.clock)  # one by one: a search proves nothing
         self._trusted: dict[tuple[str, str], bool] = {}
-        self._kept: Counter[str] = Counter()
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """A stop raises `InterruptedRunError`. Removed items stay removed."""
@@ -56,10 +56,19 @@ class Pruning:
             if holds:
                 self._on_event(Notice("warning", f"Nothing was pruned: {reason}."))
                 return
-        gone, after, kept = 0, 0, self._kept
+        gone, after, kept = 0, 0, Counter[str]()
         while stretch := await self._call(pruning.items_not_found, run, after, _STRETCH):
             after = stretch[-1].row
-            found = await self._gone([item for item in stretch if not item.listed])
+            items = [item for item in stretch if not item.listed]
+            answers = await self._read([item.href for item in items if item.href is not None])
+            found = list[NotFoundItem]()
+            for item in items:
+                if item.href is None or not _is_gone(answers[item.href]):
+                    kept["and whose URL does not return 404 or 410"] += 1
+                elif await self._is_trusted(item.id.collection, host_of(item.href)):
+                    found.append(item)
+                else:
+                    kept[_UNTRUSTED] += 1
             gone += len(found)
             rows = {None, *(item.row for item in found)}
             going = [item.row for item in found if item.parent in rows]  # others might come back
@@ -75,20 +84,6 @@ class Pruning:
             if number:
                 text = f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}."
                 self._on_event(Notice("warning", text))
-
-    async def _gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
-        """Return the items whose own URLs are denied by a trusted host."""
-        answers = await self._read([item.href for item in items if item.href is not None])
-        gone, unconfirmed = [], "and whose URL does not return 404 or 410"
-        untrusted = "and whose URL returns 404 or 410, but what the walk has found there is not shown either"
-        for item in items:
-            if item.href is None or not _is_gone(answers[item.href]):
-                self._kept[unconfirmed] += 1
-            elif await self._is_trusted(item.id.collection, host_of(item.href)):
-                gone.append(item)
-            else:
-                self._kept[untrusted] += 1
-        return gone
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

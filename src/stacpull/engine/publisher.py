@@ -148,7 +148,6 @@ class Publisher:
         self.publish_if_due()
 
     def _write_documents(self) -> dict[int, Placement]:
-        """Write the JSON of final items as parts, except where a foreign file has their name; by row."""
         rows, self.final_items = list(dict.fromkeys(self.final_items)), []
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, rows) if self._run.metadata == "item" and rows else ():

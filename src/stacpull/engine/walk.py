@@ -382,7 +382,6 @@ class Walk:
     # --- items -------------------------------------------------------------------------------------------
 
     async def _planned(self, items: Sequence[FoundItem]) -> PlanBatch:
-        """Filter items of a page; plan the matches with their source items, or draw from them."""
         batch, links = PlanBatch(), list[SourceLink]()
         judge, cancelled = self._items.judge, threading.Event()
         try:  # in a thread, because shapely needs a second for a geometry of 60,000 parts

@@ -222,17 +222,15 @@ def _has_content(path: Path, end: str = "") -> bool:
 def _connect(path: Path, query: str) -> sqlite3.Connection:
     address, wait = f"{path.absolute().as_uri()}?{query}", 10.0  # seconds, for the writer's checkpoint
     db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
-    version = 0
     try:
-        version = check_version(db)
-    finally:
-        if version == 0:
-            db.close()
-    if version == 0:  # it has no tables yet
-        raise NotAMirrorError(
-            f"{path.parent.parent} has no mirror yet: a run was killed right at its start. "
-            "Run `stacpull mirror` again."
-        )
+        if check_version(db) == 0:  # it has no tables yet
+            raise NotAMirrorError(  # noqa: TRY301 -- the connection is closed
+                f"{path.parent.parent} has no mirror yet: a run was killed right at its start. "
+                "Run `stacpull mirror` again."
+            )
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

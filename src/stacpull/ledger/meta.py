@@ -87,7 +87,6 @@ def is_named_source(db: sqlite3.Connection, source: str) -> bool:
 
 
 def _inode(db: sqlite3.Connection) -> int:
-    """Return the inode of a ledger, -1 if it belongs to another user."""
     query = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
     found = os.stat(db.execute(query).fetchone()[0])  # noqa: PTH116 -- a path need not be text in UTF-8
     return found.st_ino if found.st_uid == os.geteuid() else -1

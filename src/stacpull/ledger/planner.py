@@ -301,7 +301,6 @@ class Planner:
         return {row for row, _, _ in self._failures}
 
     def _load(self, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
-        """Return those of the items that are in the ledger, and items with the same hash."""
         found = self._db.execute(_ITEMS, (listed(map(item_hash, set(ids))),))
         return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in found}
 

@@ -242,7 +242,6 @@ def _sync_in(directory: int, path: str) -> None:
 
 
 def _refuse_odd(name: str) -> None:
-    """Reject an invalid name of an entry. Planning makes names safe; this is the final check."""
     if name in NO_NAMES or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, "it is not a name", name)
 
