@@ -38,7 +38,6 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
         found = store.state_of(ITEMS_PARQUET)
         if found.obstacle is None and found.digest == known:
             return ()
-    publisher.refuse_foreign(ITEMS_PARQUET)
 
     from stacpull_export.geoparquet import ItemIndex  # noqa: PLC0415 - it imports pyarrow
     from stacpull_export.mirrored_items import MirrorContents  # noqa: PLC0415

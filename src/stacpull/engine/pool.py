@@ -136,9 +136,6 @@ class OutcomeSink(_Changing, ABC, Generic[JobT, ResultT]):
     async def all_slots_free(self) -> None:
         await self._until(lambda: self._free >= self._slots)
 
-    def delivered(self, count: int) -> None:
-        self._unpublished += count
-
     def published(self, count: int) -> None:
         self._unpublished -= count
         self._changed.set()

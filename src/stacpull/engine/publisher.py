@@ -252,21 +252,15 @@ class Publisher:
         self.store.staged.write_part(part, data)
         self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
 
-    def refuse_foreign(self, path: str, sha256: bytes | None = None) -> None:
+    def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Raise an error if a file at `path` (in DEST) is not part of this mirror, and not the same."""
+        directory, _, name = path.rpartition("/")
         is_same = partial(self._has_digest, path, sha256)
         if not meta.owns_file(self.db, path) and not may_be_replaced(
             self.store, path, is_same, adopting=self._adopting
         ):
-            raise DestinationError(foreign_file_sentence(path))
-
-    def place_file(self, path: str, part: str, sha256: bytes) -> None:
-        directory, _, name = path.rpartition("/")
-        try:
-            self.refuse_foreign(path, sha256)
-        except DestinationError:
             self.store.staged.drop_part(part)
-            raise
+            raise DestinationError(foreign_file_sentence(path))
         meta.claim_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([Placement(part, directory, name, may_replace=True)])

@@ -185,7 +185,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_message(UnchangedAsset(job.row, job.item_row, job.generation))
 
     def send(self, arrivals: list[Arrival], on_written: Callable[[int], None]) -> None:
-        self.delivered(len(arrivals))
+        self._unpublished += len(arrivals)
         if any(arrival.body is not None for arrival in arrivals):
             self._on_written.append(on_written)
         self._send_message(Arrivals(arrivals))
