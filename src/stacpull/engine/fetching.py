@@ -26,7 +26,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import arrival_of, final_name
 from stacpull.sources.item_reader import ItemReader
 from stacpull.store.parts import FileParts
-from stacpull.store.protocol import Store, StoredFiles, foreign_file
+from stacpull.store.protocol import Store, foreign_file
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import AssetFetcher, Fetcher
 from stacpull.transfer.checks import Check, expected_checks
@@ -80,6 +80,12 @@ def open_pool(
     most_deferred: int,
     count_failures: Callable[[int], bool] = lambda _: False,
 ) -> Pool[Job, Arrival | None]:
+    def has_file(job: Job, stated: Checksum | None) -> bool:
+        path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
+        if stated is not None:
+            return destination.state_of(path, algorithm=stated.algorithm).digest == stated.digest
+        return version is not None and destination.state_of(path, algorithm=None).size == version.size
+
     checksum = options.recorded_checksum
     fetcher = Fetcher(
         network.client,
@@ -87,7 +93,7 @@ def open_pool(
         checksum=checksum,
         clock=network.clock,
         secrets=network.secrets,
-        has_file=lambda job, stated: asyncio.to_thread(_has_file, destination, job, stated),
+        has_file=lambda job, stated: asyncio.to_thread(has_file, job, stated),
     )
     shared = SharedDownloads(fetcher, destination)
     whole: AssetFetcher[Job, Arrival | None] = shared
@@ -101,13 +107,6 @@ def open_pool(
         fast = FastPath(network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)
     return Pool(queue, sink, tools, most_deferred=most_deferred, count_failures=count_failures, fast=fast)
-
-
-def _has_file(files: StoredFiles, job: Job, checksum: Checksum | None) -> bool:
-    path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
-    if checksum is not None:
-        return files.state_of(path, algorithm=checksum.algorithm).digest == checksum.digest
-    return version is not None and files.state_of(path, algorithm=None).size == version.size
 
 
 class Download(msgspec.Struct, eq=False):

@@ -16,8 +16,6 @@ from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, StatusReport
 from stacpull.store.lock import holder, is_held
 
-_LAST_ERRORS = 5
-
 
 def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     """Return the state of the mirror at `dest`, also during a run and right after one was killed.
@@ -72,7 +70,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             pid=holder(place.work) if live else None,
             rate=run["bytes_fetched"] / run["seconds"] if run["seconds"] else None,
             selection=run["selection"],
-            last_errors=tuple(views.failures(db, newest=_LAST_ERRORS)),
+            last_errors=tuple(views.failures(db, newest=5)),
             reason=run["reason"],
         )
 

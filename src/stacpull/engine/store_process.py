@@ -50,11 +50,10 @@ _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Excep
 
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
-_OWNERS = (jobs, meta, pruning, runs, StoreOperations)
 OPERATIONS: dict[str, Callable[..., Any]] = {
     one.__qualname__: one
     for one in (
-        *chain.from_iterable(vars(owner).values() for owner in _OWNERS),
+        *chain(*(vars(owner).values() for owner in (jobs, meta, pruning, runs, StoreOperations))),
         *(Planner.find_planned, Planner.save_batch),
         *(Publisher.publish_all, Publisher.remove_listed, Publisher.finish),
     )

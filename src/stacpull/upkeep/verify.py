@@ -143,7 +143,8 @@ class MirrorCheck(StoppableThread):
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    self._report_unknown(entry.path, "a file" if entry.is_file else obstacle or _NOTHING)
+                    found = "a file" if entry.is_file else obstacle or _NOTHING
+                    self._report(Damage(_as_text(entry.path), "unknown", _NOTHING, found))
             self._report_progress()
         with suppress(FileNotFoundError):
             for name in files.names(PARTS):
@@ -152,7 +153,7 @@ class MirrorCheck(StoppableThread):
                 if is_part_name(name) if is_file else is_worker(name):
                     self.leftovers += 1
                 else:
-                    self._report_unknown(path, "a file")
+                    self._report(Damage(_as_text(path), "unknown", _NOTHING, "a file"))
 
     def _look(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
@@ -180,9 +181,6 @@ class MirrorCheck(StoppableThread):
             names = *record.id, ""
         what, found = fault
         self._report(Damage(_as_text(expected.path), what, _described(*expected[3:5]), found, *names))
-
-    def _report_unknown(self, path: str, found: str) -> None:
-        self._report(Damage(_as_text(path), "unknown", _NOTHING, found))
 
     def _report(self, event: Damage | Checked) -> None:
         if isinstance(event, Damage):
