@@ -137,6 +137,10 @@ class StatusReport(Counts, frozen=True):
     assets_unproven: int = 0
     """Assets whose length could not be proved, because the server stated none."""
     runs: int = 0
+    started: float = 0.0
+    """When the last run began, in seconds since 1970."""
+    ended: float | None = None
+    """When it ended; None if it is running or was killed."""
     checkpoint: str | None = None
     """The next page to read, without credentials; None when the walk has ended."""
     walk_ended: bool = False

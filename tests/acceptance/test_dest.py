@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -109,8 +110,11 @@ def test_a_file_that_is_missing_gets_no_hint(here: Path, name: str) -> None:
 
 
 def test_resume_of_a_finished_mirror_exits_with_0(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    source = str(write_tree(here.parent / "tree", 1, 2))
+    source, began = str(write_tree(here.parent / "tree", 1, 2)), time.time()
     sync.mirror(source, "m")
+    there = sync.status("m")
+    assert there.ended is not None
+    assert began <= there.started <= there.ended <= time.time()
     capfd.readouterr()
     assert execute(["resume", "m"]) == 0
     assert "m is complete; nothing to resume." in capfd.readouterr().out
