@@ -43,7 +43,12 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     """Parse DEST: only what the user named decides. A ledger's bucket only serves to refuse another place."""
     url = bucket_url(dest)
     if url is None:
-        path = dest_path(dest)
+        order = " The order is: stacpull mirror SOURCE DEST."
+        if str(dest) == "-":
+            raise UsageError(f"DEST is -, which is standard input: use a directory.{order}")
+        if _HOST.match(str(dest)):
+            raise UsageError(f"DEST is a URL ({cut_url(str(dest))[:200]}): use a directory.{order}")
+        path = _path("DEST", dest, "a directory", order)
         for flag, value in (
             ("--work", options.work),
             ("--dest-endpoint-url", options.dest_endpoint_url),
@@ -133,15 +138,6 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
     except UsageError as error:
         raise UsageError(f"{error} It is {cut_url(text)[:200]}.") from error
     return found
-
-
-def dest_path(dest: str | PathLike[str]) -> Path:
-    order = " The order is: stacpull mirror SOURCE DEST."
-    if str(dest) == "-":
-        raise UsageError(f"DEST is -, which is standard input: use a directory.{order}")
-    if _HOST.match(str(dest)):
-        raise UsageError(f"DEST is a URL ({cut_url(str(dest))[:200]}): use a directory.{order}")
-    return _path("DEST", dest, "a directory", order)
 
 
 def output_path(out: str | PathLike[str]) -> Path:

@@ -123,10 +123,6 @@ def _and(*truths: Truth) -> Truth:
     return False if False in truths else None if None in truths else True
 
 
-def _or(*truths: Truth) -> Truth:
-    return True if True in truths else None if None in truths else False
-
-
 def _is_in(value: Any, members: Any) -> Truth:
     """Return whether `value` equals any of `members` (7.9.4); None if none does and any is unknown."""
     if isinstance(members, list) and len(members) == 1 and isinstance(members[0], list):
@@ -208,7 +204,7 @@ _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
 _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "and": _and,
-    "or": _or,
+    "or": lambda *truths: True if True in truths else None if None in truths else False,
     "not": lambda truth: None if truth is None else not truth,
     "=": _EQUAL,
     "<>": _comparison(operator.ne),
