@@ -12,7 +12,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -298,7 +297,7 @@ def reserve(
     db: sqlite3.Connection,
     arrivals: list[Arrival],
     items: Sequence[int] = (),
-    clips: Mapping[int, Clip] = MappingProxyType({}),
+    clips: Mapping[int, Clip] = {},
 ) -> tuple[list[Arrival], list[AssetFailure]]:
     """Reserve names; return what may be renamed, perhaps to other names, and failures for taken names.
 

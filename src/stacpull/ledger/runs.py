@@ -45,9 +45,6 @@ class RunSpec(msgspec.Struct, frozen=True):
     kind: RunKind = "mirror"
 
 
-_NOTHING_KEPT: Mapping[str, Any] = {}
-
-
 class Run(msgspec.Struct, frozen=True):
     """A run in the ledger; `position` is the next page to read (JSON), None before the first."""
 
@@ -57,7 +54,7 @@ class Run(msgspec.Struct, frozen=True):
     position: str | None
     walk_ended: bool
     counters: Mapping[str, int | None]  # when the run was started or resumed
-    kept: Mapping[str, Any] = _NOTHING_KEPT  # `Options.kept`
+    kept: Mapping[str, Any] = {}  # `Options.kept`
     cut_short: str | None = None  # why its walk ended before the end of the source
 
 
@@ -95,7 +92,7 @@ def area_of(db: sqlite3.Connection, run: int) -> int | None:
     return None if area is None else text_digest(area)
 
 
-def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = _NOTHING_KEPT) -> Run:
+def begin(db: sqlite3.Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     import attrs  # noqa: PLC0415 -- see above
 
