@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeGuard
 
 from stacpull.models import Json
 
-_LENGTHS = (4, 6)
 _EDGE = 180.0
 
 
@@ -23,7 +22,7 @@ class Box(NamedTuple):
 def is_bbox(value: object) -> TypeGuard[list[float]]:
     return (
         isinstance(value, list)
-        and len(value) in _LENGTHS
+        and len(value) in (4, 6)
         and all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value)
     )
 

@@ -27,13 +27,10 @@ def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str],
     return decorate
 
 
-_MOST: Final = 4096
-
-
 class Recent(OrderedDict[K, V]):
     """A dictionary that forgets its oldest entry when one more than `most` is set by `self[key] = value`."""
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = 4096) -> None:
         super().__init__()
         self._most = most
 
