@@ -1,6 +1,6 @@
-"""Finds the packages beside the core, its neighbours, and those of others, by their entry points.
+"""Finds the packages beside the core, its neighbours and those of third parties, by their entry points.
 
-A package registers what it adds in its `pyproject.toml`, as ours do:
+A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 
     [project.entry-points."stacpull.commands"]
     headers = "stacpull_raster.headers_command:headers_command"

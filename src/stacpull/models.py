@@ -171,9 +171,9 @@ class FailureKind(enum.StrEnum):
     ADDRESS = "address"  # a link-local, private or loopback address where the rules refuse it
     SCHEME = "scheme"  # an href whose scheme is not supported
     PREFIX = "prefix"  # a directory that is listed as an asset
-    NAME = "name"  # two assets would meet under one name, or the name cannot be written
+    NAME = "name"  # two assets would have the same name, or the name cannot be written
     EXISTS = "exists"  # a file that the ledger does not know is in the way
-    FORMAT = "format"  # no file of the kind it should be, or one whose header cannot be read
+    FORMAT = "format"  # not a file of the kind it should be, or its header cannot be read
     ITEM = "item"  # the (source) item itself could not be read
     ORDERED = "ordered"  # its host is preparing it, or it is in an archive: try again later
     OUTSIDE = "outside"  # a raster that has nothing in the area of --clip: no fault

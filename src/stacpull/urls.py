@@ -29,7 +29,7 @@ def rules_of(url: str) -> Scheme | None:
 
 
 def _exact(url: str) -> Scheme:
-    """Return the scheme of a URL that has it in lower case; one that is nothing if there is none."""
+    """Return the scheme of a URL that has it in lower case; `_NONE` if it has no known scheme."""
     name, mark, _ = url.partition("://")
     return SCHEMES.get(name, _NONE) if mark else _NONE
 

@@ -289,12 +289,12 @@ def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
         assert gate.try_acquire()
         assert gate.try_acquire()
         assert gate.admit(turn)
-        assert gate.finished(0.0, 0, goes_on=True)
+        assert gate.finished(0.0, 0, continues=True)
         assert (turn.outcomes, gate.in_use) == ([], 2)
         assert not gate.finished(0.0, 0)
         assert (turn.outcomes, gate.in_use) == (["admitted"], 2)
         gate.throttled(5.0)
-        assert not gate.finished(0.0, 0, goes_on=True)
+        assert not gate.finished(0.0, 0, continues=True)
         assert gate.in_use == 1
 
     bench.run(work())

@@ -138,9 +138,10 @@ def _place(stored: Json) -> None:
 def stored_assets(
     assets: object, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> Json:
-    """Return the assets for the mirror. Invalid ones are left out: no objects, or remote without a text href.
+    """Return the assets for the mirror.
 
-    The size and SHA-256 of a mirrored asset are those of its file; `alternate.origin` has the source's.
+    Those that are not objects, or remote without a text href, are left out. The size and SHA-256 of a
+    mirrored asset are those of its file; `alternate.origin` has the source's.
     """
     if not isinstance(assets, dict):
         return {}
@@ -220,7 +221,7 @@ def _local_asset(
 ) -> Json:
     """Return it with size and checksum of the file; those of the source are in `alternate.origin`.
 
-    A relative `remote` is none, so storing twice changes nothing.
+    A relative `remote` is ignored, so storing twice changes nothing.
     """
     stored: Json = {**asset, "href": reference(file.path, directory)}
     stated: Json = {}

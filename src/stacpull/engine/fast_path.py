@@ -144,7 +144,7 @@ class FastTransfer(msgspec.Struct, eq=False):
         self.hops += (self.url,)
         self.url = target
         origin = path.origin(target)
-        if gate.finished(self.sent_at, 0, goes_on=origin is self.origin):
+        if gate.finished(self.sent_at, 0, continues=origin is self.origin):
             self.admitted()
         else:
             self.origin = origin or self.origin

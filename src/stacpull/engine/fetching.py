@@ -290,7 +290,7 @@ class AdoptingFetcher(NamedTuple):
         for check in checks:
             if digests[check.checksum.algorithm] == check.checksum.digest:
                 is_proven = True
-            elif check.source != "ETag":  # which may be no MD5 here
+            elif check.source != "ETag":  # which need not be an MD5 here
                 why = f"its {check.checksum.algorithm} is not what {check.source} states"
                 raise TransferError(foreign_file(path, why))
         if not is_proven:

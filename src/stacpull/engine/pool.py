@@ -72,7 +72,7 @@ class JobQueue(_Changing, Generic[JobT]):
         self._room = room
         self._jobs: deque[JobT] = deque()
         self._has_ended = False
-        self.news = asyncio.Event()  # set when jobs are added. Whoever waits for it clears it
+        self.news = asyncio.Event()  # set when jobs are added; cleared by what waits for it
 
     @property
     def waiting(self) -> int:

@@ -43,7 +43,7 @@ class Recovery:
         """True if written under this boot and no sync failed. Otherwise a sha256 must prove each file."""
         self.complete: dict[int, Arrival] = {}
         self.in_place: dict[int, Arrival] = {}
-        """Files with their final names that are not recorded as done, likewise."""
+        """Complete files that are not recorded as done, by asset: parts, and those with final names."""
 
     def run(self) -> None:
         db, staged = self._db, self._store.staged

@@ -219,14 +219,14 @@ class Gate:
             self._waited += now - sent_at
             self._count_turn(now)
 
-    def finished(self, sent_at: float, size: int, *, goes_on: bool = False) -> bool:
+    def finished(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
         """Record a complete response, and release its permit.
 
-        If the next request for the object `goes_on` to this host and keeps it, return True.
+        If the next request for the object `continues` to this host and keeps it, return True.
         """
         self.succeeded(sent_at, size)
         self._refusals = 0
-        if goes_on and not self.closed_until and self.in_use <= self.limit:
+        if continues and not self.closed_until and self.in_use <= self.limit:
             return True
         self.release()
         return False

@@ -1,8 +1,8 @@
 """Reads JSON documents (pages, collections, items), with retries, since a failed page ends the walk.
 
 Up to 256 KiB, any number at once; larger ones one at a time. Errors: `TransferError` (not read:
-the caller judges the status), `CredentialsError` (SOURCE's host refuses), `SourceError` (no JSON). What is no
-JSON is requested twice: proxies garble bodies, and load balancers send pages of their own.
+the caller judges the status), `CredentialsError` (SOURCE's host refuses), `SourceError` (not JSON). What is
+not JSON is requested twice: proxies garble bodies, and load balancers send pages of their own.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ _PARSER = json.JSONDecoder(
 
 
 def divided(data: bytes) -> Json | None:
-    """Return a FeatureCollection with undecoded features, which take less memory; None if it is none."""
+    """Return a FeatureCollection with undecoded features, which take less memory, or None."""
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])

@@ -95,7 +95,7 @@ class Source(Protocol):
         """
 
     async def item(self, href: str) -> Json:
-        """Return the item at `href`; a TransferError if it is GONE, or no ITEM."""
+        """Return the item at `href`; a TransferError if it is gone, or is not an item."""
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
         """Return by href those items that can be read with fewer requests. The others are for `item`."""
