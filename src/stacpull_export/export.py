@@ -44,7 +44,7 @@ async def export(
         known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
-    if format == "geoparquet" and path.suffix.lower() == ".csv":
+    if format == "geoparquet" and path.suffix.lower() in {".csv", ".ndjson", ".json", ".geojson"}:
         raise UsageError(
             f"{path} is not a name for a Parquet file: add --format csv, or use a name "
             "that ends with .parquet."

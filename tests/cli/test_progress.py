@@ -87,6 +87,12 @@ def test_a_line_from_time_to_time_and_one_at_the_end(monkeypatch: pytest.MonkeyP
     assert printed(Progress(items_seen=4), output=Output(no_progress=True)) == []
 
 
+def test_a_check_of_more_bytes_than_expected_states_no_time() -> None:
+    (line,) = printed(Checked(10, 3000, 0, 0.5, 20, 2000))
+    assert "10 of 20 files checked" in line
+    assert "left" not in line
+
+
 def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

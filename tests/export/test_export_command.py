@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from stacpull import UsageError, sync
 from stacpull_export.export_command import _splits
 
 
@@ -12,3 +15,9 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"# ids\n{name},x\n")
     lists = [f"{split}=@{tmp_path}/{name}" for split, name in (("train", "a"), ("test", "b"), ("train", "c"))]
     assert _splits(lists) == {"train": ("a", "c"), "test": ("b",)}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.ndjson", "x.geojson"])
+def test_parquet_is_not_written_under_the_name_of_another_format(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is not a name for a Parquet file"):
+        sync.export(tmp_path, tmp_path / name)

@@ -247,8 +247,9 @@ class Display:
         if isinstance(now, Stage):
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
-        if now.bytes_expected and now.bytes and now.seconds:
-            figures.append(f"{duration((now.bytes_expected - now.bytes) * now.seconds / now.bytes)} left")
+        left = max(0, (now.bytes_expected or 0) - now.bytes)  # files may be longer than they were
+        if left and now.bytes and now.seconds:
+            figures.append(f"{duration(left * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
         return _Shown(["checking"], figures, _share(now.files, now.files_expected), damaged)
