@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from types import TracebackType
-from typing import Self
 
-from tests.net.wire_server import InThread
+from tests.net.wire_server import StreamServer
 
 
-class Proxy(InThread):
+class Proxy(StreamServer):
     """`with Proxy(port) as proxy`: leads all to `port`; `user` (`name:password`) is required."""
 
     def __init__(self, port: int, *, user: str | None = None) -> None:
@@ -23,31 +21,13 @@ class Proxy(InThread):
         """What went through the tunnels."""
         self._target = port
         self._wanted = None if user is None else base64.b64encode(user.encode()).decode()
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

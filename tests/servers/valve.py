@@ -6,15 +6,13 @@ import asyncio
 import ssl
 import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
-from tests.net.wire_server import InThread
+from tests.net.wire_server import StreamServer
 
 _PIECE = 1 << 16
 
 
-class Valve(InThread):
+class Valve(StreamServer):
     """Connections to `port` of loopback are those to `target`; `limit` bytes come back, then nothing more."""
 
     def __init__(
@@ -26,40 +24,19 @@ class Valve(InThread):
         """None: open."""
         self.shut = threading.Event()
         """Set once the limit was reached."""
-        self.port = 0
         self._target = target
-        self._context = context
+        self.context = context
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._connect, "127.0.0.1", 0, limit=_PIECE, ssl=self._context
-        )
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", self._target)
         with suppress(ConnectionError, asyncio.CancelledError, ExceptionGroup):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._let_there(reader, forth))
                 group.create_task(self._let_back(back, writer))
-        self._tasks.discard(task)
         forth.transport.abort()
         writer.transport.abort()
 

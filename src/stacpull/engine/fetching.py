@@ -133,7 +133,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     fetcher: Fetcher
     destination: Store
     recent: OrderedDict[str, Download] = msgspec.field(default_factory=OrderedDict)
-    bytes: int = 0
+    held: int = 0  # bytes of bodies
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.sha256 is not None:
@@ -166,9 +166,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
         self._end(first)
         recent = self.recent
         if recent.get(first.job.href) is first:
-            self.bytes += first.weight
-        while self.bytes > _MOST_BYTES or len(recent) > _REMEMBERED:
-            self.bytes -= recent.popitem(last=False)[1].weight
+            self.held += first.weight
+        while self.held > _MOST_BYTES or len(recent) > _REMEMBERED:
+            self.held -= recent.popitem(last=False)[1].weight
 
     async def finish(self, first: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
         """Await a transfer. Keep its result, or forget the failed job; wake the waiting jobs."""
@@ -190,7 +190,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def _forget(self, href: str) -> None:
         if (first := self.recent.pop(href, None)) is not None:
-            self.bytes -= first.weight
+            self.held -= first.weight
 
     async def _shared(self, job: Job, first: Download) -> Arrival | None:
         shared = first.received

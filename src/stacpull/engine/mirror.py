@@ -77,7 +77,6 @@ from stacpull.urls import is_local
 T = TypeVar("T")
 
 Begin = Callable[[Connection, RunSpec, Mapping[str, Any]], Run]
-_Opened = tuple[Options, "Journal", Started, Network, Source]
 
 _TICK = 0.25
 """Seconds between two progress events."""
@@ -120,6 +119,14 @@ async def opened_call(
         yield MirrorCall(address, options, on_event, stopping, opened)
 
 
+class OpenedSource(NamedTuple):
+    options: Options
+    emit: Journal
+    started: Started
+    network: Network
+    source: Source
+
+
 class MirrorCall(NamedTuple):
     """What it opens is closed at the end of the call, the last first."""
 
@@ -149,7 +156,7 @@ class MirrorCall(NamedTuple):
         spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
         try:
             opened = await self._open_source(address, options)
-            await unless_stopped(lambda: validate(opened[-1], selection, layout), self.stop)
+            await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
             workspace = await self.open_workspace()
             run = await on_ledger(workspace, lambda db: begin(db, spec, options.kept))
             return await MirrorRun(self, workspace, run, opened).execute()
@@ -191,14 +198,14 @@ class MirrorCall(NamedTuple):
             await asyncio.to_thread(remove_signatures, work, spec.source)
         return report
 
-    async def _open_source(self, address: SourceAddress, options: Options) -> _Opened:
+    async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
         enter, secrets = self.opened.enter_async_context, Secrets()
         emit = Journal(self.dest.work / ".stacpull" / "log.ndjson", secrets, SystemClock(), self.on_event)
         started = await enter(StoreClient.started(self.dest.modules))
         network = await enter(open_network(address, options, secrets=secrets, on_notice=emit))
         source = await unless_stopped(partial(open_source, address.url, network.reader), self.stop)
-        return options, emit, started, network, source
+        return OpenedSource(options, emit, started, network, source)
 
 
 async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -> T:
@@ -212,7 +219,7 @@ async def on_ledger(workspace: Workspace, function: Callable[[Connection], T]) -
 
 
 class MirrorRun:
-    def __init__(self, call: MirrorCall, workspace: Workspace, run: Run, opened: _Opened) -> None:
+    def __init__(self, call: MirrorCall, workspace: Workspace, run: Run, opened: OpenedSource) -> None:
         self._call, self._stop, self._workspace, self._run = call, call.stop, workspace, run
         self._options, self._emit, self._started, self._network, source = opened
         self._clock, self._began = self._network.clock, self._network.clock.monotonic()

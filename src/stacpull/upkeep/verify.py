@@ -267,8 +267,7 @@ async def verify(
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
-        remaining = report.remaining - check.total + left
-        return replace(report, state=state, remaining=remaining, repair=fixed)
+        return replace(report, state=state, remaining=report.remaining - check.total + left, repair=fixed)
 
 
 def _check(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
