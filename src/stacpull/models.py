@@ -295,6 +295,42 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
+class PlanBatch(msgspec.Struct):
+    """What a walk selected from up to 100 items: label items come before the source items they link to."""
+
+    items: list[PlannedItem] = []
+    failed_items: list[ItemFailure] = []
+    seen: list[ItemId] = []
+    left_out: dict[str, list[ItemId]] = {}
+    unread: list[Unread] = []
+    """Unreadable links and entries, and items of the page that cannot be planned."""
+    reached: WalkUpdate = WalkUpdate()
+
+
+class PlanResult(msgspec.Struct):
+    jobs: list[Job] = []
+    failures: list[tuple[ItemId, str, Failure]] = []
+    """Item, asset key ("" for the item itself), and reason."""
+    counted: dict[str, int] = {}
+    """What the batch adds to the counters of the run. Items count once per run."""
+
+    def count(self, name: str, number: int) -> None:
+        if number:
+            self.counted[name] = self.counted.get(name, 0) + number
+
+
+class NotFoundItem(NamedTuple):
+    """An item that a walk did not find. `href` is its own URL, if it has one; `size` is in bytes."""
+
+    row: int
+    id: ItemId
+    listed: bool  # it was on a page of the walk and a filter rejected it
+    parent: int | None
+    href: str | None
+    assets: int
+    size: int
+
+
 class BucketLocation(msgspec.Struct, frozen=True):
     """A bucket as DEST, with its prefix (without `/` at its ends) and options. It contains no secret."""
 
@@ -348,6 +384,24 @@ class Arrival(msgspec.Struct, array_like=True):
     @property
     def path(self) -> str:
         return path_in_dest(self.directory, self.name)
+
+
+class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """An asset that failed for good in this run, or is not ready yet, after `attempts` attempts."""
+
+    row: int
+    item_row: int
+    generation: int
+    failure: Failure
+    attempts: int = 1
+
+
+class UnchangedAsset(msgspec.Struct, frozen=True, tag=4, array_like=True):
+    """An asset whose file in place is current, as the source has confirmed."""
+
+    row: int
+    item_row: int
+    generation: int
 
 
 class ResumePoint(NamedTuple):

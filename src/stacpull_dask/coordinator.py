@@ -26,8 +26,7 @@ from stacpull.engine.pool import RunOfWorkers
 from stacpull.engine.store_client import Channel
 from stacpull.errors import DestinationError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, Job
+from stacpull.models import Arrival, AssetFailure, Job, UnchangedAsset
 from stacpull.system import own_environment
 from stacpull.threads import in_thread
 from stacpull_dask import worker_messages as messages

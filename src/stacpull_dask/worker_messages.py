@@ -14,8 +14,7 @@ import msgspec
 from stacpull.config.options import Options
 from stacpull.engine.messages import Arrivals, Confirmed, ErrorReport
 from stacpull.engine.network import SourceAddress
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, BucketLocation, Failure, Job
+from stacpull.models import Arrival, AssetFailure, BucketLocation, Failure, Job, UnchangedAsset
 from stacpull.net.addresses import AddressPolicy
 
 

@@ -28,9 +28,8 @@ from stacpull.engine.walk import Walk, WalkSummary, WalkTask
 from stacpull.errors import DestinationError, cause
 from stacpull.events import AssetFailed, Listener, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import ItemSet
-from stacpull.models import Failure, FailureKind, ItemId, Json
+from stacpull.models import Failure, FailureKind, ItemId, Json, PlanBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection

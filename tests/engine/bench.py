@@ -19,9 +19,9 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem
+from stacpull.models import Arrival, Asset, ItemId, Job, PlanBatch, PlannedItem, PlanResult
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets

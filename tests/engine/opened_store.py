@@ -12,7 +12,6 @@ from tests.engine.bench import Bench
 from tests.store_in_thread import store_on_thread
 
 from stacpull.engine.store_client import OutcomeSender, StoreClient
-from stacpull.engine.store_operations import StoreOperations
 from stacpull.events import AssetFailed, Event, Notice, Stage
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
@@ -75,7 +74,7 @@ async def opened(
         async with StoreClient.started() as started:
             await client.open(started, lock.fileno())
             try:
-                await client.call(StoreOperations.recover)
+                await client.call("recover")
                 yield client
                 await client.outcomes.flush()
             finally:

@@ -13,7 +13,6 @@ from tests.engine.bench import Bench, parts, planned, started, tree
 from tests.engine.opened_store import StoreEvents, opened, received, until
 
 from stacpull.engine import recovery
-from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs
 from stacpull.ledger.database import Connection, checkpoint
@@ -118,7 +117,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(
             if is_called:
                 await store.outcomes.flush()
                 with pytest.raises(DestinationError):
-                    await store.call(Publisher.publish_all)
+                    await store.call("publish_all")
             else:
                 await until(lambda: events.broken)
 

@@ -13,8 +13,8 @@ from tests.ledger.plans import BROKEN
 
 from stacpull.engine.item_json import may_be_replaced
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.jobs import AssetFailure
 from stacpull.ledger.runs import RunKind
+from stacpull.models import AssetFailure
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:

@@ -20,15 +20,12 @@ from tests.store.open_parts import on_loop
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages
 from stacpull.engine.messages import Arrivals, framed
-from stacpull.engine.publisher import PACE, Publisher
+from stacpull.engine.publisher import PACE
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError, WorkerError
-from stacpull.ledger import jobs as ledger_jobs
-from stacpull.ledger import meta, views
+from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.ledger.planner import PlanBatch, Planner
-from stacpull.models import Arrival, Failure, FailureKind, Job, Unread
+from stacpull.models import Arrival, Failure, FailureKind, Job, PlanBatch, PlanResult, Unread
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
@@ -82,7 +79,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store.outcomes.fail(jobs[1], reset, 1)
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.written)
-        await store.call(Publisher.publish_all)
+        await store.call("publish_all")
         assert (store.counters["assets_done"], store.counters["assets_failed"]) == (1, 1)
     assert events.published == 1
     assert [one.message for one in events.failed] == ["*** \\udcff was reset."]
@@ -93,7 +90,7 @@ def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
 
     async def course() -> None:
         async with opened(tmp_path, StoreEvents()) as store:
-            await store.call(Planner.save_batch, PlanBatch(unread=[broken]), 1.0)
+            await store.call("save_batch", PlanBatch(unread=[broken]), 1.0, returns=PlanResult)
 
     run(course)
     with closing(open_reader(tmp_path)) as db:
@@ -106,9 +103,9 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
     """The network process parses responses of servers, so its requests are checked."""
     async with opened(tmp_path, StoreEvents()) as store:
         with pytest.raises(WorkerError, match="ValidationError"):
-            await store.call(ledger_jobs.pending_jobs, RUN, "0; DROP TABLE", 1)  # type: ignore[arg-type]
+            await store.call("pending_jobs", RUN, "0; DROP TABLE", 1)
         with pytest.raises(WorkerError, match="LookupError"):
-            await store.call(StoreOperations.__init__)  # type: ignore[misc]
+            await store.call("__init__")
 
 
 @on_loop
@@ -125,8 +122,8 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(
         store.outcomes.put(jobs[0], received(jobs[0], b"x"))
         await until(lambda: events.broken)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store.call(meta.get, meta.BOOT)
-        await store.call(StoreOperations.end_run, "failed", "The disk failed.", {})
+            await store.call("set_counter", RUN, "files", 1)
+        await store.call("end_run", "failed", "The disk failed.", {})
     assert [type(error) for error in events.broken] == [DestinationError]
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
@@ -163,7 +160,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(
         store.outcomes.put(jobs[1], received(jobs[1], b"second"))
         await until(lambda: events.written == 2)
         assert [name.split(".")[0] for name in parts(tmp_path)] == [str(job.row) for job in jobs[:2]]
-        call = asyncio.create_task(store.call(Publisher.publish_all))
+        call = asyncio.create_task(store.call("publish_all"))
         store.outcomes.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: events.written == 3)
         assert (events.published, call.done(), tree(tmp_path)) == (0, False, {})
@@ -247,7 +244,7 @@ async def test_a_store_process_that_is_killed_ends_the_run(tmp_path: Path, jobs:
 
 async def refused(store: StoreClient) -> None:
     with pytest.raises(DestinationError, match="ended unexpectedly"):
-        await store.call(meta.get, meta.BOOT)
+        await store.call("set_counter", RUN, "files", 1)
 
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:

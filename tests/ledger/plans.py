@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from stacpull.config.options import Options
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.planner import PlanBatch, Planner, PlanResult
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,
@@ -22,7 +22,9 @@ from stacpull.models import (
     ItemFailure,
     ItemId,
     Job,
+    PlanBatch,
     PlannedItem,
+    PlanResult,
 )
 from stacpull.planning.item_plan import item_directory
 from stacpull.selection import Selection

@@ -21,8 +21,7 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, runs
-from stacpull.ledger.jobs import AssetFailure
-from stacpull.models import Job
+from stacpull.models import AssetFailure, Job
 
 
 @pytest.fixture

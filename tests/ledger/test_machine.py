@@ -29,10 +29,9 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.ledger.planner import PlanBatch, PlannedItem, Planner
+from stacpull.ledger.planner import PlannedItem, Planner
 from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
-from stacpull.models import Arrival, Asset
+from stacpull.models import Arrival, Asset, AssetFailure, PlanBatch, UnchangedAsset
 from stacpull.planning.names import fold, path_hash
 from stacpull.selection import Selection
 

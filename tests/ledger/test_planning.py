@@ -23,10 +23,9 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.jobs import AssetFailure
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.schema import Written
-from stacpull.models import Asset, Checksum, Failure, FailureKind, Job, WalkUpdate
+from stacpull.models import Asset, AssetFailure, Checksum, Failure, FailureKind, Job, PlanBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))

@@ -12,9 +12,8 @@ from tests.ledger.plans import NOW, SPEC, id_of, ledger, started
 
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_path
-from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import WalkUpdate
+from stacpull.models import PlanBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))

@@ -10,10 +10,9 @@ from msgspec.structs import replace
 from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unread
 
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.jobs import AssetFailure
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.planner import Planner
 from stacpull.ledger.runs import RunKind, RunSpec
-from stacpull.models import Failure, FailureKind, Unread, WalkUpdate
+from stacpull.models import AssetFailure, Failure, FailureKind, PlanBatch, Unread, WalkUpdate
 from stacpull.selection import Selection
 
 

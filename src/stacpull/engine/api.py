@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from stacpull.arguments import instance
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.item_input import SourceLike, source_text, store_input
 from stacpull.engine.lookups import check_syntax
@@ -19,14 +17,11 @@ from stacpull.engine.mirror_status import status
 from stacpull.entry_points import require
 from stacpull.errors import UsageError, require_pyarrow
 from stacpull.events import Listener
-from stacpull.ledger import jobs, runs
-from stacpull.ledger.database import Connection
-from stacpull.ledger.meta import note_named_source
-from stacpull.ledger.runs import Run, RunSpec
+from stacpull.ledger import runs
+from stacpull.ledger.runs import RunSpec
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.urls import is_local
 
 
 async def mirror(
@@ -74,21 +69,13 @@ async def mirror(
             await asyncio.to_thread(require, "stacpull.outputs", "items-parquet", "--items-parquet")
         text = source_text(source)
         if text is not None and text != STANDARD_INPUT:
-            return await call.from_source(text, selection, _begin)
+            return await call.from_source(text, selection)
         check_syntax(selection, call.options)
         workspace = await call.open_workspace()
         stored = await store_input(workspace.destination.staged.work, call.stop, source)
         names = call.options.credential_names if call.options.filled_profile else ()
         spec = RunSpec(stored, selection, call.options.fixed, names)
-        return await call.from_ledger(workspace, spec, _begin)
-
-
-def _begin(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-    run = runs.begin(db, spec, SystemClock().time(), kept)
-    jobs.requeue_passing(db, run.id)
-    if is_local(spec.source):
-        note_named_source(db, spec.source)
-    return run
+        return await call.from_ledger(workspace, spec)
 
 
 async def resume(
@@ -117,7 +104,9 @@ async def resume(
         if run is not None:
             before = run.kept
             return await call.from_ledger(
-                workspace, run.spec, lambda db, spec, kept: _begin(db, spec, {**before, **kept})
+                workspace,
+                run.spec,
+                lambda db, spec, now, kept: runs.begin(db, spec, now, {**before, **kept}),
             )
     there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
@@ -151,16 +140,10 @@ async def retry(
         NotAMirrorError: `dest` is not a mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
-
-    def begin(db: Connection, spec: RunSpec, kept: Mapping[str, Any]) -> Run:
-        run = runs.begin(db, spec, SystemClock().time(), kept)
-        jobs.requeue_failures(db, run.id, ordered=ordered)
-        return run
-
     async with opened_call(dest, options, on_event, stop, client, exists=True) as call:
         workspace = await call.open_workspace()
         last = await on_ledger(workspace, runs.last_spec)
         if last is None:
             raise UsageError(f"Nothing was mirrored to {dest} yet.")
         spec = replace(last, kind="ordered" if ordered else "retry")
-        return await call.from_ledger(workspace, spec, begin)
+        return await call.from_ledger(workspace, spec)

@@ -27,10 +27,9 @@ from stacpull.errors import NotAMirrorError
 from stacpull.events import Listener, Notice, without_secrets
 from stacpull.hosts import host_of
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
-from stacpull.ledger.planner import PlanBatch
 from stacpull.ledger.runs import ItemSet
 from stacpull.ledger.views import done_keys
-from stacpull.models import Asset, ItemId, PlannedItem, path_in_dest
+from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
 from stacpull.net.fields import content_length, content_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secrets

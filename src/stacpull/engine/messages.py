@@ -8,16 +8,14 @@ from __future__ import annotations
 import struct
 import traceback
 from collections.abc import Callable
-from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 
 from stacpull import errors
 from stacpull.errors import StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
-from stacpull.models import Arrival, BucketLocation
+from stacpull.models import Arrival, AssetFailure, BucketLocation, UnchangedAsset
 
 LENGTH = struct.Struct("<I")
 RevealedSecrets = tuple[list[str], list[str]]
@@ -43,7 +41,7 @@ class Open(msgspec.Struct, tag=0, array_like=True):
 
 
 class Call(msgspec.Struct, tag=1, array_like=True):
-    """Call one of `store_process.OPERATIONS`, by its name. Results are in the order of the calls."""
+    """Call one of `store_process.OPERATIONS` by its name. Results are in the order of the calls."""
 
     operation: str
     arguments: msgspec.Raw
@@ -88,16 +86,6 @@ ToStore = Open | Call | Arrivals | AssetFailure | UnchangedAsset | StopEarly
 ToNetwork = OperationResult | Confirmed | Happened | Ended
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
-
-
-@cache
-def decoders(
-    operation: Callable[..., Any],
-) -> tuple[msgspec.msgpack.Decoder[Any], msgspec.msgpack.Decoder[Any]]:
-    hints = get_type_hints(operation)
-    hints.pop("db", None)
-    result = msgspec.msgpack.Decoder(hints.pop("return"))
-    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(hints.values()))), result
 
 
 def framed(message: msgspec.Struct) -> bytearray:

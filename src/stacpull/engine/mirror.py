@@ -33,7 +33,6 @@ from stacpull.engine.item_input import path_of_input, remove_signatures
 from stacpull.engine.lookups import check_syntax, validate
 from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, RunOfWorkers
-from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import (
     FailureLimit,
     beside,
@@ -43,7 +42,6 @@ from stacpull.engine.run_control import (
     walk_and_transfer,
 )
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.walk import LedgerRecord, Walk, WalkTask, produce
 from stacpull.engine.workspace import Workspace, open_workspace, refuse_own_catalog
 from stacpull.entry_points import require
@@ -59,9 +57,9 @@ from stacpull.errors import (
 from stacpull.events import Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage, without_secrets
 from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_path, open_reader, translated
-from stacpull.ledger.meta import is_named_source
+from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import Job
+from stacpull.models import Arrival, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
 from stacpull.reports import MirrorReport
@@ -76,7 +74,7 @@ from stacpull.urls import is_local
 
 T = TypeVar("T")
 
-Begin = Callable[[Connection, RunSpec, Mapping[str, Any]], Run]
+Begin = Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run]
 
 _TICK = 0.25
 """Seconds between two progress events."""
@@ -148,7 +146,7 @@ class MirrorCall(NamedTuple):
         opening = open_workspace(dest.work, dest.bucket, on_silent, adopt=self.options.adopt)
         return await self.opened.enter_async_context(in_thread(opening))
 
-    async def from_source(self, source: str, selection: Selection, begin: Begin) -> MirrorReport:
+    async def from_source(self, source: str, selection: Selection) -> MirrorReport:
         layout, work = check_syntax(selection, self.options), self.dest.work
         options, address = options_and_address(source, self.options)
         if is_local(address.url):
@@ -158,7 +156,9 @@ class MirrorCall(NamedTuple):
             opened = await self._open_source(address, options)
             await unless_stopped(lambda: validate(opened.source, selection, layout), self.stop)
             workspace = await self.open_workspace()
-            run = await on_ledger(workspace, lambda db: begin(db, spec, options.kept))
+            run = await self._begin(workspace, runs.begin, spec, options)
+            if is_local(spec.source):
+                await on_ledger(workspace, lambda db: note_named_source(db, spec.source))
             return await MirrorRun(self, workspace, run, opened).execute()
         except InterruptedRunError as error:
             if await asyncio.to_thread(ledger_path(work).exists):
@@ -166,7 +166,9 @@ class MirrorCall(NamedTuple):
             text = "Interrupted before anything started. Run the command again."
             raise InterruptedRunError(text) from error
 
-    async def from_ledger(self, workspace: Workspace, spec: RunSpec, begin: Begin) -> MirrorReport:
+    async def from_ledger(
+        self, workspace: Workspace, spec: RunSpec, begin: Begin = runs.begin
+    ) -> MirrorReport:
         """Make a run whose SOURCE is in DEST.
 
         `fixed` options always apply, `kept` ones where the command has the default. `begin` comes last: it
@@ -191,12 +193,17 @@ class MirrorCall(NamedTuple):
             raise CredentialsError(
                 f"The run was started with {' and '.join(missing)}: to continue, give the same again."
             )
-        run = await on_ledger(workspace, lambda db: begin(db, spec, options.kept))
+        run = await self._begin(workspace, begin, spec, options)
         opened = await self._open_source(address, options.of_run({**spec.fixed, **run.kept}))
         report = await MirrorRun(self, workspace, run, opened).execute()
         if input_file is not None and report.state == "complete":
             await asyncio.to_thread(remove_signatures, work, spec.source)
         return report
+
+    @staticmethod
+    async def _begin(workspace: Workspace, begin: Begin, spec: RunSpec, options: Options) -> Run:
+        now = SystemClock().time()
+        return await on_ledger(workspace, lambda db: begin(db, spec, now, options.kept))
 
     async def _open_source(self, address: SourceAddress, options: Options) -> OpenedSource:
         """Start the store process, whose imports take as long as the first response, and open SOURCE."""
@@ -287,17 +294,17 @@ class MirrorRun:
         await store.open(self._started, self._workspace.lock)
         async with beside(pass_on_stop()):
             try:
-                await store.call(StoreOperations.recover)
+                await store.call("recover")
                 try:
                     await self._transfer()
                 finally:
                     await store.outcomes.flush()
                     if not self._broken.done():
-                        await store.call(StoreOperations.complete_items)
+                        await store.call("complete_items")
                         await self._write_catalogs()
             finally:
                 try:
-                    await store.call(Publisher.finish)
+                    await store.call("finish")
                 except Exception as error:  # noqa: BLE001 -- raised below
                     self._break(error)
             if self._broken.done():
@@ -307,17 +314,17 @@ class MirrorRun:
         """Write the catalogs. After a walk, read the documents of its collections first: they also change."""
         try:
             if self._run.spec.kind == "mirror" and not self._stop.is_set():
-                for name in await self._store.call(StoreOperations.collections_to_read):
+                for name in await self._store.call("collections_to_read", returns=list[str]):
                     with suppress(SourceError, CredentialsError, UsageError):
                         document = await unless_stopped(
                             partial(self._task.source.collection, name), self._stop
                         )
                         kept = clean_document(document, self._network.secrets)
-                        await self._store.call(StoreOperations.keep_collection, name, kept)
+                        await self._store.call("keep_collection", name, kept)
         except InterruptedRunError:
             self._cut_short = True
         try:
-            await self._store.call(StoreOperations.write_catalogs)
+            await self._store.call("write_catalogs")
         except InterruptedRunError:
             self._cut_short = True
 
@@ -357,7 +364,7 @@ class MirrorRun:
                     self._queue,
                     pool,
                     store.outcomes,
-                    lambda arrivals: store.call(StoreOperations.reserve_uploads, arrivals),
+                    lambda arrivals: store.call("reserve_uploads", arrivals, returns=list[Arrival]),
                     self._emit,
                 )
             )
@@ -368,7 +375,7 @@ class MirrorRun:
         if options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            await store.call(Publisher.publish_all)
+            await store.call("publish_all")
             pruning = Pruning(self._task, self._run, store, stop)
             await pruning.run(self._walk.summary, remove=options.prune == "remove")
 
@@ -384,7 +391,7 @@ class MirrorRun:
             self._emit(self._progress())
             await asyncio.to_thread(self._emit.flush)
             if ticks % _SAVED_EVERY == 0:
-                await self._store.call(runs.count, self._run.id, self._spent())
+                await self._store.call("count", self._run.id, self._spent())
 
     def _progress(self) -> Progress:
         now, before = self._store.counters, self._run.counters
@@ -441,10 +448,12 @@ class MirrorRun:
         unless_first = suppress(*([] if error is None else [StacpullError]))  # the first error counts
         try:
             with unless_first:
-                await self._store.call(StoreOperations.end_run, state, reason, self._spent())
+                await self._store.call("end_run", state, reason, self._spent())
                 recorded = state
             with unless_first:
-                found, left_out, unwritten = await self._store.call(StoreOperations.findings)
+                found, left_out, unwritten = await self._store.call(
+                    "findings", returns=tuple[dict[str, int], dict[str, int], int]
+                )
             if lost := found.get("files_lost"):
                 what = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._warn(f"{what} missing in {destination.name} and planned again.")

@@ -11,17 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
-from stacpull.engine.publisher import Publisher
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary, WalkTask
 from stacpull.errors import CredentialsError, SourceError, UsageError, count
 from stacpull.events import ItemGone, Notice
 from stacpull.hosts import host_of
-from stacpull.ledger import pruning, runs
-from stacpull.ledger.pruning import NotFoundItem
 from stacpull.ledger.runs import Run
-from stacpull.models import Failure, FailureKind, Json
+from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
 _STRETCH = 500
@@ -39,7 +36,7 @@ class Pruning:
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """A stop raises `InterruptedRunError`. Removed items stay removed."""
         run, counters = self._run.id, self._store.counters
-        unread = await self._call(pruning.unread, run)
+        unread = await self._call("unread", run, returns=int)
         is_complete = counters["walk_ended"] and not counters["assets_pending"] and not self._stop.is_set()
         reasons = {
             "only `mirror` looks for items that are gone": self._run.spec.kind != "mirror",
@@ -57,7 +54,9 @@ class Pruning:
                 self._on_event(Notice("warning", f"Nothing was pruned: {reason}."))
                 return
         gone, after, kept = 0, 0, Counter[str]()
-        while stretch := await self._call(pruning.items_not_found, run, after, _STRETCH):
+        while stretch := await self._call(
+            "items_not_found", run, after, _STRETCH, returns=list[NotFoundItem]
+        ):
             after = stretch[-1].row
             items = [item for item in stretch if not item.listed]
             answers = await self._read([item.href for item in items if item.href is not None])
@@ -77,9 +76,9 @@ class Pruning:
                 removed = remove and item.row in going
                 self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
             if going and remove:
-                await self._call(pruning.forget, run, going)
-                await self._call(Publisher.remove_listed)
-        await self._call(runs.set_counter, run, "items_gone", gone)
+                await self._call("forget", run, going)
+                await self._call("remove_listed")
+        await self._call("set_counter", run, "items_gone", gone)
         for reason, number in kept.items():
             if number:
                 text = f"Kept in DEST: {count(number, 'item')} that the source did not list {reason}."
@@ -97,7 +96,9 @@ class Pruning:
         """
         place = collection, host
         if place not in self._trusted:
-            examples = await self._call(pruning.seen_examples, self._run.id, collection, host, 3)
+            examples = await self._call(
+                "seen_examples", self._run.id, collection, host, 3, returns=list[tuple[str, str]]
+            )
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
             shown = [_has_id(answers[href], name) for name, href in examples]

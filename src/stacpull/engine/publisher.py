@@ -26,9 +26,8 @@ from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import is_disk_error, transaction
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import StoredRun
-from stacpull.models import Arrival, Clip, Failure, FailureKind
+from stacpull.models import Arrival, AssetFailure, Clip, Failure, FailureKind, UnchangedAsset
 from stacpull.redact import Secrets
 from stacpull.store.protocol import Placement, Store
 

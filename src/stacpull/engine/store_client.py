@@ -18,7 +18,8 @@ from contextlib import AbstractAsyncContextManager
 from copy import copy
 from functools import partial
 from math import inf
-from typing import Any, Generic, TypeVar, TypeVarTuple, cast
+from types import NoneType
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -29,9 +30,17 @@ from stacpull.engine.messages import LENGTH, Arrivals, Confirmed, encoded, error
 from stacpull.engine.pool import OutcomeSink
 from stacpull.errors import DestinationError, StacpullError
 from stacpull.events import Listener
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.runs import Run
-from stacpull.models import Arrival, BucketLocation, Checksum, Failure, FailureKind, Job
+from stacpull.models import (
+    Arrival,
+    AssetFailure,
+    BucketLocation,
+    Checksum,
+    Failure,
+    FailureKind,
+    Job,
+    UnchangedAsset,
+)
 from stacpull.proxies import proxy_variables
 from stacpull.redact import Secrets
 from stacpull.runtime import BUS_ERROR, import_early
@@ -41,7 +50,6 @@ from stacpull.system import variables_of
 from stacpull.threads import in_thread, to_its_end
 
 M = TypeVar("M", bound=msgspec.Struct)
-Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 LONGEST_SENT = 32 << 10
@@ -332,7 +340,7 @@ class StoreClient:
         if any(self._ends[-1:]) or (was_open and not self._ends):
             raise self._error()
 
-    async def call(self, operation: Callable[[Any, *Ts], T], *arguments: *Ts) -> T:
+    async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         secrets = None
         if self._secrets.values is not self._known_there:
             self._known_there = self._secrets.values
@@ -341,14 +349,14 @@ class StoreClient:
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
         if self._channel.is_open:
             self._calls.append(future)
-            self._channel.send(messages.Call(operation.__qualname__, packed, secrets))
+            self._channel.send(messages.Call(operation, packed, secrets))
             ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             raise await asyncio.to_thread(self._error)
         if (failure := future.result().error) is not None:
             raise error_of(failure, _PROCESS)
-        return cast("T", messages.decoders(operation)[1].decode(future.result().result))
+        return msgspec.msgpack.decode(future.result().result, type=returns)
 
     def _on_lost(self) -> None:
         if not (self._closing and self._ends):

@@ -50,6 +50,10 @@ class StoreOperations(Publisher):
         self.on_event(Notice("warning", text))
 
     def recover(self) -> None:
+        if self._run.kind in {"retry", "ordered"}:
+            jobs.requeue_failures(self.db, self._run.id, ordered=self._run.kind == "ordered")
+        else:
+            jobs.requeue_passing(self.db, self._run.id)
         self.remove_listed()
         recovery = Recovery(self.db, self.store, checksum=self._checksum, is_stopped=self.is_stopped)
         recovery.run()

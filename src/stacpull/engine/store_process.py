@@ -15,11 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from itertools import chain
+from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import FunctionType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_type_hints
 
 import msgspec
 
@@ -32,11 +31,10 @@ from stacpull.engine.store_operations import StoreOperations
 from stacpull.engine.workspace import opened_ledger
 from stacpull.errors import as_destination_error
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import jobs, meta, pruning, runs
+from stacpull.ledger import jobs, pruning, runs
 from stacpull.ledger.database import bind_plainly, ledger_path, translated
-from stacpull.ledger.jobs import AssetFailure, UnchangedAsset
 from stacpull.ledger.planner import Planner
-from stacpull.models import Arrival, Checksum
+from stacpull.models import Arrival, AssetFailure, Checksum, UnchangedAsset
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import import_early, tune_memory
 from stacpull.store.staging import is_worker
@@ -51,15 +49,26 @@ _Queued = Arrivals | AssetFailure | UnchangedAsset | Call | list[object] | Excep
 _AFTER_FAILURE = (StoreOperations.findings, StoreOperations.end_run)
 """Operations that are still called after publishing has failed."""
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    one.__qualname__: one
+    one.__name__: one
     for one in (
-        *chain(*(vars(owner).values() for owner in (jobs, meta, pruning, runs, StoreOperations))),
-        *(Planner.find_planned, Planner.save_batch),
         *(Publisher.publish_all, Publisher.remove_listed, Publisher.finish),
+        *(StoreOperations.recover, StoreOperations.reserve_uploads, StoreOperations.complete_items),
+        *(StoreOperations.collections_to_read, StoreOperations.keep_collection),
+        *(StoreOperations.write_catalogs, *_AFTER_FAILURE),
+        *(Planner.find_planned, Planner.save_batch),
+        *(runs.restart_walk, runs.count, runs.set_counter, jobs.pending_jobs, jobs.failed_items),
+        *(jobs.damaged_documents, jobs.keep_document, jobs.lost_hrefs, jobs.restore_hrefs),
+        *(pruning.unread, pruning.items_not_found, pruning.seen_examples, pruning.forget),
     )
-    if isinstance(one, FunctionType) and not one.__name__.startswith("_")
 }
-"""What the network process may call: public methods, and functions of the ledger's connection."""
+"""What the network process may call: methods, and functions of the ledger's connection."""
+
+
+@cache
+def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
+    hints = get_type_hints(operation)
+    types = tuple(kind for name, kind in hints.items() if name not in {"db", "return"})
+    return msgspec.msgpack.Decoder(tuple.__class_getitem__(types))
 
 
 class StoreServer:
@@ -241,10 +250,10 @@ class StoreServer:
         elif operation is None:
             failure = error_report(LookupError(call.operation))
         else:
-            owner = call.operation.rpartition(".")[0]
+            owner = operation.__qualname__.rpartition(".")[0]
             try:
                 with translated(self._ledger):
-                    arguments = messages.decoders(operation)[0].decode(call.arguments)
+                    arguments = _decoder(operation).decode(call.arguments)
                     method_of = operations.planner if owner == "Planner" else operations
                     result = operation(method_of if owner else operations.db, *arguments)
                     packed = msgspec.Raw(encoded(result))

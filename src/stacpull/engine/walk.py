@@ -28,8 +28,7 @@ from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import compile_items
-from stacpull.ledger import jobs, runs
-from stacpull.ledger.planner import PlanBatch, Planner
+from stacpull.ledger.runs import Run
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -40,7 +39,9 @@ from stacpull.models import (
     Json,
     Page,
     PageRequest,
+    PlanBatch,
     PlannedItem,
+    PlanResult,
     SourceLink,
     Unread,
     WalkUpdate,
@@ -157,10 +158,12 @@ class LedgerRecord:
         return self.store.counters["items_seen"] or 0
 
     async def find_planned(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self.store.call(Planner.find_planned, ids, linked) if ids else {}
+        if not ids:
+            return {}
+        return await self.store.call("find_planned", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> int:
-        await self.store.call(runs.restart_walk, self.run)
+        await self.store.call("restart_walk", self.run)
         return self.store.counters["items_matched"] or 0
 
     async def add_batch(self, batch: PlanBatch) -> int:
@@ -178,7 +181,8 @@ class LedgerRecord:
         ]
         if cut_short is not None:
             batch.reached = batch.reached._replace(cut_short=secrets.scrub(cut_short))
-        saved = await self.store.call(Planner.save_batch, batch, self._task.network.clock.time())
+        now = self._task.network.clock.time()
+        saved = await self.store.call("save_batch", batch, now, returns=PlanResult)
         for item, key, failure in saved.failures:
             self._task.on_event(AssetFailed(item, key, failure.kind, failure.message))
         await self.queue.put(saved.jobs)
@@ -497,7 +501,7 @@ class Walk:
         return planned
 
 
-async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
+async def produce(walk: Walk, record: LedgerRecord, run: Run) -> None:
     """Queue the jobs of a run: pending ones first, then those of its walk, or of what it reads again."""
     call, is_walk, after = record.store.call, run.spec.kind == "mirror", 0
     if not is_walk:
@@ -507,27 +511,31 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
         walk.warn(run.cut_short)
     if is_walk and run.walk_ended and (unseen := run.counters["items_unseen"]):
         walk.note_unseen((run.counters["items_seen"] or 0) + unseen, unseen)
-    while batch := await call(jobs.pending_jobs, run.id, after, _STREAMED):
+    while batch := await call("pending_jobs", run.id, after, _STREAMED, returns=list[Job]):
         await record.queue.put(batch)
         after = batch[-1].row
     if is_walk:
         if not run.walk_ended:
             await walk.run(Position.from_json(run.position))
         return
-    failed = await call(jobs.failed_items) if run.spec.kind == "retry" else []
+    failed = await call("failed_items", returns=list[SourceLink]) if run.spec.kind == "retry" else []
     for start in range(0, len(failed), ITEMS_AT_ONCE):
         planned = PlanBatch()
         await walk.plan_sources(failed[start : start + ITEMS_AT_ONCE], planned)
         await record.add_batch(planned)
     after = 0
     # an item that cannot be read stays marked in the ledger: the next walk may find it
-    while run.spec.kind == "repair" and (items := await call(jobs.damaged_documents, after, ITEMS_AT_ONCE)):
+    while run.spec.kind == "repair" and (
+        items := await call(
+            "damaged_documents", after, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+        )
+    ):
         hrefs = [href for _, _, href in items if href is not None]
         documents = dict(zip(hrefs, await walk.task.reader.read_many(hrefs), strict=True))
         for row, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
-                await call(jobs.keep_document, row, clean_document(document, walk.task.network.secrets))
+                await call("keep_document", row, clean_document(document, walk.task.network.secrets))
                 continue
             why = "Its URL is unknown, or returns another item."
             if isinstance(document, Failure):
@@ -540,7 +548,7 @@ async def produce(walk: Walk, record: LedgerRecord, run: runs.Run) -> None:
 async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
     """Read hrefs that a mirror does not keep, such as paths on this disk, from a file of items."""
     task, call = walk.task, record.store.call
-    lost = await call(jobs.lost_hrefs, record.run) if task.source.is_file else 0
+    lost = await call("lost_hrefs", record.run, returns=int) if task.source.is_file else 0
     if not lost:
         return
     size, cut = PageSize.requested(task.options.page_size), task.network.secrets.cut
@@ -554,7 +562,7 @@ async def _restore_hrefs(walk: Walk, record: LedgerRecord) -> None:
                     for asset in walk.plan(item, item_id, page_url=page.request.url).assets
                     if cut(asset.href) == asset.href and not is_signed(asset.href)
                 ]
-                lost -= await call(jobs.restore_hrefs, record.run, found)
+                lost -= await call("restore_hrefs", record.run, found, returns=int)
                 if lost <= 0:
                     return
 

@@ -14,17 +14,26 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import recorded
 from stacpull.ledger import runs
 from stacpull.ledger.database import AMONG, exists, insert_rows, listed, number, transaction
-from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH, IS_ITEM, Phase, Written, id_values
+from stacpull.ledger.schema import (
+    ASSET_DIRECTORY,
+    ASSET_PATH,
+    IS_ITEM,
+    Phase,
+    Written,
+    encoded_clip,
+    id_values,
+    stored_clip,
+)
 from stacpull.models import (
     PASSING,
     Arrival,
+    AssetFailure,
     Checksum,
     Clip,
     Failure,
@@ -32,29 +41,11 @@ from stacpull.models import (
     ItemId,
     Job,
     SourceLink,
+    UnchangedAsset,
     VersionInDest,
     path_in_dest,
 )
 from stacpull.planning.names import hashes_in, path_hash, with_salted_hash
-
-
-class AssetFailure(msgspec.Struct, frozen=True, tag=3, array_like=True):
-    """An asset that failed for good in this run, or is not ready yet, after `attempts` attempts."""
-
-    row: int
-    item_row: int
-    generation: int
-    failure: Failure
-    attempts: int = 1
-
-
-class UnchangedAsset(msgspec.Struct, frozen=True, tag=4, array_like=True):
-    """An asset whose file in place is current, as the source has confirmed."""
-
-    row: int
-    item_row: int
-    generation: int
-
 
 FAILED_IN_PASSING = (
     "SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind IN "
@@ -497,15 +488,6 @@ def put_failure(
 
 def failed_state(failure: Failure) -> int:
     return Phase.MISSING if failure.kind is FailureKind.GONE else Phase.FAILED
-
-
-def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:
-    """Return the stored form of the clip of a raster; its fields are None if nothing is in the area."""
-    return None if clip is None else orjson.dumps(tuple(clip)).decode()
-
-
-def stored_clip(text: str | None) -> Clip | None:
-    return None if text is None else Clip(*orjson.loads(text))
 
 
 def claim(db: sqlite3.Connection, wanted: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:

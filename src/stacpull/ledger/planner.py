@@ -26,10 +26,9 @@ from stacpull.ledger.jobs import (
     delete_asset,
     failed_state,
     put_failure,
-    stored_clip,
     update_item_states,
 )
-from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash
+from stacpull.ledger.schema import ITEMS, OF_SEVERAL, OTHER_DIRECTORY, Phase, Written, item_hash, stored_clip
 from stacpull.models import (
     Asset,
     Checksum,
@@ -38,39 +37,15 @@ from stacpull.models import (
     ItemFailure,
     ItemId,
     Job,
+    PlanBatch,
     PlannedItem,
-    Unread,
+    PlanResult,
     VersionInDest,
-    WalkUpdate,
     path_in_dest,
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_document_name
 from stacpull.planning.names import path_hash, with_salted_hash
 from stacpull.redact import Secrets, href_hash, is_signed
-
-
-class PlanBatch(msgspec.Struct):
-    """What a walk selected from up to 100 items: label items come before the source items they link to."""
-
-    items: list[PlannedItem] = []
-    failed_items: list[ItemFailure] = []
-    seen: list[ItemId] = []
-    left_out: dict[str, list[ItemId]] = {}
-    unread: list[Unread] = []
-    """Unreadable links and entries, and items of the page that cannot be planned."""
-    reached: WalkUpdate = WalkUpdate()
-
-
-class PlanResult(msgspec.Struct):
-    jobs: list[Job] = []
-    failures: list[tuple[ItemId, str, Failure]] = []
-    """Item, asset key ("" for the item itself), and reason."""
-    counted: dict[str, int] = {}
-    """What the batch adds to the counters of the run. Items count once per run."""
-
-    def count(self, name: str, number: int) -> None:
-        if number:
-            self.counted[name] = self.counted.get(name, 0) + number
 
 
 class KnownAsset(NamedTuple):

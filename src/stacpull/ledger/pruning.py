@@ -9,29 +9,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import AMONG, exists, listed, number, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import ASSET_PATH, ITEM_DIRECTORY, ITEMS, Phase, Written
-from stacpull.models import OF_COLLECTION, ItemId
+from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_document_name
 from stacpull.planning.names import safe_segment
-
-
-class NotFoundItem(NamedTuple):
-    """An item that a walk did not find. `href` is its own URL, if it has one; `size` is in bytes."""
-
-    row: int
-    id: ItemId
-    listed: bool  # it was on a page of the walk and a filter rejected it
-    parent: int | None
-    href: str | None
-    assets: int
-    size: int
-
 
 _SAME_WALKS = (
     "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "

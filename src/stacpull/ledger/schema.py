@@ -11,10 +11,11 @@ import sqlite3
 from typing import Final
 
 import msgspec
+import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import ItemId
+from stacpull.models import Clip, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -274,3 +275,12 @@ def id_values(item: ItemId) -> tuple[int, str, str]:
 
 def directory_values(path: str) -> tuple[int, str]:
     return _hash(path), path
+
+
+def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:
+    """Return the stored form of the clip of a raster; its fields are None if nothing is in the area."""
+    return None if clip is None else orjson.dumps(tuple(clip)).decode()
+
+
+def stored_clip(text: str | None) -> Clip | None:
+    return None if text is None else Clip(*orjson.loads(text))

@@ -11,7 +11,6 @@ import msgspec
 
 from stacpull.ledger import meta
 from stacpull.ledger.database import AMONG, exists, listed, number
-from stacpull.ledger.jobs import stored_clip
 from stacpull.ledger.runs import EFFORT, asset_counters, decoded
 from stacpull.ledger.schema import (
     ASSET_PATH,
@@ -25,6 +24,7 @@ from stacpull.ledger.schema import (
     directory_values,
     id_values,
     item_hash,
+    stored_clip,
 )
 from stacpull.models import OF_COLLECTION, FailureKind, ItemId, MirroredFile
 from stacpull.planning.item_plan import item_document_name

@@ -23,7 +23,6 @@ from msgspec.structs import replace
 
 from stacpull.arguments import instance
 from stacpull.catalog.item import asset_origin
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import recorded
@@ -309,9 +308,9 @@ def _report(check: MirrorCheck, address: DestAddress, strict: bool, db: Connecti
 
 
 def _begin(
-    check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, kept: Mapping[str, Any]
+    check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]
 ) -> Run:
-    run = runs.begin(db, spec, SystemClock().time(), kept)
+    run = runs.begin(db, spec, now, kept)
     jobs.mark_documents(db, check.rows["document"])
     for start in range(0, len(check.rows["asset"]), _UNIT):
         rows = check.rows["asset"][start : start + _UNIT]
@@ -326,4 +325,4 @@ def _begin(
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[row] = href if isinstance(href, str) else None
         jobs.requeue_damaged(db, run.id, hrefs)
-    return replace(run, counters=runs.counters(db, run.id))
+    return run
