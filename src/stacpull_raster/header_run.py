@@ -367,7 +367,13 @@ class HeadersRun:
             self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
             if not report.items_matched:
                 text = nothing_to_fetch(
-                    self._selection, seen=tally.items_seen, matched=0, planned=0, excluded=0, pages=0
+                    self._selection,
+                    self._summary,
+                    seen=tally.items_seen,
+                    matched=0,
+                    planned=0,
+                    excluded=0,
+                    pages=0,
                 )
             else:
                 text = (

@@ -121,6 +121,15 @@ def test_an_item_collection_is_sorted_in_memory(tmp_path: Path, order: str, expe
     assert found == expected
 
 
+def test_a_property_that_no_item_has_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "all.json"
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": items("http://127.0.0.1:9")}))
+    texts: list[str] = []
+    selection, listen = Selection(sortby="-eo:cloud"), lambda one: texts.append(getattr(one, "text", ""))
+    asyncio.run(stacpull.plan(str(source), selection=selection, options=quick(retries=0), on_event=listen))
+    assert "--sortby eo:cloud: no item of the first page has this property." in texts
+
+
 @pytest.mark.parametrize("source", ["", "collections/c/items", "items.ndjson", "catalog.json"])
 def test_other_sources_are_refused(tmp_path: Path, source: str) -> None:
     with AssetHost(Api(SORTS[:1])) as host:

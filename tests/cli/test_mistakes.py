@@ -93,6 +93,16 @@ MISTAKES = {
         0,
         "--bbox is W,S,E,N: longitude comes before latitude.",
     ),
+    "east before west": Mistake(
+        ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
+        0,
+        "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not.",
+    ),
+    "a misspelt property in --filter": Mistake(
+        ("plan", "{api}", "-C", "--filter", "cloud_cover < 5 OR seasonal_snow = 5", "--no-push-down"),
+        0,
+        "because a property is absent or of another type. Absent: cloud_cover.",
+    ),
     "two keys in one --asset": Mistake(
         ("plan", "{api}", "-C", "--asset", "B02,B03"),
         0,

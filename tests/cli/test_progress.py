@@ -15,7 +15,8 @@ import pytest
 from stacpull.cli import progress
 from stacpull.cli.progress import Display
 from stacpull.config.options import Output
-from stacpull.events import Checked, Event, HostProgress, Progress, RunEnded, Stage
+from stacpull.events import AssetFailed, Checked, Event, HostProgress, Progress, RunEnded, Stage
+from stacpull.models import FailureKind, ItemId
 
 
 class Terminal(io.StringIO):
@@ -57,6 +58,14 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, float(n), 9000, 30_000_000) for 
         (
             [Progress(assets_planned=2, assets_failed=1, items_wanted=3, walk_ended=True, seconds=5.0)],
             ["1 of 2 files; 0 B/s; 0 B; 1 failed"],  # a retry lists no items
+        ),
+        (
+            [
+                AssetFailed(ItemId("c", "i"), "a", FailureKind.OUTSIDE, "outside"),
+                AssetFailed(ItemId("c", "i"), "b", FailureKind.GONE, "gone"),
+                Progress(assets_planned=3, assets_failed=2, walk_ended=True),
+            ],
+            ["2 of 3 files; 0 B/s; 0 B; 1 failed (1 gone)"],
         ),
         (
             [*(Stage("tiles", done, 2) for done in range(3)), Stage("headers", 0, None)],

@@ -187,7 +187,10 @@ def test_notes_name_what_was_left_out():
     selected = compile_items(Selection(filter='platform = "sentinel-2a" OR gsd > 30'))
     assert selected.judge(ITEM) == "unknown to the filter"
     assert selected.notes({"unknown to the filter": 1}) == [
-        "1 item left out: --filter cannot be evaluated, because a property is absent or of another type.",
+        (
+            "1 item left out: --filter cannot be evaluated, because a property is absent or of another type. "
+            "Absent: sentinel-2a."
+        )
     ]
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from stacpull.cli import printing
 from stacpull.cli.entry import STOPPING
 from stacpull.cli.printing import duration, paint, plain, rate, size
-from stacpull.cli.summary import Failed
+from stacpull.cli.summary import NOT_FAILURES, Failed
 from stacpull.config.options import Output
 from stacpull.errors import count
 from stacpull.events import (
@@ -274,8 +274,11 @@ class Display:
                 figures.append(f"{about}{duration(left + waited)} left")
             figures += [f"{size(self._speed.bytes())}/s", size(now.bytes_fetched)]
         troubles = []
-        if failed := max(now.assets_failed, self.failed.total()):  # each failure is an event, counters follow
-            kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.failed.most_common())
+        called = [(number, kind) for kind, number in self.failed.most_common() if kind not in NOT_FAILURES]
+        others = self.failed.total() - sum(number for number, _ in called)
+        # each failure is an event, counters follow
+        if failed := max(now.assets_failed, self.failed.total()) - others:
+            kinds = ", ".join(f"{number:,} {kind}" for number, kind in called)
             troubles.append(f"{failed:,} failed" + (f" ({kinds})" if kinds else ""))
         if now.retries:
             troubles.append(count(now.retries, "retry", "retries"))

@@ -15,7 +15,7 @@ from stacpull.reports import ADVICE, FailureRecord, MirrorReport, PlanReport, St
 
 _WITHOUT_EXAMPLE = frozenset({FailureKind.GONE, FailureKind.ORDERED, FailureKind.OUTSIDE})
 """Kinds for which the advice is enough."""
-_NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
+NOT_FAILURES = {FailureKind.ORDERED: "ordered ", FailureKind.OUTSIDE: "outside "}
 """Kinds that are not called failures, and their labels."""
 _MOST_KINDS, _MOST_KEYS = 2, 4
 """Kinds of failures that the first line names, and keys of assets."""
@@ -38,7 +38,7 @@ class Failed(Counter[FailureKind]):
 
     def headline(self) -> str:
         """Return the reasons for the first line; "" if there are too many kinds of failures to list."""
-        kinds = [(kind, number) for kind, number in self.most_common() if kind not in _NOT_FAILURES]
+        kinds = [(kind, number) for kind, number in self.most_common() if kind not in NOT_FAILURES]
         if not 0 < len(kinds) <= _MOST_KINDS:
             return ""
         if len(kinds) == 1:
@@ -51,7 +51,7 @@ class Failed(Counter[FailureKind]):
             if missing_ok and kind is FailureKind.GONE:
                 yield f"  missing  {number:,} {self._named(kind)}; accepted (--missing)"
                 continue
-            yield f"  {_NOT_FAILURES.get(kind, 'failed  ')} {number:,} {self._named(kind)}; {ADVICE[kind][1]}"
+            yield f"  {NOT_FAILURES.get(kind, 'failed  ')} {number:,} {self._named(kind)}; {ADVICE[kind][1]}"
             if kind not in _WITHOUT_EXAMPLE and self._examples.get(kind):
                 yield f"           for example: {self._examples[kind]}"
 

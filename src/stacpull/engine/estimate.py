@@ -141,11 +141,11 @@ class _Estimate:
             seconds = round(requests * (walk_seconds / made) / max(1, min(at_once, 16)), 1)
         if warning := nothing_to_fetch(
             self._task.selection,
+            walk.summary,
             seen=self.items_seen,
             matched=self._matched,
             planned=assets + self._refused,
             excluded=excluded.total(),
-            keys=walk.summary.excluded,
             pages=pages.total(),
         ):
             self._emit(Notice("warning", warning))

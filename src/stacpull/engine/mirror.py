@@ -431,11 +431,11 @@ class MirrorRun:
         if state == "complete" and spec.kind == "mirror":
             warning = nothing_to_fetch(
                 spec.selection,
+                self._walk.summary,
                 seen=progress.items_seen,
                 matched=progress.items_matched,
                 planned=progress.assets_planned,
                 excluded=counters.get("assets_excluded") or 0,
-                keys=self._walk.summary.excluded,
                 pages=counters.get("assets_pages") or 0,
             )
             if warning is not None:

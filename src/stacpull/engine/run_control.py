@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -26,6 +25,7 @@ from stacpull.selection import Selection
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import Pool
+    from stacpull.engine.walk import WalkSummary
 
 GRACE = 5.0
 """Seconds that transfers in flight have after a stop."""
@@ -165,16 +165,16 @@ async def unless_stopped(
 
 def nothing_to_fetch(
     selection: Selection,
+    summary: WalkSummary,
     *,
     seen: int,
     matched: int,
     planned: int,
     excluded: int,
     pages: int,
-    keys: AbstractSet[str] = frozenset(),
 ) -> str | None:
-    """`keys` are those of some excluded assets."""
-    order = " --bbox is W,S,E,N: longitude comes before latitude." if selection.bbox else ""
+    is_area = selection.bbox and (seen == 0 or "bbox" in summary.left_out)
+    order = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
     if matched == 0 and seen:
         return f"Nothing matched: {seen:,} items were seen, and the filters kept none of them.{order}"
     if planned:
@@ -186,5 +186,6 @@ def nothing_to_fetch(
         why = f"every asset was left out: as a web page (--include-pages){filters}"
     else:
         why = "the asset filters dropped every asset" if excluded else "they have no assets"
-    named = f" Keys: {', '.join(sorted(keys))[:_MOST_NAMED]} (one per --asset)." if keys else ""
+    keys = ", ".join(sorted(summary.excluded))[:_MOST_NAMED]
+    named = f" Keys: {keys} (one per --asset)." if keys else ""
     return f"{count(matched, 'item')} matched, but {why}.{named}"

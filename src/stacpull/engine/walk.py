@@ -26,8 +26,9 @@ from stacpull.engine.network import Network
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError
 from stacpull.events import AssetFailed, Listener, Notice
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_checks import rank_of
+from stacpull.filters.item_checks import Reference, rank_of
 from stacpull.filters.item_filter import compile_items
+from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import Run
 from stacpull.models import (
     OF_COLLECTION,
@@ -192,6 +193,8 @@ class LedgerRecord:
 class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
+    left_out: Counter[str] = msgspec.field(default_factory=Counter)
+    """How many items of this process were left out, by reason."""
     excluded: set[str] = set()
     """Keys of assets that the filters left out: those of the first items."""
 
@@ -242,7 +245,6 @@ class Walk:
         self._assets = assets or AssetFilter(selection)
         self._lookups = Lookups(self._source, network, selection, self._on_event)
         self._sample: Sample | None = None
-        self._left_out: Counter[str] = Counter()
         self._collections = Recent[ItemId, None](_MOST_COLLECTIONS)
         self._is_checked = False
         self._keeps_position = self._source.has_cursors and selection.sample is None
@@ -284,7 +286,7 @@ class Walk:
                 self._on_event(Notice(level, f"{text}: walking again from the start."))
                 furthest, is_whole, level = reached if is_whole else -1, True, "info"
                 position, self._matched = Position(), await record.restart()
-                self._left_out.clear()
+                summary.left_out.clear()
                 summary.cut_short = None
         total, seen = self._total(), record.items_seen
         is_to_its_end = not self._is_enough() or summary.cut_short is not None
@@ -298,7 +300,7 @@ class Walk:
         end = WalkUpdate(None, True, total, summary.cut_short, counts_unseen=is_to_its_end)
         await record.add_batch(PlanBatch(reached=end))
         is_whole = is_whole and not self._is_enough() and summary.cut_short is None
-        for note in self._items.notes(self._left_out, whole=is_whole):
+        for note in self._items.notes(summary.left_out, whole=is_whole):
             self._on_event(Notice("info", note))
 
     def note_unseen(self, announced: int, unseen: int) -> None:
@@ -347,6 +349,11 @@ class Walk:
             self._is_checked = True
             for warning in await label_warnings(self._selection, page.items, self._source, collection):
                 self.warn(warning)
+            name = (self._selection.sortby or "").removeprefix("-")
+            value = Reference(name).value
+            found = [value(item, object_or_empty(item.get("properties"))) for item in page.items if name]
+            if found and all(one is None for one in found):
+                self.warn(f"--sortby {name}: no item of the first page has this property.")
         new = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             items = page.items[start : start + ITEMS_AT_ONCE]
@@ -410,7 +417,7 @@ class Walk:
                 break
             item_id = one[0]
             if reason is not None:
-                self._left_out[reason] += 1
+                self.summary.left_out[reason] += 1
                 batch.left_out.setdefault(reason, []).append(item_id)
                 continue
             batch.seen.append(item_id)

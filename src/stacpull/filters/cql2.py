@@ -12,14 +12,14 @@ import math
 import operator
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final
 
 from stacpull.errors import UsageError, similar
-from stacpull.filters.item_checks import ItemCheck, Reference, TimeSpan, time_span
+from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference, TimeSpan, time_span
 from stacpull.models import Json
 
 Truth = bool | None
@@ -351,10 +351,23 @@ class ExpressionCheck(ItemCheck):
     )
 
     def __init__(self, text: str) -> None:
-        self._evaluate = compile_expression(parse_filter(text))
+        tree = parse_filter(text)
+        self._evaluate = compile_expression(tree)
+        self._named, self._absent = {name: Reference(name) for name in _properties(tree)}, set[str]()
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
-        if truth is True:
-            return None
-        return "filter" if truth is False else _UNKNOWN
+        if truth is None:
+            self._absent |= {name for name, one in self._named.items() if one.value(item, properties) is None}
+        return {True: None, False: "filter"}.get(truth, _UNKNOWN)
+
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
+        names = f" Absent: {', '.join(sorted(self._absent))}." if self._absent else ""
+        return [f"{note}{names}" for note in super().notes(counts, whole=whole)]
+
+
+def _properties(node: Any) -> Iterator[str]:
+    if isinstance(node, dict) and isinstance(name := node.get("property"), str):
+        yield name
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _properties(part)

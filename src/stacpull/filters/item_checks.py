@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from stacpull.arguments import finite_number
+from stacpull.boxes import flat
 from stacpull.clock import in_utc, parse_instant
 from stacpull.errors import UsageError, count
 from stacpull.models import Json
@@ -342,4 +343,10 @@ class BboxCheck(AreaCheck):
     fields = ("bbox",)
 
     def _area_of(self, value: Any) -> Any:
+        box = flat(value)
+        self._is_odd = 0 < box.west - box.east < 180  # noqa: PLR2004 - degrees: it covers most of the globe
         return self._shapes.box_shape(value)
+
+    def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
+        text = "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not."
+        return super().notes(counts, whole=whole) + ([text] if self._is_odd else [])
