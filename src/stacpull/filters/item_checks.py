@@ -31,6 +31,7 @@ class ItemCheck:
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""
+        self._value = value
 
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
@@ -102,12 +103,9 @@ class ShardCheck(ItemCheck):
 
     fields = ("shard",)
 
-    def __init__(self, shard: tuple[int, ...]) -> None:
-        self._number, self._count = shard[0] - 1, shard[1]
-
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        is_included = _hash(str(item.get("id")), b"shard") % self._count == self._number
-        return None if is_included else "shard"
+        number, count = self._value
+        return None if _hash(str(item.get("id")), b"shard") % count == number - 1 else "shard"
 
 
 def rank_of(seed: int, item_id: str) -> int:
@@ -195,19 +193,16 @@ class FlagCheck(ItemCheck):
     fields = ("cloud_and_shadow", "seasonal_snow")
     explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
-    def __init__(self, wanted: Mapping[str, bool]) -> None:
-        self._wanted = wanted
-
     @classmethod
     def of(cls, selection: Selection) -> Self | None:
         wanted = {name: value for name in cls.fields if (value := getattr(selection, name)) is not None}
         return cls(wanted) if wanted else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        flags = {name: read_flag(properties.get(name)) for name in self._wanted}
+        flags = {name: read_flag(properties.get(name)) for name in self._value}
         if None in flags.values():
             return "unreadable flag"
-        other = (name.replace("_", " ") for name, wanted in self._wanted.items() if flags[name] is not wanted)
+        other = (name.replace("_", " ") for name, wanted in self._value.items() if flags[name] is not wanted)
         return next(other, None)
 
 
@@ -224,14 +219,11 @@ class CloudCoverCheck(ItemCheck):
     fields = ("max_cloud_cover",)
     explained = ("unknown cloud cover", "eo:cloud_cover is absent or not a number.")
 
-    def __init__(self, most: float) -> None:
-        self._most = most
-
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         cover = finite_number(properties.get("eo:cloud_cover"))
         if cover is None:
             return "unknown cloud cover"
-        return None if cover <= self._most else "cloud cover"
+        return None if cover <= self._value else "cloud cover"
 
     @classmethod
     def conditions(cls, selection: Selection) -> Sequence[Json]:
@@ -325,10 +317,10 @@ class AreaCheck(ItemCheck):
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
         self._shapes = shapes
-        self._area = shapes.prepare(self._area_of(value))
-
-    def _area_of(self, value: Any) -> Any:
-        return self._shapes.read_area(value, "--intersects")
+        is_geojson = isinstance(value, str)
+        self._area = shapes.prepare(
+            shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
+        )
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         found = self._shapes.read_shape(item.get("geometry"))
@@ -342,10 +334,10 @@ class AreaCheck(ItemCheck):
 class BboxCheck(AreaCheck):
     fields = ("bbox",)
 
-    def _area_of(self, value: Any) -> Any:
+    def __init__(self, value: tuple[float, ...]) -> None:
+        super().__init__(value)
         box = flat(value)
         self._is_odd = 0 < box.west - box.east < 180  # noqa: PLR2004 - degrees: it covers most of the globe
-        return self._shapes.box_shape(value)
 
     def notes(self, counts: LeftOut, *, whole: bool) -> list[str]:
         text = "--bbox was read as crossing the antimeridian, since W is above E: swap them if it does not."
