@@ -44,8 +44,13 @@ class HostProgress(PublicValue, frozen=True):
     pause."""
 
 
-class Progress(PublicValue, frozen=True):
-    """The progress of a run: the counters of its selection (docs/json.md), sizes in bytes."""
+class Counters(PublicValue, frozen=True):
+    """The counters of a run and of its report (docs/json.md). Sizes in bytes, times in seconds.
+
+    `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
+    `assets_done` that was done before. `assets_missing` is the part of `assets_failed` that does not exist
+    at the source (404, 410).
+    """
 
     items_seen: int = 0
     items_matched: int = 0
@@ -58,6 +63,14 @@ class Progress(PublicValue, frozen=True):
     assets_pending: int = 0
     bytes_done: int = 0
     bytes_fetched: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    retries: int = 0
+
+
+class Progress(Counters, frozen=True):
+    """The progress of a run: the counters of its selection."""
+
     items_announced: int | None = None
     """Items that the source announces for the walk, over all collections. None if a collection announces
     none, and until the walk of the last collection begins."""
@@ -65,10 +78,7 @@ class Progress(PublicValue, frozen=True):
     """The maximum number of items (`--max-items`, `--sample`); None for no maximum."""
     hosts: tuple[HostProgress, ...] = ()
     """The hosts that the run sent requests to."""
-    requests: int = 0
-    retries: int = 0
     walk_ended: bool = False
-    seconds: float = 0.0
 
     @property
     def hosts_waiting(self) -> tuple[tuple[str, float], ...]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from stacpull.events import Counters
 from stacpull.models import FailureKind, PublicValue
 
 ADVICE: Mapping[FailureKind, tuple[str, str]] = {
@@ -39,29 +40,10 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
-class Counts(PublicValue, frozen=True):
-    """The counters of both `mirror` and `status` (docs/json.md). Sizes in bytes, times in seconds.
-
-    `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
-    `assets_done` that was done before. `assets_missing` is the part of `assets_failed` that does not exist
-    at the source (404, 410).
-    """
+class Counts(Counters, frozen=True, kw_only=True):
+    """What both `mirror` and `status` report."""
 
     state: RunState
-    items_seen: int
-    items_matched: int
-    items_done: int
-    assets_planned: int
-    assets_done: int
-    assets_skipped: int
-    assets_failed: int
-    assets_missing: int
-    assets_pending: int
-    bytes_done: int
-    bytes_fetched: int
-    seconds: float
-    requests: int
-    retries: int
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` requests them again."""
     assets_clipped: int = 0
