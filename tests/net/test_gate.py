@@ -374,9 +374,9 @@ def test_rates(rates: dict[str, float], seconds: float) -> None:
 
     async def main() -> None:
         for _ in range(10):
-            if limits.on_requests:
+            if limits.request_rate:
                 await limits.turn(gate)
-            if limits.on_bytes:
+            if limits.byte_rate:
                 await limits.spend(1000)
 
     clock.run(main())

@@ -102,7 +102,7 @@ def open_pool(
     if (clips := clipping(clip)) is not None:
         whole = clips.fetcher(fetcher, whole, parts, network.warn)
     limits, web, fast = network.client.limits, network.http, None
-    is_plain = not (limits.on_bytes or limits.on_requests or network.client.log)
+    is_plain = not (limits.byte_rate or limits.request_rate or network.client.log)
     if whole is shared and isinstance(web, WebTransport) and is_plain:
         fast = FastPath(network.client, web, shared)
     tools = TransferTools(whole, items, network.policy, network.clock, network.counters.note_retry, prefer)

@@ -29,7 +29,14 @@ from stacpull.net.bodies import coding_of, read_whole
 from stacpull.net.fields import content_length
 from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
-from stacpull.net.transport import Request, Response, SentRequest, TransferError, Transport
+from stacpull.net.transport import (
+    BufferedResponse,
+    Request,
+    Response,
+    SentRequest,
+    TransferError,
+    Transport,
+)
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
 from stacpull.urls import has_same_origin_text, is_encrypted, rules_of, same_site
 
@@ -73,47 +80,37 @@ class ClientHost(msgspec.Struct, frozen=True, weakref=True):
     gets_credentials: bool
 
 
-class Client:
+class Client(msgspec.Struct, eq=False):
     """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
     If SOURCE is http, https may redirect to http. Its port speaks one protocol: URLs of that host and port
     get the scheme of SOURCE.
     """
 
-    def __init__(
-        self,
-        transports: Mapping[str, Transport],
-        gates: Gates,
-        clock: Clock,
-        *,
-        credentials: HostCredentials | None = None,
-        secrets: Secrets | None = None,
-        counters: NetworkCounters | None = None,
-        source: str = "",
-        limits: Limits | None = None,
-        logged_in: Callable[[str], Transport | None] = lambda _url: None,
-        transport_of: Callable[[str], Transport | None] = lambda _scheme: None,
-        log: RequestLog | None = None,
-    ) -> None:
-        self.counters = counters or NetworkCounters()
-        self.gates = gates
-        self.limits = limits or Limits(clock)
-        self.clock = clock
-        self.secrets = Secrets() if secrets is None else secrets
-        self.log = log
-        self._transports = dict(transports)
-        self._transport_of = transport_of
-        self._logged_in = logged_in
-        self._credentials = credentials or None
-        self.has_credentials = self._credentials is not None
-        if credentials is not None:
-            self.secrets.add(*credentials.values)
-        scheme, host, port = origin_of(source)
-        other = {"http": "https", "https": "http"}.get(scheme)
+    transports: dict[str, Transport]
+    gates: Gates
+    clock: Clock
+    credentials: HostCredentials | None = None
+    secrets: Secrets = msgspec.field(default_factory=Secrets)
+    counters: NetworkCounters = msgspec.field(default_factory=NetworkCounters)
+    source: str = ""
+    limits: Limits = msgspec.field(default_factory=Limits)
+    logged_in: Callable[[str], Transport | None] = lambda _url: None
+    transport_of: Callable[[str], Transport | None] = lambda _scheme: None
+    log: RequestLog | None = None
+    hosts: dict[str, ClientHost] = {}
+    allow_downgrade: bool = False
+    right: str = ""
+    wrong: str = ""
+
+    def __post_init__(self) -> None:
+        self.credentials = self.credentials or None
+        if self.credentials is not None:
+            self.secrets.add(*self.credentials.values)
+        scheme, host, port = origin_of(self.source)
         self.allow_downgrade = scheme == "http"
-        self._right = f"{scheme}://{host}:{port}/"
-        self._wrong = f"{other}://{host}:{port}/" if other and host else None
-        self._hosts: dict[str, ClientHost] = {}
+        if host and (other := {"http": "https", "https": "http"}.get(scheme)):
+            self.right, self.wrong = f"{scheme}://{host}:{port}/", f"{other}://{host}:{port}/"
 
     def open(
         self,
@@ -134,17 +131,17 @@ class Client:
         is the gate whose permit the request holds, when it was sent, and what returns its response.
         """
         request = request._replace(url=self.at_source(request.url))
-        return Exchange(self, request, accept, count_refusal=count_refusal, wait=wait, hops=hops, sent=sent)
+        return Exchange(self, request, accept, count_refusal, wait, [*hops], sent)
 
     async def close(self) -> None:
-        for transport in set(self._transports.values()):
+        for transport in set(self.transports.values()):
             await transport.close()
 
     def at_source(self, url: str) -> str:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
-        if self._wrong is None or not url.startswith(self._wrong):
+        if not self.wrong or not url.startswith(self.wrong):
             return url
-        return self._right + url[len(self._wrong) :]
+        return self.right + url[len(self.wrong) :]
 
     def host(self, url: str) -> ClientHost:
         if len(url) > LONGEST_URL:
@@ -153,13 +150,13 @@ class Client:
         start = url.find("://") + 3
         end = url.find("/", start)
         prefix = url[:end] if len("://") <= start <= end <= LONGEST_KEY else ""
-        host = self._hosts.get(prefix)
+        host = self.hosts.get(prefix)
         if host is not None:
             return host
         scheme = scheme_of(url)
-        transport = self._logged_in(url) or self._transports.get(scheme)
-        if transport is None and (transport := self._transport_of(scheme)) is not None:
-            self._transports[scheme] = transport
+        transport = self.logged_in(url) or self.transports.get(scheme)
+        if transport is None and (transport := self.transport_of(scheme)) is not None:
+            self.transports[scheme] = transport
         name, port = host_of(url), default_port(scheme)
         if transport is None or not (name or port is None):  # files have no host
             message = f"{self.secrets.scrub(cut_url(url))[:200]} is not an address that can be fetched."
@@ -168,56 +165,46 @@ class Client:
             name = origin_text(url)
         elif ":" not in name.rpartition("]")[2]:
             name = f"{name}:{port}"
-        gets_credentials = self._credentials is not None and self._credentials.covers(url)
+        gets_credentials = self.credentials is not None and self.credentials.covers(url)
         host = ClientHost(transport, self.gates[name], gets_credentials)
         if prefix:
-            forget_hosts(self._hosts, lambda one: one.gate.is_needed)
-            self._hosts[prefix] = host
+            forget_hosts(self.hosts, lambda one: one.gate.is_needed)
+            self.hosts[prefix] = host
         return host
 
     def prepare(self, request: Request, host: ClientHost) -> Request:
-        if self._credentials is None:
+        if self.credentials is None:
             return request
         if host.gets_credentials:
-            return self._credentials.attach(request)
-        url = self._credentials.strip(request.url)
+            return self.credentials.attach(request)
+        url = self.credentials.strip(request.url)
         return request if url == request.url else request._replace(url=url)
 
     def clean(self, failure: Failure) -> Failure:
         return failure.scrubbed(self.secrets)
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """Follows redirects, and is then the final response. Its end, or `close`, frees the permit."""
 
-    status: int
-    """HTTP status code, one of those accepted."""
-    _response: Response
-
-    def __init__(
-        self,
-        client: Client,
-        request: Request,
-        accept: frozenset[int],
-        *,
-        count_refusal: bool,
-        wait: bool,
-        hops: Sequence[str],
-        sent: tuple[Gate, float, SentRequest] | None,
-    ) -> None:
-        self._client = client
-        self._request, self._hops, self._sent = request, [*hops], sent
-        self._accept = accept
-        self._count_refusal = count_refusal
-        self._wait = wait
-        self._gate: Gate | None = None
-        self._url = request.url
-        self._sent_at, self._received = 0.0, 0
+    client: Client
+    request: Request
+    accept: frozenset[int]
+    count_refusal: bool
+    wait: bool
+    hops: list[str]
+    sent: tuple[Gate, float, SentRequest] | None
+    gate: Gate | None = None
+    response: Response = BufferedResponse("", 0, {}, b"")
+    place: str = ""
+    """The URL of the response, with secrets."""
+    sent_at: float = 0.0
+    received: int = 0
 
     async def __aenter__(self) -> Self:
-        request = self._request
+        request = self.request
         while (following := await self._ask(request)) is not None:
-            self._hops.append(request.url)
+            self.hops.append(request.url)
             request = following
         return self
 
@@ -228,13 +215,13 @@ class Exchange:
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the response, perhaps with an error, before its context ends. The rest of it is discarded."""
-        gate, self._gate = self._gate, None
+        gate, self.gate = self.gate, None
         if gate is None:
             return  # it was closed before
         try:
-            if error is None and self.status in self._accept:
+            if error is None and self.status in self.accept:
                 gate.reset_refusals()
-            await self._response.close()
+            await self.response.close()
         finally:
             self._log(self.status)
             gate.release()
@@ -242,46 +229,51 @@ class Exchange:
                 failure = error.failure
                 if failure.kind is FailureKind.THROTTLED:
                     gate.throttled(failure.retry_after)
-                elif failure.kind is FailureKind.REFUSED and self._count_refusal:
+                elif failure.kind is FailureKind.REFUSED and self.count_refusal:
                     gate.count_refusal(failure.status or _OK)
 
     @property
     def url(self) -> str:
-        return self._client.secrets.strip_url(self._url)
+        return self.client.secrets.strip_url(self.place)
+
+    @property
+    def status(self) -> int:
+        """HTTP status code, one of those accepted."""
+        return self.response.status
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self._response.headers
+        return self.response.headers
 
     async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         return await read_whole(self, limit, growing)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        gate, limits, headers = self._gate, self._client.limits, self.headers
-        is_decoded = self._request.decode and coding_of(headers) is not None
+        gate, limits, headers = self.gate, self.client.limits, self.headers
+        is_decoded = self.request.decode and coding_of(headers) is not None
         on_wire = content_length(headers) if is_decoded else None
-        async for chunk in self._response.chunks(min(size, limits.piece) if limits.on_bytes else size):
+        async for chunk in self.response.chunks(min(size, limits.piece) if limits.byte_rate else size):
             received, on_wire = (len(chunk), None) if on_wire is None else (on_wire, 0)
-            self._client.counters.bytes_fetched += received
-            self._received += received
+            self.client.counters.bytes_fetched += received
+            self.received += received
             if gate is not None:
                 gate.received(received)
-            if limits.on_bytes:
+            if limits.byte_rate:
                 await limits.spend(received)
             yield chunk
 
     async def _ask(self, request: Request) -> Request | None:
-        client, outgoing = self._client, request
-        if self._sent is None:
+        client, outgoing = self.client, request
+        if self.sent is None:
             host = client.host(request.url)
             await self._take_permit(host.gate)
             outgoing = client.prepare(request, host)
             client.counters.requests += 1
-            self._sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
-        (gate, sent_at, answer), self._sent = self._sent, None
-        self._url, self._sent_at, self._received = request.url, sent_at, 0
+            self.sent = host.gate, host.gate.now(), partial(host.transport.send, outgoing)
+        (gate, sent_at, answer), self.sent = self.sent, None
+        self.place, self.sent_at, self.received = request.url, sent_at, 0
         try:
-            response = self._response = await answer()
+            response = self.response = await answer()
         except TransferError as error:
             self._log(error.failure.status)
             failure = client.clean(error.failure)
@@ -295,10 +287,9 @@ class Exchange:
             gate.release()
             raise
         if response.url != outgoing.url:  # a document in place of its directory
-            self._url = response.url
-        self._gate = gate
-        self.status = status = response.status
-        if status in self._accept:
+            self.place = response.url
+        self.gate, status = gate, response.status
+        if status in self.accept:
             gate.succeeded(sent_at)
             return None
         try:
@@ -313,21 +304,21 @@ class Exchange:
 
     async def _take_permit(self, gate: Gate) -> None:
         if not gate.try_acquire():
-            if not self._wait:
+            if not self.wait:
                 message = f"{gate.host} is at its limit of requests at once."
                 raise NoPermitError(Failure(FailureKind.THROTTLED, message, retryable=True, free=True))
             await gate.acquire()
-        if self._client.limits.on_requests:
+        if self.client.limits.request_rate:
             try:
-                await self._client.limits.turn(gate)
+                await self.client.limits.turn(gate)
             except BaseException:
                 gate.release()
                 raise
 
     def _following(self, request: Request, response: Response) -> Request:
-        client, status = self._client, response.status
+        client, status = self.client, response.status
         location = client.at_source(response.headers.get("Location", ""))
-        target = next_hop(request.url, location, self._hops, allow_downgrade=client.allow_downgrade)
+        target = next_hop(request.url, location, self.hops, allow_downgrade=client.allow_downgrade)
         if isinstance(target, Failure):
             raise TransferError(client.clean(replace(target, status=status)))
         method, body = request.method, request.body
@@ -344,13 +335,13 @@ class Exchange:
         return Request(target, method, headers, body, request.decode, redirected=True)
 
     async def _failure(self, response: Response, gate: Gate, sent_at: float) -> Failure:
-        client, host, status = self._client, host_of(response.url), response.status
+        client, host, status = self.client, host_of(response.url), response.status
         prefix = await self._beginning()
         now, secrets = client.clock.time(), client.secrets
         failure = classify(status, response.headers, prefix, host, now=now, secrets=secrets)
         if failure.kind is FailureKind.THROTTLED:
             gate.throttled(failure.retry_after)
-        elif failure.kind is FailureKind.REFUSED and status in _COUNTED_REFUSALS and self._count_refusal:
+        elif failure.kind is FailureKind.REFUSED and status in _COUNTED_REFUSALS and self.count_refusal:
             gate.count_refusal(status)
         elif status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
@@ -364,9 +355,9 @@ class Exchange:
             return b""  # the status matters more than a broken body
 
     def _log(self, status: int | None) -> None:
-        if self._client.log is not None:
-            seconds = self._client.clock.monotonic() - self._sent_at
-            self._client.log.write(self._request.method, self._url, status, self._received, seconds)
+        if self.client.log is not None:
+            seconds = self.client.clock.monotonic() - self.sent_at
+            self.client.log.write(self.request.method, self.place, status, self.received, seconds)
 
 
 def next_hop(

@@ -25,9 +25,10 @@ from http import HTTPStatus
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
 from msgspec.structs import replace
 
-from stacpull.clock import Clock
+from stacpull.clock import Clock, SystemClock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
@@ -391,31 +392,32 @@ class Gates:
         return tuple(gate.progress() for gate in self)
 
 
-class Limits:
+class Limits(msgspec.Struct, eq=False):
     """The user's limits: bytes per second for the run, and requests per second for each host; 0 for none.
 
     After reading bytes, the reader waits as long as they take at the permitted rate, so the server waits.
     Unused bytes of the last quarter of a second can be used later: late wake-ups do not add up.
     """
 
-    def __init__(self, clock: Clock, *, byte_rate: float = 0.0, request_rate: float = 0.0) -> None:
-        self._clock = clock
-        self._byte_rate, self._request_rate = byte_rate, request_rate
-        self._free_at = 0.0
-        self.on_bytes = byte_rate > 0
-        self.on_requests = request_rate > 0
-        self.piece = int(min(max(byte_rate / 8, 16 * 1024), 1 << 20))
+    clock: Clock = msgspec.field(default_factory=SystemClock)
+    byte_rate: float = 0.0
+    request_rate: float = 0.0
+    free_at: float = 0.0
+
+    @property
+    def piece(self) -> int:
         """Bytes to read at once: larger pieces would turn a slow rate into bursts and long waits."""
+        return int(min(max(self.byte_rate / 8, 16 * 1024), 1 << 20))
 
     async def spend(self, size: int) -> None:
-        now = self._clock.monotonic()
-        self._free_at = max(self._free_at, now - 0.25) + size / self._byte_rate
-        if self._free_at > now:
-            await self._clock.sleep(self._free_at - now)
+        now = self.clock.monotonic()
+        self.free_at = max(self.free_at, now - 0.25) + size / self.byte_rate
+        if self.free_at > now:
+            await self.clock.sleep(self.free_at - now)
 
     async def turn(self, gate: Gate) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         start = max(gate.free_at, now)
-        gate.free_at = start + 1 / self._request_rate
+        gate.free_at = start + 1 / self.request_rate
         if start > now:
-            await self._clock.sleep(start - now)
+            await self.clock.sleep(start - now)

@@ -170,48 +170,41 @@ class _NotJsonError(TransferError):
         self.page = page
 
 
-class ApiReader:
+class ApiReader(msgspec.Struct, eq=False):
     """Reads JSON documents through a client.
 
     A refusal by the host of `source` means wrong or missing credentials: messages name those in use, or the
     variable for them. `warn` gets repeated requests, and the first lenient document.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        policy: RetryPolicy,
-        clock: Clock,
-        *,
-        source: str,
-        credential_names: tuple[str, ...] = (),
-        wanted_variable: str | None = None,
-        limit: int = PAGE_LIMIT,
-        warn: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._client = client
-        self._policy = policy
-        self._clock = clock
-        self._source = source
-        self._limit = limit
-        self._warn = warn
-        self._advice = "Pass credentials with --credentials, --header or in the environment."
-        if credential_names:
-            self._advice = f"Check {' and '.join(credential_names)}."
-        elif wanted_variable:
-            self._advice = f"{wanted_variable} is not set: export {wanted_variable}=..."
-        self._large = asyncio.Semaphore(1)
-        """Held while a document takes more than `SMALL` bytes of memory."""
-        self._has_warned = False
-        self._answered: str | None = None
-        """The URL, without its query, of the last page that was read: its credentials are valid."""
+    client: Client
+    policy: RetryPolicy
+    clock: Clock
+    source: str
+    credential_names: tuple[str, ...] = ()
+    wanted_variable: str | None = None
+    limit: int = PAGE_LIMIT
+    warn: Callable[[str], None] = lambda _: None
+    large: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held while a document takes more than `SMALL` bytes of memory."""
+    has_warned: bool = False
+    answered: str = ""
+    """The URL, without its query, of the last page that was read: its credentials are valid."""
+
+    @property
+    def advice(self) -> str:
+        if self.credential_names:
+            return f"Check {' and '.join(self.credential_names)}."
+        if self.wanted_variable:
+            return f"{self.wanted_variable} is not set: export {self.wanted_variable}=..."
+        return "Pass credentials with --credentials, --header or in the environment."
 
     async def read(
         self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
     ) -> Document:
         """`one_of_many`: a refusal may concern only this item, unless there are 50 in a row."""
         plain = request.url.partition("?")[0]
-        own = max(SOURCE_LIMIT, self._limit) if request.url == self._source else self._limit
+        own = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
         try:
             document = await self._read(request, limit or own, one_of_many=one_of_many)
         except _NotJsonError as error:
@@ -219,8 +212,8 @@ class ApiReader:
                 if one_of_many:
                     raise
                 asks = b"password" in error.page[:_SEARCHED].lower()
-                if asks or plain != self._answered:
-                    text = f"{error.failure.message} It may require a login. {self._advice}"
+                if asks or plain != self.answered:
+                    text = f"{error.failure.message} It may require a login. {self.advice}"
                     raise CredentialsError(text) from error
             raise SourceError(error.failure.message) from error.__cause__
         except TransferError as error:
@@ -232,7 +225,7 @@ class ApiReader:
                 raise TransferError(replace(failure, message=text)) from error
             raise
         if not one_of_many:
-            self._answered = plain
+            self.answered = plain
         return document
 
     @asynccontextmanager
@@ -242,19 +235,19 @@ class ApiReader:
 
             async def attempt() -> Response:
                 request = Request(url, headers=headers)
-                return await stack.enter_async_context(self._client.open(request, accept=_STREAMED))
+                return await stack.enter_async_context(self.client.open(request, accept=_STREAMED))
 
             try:
-                note_retry = self._client.counters.note_retry
-                response = await with_retries(attempt, self._policy, self._clock, note_retry)
+                note_retry = self.client.counters.note_retry
+                response = await with_retries(attempt, self.policy, self.clock, note_retry)
             except TransferError as error:
                 self._refuse(error, url)
                 raise
             yield response
 
     def _refuse(self, error: TransferError, url: str) -> None:
-        if error.failure.status in _REFUSALS and same_site(self._source, url):
-            raise CredentialsError(f"{error.failure.message} {self._advice}") from error
+        if error.failure.status in _REFUSALS and same_site(self.source, url):
+            raise CredentialsError(f"{error.failure.message} {self.advice}") from error
 
     async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:
         headers, body = {"Accept": _ACCEPT, **(request.headers or {})}, None
@@ -276,15 +269,15 @@ class ApiReader:
                 raise
 
         def note_retry(failure: Failure) -> None:
-            self._client.counters.note_retry(failure)
+            self.client.counters.note_retry(failure)
             if failure.kind is FailureKind.STALLED and not one_of_many:
-                self._warn(f"{failure.message} Requesting it again.")
+                self.warn(f"{failure.message} Requesting it again.")
 
-        return await with_retries(attempt, self._policy, self._clock, note_retry)
+        return await with_retries(attempt, self.policy, self.clock, note_retry)
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        async with self._client.open(outgoing) as response, AsyncExitStack() as held:
-            waiting = [self._large]
+        async with self.client.open(outgoing) as response, AsyncExitStack() as held:
+            waiting = [self.large]
 
             async def growing(size: int) -> None:
                 while waiting and size > SMALL:
@@ -294,7 +287,7 @@ class ApiReader:
             found = Document(None, len(body), cut_cursor(response.url), response.headers, count_values(body))
             await growing(found.weight)
             value: object = None
-            if len(body) > LENIENT_LIMIT and outgoing.url == self._source:
+            if len(body) > LENIENT_LIMIT and outgoing.url == self.source:
                 value = await asyncio.to_thread(divided, body)
             if value is None:
                 value = await self._decoded(body, limit, response)
@@ -317,7 +310,7 @@ class ApiReader:
             if host and is_login_page(headers, body[:1024]):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
                 # on another host it may be a wrong link and not a matter of credentials
-                kind = FailureKind.REFUSED if same_site(self._source, response.url) else FailureKind.ITEM
+                kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM
                 raise _NotJsonError(Failure(kind, message, status, host, retryable=True), body) from error
             if not is_framed(headers):
                 message = f"{host} sent truncated JSON without stating its length."
@@ -327,7 +320,7 @@ class ApiReader:
             subject = f"The response of {host} to {url}" if host else url
             failure = Failure(FailureKind.SERVER, f"{subject} {what}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
-        if not is_strict and not self._has_warned:
-            self._has_warned = True
-            self._warn(lenient_warning(url))
+        if not is_strict and not self.has_warned:
+            self.has_warned = True
+            self.warn(lenient_warning(url))
         return value

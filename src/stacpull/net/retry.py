@@ -74,21 +74,7 @@ async def with_retries(
     on_retry: Callable[[Failure], None],
 ) -> T:
     """`on_retry` is called with each failure before it is retried."""
-    try:
-        return await attempt()
-    except TransferError as error:
-        if not error.failure.retryable:
-            raise
-        first = [error]
-
-    from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
-
     state, pause = RetryState(), 0.0
-
-    async def step() -> T:
-        if first:
-            raise first.pop()
-        return await attempt()
 
     def is_retried(error: BaseException) -> bool:
         nonlocal pause
@@ -101,9 +87,20 @@ async def with_retries(
         on_retry(error.failure)
         return True
 
-    machine = AsyncRetrying(retry=retry_if_exception(is_retried), wait=lambda _call: pause, sleep=clock.sleep)
+    async def again() -> T:  # tenacity awaits only what an async function returns
+        return await attempt()
+
     try:
-        return await machine(step)
+        try:
+            return await attempt()
+        except TransferError as error:
+            if not is_retried(error):
+                raise
+        await clock.sleep(pause)
+        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
+
+        retried = retry_if_exception(is_retried)
+        return await AsyncRetrying(retry=retried, wait=lambda _call: pause, sleep=clock.sleep)(again)
     except TransferError as error:
         failure = error.failure
         seconds = failure.retry_after or 0.0

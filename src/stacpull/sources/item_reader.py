@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from stacpull.caches import Recent
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
@@ -38,50 +40,42 @@ class ReadItem(NamedTuple):
     read_at: float
 
 
-class _Reading:
+class _Reading(msgspec.Struct, eq=False, weakref=True):
     """A request for an item: those who wait for its lock share its result. None if it was cancelled."""
 
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.result: ReadItem | Failure | None = None
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    result: ReadItem | Failure | None = None
 
 
-class ItemReader:
-    """Reads items by `read` (`Source.item`), or several with one request by `read_batch` (`Source.items`)."""
+class ItemReader(msgspec.Struct, eq=False):
+    """Reads items by `Source.item`, or several with one request by `Source.items` (`read_batch`)."""
 
-    def __init__(
-        self,
-        read: Callable[[str], Awaitable[Json]],
-        clock: Clock,
-        *,
-        read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None,
-    ) -> None:
-        self._read = read
-        self._clock = clock
-        self._read_batch = read_batch
-        self._recent = Recent[str, ReadItem](_RECENT)
-        self._readings = WeakValueDictionary[str, _Reading]()
-        """No request outlives its caller: if that is cancelled, the next one reads."""
+    read_one: Callable[[str], Awaitable[Json]]
+    clock: Clock
+    read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
+    recent: Recent[str, ReadItem] = msgspec.field(default_factory=lambda: Recent(_RECENT))
+    readings: WeakValueDictionary[str, _Reading] = msgspec.field(default_factory=WeakValueDictionary)
+    """No request outlives its caller: if that is cancelled, the next one reads."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.
 
         A caller whose asset href was refused passes the `read_at` of its document; so only one reads.
         """
-        known = self._recent.get(href)
+        known = self.recent.get(href)
         if known is not None and (newer_than is None or known.read_at > newer_than):
-            self._recent.move_to_end(href)
+            self.recent.move_to_end(href)
             return known
-        reading = self._readings.setdefault(href, _Reading())
+        reading = self.readings.setdefault(href, _Reading())
         async with reading.lock:
             if reading.result is None:
-                began = self._clock.monotonic()
+                began = self.clock.monotonic()
                 try:
-                    reading.result = ReadItem(await self._read(href), began)
+                    reading.result = ReadItem(await self.read_one(href), began)
                     self._keep(href, reading.result)
                 except TransferError as error:
                     reading.result = error.failure
-                self._readings.pop(href, None)
+                self.readings.pop(href, None)
         if isinstance(reading.result, Failure):
             raise TransferError(reading.result)
         return reading.result
@@ -97,11 +91,11 @@ class ItemReader:
             weight += weight_of_document(item)
             found[href] = item if weight <= _MOST_WEIGHT else _TOO_HEAVY
 
-        if self._read_batch is not None:
-            unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
+        if self.read_batch is not None:
+            unknown = [href for href in distinct if href not in self.recent and href not in self.readings]
             for start in range(0, len(unknown), _MOST_TOGETHER):
-                began = self._clock.monotonic()
-                batch = await self._read_batch(unknown[start : start + _MOST_TOGETHER])
+                began = self.clock.monotonic()
+                batch = await self.read_batch(unknown[start : start + _MOST_TOGETHER])
                 for href, item in batch.items():
                     self._keep(href, ReadItem(item, began))
                     take(href, item)
@@ -116,6 +110,6 @@ class ItemReader:
         return [found[href] for href in hrefs]
 
     def _keep(self, href: str, item: ReadItem) -> None:
-        self._recent.pop(href, None)
+        self.recent.pop(href, None)
         if len(href) + weight_of_document(item.document) <= _HEAVIEST_CACHED:
-            self._recent[href] = item
+            self.recent[href] = item
