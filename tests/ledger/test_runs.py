@@ -31,7 +31,8 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
         assert (later.id, later.resumed, later.position, later.walk_ended) == (first.id, True, "next", False)
         assert later.counters["items_seen"] == 1
-        assert runs.last_spec(db) == later.spec == replace(SPEC, credential_names=("token",))
+        assert (last := runs.last(db)) is not None
+        assert last.spec == later.spec == replace(SPEC, credential_names=("token",))
         assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one
 
 

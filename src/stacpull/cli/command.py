@@ -20,6 +20,7 @@ from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
 from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option, options_of
 from stacpull.config.resolve import Resolved, resolve
+from stacpull.errors import StacpullError
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,9 +74,11 @@ class CommandSession:
 
         return Display(self.output, source=self.source)
 
-    def close(self) -> None:
+    def close(self, code: int = 0) -> None:
         if "show" in self.__dict__:
             self.show.close()
+            for warning in self.show.held if code else ():
+                self.show.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         """Run the work that `start` makes around an event; a signal sets it, and the work ends itself."""
@@ -217,11 +220,12 @@ def command(
                     raise click.MissingParameter(ctx=context, param=param)
             source = mine.get("source")
             given = given_by(context, raw, source=source, options=options, config=config)
-            session = CommandSession(context, given, source)
+            session, code = CommandSession(context, given, source), StacpullError.exit_code
             try:
-                return function(session, **mine)
+                code = function(session, **mine) or 0
+                return code
             finally:
-                session.close()
+                session.close(code)
 
         help_ = inspect.getdoc(function)
         return Command(name, callback=callback, params=list(params), help=help_, examples=examples)

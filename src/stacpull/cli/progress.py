@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TextIO
@@ -37,7 +38,7 @@ _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
 _SILENT_FROM = 5.0
 """Seconds without any data after which that is shown."""
-_MOST_HOSTS = 3
+_MOST_HOSTS, _MOST_HELD = 3, 100
 
 
 class _Shown(NamedTuple):
@@ -58,6 +59,8 @@ class Display:
 
     def __init__(self, output: Output, stream: TextIO | None = None, *, source: str | None = None) -> None:
         self.failed = Failed()
+        self.held = deque[str](maxlen=_MOST_HELD)
+        """Warnings that --quiet hides: they are printed if the command fails."""
         self._output = output
         self._stream = stream or sys.stderr
         self._host = ""
@@ -112,6 +115,8 @@ class Display:
     def say(self, text: str) -> None:
         if not self._output.quiet:
             self.write(f"stacpull: {text}")
+        elif text.startswith("warning: "):
+            self.held.append(text)
 
     def write(self, line: str) -> None:
         """Print a line above the block, without the control characters that a source may have put into it."""

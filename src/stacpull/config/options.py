@@ -114,7 +114,9 @@ class Options:
     layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, brief=True)
     metadata: Literal["item", "ndjson", "none"] = option("item", fixed=True, commands="mirror")
     checksum: Literal["sha256", "crc64nvme", "none"] = option("sha256", kept=True, commands="mirror retry")
-    missing: Literal["fail", "known", "ok"] = option("fail", commands=f"{_RUNS} headers", brief=True)
+    missing: Literal["fail", "known", "ok"] = option(
+        "fail", kept=True, commands=f"{_RUNS} headers", brief=True
+    )
     revalidate: bool = option(False, kept=True, commands="mirror")
     items_parquet: bool | None = option(None, kept=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
@@ -258,7 +260,7 @@ class Output:
     Attributes:
         json: Print one JSON object as the last line.
         no_progress: Show no progress.
-        quiet: Print errors only, and the first line of the result if the exit code is not 0.
+        quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
         verbose: Verbose; -vv adds tracebacks.
     """
 

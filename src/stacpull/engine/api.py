@@ -142,8 +142,12 @@ async def retry(
     """
     async with opened_call(dest, options, on_event, stop, client, exists=True) as call:
         workspace = await call.open_workspace()
-        last = await on_ledger(workspace, runs.last_spec)
+        last = await on_ledger(workspace, runs.last)
         if last is None:
             raise UsageError(f"Nothing was mirrored to {dest} yet.")
-        spec = replace(last, kind="ordered" if ordered else "retry")
-        return await call.from_ledger(workspace, spec)
+        before = {name: value for name, value in last.kept.items() if name == "missing"}
+        return await call.from_ledger(
+            workspace,
+            replace(last.spec, kind="ordered" if ordered else "retry"),
+            lambda db, spec, now, kept: runs.begin(db, spec, now, {**before, **kept}),
+        )

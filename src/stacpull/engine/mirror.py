@@ -35,6 +35,7 @@ from stacpull.engine.network import Network, SourceAddress, open_network, option
 from stacpull.engine.pool import JobQueue, RunOfWorkers
 from stacpull.engine.run_control import (
     FailureLimit,
+    StopEvent,
     beside,
     nothing_to_fetch,
     timed_stop,
@@ -131,7 +132,7 @@ class MirrorCall(NamedTuple):
     dest: DestAddress
     options: Options
     on_event: Listener | None
-    stop: asyncio.Event
+    stop: StopEvent
     opened: AsyncExitStack
 
     async def open_workspace(self) -> Workspace:
@@ -440,7 +441,8 @@ class MirrorRun:
             )
             if warning is not None:
                 self._warn(warning)
-        reason = str(error) if error is not None else self._walk.summary.cut_short
+        stopped = self._stop.reason if state == "interrupted" else None
+        reason = str(error) if error is not None else stopped or self._walk.summary.cut_short
         reason = None if reason is None else self._network.secrets.scrub(reason)
         recorded: EndState = "failed"
         found, left_out, unwritten = dict[str, int](), dict[str, int](), 0

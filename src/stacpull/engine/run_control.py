@@ -110,12 +110,16 @@ class FailureLimit:
             )
 
 
+class StopEvent(asyncio.Event):
+    reason: str | None = None  # None if it was requested
+
+
 @asynccontextmanager
 async def timed_stop(
     stop: asyncio.Event | None, seconds: float, on_event: Listener | None
-) -> AsyncIterator[asyncio.Event]:
+) -> AsyncIterator[StopEvent]:
     """Yield an event that is set with `stop` or after `seconds` (0: no limit); `stop` is never set here."""
-    stopping, stop = asyncio.Event(), instance("stop", asyncio.Event, stop)
+    stopping, stop = StopEvent(), instance("stop", asyncio.Event, stop)
     if stop.is_set():
         stopping.set()
 
@@ -124,6 +128,7 @@ async def timed_stop(
             async with asyncio.timeout(seconds or None):
                 await stop.wait()
         except TimeoutError:
+            stopping.reason = f"stopped after {seconds:,g} s, by --stop-after"
             if on_event is not None and not stopping.is_set():
                 text = f"Stopping after {seconds:,g} s (--stop-after): resume to continue."
                 on_event(Notice("info", text))

@@ -147,9 +147,9 @@ def stored(db: sqlite3.Connection, run: int) -> StoredRun:
     return StoredRun(run, kind, source, metadata, decoded(kept), counters(db, run))
 
 
-def last_spec(db: sqlite3.Connection) -> RunSpec | None:
-    last = number(db, "SELECT max(id) FROM runs")
-    return load(db, last).spec if last else None
+def last(db: sqlite3.Connection) -> Run | None:
+    found = number(db, "SELECT max(id) FROM runs")
+    return load(db, found) if found else None
 
 
 def load(db: sqlite3.Connection, run: int) -> Run:

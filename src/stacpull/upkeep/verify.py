@@ -255,14 +255,14 @@ async def verify(
         await check.run(lambda: _check(check, address, workspace.db))
         if not (check.complete and any(check.rows.values())):
             return await on_ledger(workspace, report_of)
-        last = await on_ledger(workspace, runs.last_spec)
-        if last is None or not last.source:
+        last = await on_ledger(workspace, runs.last)
+        if last is None or not last.spec.source:
             raise UsageError(
                 f"The ledger does not name the source of {address.name}: "
                 "`stacpull mirror SOURCE DEST` fetches what is missing."
             )
         begin = partial(_begin, check, workspace.destination)
-        fixed = await call.from_ledger(workspace, replace(last, kind="repair"), begin)
+        fixed = await call.from_ledger(workspace, replace(last.spec, kind="repair"), begin)
         left = fixed.assets_failed + fixed.assets_pending + await on_ledger(workspace, jobs.damaged_items)
         report = await on_ledger(workspace, report_of)
         state = report.state if fixed.state == "complete" else "interrupted"
