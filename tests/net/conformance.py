@@ -219,27 +219,3 @@ class TransportContract:
             return await asyncio.gather(*(one() for _ in range(20)))
 
         assert self.in_world({"/object": [Answer(body=BODY)]}, scenario) == [BODY] * 20
-
-
-class DecodingContract:
-    """An addition to `TransportContract` for transports that read API pages: decoding on request."""
-
-    in_world: Callable[..., Any]
-
-    @pytest.mark.parametrize("decode", [True, False])
-    def test_a_body_is_decoded_only_on_request(self, decode: bool) -> None:
-        answer = Answer(body=BODY, coded=True)
-
-        async def scenario(world: World) -> bytes:
-            async with opened(world.transport, Request(world.url("/page"), decode=decode)) as response:
-                assert response.headers["Content-Encoding"] == "gzip"
-                return await read_whole(response, len(BODY))
-
-        assert self.in_world({"/page": [answer]}, scenario) == (BODY if decode else answer.sent)
-
-    def test_a_bomb_is_bounded(self) -> None:
-        async def scenario(world: World) -> Failure:
-            return await failure_of(world, Request(world.url("/bomb"), decode=True), limit=1_000_000)
-
-        failure = self.in_world({"/bomb": [Answer(body=bytes(50_000_000), coded=True)]}, scenario)
-        assert (failure.kind, failure.retryable) == (FailureKind.OVERLONG, False)

@@ -116,7 +116,7 @@ class MemoryResponse:
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         answer = self._answer
-        body = answer.body if self._request.decode else answer.sent
+        body = answer.sent
         if self._request.method == "HEAD" or answer.status in {204, 304}:
             body = b""
         if answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -212,6 +213,15 @@ def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     assert all(gate.in_use == 0 for gate in setting.gates)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"hello", FailureKind.CHECKSUM), (gzip.compress(bytes(5_000_000)), FailureKind.OVERLONG)],
+)
+def test_a_body_that_cannot_be_decoded_is_a_failure(body: bytes, kind: FailureKind) -> None:
+    setting = Setting({"https://h.example/x": [Answer(body=body, headers={"Content-Encoding": "gzip"})]})
+    assert setting.failure(Request("https://h.example/x", decode=True)).kind is kind
+
+
 def test_a_body_that_is_cut_off_counts() -> None:
     setting = Setting({"https://h.example/x": [Answer(body=bytes(900), fault=Fault.TRUNCATED)]})
     assert setting.failure("https://h.example/x").kind is FailureKind.TRUNCATED
@@ -219,8 +229,10 @@ def test_a_body_that_is_cut_off_counts() -> None:
     assert setting.gates["h.example:443"].progress().bytes == setting.counters.bytes_fetched
 
 
-def test_a_decoded_page_counts_with_its_size_on_the_wire() -> None:
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_body_is_decoded_only_on_request_and_counts_with_its_size_on_the_wire(decode: bool) -> None:
     page = Answer(body=b" " * 900, coded=True)
     setting = Setting({"https://h.example/x": [page]})
-    assert setting.fetch(Request("https://h.example/x", decode=True))[0] == page.body
+    fetched = setting.fetch(Request("https://h.example/x", decode=decode))[0]
+    assert fetched == (page.body if decode else page.sent)
     assert setting.counters.bytes_fetched == len(page.sent) < 100

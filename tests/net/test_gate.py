@@ -208,7 +208,6 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     assert other is not gate
     assert gate.limit == first
     assert len(list(gates)) == 2
-    assert f"of {first} in use" in repr(gate)
     gate.throttled(1)
     assert [notice.level for notice in reported] == ["debug"]
 

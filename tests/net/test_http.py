@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import pytest
-from tests.net.conformance import DecodingContract, Routes, TransportContract, World, opened
+from tests.net.conformance import Routes, TransportContract, World, opened
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
 
@@ -34,7 +34,7 @@ def transport(**options: Any) -> HttpTransport:
     return HttpTransport(HttpSettings(**(defaults | options)))
 
 
-class TestHttpTransport(TransportContract, DecodingContract):
+class TestHttpTransport(TransportContract):
     @asynccontextmanager
     async def world(self, routes: Routes) -> AsyncIterator[World]:
         async with WireServer(routes) as server:
@@ -113,13 +113,6 @@ def test_what_only_our_connections_name_is_temporary_too(raw: bytes) -> None:
     failure = served({"/": [raw]}, lambda http, server: failure_at(http, Request(server.url("/"))))
     assert failure.kind in {FailureKind.OVERLONG, FailureKind.SERVER}
     assert (failure.status, failure.retryable, failure.free) == (None, True, False)
-
-
-def test_a_body_that_cannot_be_decoded_is_a_failure() -> None:
-    raw = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
-    failure = served({"/": [raw]}, lambda http, at: failure_at(http, Request(at.url("/"), decode=True)))
-    assert failure.kind is FailureKind.CHECKSUM
-    assert "The compressed stream is damaged" in failure.message
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""])

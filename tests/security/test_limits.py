@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection
-from tests.net.conformance import opened
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import COLLECTION, Source, feature, json_answer, mirrored
 
 from stacpull import Options, SourceError
+from stacpull.clock import SystemClock
 from stacpull.net.addresses import AddressPolicy
-from stacpull.net.bodies import read_whole
+from stacpull.net.client import Client
+from stacpull.net.gate import Gates
 from stacpull.net.http import HttpTransport
 from stacpull.net.transport import HttpSettings, Request, TransferError
 from stacpull.sync import failures, mirror
@@ -48,11 +49,12 @@ def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
 
     async def course() -> int:
         async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
-            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
+            http, clock = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True))), SystemClock()
+            client = Client({"http": http}, Gates(1, None, clock), clock)
             tracemalloc.start()
             with pytest.raises(TransferError, match="more than 8388608 bytes"):
-                async with opened(http, Request(server.url("/"), decode=True)) as response:
-                    await read_whole(response, 8 * MIB)
+                async with client.open(Request(server.url("/"), decode=True)) as response:
+                    await response.read(8 * MIB)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             await http.close()

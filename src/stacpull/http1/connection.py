@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
-from stacpull.net.bodies import Pace, coding_to_undo, decoded
+from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed
 from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.status import REDIRECTS
@@ -37,7 +37,6 @@ _AWAITING, _RECEIVING, _WHOLE = range(3)
 
 _MOST_HELD = 1 << 19
 _MOST_AWAITED = 1 << 18
-_PIECE = 128 * 1024
 _TAKEN = frozenset({200}) | REDIRECTS
 
 _State = enum.Enum("_State", ["NEW", "IDLE", "PARSED", "STREAMED", "PAUSED"])
@@ -388,12 +387,11 @@ def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
 
 
 class StreamedResponse:
-    def __init__(self, connection: FastConnection, url: str, *, decode: bool = False) -> None:
+    def __init__(self, connection: FastConnection, url: str) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.message.status
         self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
-        self._coding = coding_to_undo(self.headers) if decode else None
         self._is_closed = False
 
     async def close(self) -> None:
@@ -401,11 +399,8 @@ class StreamedResponse:
             self._is_closed = True  # the connection is used for other exchanges from now on
             self._connection.release()
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Bytes before a failure are yielded first, so that a part can be resumed after them."""
-        return self._sent(size) if self._coding is None else decoded(self._sent(_PIECE), self._coding)
-
-    async def _sent(self, size: int) -> AsyncGenerator[bytes]:
         connection, message = self._connection, self._connection.message
         pieces: list[bytes] = []
         held = 0
@@ -428,9 +423,9 @@ class StreamedResponse:
             raise TransferError(message.failure)
 
 
-async def streamed(connection: FastConnection, url: str, *, decode: bool = False) -> Response:
+async def streamed(connection: FastConnection, url: str) -> Response:
     message = connection.message
     if message.failure is not None and not message.status:
         connection.release()
         raise TransferError(message.failure)
-    return StreamedResponse(connection, url, decode=decode)
+    return StreamedResponse(connection, url)

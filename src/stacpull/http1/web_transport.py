@@ -85,7 +85,7 @@ class WebTransport:
             except asyncio.CancelledError:
                 connection.close()
                 raise
-        return await streamed(connection, request.url, decode=request.decode)
+        return await streamed(connection, request.url)
 
     async def close(self) -> None:
         if self._timer is not None:

@@ -25,8 +25,7 @@ from stacpull.clock import Clock, rfc3339
 from stacpull.errors import DestinationError, why_unreadable
 from stacpull.hosts import default_port, forget_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import coding_of, read_whole
-from stacpull.net.fields import content_length
+from stacpull.net.bodies import coding_to_undo, decoded, read_whole
 from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import (
@@ -248,12 +247,14 @@ class Exchange(msgspec.Struct, eq=False):
     async def read(self, limit: int, growing: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         return await read_whole(self, limit, growing)
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        gate, limits, headers = self.gate, self.client.limits, self.headers
-        is_decoded = self.request.decode and coding_of(headers) is not None
-        on_wire = content_length(headers) if is_decoded else None
+    def chunks(self, size: int) -> AsyncIterator[bytes]:
+        coding = coding_to_undo(self.headers) if self.request.decode else None
+        return self._sent(size) if coding is None else decoded(self._sent(size), coding)
+
+    async def _sent(self, size: int) -> AsyncIterator[bytes]:
+        gate, limits = self.gate, self.client.limits
         async for chunk in self.response.chunks(min(size, limits.piece) if limits.byte_rate else size):
-            received, on_wire = (len(chunk), None) if on_wire is None else (on_wire, 0)
+            received = len(chunk)
             self.client.counters.bytes_fetched += received
             self.received += received
             if gate is not None:
@@ -407,10 +408,6 @@ class HostCredentials:
         self._names = frozenset(query)
         self.values = (*credentials_in(headers), *query.values())
         self._secrets = Secrets(self.values)
-
-    def __repr__(self) -> str:
-        names = ", ".join(sorted([*self._headers, *self._names]))
-        return f"<HostCredentials for {host_of(self._origin)}: {names}>"
 
     def __bool__(self) -> bool:
         return bool(self._headers or self._names)

@@ -124,10 +124,6 @@ class Gate:
         self._ceiling, self._ceiling_until = 0, 0.0
         self._start_round(self.now())
 
-    def __repr__(self) -> str:
-        state = f"closed for {self.closed_for():.0f} s" if self.closed_until else "open"
-        return f"<Gate {self.host}: {self.in_use} of {self.limit} in use, {len(self._queue)} wait, {state}>"
-
     @property
     def is_needed(self) -> bool:
         """True if it is in use or closed, or the host has failed since its last answer."""

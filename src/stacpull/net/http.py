@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -25,7 +25,7 @@ from yarl import URL
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
-from stacpull.net.bodies import Pace, coding_to_undo, decoded
+from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
 from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
 from stacpull.net.transport import USER_AGENT, HttpSettings, Request, Response, TransferError
@@ -112,7 +112,6 @@ class HttpTransport:
 class _HttpResponse:
     def __init__(self, response: aiohttp.ClientResponse, request: Request, settings: HttpSettings) -> None:
         self._response = response
-        self._decode = request.decode
         self._settings = settings
         self.url = request.url
         self.status = response.status
@@ -123,12 +122,8 @@ class _HttpResponse:
         # The end of the body has already returned the connection to the pool. Otherwise this closes it.
         self._response.close()
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
         """Yield the body in pieces, those before a failure first (but for 256 KiB in aiohttp's buffer)."""
-        coding = coding_to_undo(self.headers) if self._decode else None
-        return self._sent() if coding is None else decoded(self._sent(), coding)
-
-    async def _sent(self) -> AsyncGenerator[bytes]:
         settings, host = self._settings, host_of(self.url)
         pace = Pace(settings.min_rate, settings.stall_timeout)
         while not self._response.content.at_eof():
@@ -202,13 +197,9 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
 
 def _direct_failure(error: BaseException, host: str) -> Failure:
     match error:
-        case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
-            return no_connection(cause, host)
-        case aiohttp.ClientConnectorError(os_error=cause):
-            return no_connection(cause, host)
-        case aiohttp.ConnectionTimeoutError():
-            return no_connection(TimeoutError(), host)
-        case AddressRefusedError() | ssl.SSLError():
+        case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
+            return no_connection(error.__cause__, host)
+        case aiohttp.ConnectionTimeoutError() | AddressRefusedError() | ssl.SSLError():
             return no_connection(error, host)
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return BadResponse.STALLED.failure(host)

@@ -39,7 +39,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
     decode: bool = False
-    """True to request and decode a content coding (API pages). Assets are requested without one."""
+    """True to request a content coding (API pages), which the client decodes. Assets are sent without one."""
     redirected: bool = False
     """True after a redirect: the S3 transport then signs only for buckets configured for it."""
     query: str = ""

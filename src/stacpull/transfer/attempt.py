@@ -200,7 +200,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 total = point.size if meaning == "whole" else point.total if total is None else total
                 body = Body(response.url, point.validator, checks, total, is_framed(headers))
                 chunks = _chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
-                body = await self._fill(part, response, body, chunks, is_resumable=True)
+                body = await self._fill(part, response, body, chunks)
             else:
                 self.part = None
                 await part.discard()
@@ -259,8 +259,8 @@ class _Attempt(msgspec.Struct, eq=False):
             coding = None  # the asset is the encoded file
         if coding in DECODABLE:  # statements are about the encoded bytes
             body = Body(response.url, validator, fetcher.checks(job, response.url, _OK, {}))
-            chunks = decoded(response.chunks(CHUNK), coding)
-            return await self._stream(response, body, chunks, is_resumable=False)
+            self.is_resumable = False
+            return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
         checks = fetcher.checks(job, response.url, response.status, headers)
         body = Body(response.url, validator, checks, length, is_framed(headers))
         if coding is not None and not checks:  # nothing can prove that the bytes are the asset
@@ -268,12 +268,10 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(failed(FailureKind.HTTP, response.url, f"{what} decoded"))
         is_small = length is not None and length <= fetcher.small_limit
         chunks = response.chunks(fetcher.small_limit if is_small else CHUNK)
-        is_resumable = validator.resumable and coding is None
-        return await self._stream(response, body, chunks, is_resumable=is_resumable)
+        self.is_resumable = validator.resumable and coding is None
+        return await self._stream(response, body, chunks)
 
-    async def _stream(
-        self, response: Exchange, body: Body, chunks: AsyncIterator[bytes], *, is_resumable: bool
-    ) -> Body:
+    async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
         job, parts, limit = self.job, self.fetcher.parts, self.fetcher.small_limit
         start, enough, ended = b"", 0 if body.total is not None and body.total > limit else limit, True
         async for chunk in chunks:
@@ -286,27 +284,20 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(page)
         if ended:
             return body._replace(content=start)
-        kept, origin = body.validator if is_resumable else Validator(), href_hash(job.href)
+        kept, origin = body.validator if self.is_resumable else Validator(), href_hash(job.href)
         self.part = part = await parts.create(job.row, job.generation, kept, body.total, origin)
         await self._hash_with(part, body.checks)
-        return await self._fill(part, response, body, _chained(start, chunks), is_resumable=is_resumable)
+        return await self._fill(part, response, body, _chained(start, chunks))
 
     async def _fill(
-        self,
-        part: FilePart,
-        response: Exchange,
-        body: Body,
-        chunks: AsyncIterator[bytes],
-        *,
-        is_resumable: bool,
+        self, part: FilePart, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
-        job, total = self.job, body.total
-        self.is_resumable, self.is_continued = is_resumable, True
+        job, total, self.is_continued = self.job, body.total, True
         if job.size is not None and total not in {None, job.size}:
             raise TransferError(wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
         ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
-        is_split = ranged and is_resumable and total is not None and body.validator.strong_etag
+        is_split = ranged and self.is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, job.size if total is None else total)
         most = _CONNECTIONS if is_split else 1
         await LongBody(self.fetcher.client, part, job.href, version, most).receive(response, chunks)
