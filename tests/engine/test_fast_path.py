@@ -16,7 +16,7 @@ def test_any_number_of_queued_requests_can_be_handed_over_one_after_the_other() 
     handed_over = []
 
     async def work() -> None:
-        gate = Gate("h", 1, SystemClock(), 1, is_fixed=True)
+        gate = Gate("h", 1, SystemClock(), is_fixed=True)
         route: Any = SimpleNamespace(gate=gate, gets_credentials=False)
         rewrites: Any = SimpleNamespace(ready=lambda *_, **__: None)
         origin = FastOrigin("s3://b/", "http://h/b/", Any, route, rewrites, is_plain=False)

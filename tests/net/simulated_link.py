@@ -242,4 +242,4 @@ def gate_of(limit: int | None) -> Callable[[Simulation], Gate]:
     """Return a factory of gates with this fixed limit, or (None) of adaptive ones."""
     if limit is None:
         return lambda clock: Gate("host", WORKERS, clock)
-    return lambda clock: Steady("host", limit, clock, limit, is_fixed=True)
+    return lambda clock: Steady("host", limit, clock, is_fixed=True)

@@ -21,14 +21,13 @@ T = TypeVar("T")
 class Bench:
     """A gate on a virtual clock, and a log of the permits granted."""
 
-    def __init__(self, maximum: int = 64, first: int = 16, *, is_fixed: bool = False) -> None:
+    def __init__(self, maximum: int = 64, *, is_fixed: bool = False) -> None:
         self.clock = VirtualClock()
         self.reported: list[str] = []
         self.gate = Gate(
             "h",
             maximum,
             self.clock,
-            first,
             is_fixed=is_fixed,
             notify=lambda one: self.reported.append(one.text),
         )
@@ -49,7 +48,7 @@ class Bench:
 @pytest.mark.parametrize("victim", [0, 1, 2])
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
-    bench = Bench(first=1)
+    bench = Bench(maximum=1)
 
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
@@ -71,7 +70,7 @@ def test_a_cancelled_wait_loses_no_permit(victim: int, closed: bool) -> None:
 def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
     """Workers start, end and are cancelled; the gate closes at times; at the end none waits."""
     limit = data.draw(st.integers(1, 3))
-    bench = Bench(maximum=limit, first=limit)
+    bench = Bench(maximum=limit)
     plans = data.draw(
         st.lists(
             st.tuples(
@@ -105,7 +104,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
 
 def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
-    bench = Bench(first=16)
+    bench = Bench()
 
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
@@ -161,12 +160,12 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
 
 
 def test_a_user_limit_is_not_adapted() -> None:
-    bench = Bench(maximum=8, first=8, is_fixed=True)
+    bench = Bench(maximum=8, is_fixed=True)
     assert served(bench, 3, takes=5) == [8, 8, 8]
 
 
 def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() -> None:
-    bench = Bench(maximum=8, first=8, is_fixed=True)
+    bench = Bench(maximum=8, is_fixed=True)
     bench.gate.throttled(0)
     assert bench.gate.limit == 4
     assert served(bench, 8)[-1] == 7
@@ -174,7 +173,7 @@ def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() 
 
 def test_counts_during_a_pause_are_discarded() -> None:
     """It continues from half the limit, and never mistakes a pause for slowness."""
-    bench = Bench(first=16)
+    bench = Bench()
 
     async def throttle() -> None:
         bench.gate.throttled(30)
@@ -260,7 +259,7 @@ class RecordedTurn:
 
 
 def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
-    bench = Bench(maximum=1, first=1)
+    bench = Bench(maximum=1)
     first, second = RecordedTurn(), RecordedTurn()
 
     async def work() -> None:
@@ -281,7 +280,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
 
 
 def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
-    bench, turn = Bench(first=2), RecordedTurn()
+    bench, turn = Bench(maximum=2), RecordedTurn()
     gate = bench.gate
 
     async def work() -> None:

@@ -8,6 +8,7 @@ is of the same version. Some servers ignore `If-Range` (all of S3), so responses
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from stacpull.models import Validator
@@ -37,13 +38,13 @@ class HeaderFields(Mapping[str, str]):
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         """Return the value of `name`, or `default`. Faster than Mapping's, which catches an exception."""
-        value = self._fields.get(_KEYS[name])
+        value = self._fields.get(_key(name))
         if value is None:
             return default
         return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _KEYS[name] in self._fields
+        return isinstance(name, str) and _key(name) in self._fields
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
@@ -52,15 +53,9 @@ class HeaderFields(Mapping[str, str]):
         return len(self._fields)
 
 
-class _Keys(dict[str, bytes]):
-    """Names as lower-case bytes: only names used in this program are looked up."""
-
-    def __missing__(self, name: str) -> bytes:
-        self[name] = key = name.lower().encode("utf-8", "surrogateescape")
-        return key
-
-
-_KEYS = _Keys()
+@cache
+def _key(name: str) -> bytes:  # only names used in this program are looked up
+    return name.lower().encode("utf-8", "surrogateescape")
 
 
 def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:

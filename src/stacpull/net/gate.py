@@ -20,7 +20,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -81,8 +80,8 @@ class _WaitingTask(asyncio.Future[None]):
 class Gate:
     """The gate of one host, for the thread of the event loop. `notify` gets what the user should know.
 
-    The limit starts at `first` and is at most `maximum`; only throttling lowers it if the user set it
-    (`is_fixed`). The host is given up after `patience` seconds without an answer.
+    The limit is at most `maximum`; only throttling lowers it if the user set it (`is_fixed`). The host is
+    given up after `patience` seconds without an answer.
     """
 
     def __init__(
@@ -90,11 +89,10 @@ class Gate:
         host: str,
         maximum: int,
         clock: Clock,
-        first: int = _FIRST_LIMIT,
-        *,
         patience: float = _SILENCE,
-        is_fixed: bool = False,
         notify: Callable[[Notice], None] = lambda _: None,
+        *,
+        is_fixed: bool = False,
     ) -> None:
         self.host = host
         self.now = clock.monotonic
@@ -103,7 +101,7 @@ class Gate:
         self._is_fixed = is_fixed
         self._patience = patience
         self._notify = notify
-        self.limit = max(1, min(first, self._maximum))
+        self.limit = self._maximum if is_fixed else min(_FIRST_LIMIT, self._maximum)
         self.in_use = 0
         self.closed_until = 0.0
         """When it opens, on the clock `now`; 0 if it is open (see `closed_for`)."""
@@ -355,34 +353,25 @@ class Gate:
         return self._given_up
 
 
-class Gates:
+class Gates(msgspec.Struct, eq=False):
+    per_host: int
+    concurrency: int | None
+    clock: Clock
+    patience: float = _SILENCE
+    notify: Callable[[Notice], None] = lambda _: None
+    gates: WeakValueDictionary[str, Gate] = msgspec.field(default_factory=WeakValueDictionary)
     """The gate of each host, kept as long as something refers to it."""
 
-    def __init__(
-        self,
-        per_host: int,
-        concurrency: int | None,
-        clock: Clock,
-        *,
-        patience: float = _SILENCE,
-        notify: Callable[[Notice], None] = lambda _: None,
-    ) -> None:
-        most = per_host if concurrency is None else min(per_host, concurrency)
-        is_fixed = concurrency is not None
-        first = most if is_fixed else _FIRST_LIMIT
-        self._new_gate = partial(
-            Gate, maximum=most, clock=clock, first=first, patience=patience, is_fixed=is_fixed, notify=notify
-        )
-        self._gates = WeakValueDictionary[str, Gate]()
-
     def __getitem__(self, host: str) -> Gate:
-        gate = self._gates.get(host)
+        gate = self.gates.get(host)
         if gate is None:
-            gate = self._gates[host] = self._new_gate(host)
+            most = min(self.per_host, self.concurrency or self.per_host)
+            gate = Gate(host, most, self.clock, self.patience, self.notify, is_fixed=bool(self.concurrency))
+            self.gates[host] = gate
         return gate
 
     def __iter__(self) -> Iterator[Gate]:
-        return iter(list(self._gates.values()))
+        return iter(list(self.gates.values()))
 
     def progress(self) -> tuple[HostProgress, ...]:
         return tuple(gate.progress() for gate in self)

@@ -143,13 +143,6 @@ def is_api_root(document: Json) -> bool:
     return listed or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
 
 
-def is_landing_page(document: Document) -> bool:
-    """Return whether a document linked from a tree is an API; a saved catalog may have links of an API."""
-    body = document.members
-    has_no_tree = is_api_root(body) and not tree_hrefs(body)
-    return is_web(document.url) and ("conformsTo" in body or has_no_tree)
-
-
 # --- opening ---------------------------------------------------------------------------------------------
 
 

@@ -53,10 +53,6 @@ class Capabilities(NamedTuple):
     def have(self, *endings: str) -> bool:
         return any(uri.endswith(endings) for uri in self.classes)
 
-    @property
-    def search(self) -> bool:
-        return self.have("/item-search")
-
 
 class SearchEndpoint(NamedTuple):
     """A URL that answers queries, and the members that it supports: others are not sent."""
@@ -94,9 +90,6 @@ class SearchEndpoint(NamedTuple):
         taken = names | (_PLACES if names & _PLACES else set())
         return self._replace(takes=frozenset() if "ids" in names else self.takes - taken)
 
-    def has_others(self, items: list[Json]) -> bool:
-        return len(without_others(items, self.collections)) < len(items)
-
 
 def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
     """Return the item search of the API at `root` in `collections` (empty: in all)."""
@@ -115,9 +108,9 @@ def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) 
 
 def url_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
     """Return the search at a `…/search` URL. Its query is kept, and sent with GET."""
-    as_text = api._replace(post=False)
-    endpoint = search_endpoint("", (), as_text) if api.search else SearchEndpoint(url, frozenset())
-    return endpoint._replace(url=url).less(url)
+    if not api.have("/item-search"):
+        return SearchEndpoint(url, frozenset())
+    return search_endpoint("", (), api._replace(post=False))._replace(url=url).less(url)
 
 
 def items_endpoint(url: str, api: Capabilities) -> SearchEndpoint:
@@ -182,7 +175,7 @@ async def walk_query(
     async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:
         try:
             async for page in pages:
-                if is_first and endpoint.has_others(page.items):
+                if is_first and without_others(page.items, endpoint.collections) != page.items:
                     doubt = "it returns items of other collections"
                     break
                 if is_first and not page.items and page.next is None and members.keys() - {"sortby"}:

@@ -109,7 +109,7 @@ class ApiSource(Source):
         Collections without the selected ids are left out, if a search finds an item for each id. If not, some
         may be endings of ids, which no service searches.
         """
-        urls = await (self._search_urls if self._api.search else self._items_urls)(selection)
+        urls = await self._urls(selection)
         narrow = narrowing(selection)
         if narrow.order is not None and len(urls) != 1:
             raise unsortable(self.url)
@@ -117,7 +117,7 @@ class ApiSource(Source):
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
         having: set[str] | None = None
-        searches = api.search and not (self._api.items or self._api.search)
+        searches = api.have("/item-search") and not (self._api.items or self._api.search)
         if searches and narrow.ids:
             having = await self._having(narrow.ids, search_endpoint(self._api.root, chosen, api))
         starts = []
@@ -133,14 +133,20 @@ class ApiSource(Source):
                 starts.append(self._narrowed(start, endpoint, {"ids": list(narrow.ids)}, narrow))
         return starts
 
-    async def _items_urls(self, selection: Selection) -> dict[str, str]:
-        if (name := self._api.collection) is not None:
-            others = [c for c in selection.collections if c != name]
+    async def _urls(self, selection: Selection) -> dict[str, str]:
+        if self._api.search:
+            for name in selection.collections:
+                if self._named and name not in self._named:
+                    raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
+            urls = {name: set_parameter(self.url, "collections", name) for name in selection.collections}
+            return urls or {self._named[0] if len(self._named) == 1 else NO_COLLECTION: self.url}
+        if (own := self._api.collection) is not None:
+            others = [name for name in selection.collections if name != own]
             if others or selection.all_collections:
                 option = f"-C {others[0]}" if others else "--all-collections"
-                text = f"The source is the collection {name} itself: leave {option} out, or use"
+                text = f"The source is the collection {own} itself: leave {option} out, or use"
                 raise UsageError(f"{text} {self._api.root}.")
-            return {name: self.url if self._api.items else f"{self._api.collection_url(name)}/items"}
+            return {own: self.url if self._api.items else f"{self._api.collection_url(own)}/items"}
         names = list(dict.fromkeys(selection.collections))
         for name in names:
             await self.collection(name)
@@ -150,13 +156,6 @@ class ApiSource(Source):
                 text = "Name a collection with --collection, or use --all-collections;"
                 raise UsageError(f"{text} {listing(names)}")
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
-
-    async def _search_urls(self, selection: Selection) -> dict[str, str]:
-        for name in selection.collections:
-            if self._named and name not in self._named:
-                raise UsageError(f"The search is over {', '.join(self._named)}: leave -C {name} out.")
-        urls = {name: set_parameter(self.url, "collections", name) for name in selection.collections}
-        return urls or {self._named[0] if len(self._named) == 1 else NO_COLLECTION: self.url}
 
     def _narrowed(
         self, start: WalkStart, endpoint: SearchEndpoint, members: Json, narrow: Narrowing
@@ -201,7 +200,8 @@ class ApiSource(Source):
             return None
         found = await self._search(endpoint, list(ids))
         having = {item.get("collection") or "" for item in found}
-        is_whole = {item["id"] for item in found} == set(ids) and not endpoint.has_others(found)
+        is_whole = {item["id"] for item in found} == set(ids)
+        is_whole &= without_others(found, endpoint.collections) == found
         return having if is_whole and "" not in having else None
 
     async def _search(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Json]:
@@ -231,7 +231,7 @@ class ApiSource(Source):
         for collection, wanted in by_collection.items():
             api = await self._known_capabilities() if len(wanted) > 1 else Capabilities()
             endpoint, ids = search_endpoint(self._api.root, (collection,), api), list(wanted)
-            while api.search and self._searches_ids and len(ids) > 1:
+            while api.have("/item-search") and self._searches_ids and len(ids) > 1:
                 some = ids
                 while len(some) > 1 and not endpoint.fits({"ids": some}):
                     some = some[: len(some) // 2]

@@ -26,7 +26,7 @@ from stacpull.sources.documents import (
     absolute,
     collection_at,
     has_next,
-    is_landing_page,
+    is_api_root,
     kind_of,
     located,
     no_collection,
@@ -38,6 +38,7 @@ from stacpull.sources.documents import (
 )
 from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart
 from stacpull.threads import for_each
+from stacpull.urls import is_web
 
 AT_ONCE: Final = 64
 """The most documents read at once. The client's gates limit the requests."""
@@ -135,10 +136,11 @@ class _TreeWalk:
         document = await outcome_of(self._reader, url, limit=limit)
         if isinstance(document, Failure):
             return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
-        kind = kind_of(document.body)
+        kind, body = kind_of(document.body), document.members
         if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
             return document
-        if is_landing_page(document):
+        is_api = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
+        if is_api and is_web(document.url):  # a saved catalog may have links of an API
             text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
             return Failure(FailureKind.ITEM, text)
         if kind is DocumentKind.OTHER:
