@@ -124,15 +124,14 @@ async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[
     ready = asyncio.Queue[T | Exception | None]()
 
     async def fill() -> None:
-        end: Exception | None = None
         try:
             async with aclosing(upstream):
                 async for element in upstream:
                     ready.put_nowait(element)
                     await ready.join()
+            ready.put_nowait(None)
         except Exception as error:  # noqa: BLE001 - raised again in place of the next element
-            end = error
-        ready.put_nowait(end)
+            ready.put_nowait(error)
 
     async def elements() -> AsyncGenerator[T]:
         while (found := await ready.get()) is not None:

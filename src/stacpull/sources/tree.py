@@ -85,67 +85,62 @@ class _Branch(NamedTuple):
 _Outcome = _Branch | Document | Failure
 
 
-class _TreeWalk:
-    """Walks the links below a catalog: with their items depth first, else level by level.
+async def _walk(
+    reader: ApiReader, top: _Branch, collection: str, *, items: bool = True
+) -> AsyncGenerator[tuple[_Link, _Outcome | None]]:
+    """Walk the links below a catalog: with their items depth first, else level by level.
 
-    The order depends only on the documents: links are read in batches of a fixed size.
+    Yields each link with its document, with the failure if that cannot be read, or with None if it leads to a
+    catalog that was already walked. The order depends only on the documents: links are read in batches of a
+    fixed size.
     """
+    links, walked = [top.links(collection)], {hash(top.url)}  # the links of catalogs, the next ones last
+    while links:
+        batch = list[_Link]()
+        while links and len(batch) < _BATCH:
+            if (link := next(links[-1], None)) is not None:
+                batch.append(link)
+            else:
+                links.pop()
+        read: dict[str, _Outcome] = {}
 
-    def __init__(self, reader: ApiReader, top: _Branch, collection: str, *, items: bool = True) -> None:
-        self._reader = reader
-        self._items = items
-        self._links = [top.links(collection)]
-        """The links of catalogs, the next ones last."""
-        self._walked = {hash(top.url)}
-        self.skipped = 0
+        async def read_one(url: str, read: dict[str, _Outcome] = read) -> None:
+            read[url] = await _read(reader, url, SMALL, items=items)
 
-    async def documents(self) -> AsyncGenerator[tuple[_Link, _Outcome]]:
-        """Yield each document with the link to it; for one that cannot be read, the failure."""
-        while self._links:
-            batch = list[_Link]()
-            while self._links and len(batch) < _BATCH:
-                if (link := next(self._links[-1], None)) is not None:
-                    batch.append(link)
-                else:
-                    self._links.pop()
-            read: dict[str, _Outcome] = {}
-
-            async def read_one(url: str, read: dict[str, _Outcome] = read) -> None:
-                read[url] = await self._read(url, SMALL)
-
-            urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
-            await for_each([url for url in urls if hash(url) not in self._walked], read_one, AT_ONCE)
-            below = list[Iterator[_Link]]()
-            for link in batch:
-                found = read.get(link.url) if isinstance(link.url, str) else link.url
-                if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
-                    found = await self._read(link.url, None)
-                if found is None or (isinstance(found, _Branch) and hash(found.url) in self._walked):
-                    self.skipped += 1
-                    continue
-                if isinstance(found, _Branch) and link.depth < DEEPEST:
-                    self._walked.add(hash(found.url))
+        urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
+        await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
+        below = list[Iterator[_Link]]()
+        for link in batch:
+            found = read.get(link.url) if isinstance(link.url, str) else link.url
+            if found is _LARGE and isinstance(link.url, str):  # alone, because of its size
+                found = await _read(reader, link.url, None, items=items)
+            if isinstance(found, _Branch):
+                if hash(found.url) in walked:
+                    found = None
+                elif link.depth < DEEPEST:
+                    walked.add(hash(found.url))
                     below.insert(0, found.links(link.collection, link.depth + 1))
-                elif isinstance(found, _Branch):
+                else:
                     text = f"{cut_url(found.url)} is more than {DEEPEST} catalogs deep."
                     found = Failure(FailureKind.ITEM, text)
-                yield link, found
-            self._links = [*self._links, *below] if self._items else [*below, *self._links]
+            yield link, found
+        links = [*links, *below] if items else [*below, *links]
 
-    async def _read(self, url: str, limit: int | None) -> _Outcome:
-        document = await outcome_of(self._reader, url, limit=limit)
-        if isinstance(document, Failure):
-            return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
-        kind, body = kind_of(document.body), document.members
-        if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
-            return document
-        is_api = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
-        if is_api and is_web(document.url):  # a saved catalog may have links of an API
-            text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
-            return Failure(FailureKind.ITEM, text)
-        if kind is DocumentKind.OTHER:
-            return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
-        return _Branch.of(document, items=self._items)
+
+async def _read(reader: ApiReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
+    document = await outcome_of(reader, url, limit=limit)
+    if isinstance(document, Failure):
+        return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
+    kind, body = kind_of(document.body), document.members
+    if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
+        return document
+    is_api = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
+    if is_api and is_web(document.url):  # a saved catalog may have links of an API
+        text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
+        return Failure(FailureKind.ITEM, text)
+    if kind is DocumentKind.OTHER:
+        return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
+    return _Branch.of(document, items=items)
 
 
 class TreeSource(Source):
@@ -192,11 +187,14 @@ class TreeSource(Source):
             root = await read_root(self._reader, request.url)
         top = _Branch.of(root)
         self._add(top)
-        walk = _TreeWalk(self._reader, top, self._id)
+        walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unread, size, weight, unanswered = list[Json](), list[Unread](), 0, 0, 0
-        async with aclosing(walk.documents()) as documents:
+        items, unread, size, weight, unanswered, skipped = list[Json](), list[Unread](), 0, 0, 0, 0
+        async with aclosing(walk) as documents:
             async for link, found in documents:
+                if found is None:
+                    skipped += 1
+                    continue
                 failures = [found] if isinstance(found, Failure) else []
                 if isinstance(found, _Branch):
                     self._add(found)
@@ -225,8 +223,8 @@ class TreeSource(Source):
                     yield Page(request, items, request, None, size, unread=tuple(unread))
                     items, unread, size, weight = [], [], 0, 0
         yield Page(request, items, None, None, size, unread=tuple(unread))
-        if walk.skipped:
-            text = f"{walk.skipped} links lead to catalogs that were already walked; each is walked once."
+        if skipped:
+            text = f"{skipped} links lead to catalogs that were already walked; each is walked once."
             on_notice(Notice("info", text))
 
     async def item(self, href: str) -> Json:
@@ -251,11 +249,11 @@ class TreeSource(Source):
     async def _found(self) -> AsyncGenerator[Json]:
         """Yield each collection once. Items are not read."""
         top = _Branch.of(self._root or await read_root(self._reader, self.url), items=False)
-        walk, known = _TreeWalk(self._reader, top, self._id, items=False), set[str]()
+        known = set[str]()
         if top.name is not None and top.document is not None:
             known.add(top.name)
             yield top.document
-        async with aclosing(walk.documents()) as documents:
+        async with aclosing(_walk(self._reader, top, self._id, items=False)) as documents:
             async for _, found in documents:
                 if isinstance(found, _Branch) and found.document is not None and found.name not in known:
                     known.add(found.name or "")
