@@ -145,7 +145,7 @@ class Client(msgspec.Struct, eq=False):
     def host(self, url: str) -> ClientHost:
         if len(url) > LONGEST_URL:
             text = f"{cut_url(url[:200])}… has more than {LONGEST_URL} characters, which is not fetched."
-            raise TransferError(self.clean(Failure(FailureKind.SCHEME, text)))
+            raise TransferError(Failure(FailureKind.SCHEME, text).scrubbed(self.secrets))
         start = url.find("://") + 3
         end = url.find("/", start)
         prefix = url[:end] if len("://") <= start <= end <= LONGEST_KEY else ""
@@ -178,9 +178,6 @@ class Client(msgspec.Struct, eq=False):
             return self.credentials.attach(request)
         url = self.credentials.strip(request.url)
         return request if url == request.url else request._replace(url=url)
-
-    def clean(self, failure: Failure) -> Failure:
-        return failure.scrubbed(self.secrets)
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -277,7 +274,7 @@ class Exchange(msgspec.Struct, eq=False):
             response = self.response = await answer()
         except TransferError as error:
             self._log(error.failure.status)
-            failure = client.clean(error.failure)
+            failure = error.failure.scrubbed(client.secrets)
             if failure.kind in _UNANSWERED:
                 failure = gate.unanswered(sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
@@ -321,7 +318,7 @@ class Exchange(msgspec.Struct, eq=False):
         location = client.at_source(response.headers.get("Location", ""))
         target = next_hop(request.url, location, self.hops, allow_downgrade=client.allow_downgrade)
         if isinstance(target, Failure):
-            raise TransferError(client.clean(replace(target, status=status)))
+            raise TransferError(replace(target, status=status).scrubbed(client.secrets))
         method, body = request.method, request.body
         is_rewritten = status == _SEE_OTHER or (status in _REWRITTEN_POST and method == "POST")
         if is_rewritten and method != "HEAD":  # RFC 9110, 15.4.2 to 15.4.4
@@ -346,7 +343,7 @@ class Exchange(msgspec.Struct, eq=False):
             gate.count_refusal(status)
         elif status in _GATEWAY_ERRORS:
             failure = gate.unanswered(sent_at, failure)
-        return client.clean(failure)
+        return failure.scrubbed(secrets)
 
     async def _beginning(self) -> bytes:
         """Return the first bytes of the body of an error or redirect. A small body is read to its end."""

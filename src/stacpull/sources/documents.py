@@ -6,9 +6,8 @@ are often mixed up, so only the linked document decides.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -39,31 +38,23 @@ _GONE_HINT: Final = (
 )
 
 
-class DocumentKind(enum.Enum):
-    CATALOG = "Catalog"
-    COLLECTION = "Collection"
-    ITEM = "Feature"
-    ITEMS = "FeatureCollection"
-    OTHER = ""
-
-
-_KINDS: Final = {kind.value: kind for kind in DocumentKind if kind is not DocumentKind.OTHER}
+DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
 
 
 def kind_of(document: object) -> DocumentKind:
     if not isinstance(document, dict):
-        return DocumentKind.OTHER
+        return ""
     stated = document.get("type")
-    if isinstance(stated, str) and stated in _KINDS:
-        return _KINDS[stated]
+    if isinstance(stated, str) and stated and stated in get_args(DocumentKind):
+        return cast("DocumentKind", stated)
     if isinstance(document.get("features"), list):
-        return DocumentKind.ITEMS
+        return "FeatureCollection"
     if "extent" in document and "license" in document:
-        return DocumentKind.COLLECTION
+        return "Collection"
     if isinstance(document.get("properties"), dict) and isinstance(document.get("assets"), dict):
-        return DocumentKind.ITEM
+        return "Feature"
     is_catalog = isinstance(document.get("links"), list) and isinstance(document.get("id"), str)
-    return DocumentKind.CATALOG if is_catalog else DocumentKind.OTHER
+    return "Catalog" if is_catalog else ""
 
 
 def valid_item(feature: object) -> Json | None:
@@ -171,9 +162,9 @@ async def open_source(url: str, reader: ApiReader) -> Source:
         if not tree_hrefs(body):
             raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
         return opened("tree", document)
-    if kind in {DocumentKind.CATALOG, DocumentKind.COLLECTION}:
+    if kind in {"Catalog", "Collection"}:
         found = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
-        is_named = api is not None and body.get("id") == api.collection and kind is DocumentKind.COLLECTION
+        is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
         if is_named and ("items" in found.values() or all(parse_api_url(href).items for href in found)):
             return opened("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
@@ -181,7 +172,7 @@ async def open_source(url: str, reader: ApiReader) -> Source:
             case [str(items)] if parse_api_url(items).items:
                 return opened("api", at=items)
         return opened("tree", document)
-    if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
+    if kind in {"Feature", "FeatureCollection"}:
         return opened("items", document)
     raise SourceError(f"{url} is not STAC: it is neither an API, a catalog, a collection nor items.")
 
@@ -226,7 +217,7 @@ async def read_item(reader: ApiReader, href: str) -> tuple[Json, str]:
     document = await outcome_of(reader, href)
     if isinstance(document, Failure):
         raise TransferError(document)
-    item = None if kind_of(document.body) is DocumentKind.ITEMS else valid_item(document.body)
+    item = None if kind_of(document.body) == "FeatureCollection" else valid_item(document.body)
     if item is None:
         message = f"{cut_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=authority(document.url)))
@@ -236,7 +227,7 @@ async def read_item(reader: ApiReader, href: str) -> tuple[Json, str]:
 def _with_items(document: Document) -> Document:
     """Return a JSON list of items, which some tools write, as an ItemCollection; also an empty one."""
     body = document.body
-    if isinstance(body, list) and (not body or any(kind_of(one) is DocumentKind.ITEM for one in body)):
+    if isinstance(body, list) and (not body or any(kind_of(one) == "Feature" for one in body)):
         return document._replace(body={"type": "FeatureCollection", "features": body})
     return document
 

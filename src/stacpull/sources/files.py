@@ -43,7 +43,6 @@ from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources.documents import (
     MOST_COLLECTIONS,
-    DocumentKind,
     absolute,
     collection_at,
     has_next,
@@ -152,7 +151,7 @@ class FeaturesSource(ItemsFile):
             self._document = document
         body = self._document.members
         following = self._page_after(on_notice)
-        if kind_of(body) is DocumentKind.ITEM:
+        if kind_of(body) == "Feature":
             own = self_href(body, local=is_local(self.url))
             features: list[object] = [body if own is not None else located(body, self.url)]
         else:
@@ -177,7 +176,7 @@ class FeaturesSource(ItemsFile):
 
     def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
         body = self._document.members
-        if kind_of(body) is not DocumentKind.ITEMS:
+        if kind_of(body) != "FeatureCollection":
             return None
         if is_local(self.url):
             if has_next(body):

@@ -13,6 +13,7 @@ from urllib.parse import urlunsplit
 import orjson
 from msgspec.structs import replace
 
+from stacpull import urls
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import origin_text
@@ -23,17 +24,6 @@ from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.sources.documents import valid_items
 from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, PageSize, allowed_headers
-from stacpull.urls import (
-    add_parameters,
-    authority,
-    drop_parameters,
-    join_web,
-    parameter,
-    parameters,
-    parts_of,
-    same_site,
-    set_parameter,
-)
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -65,12 +55,12 @@ _FORGOTTEN: Final = frozenset({400, 404, 410, 422})
 def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
     if request.method == "POST":
         return replace(request, body={**(request.body or {}), name: value})
-    return replace(request, url=set_parameter(request.url, name, str(value)))
+    return replace(request, url=urls.set_parameter(request.url, name, str(value)))
 
 
 def number_in(request: PageRequest, name: str) -> int | None:
     members = request.body or {}
-    text = str(members.get(name) if request.method == "POST" else parameter(request.url, name))
+    text = str(members.get(name) if request.method == "POST" else urls.parameter(request.url, name))
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
@@ -127,18 +117,18 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     number = methods.index(current.method) if current.method in methods else 0
     link = links[number]
     here = base or current.url
-    url = cut_cursor(join_web(here, link["href"]))
+    url = cut_cursor(urls.join_web(here, link["href"]))
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     headers = allowed_headers({**(current.headers or {}), **fields} if link.get("merge") is True else fields)
     if methods[number] == "POST":
         # merged whatever `merge` states: an absent member would lose the filter
         body = {**(current.body or {}), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
-        return following if same_site(here, url) else at_home(following, here)
-    if current.method == "GET" and parts_of(current.url).path == parts_of(url).path:
-        present = {p.name for p in parameters(url)}
-        carried = [p for p in parameters(current.url) if p.name in _CARRIED and p.name not in present]
-        url = add_parameters(url, carried)
+        return following if urls.same_site(here, url) else at_home(following, here)
+    if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
+        present = {p.name for p in urls.parameters(url)}
+        carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED and p.name not in present]
+        url = urls.add_parameters(url, carried)
     return PageRequest(url, headers=headers)
 
 
@@ -147,7 +137,7 @@ def at_home(following: PageRequest, home: str) -> PageRequest | None:
 
     If the paths end equally, the one of `home` is used: it may have a proxy's prefix.
     """
-    here, there = parts_of(home), parts_of(following.url)
+    here, there = urls.parts_of(home), urls.parts_of(following.url)
     if origin_text(home) == origin_text(following.url):
         return None
     same_end = here.path.rpartition("/")[2] == there.path.rpartition("/")[2]
@@ -196,7 +186,7 @@ def _signature(request: PageRequest) -> int:
     """Return a hash of a cursor. The limit is part of it only if the position is a page number."""
     url, members = request.url, dict(request.body or {})
     if number_in(request, "page") is None:
-        url = drop_parameters(url, "limit".__eq__)
+        url = urls.drop_parameters(url, "limit".__eq__)
         members.pop("limit", None)
     body = orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
     return hash((request.method, url, body, frozenset((request.headers or {}).items())))
@@ -254,7 +244,7 @@ class _PageReader:
         self._size = size
         self._on_notice = on_notice
         self._home = home
-        self._hosts = [authority(home)]
+        self._hosts = [urls.authority(home)]
         self._without_pages: set[str] = set()
         self._guard = WalkGuard()
         self._items = 0
@@ -336,7 +326,7 @@ class _PageReader:
         if is_new:
             link, following = following, _with_true_position(following, sent, given)
             self.is_corrected = following != link
-        if (host := authority(following.url)) not in self._hosts:
+        if (host := urls.authority(following.url)) not in self._hosts:
             text = f"The pages continue at {host}, which does not get the credentials of {self._hosts[0]}."
             self._say("warning", text)
             self._hosts[1:] = [host]

@@ -27,18 +27,9 @@ from stacpull.planning.hrefs import item_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
+from stacpull.sources import search
 from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
 from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
-from stacpull.sources.search import (
-    Capabilities,
-    SearchEndpoint,
-    items_endpoint,
-    members_of,
-    search_endpoint,
-    url_endpoint,
-    walk_query,
-    without_others,
-)
 from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
@@ -64,7 +55,7 @@ class ApiSource(Source):
         self._reader = reader
         body = landing.members if landing is not None else {}
         self._landing = body if "conformsTo" in body else None
-        self._capabilities: Capabilities | None = None
+        self._capabilities: search.Capabilities | None = None
         self._searches_ids = True
         """False once a search for ids has found nothing that was requested."""
         self._read_before = Recent[str, Json](_MOST_CACHED)
@@ -113,22 +104,22 @@ class ApiSource(Source):
         narrow = narrowing(selection)
         if narrow.order is not None and len(urls) != 1:
             raise unsortable(self.url)
-        api = await self._known_capabilities() if narrow else Capabilities()
+        api = await self._known_capabilities() if narrow else search.Capabilities()
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
         having: set[str] | None = None
         searches = api.have("/item-search") and not (self._api.items or self._api.search)
         if searches and narrow.ids:
-            having = await self._having(narrow.ids, search_endpoint(self._api.root, chosen, api))
+            having = await self._having(narrow.ids, search.search_endpoint(self._api.root, chosen, api))
         starts = []
         for name, url in urls.items():
             start = WalkStart(name, PageRequest(url), selected)
             if searches:
-                endpoint = search_endpoint(self._api.root, (name,), api)
+                endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
-                endpoint = (url_endpoint if self._api.search else items_endpoint)(url, api)
+                endpoint = (search.url_endpoint if self._api.search else search.items_endpoint)(url, api)
             if having is None:
-                starts.append(self._narrowed(start, endpoint, members_of(narrow, endpoint), narrow))
+                starts.append(self._narrowed(start, endpoint, search.members_of(narrow, endpoint), narrow))
             elif name in having:
                 starts.append(self._narrowed(start, endpoint, {"ids": list(narrow.ids)}, narrow))
         return starts
@@ -158,7 +149,7 @@ class ApiSource(Source):
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
     def _narrowed(
-        self, start: WalkStart, endpoint: SearchEndpoint, members: Json, narrow: Narrowing
+        self, start: WalkStart, endpoint: search.SearchEndpoint, members: Json, narrow: Narrowing
     ) -> WalkStart:
         plain = start.request
         if narrow.order is not None:
@@ -168,7 +159,7 @@ class ApiSource(Source):
             plain, members = endpoint.request(order), {**members, **order}
         if not members:
             return start
-        walk = partial(walk_query, self._reader, endpoint, members, narrow.condition, plain)
+        walk = partial(search.walk_query, self._reader, endpoint, members, narrow.condition, plain)
         return start._replace(request=endpoint.request(members), walk=walk)
 
     async def pages(
@@ -188,23 +179,23 @@ class ApiSource(Source):
             async for page in pages:
                 own = page.items
                 if start.selected and parse_api_url(page.request.url).search:
-                    own = without_others(page.items, start.selected)
+                    own = search.without_others(page.items, start.selected)
                 if len(own) < len(page.items) and not has_others:
                     has_others = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
                 yield page if len(own) == len(page.items) else replace(page, items=own, matched=None)
 
-    async def _having(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
+    async def _having(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MOST_IDS or not endpoint.fits({"ids": list(ids)}):
             return None
         found = await self._search(endpoint, list(ids))
         having = {item.get("collection") or "" for item in found}
         is_whole = {item["id"] for item in found} == set(ids)
-        is_whole &= without_others(found, endpoint.collections) == found
+        is_whole &= search.without_others(found, endpoint.collections) == found
         return having if is_whole and "" not in having else None
 
-    async def _search(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Json]:
+    async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
         request = with_limit(endpoint.request({"ids": ids}), len(ids))
         try:
             listed = (await self._reader.read(request, one_of_many=True)).members.get("features")
@@ -229,8 +220,8 @@ class ApiSource(Source):
                 by_collection[named.collection][named.item] = href
         found: dict[str, Json] = {}
         for collection, wanted in by_collection.items():
-            api = await self._known_capabilities() if len(wanted) > 1 else Capabilities()
-            endpoint, ids = search_endpoint(self._api.root, (collection,), api), list(wanted)
+            api = await self._known_capabilities() if len(wanted) > 1 else search.Capabilities()
+            endpoint, ids = search.search_endpoint(self._api.root, (collection,), api), list(wanted)
             while api.have("/item-search") and self._searches_ids and len(ids) > 1:
                 some = ids
                 while len(some) > 1 and not endpoint.fits({"ids": some}):
@@ -290,13 +281,13 @@ class ApiSource(Source):
             return f"{self._api.root} has no collection {name}: repeat -C for each, as in {repeated}."
         return no_collection(self._api.root, name, names)
 
-    async def _known_capabilities(self) -> Capabilities:
+    async def _known_capabilities(self) -> search.Capabilities:
         if self._capabilities is None:
             root, landing = self._api.root, self._landing
             landing = await self._object(root) if landing is None else landing
             if "conformsTo" not in landing:
                 landing = {**await self._object(f"{root}/conformance"), **landing}
-            self._capabilities = Capabilities.of(landing)
+            self._capabilities = search.Capabilities.of(landing)
         return self._capabilities
 
     async def _object(self, url: str) -> Json:

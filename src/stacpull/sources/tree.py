@@ -22,7 +22,6 @@ from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources.documents import (
     MOST_COLLECTIONS,
-    DocumentKind,
     absolute,
     collection_at,
     has_next,
@@ -73,7 +72,7 @@ class _Branch(NamedTuple):
     def of(cls, document: Document, *, items: bool = True) -> _Branch:
         body, url = document.members, document.url
         name, hrefs = body.get("id"), tree_hrefs(body, items=items)
-        if kind_of(body) is DocumentKind.COLLECTION and isinstance(name, str):
+        if kind_of(body) == "Collection" and isinstance(name, str):
             return cls(url, hrefs, name, collection_at(body, url))
         return cls(url, hrefs)
 
@@ -132,13 +131,13 @@ async def _read(reader: ApiReader, url: str, limit: int | None, *, items: bool) 
     if isinstance(document, Failure):
         return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
     kind, body = kind_of(document.body), document.members
-    if kind in {DocumentKind.ITEM, DocumentKind.ITEMS}:
+    if kind in {"Feature", "FeatureCollection"}:
         return document
     is_api = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
     if is_api and is_web(document.url):  # a saved catalog may have links of an API
         text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
         return Failure(FailureKind.ITEM, text)
-    if kind is DocumentKind.OTHER:
+    if not kind:
         return Failure(FailureKind.ITEM, f"{cut_url(url)} is neither an item nor a catalog.")
     return _Branch.of(document, items=items)
 
@@ -153,7 +152,7 @@ class TreeSource(Source):
         """The root document until the walk begins. It is not kept, because it may have many links."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
-        self._urls = {self._id: url} if kind_of(root.body) is DocumentKind.COLLECTION else {}
+        self._urls = {self._id: url} if kind_of(root.body) == "Collection" else {}
         self._searched_all = False
 
     async def collections(self) -> list[Json]:
@@ -200,7 +199,7 @@ class TreeSource(Source):
                     self._add(found)
                 elif isinstance(found, Document):
                     body, where = found.members, cut_url(found.url)
-                    is_alone = kind_of(body) is DocumentKind.ITEM
+                    is_alone = kind_of(body) == "Feature"
                     features = [body] if is_alone else list_or_empty(body.get("features"))
                     valid, invalid = valid_items((where, feature) for feature in features)
                     valid = [located(item, found.url) for item in valid] if is_alone else valid
