@@ -59,16 +59,14 @@ class Activation(LoginKind):
         return ActivationTransport(logged_in, self, logins.clock, logins.counters)
 
 
+@attrs.define(eq=False)
 class ActivationTransport:
     """The response for an asset is a redirect to its file."""
 
-    def __init__(
-        self, http: Transport, activation: Activation, clock: Clock, counters: NetworkCounters
-    ) -> None:
-        self._counters = counters
-        self._http = http
-        self._activation = activation
-        self._clock = clock
+    _http: Transport
+    _activation: Activation
+    _clock: Clock
+    _counters: NetworkCounters
 
     async def send(self, request: Request) -> Response:
         if not urlsplit(request.url).path.startswith(self._activation.path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlencode
 
 import attrs
@@ -18,17 +18,15 @@ import attrs
 from stacpull.arguments import finite_number, named
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.transport import BufferedResponse, Request, Response
+from stacpull.net.transport import Request
 from stacpull.redact import Secret
-from stacpull_logins.logins import Attached, Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask, printable
+from stacpull_logins.logins import Login, LoginKind, login_key, service_address
+from stacpull_logins.tokens import Reply, TimedToken, TokenLogin, ask, printable
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
 
 _REFUSED = frozenset({400, 401, 403})
-_SETTLED = 5.0
-"""A refused token is renewed only if it is older than this many seconds."""
 _FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
@@ -58,35 +56,24 @@ class TokenGrant(LoginKind):
         return (self.token_url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        return GrantLogin(self, logins, names)
+        return GrantLogin(logins, names, self)
 
     async def prove(self, names: tuple[str, ...], logins: Logins) -> str:
-        login = logins.shared(self, lambda: self.login(names, logins))
-        await login.attach(Request(self.token_url))
+        await logins.shared(self, names).attach(Request(self.token_url))
         return host_of(self.token_url)
 
 
-class GrantLogin(Login):
-    def __init__(self, grant: TokenGrant, logins: Logins, names: tuple[str, ...]) -> None:
-        self._grant = grant
-        self._logins = logins
-        self._names = names
-        self._refresh: Secret | None = None
-        self._token = CachedToken(self._ask, logins.clock)
+@attrs.define(eq=False)
+class GrantLogin(TokenLogin):
+    settled: ClassVar[float] = 5.0
+    _grant: TokenGrant
+    _refresh: Secret | None = attrs.field(default=None, init=False)
 
-    async def attach(self, request: Request) -> Attached:
-        token = await self._token.current()
-        return Attached(with_field(request, "Authorization", f"Bearer {token.reveal()}"), token)
+    def with_token(self, request: Request, token: str) -> Request:
+        kept = {name: text for name, text in request.headers.items() if name.lower() != "authorization"}
+        return request._replace(headers={**kept, "Authorization": f"Bearer {token}"})
 
-    def is_refusal(self, response: Response) -> bool:
-        return response.status == HTTPStatus.UNAUTHORIZED
-
-    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:  # noqa: ARG002
-        """Request another token. A new token was refused for another reason, so it is kept."""
-        is_renewed = isinstance(held, Secret) and await self._token.is_renewed(held, _SETTLED)
-        return None if is_renewed else refusal
-
-    async def _ask(self) -> TimedToken[Secret]:
+    async def request(self, *_: str) -> TimedToken[Secret | None]:
         refresh, self._refresh = self._refresh, None
         if refresh is not None:
             reply = await self._sent({"grant_type": "refresh_token", "refresh_token": refresh.reveal()})
@@ -100,7 +87,7 @@ class GrantLogin(Login):
         if reply.status in _REFUSED:
             status = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
             host = host_of(self._grant.token_url)
-            raise CredentialsError(f"{host} refuses the login ({status}): check {' and '.join(self._names)}.")
+            raise CredentialsError(f"{host} refuses the login ({status}): check {' and '.join(self.names)}.")
         return self._token_in(reply)
 
     async def _sent(self, form: dict[str, str]) -> Reply:
@@ -108,24 +95,14 @@ class GrantLogin(Login):
         if self._grant.client_secret is not None:
             form["client_secret"] = self._grant.client_secret.reveal()
         request = Request(self._grant.token_url, "POST", _FIELDS, urlencode(form).encode(), decode=True)
-        return await ask(self._logins, request, _REFUSED | {HTTPStatus.OK})
+        return await ask(self.logins, request, _REFUSED | {HTTPStatus.OK})
 
-    def _token_in(self, reply: Reply) -> TimedToken[Secret]:
+    def _token_in(self, reply: Reply) -> TimedToken[Secret | None]:
         token = printable(reply.members.get("access_token"))
         if token is None:
             raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
         self._refresh = printable(reply.members.get("refresh_token"))
         secrets = [secret for secret in (token, self._refresh) if secret is not None]
-        self._logins.secrets.learn(*secrets, least=0)  # the user chose this service
-        return TimedToken(token, _seconds(reply.members.get("expires_in")))
-
-
-def with_field(request: Request, name: str, value: str) -> Request:
-    kept = {other: text for other, text in request.headers.items() if other.lower() != name.lower()}
-    return request._replace(headers={**kept, name: value})
-
-
-def _seconds(value: Any) -> float:
-    """Return `expires_in`: a number or, against RFC 6749, 5.1, a string with one; `inf` for anything else."""
-    seconds = finite_number(value)
-    return math.inf if seconds is None else seconds
+        self.logins.secrets.learn(*secrets, least=0)  # the user chose this service
+        seconds = finite_number(reply.members.get("expires_in"))  # a string, too, against RFC 6749, 5.1
+        return TimedToken(token, math.inf if seconds is None else seconds)

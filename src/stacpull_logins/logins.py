@@ -225,7 +225,7 @@ class LoginKind:
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:  # noqa: ARG002
         """Return the transport for the host of `url`; all hosts share one login. `names` are for messages."""
-        return logins.transport(logins.shared(self, lambda: self.login(names, logins)))
+        return logins.transport(logins.shared(self, names))
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         raise NotImplementedError
@@ -296,9 +296,9 @@ class Fixed(LoginKind):
         return logins.transport(FixedLogin(HostCredentials(url, self.headers, self.query)))
 
 
+@attrs.define(eq=False)
 class FixedLogin(Login):
-    def __init__(self, credentials: HostCredentials) -> None:
-        self._credentials = credentials
+    _credentials: HostCredentials
 
     async def attach(self, request: Request) -> Attached:
         return Attached(self._credentials.attach(request))
@@ -429,38 +429,30 @@ class FilledProfile(msgspec.Struct, frozen=True):
         return Logins(self, *network)
 
 
+@attrs.define(eq=False, repr=False)
 class Logins:
     """The logins of one run, and the client that they share, which has no credentials.
 
     It has its own gates, because a transfer holds a permit while it waits for a token.
     """
 
-    def __init__(
-        self,
-        profile: FilledProfile,
-        http: Transport,
-        policy: RetryPolicy,
-        clock: Clock,
-        secrets: Secrets,
-        counters: NetworkCounters,
-        on_wait: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.http = http
-        self.clock = clock
-        self.secrets = secrets
-        self.counters = counters
-        self._profile = profile
-        self._policy = policy
-        self._on_wait = on_wait
-        gates = Gates(_AT_ONCE, _AT_ONCE, clock)
-        self.client = Client({"http": http, "https": http}, gates, clock, secrets=secrets, counters=counters)
-        self._shared: dict[int, tuple[LoginKind, Login]] = {}
-        self._reported: set[str] = set()
-        """Hosts of logins for which the user has been told that the run waits."""
-        secrets.add(*profile.secrets)
+    _profile: FilledProfile
+    http: Transport
+    _policy: RetryPolicy
+    clock: Clock
+    secrets: Secrets
+    counters: NetworkCounters
+    _on_wait: Callable[[str], None] = lambda _: None
+    client: Client = attrs.field(init=False)
+    _shared: dict[int, Login] = attrs.field(factory=dict, init=False)
+    _reported: set[str] = attrs.field(factory=set, init=False)
+    """Hosts of logins for which a wait was reported to the user."""
 
-    def __repr__(self) -> str:
-        return f"<Logins of {self._profile.name}>"
+    def __attrs_post_init__(self) -> None:
+        gates = Gates(_AT_ONCE, _AT_ONCE, self.clock)
+        transports = {"http": self.http, "https": self.http}
+        self.client = Client(transports, gates, self.clock, secrets=self.secrets, counters=self.counters)
+        self.secrets.add(*self._profile.secrets)
 
     def transport_for(self, url: str) -> Transport | None:
         login = self._profile.login_for(*origin_of(url))
@@ -476,11 +468,11 @@ class Logins:
     def transport(self, login: Login) -> LoginTransport:
         return LoginTransport(self.http, login, self.counters)
 
-    def shared(self, kind: LoginKind, make: Callable[[], Login]) -> Login:
+    def shared(self, kind: LoginKind, names: tuple[str, ...]) -> Login:
         """Return the login of `kind`, created once, so that all its hosts share one token."""
         if id(kind) not in self._shared:
-            self._shared[id(kind)] = (kind, make())
-        return self._shared[id(kind)][1]
+            self._shared[id(kind)] = kind.login(names, self)
+        return self._shared[id(kind)]
 
     async def with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         def note(failure: Failure) -> None:
@@ -493,13 +485,13 @@ class Logins:
         return await with_retries(attempt, self._policy, self.clock, note)
 
 
+@attrs.define(eq=False)
 class LoginTransport:
     """Sends authenticated requests to one host, and resends a refused one after a new login."""
 
-    def __init__(self, http: Transport, login: Login, counters: NetworkCounters) -> None:
-        self._http = http
-        self._login = login
-        self._counters = counters
+    _http: Transport
+    _login: Login
+    _counters: NetworkCounters
 
     async def send(self, request: Request) -> Response:
         login, url = self._login, request.url

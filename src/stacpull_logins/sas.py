@@ -12,9 +12,8 @@ signature".
 from __future__ import annotations
 
 import math
-from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, unquote_plus, urlsplit
 
 import attrs
@@ -23,10 +22,10 @@ from stacpull.arguments import field_name, named
 from stacpull.clock import parse_instant
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.transport import BufferedResponse, Request, Response
+from stacpull.net.transport import Request
 from stacpull.redact import Secret
-from stacpull_logins.logins import Attached, Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import CachedToken, Reply, TimedToken, ask, printable
+from stacpull_logins.logins import Login, LoginKind, login_key, service_address
+from stacpull_logins.tokens import Reply, TimedToken, TokenLogin, ask, printable
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 _ACCEPTED = frozenset({200, 401, 404})
 _UNKNOWN_FOR = 600.0
 """Seconds for which a container that the service does not know counts as unknown."""
-_SETTLED = 60.0
-"""A refused signature is renewed only if it is older: a newer one was refused for another reason."""
 _MEMBERS = frozenset(
     {"sv", "ss", "srt", "sr", "se", "st", "sp", "spr", "sip", "sig", "si", "skoid", "sktid", "skt", "ske"}
     | {"sks", "skv", "saoid", "suoid", "scid", "sdd"}
@@ -63,59 +60,38 @@ class SasTokens(LoginKind):
         return (self.token_url,)
 
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
-        return SasLogin(self, logins, names)
+        return SasLogin(logins, names, self)
 
 
-class SasLogin(Login):
-    def __init__(self, tokens: SasTokens, logins: Logins, names: tuple[str, ...]) -> None:
-        self._tokens = tokens
-        self._logins = logins
-        self._names = names
-        self._cached: dict[tuple[str, str], CachedToken[Secret | None]] = {}
+@attrs.define(eq=False)
+class SasLogin(TokenLogin):
+    refusals: ClassVar[frozenset[int]] = frozenset({401, 403})  # it may have expired or been revoked
+    settled: ClassVar[float] = 60.0
+    _tokens: SasTokens
 
-    async def attach(self, request: Request) -> Attached:
-        cached = self._cached_for(request.url)
-        token = None if cached is None else await cached.current()
-        if token is None:
-            return Attached(request)
-        return Attached(request._replace(url=signed_url(request.url, token.reveal())), token)
+    def part_of(self, url: str) -> tuple[str, str]:
+        parts = urlsplit(url)
+        return (parts.hostname or "").partition(".")[0], parts.path.lstrip("/").partition("/")[0]
 
-    def is_refusal(self, response: Response) -> bool:
-        """Return True for 403 and 401: the signature may have expired or been revoked."""
-        return response.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}
-
-    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
-        """Request another signature. A new one was refused for another reason, so it is kept."""
-        cached = self._cached_for(url)
-        if cached is None or not isinstance(held, Secret):
-            return refusal
-        return None if await cached.is_renewed(held, _SETTLED) else refusal
+    def with_token(self, request: Request, token: str) -> Request:
+        return request._replace(url=signed_url(request.url, token))
 
     def strip(self, url: str) -> str:
         return signed_url(url, "")
 
-    def _cached_for(self, url: str) -> CachedToken[Secret | None] | None:
-        parts = urlsplit(url)
-        account = (parts.hostname or "").partition(".")[0]
-        container = parts.path.lstrip("/").partition("/")[0]
+    async def request(self, *part: str) -> TimedToken[Secret | None]:
+        account, container = part
         if not container:
-            return None
-        cached = self._cached.get((account, container))
-        if cached is None:
-            renew = partial(self._ask, account, container)
-            cached = self._cached[account, container] = CachedToken(renew, self._logins.clock)
-        return cached
-
-    async def _ask(self, account: str, container: str) -> TimedToken[Secret | None]:
+            return TimedToken(None)
         tokens = self._tokens
         url = tokens.token_url.replace("{account}", quote(account, safe=""))
         url = url.replace("{container}", quote(container, safe="%"))
         headers = {"Accept": "application/json"}
         if tokens.key is not None and tokens.key_header is not None:
             headers[tokens.key_header] = tokens.key.reveal()
-        reply = await ask(self._logins, Request(url, headers=headers, decode=True), _ACCEPTED)
+        reply = await ask(self.logins, Request(url, headers=headers, decode=True), _ACCEPTED)
         if reply.status == HTTPStatus.UNAUTHORIZED:
-            keys = " and ".join(self._names) or "the key"
+            keys = " and ".join(self.names) or "the key"
             raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")
         if reply.status == HTTPStatus.NOT_FOUND:
             return TimedToken(None, _UNKNOWN_FOR)
@@ -125,8 +101,8 @@ class SasLogin(Login):
         token = printable(reply.members.get("token"))
         if token is None or "sig=" not in token.reveal():
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
-        self._logins.secrets.learn(*_signatures(token.reveal()))
-        now = self._logins.clock.time() if reply.date is None else reply.date
+        self.logins.secrets.learn(*_signatures(token.reveal()))
+        now = self.logins.clock.time() if reply.date is None else reply.date
         until = parse_instant(reply.members.get("msft:expiry"))
         return TimedToken(token, math.inf if until is None else until.timestamp() - now)
 

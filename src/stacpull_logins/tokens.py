@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import attrs
 import msgspec
 import orjson
 
@@ -23,11 +26,9 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
 from stacpull.net.status import REDIRECTS, moment_of, reason_in
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
-
-if TYPE_CHECKING:
-    from stacpull_logins.logins import Logins
+from stacpull_logins.logins import Attached, Login, Logins
 
 T = TypeVar("T")
 
@@ -45,19 +46,24 @@ class TimedToken(NamedTuple, Generic[T]):
     seconds: float = math.inf
 
 
-class RememberedError(msgspec.Struct, frozen=True):
-    """The error of a service, and until when it applies (monotonic clock)."""
+@attrs.define(eq=False)
+class FailureMemory:
+    """The last error of a service that stops the run, raised again without another request."""
 
-    error: StacpullError
-    until: float
+    _clock: Clock
+    _error: StacpullError | None = attrs.field(default=None, init=False)
+    _until: float = attrs.field(default=0.0, init=False)
 
-    @classmethod
-    def of(cls, error: StacpullError, now: float) -> RememberedError:
-        return cls(error, math.inf if isinstance(error, CredentialsError) else now + PASSING)
-
-    def raise_if_current(self, now: float) -> None:
-        if now < self.until:
-            raise type(self.error)(*self.error.args) from self.error
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        if self._error is not None and self._clock.monotonic() < self._until:
+            raise type(self._error)(*self._error.args) from self._error
+        try:
+            yield
+        except StacpullError as error:
+            is_final = isinstance(error, CredentialsError)
+            self._error, self._until = error, math.inf if is_final else self._clock.monotonic() + PASSING
+            raise
 
 
 class CachedToken(Generic[T]):
@@ -66,7 +72,7 @@ class CachedToken(Generic[T]):
         self._clock = clock
         self._held: TimedToken[T] | None = None
         self._requested_at = 0.0
-        self._failed: RememberedError | None = None
+        self._failures = FailureMemory(clock)
         self._asking = asyncio.Lock()
 
     async def current(self) -> T:
@@ -76,27 +82,18 @@ class CachedToken(Generic[T]):
                 held = self._fresh() or await self._renewed()
         return held.value
 
-    async def instead_of(self, refused: T) -> T:
-        """Return a token other than `refused`, renewed unless another task has already done so."""
-        async with self._asking:
-            if self._held is None or self._held.value == refused:
-                return (await self._renewed()).value
-            return self._held.value
-
-    @property
-    def held(self) -> T | None:
-        return None if self._held is None else self._held.value
-
-    async def is_renewed(self, refused: T, settled: float) -> bool:
-        """Renew a refused token; return False if the request would be refused again.
+    async def instead_of(self, refused: T, settled: float = 0.0) -> T:
+        """Return a token other than `refused`, renewed unless another task has already done so.
 
         A token of fewer than `settled` seconds is kept: it was refused for another reason.
         """
-        if refused == self.held and self.age() < settled:
-            return False
-        return await self.instead_of(refused) != refused
+        async with self._asking:
+            held = self._held
+            if held is None or (held.value == refused and self._age() >= settled):
+                held = await self._renewed()
+            return held.value
 
-    def age(self) -> float:
+    def _age(self) -> float:
         return self._clock.monotonic() - self._requested_at
 
     def _fresh(self) -> TimedToken[T] | None:
@@ -105,19 +102,58 @@ class CachedToken(Generic[T]):
             return None
         life = held.seconds
         usable = max(life - EARLY, life / 2) if life >= _SHORTEST_LIFE else _EXPIRED_USE
-        return held if self.age() < usable else None
+        return held if self._age() < usable else None
 
     async def _renewed(self) -> TimedToken[T]:
-        if self._failed is not None:
-            self._failed.raise_if_current(self._clock.monotonic())
-        requested_at = self._clock.monotonic()
-        try:
+        with self._failures.guard():
+            requested_at = self._clock.monotonic()
             held = self._held = await self._ask()
-        except StacpullError as error:
-            self._failed = RememberedError.of(error, self._clock.monotonic())
-            raise
-        self._requested_at = requested_at
-        return held
+            self._requested_at = requested_at
+            return held
+
+
+@attrs.define(eq=False)
+class TokenLogin(Login):
+    """A login by tokens of a service, each for its own part of the hosts, which are renewed when refused."""
+
+    refusals: ClassVar[frozenset[int]] = frozenset({401})
+    settled: ClassVar[float]
+    """A refused token is renewed only if it is older than this many seconds."""
+
+    logins: Logins
+    names: tuple[str, ...]
+    _cached: dict[tuple[str, ...], CachedToken[Secret | None]] = attrs.field(factory=dict, init=False)
+
+    def part_of(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - a default
+        """Return what identifies the token for `url` among those of this login."""
+        return ()
+
+    async def request(self, *part: str) -> TimedToken[Secret | None]:
+        """Request a token; its value is None if requests are sent without one."""
+        raise NotImplementedError
+
+    def with_token(self, request: Request, token: str) -> Request:
+        raise NotImplementedError
+
+    async def attach(self, request: Request) -> Attached:
+        token = await self._token_for(request.url).current()
+        return Attached(request if token is None else self.with_token(request, token.reveal()), token)
+
+    def is_refusal(self, response: Response) -> bool:
+        return response.status in self.refusals
+
+    async def renewed(self, url: str, held: object, refusal: BufferedResponse) -> BufferedResponse | None:
+        """Request another token. A new token was refused for another reason, so it is kept."""
+        if not isinstance(held, Secret):
+            return refusal
+        token = await self._token_for(url).instead_of(held, self.settled)
+        return refusal if token == held else None
+
+    def _token_for(self, url: str) -> CachedToken[Secret | None]:
+        part = self.part_of(url)
+        if part not in self._cached:
+            self._cached[part] = CachedToken(partial(self.request, *part), self.logins.clock)
+        return self._cached[part]
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ from aiohttp import CookieJar
 from yarl import URL
 
 from stacpull.arguments import named, text
-from stacpull.errors import CredentialsError, SourceError, StacpullError
+from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
@@ -40,7 +40,7 @@ from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
 from stacpull_logins.logins import Attached, HostPattern, Login, LoginKind, basic, login_key, refused
-from stacpull_logins.tokens import PASSING, RememberedError
+from stacpull_logins.tokens import PASSING, FailureMemory
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins, Netrc
@@ -173,7 +173,7 @@ class VisitLogin(Login):
         self._cookies = Cookies()
         self._sessions: dict[str, _HostSession] = {}
         self._logging_in = asyncio.Lock()
-        self._failed: RememberedError | None = None
+        self._failures = FailureMemory(logins.clock)
 
     async def attach(self, request: Request) -> Attached:
         logins = self._session(request.url).logins
@@ -193,12 +193,10 @@ class VisitLogin(Login):
         async with self._logging_in:
             if session.logins != held:
                 return None
-            now = self._clock.monotonic()
-            if self._failed is not None:
-                self._failed.raise_if_current(now)
-            if now < session.closed_until:
-                return self._shut(session, url)
-            await self._log_in(session, url, refusal)
+            with self._failures.guard():
+                if self._clock.monotonic() < session.closed_until:
+                    return self._shut(session, url)
+                await self._log_in(session, url, refusal)
             session.logins += 1
             session.is_accepted = False
             return None
@@ -216,9 +214,8 @@ class VisitLogin(Login):
             session.trouble, session.closed_until = None, self._clock.monotonic() + PASSING
             return self._shut(session, url)
         what = f"{_wants_another_login(url)} at {self._visit.login_host.host}: log in to it with a browser"
-        error = CredentialsError(f"{what}, and check {self._names}.")
-        self._failed = RememberedError.of(error, self._clock.monotonic())
-        raise error
+        with self._failures.guard():
+            raise CredentialsError(f"{what}, and check {self._names}.")
 
     def _session(self, url: str) -> _HostSession:
         return self._sessions.setdefault(host_of(url), _HostSession())
@@ -241,14 +238,10 @@ class VisitLogin(Login):
             await self._logins.with_retries(lambda: self._go(session, url, refusal))
         except _LoginHostError as error:
             host = self._visit.login_host.host
-            stop = SourceError(f"The login at {host} failed: {error.failure.message} Try again later.")
-            self._failed = RememberedError.of(stop, self._clock.monotonic())
-            raise stop from error
+            message = f"The login at {host} failed: {error.failure.message} Try again later."
+            raise SourceError(message) from error
         except TransferError as error:
             session.trouble, session.closed_until = error, self._clock.monotonic() + PASSING
-            raise
-        except StacpullError as error:
-            self._failed = RememberedError.of(error, self._clock.monotonic())
             raise
 
     async def _go(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
