@@ -41,18 +41,7 @@ from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
-from stacpull.sources.documents import (
-    MOST_COLLECTIONS,
-    absolute,
-    collection_at,
-    has_next,
-    kind_of,
-    located,
-    read_item,
-    read_root,
-    valid_item,
-    valid_items,
-)
+from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
 from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local
@@ -74,7 +63,7 @@ class ItemsFile(Source):
         self._reader = reader
         self._wanted: frozenset[str] = frozenset()
         """The collections whose items are selected; empty for all."""
-        self._links = Recent[str, str](MOST_COLLECTIONS)
+        self._links = Recent[str, str](documents.MOST_COLLECTIONS)
 
     async def collections(self) -> list[Json]:
         raise SourceError(f"{self.url} contains items and no collections: use the catalog they are from.")
@@ -83,10 +72,10 @@ class ItemsFile(Source):
         url = self._links.get(collection_id)
         if url is None:
             raise UsageError(f"No item of {self.url} links to the collection {collection_id}.")
-        document = await read_root(self._reader, url)
+        document = await documents.read_root(self._reader, url)
         if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
-        return collection_at(document.members, document.url)
+        return documents.collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. With `-C`, pages contain only items of those collections."""
@@ -94,7 +83,7 @@ class ItemsFile(Source):
         return [WalkStart(NO_COLLECTION, PageRequest(self.url))]
 
     async def item(self, href: str) -> Json:
-        return located(*await read_item(self._reader, href))
+        return documents.located(*await documents.read_item(self._reader, href))
 
     def _selected(self, items: Iterable[Json]) -> list[Json]:
         selected = []
@@ -105,7 +94,7 @@ class ItemsFile(Source):
             selected.append(item)
             if isinstance(name, str) and name not in self._links and len(name) <= LONGEST_KEY:
                 hrefs = dict(reversed(list(links_of(item))))
-                url = absolute(hrefs.get("self", self.url), hrefs.get("collection", ""))
+                url = documents.absolute(hrefs.get("self", self.url), hrefs.get("collection", ""))
                 if "collection" in hrefs and isinstance(url, str):
                     self._links[name] = url
         return selected
@@ -117,7 +106,7 @@ class ItemsFile(Source):
         following: PageRequest | None,
         size: int = 0,
     ) -> Page:
-        items, unread = valid_items(features)
+        items, unread = documents.valid_items(features)
         return Page(request, self._selected(items), following, None, size, unread=unread)
 
 
@@ -145,15 +134,15 @@ class FeaturesSource(ItemsFile):
     ) -> AsyncGenerator[Page]:
         request, was_walked, self._was_walked = start.request, self._was_walked, True
         if was_walked and not is_local(self.url):  # the link to its next page may have expired
-            document = await read_root(self._reader, self._requested_url)
-            if kind_of(document.body) is not kind_of(self._document.body):
+            document = await documents.read_root(self._reader, self._requested_url)
+            if documents.kind_of(document.body) is not documents.kind_of(self._document.body):
                 raise SourceError(f"{self.url} has changed: it no longer contains items.")
             self._document = document
         body = self._document.members
         following = self._page_after(on_notice)
-        if kind_of(body) == "Feature":
+        if documents.kind_of(body) == "Feature":
             own = self_href(body, local=is_local(self.url))
-            features: list[object] = [body if own is not None else located(body, self.url)]
+            features: list[object] = [body if own is not None else documents.located(body, self.url)]
         else:
             features = _in_order(list_or_empty(body.get("features")), self._order)
         size = page_size.for_file
@@ -176,10 +165,10 @@ class FeaturesSource(ItemsFile):
 
     def _page_after(self, on_notice: OnNotice) -> PageRequest | None:
         body = self._document.members
-        if kind_of(body) != "FeatureCollection":
+        if documents.kind_of(body) != "FeatureCollection":
             return None
         if is_local(self.url):
-            if has_next(body):
+            if documents.has_next(body):
                 text = "The file is a page of an API. Its next page is not followed."
                 on_notice(Notice("warning", text))
             return None
@@ -197,7 +186,7 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
     reference = Reference(order.removeprefix("-"))
     keyed, others = list[tuple[tuple[bool, bool, Any], object]](), []
     for feature in features:
-        item = valid_item(feature) or {}
+        item = documents.valid_item(feature) or {}
         value = reference.value(item, object_or_empty(item.get("properties")))
         if isinstance(value, int | float | str):
             instant = parse_instant(value)

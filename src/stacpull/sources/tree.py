@@ -20,21 +20,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
-from stacpull.sources.documents import (
-    MOST_COLLECTIONS,
-    absolute,
-    collection_at,
-    has_next,
-    is_api_root,
-    kind_of,
-    located,
-    no_collection,
-    outcome_of,
-    read_item,
-    read_root,
-    tree_hrefs,
-    valid_items,
-)
+from stacpull.sources import documents
 from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_web
@@ -71,14 +57,14 @@ class _Branch(NamedTuple):
     @classmethod
     def of(cls, document: Document, *, items: bool = True) -> _Branch:
         body, url = document.members, document.url
-        name, hrefs = body.get("id"), tree_hrefs(body, items=items)
-        if kind_of(body) == "Collection" and isinstance(name, str):
-            return cls(url, hrefs, name, collection_at(body, url))
+        name, hrefs = body.get("id"), documents.tree_hrefs(body, items=items)
+        if documents.kind_of(body) == "Collection" and isinstance(name, str):
+            return cls(url, hrefs, name, documents.collection_at(body, url))
         return cls(url, hrefs)
 
     def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
         name = self.name or collection
-        return (_Link(href, absolute(self.url, href), name, depth) for href in self.hrefs)
+        return (_Link(href, documents.absolute(self.url, href), name, depth) for href in self.hrefs)
 
 
 _Outcome = _Branch | Document | Failure
@@ -127,13 +113,13 @@ async def _walk(
 
 
 async def _read(reader: ApiReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
-    document = await outcome_of(reader, url, limit=limit)
+    document = await documents.outcome_of(reader, url, limit=limit)
     if isinstance(document, Failure):
         return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
-    kind, body = kind_of(document.body), document.members
+    kind, body = documents.kind_of(document.body), document.members
     if kind in {"Feature", "FeatureCollection"}:
         return document
-    is_api = "conformsTo" in body or (is_api_root(body) and not tree_hrefs(body))
+    is_api = "conformsTo" in body or (documents.is_api_root(body) and not documents.tree_hrefs(body))
     if is_api and is_web(document.url):  # a saved catalog may have links of an API
         text = f"{cut_url(url)} is an API, which a walk of a catalog leaves out: use it as SOURCE."
         return Failure(FailureKind.ITEM, text)
@@ -152,7 +138,7 @@ class TreeSource(Source):
         """The root document until the walk begins. It is not kept, because it may have many links."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
-        self._urls = {self._id: url} if kind_of(root.body) == "Collection" else {}
+        self._urls = {self._id: url} if documents.kind_of(root.body) == "Collection" else {}
         self._searched_all = False
 
     async def collections(self) -> list[Json]:
@@ -165,8 +151,8 @@ class TreeSource(Source):
         url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
         if url is None:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
-        document = await read_root(self._reader, url)
-        return collection_at(document.members, document.url)
+        document = await documents.read_root(self._reader, url)
+        return documents.collection_at(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         wanted = list(dict.fromkeys(selection.collections))
@@ -174,7 +160,7 @@ class TreeSource(Source):
             return [WalkStart(self._id, PageRequest(self.url))]
         names = await self._search(set(wanted))
         if missing := set(wanted) - self._urls.keys():
-            raise UsageError(no_collection(self.url, min(missing), names))
+            raise UsageError(documents.no_collection(self.url, min(missing), names))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
     async def pages(
@@ -183,14 +169,14 @@ class TreeSource(Source):
         request = start.request
         root, self._root = self._root, None
         if root is None or request.url != self.url:
-            root = await read_root(self._reader, request.url)
+            root = await documents.read_root(self._reader, request.url)
         top = _Branch.of(root)
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
         items, unread, size, weight, unanswered, skipped = list[Json](), list[Unread](), 0, 0, 0, 0
-        async with aclosing(walk) as documents:
-            async for link, found in documents:
+        async with aclosing(walk) as walked:
+            async for link, found in walked:
                 if found is None:
                     skipped += 1
                     continue
@@ -199,15 +185,15 @@ class TreeSource(Source):
                     self._add(found)
                 elif isinstance(found, Document):
                     body, where = found.members, cut_url(found.url)
-                    is_alone = kind_of(body) == "Feature"
+                    is_alone = documents.kind_of(body) == "Feature"
                     features = [body] if is_alone else list_or_empty(body.get("features"))
-                    valid, invalid = valid_items((where, feature) for feature in features)
-                    valid = [located(item, found.url) for item in valid] if is_alone else valid
+                    valid, invalid = documents.valid_items((where, feature) for feature in features)
+                    valid = [documents.located(item, found.url) for item in valid] if is_alone else valid
                     items += [
                         {**item, "collection": item.get("collection") or link.collection} for item in valid
                     ]
                     failures = [one.failure for one in invalid]
-                    if has_next(body):
+                    if documents.has_next(body):
                         text = f"{where} is a page of an API. Its next page is not followed."
                         failures.append(Failure(FailureKind.ITEM, text))
                     size, weight = size + found.bytes, weight + found.weight
@@ -227,11 +213,11 @@ class TreeSource(Source):
             on_notice(Notice("info", text))
 
     async def item(self, href: str) -> Json:
-        return located(*await read_item(self._reader, href))
+        return documents.located(*await documents.read_item(self._reader, href))
 
     def _add(self, found: _Branch) -> None:
         name = found.name
-        if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < MOST_COLLECTIONS:
+        if name is not None and len(name) <= LONGEST_KEY and len(self._urls) < documents.MOST_COLLECTIONS:
             self._urls.setdefault(name, found.url)
 
     async def _search(self, wanted: set[str]) -> list[str]:
@@ -247,13 +233,13 @@ class TreeSource(Source):
 
     async def _found(self) -> AsyncGenerator[Json]:
         """Yield each collection once. Items are not read."""
-        top = _Branch.of(self._root or await read_root(self._reader, self.url), items=False)
+        top = _Branch.of(self._root or await documents.read_root(self._reader, self.url), items=False)
         known = set[str]()
         if top.name is not None and top.document is not None:
             known.add(top.name)
             yield top.document
-        async with aclosing(_walk(self._reader, top, self._id, items=False)) as documents:
-            async for _, found in documents:
+        async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
+            async for _, found in walked:
                 if isinstance(found, _Branch) and found.document is not None and found.name not in known:
                     known.add(found.name or "")
                     self._add(found)
