@@ -28,14 +28,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, read_whole
 from stacpull.net.gate import Gate, Gates, Limits
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
-from stacpull.net.transport import (
-    BufferedResponse,
-    Request,
-    Response,
-    SentRequest,
-    TransferError,
-    Transport,
-)
+from stacpull.net.transport import BufferedResponse, Request, Response, SentRequest, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, cut_url, unsigned_url
 from stacpull.urls import has_same_origin_text, is_encrypted, rules_of, same_site
 

@@ -43,7 +43,7 @@ from stacpull.redact import cut_cursor
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, next_request, read_pages
-from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
@@ -129,9 +129,7 @@ class FeaturesSource(ItemsFile):
             raise unsortable(self.url)
         return await super().starts(selection)
 
-    async def pages(
-        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
+    async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         request, was_walked, self._was_walked = start.request, self._was_walked, True
         if was_walked and not is_local(self.url):  # the link to its next page may have expired
             document = await documents.read_root(self._reader, self._requested_url)
@@ -200,9 +198,7 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
 class LinesSource(ItemsFile):
     """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
 
-    async def pages(
-        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
+    async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         request, size, is_strict = start.request, 0, True
         where = "stdin line {}" if self.url.startswith("stdin:") else f"line {{}} of {self.url}"
         features: list[tuple[str, object]] = []

@@ -6,7 +6,6 @@ resumes there. It always ends: cursors and pages are remembered as hashes, about
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Final, Literal
 from urllib.parse import urlunsplit
 
@@ -23,7 +22,7 @@ from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, PageSize, allowed_headers
+from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -208,7 +207,7 @@ async def read_pages(
     *,
     home: str | None = None,
     resumed: bool = False,
-) -> AsyncGenerator[Page]:
+) -> Pages:
     """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
     `resumed`: `start` is the `next` of a page of an earlier walk, and may be forgotten. A page that the host

@@ -7,7 +7,6 @@ the source must match, the walk continues without filters.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -20,11 +19,11 @@ from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text
 from stacpull.filters.item_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
-from stacpull.models import Json, Page, PageRequest
+from stacpull.models import Json, PageRequest
 from stacpull.net.json_reader import ApiReader
 from stacpull.net.transport import TransferError
 from stacpull.sources.paging import failure_of, read_pages, with_limit
-from stacpull.sources.source import LEAST_ITEMS, OnNotice, PageSize
+from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize
 from stacpull.urls import Parameter, add_parameters, parameters
 
 _LONG_URL: Final = 2000
@@ -169,7 +168,7 @@ async def walk_query(
     plain: PageRequest,
     size: PageSize,
     on_notice: OnNotice,
-) -> AsyncGenerator[Page]:
+) -> Pages:
     """Yield the pages of the result of a query, or those of `plain` if the first one shows a wrong filter."""
     doubt, is_first = "", True
     async with aclosing(read_pages(reader, endpoint.request(members), size, on_notice)) as pages:

@@ -18,6 +18,7 @@ from stacpull.models import Json, Page, PageRequest
 from stacpull.selection import Selection
 
 T = TypeVar("T")
+Pages = AsyncGenerator[Page]
 OnNotice = Callable[[Notice], None]
 """Called with a message for the user. Must return immediately and never raise."""
 
@@ -59,7 +60,7 @@ class WalkStart(NamedTuple):
     """The collections whose items the pages of a search may have; empty for all."""
     resumed: PageRequest | None = None
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
-    walk: Callable[[PageSize, OnNotice], AsyncGenerator[Page]] | None = None
+    walk: Callable[[PageSize, OnNotice], Pages] | None = None
     """Walks from the start the pages of a query to an API; None to follow the next links."""
 
 
@@ -87,7 +88,7 @@ class Source(Protocol):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per selected collection, or raise UsageError if one does not exist."""
 
-    def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> AsyncGenerator[Page]:
+    def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. The last has no `next`, and perhaps `cut_short`.
 
         Raises ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if

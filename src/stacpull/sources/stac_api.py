@@ -20,7 +20,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.item_filter import Narrowing, narrowing
 from stacpull.json_values import list_or_empty
-from stacpull.models import FailureKind, Json, Page, PageRequest
+from stacpull.models import FailureKind, Json, PageRequest
 from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_of, self_href
@@ -30,7 +30,7 @@ from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import listing, located, no_collection, read_item, valid_item
 from stacpull.sources.paging import WalkGuard, failure_of, next_request, number_in, read_pages, with_limit
-from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
@@ -162,9 +162,7 @@ class ApiSource(Source):
         walk = partial(search.walk_query, self._reader, endpoint, members, narrow.condition, plain)
         return start._replace(request=endpoint.request(members), walk=walk)
 
-    async def pages(
-        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
+    async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
         most = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
         if most is not None and not page_size.fixed:

@@ -21,7 +21,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import cut_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.source import OnNotice, PageSize, Source, WalkStart
+from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_web
 
@@ -163,9 +163,7 @@ class TreeSource(Source):
             raise UsageError(documents.no_collection(self.url, min(missing), names))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted]
 
-    async def pages(
-        self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice
-    ) -> AsyncGenerator[Page]:
+    async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         request = start.request
         root, self._root = self._root, None
         if root is None or request.url != self.url:
