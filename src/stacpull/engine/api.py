@@ -102,12 +102,8 @@ async def resume(
         workspace = await call.open_workspace()
         run = await on_ledger(workspace, runs.last_unfinished)
         if run is not None:
-            before = run.kept
-            return await call.from_ledger(
-                workspace,
-                run.spec,
-                lambda db, spec, now, kept: runs.begin(db, spec, now, {**before, **kept}),
-            )
+            options = call.options.of_run({**run.kept, **call.options.kept})
+            return await call._replace(options=options).from_ledger(workspace, run.spec)
     there = await asyncio.to_thread(status, dest, call.options)  # DEST is no longer locked
     counts = {name: getattr(there, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
