@@ -14,7 +14,7 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
-from stacpull.cli.summary import by_reason, dest_of, failure_line, still_to_do, to_retry_ordered, web_pages
+from stacpull.cli.summary import by_reason, failure_line, next_steps, still_to_do, web_pages
 from stacpull.errors import UsageError, count
 from stacpull.json_values import object_or_empty
 from stacpull.models import FailureKind
@@ -241,10 +241,6 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  list   {'read to the end' if report.walk_ended else at}"
     for record in report.last_errors:
         yield f"  {'gone  ' if record.kind == FailureKind.GONE else 'failed'} {failure_line(record)}"
-    dest = dest_of(report)
-    if report.state == "interrupted" or (report.state == "failed" and not report.live):
-        yield f"to resume:   stacpull resume {dest}"
-    if report.assets_failed or report.items_failed:
-        yield f"for details: stacpull failures {dest}"
-    if report.assets_ordered and not report.live:
-        yield to_retry_ordered(dest)
+    is_over = report.state == "interrupted" or (report.state == "failed" and not report.live)
+    details = report.assets_failed or report.items_failed
+    yield from next_steps(report, resume=is_over, details=details, ordered=not report.live)

@@ -61,7 +61,13 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begin with; name the nearest ones if it does not exist."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            raise click.UsageError(_no_command(args[0]), ctx)
+            name = args[0].lower()
+            known = [own for own, others in _OTHER_NAMES.items() if name in others]
+            near = " or ".join(map(repr, known or similar(name, COMMANDS, most=3)))
+            hint = f"Did you mean {near}?" if near else "See `stacpull --help`."
+            if name == "help":
+                hint = "Use `stacpull --help` or `stacpull COMMAND --help`."
+            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -85,15 +91,6 @@ _OTHER_NAMES = {
     "failures": ("errors", "failed"),
     "credentials": ("login", "auth", "profiles"),
 }
-
-
-def _no_command(name: str) -> str:
-    if name == "help":
-        return "No such command 'help'. Use `stacpull --help` or `stacpull COMMAND --help`."
-    known = [own for own, others in _OTHER_NAMES.items() if name.lower() in others]
-    near = known or similar(name.lower(), COMMANDS, most=3)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else " See `stacpull --help`."
-    return f"No such command {name!r}.{hint}"
 
 
 @click.group(cls=_LazyGroup, add_help_option=False)

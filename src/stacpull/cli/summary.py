@@ -80,7 +80,15 @@ def mirror_lines(report: MirrorReport, failed: Failed) -> Iterator[str]:
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
     yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
-    yield from _next_steps(report, failed)
+    settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
+    yield from next_steps(
+        report,
+        resume=report.state != "complete",
+        details=report.assets_failed or report.items_failed,
+        retry=report.assets_failed + report.items_failed > settled,
+    )
+    if report.items_failed:
+        yield "to read broken links again, repeat the `stacpull mirror` command with the same filters"
 
 
 def _headline(report: MirrorReport, failed: Failed) -> str:
@@ -121,14 +129,10 @@ def dest_of(report: MirrorReport | StatusReport | VerifyReport) -> str:
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:
-    dest = dest_of(report)
     failures = _trouble(report) + report.items_failed
     state = f"finished with {count(failures, 'failure')}" if failures else "complete"
     yield f"{report.dest} is {state}; nothing to resume."
-    if failures:
-        yield f"to retry:    stacpull retry {dest}"
-    if report.assets_ordered:
-        yield to_retry_ordered(dest)
+    yield from next_steps(report, retry=failures)
     yield "to look for new items, repeat the `stacpull mirror` command with the same filters"
 
 
@@ -171,23 +175,24 @@ def by_reason(reasons: Mapping[str, int]) -> str:
     return f"{count(sum(reasons.values()), 'item')} ({parts})"
 
 
-def _next_steps(report: MirrorReport, failed: Failed) -> Iterator[str]:
-    dest = dest_of(report)
-    if report.state != "complete":
-        yield f"to resume:   stacpull resume {dest}"
-    if report.assets_failed or report.items_failed:
-        yield f"for details: stacpull failures {dest}"
-    settled = report.assets_missing + report.assets_outside + failed[FailureKind.SCHEME]
-    if report.assets_failed + report.items_failed > settled:
-        yield f"to retry:    stacpull retry {dest}"
-    if report.items_failed:
-        yield "to read broken links again, repeat the `stacpull mirror` command with the same filters"
-    if report.assets_ordered:
-        yield to_retry_ordered(dest)
-
-
-def to_retry_ordered(dest: str) -> str:
-    return f"to fetch assets that were not ready yet: stacpull retry --ordered {dest}"
+def next_steps(
+    report: MirrorReport | StatusReport,
+    *,
+    resume: bool = False,
+    details: int = 0,
+    retry: int = 0,
+    ordered: bool = True,
+) -> Iterator[str]:
+    """Yield the commands that help."""
+    steps = {
+        "to resume:  ": resume and "resume",
+        "for details:": details and "failures",
+        "to retry:   ": retry and "retry",
+        "to fetch assets that were not ready yet:": ordered and report.assets_ordered and "retry --ordered",
+    }
+    for purpose, command in steps.items():
+        if command:
+            yield f"{purpose} stacpull {command} {dest_of(report)}"
 
 
 def failure_line(record: FailureRecord) -> str:
