@@ -5,17 +5,13 @@ The ledger records a SHA-256 or a CRC-64/NVME for a file (`--checksum`): the len
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import zlib
-from collections.abc import Callable
 from typing import Protocol
 
 from stacpull.models import Checksum
 
-_Crc = Callable[[bytes | bytearray | memoryview, int], int]
-"""A function of bytes and the checksum of all bytes before them."""
-_CRC_BYTES = {"crc32": 4, "crc32c": 4, "crc64nvme": 8}
+_CRCS = {"crc32": ("CRC32", 4), "crc32c": ("CRC32C", 4), "crc64nvme": ("CRC64-NVME", 8)}
+"""The names that anycrc has for them, and their bytes."""
 
 
 def text_digest(text: str) -> int:
@@ -33,11 +29,11 @@ class Hasher(Protocol):
 class _CrcHasher:
     """A CRC as a running checksum; its digest is big-endian, as HTTP fields have it in base64."""
 
-    __slots__ = ("_crc", "_size", "_value")
+    def __init__(self, name: str) -> None:
+        import anycrc  # noqa: PLC0415 - takes 20 ms, and few runs need it
 
-    def __init__(self, crc: _Crc, size: int) -> None:
-        self._crc = crc
-        self._size = size
+        model, self._size = _CRCS[name]
+        self._crc = anycrc.Model(model).calc
         self._value = 0
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
@@ -47,20 +43,10 @@ class _CrcHasher:
         return self._value.to_bytes(self._size, "big")
 
 
-@functools.cache
-def _crc(name: str) -> _Crc:
-    if name == "crc32":
-        return zlib.crc32
-    import anycrc  # noqa: PLC0415 - takes 20 ms, and few runs need it
-
-    crc: _Crc = anycrc.Model({"crc32c": "CRC32C", "crc64nvme": "CRC64-NVME"}[name]).calc
-    return crc
-
-
 def new_hasher(checksum: Checksum) -> Hasher:
     name = checksum.algorithm
-    if name in _CRC_BYTES:
-        return _CrcHasher(_crc(name), _CRC_BYTES[name])
+    if name in _CRCS:
+        return _CrcHasher(name)
     if name == "sha256":  # a third of the time of `hashlib.new`
         return hashlib.sha256(usedforsecurity=False)
     if name == "blake2b":
@@ -69,7 +55,7 @@ def new_hasher(checksum: Checksum) -> Hasher:
 
 
 def recorded(digest: bytes) -> Checksum:
-    return Checksum("crc64nvme" if len(digest) == _CRC_BYTES["crc64nvme"] else "sha256", digest)
+    return Checksum("crc64nvme" if len(digest) == _CRCS["crc64nvme"][1] else "sha256", digest)
 
 
 def digest_of(checksum: Checksum, body: bytes | memoryview) -> bytes:

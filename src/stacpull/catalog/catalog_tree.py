@@ -165,27 +165,24 @@ def until_stopped(is_stopped: Callable[[], bool], things: Iterable[T]) -> Iterat
         yield thing
 
 
-class _Update:
-    def __init__(
-        self, files: StoredFiles, write: Write, secrets: Secrets, is_recorded: Callable[[str, bytes], bool]
-    ) -> None:
-        self.written = 0
-        self._files = files
-        self._write = write
-        self._secrets = secrets
-        self._is_recorded = is_recorded
+class _Update(msgspec.Struct):
+    files: StoredFiles
+    write: Write
+    secrets: Secrets
+    is_recorded: Callable[[str, bytes], bool]
+    written: int = 0
 
     def __call__(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
         members = self.encoded({name: value for name, value in document.items() if name != "links"})
         own = self.encoded(document["links"])  # every document has a link to the root
         data = b"".join((members[:-1], b',"links":', own[:-1], b"," if links else b"", links, b"]}\n"))
-        if self._files.read(path) != data or not self._is_recorded(path, data):
-            self._write(Path(path), data)
+        if self.files.read(path) != data or not self.is_recorded(path, data):
+            self.write(Path(path), data)
             self.written += 1
 
     def encoded(self, value: Any) -> bytes:
-        return encode_item(value, self._secrets)
+        return encode_item(value, self.secrets)
 
 
 def _write_collection(update: _Update, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:

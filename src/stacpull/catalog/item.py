@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from stacpull.boxes import bounds_of
+from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import fold, is_catalog_id
@@ -46,7 +46,6 @@ _ANY_TIME: Json = {
     "start_datetime": "0001-01-01T00:00:00Z",
     "end_datetime": "9999-12-31T23:59:59Z",
 }
-_BBOX_LENGTHS = (4, 6)
 
 
 def item_document(
@@ -125,7 +124,7 @@ def _cut_all(value: Any) -> Any:
 def _place(stored: Json) -> None:
     """Make `geometry` and `bbox` valid together: both, or a null geometry and no bbox."""
     geometry, bbox = stored.get("geometry"), stored.get("bbox")
-    if isinstance(geometry, dict) and isinstance(bbox, list) and len(bbox) in _BBOX_LENGTHS:
+    if isinstance(geometry, dict) and is_bbox(bbox):
         return
     bounds = bounds_of(geometry) if isinstance(geometry, dict) else None
     if bounds is None:

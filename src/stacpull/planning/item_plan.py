@@ -6,7 +6,7 @@ An asset is identified by (collection, item, key); its href may change. `file:ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -89,9 +89,8 @@ def plan_item(
     `listings` are the objects of prefixes, by key.
     """
     href = self_href(item, local=is_local(item_href or page_url)) or item_href
-    plan = _ItemPlan(
-        layout.for_item(item_id, item, parent), asset_filter, href or page_url, options, item_assets, listings
-    )
+    own_layout = layout.for_item(item_id, item, parent)
+    plan = _ItemPlan(own_layout, asset_filter.keeps, href or page_url, options, item_assets, listings)
     plan.add(item)
     return PlannedItem(
         item_id,
@@ -123,35 +122,26 @@ def plan_collection(name: str, document: Json, *, base: str | None, options: Ass
     )
 
 
-class _ItemPlan:
-    def __init__(
-        self,
-        layout: ItemLayout,
-        asset_filter: KeepsAssets | None,
-        base: str | None,
-        options: AssetOptions,
-        item_assets: Mapping[str, Any],
-        listings: Mapping[str, Listing | Failure],
-    ) -> None:
-        self._layout = layout
-        self._keeps = None if asset_filter is None else asset_filter.keeps
-        self._base = base
-        self._options = options
-        self._item_assets = item_assets
-        self._listings = listings
-        self.assets: list[Asset] = []
-        self.excluded: list[str] = []
-        self.pages: list[str] = []
-        self.prefixes: list[str] = []
-        self.problems: list[tuple[str, Failure]] = []
-        self.keys: dict[str, list[str]] = {}
+class _ItemPlan(msgspec.Struct):
+    layout: ItemLayout
+    keeps: Callable[[str, Json], bool] | None
+    base: str | None
+    options: AssetOptions
+    item_assets: Mapping[str, Any]
+    listings: Mapping[str, Listing | Failure]
+    assets: list[Asset] = []
+    excluded: list[str] = []
+    pages: list[str] = []
+    prefixes: list[str] = []
+    problems: list[tuple[str, Failure]] = []
+    keys: dict[str, list[str]] = {}
 
     def add(self, document: Json) -> None:
         """Plan the `assets` of an item or a collection. Of assets with one path, the first gets it."""
         assets = document.get("assets")
         if isinstance(assets, dict):
-            if self._listings:
-                self.keys = keys_of(assets.keys(), self._listings)
+            if self.listings:
+                self.keys = keys_of(assets.keys(), self.listings)
             self._add_each(assets)
         elif assets is not None:
             text = "The item's `assets` is not an object."
@@ -171,8 +161,8 @@ class _ItemPlan:
 
     def _add_each(self, assets: Json) -> None:
         """Plan each asset: a plain one, which nearly all are, needs no look at its href beyond the suffix."""
-        keeps, path_of, listings, planned = self._keeps, self._layout.path, self._listings, self.assets
-        prefer, templates = self._options.prefer, self._item_assets
+        keeps, path_of, listings, planned = self.keeps, self.layout.path, self.listings, self.assets
+        prefer, templates = self.options.prefer, self.item_assets
         for key, asset in assets.items():
             stated = described(asset, templates.get(key)) if templates else asset
             if keeps is not None and key not in listings and not keeps(key, stated):
@@ -183,7 +173,7 @@ class _ItemPlan:
                 others: tuple[str, ...] = ()
                 href, media_type = asset["href"], asset.get("type")
             else:
-                hrefs = asset_hrefs(asset, self._base, prefer)
+                hrefs = asset_hrefs(asset, self.base, prefer)
                 if isinstance(hrefs, Failure):
                     self.problems.append((key, hrefs))
                     continue
@@ -197,12 +187,12 @@ class _ItemPlan:
                         continue
                     self.prefixes.append(key)
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                    planned += objects(key, href, listing, self._layout, self.keys.get(key, ()))
+                    planned += objects(key, href, listing, self.layout, self.keys.get(key, ()))
                     continue
-                if kind is AssetKind.PAGE and not self._options.include_pages:
+                if kind is AssetKind.PAGE and not self.options.include_pages:
                     self.pages.append(key)
                     continue
-                own = asset_href(asset, self._base)  # --prefer does not change names
+                own = asset_href(asset, self.base)  # --prefer does not change names
                 suffix, others = suffix_of(own if isinstance(own, str) else href, media_type), tuple(rest)
             size, checksum = None, None
             if "file:size" in asset or "file:checksum" in asset:
