@@ -10,6 +10,7 @@ the asset is active; `_links.activate`, `_links._self`, `location`, `status`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -22,11 +23,11 @@ from stacpull.clock import Clock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
-from stacpull.net.client import HostCredentials, NetworkCounters
+from stacpull.net.client import NetworkCounters
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.redact import Secret
 from stacpull.urls import same_site
-from stacpull_logins.logins import FixedLogin, LoginKind, basic, login_key
+from stacpull_logins.logins import Fixed, basic, login_key
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
@@ -37,7 +38,7 @@ _seconds = above_zero("number of seconds")
 
 
 @attrs.frozen(field_transformer=named)
-class Activation(LoginKind):
+class Activation(Fixed):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 
     path: str = login_key()
@@ -49,14 +50,11 @@ class Activation(LoginKind):
     """Seconds after which an asset fails."""
 
     @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return (basic(self.user, self.password),)
+    def headers(self) -> Mapping[str, Secret]:
+        return {"Authorization": basic(self.user, self.password)}
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> Transport:
-        del names
-        (authorization,) = self.secrets
-        logged_in = logins.transport(FixedLogin(HostCredentials(url, {"Authorization": authorization}, {})))
-        return ActivationTransport(logged_in, self, logins.clock, logins.counters)
+        return ActivationTransport(super().transport(url, names, logins), self, logins.clock, logins.counters)
 
 
 @attrs.define(eq=False)

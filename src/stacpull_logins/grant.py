@@ -58,9 +58,9 @@ class TokenGrant(LoginKind):
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         return GrantLogin(logins, names, self)
 
-    async def prove(self, names: tuple[str, ...], logins: Logins) -> str:
-        await logins.shared(self, names).attach(Request(self.token_url))
-        return host_of(self.token_url)
+    @property
+    def proof(self) -> str:
+        return self.token_url
 
 
 @attrs.define(eq=False)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -230,9 +230,10 @@ class LoginKind:
     def login(self, names: tuple[str, ...], logins: Logins) -> Login:
         raise NotImplementedError
 
-    async def prove(self, names: tuple[str, ...], logins: Logins) -> str | None:  # noqa: ARG002 - a default
-        """Request a token, if this kind uses tokens. Return the host that issued it."""
-        return None
+    @property
+    def proof(self) -> str:
+        """The URL that issues the one token of this login, or an empty text."""
+        return ""
 
 
 class Attached(NamedTuple):
@@ -261,17 +262,15 @@ class Login:
     def accepted(self, url: str, held: object) -> None:
         """Record that the host of `url` accepted the attached credentials."""
 
-    def refused_again(self, url: str) -> BufferedResponse:
-        """Return the final response if the host requires another login directly after one."""
-        return refused(url, "it requires another login right after one")
+    def refused_again(self, url: str) -> NoReturn:
+        """Raise the failure of a host that requires another login directly after one."""
+        host = host_of(url)
+        message = f"{host} requires another login right after one."
+        raise TransferError(Failure(FailureKind.REFUSED, message, host=host, status=HTTPStatus.FORBIDDEN))
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that `attach` adds to URLs."""
         return url
-
-
-def refused(url: str, reason: str) -> BufferedResponse:
-    return BufferedResponse(url, int(HTTPStatus.FORBIDDEN), {"Content-Type": "text/plain"}, reason.encode())
 
 
 # --- kinds that send the same credentials with every request ----------------------------------------------
@@ -460,8 +459,10 @@ class Logins:
 
     async def prove(self) -> list[str]:
         """Request a token from every token service, and return their hosts."""
-        hosts = [await login.kind.prove(login.sources, self) for login in self._profile.logins]
-        return [host for host in hosts if host is not None]
+        proving = [login for login in self._profile.logins if login.kind.proof]
+        for login in proving:
+            await self.shared(login.kind, login.sources).attach(Request(login.kind.proof))
+        return [host_of(login.kind.proof) for login in proving]
 
     # For the kinds of login.
 
@@ -516,7 +517,7 @@ class LoginTransport:
             response = await self._http.send(attached.request)
             if response.status in REDIRECTS and login.is_refusal(response):
                 await response.close()
-                return login.refused_again(url)
+                login.refused_again(url)
         login.accepted(url, attached.held)
         headers = response.headers
         if response.status in REDIRECTS and (location := headers.get("Location")) is not None:

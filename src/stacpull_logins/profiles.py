@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,116 +131,106 @@ def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _read(path: Path) -> Profile:
-    plain: dict[str, Any] = {}
-    logins: list[LoginTable] = []
-    s3 = None
-    for entry in read_entries(path):
-        if entry.name == "login":
-            logins += [_login(child) for child in _table(entry)]
-        elif entry.name == "s3":
-            s3 = _s3(entry)
-        elif entry.name in _PLAIN:
-            plain[entry.name.replace("-", "_")] = entry.read(_PLAIN[entry.name])
-        else:
-            raise entry.wrong(f"there is no such key{nearest(entry.name, (*_PLAIN, 'login', 's3'))}")
+    entries = _known(read_entries(path), (*_PLAIN, "login", "s3"))
+    tables = _known(_inside(entries["login"])) if "login" in entries else {}
+    logins = tuple(map(_login, tables.values()))
+    s3 = _s3(entries["s3"]) if "s3" in entries else None
     if not logins and s3 is None:
         raise UsageError(f"{path}: a profile has [login.NAME] or [s3].")
-    return Profile(path.stem, path, logins=tuple(logins), s3=s3, **plain)
+    plain = {name.replace("-", "_"): entries[name].read(_PLAIN[name]) for name in _PLAIN if name in entries}
+    return Profile(path.stem, path, logins=logins, s3=s3, **plain)
 
 
 def _login(table: TomlEntry) -> LoginTable:
     """Read a `[login.NAME]`: no variable in a value that is not secret, and no secret in the file."""
-    entries = {entry.name: entry for entry in _table(table)}
-    kind, hosts = entries.pop("kind", None), entries.pop("hosts", None)
-    if kind is None or hosts is None:
+    entries = _known(_inside(table))
+    if "kind" not in entries or "hosts" not in entries:
         raise table.wrong("a login needs the keys kind and hosts")
-    name, cls = str(kind.value), kind_class(str(kind.value))
+    name, cls = str(entries["kind"].value), kind_class(str(entries["kind"].value))
     if cls is None:
         known = ", ".join(kind_names())
-        raise kind.wrong(f"must be one of {known}; others need a package that is not installed")
+        raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
     keys = keys_of(cls)
-    for entry in entries.values():
-        if entry.name not in keys:
-            close = nearest(entry.name, ("kind", "hosts", *keys))
-            raise entry.wrong(f"a login of the kind {name} has no such key{close}")
-        key, written = keys[entry.name], str(entry.value)
-        if not key.has_variables:
+    _known(entries.values(), ("kind", "hosts", *keys))
+    settings: dict[str, Setting] = {}
+    for key, one in keys.items():
+        entry = entries.get(key)
+        if entry is None:
+            if one.required:
+                raise table.wrong(f"a login of the kind {name} needs the key {key}")
+            continue
+        written = entry.read(_written)
+        if not one.has_variables:
             if VARIABLE.search(written):
                 raise entry.wrong("must not contain a variable")
-            entry.read(key.read)
-        form = _LABELLED if key.labelled else _VARIABLES
-        if key.secret and written and not form.fullmatch(written):
+            entry.read(one.read)
+        form = _LABELLED if one.labelled else _VARIABLES
+        if one.secret and written and not form.fullmatch(written):
             raise entry.wrong(_SECRET_IN_FILE)
-    for required in (key for key, one in keys.items() if one.required and key not in entries):
-        raise table.wrong(f"a login of the kind {name} needs the key {required}")
-    user, password = entries.get("user"), entries.get("password")
+        settings[key] = Setting(written, entry.where)
+    user, password = settings.get("user"), settings.get("password")
     if (user is None) != (password is None):
         raise table.wrong("has user and password, or neither")
-    is_alone = password is not None and not str(password.value)  # then the user is the secret
+    is_alone = password is not None and not password.value  # then the user is the secret
     if user is not None and is_alone and not _VARIABLES.fullmatch(str(user.value)):
-        raise user.wrong(_SECRET_IN_FILE)
-    settings = {key: Setting(_text(entry), entry.where) for key, entry in entries.items()}
+        raise entries["user"].wrong(_SECRET_IN_FILE)
     problem = cls.problem({key: str(setting.value) for key, setting in settings.items()})
     if problem is not None:
         raise table.wrong(problem)
-    if not hosts.value or not _is_list_of_texts(hosts.value):
-        raise hosts.wrong('must be a list of texts, like ["data.example.org"]')
-    try:
-        patterns = tuple(map(HostPattern.read, hosts.value))
-    except ValueError as mistake:
-        raise hosts.wrong(str(mistake)) from mistake
-    return LoginTable(table.key, cls, patterns, settings)
+    return LoginTable(table.key, cls, entries["hosts"].read(_hosts), settings)
 
 
 def _s3(table: TomlEntry) -> S3Table:
-    options: dict[str, object] = {}
-    keys: dict[str, TomlEntry] = {}
-    for entry in _table(table):
-        if entry.name in _S3_KEYS:
-            keys[entry.name] = entry
-        elif entry.name in _S3_OPTIONS:
-            options[entry.name.replace("-", "_")] = entry.read(_S3_OPTIONS[entry.name])
-        else:
-            raise entry.wrong(f"there is no such key{nearest(entry.name, (*_S3_OPTIONS, *_S3_KEYS))}")
-    if len(keys) not in (0, len(_S3_KEYS)):
-        raise table.wrong(f"has {' and '.join(_S3_KEYS)}, or neither")
-    for entry in keys.values():
-        if not VARIABLE.fullmatch(_text(entry)):
-            raise entry.wrong("must name a variable, '${NAME}'")
-    names = (name for key in _S3_KEYS if key in keys for name in VARIABLE.findall(_text(keys[key])))
-    return S3Table(options, tuple(names))
+    entries = _known(_inside(table), (*_S3_OPTIONS, *_S3_KEYS))
+    names: list[str] = []
+    for key in _S3_KEYS:
+        if (key in entries) != (_S3_KEYS[0] in entries):
+            raise table.wrong(f"has {' and '.join(_S3_KEYS)}, or neither")
+        if key in entries:
+            if not VARIABLE.fullmatch(entries[key].read(_written)):
+                raise entries[key].wrong("must name a variable, '${NAME}'")
+            names += variables_in(str(entries[key].value))
+    read = {name: entries[name].read(_S3_OPTIONS[name]) for name in _S3_OPTIONS if name in entries}
+    return S3Table({name.replace("-", "_"): value for name, value in read.items()}, tuple(names))
 
 
-def _table(entry: TomlEntry) -> Iterator[TomlEntry]:
-    if not isinstance(entry.value, dict):
-        raise entry.wrong("must be a table")
-    seen = set()
-    for child in entry.children:
-        if child.name in seen:
-            raise child.wrong("is set twice")
-        seen.add(child.name)
-        yield child
+def _inside(table: TomlEntry) -> list[TomlEntry]:
+    if not isinstance(table.value, dict):
+        raise table.wrong("must be a table")
+    return table.children
 
 
-def _text(entry: TomlEntry) -> str:
-    value = entry.value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise entry.wrong("must be text in quotes")
-    return value
+def _known(entries: Iterable[TomlEntry], names: Collection[str] = ()) -> dict[str, TomlEntry]:
+    found: dict[str, TomlEntry] = {}
+    for entry in entries:
+        if names and entry.name not in names:
+            raise entry.wrong(f"there is no such key{nearest(entry.name, names)}")
+        if entry.name in found:
+            raise entry.wrong("is set twice")
+        found[entry.name] = entry
+    return found
 
 
-def _is_list_of_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(element, str) for element in value)
+def _written(raw: object) -> str:
+    if isinstance(raw, str | int | float) and not isinstance(raw, bool):
+        return str(raw)
+    raise ValueError("must be text in quotes")
+
+
+def _texts(raw: object) -> list[str]:
+    if not isinstance(raw, list) or not raw or not all(isinstance(element, str) for element in raw):
+        raise ValueError('must be a list of texts, like ["data.example.org"]')
+    return raw
+
+
+def _hosts(raw: object) -> tuple[HostPattern, ...]:
+    return tuple(map(HostPattern.read, _texts(raw)))
 
 
 def _checks(raw: object) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not _is_list_of_texts(raw):
-        raise ValueError("must be a list of texts")
-    if not all(is_address(url, web=False) for url in raw):
+    if not all(is_address(url, web=False) for url in _texts(raw)):
         raise ValueError("must be a list of URLs, like https://host/path or s3://bucket/key")
-    return tuple(raw)
+    return tuple(_texts(raw))
 
 
 _PLAIN: Mapping[str, ReadArgument] = {

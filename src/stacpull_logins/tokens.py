@@ -48,19 +48,20 @@ class TimedToken(NamedTuple, Generic[T]):
 
 @attrs.define(eq=False)
 class FailureMemory:
-    """The last error of a service that stops the run, raised again without another request."""
+    """The last error of a service, of the type `of`, raised again without another request."""
 
     _clock: Clock
-    _error: StacpullError | None = attrs.field(default=None, init=False)
+    _of: type[Exception] = StacpullError
+    _error: Exception | None = attrs.field(default=None, init=False)
     _until: float = attrs.field(default=0.0, init=False)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
         if self._error is not None and self._clock.monotonic() < self._until:
-            raise type(self._error)(*self._error.args) from self._error
+            raise self._error.with_traceback(None)  # it would grow with each task
         try:
             yield
-        except StacpullError as error:
+        except self._of as error:
             is_final = isinstance(error, CredentialsError)
             self._error, self._until = error, math.inf if is_final else self._clock.monotonic() + PASSING
             raise

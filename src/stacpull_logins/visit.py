@@ -19,11 +19,10 @@ over HTTP Basic); a login page with status 200 means that the account has not ap
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import msgspec
@@ -39,8 +38,8 @@ from stacpull.net.client import next_hop
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
 from stacpull.redact import Secret
-from stacpull_logins.logins import Attached, HostPattern, Login, LoginKind, basic, login_key, refused
-from stacpull_logins.tokens import PASSING, FailureMemory
+from stacpull_logins.logins import Attached, HostPattern, Login, LoginKind, basic, login_key
+from stacpull_logins.tokens import FailureMemory
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins, Netrc
@@ -148,14 +147,11 @@ def _narrow(found: re.Match[str]) -> str:
 
 
 class _HostSession(msgspec.Struct):
+    failures: FailureMemory
     logins: int = 0
     """Logins so far."""
     is_accepted: bool = False
     """True if a request succeeded after the last login."""
-    trouble: TransferError | None = None
-    """The failure of the last login at this host, until `closed_until`."""
-    closed_until: float = -math.inf
-    """The time of the next login at the earliest (monotonic)."""
 
 
 class _LoginHostError(TransferError):
@@ -193,10 +189,12 @@ class VisitLogin(Login):
         async with self._logging_in:
             if session.logins != held:
                 return None
-            with self._failures.guard():
-                if self._clock.monotonic() < session.closed_until:
-                    return self._shut(session, url)
-                await self._log_in(session, url, refusal)
+            with self._failures.guard(), session.failures.guard():
+                try:
+                    await self._logins.with_retries(lambda: self._go(session, url, refusal))
+                except _LoginHostError as error:
+                    message = f"{self._visit.login_host.host} failed: {error.failure.message}"
+                    raise SourceError(f"The login at {message} Try again later.") from error
             session.logins += 1
             session.is_accepted = False
             return None
@@ -205,20 +203,23 @@ class VisitLogin(Login):
         session = self._session(url)
         session.is_accepted = session.is_accepted or (held == session.logins and session.logins > 0)
 
-    def refused_again(self, url: str) -> BufferedResponse:
-        """Return a refusal. If the last login was not accepted either, the next one waits a minute."""
-        session = self._session(url)
+    def refused_again(self, url: str) -> NoReturn:
+        """Raise a refusal. If the last login was not accepted either, the next one waits a minute."""
+        session, host = self._session(url), self._visit.login_host.host
         if session.is_accepted:  # the session has ended, or the account may not read this one asset
-            return refused(url, _wants_another_login(url))
+            super().refused_again(url)
         if session.logins > 1:
-            session.trouble, session.closed_until = None, self._clock.monotonic() + PASSING
-            return self._shut(session, url)
-        what = f"{_wants_another_login(url)} at {self._visit.login_host.host}: log in to it with a browser"
+            with session.failures.guard():
+                super().refused_again(url)
         with self._failures.guard():
-            raise CredentialsError(f"{what}, and check {self._names}.")
+            what = f"{host_of(url)} requires another login right after one at {host}"
+            raise CredentialsError(f"{what}: log in to it with a browser, and check {self._names}.")
 
     def _session(self, url: str) -> _HostSession:
-        return self._sessions.setdefault(host_of(url), _HostSession())
+        host = host_of(url)
+        if host not in self._sessions:
+            self._sessions[host] = _HostSession(FailureMemory(self._clock, TransferError))
+        return self._sessions[host]
 
     def _is_login(self, url: str) -> bool:
         return self._visit.login_host.covers(*origin_of(url))
@@ -226,23 +227,6 @@ class VisitLogin(Login):
     def _with_cookies(self, request: Request) -> Request:
         cookies = self._cookies.field(request.url)
         return request._replace(headers={**request.headers, "Cookie": cookies}) if cookies else request
-
-    def _shut(self, session: _HostSession, url: str) -> BufferedResponse:
-        """Return or raise the reason why no login is tried at this host now."""
-        if session.trouble is not None:
-            raise TransferError(session.trouble.failure) from session.trouble
-        return refused(url, _wants_another_login(url))
-
-    async def _log_in(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
-        try:
-            await self._logins.with_retries(lambda: self._go(session, url, refusal))
-        except _LoginHostError as error:
-            host = self._visit.login_host.host
-            message = f"The login at {host} failed: {error.failure.message} Try again later."
-            raise SourceError(message) from error
-        except TransferError as error:
-            session.trouble, session.closed_until = error, self._clock.monotonic() + PASSING
-            raise
 
     async def _go(self, session: _HostSession, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
@@ -296,7 +280,3 @@ class VisitLogin(Login):
 
     def _note(self, answer: BufferedResponse) -> None:
         self._logins.secrets.learn(*self._cookies.note(answer.url, answer.headers))
-
-
-def _wants_another_login(url: str) -> str:
-    return f"{host_of(url)} requires another login right after one"

@@ -119,7 +119,7 @@ NO_HOSTS = ("", "*", "a.*.org", "h?x", "ftp://h", "user@h", "https://", "*h.org"
         (TOKEN.replace("bearer", "baerer"), "line 2, kind: must be one of"),
         ('[login.x]\nkind = "bearer"\ntoken = "${T}"\n', "x: a login needs the keys kind and hosts"),
         (LOGIN + 'kind = "basic"\nuser = "${U}"\n', "x: a login of the kind basic needs the key password"),
-        (TOKEN + "tokne = 'x'\n", "line 5, tokne: a login of the kind bearer has no such key"),
+        (TOKEN + "tokne = 'x'\n", "line 5, tokne: there is no such key; did you mean token"),
         (TOKEN.replace('"h.example"', '"*.org"'), r"line 3, hosts: must be like .* not '\*.org'"),
         (TOKEN.replace('["h.example"]', "[]"), "hosts: must be a list of texts, like"),
         (TOKEN.replace("${T}", "planted-secret"), "line 4, token: must not contain a secret"),
