@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import fcntl
 import gc
+import inspect
 import ipaddress
 import os
 import socket
@@ -203,6 +205,13 @@ def pytest_runtest_protocol(
         if not (_is_alone(item) and _is_alone(nextitem)):
             _machine.release()
         _freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Run an asynchronous test in an event loop of its own."""
+    if inspect.iscoroutinefunction(test := pyfuncitem.obj):
+        pyfuncitem.obj = lambda **arguments: asyncio.run(test(**arguments))
 
 
 def pytest_unconfigure() -> None:

@@ -108,7 +108,7 @@ def test_unavailable_credentials_are_reported(profile: str):
         asyncio.run(resolved(S3Options(profile=profile)))
 
 
-def test_credentials_are_frozen_for_each_request_and_refreshed_when_due(shared_files: Path):
+async def test_credentials_are_frozen_for_each_request_and_refreshed_when_due(shared_files: Path):
     """The program gives other keys each time, each valid for five minutes: botocore renews those at once."""
     soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     (shared_files / "process.py").write_text(
@@ -121,29 +121,22 @@ print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=
                       SessionToken="t", Expiration={soon!r})))
 """
     )
-
-    async def use() -> list[str]:
-        aws = AwsCredentials(AwsSettings(profile="process"))
-        found = [await aws.frozen() for _ in range(3)]
-        return [credentials.access_key for credentials in found if credentials]
-
-    keys = asyncio.run(use())
+    aws = AwsCredentials(AwsSettings(profile="process"))
+    found = [await aws.frozen() for _ in range(3)]
+    keys = [credentials.access_key for credentials in found if credentials]
     assert len(set(keys)) == 3, keys
 
 
-def test_renewing_reads_everything_again_once(shared_files: Path):
-    async def use() -> None:
-        aws = AwsCredentials(AwsSettings())
-        old = await aws.frozen()
-        assert old == DEFAULT
-        assert await aws.frozen() is old, "unchanged credentials are one object"
-        (shared_files / "credentials").write_text(CREDENTIALS.replace("default-secret", "new-secret"))
-        first, second = await asyncio.gather(aws.renew(old), aws.renew(old))
-        assert first == second == Credentials("AKIDDEFAULT", "new-secret")
-        (shared_files / "credentials").write_text(CREDENTIALS)
-        assert await aws.renew(old) is first, "somebody has renewed them already"
-
-    asyncio.run(use())
+async def test_renewing_reads_everything_again_once(shared_files: Path):
+    aws = AwsCredentials(AwsSettings())
+    old = await aws.frozen()
+    assert old == DEFAULT
+    assert await aws.frozen() is old, "unchanged credentials are one object"
+    (shared_files / "credentials").write_text(CREDENTIALS.replace("default-secret", "new-secret"))
+    first, second = await asyncio.gather(aws.renew(old), aws.renew(old))
+    assert first == second == Credentials("AKIDDEFAULT", "new-secret")
+    (shared_files / "credentials").write_text(CREDENTIALS)
+    assert await aws.renew(old) is first, "somebody has renewed them already"
 
 
 # Services that are never requested. In a process of its own, where AWS_EC2_METADATA_DISABLED is not set.

@@ -476,15 +476,12 @@ def test_a_stop_while_a_long_file_is_read_reports_no_damage(mirrored, monkeypatc
     assert mirrored.damages == {}
 
 
-def test_cancelling_verify_leaves_no_thread_running(mirrored: Mirrored) -> None:
-    async def work() -> None:
-        task = asyncio.ensure_future(verify(mirrored.dest))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(work())
+async def test_cancelling_verify_leaves_no_thread_running(mirrored: Mirrored) -> None:
+    task = asyncio.ensure_future(verify(mirrored.dest))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     MirrorLock(mirrored.dest).close()
 
 

@@ -88,35 +88,31 @@ async def states_of(session: aiohttp.ClientSession) -> AsyncIterator[dict[str, A
                 yield json.loads(line[6:])
 
 
-def test_events_are_shown_and_passed_on() -> None:
+async def test_events_are_shown_and_passed_on() -> None:
     received: list[object] = []
-
-    async def main() -> None:
-        async with served_dashboard(ANY, None, "/data/rice", received.append) as dashboard:
-            fill(dashboard)
-            dashboard(Stage("writing items.parquet", 1, 9))
-            async with client(dashboard) as session:
-                data = await data_of(session)
-        assert (data["run"], data["state"], data["dest"]) == (3, "running", "/data/rice")
-        assert data["stage"] == {"name": "writing items.parquet", "done": 1, "total": 9}
-        assert data["progress"]["assets_done"] == 100
-        assert (data["rate"], data["files_rate"], data["left"]) == (1e6, 10.0, 90.0 + 30.0)
-        assert [(one["active"], one["limit"], one["queued"], one["wait"]) for one in data["hosts"]] == [
-            (3, 16, 2, 0.0),
-            (0, 8, 0, 30.0),
-        ]
-        assert data["rates"]["hosts"][0] == "a.example.org:443"
-        assert [one[1:] for one in data["rates"]["intervals"]] == [[2.0, [2_000_000, 0]]] * 5
-        assert data["failures"] == [["gone at the source", 30, "to accept that: --missing ok"]]
-        assert [one[0][-2:] for one in data["failed"][:2]] == ["29", "28"]
-        assert len(data["failed"]) == len(data["warnings"]) == 10
-        assert max(len(text) for one in data["failed"] for text in one) == 300
-
-    asyncio.run(main())
+    async with served_dashboard(ANY, None, "/data/rice", received.append) as dashboard:
+        fill(dashboard)
+        dashboard(Stage("writing items.parquet", 1, 9))
+        async with client(dashboard) as session:
+            data = await data_of(session)
+    assert (data["run"], data["state"], data["dest"]) == (3, "running", "/data/rice")
+    assert data["stage"] == {"name": "writing items.parquet", "done": 1, "total": 9}
+    assert data["progress"]["assets_done"] == 100
+    assert (data["rate"], data["files_rate"], data["left"]) == (1e6, 10.0, 90.0 + 30.0)
+    assert [(one["active"], one["limit"], one["queued"], one["wait"]) for one in data["hosts"]] == [
+        (3, 16, 2, 0.0),
+        (0, 8, 0, 30.0),
+    ]
+    assert data["rates"]["hosts"][0] == "a.example.org:443"
+    assert [one[1:] for one in data["rates"]["intervals"]] == [[2.0, [2_000_000, 0]]] * 5
+    assert data["failures"] == [["gone at the source", 30, "to accept that: --missing ok"]]
+    assert [one[0][-2:] for one in data["failed"][:2]] == ["29", "28"]
+    assert len(data["failed"]) == len(data["warnings"]) == 10
+    assert max(len(text) for one in data["failed"] for text in one) == 300
     assert len(received) == 1 + 41 + 90 + 1
 
 
-def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
+async def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
     got: list[dict[str, Any]] = []
 
     async def look(url: str) -> None:
@@ -124,15 +120,12 @@ def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
             async for state in states_of(session):
                 got.append(state)  # noqa: PERF401 - it is looked at meanwhile
 
-    async def main() -> None:
-        async with asyncio.TaskGroup() as group, served_dashboard(ANY, None, "d", None) as dashboard:
-            group.create_task(look(dashboard.url))
-            await until(lambda: len(got) == 1)
-            dashboard(progress(5.0))
-            await until(lambda: len(got) == 2)
-            dashboard(RunEnded(1, "complete"))
-
-    asyncio.run(main())
+    async with asyncio.TaskGroup() as group, served_dashboard(ANY, None, "d", None) as dashboard:
+        group.create_task(look(dashboard.url))
+        await until(lambda: len(got) == 1)
+        dashboard(progress(5.0))
+        await until(lambda: len(got) == 2)
+        dashboard(RunEnded(1, "complete"))
     assert [one["progress"]["assets_done"] for one in got] == [0, 50, 50]
     assert [(one["state"], one["is_live"]) for one in got] == [
         ("running", True), ("running", True), ("complete", False),
@@ -166,60 +159,51 @@ def test_only_requests_that_name_this_machine_are_answered(host: str, status: in
     asyncio.run(main())
 
 
-def test_pages_of_other_sites_can_only_link_to_it() -> None:
-    async def main() -> None:
-        async with served_dashboard(ANY, None, "d", None) as dashboard, client(dashboard) as session:
-            for site, path, status in [
-                ("cross-site", "/", 200), ("cross-site", "/data.json", 403), ("same-site", "/events", 403),
-                ("same-origin", "/data.json", 200), ("none", "/data.json", 200),
-            ]:  # fmt: skip
-                async with session.get(path, headers={"Sec-Fetch-Site": site}) as answer:
-                    assert answer.status == status, (site, path)
-            async with session.get("/") as answer:
-                policy = answer.headers["Content-Security-Policy"]
-                assert answer.headers["X-Frame-Options"] == "DENY"
-            assert policy.startswith("default-src 'none'; ")
-            assert policy.endswith("frame-ancestors 'none'")
-            assert "unsafe" not in policy
-            async with session.post("/data.json") as answer:
-                assert answer.status == 405
-
-    asyncio.run(main())
+async def test_pages_of_other_sites_can_only_link_to_it() -> None:
+    async with served_dashboard(ANY, None, "d", None) as dashboard, client(dashboard) as session:
+        for site, path, status in [
+            ("cross-site", "/", 200), ("cross-site", "/data.json", 403), ("same-site", "/events", 403),
+            ("same-origin", "/data.json", 200), ("none", "/data.json", 200),
+        ]:  # fmt: skip
+            async with session.get(path, headers={"Sec-Fetch-Site": site}) as answer:
+                assert answer.status == status, (site, path)
+        async with session.get("/") as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Frame-Options"] == "DENY"
+        assert policy.startswith("default-src 'none'; ")
+        assert policy.endswith("frame-ancestors 'none'")
+        assert "unsafe" not in policy
+        async with session.post("/data.json") as answer:
+            assert answer.status == 405
 
 
-def test_a_browser_that_knows_the_token_gets_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_browser_that_knows_the_token_gets_a_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboards, "_WRONG_TOKEN_COSTS", 0.1)
-
-    async def main() -> None:
-        address = ("127.0.0.2", 0)  # any address may have a token
-        async with served_dashboard(address, TOKEN, "d", None) as dashboard, client(dashboard) as session:
-            for path in ("/", "/data.json", "/events", "/nothing"):
-                async with session.get(path) as answer:
-                    assert answer.status == 401
-                    assert "asks for a token" in await answer.text()
-            for wrong in ("", "x", TOKEN.reveal()[:-1], "\udcff", TOKEN.reveal() + "x" * 9000):
-                data = urlencode({"token": wrong}, errors="surrogateescape").encode()
-                began = time.monotonic()
-                async with session.post("/login", data=data) as answer:
-                    assert answer.status == 403
-                assert time.monotonic() - began >= 0.1, "a wrong one costs time"
-            assert not list(session.cookie_jar)
-            async with session.post("/login", data={"token": TOKEN.reveal()}) as answer:
-                assert (answer.status, answer.url.path) == (200, "/")  # after a redirect
-                text = await answer.text()
-            assert TOKEN.reveal() not in text + dashboard.url
-            (cookie,) = session.cookie_jar
-            assert (cookie["httponly"], cookie["samesite"]) == (True, "Strict")
-            assert TOKEN.reveal() not in cookie.value
-            assert (await data_of(session))["state"] == "running"
-            async with aiohttp.ClientSession(dashboard.url) as other:
-                for given, status in [(TOKEN.reveal(), 200), ("x", 401)]:
-                    async with other.get(
-                        "/data.json", headers={"Authorization": f"Bearer {given}"}
-                    ) as answer:
-                        assert answer.status == status
-
-    asyncio.run(main())
+    address = ("127.0.0.2", 0)  # any address may have a token
+    async with served_dashboard(address, TOKEN, "d", None) as dashboard, client(dashboard) as session:
+        for path in ("/", "/data.json", "/events", "/nothing"):
+            async with session.get(path) as answer:
+                assert answer.status == 401
+                assert "asks for a token" in await answer.text()
+        for wrong in ("", "x", TOKEN.reveal()[:-1], "\udcff", TOKEN.reveal() + "x" * 9000):
+            data = urlencode({"token": wrong}, errors="surrogateescape").encode()
+            began = time.monotonic()
+            async with session.post("/login", data=data) as answer:
+                assert answer.status == 403
+            assert time.monotonic() - began >= 0.1, "a wrong one costs time"
+        assert not list(session.cookie_jar)
+        async with session.post("/login", data={"token": TOKEN.reveal()}) as answer:
+            assert (answer.status, answer.url.path) == (200, "/")  # after a redirect
+            text = await answer.text()
+        assert TOKEN.reveal() not in text + dashboard.url
+        (cookie,) = session.cookie_jar
+        assert (cookie["httponly"], cookie["samesite"]) == (True, "Strict")
+        assert TOKEN.reveal() not in cookie.value
+        assert (await data_of(session))["state"] == "running"
+        async with aiohttp.ClientSession(dashboard.url) as other:
+            for given, status in [(TOKEN.reveal(), 200), ("x", 401)]:
+                async with other.get("/data.json", headers={"Authorization": f"Bearer {given}"}) as answer:
+                    assert answer.status == status
 
 
 def opened(url: str) -> socket.socket:
@@ -233,23 +217,20 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_thousand_connections_take_thirty_two_descriptors() -> None:
+async def test_a_thousand_connections_take_thirty_two_descriptors() -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    async def main() -> None:
-        async with served_dashboard(ANY, None, "d", None) as dashboard:
-            before, idle = descriptors(), list[socket.socket]()
-            for _ in range(1000):
-                idle.append(await asyncio.to_thread(opened, dashboard.url))
-                idle[-1].sendall(b"GET /events HTTP/1.1\r\nHost:")
-            async with client(dashboard) as session:
-                assert (await data_of(session))["state"] == "running"
-            assert descriptors() - before - len(idle) <= 48
-            for one in idle:
-                one.close()
-
-    asyncio.run(main())
+    async with served_dashboard(ANY, None, "d", None) as dashboard:
+        before, idle = descriptors(), list[socket.socket]()
+        for _ in range(1000):
+            idle.append(await asyncio.to_thread(opened, dashboard.url))
+            idle[-1].sendall(b"GET /events HTTP/1.1\r\nHost:")
+        async with client(dashboard) as session:
+            assert (await data_of(session))["state"] == "running"
+        assert descriptors() - before - len(idle) <= 48
+        for one in idle:
+            one.close()
 
 
 @pytest.mark.parametrize(
@@ -292,50 +273,44 @@ def test_odd_requests_end_with_an_answer_or_the_connection(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
-def test_a_browser_shows_the_run_and_runs_no_foreign_script() -> None:
-    async def main() -> None:
-        async with opened_page() as page:
-            async with served_dashboard(ANY, None, "/data/rice", None) as dashboard:
-                fill(dashboard)
-                for width, scheme in itertools.product(WIDTHS.values(), SCHEMES):
-                    await page.look(width, scheme)
-                    await page.open(dashboard.url)
-                    assert not await page.is_too_wide()
-                    ground = await page.run("getComputedStyle(document.body).backgroundColor")
-                    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
-                    text = await page.run("document.body.innerText")
-                    for part in ("Mirror in /data/rice", "fetching", "1.0 MB/s", "waits 30 s", HOSTILE[:60],
-                                 "gone at the source", "Warnings"):  # fmt: skip
-                        assert part in text
-                assert await page.run("document.querySelectorAll('svg path.c0').length") == 1
-                dashboard(progress(20.0, assets_done=1000, assets_pending=0))
-                dashboard(RunEnded(3, "complete"))
-            await page.wait_for("document.body.dataset.state === 'complete'")
-            assert await page.run("document.title") == "complete · stacpull"
-            assert await page.run("document.querySelectorAll('img').length") == 0
-            assert page.errors == []
-            assert set(page.requests) == {dashboard.url, f"{dashboard.url}events"}
-
-    asyncio.run(main())
+async def test_a_browser_shows_the_run_and_runs_no_foreign_script() -> None:
+    async with opened_page() as page:
+        async with served_dashboard(ANY, None, "/data/rice", None) as dashboard:
+            fill(dashboard)
+            for width, scheme in itertools.product(WIDTHS.values(), SCHEMES):
+                await page.look(width, scheme)
+                await page.open(dashboard.url)
+                assert not await page.is_too_wide()
+                ground = await page.run("getComputedStyle(document.body).backgroundColor")
+                assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+                text = await page.run("document.body.innerText")
+                for part in ("Mirror in /data/rice", "fetching", "1.0 MB/s", "waits 30 s", HOSTILE[:60],
+                             "gone at the source", "Warnings"):  # fmt: skip
+                    assert part in text
+            assert await page.run("document.querySelectorAll('svg path.c0').length") == 1
+            dashboard(progress(20.0, assets_done=1000, assets_pending=0))
+            dashboard(RunEnded(3, "complete"))
+        await page.wait_for("document.body.dataset.state === 'complete'")
+        assert await page.run("document.title") == "complete · stacpull"
+        assert await page.run("document.querySelectorAll('img').length") == 0
+        assert page.errors == []
+        assert set(page.requests) == {dashboard.url, f"{dashboard.url}events"}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: scripts/install-test-tools")
-def test_a_run_with_failed_files_is_no_success() -> None:
-    async def main() -> None:
-        async with opened_page() as page:
-            async with served_dashboard(ANY, None, "/data/rice", None) as dashboard:
-                await page.open(dashboard.url)
-                dashboard(progress(8.0, assets_planned=120, assets_failed=40, assets_pending=0))
-                await page.wait_for("document.querySelector('.numbers').innerText.includes('of 120 files')")
-                dashboard(RunEnded(3, "complete"))
-            await page.wait_for("document.body.dataset.state === 'complete'")
-            assert await page.run("document.title") == "complete, 40 failed · stacpull"
-            assert await page.run("document.querySelector('.state').classList.contains('failed')")
-            text = await page.run("document.querySelector('.numbers').innerText")
-            assert "80\nof 120 files" in text
-            assert "40\nfiles failed" in text
-
-    asyncio.run(main())
+async def test_a_run_with_failed_files_is_no_success() -> None:
+    async with opened_page() as page:
+        async with served_dashboard(ANY, None, "/data/rice", None) as dashboard:
+            await page.open(dashboard.url)
+            dashboard(progress(8.0, assets_planned=120, assets_failed=40, assets_pending=0))
+            await page.wait_for("document.querySelector('.numbers').innerText.includes('of 120 files')")
+            dashboard(RunEnded(3, "complete"))
+        await page.wait_for("document.body.dataset.state === 'complete'")
+        assert await page.run("document.title") == "complete, 40 failed · stacpull"
+        assert await page.run("document.querySelector('.state').classList.contains('failed')")
+        text = await page.run("document.querySelector('.numbers').innerText")
+        assert "80\nof 120 files" in text
+        assert "40\nfiles failed" in text
 
 
 def test_a_taken_port_is_refused_before_dest_is_created(tmp_path: Path) -> None:

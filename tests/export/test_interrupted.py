@@ -43,28 +43,24 @@ def test_a_stopped_export_leaves_nothing_behind(form: str, dest: Path, tmp_path:
 
 
 @pytest.mark.parametrize("make", [stacpull.export, stacpull.report])
-def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp_path: Path) -> None:
+async def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp_path: Path) -> None:
     steps: list[Any] = []
-
-    async def cancelled() -> int:
-        loop, begun = asyncio.get_running_loop(), asyncio.Event()
-
-        def note(event: Any) -> None:
-            steps.append(event)
-            loop.call_soon_threadsafe(begun.set)
-            time.sleep(0.02)
-
-        task = asyncio.ensure_future(make(dest, tmp_path / "out.csv", on_event=note, **options))
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        taken = len(steps)
-        await asyncio.sleep(0.1)
-        return taken
-
     options = {"format": "csv"} if make is stacpull.export else {}
-    assert asyncio.run(cancelled()) == len(steps)
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def note(event: Any) -> None:
+        steps.append(event)
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.02)
+
+    task = asyncio.ensure_future(make(dest, tmp_path / "out.csv", on_event=note, **options))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    taken = len(steps)
+    await asyncio.sleep(0.1)
+    assert taken == len(steps)
 
 
 @pytest.mark.parametrize("form", [*FORMS, "webdataset"])

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.net.memory import Answer, MemoryTransport
 
@@ -70,21 +68,18 @@ def test_a_port_that_is_not_a_number_matches_no_host(scheme: str, port: str) -> 
 
 
 @pytest.mark.parametrize("port", ODD_PORTS)
-def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
-    async def course() -> tuple[list[FailureKind], list[str]]:
-        away = Answer(302, headers={"Location": f"http://source.example:{port}/hop"})
-        clock = SystemClock()
-        transport = MemoryTransport({"http://source.example/redirect": [away]}, clock)
-        client = Client({"http": transport}, Gates(4, 4, clock), clock)
-        found: list[FailureKind] = []
-        for url in (f"http://source.example:{port}/x", "http://source.example/redirect"):
-            with pytest.raises(TransferError) as caught:
-                async with client.open(Request(url)):
-                    pass
-            found.append(caught.value.failure.kind)
-        return found, [request.url for request in transport.requests]
-
-    found, requested = asyncio.run(course())
+async def test_a_url_with_an_invalid_port_is_not_requested(port: str) -> None:
+    away = Answer(302, headers={"Location": f"http://source.example:{port}/hop"})
+    clock = SystemClock()
+    transport = MemoryTransport({"http://source.example/redirect": [away]}, clock)
+    client = Client({"http": transport}, Gates(4, 4, clock), clock)
+    found: list[FailureKind] = []
+    for url in (f"http://source.example:{port}/x", "http://source.example/redirect"):
+        with pytest.raises(TransferError) as caught:
+            async with client.open(Request(url)):
+                pass
+        found.append(caught.value.failure.kind)
+    requested = [request.url for request in transport.requests]
     assert found == [FailureKind.SCHEME, FailureKind.REDIRECT]
     assert requested == ["http://source.example/redirect"]
 

@@ -123,24 +123,19 @@ def test_address_literals_in_any_notation_are_refused(transport: str, host: str)
     assert tried == []
 
 
-def test_the_checked_address_is_the_one_connected_to(transport: str) -> None:
+async def test_the_checked_address_is_the_one_connected_to(transport: str) -> None:
     """A name that changes between two lookups: there is one lookup for a connection, and one for the next."""
-
-    async def course() -> tuple[Any, Any, list[object], int]:
-        async with WireServer({"/": [Answer(body=b"hello", headers={"Connection": "close"})]}) as server:
-            names = Names(["127.0.0.1"], ["169.254.169.254"])
-            url = server.url("/", "rebinding.example")
-            first_http = made(transport, allow_private=True)
-            with watched_connections() as tried:
-                first = await fetched(first_http, url)
-                lookups = names.lookups
-                await first_http.close()
-                second_http = made(transport, allow_private=True)
-                second = await fetched(second_http, url)
-                await second_http.close()
-            return first, second, tried, lookups
-
-    first, second, tried, lookups = asyncio.run(course())
+    async with WireServer({"/": [Answer(body=b"hello", headers={"Connection": "close"})]}) as server:
+        names = Names(["127.0.0.1"], ["169.254.169.254"])
+        url = server.url("/", "rebinding.example")
+        first_http = made(transport, allow_private=True)
+        with watched_connections() as tried:
+            first = await fetched(first_http, url)
+            lookups = names.lookups
+            await first_http.close()
+            second_http = made(transport, allow_private=True)
+            second = await fetched(second_http, url)
+            await second_http.close()
     assert (first, lookups) == (b"hello", 1)
     assert second.kind is FailureKind.ADDRESS
     assert [address[0] for address in tried] == ["127.0.0.1"]  # type: ignore[index]

@@ -176,7 +176,7 @@ def test_a_secret_in_a_response_is_not_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, form: str) -> None:
+async def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, form: str) -> None:
     """The source chose them: the user's credentials are sent, and the href is requested without them."""
 
     def others(request: Request) -> Answer:
@@ -185,15 +185,11 @@ def test_a_user_and_password_in_an_href_of_the_source(tmp_path: Path, form: str)
         return Answer(body=b"data")
 
     source = Source(others=others)
-
-    async def course() -> MirrorReport:
-        async with source:
-            href = source.url("/a").replace("://", "://them:word@")
-            source.features = [feature("i", {"a": href, "b": source.url("/hop"), "c": href + "?c"})]
-            options = Options(retries=0, **FORMS[form].options)  # type: ignore[arg-type]
-            return await mirror(FORMS[form].source(source.api), tmp_path / "m", options=options)
-
-    report = asyncio.run(course())
+    async with source:
+        href = source.url("/a").replace("://", "://them:word@")
+        source.features = [feature("i", {"a": href, "b": source.url("/hop"), "c": href + "?c"})]
+        options = Options(retries=0, **FORMS[form].options)  # type: ignore[arg-type]
+        report = await mirror(FORMS[form].source(source.api), tmp_path / "m", options=options)
     assert (report.assets_done, report.assets_failed) == (3, 0)
     assert {one.target.partition("?")[0] for one in source.requests} >= {"/a", "/b", "/hop"}
     assert all(FORMS[form].arrives(one) for one in source.requests)

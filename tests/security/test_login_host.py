@@ -24,48 +24,41 @@ def back(w: World, cookies: str) -> Answer:
     return Answer(302, headers={"Location": w.centre.url("/login?code=c&state=/a.nc"), "Set-Cookie": cookies})
 
 
-def test_cookies_with_ordinary_words_are_not_redacted_from_texts() -> None:
+async def test_cookies_with_ordinary_words_are_not_redacted_from_texts() -> None:
     """What a cookie holds is cut from all that is written down: no host may choose that a word goes."""
-
-    async def main() -> None:
-        async with world() as w:
-            fields = ", ".join(f"c{number}={word}" for number, word in enumerate(ORDINARY))
-            w.urs.respond = lambda *_: back(w, fields)
-            assert await get(w.client, w.centre.url("/a.nc")) == DATA
-            text = f"{PLAIN} {' '.join(ORDINARY)}"
-            assert w.secrets.scrub(text) == text
-            assert w.secrets.scrub_bytes(text.encode()) == text.encode()
-            assert w.secrets.strip_url(f"{PLAIN}?f=true") == f"{PLAIN}?f=true"
-            assert w.secrets.scrub(w.centre.secrets[-1]) == "***"  # the session itself is a secret
-
-    asyncio.run(main())
+    async with world() as w:
+        fields = ", ".join(f"c{number}={word}" for number, word in enumerate(ORDINARY))
+        w.urs.respond = lambda *_: back(w, fields)
+        assert await get(w.client, w.centre.url("/a.nc")) == DATA
+        text = f"{PLAIN} {' '.join(ORDINARY)}"
+        assert w.secrets.scrub(text) == text
+        assert w.secrets.scrub_bytes(text.encode()) == text.encode()
+        assert w.secrets.strip_url(f"{PLAIN}?f=true") == f"{PLAIN}?f=true"
+        assert w.secrets.scrub(w.centre.secrets[-1]) == "***"  # the session itself is a secret
 
 
-def test_the_number_of_cookies_kept_is_limited() -> None:
-    async def main() -> tuple[int, int]:
-        async with world() as w:
-            turn = 0
+async def test_the_number_of_cookies_kept_is_limited() -> None:
+    async with world() as w:
+        turn = 0
 
-            def respond(*_: object) -> Answer:
-                nonlocal turn
-                turn += 1
-                w.centre.sessions.clear()  # each asset needs another login
-                many = ", ".join(f"c{turn}-{number}={number:0300}" for number in range(90))
-                return back(w, many)
+        def respond(*_: object) -> Answer:
+            nonlocal turn
+            turn += 1
+            w.centre.sessions.clear()  # each asset needs another login
+            many = ", ".join(f"c{turn}-{number}={number:0300}" for number in range(90))
+            return back(w, many)
 
-            w.urs.respond = respond
-            sizes = []
-            tracemalloc.start()
-            for _ in range(2):
-                for _ in range(8):
-                    w.centre.sessions.clear()
-                    assert await get(w.client, w.centre.url("/a.nc")) == DATA
-                sizes.append(tracemalloc.get_traced_memory()[0])
-            tracemalloc.stop()
-            sent = max(len(one.headers.get("cookie", "")) for one in (*w.urs.requests, *w.centre.requests))
-            return sizes[1] - sizes[0], sent
-
-    grown, sent = asyncio.run(main())
+        w.urs.respond = respond
+        sizes = []
+        tracemalloc.start()
+        for _ in range(2):
+            for _ in range(8):
+                w.centre.sessions.clear()
+                assert await get(w.client, w.centre.url("/a.nc")) == DATA
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        sent = max(len(one.headers.get("cookie", "")) for one in (*w.urs.requests, *w.centre.requests))
+        grown = sizes[1] - sizes[0]
     assert grown < 400_000  # 8 logins of 90 cookies: all of them, and the forms of each, take megabytes
     assert sent < 32 * 1024
 

@@ -61,12 +61,9 @@ class Forgetful(MemoryTransport):
         return found
 
 
-def test_memory_of_gates_and_routes_is_limited() -> None:
-    async def course() -> float:
-        client = client_of(Forgetful({}, SystemClock()))
-        return await growth(lambda number: requested(client, f"http://h{number}.example/x"))
-
-    assert asyncio.run(course()) < MOST_BYTES
+async def test_memory_of_gates_and_routes_is_limited() -> None:
+    client = client_of(Forgetful({}, SystemClock()))
+    assert (await growth(lambda number: requested(client, f"http://h{number}.example/x"))) < MOST_BYTES
 
 
 @pytest.mark.parametrize("kind", ["fast", "aiohttp"])

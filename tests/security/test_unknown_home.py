@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pwd
 from pathlib import Path
 
@@ -54,15 +53,11 @@ def test_no_profile_is_read() -> None:
 
 
 @pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_UNKNOWN_SETTING"])
-def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """botocore reads the configuration if a variable is not known."""
     monkeypatch.setenv(variable, "standard")
-
-    async def resolved() -> tuple[str | None, object]:
-        aws = AwsCredentials(AwsSettings())
-        return (await aws.settings()).region, await aws.frozen()
-
-    assert asyncio.run(resolved()) == (None, None)
+    aws = AwsCredentials(AwsSettings())
+    assert ((await aws.settings()).region, await aws.frozen()) == (None, None)
 
 
 @pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_UNKNOWN_SETTING"])

@@ -65,13 +65,9 @@ def test_an_invalid_list_of_collections(body: object) -> None:
         asyncio.run(api.collections())
 
 
-def test_a_collection_is_read_once() -> None:
+async def test_a_collection_is_read_once() -> None:
     api, reader = source()
-
-    async def twice() -> None:
-        assert await api.collection("ref_kenya/02") is await api.collection("ref_kenya/02")
-
-    asyncio.run(twice())
+    assert await api.collection("ref_kenya/02") is await api.collection("ref_kenya/02")
     assert reader.urls == [f"{API}/collections/ref_kenya%2F02"]
 
 
@@ -183,14 +179,12 @@ def test_an_unreadable_item_raises_with_the_kind_of_failure(body: object, kind: 
         (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
     ],
 )
-def test_the_limit_in_source_and_the_page_size_are_requested(url: str, size: PageSize, expected: str) -> None:
+async def test_the_limit_in_source_and_the_page_size_are_requested(
+    url: str, size: PageSize, expected: str
+) -> None:
     reader = MemoryReader(lambda _: page(["a"]))
     api = ApiSource(url, reader)
-
-    async def walk() -> None:
-        (start,) = await api.starts(Selection())
-        async for _ in api.pages(start, page_size=size, on_notice=print):
-            pass
-
-    asyncio.run(walk())
+    (start,) = await api.starts(Selection())
+    async for _ in api.pages(start, page_size=size, on_notice=print):
+        pass
     assert reader.urls == [expected]

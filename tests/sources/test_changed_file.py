@@ -151,7 +151,7 @@ def test_a_response_that_breaks_off_is_continued_only_of_the_same_file(served: s
         assert asyncio.run(course()) == ids_of(OLD)
 
 
-def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> None:
+async def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> None:
     """A 206 may end before the requested range does (RFC 9110, 15.3.7)."""
     whole = Thing(LONGER)
 
@@ -160,11 +160,8 @@ def test_short_ranges_and_interruptions_are_no_failure_while_bytes_arrive() -> N
         found = whole(replace(request, headers={"range": f"bytes={start}-{start + 40}"}))
         return found if request.start else replace(whole(request), sent=40)
 
-    async def course() -> tuple[list[str], int]:
-        async with asyncio.timeout(20), origin(short) as server:
-            return ids(await walked(server)), len(server.requests)
-
-    found, requests = asyncio.run(course())
+    async with asyncio.timeout(20), origin(short) as server:
+        found, requests = ids(await walked(server)), len(server.requests)
     assert found == ids_of(LONGER)
     assert requests > 6
 

@@ -41,88 +41,73 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_readers_of_one_item_share_a_request() -> None:
-    async def scenario() -> None:
-        shelf, clock = Shelf(), VirtualClock()
-        reader = ItemReader(shelf.read, clock)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(reader.read("a")) for _ in range(13)]
-            await settle()
-            shelf.gate.set()
-        assert {task.result().read_at for task in tasks} == {0.0}
-        assert (await reader.read("a")).document == item("a", reading=1)
-        assert shelf.reads == {"a": 1}
-
-    asyncio.run(scenario())
-
-
-def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
-    async def scenario() -> None:
-        shelf, clock = Shelf(), VirtualClock()
-        shelf.gate.set()
-        reader = ItemReader(shelf.read, clock)
-        old = await reader.read("a")
-        clock.now += 1
-        new = [await reader.read("a", newer_than=old.read_at) for _ in range(13)]
-        assert {n.read_at for n in new} == {1.0}
-        assert shelf.reads == {"a": 2}
-        clock.now += 1
-        newest = await reader.read("a", newer_than=new[0].read_at)
-        assert newest.document["properties"]["reading"] == 3
-
-    asyncio.run(scenario())
-
-
-def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        reader = ItemReader(shelf.read, VirtualClock())
-        waiting = asyncio.gather(*(reader.read("gone") for _ in range(3)), return_exceptions=True)
+async def test_readers_of_one_item_share_a_request() -> None:
+    shelf, clock = Shelf(), VirtualClock()
+    reader = ItemReader(shelf.read, clock)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(reader.read("a")) for _ in range(13)]
         await settle()
         shelf.gate.set()
-        errors = await waiting
-        assert [isinstance(e, TransferError) and e.failure.kind for e in errors] == [FailureKind.GONE] * 3
-        assert shelf.reads == {"gone": 1}
-        with pytest.raises(TransferError):
-            await reader.read("gone")
-        assert shelf.reads == {"gone": 2}
-
-    asyncio.run(scenario())
+    assert {task.result().read_at for task in tasks} == {0.0}
+    assert (await reader.read("a")).document == item("a", reading=1)
+    assert shelf.reads == {"a": 1}
 
 
-def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        reader = ItemReader(shelf.read, VirtualClock())
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(reader.read("a"))
-            others = [group.create_task(reader.read("a")) for _ in range(3)]
-            await settle()
-            first.cancel()
-            await settle()
-            assert shelf.reads == {"a": 2}
-            shelf.gate.set()
-        assert [task.result().document["id"] for task in others] == ["a"] * 3
+async def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
+    shelf, clock = Shelf(), VirtualClock()
+    shelf.gate.set()
+    reader = ItemReader(shelf.read, clock)
+    old = await reader.read("a")
+    clock.now += 1
+    new = [await reader.read("a", newer_than=old.read_at) for _ in range(13)]
+    assert {n.read_at for n in new} == {1.0}
+    assert shelf.reads == {"a": 2}
+    clock.now += 1
+    newest = await reader.read("a", newer_than=new[0].read_at)
+    assert newest.document["properties"]["reading"] == 3
+
+
+async def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
+    shelf = Shelf()
+    reader = ItemReader(shelf.read, VirtualClock())
+    waiting = asyncio.gather(*(reader.read("gone") for _ in range(3)), return_exceptions=True)
+    await settle()
+    shelf.gate.set()
+    errors = await waiting
+    assert [isinstance(e, TransferError) and e.failure.kind for e in errors] == [FailureKind.GONE] * 3
+    assert shelf.reads == {"gone": 1}
+    with pytest.raises(TransferError):
+        await reader.read("gone")
+    assert shelf.reads == {"gone": 2}
+
+
+async def test_the_next_reader_reads_if_the_first_is_cancelled() -> None:
+    shelf = Shelf()
+    reader = ItemReader(shelf.read, VirtualClock())
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(reader.read("a"))
+        others = [group.create_task(reader.read("a")) for _ in range(3)]
+        await settle()
+        first.cancel()
+        await settle()
         assert shelf.reads == {"a": 2}
+        shelf.gate.set()
+    assert [task.result().document["id"] for task in others] == ["a"] * 3
+    assert shelf.reads == {"a": 2}
 
-    asyncio.run(scenario())
 
-
-def test_many_are_read_at_once_and_returned_in_order() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        reader = ItemReader(shelf.read, VirtualClock())
-        hrefs = [f"i{n % 150}" for n in range(300)] + ["gone"]
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(reader.read_many(hrefs))
-            await settle()
-            assert shelf.most == 64
-            shelf.gate.set()
-        *items, last = reading.result()
-        assert [i["id"] for i in items if isinstance(i, dict)] == hrefs[:-1]
-        assert isinstance(last, Failure)
-        assert last.kind is FailureKind.GONE
-        assert set(shelf.reads.values()) == {1}
-        assert await reader.read_many([]) == []
-
-    asyncio.run(scenario())
+async def test_many_are_read_at_once_and_returned_in_order() -> None:
+    shelf = Shelf()
+    reader = ItemReader(shelf.read, VirtualClock())
+    hrefs = [f"i{n % 150}" for n in range(300)] + ["gone"]
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(reader.read_many(hrefs))
+        await settle()
+        assert shelf.most == 64
+        shelf.gate.set()
+    *items, last = reading.result()
+    assert [i["id"] for i in items if isinstance(i, dict)] == hrefs[:-1]
+    assert isinstance(last, Failure)
+    assert last.kind is FailureKind.GONE
+    assert set(shelf.reads.values()) == {1}
+    assert await reader.read_many([]) == []

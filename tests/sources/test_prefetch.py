@@ -54,15 +54,12 @@ async def consumed(
 
 
 @pytest.mark.parametrize(("length", "stop", "expected"), [(8, None, 8), (0, None, 0), (100, 4, 5)])
-def test_it_reads_one_element_ahead(length: int, stop: int | None, expected: int) -> None:
-    async def scenario() -> None:
-        tape, seen = Tape(length), list[int]()
-        await consumed(tape, seen, stop)
-        assert seen == list(range(expected))
-        assert tape.closed
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(scenario())
+async def test_it_reads_one_element_ahead(length: int, stop: int | None, expected: int) -> None:
+    tape, seen = Tape(length), list[int]()
+    await consumed(tape, seen, stop)
+    assert seen == list(range(expected))
+    assert tape.closed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 def test_an_error_is_raised_in_place_of_its_element() -> None:
@@ -74,23 +71,20 @@ def test_an_error_is_raised_in_place_of_its_element() -> None:
 
 
 @pytest.mark.parametrize("steps", range(6))
-def test_cancellation_closes_the_upstream(steps: int) -> None:
-    async def scenario() -> None:
-        tape, stuck = Tape(100), asyncio.Event()
+async def test_cancellation_closes_the_upstream(steps: int) -> None:
+    tape, stuck = Tape(100), asyncio.Event()
 
-        async def consume() -> None:
-            async with prefetch(tape.run()) as ahead:
-                async for n in ahead:
-                    if n == 2:
-                        await stuck.wait()
+    async def consume() -> None:
+        async with prefetch(tape.run()) as ahead:
+            async for n in ahead:
+                if n == 2:
+                    await stuck.wait()
 
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(consume())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            task.cancel()
-        assert task.cancelled()
-        assert tape.closed or tape.read == 0
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(scenario())
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(consume())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+    assert task.cancelled()
+    assert tape.closed or tape.read == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}

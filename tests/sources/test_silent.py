@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,26 +12,21 @@ from tests.security.sources import Source, feature
 from stacpull import Event, Notice, Options, SourceError, mirror
 
 
-def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path) -> None:
+async def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path) -> None:
     notices: list[str] = []
 
     def hear(event: Event) -> None:
         if isinstance(event, Notice) and event.level == "warning":
             notices.append(event.text)
 
-    async def course() -> int:
-        silent = WireServer({"/next": lambda _: Answer(fault=Fault.SILENT)})
-        async with silent, Source(others=lambda _: Answer(body=b"data")) as source:
-            source.features = [feature("i", {"a": source.url("/a")})]
-            source.links = [{"rel": "next", "href": silent.url("/next")}]
-            with pytest.raises(SourceError, match=r"/next could not be read: .* sent nothing for too long"):
-                await mirror(
-                    source.api, tmp_path, options=Options(stall_timeout=0.5, retries=5), on_event=hear
-                )
-            assert {request.target.partition("?")[0] for request in silent.requests} == {"/next"}
-            return len(silent.requests)
-
-    requests = asyncio.run(course())
+    silent = WireServer({"/next": lambda _: Answer(fault=Fault.SILENT)})
+    async with silent, Source(others=lambda _: Answer(body=b"data")) as source:
+        source.features = [feature("i", {"a": source.url("/a")})]
+        source.links = [{"rel": "next", "href": silent.url("/next")}]
+        with pytest.raises(SourceError, match=r"/next could not be read: .* sent nothing for too long"):
+            await mirror(source.api, tmp_path, options=Options(stall_timeout=0.5, retries=5), on_event=hear)
+        assert {request.target.partition("?")[0] for request in silent.requests} == {"/next"}
+        requests = len(silent.requests)
     assert requests <= 9, "three for a page of each size: five minutes with the default of 30 s"
     again = [text for text in notices if "Requesting it again" in text]
     assert 1 <= len(again) <= 6

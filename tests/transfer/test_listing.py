@@ -87,7 +87,7 @@ MISBEHAVING = [
 
 
 @pytest.mark.parametrize(("bodies", "words"), MISBEHAVING)
-def test_invalid_listings_are_failures(
+async def test_invalid_listings_are_failures(
     bodies: Sequence[bytes], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "_MOST_PAGES", 50)
@@ -96,13 +96,10 @@ def test_invalid_listings_are_failures(
     def answer(_request: ReceivedRequest) -> Reply:
         return Reply(body=next(replies))
 
-    async def live() -> None:
-        async with origin(answer) as server, client(Given(endpoint_url=server.url)) as opened:
-            with pytest.raises(TransferError, match=words) as caught:
-                await list_prefix(opened, "s3://data/p/")
-            assert caught.value.failure.kind is FailureKind.PREFIX
-
-    asyncio.run(live())
+    async with origin(answer) as server, client(Given(endpoint_url=server.url)) as opened:
+        with pytest.raises(TransferError, match=words) as caught:
+            await list_prefix(opened, "s3://data/p/")
+        assert caught.value.failure.kind is FailureKind.PREFIX
 
 
 PAGES = [

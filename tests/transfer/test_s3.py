@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 import pytest
@@ -137,36 +136,26 @@ async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("redirect", [False, True], ids=["400", "301 without Location"])
-def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
+async def test_a_region_is_learnt_once_for_a_bucket(redirect: bool):
     rules = access(region="eu-central-1", region_redirect=redirect)
-
-    async def live() -> None:
-        async with S3Replica(store=MemoryStore({"data": {"k": b"x"}}), access=rules, record=True) as replica:
-            async with client(Given(endpoint_url=replica.s3_url)) as opened:
-                for _ in range(3):
-                    assert await read(opened, "s3://data/k") == b"x"
-            assert [record.status for record in replica.requests] == [301 if redirect else 400, 200, 200, 200]
-
-    asyncio.run(live())
+    async with S3Replica(store=MemoryStore({"data": {"k": b"x"}}), access=rules, record=True) as replica:
+        async with client(Given(endpoint_url=replica.s3_url)) as opened:
+            for _ in range(3):
+                assert await read(opened, "s3://data/k") == b"x"
+        assert [record.status for record in replica.requests] == [301 if redirect else 400, 200, 200, 200]
 
 
 EXPIRED = Reply(400, {}, b"<Error><Code>ExpiredToken</Code></Error>")
 OLD = Credentials("AKIDOLD", "old", "old-token")
 
 
-def test_expired_credentials_are_renewed_once():
+async def test_expired_credentials_are_renewed_once():
     thing = Thing(b"x")
-
-    async def live() -> None:
-        async with origin(
-            lambda a: EXPIRED if "AKIDOLD" in a.headers["authorization"] else thing(a)
-        ) as served:
-            given = Given(OLD, served.url)
-            async with client(given) as opened:
-                assert await read(opened, "s3://data/k") == b"x"
-            assert given.renewed == [OLD]
-
-    asyncio.run(live())
+    async with origin(lambda a: EXPIRED if "AKIDOLD" in a.headers["authorization"] else thing(a)) as served:
+        given = Given(OLD, served.url)
+        async with client(given) as opened:
+            assert await read(opened, "s3://data/k") == b"x"
+        assert given.renewed == [OLD]
 
 
 @dataclass
@@ -188,20 +177,17 @@ class AwsStandIn:
 
 
 @pytest.mark.parametrize(("options", "signed"), [(S3Options(), False), (S3Options(buckets=("data",)), True)])
-def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
-    async def live() -> Request:
-        clock = SystemClock()
-        async with origin(Thing(b"x")) as served:
-            http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
-            aws = AwsStandIn(http, served.url)
-            transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
-            opened = Client(transports, Gates(8, None, clock), clock)
-            served.once(lambda _: Reply(303, {"Location": "s3://data/k"}))
-            assert await read(opened, served.url + "/download", final="s3://data/k") == b"x"
-            await opened.close()
-            return aws.seen[0]
-
-    request = asyncio.run(live())
+async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool):
+    clock = SystemClock()
+    async with origin(Thing(b"x")) as served:
+        http = HttpTransport(HttpSettings(policy=AddressPolicy(allow_private=True)))
+        aws = AwsStandIn(http, served.url)
+        transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
+        opened = Client(transports, Gates(8, None, clock), clock)
+        served.once(lambda _: Reply(303, {"Location": "s3://data/k"}))
+        assert await read(opened, served.url + "/download", final="s3://data/k") == b"x"
+        await opened.close()
+        request = aws.seen[0]
     assert request.redirected
     assert request.url == "https://data.s3.us-east-1.amazonaws.com/k"
     assert ("Authorization" in request.headers) is signed

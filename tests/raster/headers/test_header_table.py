@@ -259,46 +259,38 @@ def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("there", "most"), [(9, None), (12, 7)])
-def test_a_walk_that_failed_is_repeated_without_reading_twice(
+async def test_a_walk_that_failed_is_repeated_without_reading_twice(
     tmp_path: Path, there: int, most: int | None
 ) -> None:
     out, kept, wanted = tmp_path / "t.ndjson", most or there, Selection(max_items=most)
-
-    async def work() -> tuple[HeadersReport, int]:
-        async with many(there) as api:
-            source = api.url("/collections/c")
-            api.refused["c:4"] = 404
-            with pytest.raises(SourceError):
-                await headers(source, out, selection=wanted, options=Options(retries=0))
-            read_before = len(api.requests_to("/a"))
-            api.refused.clear()
-            report = await headers(source, out, selection=wanted, options=Options(retries=0))
-            assert len(api.requests_to("/a")) == kept
-            return report, read_before
-
-    report, before = asyncio.run(work())
-    assert before == 6
+    async with many(there) as api:
+        source = api.url("/collections/c")
+        api.refused["c:4"] = 404
+        with pytest.raises(SourceError):
+            await headers(source, out, selection=wanted, options=Options(retries=0))
+        read_before = len(api.requests_to("/a"))
+        api.refused.clear()
+        report = await headers(source, out, selection=wanted, options=Options(retries=0))
+        assert len(api.requests_to("/a")) == kept
+    assert read_before == 6
     assert (report.headers_done, report.items_seen, report.items_matched) == (kept,) * 3
     assert len(out.read_text().splitlines()) == kept
 
 
-def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
-    async def work() -> list[HeadersReport]:
-        async with many(5) as api:
-            usual = api._routes["/collections/c/items"]
+async def test_a_walk_that_was_cut_short_is_repeated(tmp_path: Path) -> None:
+    async with many(5) as api:
+        usual = api._routes["/collections/c/items"]
 
-            def circling(request: Request) -> Answer:
-                page = orjson.loads(usual(request).body)
-                links = [{"rel": "next", "href": request.url}]
-                return Answer(body=orjson.dumps({**page, "links": links, "numberMatched": 5}))
+        def circling(request: Request) -> Answer:
+            page = orjson.loads(usual(request).body)
+            links = [{"rel": "next", "href": request.url}]
+            return Answer(body=orjson.dumps({**page, "links": links, "numberMatched": 5}))
 
-            reports = []
-            for answer in (circling, circling, usual):
-                api._routes["/collections/c/items"] = answer
-                reports.append(await headers(api.url("/collections/c"), tmp_path / "t.ndjson"))
-            return reports
-
-    *cut, whole = asyncio.run(work())
+        reports = []
+        for answer in (circling, circling, usual):
+            api._routes["/collections/c/items"] = answer
+            reports.append(await headers(api.url("/collections/c"), tmp_path / "t.ndjson"))
+        *cut, whole = reports
     assert [(one.exit_code, one.items_unseen, one.headers_done) for one in cut] == [(1, 3, 2)] * 2
     assert (whole.exit_code, whole.headers_done, whole.headers_skipped) == (0, 5, 2)
     assert len((tmp_path / "t.ndjson").read_text().splitlines()) == 5

@@ -269,22 +269,19 @@ def s3_file(data: bytes) -> Answer:
 
 
 @pytest.mark.parametrize("redirected", [False, True])
-def test_s3_is_read_with_if_match(redirected: bool) -> None:
-    async def live() -> None:
-        async with origin(s3_file(LATE)) as served:
-            credentials = Fixed(served.url)
-            options = S3Options(endpoint_url=served.url, region="us-east-1")
-            async with (
-                client(credentials, options) as opened,
-                origin(lambda _: Reply(302, {"Location": "s3://bucket/a.tif"})) as first,
-            ):
-                href = f"{first.url}/a" if redirected else "s3://bucket/a.tif"
-                found = await read_header(opened, href)
-            assert found.header == header_of(LATE)
-            assert [one.headers.get("if-match") for one in served.requests] == [None, '"v1"']
-            assert all("range" in one.headers["authorization"] for one in served.requests)
-
-    asyncio.run(live())
+async def test_s3_is_read_with_if_match(redirected: bool) -> None:
+    async with origin(s3_file(LATE)) as served:
+        credentials = Fixed(served.url)
+        options = S3Options(endpoint_url=served.url, region="us-east-1")
+        async with (
+            client(credentials, options) as opened,
+            origin(lambda _: Reply(302, {"Location": "s3://bucket/a.tif"})) as first,
+        ):
+            href = f"{first.url}/a" if redirected else "s3://bucket/a.tif"
+            found = await read_header(opened, href)
+        assert found.header == header_of(LATE)
+        assert [one.headers.get("if-match") for one in served.requests] == [None, '"v1"']
+        assert all("range" in one.headers["authorization"] for one in served.requests)
 
 
 def test_an_unknown_size_is_learnt_from_a_416() -> None:
