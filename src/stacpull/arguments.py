@@ -91,7 +91,7 @@ def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[A
 
 _OTHER_NAMES = {
     "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
-    "overwrite": "revalidate", "jobs": "concurrency",
+    "overwrite": "revalidate", "jobs": "concurrency", "classes": "labels",
 }  # fmt: skip
 """Arguments of similar libraries, and what to use here."""
 

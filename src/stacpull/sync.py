@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import stacpull
@@ -26,15 +27,17 @@ T = TypeVar("T")
 def _blocking(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
+        with suppress(RuntimeError):
             asyncio.get_running_loop()
-        except RuntimeError:
+            name = function.__name__
+            raise UsageError(
+                f"stacpull.sync.{name} cannot be called where an event loop is running, as in a notebook. "
+                f"Use: await stacpull.{name}(...)"
+            )
+        try:
             return asyncio.run(function(*args, **kwargs))
-        name = function.__name__
-        raise UsageError(
-            f"stacpull.sync.{name} cannot be called where an event loop is running, as in a notebook. "
-            f"Use: await stacpull.{name}(...)"
-        )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None  # without the traceback of the work, which ended itself
 
     return call
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.asset_host import AssetHost, Connection
+from tests.acceptance.asset_host import AssetHost, Connection, local_items
 from tests.acceptance.command import SOURCE, Running, environment, wait_until
 from tests.acceptance.mirrored import SELECTION, asset_requests, options_for
 from tests.store_in_thread import store_on_thread
@@ -59,6 +59,19 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
     )
     assert not (tmp_path / "mirror" / ".stacpull").exists()
     assert "Traceback" not in ran.err
+
+
+def test_a_blocking_function_ends_with_a_plain_keyboard_interrupt(tmp_path, silent):
+    source = local_items(tmp_path, [f"{silent.url}/a"])
+
+    def on_event(event: object) -> None:
+        if isinstance(event, stacpull.RunStarted):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sync.mirror(source, tmp_path / "m", on_event=on_event)
+    assert caught.value.__suppress_context__
+    assert stacpull.status(tmp_path / "m").state == "interrupted"
 
 
 def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path):
