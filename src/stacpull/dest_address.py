@@ -49,13 +49,9 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
         if _HOST.match(str(dest)):
             raise UsageError(f"DEST is a URL ({cut_url(str(dest))[:200]}): use a directory.{order}")
         path = _path("DEST", dest, "a directory", order)
-        for flag, value in (
-            ("--work", options.work),
-            ("--dest-endpoint-url", options.dest_endpoint_url),
-            ("--dest-profile", options.dest_profile),
-            ("--dest-region", options.dest_region),
-        ):
-            if value is not None:
+        for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region"):
+            if getattr(options, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
         known = _recorded_bucket(path)
         if known:

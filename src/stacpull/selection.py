@@ -116,9 +116,7 @@ class Selection:
         metadata=about("ID|@FILE", load=arguments.item_ids, narrows=True, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=texts,
-        metadata=about("GLOB", name="asset", narrows=True, brief=True),
+        default=(), converter=texts, metadata=about("GLOB", name="asset", narrows=True, brief=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
         default=(), converter=texts, metadata=about("GLOB", name="exclude-asset", brief=True)

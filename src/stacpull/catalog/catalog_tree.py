@@ -87,13 +87,8 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         version = source.get("stac_version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             version = "1.0.0"
-        made = {
-            **extra,
-            **_core_members(self.id, source),
-            "assets": assets,
-            "links": [],
-            "stac_version": version,
-        }
+        core = _core_members(self.id, source)
+        made = {**extra, **core, "assets": assets, "links": [], "stac_version": version}
         # pystac imports all its extensions to read one collection: a tenth of the time of a small run
         is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
         stored = _in_order(made) if is_plain else _migrated(made)
@@ -294,10 +289,7 @@ def _core_members(identifier: str, document: Json) -> Json:
         "summaries": {
             key: value for key, value in summaries.items() if value and isinstance(value, list | dict)
         },
-        "extent": {
-            "spatial": {"bbox": boxes},
-            "temporal": {"interval": intervals or [[None, None]]},
-        },
+        "extent": {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}},
         "license": text if is_name else "other",
         "source_license": None if is_name or text in _LEGACY else text,
     }

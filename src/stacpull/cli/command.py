@@ -15,7 +15,7 @@ import click
 
 from stacpull import arguments
 from stacpull.cli import entry, printing
-from stacpull.cli.parameters import OptionParameter
+from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import EVERY, Verbosity, help_option
 from stacpull.config import toml
 from stacpull.config.options import BY_NAME, GROUPS, OPTIONS, Option, options_of
@@ -123,12 +123,12 @@ class Command(click.Command):
         super().__init__(*args, **more | {"add_help_option": False})
         self.params.append(help_option("Show this message; `--help all` shows every option."))
         self.examples = tuple(examples)
+        self._declared = declared_in(self.params)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # so that this method words the error
-        own = [param.option for param in self.params if isinstance(param, OptionParameter) and param.option]
-        bare = {f"--{option.name}": option.bare for option in own if option.bare}
+        bare = {f"--{option.name}": option.bare for option in self._declared if option.bare}
         if "--yes" in args and bare.keys() & args:  # the older way to confirm --prune
             args, bare = [arg for arg in args if arg != "--yes"], {"--prune": "remove"}
         try:
@@ -181,10 +181,7 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
-        options = [
-            param.option for param in self.params if isinstance(param, OptionParameter) and param.option
-        ]
-        if not ctx.meta.get(EVERY) and not all(option.brief for option in options):
+        if not ctx.meta.get(EVERY) and not all(option.brief for option in self._declared):
             formatter.write_paragraph()
             formatter.write_text(f"`{ctx.command_path} --help all` shows every option.")
         if self.examples:
@@ -200,8 +197,7 @@ def command(
     The function's docstring is the help text. SOURCE and DEST may also stand in the config file.
     """
     own = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
-    options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
-    options += [option for option in options_of(name) if not option.flag]
+    options = [*declared_in(params), *(option for option in options_of(name) if not option.flag)]
     places = [own[place] for place in toml.PLACES if place in own]
     if any(param.name == "config" for param in params):
         for param in places:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import click
 
@@ -13,9 +14,6 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines, resumed_nothing
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 @command(
@@ -54,17 +52,7 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
     with child_process.started_early(store, place.modules, shared="stacpull.engine.api"):
         from stacpull.engine import api
 
-        return _finish(
-            session,
-            lambda stop: api.mirror(
-                source,
-                dest,
-                selection=session.selection,
-                options=session.options,
-                on_event=session.show,
-                stop=stop,
-            ),
-        )
+        return _finish(session, partial(api.mirror, source, dest, selection=session.selection))
 
 
 @command("resume", parameters.dest(), *parameters.of("resume"), examples=["resume s2"])
@@ -76,9 +64,7 @@ def resume(session: CommandSession, dest: str) -> int:
     """
     from stacpull.engine import api
 
-    return _finish(
-        session, lambda stop: api.resume(dest, options=session.options, on_event=session.show, stop=stop)
-    )
+    return _finish(session, partial(api.resume, dest))
 
 
 @command(
@@ -102,23 +88,17 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
             return iter([f"{report.dest}: nothing is left to retry."])
         return mirror_lines(report, session.show.failed)
 
-    return _finish(
-        session,
-        lambda stop: api.retry(
-            dest, ordered=ordered, options=session.options, on_event=session.show, stop=stop
-        ),
-        lines,
-    )
+    return _finish(session, partial(api.retry, dest, ordered=ordered), lines)
 
 
 def _finish(
     session: CommandSession,
-    start: Callable[[asyncio.Event], Coroutine[Any, Any, MirrorReport]],
+    work: Callable[..., Coroutine[Any, Any, MirrorReport]],
     lines: Callable[[MirrorReport], Iterator[str]] | None = None,
 ) -> int:
     """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
-        report = session.run(start)
+        report = session.run(lambda stop: work(options=session.options, on_event=session.show, stop=stop))
     except StacpullError as error:
         if error.report is not None and session.output.json:
             printing.json_line(error.report.to_json())

@@ -45,6 +45,10 @@ class OptionParameter(click.Option):
     option: Option | None = None
 
 
+def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
+    return [param.option for param in params if isinstance(param, OptionParameter) and param.option]
+
+
 def of(command: str) -> list[click.Parameter]:
     return [*(_parameter(option) for option in options_of(command) if option.flag), config()]
 

@@ -66,14 +66,12 @@ def header_fields(given: Iterable[Setting], environ: Mapping[str, str]) -> list[
             numbered = [Setting(line.strip(), f"{path}, line {n}") for n, line in enumerate(content, 1)]
             lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
         for line in lines:
-            name, colon, rest = str(line.value).partition(":")
-            if not colon or not FIELD_NAME.fullmatch(
-                name.strip()
-            ):  # `field_name` would quote it: perhaps a secret
+            name, colon, rest = (part.strip() for part in str(line.value).partition(":"))
+            if not colon or not FIELD_NAME.fullmatch(name):  # `field_name` would quote it: perhaps a secret
                 raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
-            name = Setting(name.strip(), line.where).read(field_name)
+            name = Setting(name, line.where).read(field_name)
             label = f"header {name}"
-            value, names = _filled(rest.strip(), f"the {label}", environ)
+            value, names = _filled(rest, f"the {label}", environ)
             if CONTROL.search(value):
                 raise UsageError(
                     f"{line.where}: the value of the {label} contains a line break or control character."

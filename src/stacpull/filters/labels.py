@@ -89,16 +89,11 @@ _FOLDED_TO_19: Final = {fold(old): fold(new) for old, new in TO_BEN19.items()} |
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
     value = properties.get(label_property or "labels")
     if value is None and label_property is None:  # the counts of the label extension 1.0
+        views = objects_in(properties.get("label:overviews"))
         counts = [
-            one
-            for view in objects_in(properties.get("label:overviews"))
-            for one in objects_in(view.get("counts"))
+            (one.get("name"), one.get("count")) for view in views for one in objects_in(view.get("counts"))
         ]
-        value = [
-            one.get("name")
-            for one in counts
-            if isinstance(one.get("count"), int | float) and one["count"] > 0
-        ]
+        value = [name for name, count in counts if isinstance(count, int | float) and count > 0]
     names = value if isinstance(value, list) else [value]
     return [label if isinstance(label, str) else str(label) for label in names if label is not None]
 

@@ -14,16 +14,7 @@ import msgspec
 
 from stacpull.clock import parse_instant
 from stacpull.json_values import object_or_empty
-from stacpull.models import (
-    OF_COLLECTION,
-    Asset,
-    Checksum,
-    Failure,
-    FailureKind,
-    ItemId,
-    Json,
-    PlannedItem,
-)
+from stacpull.models import OF_COLLECTION, Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning.hrefs import (
     AssetKind,
     asset_href,

@@ -23,21 +23,10 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stacpull.errors import (
-    DestinationError,
-    destination_error,
-    is_destination_failure,
-)
+from stacpull.errors import DestinationError, destination_error, is_destination_failure
 from stacpull.models import Arrival, BucketLocation, Failure, FailureKind, path_in_dest
 from stacpull.store.inspection import DirectoryFiles
-from stacpull.store.protocol import (
-    NO_NAMES,
-    Placement,
-    Store,
-    StoredFiles,
-    foreign_file,
-    store_kind,
-)
+from stacpull.store.protocol import NO_NAMES, Placement, Store, StoredFiles, foreign_file, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 

@@ -28,13 +28,7 @@ import orjson
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import Arrival, ResumePoint, Validator
 from stacpull.spans import Span, Spans, beginning, joined
-from stacpull.store.inspection import (
-    CREATE,
-    DirectoryFiles,
-    open_regular,
-    read_regular,
-    sync_directory,
-)
+from stacpull.store.inspection import CREATE, DirectoryFiles, open_regular, read_regular, sync_directory
 from stacpull.store.protocol import StoredFiles
 
 OWN = ".stacpull"  # the directory of a mirror for everything but its files
