@@ -148,15 +148,12 @@ async def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
         ("", 403),
     ],
 )
-def test_only_requests_that_name_this_machine_are_answered(host: str, status: int) -> None:
-    async def main() -> None:
-        async with served_dashboard(ANY, None, "d", None) as dashboard, client(dashboard) as session:
-            for path in ("/", "/data.json", "/nothing"):
-                async with session.get(path, headers={"Host": host}) as answer:
-                    wanted = 404 if status == 200 and path == "/nothing" else status
-                    assert answer.status == wanted, await answer.text()
-
-    asyncio.run(main())
+async def test_only_requests_that_name_this_machine_are_answered(host: str, status: int) -> None:
+    async with served_dashboard(ANY, None, "d", None) as dashboard, client(dashboard) as session:
+        for path in ("/", "/data.json", "/nothing"):
+            async with session.get(path, headers={"Host": host}) as answer:
+                wanted = 404 if status == 200 and path == "/nothing" else status
+                assert answer.status == wanted, await answer.text()
 
 
 async def test_pages_of_other_sites_can_only_link_to_it() -> None:

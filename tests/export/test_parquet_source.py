@@ -17,14 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.export.conftest import item as item_of
-from tests.export.parquet_files import (
-    URL,
-    WRITERS,
-    by_export,
-    failure_of,
-    items_of,
-    read,
-)
+from tests.export.parquet_files import URL, WRITERS, by_export, failure_of, items_of, read
 from tests.sources.memory import FileServer
 
 from stacpull.child_process import python_command

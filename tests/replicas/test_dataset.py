@@ -53,12 +53,7 @@ def test_another_name_has_no_index(name):
 
 def test_flags_are_counted_as_published():
     flags = Counter(FULL.flag(index) for index in range(MAX_ITEMS))
-    assert flags == {
-        Flag.SNOW: SNOW,
-        Flag.CLOUD: CLOUD,
-        Flag.ONLY_DROPPED: ONLY_DROPPED,
-        Flag.NONE: 519_284,
-    }
+    assert flags == {Flag.SNOW: SNOW, Flag.CLOUD: CLOUD, Flag.ONLY_DROPPED: ONLY_DROPPED, Flag.NONE: 519_284}
     few = Counter(SMALL.flag(index) for index in range(400))
     assert all(2 <= few[flag] <= 40 for flag in Flag if flag is not Flag.NONE)
     kinds = {type(SMALL.flag_properties(p).get("seasonal_snow")) for p in SMALL.patches()}

@@ -16,9 +16,7 @@ from botocore.exceptions import ClientError
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
 
 ACCESS = S3Access("AKIATEST", "secret")
-CONTENTS = {
-    "big": {"file.bin": bytes(range(256)) * 40_000},
-}
+CONTENTS = {"big": {"file.bin": bytes(range(256)) * 40_000}}
 FILE = {"Bucket": "big", "Key": "file.bin"}
 
 

@@ -24,12 +24,7 @@ def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
     drawn = []
     for number in range(draw(st.integers(1, 5))):
         left, top, right, bottom = rectangle = draw(cells)
-        cover = (
-            left,
-            top,
-            draw(st.integers(left + 1, right)),
-            draw(st.integers(top + 1, bottom)),
-        )
+        cover = (left, top, draw(st.integers(left + 1, right)), draw(st.integers(top + 1, bottom)))
         hour, created = draw(st.integers(0, 1)), draw(st.sampled_from([None, 0, 1]))
         drawn.append(
             (tile(f"t{number}", rectangle, cover=cover, hour=hour, created=created), rectangle, cover)

@@ -152,8 +152,7 @@ def test_a_longer_period_requests_only_missing_days(method: Method) -> None:
 
 
 @pytest.mark.parametrize(
-    ("away", "requests"),
-    [(FailureKind.NETWORK, 1), (FailureKind.SERVER, 16), (FailureKind.STALLED, 16)],
+    ("away", "requests"), [(FailureKind.NETWORK, 1), (FailureKind.SERVER, 16), (FailureKind.STALLED, 16)]
 )
 def test_an_unreachable_service_is_not_queried_for_each_day(away: FailureKind, requests: int) -> None:
     service = Scripted(days=31, unreachable=True, away=away)

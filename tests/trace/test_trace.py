@@ -12,9 +12,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull_trace import trace as tracing
-from stacpull_trace.hub.replies import (
-    CatalogTile,
-)
+from stacpull_trace.hub.replies import CatalogTile
 from stacpull_trace.report import TraceReport
 
 

@@ -25,11 +25,7 @@ PARQUET, PLOT = "pyarrow", "matplotlib"
             "mode",
             {"series.csv", "series.parquet", "scenes.csv", "scenes.parquet", "chart.png", "trace.json"},
         ),
-        (
-            "out",
-            "median",
-            {"series.csv", "series.parquet", "median.csv", "median.parquet", "trace.json"},
-        ),
+        ("out", "median", {"series.csv", "series.parquet", "median.csv", "median.parquet", "trace.json"}),
         ("x.csv", "mode", {"x.csv"}),
         ("x.PARQUET", "mode", {"x.PARQUET"}),
         ("x.ndjson", "median", {"x.ndjson"}),

@@ -47,10 +47,7 @@ def request(
     else:
         aggregation |= {"width": size[0], "height": size[1]}
     return {
-        "input": {
-            "bounds": bounds or {"bbox": PRINTED_BOX},
-            "data": [{"type": f"byoc-{collection}"}],
-        },
+        "input": {"bounds": bounds or {"bbox": PRINTED_BOX}, "data": [{"type": f"byoc-{collection}"}]},
         "aggregation": aggregation,
         "calculations": calculations or {},
     }

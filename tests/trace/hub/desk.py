@@ -53,11 +53,7 @@ class MemoryHub:
     """A hub with responses in memory and virtual time. `requests` lists all in order."""
 
     def __init__(
-        self,
-        routes: Mapping[str, Script],
-        *,
-        policy: RetryPolicy | None = None,
-        per_host: int = 8,
+        self, routes: Mapping[str, Script], *, policy: RetryPolicy | None = None, per_host: int = 8
     ) -> None:
         self.clock = VirtualClock()
         known = {TOKEN_URL: [token()]} | {_absolute(path): script for path, script in routes.items()}

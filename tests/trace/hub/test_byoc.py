@@ -22,10 +22,7 @@ BARE: dict[str, Any] = {"id": TILE, "path": "a/b/(BAND).tif", "status": "INGESTE
             "byoc_tile_planet_swc.json",
             4326,
             datetime(2023, 5, 19, 17, 24, 3, 568_877, tzinfo=UTC),
-            {
-                "swc": TileFile(726),
-                "swc-qf": TileFile(402),
-            },
+            {"swc": TileFile(726), "swc-qf": TileFile(402)},
         ),
         (
             "byoc_tile_sentinel2_mosaic.json",

@@ -10,16 +10,7 @@ import orjson
 import pytest
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import WireServer
-from tests.trace.hub.desk import (
-    CLIENT_SECRET,
-    COLLECTION,
-    TILE,
-    MemoryHub,
-    all_of,
-    answer,
-    error,
-    with_hub,
-)
+from tests.trace.hub.desk import CLIENT_SECRET, COLLECTION, TILE, MemoryHub, all_of, answer, error, with_hub
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.models import FailureKind
@@ -39,13 +30,7 @@ NEW_SEARCH = "/catalog/v1/search"
 NEW_STATISTICS = "/statistics/v1"
 NEW_TILES = f"/byoc/v1/collections/{COLLECTION}/tiles"
 
-REQUEST = StatisticsRequest(
-    COLLECTION,
-    BOX,
-    NOVEMBER,
-    "//VERSION=3",
-    Size(497, 739),
-)
+REQUEST = StatisticsRequest(COLLECTION, BOX, NOVEMBER, "//VERSION=3", Size(497, 739))
 STATS = {"min": 1, "max": 2, "mean": 1.5, "stDev": 0.5, "sampleCount": 4, "noDataCount": 1}
 REPLY = {
     "data": [

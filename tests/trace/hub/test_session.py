@@ -4,14 +4,7 @@ import asyncio
 
 import pytest
 from tests.net.memory import Answer
-from tests.trace.hub.desk import (
-    BASE,
-    CLIENT_SECRET,
-    TOKEN_URL,
-    MemoryHub,
-    answer,
-    token,
-)
+from tests.trace.hub.desk import BASE, CLIENT_SECRET, TOKEN_URL, MemoryHub, answer, token
 
 from stacpull.errors import CredentialsError
 from stacpull.net.transport import Request
