@@ -366,18 +366,31 @@ class FastConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # Called by the general path while it reads the response.
-
-    def wait_for_bytes(self, count: int) -> asyncio.Future[None]:
-        self._wanted = min(count, _MOST_AWAITED)
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        return waiter
-
-    def take(self) -> list[bytes]:
-        if self._state is _PAUSED and self.transport is not None and not self.transport.is_closing():
-            self._state = _STREAMED
-            self.transport.resume_reading()
-        return self.message.take()
+    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+        """Bytes before a failure are yielded first, so that a part can be resumed after them."""
+        message, pieces, held = self.message, list[bytes](), 0
+        while True:
+            is_last = message.is_ended
+            if self._state is _PAUSED and self.transport is not None and not self.transport.is_closing():
+                self._state = _STREAMED
+                self.transport.resume_reading()
+            taken = message.take()
+            for piece in taken:
+                pieces.append(piece)
+                held += len(piece)
+                if held >= size:
+                    yield b"".join(pieces)
+                    pieces, held = [], 0
+            if is_last:
+                break
+            if not taken:  # else more may have come meanwhile, and reading may have paused
+                self._wanted = min(size - held, _MOST_AWAITED)
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+        if pieces:
+            yield b"".join(pieces)
+        if message.failure is not None:
+            raise TransferError(message.failure)
 
 
 def _fail_run(exchange: FastExchange | None, error: Exception) -> None:
@@ -392,35 +405,13 @@ class StreamedResponse:
         self.url = url
         self.status = connection.message.status
         self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
+        self.chunks = connection.chunks
         self._is_closed = False
 
     async def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True  # the connection is used for other exchanges from now on
             self._connection.release()
-
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Bytes before a failure are yielded first, so that a part can be resumed after them."""
-        connection, message = self._connection, self._connection.message
-        pieces: list[bytes] = []
-        held = 0
-        while True:
-            is_last = message.is_ended
-            taken = connection.take()
-            for piece in taken:
-                pieces.append(piece)
-                held += len(piece)
-                if held >= size:
-                    yield b"".join(pieces)
-                    pieces, held = [], 0
-            if is_last:
-                break
-            if not taken:  # else more may have come meanwhile, and reading may have paused
-                await connection.wait_for_bytes(size - held)
-        if pieces:
-            yield b"".join(pieces)
-        if message.failure is not None:
-            raise TransferError(message.failure)
 
 
 async def streamed(connection: FastConnection, url: str) -> Response:

@@ -78,7 +78,7 @@ class ContentRange(NamedTuple):
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    return _number(headers.get("Content-Length", ""))
+    return whole_number(headers.get("Content-Length", ""))
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:
@@ -86,13 +86,13 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
     unit, _, rest = headers.get("Content-Range", "").strip().partition(" ")
     span, slash, text = rest.strip().partition("/")
     first, _, last = span.partition("-")
-    start, end, total = _number(first), _number(last), _number(text)
+    start, end, total = whole_number(first), whole_number(last), whole_number(text)
     if unit.lower() != "bytes" or not slash or (span != "*" and (start is None or end is None)):
         return ContentRange(None, None, None)
     return ContentRange(start, end, total)
 
 
-def _number(text: str) -> int | None:
+def whole_number(text: str) -> int | None:
     return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 

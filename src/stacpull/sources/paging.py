@@ -18,6 +18,7 @@ from stacpull.events import Notice
 from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
+from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import ApiReader, Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import cut_cursor, cut_url
@@ -32,7 +33,6 @@ _CARRIED: Final = frozenset(
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
 _OFFSETS: Final = ("offset", "startIndex", "startindex", "skip")
 """Parameters for a position counted in items: OGC drafts, OpenSearch, rustac."""
-_MOST_DIGITS: Final = 11
 _MOST_ITEMS: Final = 1 << 63
 """Totals from this number on are ignored: the ledger stores numbers of 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
@@ -58,9 +58,8 @@ def _with(request: PageRequest, name: str, value: int | str) -> PageRequest:
 
 
 def number_in(request: PageRequest, name: str) -> int | None:
-    members = request.body or {}
-    text = str(members.get(name) if request.method == "POST" else urls.parameter(request.url, name))
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+    is_posted, body = request.method == "POST", request.body or {}
+    return whole_number(str(body.get(name) if is_posted else urls.parameter(request.url, name)))
 
 
 def with_limit(request: PageRequest, limit: int) -> PageRequest:

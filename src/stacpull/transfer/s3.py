@@ -26,7 +26,7 @@ from stacpull.hosts import default_port
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
-from stacpull.net.fields import is_unicode
+from stacpull.net.fields import is_unicode, whole_number
 from stacpull.net.transport import (
     RenamedResponse,
     Request,
@@ -54,7 +54,6 @@ _MOST_OBJECTS, _MOST_PAGES = 100_000, 2000
 thousand objects on a page, and may send empty pages."""
 _PAGE_LIMIT: Final = 8 << 20
 """Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
-_MOST_DIGITS: Final = 18  # digits of a size in bytes that SQLite and Parquet can store
 
 
 class Endpoint(NamedTuple):
@@ -299,11 +298,11 @@ def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
     is_encoded = text_in(root, "EncodingType") == "url"  # a server that ignores `encoding-type` says nothing
     objects = []
     for contents in root.iterfind("{*}Contents"):
-        name, size = text_in(contents, "Key"), text_in(contents, "Size").strip()
+        name, size = text_in(contents, "Key"), whole_number(text_in(contents, "Size").strip())
         name = unquote_plus(name) if is_encoded else name
-        if not name or not size.isdecimal() or len(size) > _MOST_DIGITS:
+        if not name or size is None:
             return None
-        objects.append(ListedObject(name, int(size)))
+        objects.append(ListedObject(name, size))
     if text_in(root, "IsTruncated").strip().lower() != "true":
         return objects, ""
     token = text_in(root, "NextContinuationToken").strip()
