@@ -32,23 +32,8 @@ from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets, href_hash
 from stacpull.store.parts import FilePart, FileParts
-from stacpull.transfer.checks import (
-    Body,
-    Check,
-    another_range,
-    change_headers,
-    contradiction,
-    denies,
-    expected_checks,
-    failed,
-    has_md5_etags,
-    hashers_for,
-    may_state,
-    page_instead,
-    provable,
-    verdict,
-    wrong_size,
-)
+from stacpull.transfer import checks
+from stacpull.transfer.checks import Body, Check
 from stacpull.transfer.ranges import CHUNK, LongBody
 from stacpull.urls import filename_of
 
@@ -105,14 +90,14 @@ class Fetcher(msgspec.Struct, eq=False):
             return None
         has_secrets = bool(self.secrets)
         shown = self.secrets.strip_url(url) if has_secrets else url
-        if job.checksum is not None or may_state(fields):
+        if job.checksum is not None or checks.may_state(fields):
             headers = HeaderFields(fields)
             if coding_of(headers) is not None:
                 return None
-            for check in self.checks(job, shown, _OK, headers):
+            for check in self.expected_checks(job, shown, _OK, headers):
                 if digest_of(check.checksum, content) != check.checksum.digest:
                     return None
-        if page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
+        if checks.page_instead(job.media_type, job.href, url, HeaderFields(fields), content) is not None:
             return None
         name = self.secrets.scrub(filename_of(shown)) if has_secrets else filename_of(shown)
         sent = fields.get(b"etag")
@@ -122,12 +107,14 @@ class Fetcher(msgspec.Struct, eq=False):
             etag = sent.decode().rstrip(" \t")
         return arrival_of(job, len(content), name, etag, content)
 
-    def checks(self, job: Job, url: str, status: int, headers: Mapping[str, str]) -> tuple[Check, ...]:
-        is_s3 = has_md5_etags(url, headers)
-        return _with_recorded(job, expected_checks(job.checksum, status, headers, is_s3=is_s3))
+    def expected_checks(
+        self, job: Job, url: str, status: int, headers: Mapping[str, str]
+    ) -> tuple[Check, ...]:
+        is_s3 = checks.has_md5_etags(url, headers)
+        return _with_recorded(job, checks.expected_checks(job.checksum, status, headers, is_s3=is_s3))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        return provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
+        return checks.provable(self.without_secrets(validator_of(headers)), headers, self.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
         secrets = self.secrets
@@ -185,27 +172,27 @@ class _Attempt(msgspec.Struct, eq=False):
         job, fetcher = self.job, self.fetcher
         self.part = part = await fetcher.parts.resume(job.row, job.generation)
         stated = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        possible = expected_checks(job.checksum, _PARTIAL, stated, is_s3=True)
+        possible = checks.expected_checks(job.checksum, _PARTIAL, stated, is_s3=True)
         await self._hash_with(part, _with_recorded(job, possible))
         accept = frozenset({_OK, _PARTIAL, _FAILED, _UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
-            meaning = verdict(point, response.status, response.headers, stated=job.size)
+            meaning = checks.verdict(point, response.status, response.headers, stated=job.size)
             if meaning in {"append", "whole"}:
                 headers, total = response.headers, content_range(response.headers).total
-                checks = fetcher.checks(job, response.url, response.status, headers)
-                if any(check.checksum.algorithm not in self.hashers for check in checks):
+                expected = fetcher.expected_checks(job, response.url, response.status, headers)
+                if any(check.checksum.algorithm not in self.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
-                    await self._hash_with(part, checks)
+                    await self._hash_with(part, expected)
                 total = point.size if meaning == "whole" else point.total if total is None else total
-                body = Body(response.url, point.validator, checks, total, is_framed(headers))
+                body = Body(response.url, point.validator, expected, total, is_framed(headers))
                 chunks = _chained(b"", None if meaning == "whole" else response.chunks(CHUNK))
                 body = await self._fill(part, response, body, chunks)
             else:
                 self.part = None
                 await part.discard()
                 if meaning == "changed":
-                    raise TransferError(another_range(response.url))
+                    raise TransferError(checks.another_range(response.url))
                 if meaning == "replace":
                     body = await self._receive(response)
         return await self._start(may_resume=False) if body is None else await self._confirm(body)
@@ -213,10 +200,10 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         body = None
         accept = frozenset({_OK, _NOT_MODIFIED})
-        async with self._open(change_headers(version.validator), accept) as response:
+        async with self._open(checks.change_headers(version.validator), accept) as response:
             if response.status != _NOT_MODIFIED:
                 body = await self._receive(response)
-            is_current = not denies(version.validator, response.headers)
+            is_current = not checks.denies(version.validator, response.headers)
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
@@ -231,7 +218,7 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def _confirm(self, body: Body) -> Arrival:
         job, fetcher = self.job, self.fetcher
-        if (failure := contradiction(job, body)) is not None:
+        if (failure := checks.contradiction(job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or job.size is not None or bool(body.checks)
         verified = is_stated or await self._ends_here(body)
@@ -258,14 +245,14 @@ class _Attempt(msgspec.Struct, eq=False):
         if job.size is not None and job.size == length:
             coding = None  # the asset is the encoded file
         if coding in DECODABLE:  # statements are about the encoded bytes
-            body = Body(response.url, validator, fetcher.checks(job, response.url, _OK, {}))
+            body = Body(response.url, validator, fetcher.expected_checks(job, response.url, _OK, {}))
             self.is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
-        checks = fetcher.checks(job, response.url, response.status, headers)
-        body = Body(response.url, validator, checks, length, is_framed(headers))
-        if coding is not None and not checks:  # nothing can prove that the bytes are the asset
+        expected = fetcher.expected_checks(job, response.url, response.status, headers)
+        body = Body(response.url, validator, expected, length, is_framed(headers))
+        if coding is not None and not expected:  # nothing can prove that the bytes are the asset
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
-            raise TransferError(failed(FailureKind.HTTP, response.url, f"{what} decoded"))
+            raise TransferError(checks.failed(FailureKind.HTTP, response.url, f"{what} decoded"))
         is_small = length is not None and length <= fetcher.small_limit
         chunks = response.chunks(fetcher.small_limit if is_small else CHUNK)
         self.is_resumable = validator.resumable and coding is None
@@ -279,7 +266,7 @@ class _Attempt(msgspec.Struct, eq=False):
             if len(start) > enough:
                 ended = False
                 break
-        page = page_instead(job.media_type, job.href, response.url, response.headers, start)
+        page = checks.page_instead(job.media_type, job.href, response.url, response.headers, start)
         if page is not None:
             raise TransferError(page)
         if ended:
@@ -294,7 +281,7 @@ class _Attempt(msgspec.Struct, eq=False):
     ) -> Body:
         job, total, self.is_continued = self.job, body.total, True
         if job.size is not None and total not in {None, job.size}:
-            raise TransferError(wrong_size(body.url, total or 0, job.size))
+            raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
         ranged = response.status == _PARTIAL or "bytes" in response.headers.get("Accept-Ranges", "").lower()
         is_split = ranged and self.is_resumable and total is not None and body.validator.strong_etag
@@ -304,8 +291,8 @@ class _Attempt(msgspec.Struct, eq=False):
         await part.caught_up()
         return body._replace(part=part, hashers=self.hashers)
 
-    async def _hash_with(self, part: FilePart, checks: tuple[Check, ...]) -> None:
-        self.hashers = await part.hash_with(hashers_for(checks, self.fetcher.checksum))
+    async def _hash_with(self, part: FilePart, expected: tuple[Check, ...]) -> None:
+        self.hashers = await part.hash_with(checks.hashers_for(expected, self.fetcher.checksum))
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
@@ -321,7 +308,7 @@ class _Attempt(msgspec.Struct, eq=False):
             return False
         if status == _PARTIAL and found.start == size:
             what = f"broke off after {size} bytes"
-            raise TransferError(failed(FailureKind.TRUNCATED, body.url, what, again=True))
+            raise TransferError(checks.failed(FailureKind.TRUNCATED, body.url, what, again=True))
         return status == _UNSATISFIABLE and found.total in {None, size}
 
 
@@ -333,5 +320,5 @@ async def _chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIt
             yield chunk
 
 
-def _with_recorded(job: Job, checks: tuple[Check, ...]) -> tuple[Check, ...]:
-    return checks if job.sha256 is None else (Check(recorded(job.sha256), "the ledger"), *checks)
+def _with_recorded(job: Job, expected: tuple[Check, ...]) -> tuple[Check, ...]:
+    return expected if job.sha256 is None else (Check(recorded(job.sha256), "the ledger"), *expected)
