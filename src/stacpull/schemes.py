@@ -79,8 +79,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        module, _, function = self.maker.partition(":")
-        kind = import_module(module) if module else self._registered()
+        kind, function = self._kind(), self.maker.partition(":")[2]
         made: Transport | None = None if kind is None else getattr(kind, function or "transport")(setup)
         return made
 
@@ -91,12 +90,12 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
             TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
             CredentialsError: Credentials are configured but cannot be obtained.
         """
-        module = self.maker.partition(":")[0]
-        kind = import_module(module) if module else self._registered()
-        found: tuple[ListedObject, ...] = await kind.list_prefix(client, prefix)
+        found: tuple[ListedObject, ...] = await self._kind().list_prefix(client, prefix)
         return found
 
-    def _registered(self) -> Any:
+    def _kind(self) -> Any:
+        if self.maker:
+            return import_module(self.maker.partition(":")[0])
         from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used
 
         return load("stacpull.schemes", self.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
 from stacpull.errors import ungrouped
 
@@ -30,24 +30,17 @@ async def for_each(values: Collection[T], work: Callable[[T], Awaitable[None]], 
 async def in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and exit a blocking context manager in a thread; it is also exited after a cancellation."""
 
-    async def leave(error: BaseException | None) -> bool | None:
-        kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
-        return await to_its_end(lambda: context.__exit__(kind, error, trace))
+    async def leave(*error: Any) -> bool | None:
+        return await to_its_end(lambda: context.__exit__(*error))
 
     entered: list[T] = []
-    try:
-        await to_its_end(lambda: entered.append(context.__enter__()))
-    except asyncio.CancelledError as error:
-        if entered:
-            await leave(error)
-        raise
-    try:
+    async with AsyncExitStack() as stack:
+        try:
+            await to_its_end(lambda: entered.append(context.__enter__()))
+        finally:
+            if entered:
+                stack.push_async_exit(leave)
         yield entered[0]
-    except BaseException as error:
-        if not await leave(error):
-            raise
-    else:
-        await leave(None)
 
 
 async def to_its_end(work: Callable[[], T], on_cancelled: Callable[[], object] = lambda: None) -> T:

@@ -87,10 +87,7 @@ class TomlEntry(NamedTuple):
         return [TomlEntry(self.path, (*self.keys, key), value, self.lines) for key, value in pairs]
 
     def read(self, reader: Callable[[Any], T]) -> T:
-        try:
-            return reader(self.value)
-        except ValueError as problem:
-            raise self.wrong(str(problem)) from problem
+        return Setting(self.value, f"{self.where}:").read(reader)
 
     def wrong(self, problem: str) -> UsageError:
         """Return an error with the file and line; `problem` has no period at its end."""

@@ -196,8 +196,7 @@ class MirrorCheck(StoppableThread):
         if now or seconds - self._reported_at >= _TICK:
             self._reported_at = seconds
             files, size = self._totals
-            files = max(files, self.files)
-            self._report(Checked(self.files, self.bytes, self.total, seconds, files, size))
+            self._report(Checked(self.files, self.bytes, self.total, seconds, max(files, self.files), size))
 
 
 def _as_text(path: str) -> str:
