@@ -33,8 +33,8 @@ from stacpull.store.protocol import Placement, Store
 
 GROUP = 512
 """Waiting files with which a group is started. It takes all waiting files."""
-PACE = 0.25
-"""Seconds after which a group is started with fewer files."""
+PACE, _PACE_OF_BUCKET = 0.25, 0.02
+"""Seconds after which a group is started with fewer files. A bucket has no syncs to save."""
 
 
 class Publisher:
@@ -102,7 +102,7 @@ class Publisher:
         if is_due or self._waiting() >= GROUP:
             self.publish()
         elif self._deadline is None and self._is_busy():
-            self._deadline = time.monotonic() + PACE
+            self._deadline = time.monotonic() + (PACE if self.store.is_local else _PACE_OF_BUCKET)
 
     def publish_all(self) -> None:
         while self._is_busy():
