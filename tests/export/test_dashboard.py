@@ -31,7 +31,6 @@ from stacpull import (
     RunStarted,
     Secret,
     Stage,
-    UsageError,
 )
 from stacpull_export import dashboard as dashboards
 from stacpull_export.dashboard import Dashboard, served_dashboard
@@ -308,16 +307,6 @@ async def test_a_run_with_failed_files_is_no_success() -> None:
         text = await page.run("document.querySelector('.numbers').innerText")
         assert "80\nof 120 files" in text
         assert "40\nfiles failed" in text
-
-
-def test_a_taken_port_is_refused_before_dest_is_created(tmp_path: Path) -> None:
-    (tmp_path / "items.ndjson").write_text(json.dumps(item("one")) + "\n")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        work = stacpull.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=Options(dashboard=port))
-        with pytest.raises(UsageError, match=f"--dashboard 127.0.0.1:{port} cannot be used .Address already"):
-            asyncio.run(work)
-    assert not (tmp_path / "m").exists()
 
 
 def test_a_notice_has_the_url_of_the_dashboard(tmp_path: Path) -> None:

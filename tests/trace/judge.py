@@ -42,18 +42,14 @@ def judge(archive: Archive, area: TracedArea, first: date, last: date) -> Judged
         tile, pixels = _painted(archive, day, east, north)
         valid = wanted & (tile != "") & (pixels["cloud_mask"] == 1)
         for name in set(tile[valid]):
-            for value, count in zip(*_counted(pixels["scene_mask"][valid & (tile == name)]), strict=True):
+            counted = np.unique(pixels["scene_mask"][valid & (tile == name)], return_counts=True)
+            for value, count in zip(*counted, strict=True):
                 scenes[day, name, int(value)] += int(count)
         if valid.any():
             green, nir = (pixels[band][valid].astype(np.float64) for band in ("green", "nir"))
             index = ((green - nir) / (green + nir)).astype(np.float32).astype(np.float64)
             ndwi[day] = (index.size, index.mean(), index.min(), index.max(), index.std())
     return Judged(scenes, ndwi)
-
-
-def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found, counts = np.unique(values, return_counts=True)
-    return found, counts
 
 
 def _painted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +15,6 @@ from stacpull_trace.daily import Count, Summary
 from stacpull_trace.days import TileDay, rows_of
 from stacpull_trace.report import TraceReport
 from stacpull_trace.scene_map import read_scene_map
-
-if TYPE_CHECKING:  # to import it takes a second, in each process that collects tests
-    from matplotlib.figure import Figure
 
 WARNING = (0xC4, 0x50, 0x1B)
 """The colour of unknown scenes."""
@@ -41,7 +38,7 @@ def report(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> TraceReport
 
 
 def drawn(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> np.ndarray:
-    from matplotlib.image import imread  # noqa: PLC0415 - see above
+    from matplotlib.image import imread  # noqa: PLC0415 - to import it takes a second
 
     image = imread(io.BytesIO(chart_bytes(report(*days, period=period), "png")))
     return (image[..., :3] * 255).round().astype(int)
@@ -49,24 +46,6 @@ def drawn(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> np.ndarray:
 
 def has(image: np.ndarray, color: tuple[int, int, int]) -> bool:
     return bool((np.abs(image - color).max(axis=2) <= 2).sum() > 10)
-
-
-@pytest.fixture
-def figure(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Return the list of created figures, whose axes and texts a test can check."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
-
-    made: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: made.append(self))
-    return made
-
-
-def words(figure: Figure) -> str:
-    axes = figure.axes
-    texts = [text.get_text() for one in axes for text in one.texts]
-    legends = [text.get_text() for one in axes if one.get_legend() for text in one.get_legend().get_texts()]
-    labels = [label for one in axes for label in (one.get_ylabel(), one.get_title(loc="left"))]
-    return "\n".join([*texts, *legends, *labels])
 
 
 @pytest.mark.parametrize("days", [0, 1, 10, 300])
@@ -87,11 +66,15 @@ def test_a_chart_of_any_number_of_days(days: int) -> None:
     ],
 )
 def test_an_empty_chart_shows_a_message_and_has_no_ticks(
-    days: list[TileDay], stated: str, figure: list[Figure]
+    days: list[TileDay], stated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - to import it takes a second
+
+    made: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: made.append(self))
     chart_bytes(report(*days), "png")
-    upper, _, lower = figure[0].axes
-    assert stated in words(figure[0])
+    upper, _, lower = made[0].axes
+    assert stated in [text.get_text() for one in made[0].axes for text in one.texts]
     assert [*upper.get_yticks(), *lower.get_yticks()] == []
 
 

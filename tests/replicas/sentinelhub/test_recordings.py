@@ -62,14 +62,10 @@ def collection(service):
     return catalog(service, f"/collections/byoc-{service.replica.collection_id}")
 
 
-OTHER_SATELLITE_ITEM = {
-    ".properties.eo:cloud_cover: missing",
-    ".properties.instruments: missing",
-    ".properties.platform: missing",
-    ".links.derived_from: missing",
-    ".id: text -> request id of Azure",  # a UUID, as ids of BYOC are
+OTHER_FILES = {
+    ".data.additionalData.filesMetadata.analysis_ready_ps_qa: added",
+    ".data.additionalData.filesMetadata.analysis_ready_ps_sr: added",
 }
-OTHER_COLLECTION = {".stac_extensions: added"}
 
 CASES = {
     "arps_stat_result_one_interval.json": (
@@ -112,24 +108,19 @@ CASES = {
         {
             *(f".data.additionalData.filesMetadata.{band}: missing" for band in ("B02", "B03", "B04", "B08")),
             *(f".data.additionalData.filesMetadata.{band}: missing" for band in ("B11", "B12", "dataMask")),
-            ".data.additionalData.filesMetadata.analysis_ready_ps_qa: added",
-            ".data.additionalData.filesMetadata.analysis_ready_ps_sr: added",
             ".data.additionalData.hasAddedPoints: missing",
-        },
+        }
+        | OTHER_FILES,
     ),
     "byoc_tile_planet_swc.json": (
         lambda recorded: {"data": recorded},
         of_notebook,
-        {
-            ".data.additionalData.filesMetadata.swc: missing",
-            ".data.additionalData.filesMetadata.swc-qf: missing",
-            ".data.additionalData.filesMetadata.analysis_ready_ps_qa: added",
-            ".data.additionalData.filesMetadata.analysis_ready_ps_sr: added",
-        },
+        {f".data.additionalData.filesMetadata.{file}: missing" for file in ("swc", "swc-qf")} | OTHER_FILES,
     ),
-    "catalog_sh_cell05.json": (whole, lambda service: catalog(service, "/"), set()),
-    "catalog_sh_cell11.json": (whole, lambda service: catalog(service, "/"), set()),
-    "catalog_sh_cell13.json": (whole, lambda service: catalog(service, "/"), set()),
+    **{
+        f"catalog_sh_cell{cell}.json": (whole, lambda service: catalog(service, "/"), set())
+        for cell in ("05", "11", "13")
+    },
     "catalog_sh_cell07.json": (
         lambda recorded: {"collections": recorded, "links": [{"rel": "self", "href": "http://x"}]},
         lambda service: catalog(service, "/collections"),
@@ -139,8 +130,16 @@ CASES = {
             ".links.root: added",
         },
     ),
-    "catalog_sh_cell09.json": (whole, collection, OTHER_COLLECTION),
-    "catalog_sh_cell15.json": (whole, item, OTHER_SATELLITE_ITEM),
+    "catalog_sh_cell09.json": (whole, collection, {".stac_extensions: added"}),
+    "catalog_sh_cell15.json": (
+        whole,
+        item,
+        {
+            *(f".properties.{name}: missing" for name in ("eo:cloud_cover", "instruments", "platform")),
+            ".links.derived_from: missing",
+            ".id: text -> request id of Azure",  # a UUID, as ids of BYOC are
+        },
+    ),
 }
 
 

@@ -76,19 +76,6 @@ class TestSearch:
         assert all(body["limit"] == 100 and body["bbox"] == list(BOX) for body in bodies)
         assert {request.method for request in memory.requests[1:]} == {"POST"}
 
-    def test_pages_by_links(self) -> None:
-        link = {
-            "rel": "next",
-            "method": "POST",
-            "merge": True,
-            "body": {"next": "t"},
-            "href": "https://internal/",
-        }
-        memory = MemoryHub({SEARCH: [answer(features("a", links=[link])), answer(features("b"))]})
-        assert memory.run(search) == ["a", "b"]
-        assert body_of(memory.requests[2])["next"] == "t"
-        assert body_of(memory.requests[2])["collections"] == [f"byoc-{COLLECTION}"]
-
     def test_an_empty_page_is_the_end(self) -> None:
         endless = [answer(features("a", context={"next": 1})), answer(features(context={"next": 2}))]
         assert MemoryHub({SEARCH: endless}).run(search) == ["a"]

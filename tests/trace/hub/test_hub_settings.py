@@ -57,10 +57,6 @@ def read(home: Path, base_url: str | None = None, **environ: str) -> HubSettings
     return hub_settings(base_url, environ={"XDG_CONFIG_HOME": str(home), **environ})
 
 
-def who(settings: HubSettings) -> tuple[str, str]:
-    return settings.client_id, settings.client_secret.reveal()
-
-
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
@@ -72,7 +68,8 @@ def who(settings: HubSettings) -> tuple[str, str]:
     ],
 )
 def test_the_credentials(home: Path, environ: dict[str, str], expected: tuple[str, str]) -> None:
-    assert who(read(home, **environ)) == expected
+    found = read(home, **environ)
+    assert (found.client_id, found.client_secret.reveal()) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - `scripts/take-screenshots` runs it by its name
 """Take pictures of the report and the dashboard: see `scripts/take-screenshots`."""
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ async def main(to: Path, *, everything: bool) -> None:
             "--exclude-asset", "B10", "--retries", "1", "--dashboard", "0", "--no-progress",
             cwd=work, env=env, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        assert mirror.stderr is not None
+        if mirror.stderr is None:
+            raise SystemExit("The mirror was not started.")
         url = (await mirror.stderr.readline()).decode().partition("dashboard: ")[2].strip()
         async with opened_page() as page:
             await page.open(url)
@@ -69,7 +71,8 @@ async def main(to: Path, *, everything: bool) -> None:
             await take(page, to, "dashboard", everything=everything)
             await asyncio.gather(mirror.stderr.read(), mirror.wait())
             report = await asyncio.create_subprocess_exec(COMMAND, "report", "rice", cwd=work, env=env)
-            assert await report.wait() == 0
+            if await report.wait() != 0:
+                raise SystemExit("The report was not written.")
             await page.look(SHOWN[0], "light")
             await page.open((Path(work) / "report.html").as_uri())
             await take(page, to, "report", everything=everything)
@@ -77,7 +80,7 @@ async def main(to: Path, *, everything: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=Path(__file__).parents[2] / "docs" / "images")
+    parser.add_argument("--to", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
     parser.add_argument("--all", action="store_true", help="in light and dark, narrow and wide")
     given = parser.parse_args()
     asyncio.run(main(given.to.resolve(), everything=given.all))
