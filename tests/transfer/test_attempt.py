@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import hashlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -36,20 +36,12 @@ def b64_md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def run(
-    answer: Answer,
-    act: Callable[[Fetcher, Origin, PartFiles], Awaitable[None]],
-    *,
-    checksum: str | None = "sha256",
-    stall_timeout: float = 20.0,
-) -> None:
-    async def live() -> None:
-        async with origin(answer) as served, client(stall_timeout=stall_timeout) as opened:
-            parts.origin = href_hash(job(served.url).href)
-            await act(Fetcher(opened, parts, small_limit=LIMIT, checksum=checksum), served, parts)
-
+@asynccontextmanager
+async def fetching(answer: Answer) -> AsyncIterator[tuple[Fetcher, Origin, PartFiles]]:
     with part_files() as parts:
-        asyncio.run(live())
+        async with origin(answer) as served, client(stall_timeout=20.0) as opened:
+            parts.origin = href_hash(job(served.url).href)
+            yield Fetcher(opened, parts, small_limit=LIMIT, checksum="sha256"), served, parts
 
 
 async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:
@@ -70,10 +62,14 @@ FRAMINGS = [
 
 @pytest.mark.parametrize(("framing", "verified"), FRAMINGS)
 @pytest.mark.parametrize("body", [b"", SMALL, SMALL + b"1", LARGE], ids=len)
-def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
+async def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
     thing = Thing(body)
 
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = thing(request)
+        return replace(reply, framing=framing) if reply.status == 200 else reply
+
+    async with fetching(answer) as (fetcher, served, parts):
         received = await fetcher.fetch(job(served.url))
         assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
@@ -83,12 +79,6 @@ def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
         assert received.etag == V1.etag_or_date
         assert received.filename == "B 02.tif"
         assert received.digest == (None if len(body) <= LIMIT else hashlib.sha256(body).digest())
-
-    def answer(request: ReceivedRequest) -> Reply:
-        reply = thing(request)
-        return replace(reply, framing=framing) if reply.status == 200 else reply
-
-    run(answer, act)
 
 
 STATED = Checksum("md5", hashlib.md5(LARGE, usedforsecurity=False).digest())
@@ -104,20 +94,15 @@ HREFS = [
 
 
 @pytest.mark.parametrize(("href", "known", "start"), HREFS)
-def test_a_part_of_another_url_is_only_continued_under_a_checksum(
-    href: str, known: dict[str, object], start: int | None
-):
+async def test_a_part_of_another_url_is_only_continued_under_a_checksum(href, known, start):
     """Many servers call the first version of everything "1"."""
-
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+    async with fetching(Thing(LARGE)) as (fetcher, served, parts):
         head = bytes(HALF) if start is None else LARGE[:HALF]
         await parts.park((0, head), validator=V1, total=len(LARGE))
         received = await fetcher.fetch(job(served.url, href=served.url + href, **known))
         assert parts.content(received) == LARGE
         assert [request.start for request in served.requests] == [start]
         assert not parts.is_parked
-
-    run(Thing(LARGE), act)
 
 
 NEW = Thing(LARGE[::-1], etag='"v2"', modified="Tue, 02 Jan 2024 00:00:00 GMT")
@@ -142,13 +127,11 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("answer", "expected"), CHANGED)
-def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes):
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+async def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes):
+    async with fetching(answer) as (fetcher, served, parts):
         await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
         assert parts.content(await fetcher.fetch(job(served.url))) == expected
-
-    run(answer, act)
 
 
 # Bytes that are missing, too many, or wrong.
@@ -156,26 +139,23 @@ def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("coded", [False, True])
-def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool):
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool):
+    thing = Thing(LARGE * 400)
+    if coded:
+        packed = gzip.compress(random.Random(3).randbytes(3 << 20), 1)
+        thing = Thing(packed, headers={"Content-Encoding": "gzip"})
+    async with fetching(lambda request: replace(thing(request), framing=framing)) as (fetcher, served, parts):
         served.cut(2 << 20, "stall")
         is_announced = framing == "length" and not coded
         kind = FailureKind.CHECKSUM if is_announced else FailureKind.OVERLONG
         assert "5000" in await refused(fetcher, job(served.url, size=5000), kind, retryable=True)
         assert not parts.is_parked
 
-    thing = Thing(LARGE * 400)
-    if coded:
-        packed = gzip.compress(random.Random(3).randbytes(3 << 20), 1)
-        thing = Thing(packed, headers={"Content-Encoding": "gzip"})
-    run(lambda request: replace(thing(request), framing=framing), act)
-
 
 @pytest.mark.parametrize("right", [True, False])
-def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
+async def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
     stated = Checksum("sha512", hashlib.sha512(LARGE if right else SMALL).digest())
-
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+    async with fetching(Thing(LARGE)) as (fetcher, served, parts):
         await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         wanted = job(served.url, checksum=stated)
         if right:
@@ -184,23 +164,18 @@ def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
             await refused(fetcher, wanted, FailureKind.CHECKSUM, retryable=True)
         assert [request.start for request in served.requests] == [HALF]
 
-    run(Thing(LARGE), act)
-
 
 # Content codings that were not requested.
 
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
-def test_gzip_is_decoded(body: bytes):
+async def test_gzip_is_decoded(body: bytes):
     coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
-
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-MD5": b64_md5(coded)}
+    async with fetching(Thing(coded, headers=headers)) as (fetcher, served, parts):
         received = await fetcher.fetch(job(served.url, size=len(body)))
         assert parts.content(received) == body
         assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
-
-    headers = {"Content-Encoding": "gzip", "Content-MD5": b64_md5(coded)}
-    run(Thing(coded, headers=headers), act)
 
 
 CODED = gzip.compress(LARGE)
@@ -214,9 +189,7 @@ CODED = gzip.compress(LARGE)
         ("br", CODED, FailureKind.HTTP, False),
     ],
 )
-def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKind, retryable: bool):
-    async def act(fetcher: Fetcher, served: Origin, parts: PartFiles) -> None:
+async def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKind, retryable: bool):
+    async with fetching(Thing(body, headers={"Content-Encoding": coding})) as (fetcher, served, parts):
         await refused(fetcher, job(served.url), kind, retryable=retryable)
         assert not parts.is_parked
-
-    run(Thing(body, headers={"Content-Encoding": coding}), act)
