@@ -3,9 +3,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -164,9 +162,7 @@ def test_an_error_about_headers_shows_no_value() -> None:
         (lambda: stacpull.mirror(HERE, None), "^DEST must be a path, not NoneType"),
     ],
 )
-def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(
-    call: Callable[[], Coroutine[Any, Any, object]], message: str
-) -> None:
+def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, message):
     with pytest.raises(UsageError, match=message):
         asyncio.run(call())
 

@@ -95,9 +95,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("options", "expected", "credentials"), TABLE)
 @pytest.mark.usefixtures("shared_files")
-def test_settings_and_credentials_come_from_profiles(
-    options: S3Options, expected: AwsSettings, credentials: Credentials | None
-):
+def test_settings_and_credentials_come_from_profiles(options, expected, credentials):
     assert asyncio.run(resolved(options)) == (expected, credentials)
 
 
@@ -231,12 +229,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str
 
 
 @pytest.mark.parametrize(("scenario", "output", "tried"), SCENARIOS)
-def test_metadata_services_are_requested_only_if_allowed(
-    probed: list[tuple[str, list[str]]],
-    scenario: tuple[str | None, dict[str, str], bool],
-    output: str,
-    tried: list[str],
-):
+def test_metadata_services_are_requested_only_if_allowed(probed, scenario, output, tried):
     outcome, addresses = probed[[param.values[0] for param in SCENARIOS].index(scenario)]
     assert outcome.startswith(output)
     assert addresses == tried
@@ -274,16 +267,7 @@ queries = st.lists(
 @settings(max_examples=examples(300))
 @given(keys, hosts, st.sampled_from(["GET", "HEAD"]), header_fields, tokens, regions, queries, st.booleans())
 @example("a%2Fb//../$'()", "localhost:9000", "GET", {"range": "bytes=0- "}, "t", "us-east-1", "b=1&a", True)
-def test_equals_botocore(
-    key: str,
-    host: str,
-    method: str,
-    fields: dict[str, str],
-    token: str | None,
-    region: str,
-    query: str,
-    https: bool,
-):
+def test_equals_botocore(key, host, method, fields, token, region, query, https):
     path = "/" + encode_key(key)
     url = f"{'https' if https else 'http'}://{host}{path}" + (f"?{query}" if query else "")
     theirs = AWSRequest(method, url, headers=dict(fields))

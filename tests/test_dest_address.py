@@ -106,9 +106,7 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
         (URL, {"work": "w", "dest_endpoint_url": "http://0.0.0.0:9"}, "which is never connected to"),
     ],
 )
-def test_contradictory_options_are_refused(
-    work: Path, dest: str, options: dict[str, str], message: str
-) -> None:
+def test_contradictory_options_are_refused(work, dest, options, message):
     mirror = new_ledger(work.parent / "mirror")
     places = {"WORK": str(work), "MIRROR": str(mirror)}
     given = {name: places.get(value, value) for name, value in options.items()}

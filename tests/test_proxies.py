@@ -42,9 +42,7 @@ CASES = [
 
 @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
 @pytest.mark.parametrize(("text", "host", "port", "expected"), CASES)
-def test_hosts_that_bypass_the_proxy(
-    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, host: str, port: int, expected: bool
-) -> None:
+def test_hosts_that_bypass_the_proxy(monkeypatch, variable, text, host, port, expected):
     monkeypatch.setenv(variable, text)
     assert is_bypassed(host, port) is expected
 

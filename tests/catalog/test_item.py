@@ -122,9 +122,7 @@ def outward(document: Json) -> list[Json]:
         ("https://a.test", "c/i/a.tif", None),
     ],
 )
-def test_mirrored_assets_are_relative_and_others_remote(
-    asset: Any, here: str | None, expected: Json | None
-) -> None:
+def test_mirrored_assets_are_relative_and_others_remote(asset, here, expected):
     document = stored(item(assets={"a": asset}), here={} if here is None else {"a": here})
     assert document["assets"] == ({} if expected is None else {"a": expected})
     core_valid({**document, "stac_version": "1.1.0"}, STACObjectType.ITEM)
@@ -259,9 +257,7 @@ def test_invalid_links_are_left_out(links: Any) -> None:
         (None, "./a.tif", "./a.tif"),
     ],
 )
-def test_relative_hrefs_are_resolved_against_the_items_url(
-    base: str | None, href: str, expected: str
-) -> None:
+def test_relative_hrefs_are_resolved_against_the_items_url(base, href, expected):
     document = stored(item(assets={"a": {"href": href}}), base=base)
     assert document["assets"] == {"a": {"href": expected}}
 
@@ -417,9 +413,7 @@ def test_reference(path: str, directory: str, expected: str) -> None:
         ("ours", "https://api.example/catalog.json", False),
     ],
 )
-def test_a_document_belongs_to_the_mirror_if_its_root_does(
-    tmp_path: Path, catalog: str, root: str, is_ours: bool
-) -> None:
+def test_a_document_belongs_to_the_mirror_if_its_root_does(tmp_path, catalog, root, is_ours):
     name = "stacpull-mirror-api.example" if catalog == "ours" else "another"
     (tmp_path / "catalog.json").write_bytes(orjson.dumps({"type": "Catalog", "id": name}))
     (tmp_path / "c").mkdir()

@@ -71,9 +71,7 @@ def test_more_than_10_000_items_need_sub_catalogs(tmp_path: Path, count: int, si
         core_valid(head(tmp_path / "c" / name), STACObjectType.CATALOG)
 
 
-def test_pystac_walks_through_sub_catalogs_up_and_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pystac_walks_through_sub_catalogs_up_and_down(tmp_path, monkeypatch):
     monkeypatch.setattr("stacpull.catalog.catalog_tree.ITEMS_PER_CATALOG", 2)
     mirror = Mirror(tmp_path)
     for number in range(5):

@@ -18,9 +18,7 @@ Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")
 
 
-def test_quiet_prints_errors_and_the_headline_of_a_failure_only(
-    stacpull_command: Command, library: Library
-) -> None:
+def test_quiet_prints_errors_and_the_headline_of_a_failure_only(stacpull_command, library):
     def answer(on_event: Callable[[object], None], **_: object) -> object:
         on_event(Notice("warning", "something odd"))
         on_event(Progress(seconds=9))
@@ -75,17 +73,13 @@ def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Li
     ],
     ids=" ".join,
 )
-def test_continuing_a_run_refuses_options_that_the_run_keeps(
-    stacpull_command: Command, library: Library, name: str, option: list[str]
-) -> None:
+def test_continuing_a_run_refuses_options_that_the_run_keeps(stacpull_command, library, name, option):
     ran = stacpull_command(name, "out", *option)
     assert (ran.code, library.calls) == (2, [])
     assert f"`stacpull mirror SOURCE DEST {option[0]} ...`" in ran.err
 
 
-def test_continuing_a_run_ignores_the_selection_of_the_config_file(
-    stacpull_command: Command, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_continuing_a_run_ignores_the_selection_of_the_config_file(stacpull_command, library, monkeypatch):
     monkeypatch.setenv("MLHUB_API_KEY", "k")
     library.answers["resume"] = mirror_report()
     assert stacpull_command("resume", "out", "--config", BIGEARTHNET).code == 0
@@ -162,8 +156,6 @@ def test_classes(stacpull_command: Command, library: Library) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["-C", "a", "-C", "b"]])
-def test_classes_are_of_one_collection(
-    stacpull_command: Command, library: Library, arguments: list[str]
-) -> None:
+def test_classes_are_of_one_collection(stacpull_command, library, arguments):
     assert stacpull_command("classes", "http://s", *arguments).code == 2
     assert library.calls == []

@@ -29,9 +29,7 @@ main()
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("module", ["stacpull.cli.main", "stacpull.cli.inspect_command"])
-def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(
-    module: str, number: signal.Signals
-) -> None:
+def test_a_signal_while_it_is_still_importing_is_130_and_no_traceback(module, number):
     command = [sys.executable, "-c", SLOW.format(module=module)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:

@@ -53,9 +53,7 @@ def test_the_module_can_be_run() -> None:
         ("qqqq", "See `stacpull --help`."),
     ],
 )
-def test_a_command_that_does_not_exist_gets_the_nearest(
-    stacpull_command: Command, typed: str, hint: str
-) -> None:
+def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed, hint):
     ran = stacpull_command(typed)
     assert ran.code == 2
     assert hint in ran.err
@@ -84,9 +82,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(
         (["--sign-bucket", "b"], "use --credentials NAME: a profile has `buckets`"),
     ],
 )
-def test_an_option_of_another_tool_gets_the_one_to_use(
-    stacpull_command: Command, typed: list[str], hint: str
-) -> None:
+def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, hint):
     ran = stacpull_command("mirror", "s", "d", *typed)
     assert ran.code == 2
     assert hint in ran.err

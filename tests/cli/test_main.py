@@ -48,9 +48,7 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command
         ("verify", 30, 14),
     ],
 )
-def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(
-    stacpull_command: Command, name: str, most: int, most_brief: int
-) -> None:
+def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(stacpull_command, name, most, most_brief):
     brief, every = stacpull_command(name, "--help").out, stacpull_command(name, "--help", "all").out
     assert f"`stacpull {name} --help all` shows every option." in " ".join(brief.split())
     assert "--help all` shows every option.\n\nE" not in every
@@ -62,9 +60,7 @@ def test_help_shows_what_most_users_need_and_all_of_it_is_bounded(
 @pytest.mark.parametrize(
     "kind", [StacpullError, UsageError, NotAMirrorError, SourceError, InterruptedRunError]
 )
-def test_a_stacpull_error_is_one_sentence_and_its_exit_code(
-    stacpull_command: Command, library: Library, kind: type[StacpullError]
-) -> None:
+def test_a_stacpull_error_is_one_sentence_and_its_exit_code(stacpull_command, library, kind):
     library.answers["status"] = kind("a")
     assert stacpull_command("status", "d") == Ran(kind.exit_code, "", "stacpull: a\n")
 
@@ -85,9 +81,7 @@ def test_a_stacpull_error_in_a_group_is_found(stacpull_command: Command, library
         (ExceptionGroup("", [MemoryError()]), "there is not enough memory: ExceptionGroup"),
     ],
 )
-def test_unexpected_errors_are_printed_without_their_text(
-    stacpull_command: Command, library: Library, problem: Exception, text: str
-) -> None:
+def test_unexpected_errors_are_printed_without_their_text(stacpull_command, library, problem, text):
     library.answers["status"] = problem
     assert stacpull_command("status", "d") == Ran(1, "", f"stacpull: {text}; -vv shows where\n")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,7 @@ from stacpull.errors import WorkerError
 
 
 @pytest.mark.parametrize("dest", ["directory", "s3://bucket/a"])
-def test_the_process_that_is_started_early_is_the_one_of_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dest: str
-) -> None:
+def test_the_process_that_is_started_early_is_the_one_of_the_run(tmp_path, monkeypatch, dest):
     early, later = list[Sequence[str]](), list[Sequence[str]]()
 
     def started_early(_module: str, arguments: Sequence[str], *, shared: str) -> AbstractContextManager[None]:

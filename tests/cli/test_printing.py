@@ -33,9 +33,7 @@ def test_json_is_one_line_without_control_characters(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("verbose", [0, 2])
-def test_error_messages_reach_the_terminal_without_control_characters(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verbose: int
-) -> None:
+def test_error_messages_reach_the_terminal_without_control_characters(capsys, monkeypatch, verbose):
     def fails(*_arguments: object, **_options: object) -> None:
         raise SourceError(f"The host said {HOSTILE}.")
 

@@ -102,9 +102,7 @@ def test_a_check_of_more_bytes_than_expected_states_no_time() -> None:
     assert "left" not in line
 
 
-def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys):
     stream = Terminal()
     live = Display(Output(), stream)
     live(Checked(10, 1000, 1, 0.5, 20, 2000))
@@ -128,9 +126,7 @@ def test_files_already_present_do_not_count_towards_speed() -> None:
 @pytest.mark.parametrize(
     "work", [Display.close, lambda live: live.write("a line"), lambda live: live.stopping()]
 )
-def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(
-    work: Callable[[Display], object],
-) -> None:
+def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work):
     """A second Ctrl-C during `close` waited for itself: a lock that is not reentrant was taken twice."""
     step = 1
     while _abandoned_at(step, work):

@@ -34,9 +34,7 @@ async def blocks(stop=None):
     ["while True: pass", "re.fullmatch('(?:a|aa)+b', 'a' * 200)"],
     ids=["a loop without end", "a pattern that backtracks"],
 )
-def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(
-    block: str, how: str, number: signal.Signals
-) -> None:
+def test_the_second_signal_ends_a_process_whose_event_loop_is_blocked(block, how, number):
     command = [sys.executable, "-c", BLOCKED.format(how=how, block=block)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:

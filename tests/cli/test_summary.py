@@ -51,9 +51,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
         ({"scheme": 1}, {"assets_failed": 2}, True),  # one failed before this command
     ],
 )
-def test_retry_is_suggested_only_if_it_can_help(
-    kinds: dict[str, int], counts: dict[str, int], is_suggested: bool
-) -> None:
+def test_retry_is_suggested_only_if_it_can_help(kinds, counts, is_suggested):
     lines = list(mirror_lines(mirror_report(**counts), failures(**kinds)))
     assert ("to retry:    stacpull retry 'out dir'" in lines) == is_suggested
     assert "for details: stacpull failures 'out dir'" in lines
@@ -92,9 +90,7 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
         ),
     ],
 )
-def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(
-    counts: dict[str, int], first: str
-) -> None:
+def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(counts, first):
     assert next(iter(status_lines(status_report(**counts)))) == first
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Ran, mirror_report
+from tests.cli.conftest import mirror_report
 
 from stacpull.cli.verify_command import verify_lines
 from stacpull.events import Damage
@@ -81,12 +81,7 @@ def test_report_lines_and_exit_codes(changes: dict[str, Any], expected: list[str
 
 
 @pytest.mark.parametrize(("flags", "unknown"), [([], 0), (["-v"], 25), (["--strict"], 25), (["--json"], 25)])
-def test_unknown_files_are_printed_on_request(
-    stacpull_command: Callable[..., Ran],
-    monkeypatch: pytest.MonkeyPatch,
-    flags: list[str],
-    unknown: int,
-) -> None:
+def test_unknown_files_are_printed_on_request(stacpull_command, monkeypatch, flags, unknown):
     async def verified(dest: Path, *, on_event: Callable[[Damage], None], **_: object) -> VerifyReport:
         for number in range(25):
             on_event(Damage(f"{number}.txt", "unknown", "nothing", "a file"))

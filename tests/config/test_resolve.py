@@ -182,9 +182,7 @@ NARROWING = ("collection", "label", "where", "ids", "asset", "role", "media-type
 
 @pytest.mark.parametrize("name", NARROWING)
 @pytest.mark.parametrize("value", [("",), ("a=b", ""), ("", "")])
-def test_an_empty_text_that_would_keep_everything_is_rejected(
-    tmp_path: Path, name: str, value: tuple[str, ...]
-) -> None:
+def test_an_empty_text_that_would_keep_everything_is_rejected(tmp_path, name, value):
     """An unset variable in a script: `--ids "$ID"`."""
     with pytest.raises(UsageError, match=f"^--{name} must not be empty"):
         resolve_with({name: value})
@@ -307,9 +305,7 @@ def test_a_selection_cannot_come_from_the_environment() -> None:
         ),
     ],
 )
-def test_an_invalid_value_is_reported_with_its_place(
-    flags: dict[str, object], environ: dict[str, str], message: str
-) -> None:
+def test_an_invalid_value_is_reported_with_its_place(flags, environ, message):
     with pytest.raises(UsageError) as caught:
         resolve_with(flags, **environ)
     assert str(caught.value).startswith(message)
@@ -323,9 +319,7 @@ def test_an_invalid_value_is_reported_with_its_place(
         ("label", "[3]", ("Pastures",)),
     ],
 )
-def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(
-    tmp_path: Path, name: str, text: str, given: object
-) -> None:
+def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name, text, given):
     with pytest.raises(UsageError, match=rf"c\.toml, line 1, {name} must be "):
         resolve_with({"config": config(tmp_path, f"{name} = {text}\n"), name: given})
 
@@ -364,9 +358,7 @@ def test_the_config_of_bigearthnet_needs_a_key_unless_source_has_one() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
-def test_a_shipped_config_is_valid_and_found_by_its_name(
-    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_shipped_config_is_valid_and_found_by_its_name(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     expected = resolve_with({"config": str(path)}, MLHUB_API_KEY="k")
     assert expected != resolve_with()
@@ -386,9 +378,7 @@ def test_a_shipped_config_is_valid_and_found_by_its_name(
         ("configs/bigearthnet", "the config file configs/bigearthnet cannot be read"),
     ],
 )
-def test_a_missing_config_is_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, expected: str
-) -> None:
+def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=re.escape(expected) + "[^?]*$"):
         resolve_with({"config": name})

@@ -79,9 +79,7 @@ def bucket_service(
     "page",
     [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if steps_of(page.read_text())],
 )
-def test_a_page_runs_as_it_is_written(
-    page: Path, tmp_path: Path, earth_search: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_page_runs_as_it_is_written(page, tmp_path, earth_search, request):
     text = page.read_text()
     service = "https://s3.example.org"
     port = free_ports(3)

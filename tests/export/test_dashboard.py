@@ -245,9 +245,7 @@ async def test_a_thousand_connections_take_thirty_two_descriptors() -> None:
         b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: a=\xff;;=\x01=\r\nSec-Fetch-Site: \xff\r\n\r\n",
     ],
 )
-def test_odd_requests_end_with_an_answer_or_the_connection(
-    request_: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_requests_end_with_an_answer_or_the_connection(request_, capfd):
     async def main() -> bytes:
         async with served_dashboard(ANY, None, "d", None) as dashboard:
             port = int(dashboard.url.rstrip("/").rpartition(":")[2])

@@ -28,9 +28,7 @@ def dest(mirrored: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize("form", ["geoparquet", "csv", "parquet", "webdataset"])
-def test_items_whose_ids_differ_only_in_case_or_form_are_exported(
-    dest: Path, tmp_path: Path, form: str
-) -> None:
+def test_items_whose_ids_differ_only_in_case_or_form_are_exported(dest, tmp_path, form):
     out = tmp_path / {"geoparquet": "i.parquet", "csv": "l.csv", "parquet": "l.parquet"}.get(form, "shards")
     report = asyncio.run(stacpull.export(dest, out, form))
     assert (report.items, report.notes) == (2 * len(IDS), ())
@@ -47,9 +45,7 @@ def test_their_documents_and_files_are_found(dest: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [("ndjson", "item"), ("item", "ndjson")])
-def test_items_are_exported_wherever_the_runs_of_a_mirror_stored_them(
-    mirrored: Callable[..., Path], tmp_path: Path, before: str, after: str
-) -> None:
+def test_items_are_exported_wherever_the_runs_of_a_mirror_stored_them(mirrored, tmp_path, before, after):
     mirrored([item("a"), item("b")], metadata=before)
     dest = mirrored([item(name) for name in "abcd"], metadata=after)
     asyncio.run(stacpull.export(dest, tmp_path / "i.parquet"))

@@ -199,9 +199,7 @@ def file_of(writer: str) -> bytes:
 
 
 @pytest.mark.parametrize("bbox", [(0, 0, 10.1, 5), (0, 0, 20, 0.7), (10.2, 0, 20, 5), (0, 0.8, 20, 5)])
-def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(
-    bbox: tuple[float, float, float, float],
-) -> None:
+def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     """GeoParquet allows them; rounded to the nearest number they may miss the edge of the geometry."""
     west, south, east, north = 10.1, 0.7, 10.2, 0.8
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]

@@ -73,9 +73,7 @@ def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
     assert read_back(path) == rows
 
 
-def test_parquet_without_pyarrow_is_rejected_with_advice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parquet_without_pyarrow_is_rejected_with_advice(tmp_path, monkeypatch):
     monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"extra geoparquet"):
         check_table(tmp_path / "t.parquet")
@@ -99,9 +97,7 @@ def test_parquet_without_pyarrow_is_rejected_with_advice(
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_a_csv_contains_no_formulas_and_no_control_characters(
-    text: str, written: str, tmp_path: Path
-) -> None:
+def test_a_csv_contains_no_formulas_and_no_control_characters(text, written, tmp_path):
     path = tmp_path / "t.csv"
     write_table(
         path, [Column("name", "text"), Column("size", "integer"), Column(text, "integer")], [(text, -4, 1)]

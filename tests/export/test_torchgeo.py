@@ -101,9 +101,7 @@ def test_version_2_has_metadata(dest: Path, tmp_path: Path) -> None:
     ("version", "name", "options", "classes"),
     [("1", "BigEarthNet", ", num_classes=19", "class_sets[19]"), ("2", "BigEarthNetV2", "", "class_set")],
 )
-def test_torchgeo_reads_the_tree(
-    dest: Path, tmp_path: Path, version: str, name: str, options: str, classes: str
-) -> None:
+def test_torchgeo_reads_the_tree(dest, tmp_path, version, name, options, classes):
     export(dest, tmp_path / "out", f"torchgeo-v{version}", splits=SPLITS)
     found = by_torchgeo(
         "import json, sys\n"
@@ -159,9 +157,7 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
         ({"shard_samples": 5}, "webdataset"),
     ],
 )
-def test_options_that_torchgeo_does_not_know_are_refused(
-    dest: Path, tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_options_that_torchgeo_does_not_know_are_refused(dest, tmp_path, settings, message):
     with pytest.raises(stacpull.UsageError, match=message):
         export(dest, tmp_path / "out", "torchgeo-v2", **settings)
 

@@ -135,9 +135,7 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
 
 
-def test_an_interrupted_export_keeps_complete_shards(
-    dest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch):
     out = tmp_path / "out"
     stop = asyncio.Event()
 
@@ -160,9 +158,7 @@ def test_an_interrupted_export_keeps_complete_shards(
 
 @pytest.mark.skipif(not find_spec("webdataset"), reason="webdataset is not installed")
 @pytest.mark.parametrize("checksum", ["sha256", "crc64nvme", "none"])
-def test_shards_of_files_that_have_changed_are_written_again(
-    mirrored: Any, tmp_path: Path, checksum: str
-) -> None:
+def test_shards_of_files_that_have_changed_are_written_again(mirrored, tmp_path, checksum):
     one = item("i", assets={"a": {"href": "./a.tif"}})
     for content in (b"one", b"two"):
         dest = mirrored([one], {"a.tif": content}, checksum=checksum, revalidate=True)
@@ -170,9 +166,7 @@ def test_shards_of_files_that_have_changed_are_written_again(
         assert [sample["a.tif"] for sample in samples_of(tmp_path / "out")] == [content]
 
 
-def test_samples_have_the_files_of_source_items_without_json_of_their_own(
-    mirrored: Any, tmp_path: Path
-) -> None:
+def test_samples_have_the_files_of_source_items_without_json_of_their_own(mirrored, tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "s.json").write_text(

@@ -85,9 +85,7 @@ def test_a_box_across_the_antimeridian_becomes_an_area() -> None:
         ),
     ],
 )
-def test_an_area_becomes_one_geometry_or_its_box(
-    text: bytes, kind: str | None, bounds: tuple[float, ...]
-) -> None:
+def test_an_area_becomes_one_geometry_or_its_box(text, kind, bounds):
     found = narrowing(Selection(intersects=text.decode(), bbox=(0, 0, 1, 1)))
     assert found.bbox == bounds
     assert (found.area or {}).get("type") == kind

@@ -35,9 +35,7 @@ def sending(head: bytes, *, times: int, pause: float = 0.0) -> Answering:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("head", [b"Content-Length: 20971520\r\n", b"Transfer-Encoding: chunked\r\n", b""])
-def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(
-    head: bytes, loop: Callable[[], Any]
-) -> None:
+def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(head, loop):
     async def main() -> list[bytes]:
         async with serving(sending(head, times=20)) as origin:
             http = fast(stall_timeout=5)

@@ -92,8 +92,6 @@ def test_an_endless_series_of_small_members_fails(member: bytes):
         ([(10.0, 1000), (9.0, 0)], False),
     ],
 )
-def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(
-    arrivals: list[tuple[float, int]], slow: bool
-) -> None:
+def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(arrivals, slow):
     pace = Pace(100, 10.0)
     assert [pace.is_too_slow(*arrival) for arrival in arrivals][-1] is slow

@@ -215,9 +215,7 @@ def test_each_host_has_one_gate(per_host: int, concurrency: int | None, first: i
     ("answers", "reported_after"),
     [((2.0,) * 5, None), ((None,) * 6, 6), ((2.0, 31.0), 2), ((2.0, None, "served") * 4, None)],
 )
-def test_a_long_wait_for_a_host_is_reported_once(
-    answers: tuple[float | str | None, ...], reported_after: int | None
-) -> None:
+def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
     clock = VirtualClock()
     reports: list[tuple[int, str]] = []
     number = 0
@@ -313,9 +311,7 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
     ],
     ids=["two", "three halve the limit", "alone", "long after an answer", "sent before", "again"],
 )
-def test_some_unanswered_requests(
-    requests: list[tuple[float, float, int]], free: list[bool], limit: int
-) -> None:
+def test_some_unanswered_requests(requests, free, limit):
     bench, found = Bench(), []
     bench.clock.now = 0.5
     bench.gate.succeeded(-40.0)  # it was sent long before

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,9 +55,7 @@ TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
 @pytest.mark.parametrize(
     ("state", "failure", "wait", "charged"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
-def test_a_failure_is_retried_or_final(
-    state: RetryState, failure: Failure, wait: float | None, charged: int
-) -> None:
+def test_a_failure_is_retried_or_final(state, failure, wait, charged):
     assert next_wait(POLICY, state, failure, draw=0.5) == wait
     assert state.charged == charged
 
@@ -68,9 +64,7 @@ FAILURES = st.sampled_from([reset, throttle, lambda: throttle(30.0)])
 
 
 @given(st.lists(FAILURES, min_size=60, max_size=60), st.floats(0, 1))
-def test_the_number_of_attempts_and_the_waits_are_limited(
-    makers: list[Callable[[], Failure]], draw: float
-) -> None:
+def test_the_number_of_attempts_and_the_waits_are_limited(makers, draw):
     """At most one attempt, 5 retries and 20 throttled ones."""
     state, tries = RetryState(), 1
     for make in makers:

@@ -57,9 +57,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "kind", "wait"), TABLE)
-def test_a_status_becomes_a_kind_of_failure(
-    status: int, headers: dict[str, str], body: bytes, kind: FailureKind, wait: float | None
-) -> None:
+def test_a_status_becomes_a_kind_of_failure(status, headers, body, kind, wait):
     failure = classify(status, CIMultiDict(headers), body, "h.example", now=NOW)
     assert (failure.kind, failure.retry_after, failure.status) == (kind, wait, status)
     assert failure.host == "h.example"

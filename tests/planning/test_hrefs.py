@@ -148,9 +148,7 @@ ALTERNATES = [
 
 
 @pytest.mark.parametrize(("asset", "prefer", "expected"), ALTERNATES)
-def test_hrefs_in_order_of_preference(
-    asset: object, prefer: tuple[str, ...], expected: tuple[str, ...]
-) -> None:
+def test_hrefs_in_order_of_preference(asset, prefer, expected):
     assert asset_hrefs(asset, "https://api.test/c/item.json", prefer) == expected
 
 
@@ -210,7 +208,5 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("href", "media_type", "kind"), TABLE)
-def test_the_kind_of_an_asset_follows_from_name_and_type(
-    href: str, media_type: str | None, kind: AssetKind
-) -> None:
+def test_the_kind_of_an_asset_follows_from_name_and_type(href, media_type, kind):
     assert asset_kind(href, media_type) is kind

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -285,9 +284,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("selection", "key", "asset", "kept"), TABLE)
-def test_the_assets_own_members_take_precedence(
-    selection: Selection, key: str, asset: Any, kept: bool
-) -> None:
+def test_the_assets_own_members_take_precedence(selection, key, asset, kept):
     assert AssetFilter(selection).keeps(key, described(asset, ITEM_ASSETS.get(key))) is kept
 
 

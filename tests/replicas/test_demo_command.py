@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,9 +28,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_demo_mirrors_shows_the_tree_and_suggests_commands(
-    stacpull_command: Callable[..., Ran], somewhere: Path
-) -> None:
+def test_the_demo_mirrors_shows_the_tree_and_suggests_commands(stacpull_command, somewhere):
     ran = stacpull_command("demo", "-vv")
     assert ran.code == 0, ran.err
     bands = sorted((somewhere / "stacpull-demo" / "bigearthnet").glob("*/*.tif"))
@@ -51,9 +48,7 @@ def test_the_demo_mirrors_shows_the_tree_and_suggests_commands(
     assert json.loads(status.out)["assets_done"] == 65
 
 
-def test_the_demo_continues_in_an_existing_directory(
-    stacpull_command: Callable[..., Ran], somewhere: Path
-) -> None:
+def test_the_demo_continues_in_an_existing_directory(stacpull_command, somewhere):
     assert stacpull_command("demo", "there", "-q") == Ran(0, "", "")
     ran = stacpull_command("demo", "there", "--json")
     report = json.loads(ran.out.splitlines()[-1])

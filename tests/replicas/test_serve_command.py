@@ -102,9 +102,7 @@ def test_serve_applies_the_faults_of_a_file(tmp_path: Path) -> None:
             assert reply.read() == b"content"
 
 
-def test_a_wrong_fault_file_is_exit_2_and_names_the_rule(
-    stacpull_command: Callable[..., Ran], tmp_path: Path
-) -> None:
+def test_a_wrong_fault_file_is_exit_2_and_names_the_rule(stacpull_command, tmp_path):
     (tmp_path / "faults.toml").write_text(FAULTY + "probability = 7\n")
     ran = stacpull_command("serve", "s3", "--faults", str(tmp_path / "faults.toml"))
     assert ran.code == 2

@@ -102,9 +102,7 @@ def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_privat
         (["10.0.0.1", "::1", "169.254.1.1"], False),
     ],
 )
-def test_a_name_at_a_refused_address_gets_no_connection(
-    transport: str, addresses: list[str], allow_private: bool
-) -> None:
+def test_a_name_at_a_refused_address_gets_no_connection(transport, addresses, allow_private):
     failure, tried = outcome(transport, "name.example", addresses, allow_private=allow_private)
     assert (failure.kind, failure.retryable, tried) == (FailureKind.ADDRESS, False, [])
 
@@ -141,9 +139,7 @@ async def test_the_checked_address_is_the_one_connected_to(transport: str) -> No
     assert [address[0] for address in tried] == ["127.0.0.1"]  # type: ignore[index]
 
 
-def test_a_public_source_cannot_lead_to_private_addresses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_public_source_cannot_lead_to_private_addresses(tmp_path, monkeypatch):
     """SOURCE is far away (behind a proxy: no other is at hand); its hrefs and redirects lead inside."""
 
     with WireServer({"/x": [Answer(body=b"inside")]}) as inside:

@@ -132,12 +132,7 @@ def text_of(requests: list[ReceivedRequest]) -> bytes:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_credential_reaches_another_host_or_is_written_down(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    form: str,
-) -> None:
+def test_no_credential_reaches_another_host_or_is_written_down(tmp_path, monkeypatch, capfd, form):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", S3_TOKEN)

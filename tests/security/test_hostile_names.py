@@ -60,9 +60,7 @@ def everything(top: Path) -> set[str]:
     [(by_collection, None), (by_filename, "{p}/{key}/{filename}"), (by_filename, "x/{filename}")],
     ids=["collections, items and keys", "properties, keys and file names", "file names that meet"],
 )
-def test_hostile_names_stay_inside_dest_and_lose_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, layout: str | None
-) -> None:
+def test_hostile_names_stay_inside_dest_and_lose_nothing(tmp_path, monkeypatch, make, layout):
     assert len(SAYABLE) >= 500
     around = tmp_path / "around"
     around.mkdir()

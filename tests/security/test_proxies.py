@@ -45,9 +45,7 @@ def options(**more: Any) -> Options:
     return Options(retries=0, query={"key": Secret(KEY)}, **more)
 
 
-def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
-    dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> None:
+def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(dest, authority, monkeypatch, capfd):
     tls = authority.server("far.example")
     with (
         Source(others=asset, tls=tls, name="far.example") as source,
@@ -67,9 +65,7 @@ def test_https_goes_through_a_tunnel_that_shows_the_proxy_nothing(
     assert_secret_nowhere(dest, *capfd.readouterr())
 
 
-def test_a_proxy_that_presents_another_certificate_is_refused(
-    dest: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_that_presents_another_certificate_is_refused(dest, authority, monkeypatch):
     """The tunnel ends at a host with a certificate for another name."""
 
     with (
@@ -154,9 +150,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     ["169.254.169.254", "[::ffff:a9fe:a9fe]", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376",
      "%31%36%39.254.169.254", "169.254.169.254.", "127.0.0.1", "localhost", "127.1", "10.1", "[::1]"],
 )  # fmt: skip
-def test_no_request_for_an_internal_address_goes_to_a_proxy(
-    dest: Path, monkeypatch: pytest.MonkeyPatch, host: str
-) -> None:
+def test_no_request_for_an_internal_address_goes_to_a_proxy(dest, monkeypatch, host):
     with Source(others=asset, name="far.example") as source, Proxy(source.port) as proxy:
         source.features = [feature("i", {"a": f"http://{host}/latest/meta-data/"})]
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")

@@ -51,9 +51,7 @@ def chain_of(error: BaseException) -> list[str]:
 
 @pytest.mark.parametrize("answer", [MAINTENANCE, BROKEN], ids=["maintenance page", "broken JSON"])
 @pytest.mark.parametrize("path", ["", "/items"])
-def test_an_invalid_page_does_not_reveal_the_credential(
-    tmp_path: Path, name: str, answer: Answer, path: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_page_does_not_reveal_the_credential(tmp_path, name, answer, path, capfd):
     """The error names the page's URL."""
 
     with Source(routes={f"/collections/c{path}": lambda _: answer}) as source:

@@ -116,14 +116,7 @@ def assert_documented(code: int, message: str) -> None:
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_new_mirror_avoids_the_obstacle_or_refuses(
-    hub: MlhubReplica,
-    tmp_path: Path,
-    outside: Path,
-    capfd: pytest.CaptureFixture[str],
-    seed: Seed,
-    where: str,
-) -> None:
+def test_a_new_mirror_avoids_the_obstacle_or_refuses(hub, tmp_path, outside, capfd, seed, where):
     dest = tmp_path / "mirror"
     path = place(hub, dest, where)
     path.parent.mkdir(parents=True)

@@ -66,9 +66,7 @@ def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
 
 
 @pytest.mark.parametrize("with_bundle", [True, False], ids=["another bundle", "the system's"])
-def test_a_source_behind_a_bad_certificate_ends_the_run(
-    tmp_path: Path, authority: Authority, stranger: Authority, with_bundle: bool
-) -> None:
+def test_a_source_behind_a_bad_certificate_ends_the_run(tmp_path, authority, stranger, with_bundle):
     bundle = stranger.bundle if with_bundle else None
     with pytest.raises(SourceError, match=r"certificate of localhost:[0-9]+ is not trusted"):
         mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", ca_bundle=bundle)

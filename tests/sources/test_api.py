@@ -90,9 +90,7 @@ async def test_a_collection_is_read_once() -> None:
         ),
     ],
 )
-def test_a_walk_starts_at_the_items_of_each_selected_collection(
-    url: str, selection: Selection, expected: list[tuple[str, PageRequest]]
-) -> None:
+def test_a_walk_starts_at_the_items_of_each_selected_collection(url, selection, expected):
     api, _ = source(url)
     starts = asyncio.run(api.starts(selection))
     assert [start[:2] for start in starts] == expected
@@ -137,9 +135,7 @@ def test_selections_without_a_valid_collection(url: str, selection: Selection, m
         ({f"{API}/collections": {"collections": []}}, UsageError, "the source lists none"),
     ],
 )
-def test_an_unreadable_collection_raises(
-    table: dict[str, object], error: type[Exception], message: str
-) -> None:
+def test_an_unreadable_collection_raises(table, error, message):
     api, _ = source(table=table)
     with pytest.raises(error, match=message):
         asyncio.run(api.starts(Selection(collections=("x",))))
@@ -179,9 +175,7 @@ def test_an_unreadable_item_raises_with_the_kind_of_failure(body: object, kind: 
         (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
     ],
 )
-async def test_the_limit_in_source_and_the_page_size_are_requested(
-    url: str, size: PageSize, expected: str
-) -> None:
+async def test_the_limit_in_source_and_the_page_size_are_requested(url, size, expected):
     reader = MemoryReader(lambda _: page(["a"]))
     api = ApiSource(url, reader)
     (start,) = await api.starts(Selection())

@@ -95,9 +95,7 @@ def test_long_lists_are_divided() -> None:
         pytest.param(lambda _, __: [None, 5, {"id": None}], id="features that are not items"),
     ],
 )
-def test_a_service_that_does_not_search_by_id_is_searched_once(
-    found: Callable[[str, list[str]], object],
-) -> None:
+def test_a_service_that_does_not_search_by_id_is_searched_once(found):
     service = Service(found)
     wanted = [f"i{number}" for number in range(MOST_TOGETHER + 50)]
     assert names(service.read(*map(href, wanted))) == wanted

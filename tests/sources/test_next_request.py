@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,9 +116,7 @@ RECORDED = [
 @pytest.mark.parametrize(
     ("file", "request_", "expected", "total"), RECORDED, ids=[f"{r[0]}-{i}" for i, r in enumerate(RECORDED)]
 )
-def test_recorded_pages_lead_to_the_next_page(
-    shared_data: Path, file: str, request_: PageRequest, expected: PageRequest | None, total: int | None
-) -> None:
+def test_recorded_pages_lead_to_the_next_page(shared_data, file, request_, expected, total):
     document = json.loads((shared_data / file).read_text())
     assert next_request(document, request_) == expected
     assert announced_total(document) == total
@@ -172,9 +169,7 @@ SEARCH = "https://h/search"
         (get(f"{SEARCH}?a=1"), {"body": {"token": "t"}}, {"token": "t"}),
     ],
 )
-def test_a_next_link_by_post_is_followed(
-    current: PageRequest, link: dict[str, Any], expected: dict[str, Any]
-) -> None:
+def test_a_next_link_by_post_is_followed(current, link, expected):
     assert next_request(linked(href=SEARCH, method="post", **link), current) == post(SEARCH, expected)
 
 
@@ -189,9 +184,7 @@ def test_a_next_link_by_post_is_followed(
         (None, True, {"X-Api-Key": "x", "Metadata-Flavor": "Google", "Prefer": "2"}, {"Prefer": "2"}),
     ],
 )
-def test_headers_of_a_next_link(
-    held: dict[str, str] | None, merge: bool, named: dict[str, object] | None, expected: dict[str, str] | None
-) -> None:
+def test_headers_of_a_next_link(held, merge, named, expected):
     link = linked(href=SEARCH, method="POST", headers=named, merge=merge)
     following = next_request(link, PageRequest(SEARCH, "POST", {}, held))
     assert following is not None

@@ -85,9 +85,7 @@ def mirrored(dest: Path, path: str, documents: Mapping[str, bytes]) -> tuple[Mir
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("odd", "read"), VALUES)
-def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(
-    tmp_path: Path, place: str, odd: str, read: object
-) -> None:
+def test_an_item_that_is_not_strict_json_is_mirrored_and_reported(tmp_path, place, odd, read):
     path, documents = served(place, odd)
     report, warnings = mirrored(tmp_path / "m", path, documents)
     assert (report.state, report.items_done) == ("complete", 3)

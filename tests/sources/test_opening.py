@@ -67,9 +67,7 @@ def test_an_items_url_is_recognised_without_a_request() -> None:
         (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )
-def test_unsupported_sources_are_refused(
-    url: str, body: object, error: type[Exception], message: str
-) -> None:
+def test_unsupported_sources_are_refused(url, body, error, message):
     with pytest.raises(error, match=message):
         asyncio.run(open_source(url, MemoryReader({url: body})))
 

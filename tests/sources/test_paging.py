@@ -142,9 +142,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
         (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, *[10] * 10]),
     ],
 )
-def test_a_failing_page_is_requested_again_with_fewer_items(
-    size: PageSize, limit: int, error: Exception, limits: list[int]
-) -> None:
+def test_a_failing_page_is_requested_again_with_fewer_items(size, limit, error, limits):
     found, reader = walked(breaking_above(limit, error), size=size)
     assert found.names == [str(n) for n in range(100)]
     assert [number_in(request, "limit") for request in reader.requests] == limits
@@ -165,9 +163,7 @@ def test_a_failing_page_is_requested_again_with_fewer_items(
     ],
 )
 @pytest.mark.parametrize("name", ["offset", "startIndex"])
-def test_services_that_filter_after_paging_by_offset_lose_nothing(
-    places: list[int], name: str, start: int
-) -> None:
+def test_services_that_filter_after_paging_by_offset_lose_nothing(places, name, start):
     """Their pages have fewer items than requested, but their next links skip none."""
     url = "https://api.test/items"
 

@@ -93,9 +93,7 @@ QUERIES: list[tuple[ModelApi, dict[str, Any], str | dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("api", "chosen", "query"), QUERIES)
-def test_a_selection_becomes_a_query(
-    api: ModelApi, chosen: dict[str, Any], query: str | dict[str, Any]
-) -> None:
+def test_a_selection_becomes_a_query(api, chosen, query):
     selection = Selection(collections=ONE, **chosen)
     found = Walked(api, selection)
     expected = PageRequest(f"{API}/{query}")
@@ -139,9 +137,7 @@ URLS = (API, f"{API}/search", f"{API}/search?limit=7")
 
 
 @given(api=apis, selection=selections, url=st.sampled_from(URLS), size=st.sampled_from([3, 10, 100]))
-def test_pushing_down_does_not_change_the_items(
-    api: ModelApi, selection: Selection, url: str, size: int
-) -> None:
+def test_pushing_down_does_not_change_the_items(api, selection, url, size):
     found = Walked(api, selection, url, size)
     unique = list(dict.fromkeys(found.names))
     if api.fault == "mixes":  # the search for the first collection may also return items of the second
@@ -211,9 +207,7 @@ def test_a_filter_that_fails_is_not_used(fault: str, selection: Selection, warne
         (f"{API}/search?limit=5", Selection(collections=ONE, bbox=(2, 0, 8, 1)), "which are left out"),
     ],
 )
-def test_a_search_that_ignores_the_collections_adds_no_items(
-    url: str, selection: Selection, warned: str | None
-) -> None:
+def test_a_search_that_ignores_the_collections_adds_no_items(url, selection, warned):
     found = Walked(ModelApi(fault="mixes"), selection, url)
     assert list(dict.fromkeys(found.names)) == kept(selection)
     assert warned is None or any(warned in text for text in found.warnings)
@@ -238,9 +232,7 @@ def test_a_search_that_ignores_the_collections_adds_no_items(
         (f"{API}/search?ids=a_3", Selection(bbox=(0, 0, 3, 1)), [("no-collection", "?ids=a_3")]),
     ],
 )
-def test_a_search_url_starts_at_each_of_its_collections(
-    url: str, selection: Selection, starts: list[tuple[str, str]]
-) -> None:
+def test_a_search_url_starts_at_each_of_its_collections(url, selection, starts):
     found = Walked(ModelApi(), selection, url)
     selected = frozenset(selection.collections)
     assert [(start.collection, start.request, start.selected) for start in found.starts] == [

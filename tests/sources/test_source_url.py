@@ -34,9 +34,7 @@ def test_paths_become_file_urls(source: str, path: str) -> None:
     assert source_url(source) == Path(path).as_uri()
 
 
-def test_relative_paths_are_relative_to_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_are_relative_to_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert source_url("cat:a/c.json") == (tmp_path / "cat:a" / "c.json").as_uri()
     assert source_url(".") == tmp_path.as_uri()

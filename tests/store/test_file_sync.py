@@ -38,14 +38,7 @@ def dest(tmp_path: Path) -> Iterator[LocalStore]:
         (0x794C7630, HONEST, False, False),  # overlayfs
     ],
 )
-def test_the_sync_is_chosen_by_file_system_and_kernel(
-    dest: LocalStore,
-    monkeypatch: pytest.MonkeyPatch,
-    magic: int,
-    kernel: str,
-    is_group: bool,
-    is_network: bool,
-) -> None:
+def test_the_sync_is_chosen_by_file_system_and_kernel(dest, monkeypatch, magic, kernel, is_group, is_network):
     class Libc:
         def fstatfs(self, _fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
             size = ctypes.sizeof(ctypes.c_long)
@@ -62,9 +55,7 @@ def test_the_sync_is_chosen_by_file_system_and_kernel(
     assert is_on_network(dest.fd) == is_network
 
 
-def test_a_part_that_cannot_be_synced_fails_the_group(
-    dest: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_cannot_be_synced_fails_the_group(dest, tmp_path, monkeypatch):
     monkeypatch.setattr(LocalStore, "covers_ledger", False)
     dest.staged.write_part("1.whole", b"x")
     bad = dest.staged.write_part("2.whole", b"x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,9 +33,7 @@ def files(tmp_path: Path) -> Iterator[DirectoryFiles]:
         (os.mkfifo, "a pipe"),
     ],
 )
-def test_paths_that_are_not_files(
-    files: DirectoryFiles, make: Callable[[Path], None], obstacle: str | None, algorithm: str | None
-) -> None:
+def test_paths_that_are_not_files(files, make, obstacle, algorithm):
     make(files.path / "a/x")
     assert files.state_of("a/x", algorithm=algorithm) == FileState(obstacle=obstacle)
     assert files.read("a/x") is None
@@ -65,9 +63,7 @@ def test_no_file_outside_is_read(files: DirectoryFiles, path: str, found: str) -
         files.open(path)
 
 
-def test_a_walk_lists_everything_once_and_follows_no_link(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_walk_lists_everything_once_and_follows_no_link(tmp_path, monkeypatch):
     monkeypatch.setattr(inspection, "_BATCH", 3)
     expected = set()
     directories = ("", "a", "a/b", "own/a", "c")

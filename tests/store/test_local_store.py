@@ -115,9 +115,7 @@ def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_
     path=st.lists(st.text(alphabet="/.a\0~\u202e:é", max_size=4), min_size=1, max_size=4),
     name=st.text(max_size=6),
 )
-def test_hostile_names_never_leave_dest(
-    tmp_path_factory: pytest.TempPathFactory, path: list[str], name: str
-) -> None:
+def test_hostile_names_never_leave_dest(tmp_path_factory, path, name):
     root = tmp_path_factory.mktemp("hostile")
     with closing(LocalStore(root / "dest")) as dest:
         failure = place(dest, "/".join(path), name.encode("utf-8", "ignore").decode(), replace=True)
@@ -174,9 +172,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(tmp_path: Path) -> N
 # --- a rename that never replaces, and where the system has none -----------------------------------------
 
 
-def test_a_file_created_just_before_the_rename_is_kept(
-    opened: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_created_just_before_the_rename_is_kept(opened, monkeypatch):
     def late(*names: Any) -> bool:
         (opened.path / "a").write_bytes(b"precious")
         return rename_new(*names)

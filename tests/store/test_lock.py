@@ -65,9 +65,7 @@ RUN = (
 """A run that is killed once it has started a worker."""
 
 
-def test_the_next_run_waits_for_the_workers_of_one_that_was_killed(
-    dest: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_run_waits_for_the_workers_of_one_that_was_killed(dest, monkeypatch):
     with subprocess.Popen(
         [sys.executable, "-c", RUN, str(dest)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as run:

@@ -64,9 +64,7 @@ async def test_a_finished_part_is_complete_and_hashed(reopen: Reopen) -> None:
 @pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED])
 @pytest.mark.parametrize("total", [None, len(DATA)])
 @on_loop
-async def test_a_parked_part_has_its_position_validator_total_and_origin(
-    reopen: Reopen, validator: Validator, total: int | None
-) -> None:
+async def test_a_parked_part_has_its_position_validator_total_and_origin(reopen, validator, total):
     parts = await reopen()
     part = await parts.create(3, 2, validator, total, -77)
     await part.put([(part.size, DATA[:1000])])
@@ -121,9 +119,7 @@ async def test_a_discarded_part_cannot_be_resumed(reopen: Reopen) -> None:
     st.integers(),
     st.lists(st.booleans(), min_size=12),
 )
-def test_pieces_in_any_order_over_any_stops_give_the_whole(
-    reopen: Reopen, sizes: list[int], order: int, stops: list[bool]
-) -> None:
+def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order, stops):
     """Pieces in any order, the first one first; parked in between; the bytes and the hash are right."""
     edges = [0, *accumulate(size * 500 for size in sizes)]
     spans = [Span(*pair) for pair in pairwise(edges)]

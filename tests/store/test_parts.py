@@ -113,9 +113,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 
 
 @pytest.mark.parametrize("damage", [act for _, act in DAMAGE], ids=[name for name, _ in DAMAGE])
-def test_parts_that_can_never_be_resumed_or_are_unwanted_are_removed(
-    staged: StagedParts, parts: Path, damage: Callable[[Path], object]
-) -> None:
+def test_parts_that_can_never_be_resumed_or_are_unwanted_are_removed(staged, parts, damage):
     for row in (1, 2, 3):
         park(parts, row=row)
     damage(parts)
@@ -140,9 +138,7 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("full_file", ["part", "description"])
 @pytest.mark.parametrize("end", [FilePart.discard, FilePart.park])
-def test_a_part_on_a_full_disk_raises_and_can_be_closed(
-    parts: Path, full_file: str, end: Callable[[FilePart], Awaitable[None]]
-) -> None:
+def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, end):
     async def write(part: FilePart) -> None:
         await part.put([(0, DATA[:10])])
         full = os.open("/dev/full", os.O_WRONLY)
@@ -171,9 +167,7 @@ def test_a_part_on_a_full_disk_raises_and_can_be_closed(
     ids=["link", "dangling link", "pipe", "zeros"],
 )
 @pytest.mark.parametrize("name", ["1.1.part", "1.1.about"])
-def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(
-    staged: StagedParts, tmp_path: Path, odd: Callable[[Path, Path], None], name: str
-) -> None:
+def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(staged, tmp_path, odd, name):
     (tmp_path / "outside").mkdir()
     victim, parts = tmp_path / "outside" / "victim", staged.path
     victim.write_bytes(b"precious")

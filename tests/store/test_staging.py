@@ -17,9 +17,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, st.none() | TEXTS, TEXTS, st.booleans())
-def test_the_fields_in_a_name_can_be_read_back(
-    row: int, generation: int, size: int, etag: str | None, filename: str, unproven: bool
-) -> None:
+def test_the_fields_in_a_name_can_be_read_back(row, generation, size, etag, filename, unproven):
     name = complete_part_name(row, generation, size, etag, filename, unproven=unproven)
     assert len(name.encode()) <= 255
     assert "/" not in name
@@ -77,9 +75,7 @@ def test_a_file_that_two_processes_write_is_of_one_of_them(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_an_error_while_writing_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
-) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path, monkeypatch, full):
     def fsync(_: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -65,9 +65,7 @@ def test_a_chart_of_any_number_of_days(days: int) -> None:
         ([tile_day(3, {}), tile_day(4, {})], "No valid pixel on any of the 2 days with a tile"),
     ],
 )
-def test_an_empty_chart_shows_a_message_and_has_no_ticks(
-    days: list[TileDay], stated: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_chart_shows_a_message_and_has_no_ticks(days, stated, monkeypatch):
     from matplotlib.figure import Figure  # noqa: PLC0415 - to import it takes a second
 
     made: list[Figure] = []

@@ -33,9 +33,7 @@ def tiles_of_a_day(draw: st.DrawFn) -> list[tuple[Tile, Cells, Cells]]:
 
 
 @given(tiles_of_a_day(), st.lists(cells, min_size=1, max_size=3))
-def test_each_pixel_belongs_to_the_visible_tile(
-    drawn: list[tuple[Tile, Cells, Cells]], shape: list[Cells]
-) -> None:
+def test_each_pixel_belongs_to_the_visible_tile(drawn, shape):
     wanted = area(*shape)
     never = datetime.min.replace(tzinfo=UTC)
     ranked = sorted(drawn, key=lambda d: (d[0].time, d[0].created or never, d[0].id))
@@ -85,9 +83,7 @@ def footprint(*some: Cells, epsg: int = 4326) -> Footprint:
         (None, details(tile_geometry=Footprint({"type": "Polygon", "coordinates": "?"}, 4326)), 144, 144),
     ],
 )
-def test_a_footprint_is_the_best_readable_geometry(
-    catalog: Footprint | None, byoc_tile: ByocTile | None, rectangle: int, cover: int
-) -> None:
+def test_a_footprint_is_the_best_readable_geometry(catalog, byoc_tile, rectangle, cover):
     found = tile_of(CatalogTile("a", NOVEMBER, catalog), byoc_tile, area())
     assert int(holds(found.rectangle).sum()) == rectangle
     assert int(holds(found.cover).sum()) == cover

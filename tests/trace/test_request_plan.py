@@ -76,9 +76,7 @@ tiles_of_days = st.lists(
 
 
 @given(tiles_of_days, st.lists(cells, max_size=2), st.sampled_from([4, 7, 2500]))
-def test_every_pixel_of_every_day_is_requested_once(
-    drawn: list[tuple[Cells, int]], shape: list[Cells], most: int
-) -> None:
+def test_every_pixel_of_every_day_is_requested_once(drawn, shape, most):
     wanted = area(*shape)
     tiles = [tile(f"t{n}", rectangle, day=number) for n, (rectangle, number) in enumerate(drawn)]
     pieces = pieces_by_day(wanted, tiles)

@@ -11,7 +11,6 @@ from tests.trace.reports import trace_report
 from stacpull import errors
 from stacpull.errors import UsageError
 from stacpull_trace import trace_output
-from stacpull_trace.question import Method
 from stacpull_trace.trace_output import output_at, write_all
 
 PARQUET, PLOT = "pyarrow", "matplotlib"
@@ -56,9 +55,7 @@ def test_out_is_a_directory_or_a_file(name: str, method: str, files: set[str], t
         ("out", "out/median.csv", "median"),
     ],
 )
-def test_files_of_other_programs_are_not_overwritten(
-    name: str, there: str, method: Method, tmp_path: Path
-) -> None:
+def test_files_of_other_programs_are_not_overwritten(name, there, method, tmp_path):
     (tmp_path / there).parent.mkdir(exist_ok=True)
     (tmp_path / there).write_text("mine")
     with pytest.raises(UsageError, match="already exists and was not written by a trace"):
@@ -79,9 +76,7 @@ def test_files_of_other_programs_are_not_overwritten(
         ("x.parquet", "mode", {PARQUET}, "geoparquet"),
     ],
 )
-def test_a_missing_package_is_reported_with_its_extra(
-    name: str, method: str, missing: set[str], extras: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_reported_with_its_extra(name, method, missing, extras, tmp_path, monkeypatch):
     true = importlib.util.find_spec
 
     def find(module: str) -> object:

@@ -107,9 +107,7 @@ def _joined(stretches: list[tuple[int, int]]) -> tuple[int, int]:
     ),
     st.booleans(),
 )
-def test_an_area_has_the_pixels_whose_centres_lie_in_it(
-    discs: list[tuple[float, float, float]], hollow: bool
-) -> None:
+def test_an_area_has_the_pixels_whose_centres_lie_in_it(discs, hollow):
     shapes = [shapely.Point(x, y).buffer(size) for x, y, size in discs]
     if hollow:
         shapes = [shape.difference(shape.centroid.buffer(0.0005)) for shape in shapes]

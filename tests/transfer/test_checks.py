@@ -13,7 +13,6 @@ from stacpull.models import Checksum, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
 from stacpull.transfer.checks import (
     Check,
-    Verdict,
     denies,
     expected_checks,
     page_instead,
@@ -157,9 +156,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
-def test_a_response_decides_how_a_part_continues(
-    point: ResumePoint, status: int, headers: dict[str, str], expected: Verdict
-):
+def test_a_response_decides_how_a_part_continues(point, status, headers, expected):
     assert verdict(point, status, CIMultiDict(headers)) is expected
 
 
@@ -191,9 +188,7 @@ DATES = [
 
 @pytest.mark.parametrize("etag", [None, 'W/"v1"', '"v1"'])
 @pytest.mark.parametrize(("modified", "headers", "now", "strong"), DATES)
-def test_an_ambiguous_date_is_not_a_validator(
-    etag: str | None, modified: str, headers: dict[str, str], now: float, strong: bool
-):
+def test_an_ambiguous_date_is_not_a_validator(etag, modified, headers, now, strong):
     found = provable(Validator(etag, modified), CIMultiDict(headers), now)
     assert found == Validator(etag, modified if strong else None)
     assert found.resumable is (strong or etag == '"v1"')
@@ -283,9 +278,7 @@ TIFF = "https://h/a.tif?sig=x.html"
         (None, "https://h/", HTML, LOGIN, None),
     ],
 )
-def test_web_pages_in_place_of_assets_are_recognised(
-    media_type: str | None, href: str, headers: dict[str, str], start: bytes, expected: str | None
-):
+def test_web_pages_in_place_of_assets_are_recognised(media_type, href, headers, start, expected):
     failure = page_instead(media_type, href, "https://h/", headers, start)
     assert (failure is None) is (expected is None)
     assert failure is None or expected in failure.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.transfer.origin import ReceivedRequest, Reply, client, origin
@@ -87,9 +87,7 @@ MISBEHAVING = [
 
 
 @pytest.mark.parametrize(("bodies", "words"), MISBEHAVING)
-async def test_invalid_listings_are_failures(
-    bodies: Sequence[bytes], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_invalid_listings_are_failures(bodies, words, monkeypatch):
     monkeypatch.setattr(s3, "_MOST_PAGES", 50)
     replies = iter([*bodies, bodies[-1]])
 

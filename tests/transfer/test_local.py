@@ -104,9 +104,7 @@ def test_files_outside_the_source_are_refused(catalog: Path, url: str, kind: Fai
 
 
 @pytest.mark.parametrize("swapped", ["d", "d/secret.txt"])
-def test_a_symlink_that_replaces_a_checked_path_is_not_followed(
-    catalog: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
-) -> None:
+def test_a_symlink_that_replaces_a_checked_path_is_not_followed(catalog, monkeypatch, swapped):
     """Someone else may write to a shared directory between the check and the opening."""
     inner = catalog.parent / "d" / "secret.txt"
     inner.parent.mkdir()

@@ -38,9 +38,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("bucket", "region", "endpoint", "expected"), PLACES)
-def test_a_request_to_a_bucket_has_the_url_of_its_style(
-    bucket: str, region: str, endpoint: str | None, expected: str
-):
+def test_a_request_to_a_bucket_has_the_url_of_its_style(bucket, region, endpoint, expected):
     place = endpoint_of(bucket, region, endpoint)
     assert place.origin + place.path == expected
     assert place.origin.endswith("://" + place.host)
@@ -61,9 +59,7 @@ SIGNING = [
 
 
 @pytest.mark.parametrize(("settings", "options", "redirected", "expected"), SIGNING)
-def test_requests_that_are_signed(
-    settings: AwsSettings, options: S3Options, redirected: bool, expected: bool
-):
+def test_requests_that_are_signed(settings, options, redirected, expected):
     assert may_sign("data", settings, options, redirected=redirected) is expected
 
 
@@ -88,9 +84,7 @@ LESSONS = [
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "expected"), LESSONS)
-def test_corrections_after_a_rejection(
-    status: int, headers: dict[str, str], body: bytes, expected: str | None
-):
+def test_corrections_after_a_rejection(status, headers, body, expected):
     assert correction_of(status, headers, body, "us-east-1") == expected
 
 

@@ -259,9 +259,7 @@ def test_rows_are_in_the_order_of_the_walk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("there", "most"), [(9, None), (12, 7)])
-async def test_a_walk_that_failed_is_repeated_without_reading_twice(
-    tmp_path: Path, there: int, most: int | None
-) -> None:
+async def test_a_walk_that_failed_is_repeated_without_reading_twice(tmp_path, there, most):
     out, kept, wanted = tmp_path / "t.ndjson", most or there, Selection(max_items=most)
     async with many(there) as api:
         source = api.url("/collections/c")

@@ -130,9 +130,7 @@ def test_a_directory_at_the_end_costs_one_more_request() -> None:
         (None, None, None),
     ],
 )
-def test_the_second_request_sends_the_strongest_validator(
-    etag: str | None, modified: str | None, condition: str | None
-) -> None:
+def test_the_second_request_sends_the_strongest_validator(etag, modified, condition):
     found, requests = read(File(LATE, etag, modified))
     assert found.header == header_of(LATE)
     assert requests[1].headers.get("if-range") == condition
@@ -205,9 +203,7 @@ def test_a_server_that_ignores_if_range_does_not_mix_two_versions() -> None:
 
 
 @pytest.mark.parametrize(("etag", "modified"), [('"v1"', None), (None, NEW.modified), ('W/"v1"', None)])
-def test_a_range_without_a_validator_is_not_combined_with_another(
-    etag: str | None, modified: str | None
-) -> None:
+def test_a_range_without_a_validator_is_not_combined_with_another(etag, modified):
     first = File(LATE, etag, modified)
     silent = ignoring_if_range(File(bytes(len(LATE)), None, None))
     caught = failure(changing(first, silent, first, silent))

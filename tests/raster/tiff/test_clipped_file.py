@@ -108,9 +108,7 @@ def test_a_polygon_leaves_out_the_tiles_beside_it(tmp_path: Path) -> None:
     ],
     ids=["left of it", "the last corner", "all of it"],
 )
-def test_an_area_past_the_edges_is_cut_at_the_edges(
-    tmp_path: Path, sides: tuple[float, ...], window: tuple[int, ...]
-) -> None:
+def test_an_area_past_the_edges_is_cut_at_the_edges(tmp_path, sides, window):
     data = raster(tmp_path, compress="deflate", cog=False)
     area = degrees(UTM, sides)  # type: ignore[arg-type] # four
     assert check(tmp_path, data, area).plan.window == window

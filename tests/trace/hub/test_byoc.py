@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,9 +31,7 @@ BARE: dict[str, Any] = {"id": TILE, "path": "a/b/(BAND).tif", "status": "INGESTE
         ),
     ],
 )
-def test_recorded_tiles(
-    shared_data: Path, name: str, epsg: int, created: datetime, files: dict[str, TileFile] | None
-) -> None:
+def test_recorded_tiles(shared_data, name, epsg, created, files):
     raw = json.loads((shared_data / "sentinelhub" / name).read_text())
     tile = parse_tile(raw)
     assert (tile.id, tile.path) == (raw["id"], raw["path"])

@@ -71,9 +71,7 @@ FORBIDDEN = ServiceError(
         (ServiceError(409, "", "busy"), CATALOG, SourceError, "answered 409 .busy.: try again"),
     ],
 )  # fmt: skip
-def test_refusals_are_translated_to_exceptions(
-    error: ServiceError, target: RequestTarget, kind: type[Exception], words: str
-) -> None:
+def test_refusals_are_translated_to_exceptions(error, target, kind, words):
     raised = refusal(error, "h", target)
     assert type(raised) is kind
     with pytest.raises(kind, match=words):

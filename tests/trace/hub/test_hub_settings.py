@@ -90,9 +90,7 @@ def test_the_credentials(home: Path, environ: dict[str, str], expected: tuple[st
         (None, {"SH_TOKEN_URL": "https://mine.example/t", "SH_BASE_URL": OWN}, (OWN, "https://mine.example/t")),
     ],
 )  # fmt: skip
-def test_the_base_url(
-    home: Path, base_url: str | None, environ: dict[str, str], expected: tuple[str, str]
-) -> None:
+def test_the_base_url(home, base_url, environ, expected):
     found = read(home, base_url, **environ)
     assert (found.base_url, found.token_url) == expected
 
@@ -105,9 +103,7 @@ def test_the_base_url(
         ({"SH_CLIENT_SECRET": "planted-secret"}, "SH_CLIENT_ID is missing"),
     ],
 )
-def test_missing_credentials_are_reported_with_their_place(
-    tmp_path: Path, environ: dict[str, str], missing: str
-) -> None:
+def test_missing_credentials_are_reported_with_their_place(tmp_path, environ, missing):
     with pytest.raises(CredentialsError, match=missing) as caught:
         read(tmp_path, **environ)
     assert str(tmp_path / "sentinelhub" / "config.toml") in str(caught.value)
@@ -125,9 +121,7 @@ def test_missing_credentials_are_reported_with_their_place(
         ("wrong", CONFIG, "sh_client_id of the profile wrong must be text"),
     ],
 )
-def test_an_invalid_file_is_reported(
-    tmp_path: Path, profile: str | None, text: str | None, words: str
-) -> None:
+def test_an_invalid_file_is_reported(tmp_path, profile, text, words):
     if text is not None:
         write(tmp_path, text)
     with pytest.raises(UsageError, match=words):
