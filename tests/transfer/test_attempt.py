@@ -6,7 +6,7 @@ import base64
 import gzip
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -36,12 +36,17 @@ def b64_md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-@asynccontextmanager
-async def fetching(answer: Answer) -> AsyncIterator[tuple[Fetcher, Origin, PartFiles]]:
+@pytest.fixture
+def parts() -> Iterator[PartFiles]:
     with part_files() as parts:
-        async with origin(answer) as served, client(stall_timeout=20.0) as opened:
-            parts.origin = href_hash(job(served.url).href)
-            yield Fetcher(opened, parts, small_limit=LIMIT, checksum="sha256"), served, parts
+        yield parts
+
+
+@asynccontextmanager
+async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Fetcher, Origin]]:
+    async with origin(answer) as served, client(stall_timeout=20.0) as opened:
+        parts.origin = href_hash(job(served.url).href)
+        yield Fetcher(opened, parts, small_limit=LIMIT, checksum="sha256"), served
 
 
 async def refused(fetcher: Fetcher, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:
@@ -62,14 +67,14 @@ FRAMINGS = [
 
 @pytest.mark.parametrize(("framing", "verified"), FRAMINGS)
 @pytest.mark.parametrize("body", [b"", SMALL, SMALL + b"1", LARGE], ids=len)
-async def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes):
+async def test_complete_bodies_are_stored(framing: str, verified: bool, body: bytes, parts):
     thing = Thing(body)
 
     def answer(request: ReceivedRequest) -> Reply:
         reply = thing(request)
         return replace(reply, framing=framing) if reply.status == 200 else reply
 
-    async with fetching(answer) as (fetcher, served, parts):
+    async with fetching(answer, parts) as (fetcher, served):
         received = await fetcher.fetch(job(served.url))
         assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
@@ -94,9 +99,9 @@ HREFS = [
 
 
 @pytest.mark.parametrize(("href", "known", "start"), HREFS)
-async def test_a_part_of_another_url_is_only_continued_under_a_checksum(href, known, start):
+async def test_a_part_of_another_url_is_only_continued_under_a_checksum(href, known, start, parts):
     """Many servers call the first version of everything "1"."""
-    async with fetching(Thing(LARGE)) as (fetcher, served, parts):
+    async with fetching(Thing(LARGE), parts) as (fetcher, served):
         head = bytes(HALF) if start is None else LARGE[:HALF]
         await parts.park((0, head), validator=V1, total=len(LARGE))
         received = await fetcher.fetch(job(served.url, href=served.url + href, **known))
@@ -127,8 +132,8 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("answer", "expected"), CHANGED)
-async def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes):
-    async with fetching(answer) as (fetcher, served, parts):
+async def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, expected: bytes, parts):
+    async with fetching(answer, parts) as (fetcher, served):
         await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
         assert parts.content(await fetcher.fetch(job(served.url))) == expected
@@ -139,12 +144,12 @@ async def test_a_range_other_than_the_requested_one_is_never_appended(answer: An
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("coded", [False, True])
-async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool):
+async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool, parts):
     thing = Thing(LARGE * 400)
     if coded:
         packed = gzip.compress(random.Random(3).randbytes(3 << 20), 1)
         thing = Thing(packed, headers={"Content-Encoding": "gzip"})
-    async with fetching(lambda request: replace(thing(request), framing=framing)) as (fetcher, served, parts):
+    async with fetching(lambda request: replace(thing(request), framing=framing), parts) as (fetcher, served):
         served.cut(2 << 20, "stall")
         is_announced = framing == "length" and not coded
         kind = FailureKind.CHECKSUM if is_announced else FailureKind.OVERLONG
@@ -153,9 +158,9 @@ async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str,
 
 
 @pytest.mark.parametrize("right", [True, False])
-async def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool):
+async def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: bool, parts):
     stated = Checksum("sha512", hashlib.sha512(LARGE if right else SMALL).digest())
-    async with fetching(Thing(LARGE)) as (fetcher, served, parts):
+    async with fetching(Thing(LARGE), parts) as (fetcher, served):
         await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
         wanted = job(served.url, checksum=stated)
         if right:
@@ -169,10 +174,10 @@ async def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: 
 
 
 @pytest.mark.parametrize("body", [b"", SMALL, LARGE, LARGE * 1000], ids=len)
-async def test_gzip_is_decoded(body: bytes):
+async def test_gzip_is_decoded(body: bytes, parts):
     coded = gzip.compress(body[: len(body) // 2], 1) + gzip.compress(body[len(body) // 2 :], 1)
     headers = {"Content-Encoding": "gzip", "Content-MD5": b64_md5(coded)}
-    async with fetching(Thing(coded, headers=headers)) as (fetcher, served, parts):
+    async with fetching(Thing(coded, headers=headers), parts) as (fetcher, served):
         received = await fetcher.fetch(job(served.url, size=len(body)))
         assert parts.content(received) == body
         assert not any(request.headers.get("accept-encoding") != "identity" for request in served.requests)
@@ -189,7 +194,7 @@ CODED = gzip.compress(LARGE)
         ("br", CODED, FailureKind.HTTP, False),
     ],
 )
-async def test_invalid_codings_are_failures(coding: str, body: bytes, kind: FailureKind, retryable: bool):
-    async with fetching(Thing(body, headers={"Content-Encoding": coding})) as (fetcher, served, parts):
+async def test_invalid_codings_are_failures(coding, body, kind, retryable, parts):
+    async with fetching(Thing(body, headers={"Content-Encoding": coding}), parts) as (fetcher, served):
         await refused(fetcher, job(served.url), kind, retryable=retryable)
         assert not parts.is_parked
