@@ -168,19 +168,6 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "known"),
-    [
-        (Selection, "limit", "max_items"),
-        (Selection, "classes", "labels"),
-        (Options, "retrys", "retries"),
-    ],
-)
-def test_an_unknown_argument_gets_the_known_one(kind: type, name: str, known: str) -> None:
-    with pytest.raises(TypeError, match=f"has no argument '{name}': use {known}"):
-        kind(**{name: 1})
-
-
-@pytest.mark.parametrize(
     ("content", "complaint"),
     [(b"\n \n", "finds nothing"), (b"# a list\n", "finds no id"), (b"\xff\xfe\0", "not UTF-8")],
 )

@@ -11,13 +11,7 @@ import pytest
 from tests.cli.conftest import Library, Ran
 
 from stacpull.cli import main
-from stacpull.errors import (
-    InterruptedRunError,
-    NotAMirrorError,
-    SourceError,
-    StacpullError,
-    UsageError,
-)
+from stacpull.errors import InterruptedRunError, NotAMirrorError, SourceError, StacpullError, UsageError
 
 Command = Callable[..., Ran]
 

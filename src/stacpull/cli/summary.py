@@ -118,7 +118,6 @@ def still_to_do(report: MirrorReport | StatusReport) -> str:
 
 
 def _trouble(report: MirrorReport) -> int:
-    """Return the number of assets that are called failed."""
     return report.assets_failed - report.assets_ordered - report.assets_outside - report.assets_accepted
 
 

@@ -145,7 +145,6 @@ def _credentials(
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for each variable that begins with `STACPULL_` and matches no option."""
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     flags = {option.name.upper().replace("-", "_"): option.name for option in OPTIONS}
     for name in sorted(variables):
