@@ -3,7 +3,7 @@
 Each address of a host is judged, then exactly this one is connected to, without another lookup. One that
 failed is tried last, and one that hangs gets its share of the time. aiohttp, which is imported then (0.3 s),
 sends what is not a GET, is for an unusual host (IDNA, userinfo, short IPv4, zones), or has fields that
-contain line breaks or control the connection.
+contain line breaks.
 """
 
 from __future__ import annotations
@@ -39,9 +39,6 @@ _ORIGIN = re.compile(
 )
 _REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
 """Seconds until the addresses of a host are looked up again, also after a failure: many may wait for it."""
-_STEERING = frozenset(
-    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
 
 
 class WebTransport:
@@ -228,7 +225,6 @@ class FastHost:
 
     def __init__(self, scheme: str, hostname: str, port: int, name: str) -> None:
         self.is_tls = scheme == "https"
-        self.scheme = scheme
         self.hostname = hostname
         self.port = port
         self.name = name
@@ -291,11 +287,8 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def is_plain(headers: Mapping[str, str]) -> bool:
-    if not headers:
-        return True
     text = "".join((*headers, *headers.values()))
-    breaks_out = "\r" in text or "\n" in text or "\0" in text
-    return not breaks_out and _STEERING.isdisjoint(map(str.lower, headers))
+    return not ("\r" in text or "\n" in text or "\0" in text)
 
 
 def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
