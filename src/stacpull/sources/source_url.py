@@ -95,8 +95,6 @@ def split_credentials(source: str) -> SourceUrl:
         raise UsageError("SOURCE is not a valid URL: check its host and port.") from None
     if not is_web(f"{parts.scheme}://"):
         return SourceUrl(source, {})
-    if not parts.netloc:
-        raise UsageError("SOURCE has no host: use https://host/path.")
     if not host_of(source):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     plain = source.partition("#")[0]
