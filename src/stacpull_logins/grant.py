@@ -7,27 +7,24 @@ so a refresh is tried before a new grant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlencode
 
 import attrs
 
-from stacpull.arguments import finite_number, named
+from stacpull.arguments import named
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
 from stacpull_logins.logins import Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import Reply, TimedToken, TokenLogin, ask, printable
+from stacpull_logins.tokens import Reply, TimedToken, TokenLogin, ask, form_request, printable
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
 
 _REFUSED = frozenset({400, 401, 403})
-_FIELDS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
 @attrs.frozen(field_transformer=named)
@@ -94,15 +91,13 @@ class GrantLogin(TokenLogin):
         form = {**form, "client_id": self._grant.client_id.reveal()}
         if self._grant.client_secret is not None:
             form["client_secret"] = self._grant.client_secret.reveal()
-        request = Request(self._grant.token_url, "POST", _FIELDS, urlencode(form).encode(), decode=True)
-        return await ask(self.logins, request, _REFUSED | {HTTPStatus.OK})
+        return await ask(self.logins, form_request(self._grant.token_url, form), _REFUSED | {HTTPStatus.OK})
 
     def _token_in(self, reply: Reply) -> TimedToken[Secret | None]:
-        token = printable(reply.members.get("access_token"))
+        token = reply.access_token
         if token is None:
             raise SourceError(f"{host_of(self._grant.token_url)} answered without a token: check token-url.")
         self._refresh = printable(reply.members.get("refresh_token"))
-        secrets = [secret for secret in (token, self._refresh) if secret is not None]
+        secrets = [secret for secret in (token.value, self._refresh) if secret is not None]
         self.logins.secrets.learn(*secrets, least=0)  # the user chose this service
-        seconds = finite_number(reply.members.get("expires_in"))  # a string, too, against RFC 6749, 5.1
-        return TimedToken(token, math.inf if seconds is None else seconds)
+        return TimedToken(token.value, token.seconds)

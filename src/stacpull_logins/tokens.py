@@ -17,17 +17,20 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 import attrs
 import msgspec
 import orjson
 
+from stacpull.arguments import finite_number
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
+from stacpull.net.client import Client
 from stacpull.net.status import REDIRECTS, moment_of, reason_in
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
-from stacpull.redact import Secret
+from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import Attached, Login, Logins
 
 T = TypeVar("T")
@@ -173,25 +176,36 @@ class Reply(msgspec.Struct, frozen=True):
             return {}
         return found if isinstance(found, dict) else {}
 
+    @property
+    def access_token(self) -> TimedToken[Secret] | None:
+        token = printable(self.members.get("access_token"))
+        seconds = finite_number(self.members.get("expires_in"))  # a string, too, against RFC 6749, 5.1
+        return None if token is None else TimedToken(token, math.inf if seconds is None else seconds)
+
 
 def printable(value: Any) -> Secret | None:
     usable = isinstance(value, str) and value and value.isascii() and value.isprintable()
     return Secret(value) if usable else None
 
 
+def form_request(url: str, form: Mapping[str, str]) -> Request:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    return Request(url, "POST", headers, urlencode(form).encode(), decode=True)
+
+
+async def reply_to(client: Client, request: Request, accept: frozenset[int], secrets: Secrets) -> Reply:
+    async with client.open(request, accept=accept, count_refusal=False) as response:
+        body = await response.read(_LONGEST_REPLY)
+        date = moment_of(response.headers.get("Date", ""))
+        return Reply(response.status, body, reason_in(body, secrets), date)
+
+
 async def ask(logins: Logins, request: Request, accept: frozenset[int]) -> Reply:
     """Return the response of a token service. A redirect of a request with a body is not followed."""
     final = accept if request.body is None else accept | REDIRECTS
-
-    async def attempt() -> Reply:
-        async with logins.client.open(request, accept=final, count_refusal=False) as response:
-            body = await response.read(_LONGEST_REPLY)
-            date = moment_of(response.headers.get("Date", ""))
-            return Reply(response.status, body, reason_in(body, logins.secrets), date)
-
     host = host_of(request.url)
     try:
-        reply = await logins.with_retries(attempt)
+        reply = await logins.with_retries(partial(reply_to, logins.client, request, final, logins.secrets))
     except TransferError as error:
         raise SourceError(f"{host} sent no token: {error.failure.message} Try again later.") from error
     if reply.status not in accept:

@@ -30,10 +30,11 @@ from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import RetryPolicy, with_retries
 from stacpull.net.transport import RenamedResponse, Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
+from stacpull_logins.tokens import CachedToken
 from stacpull_raster.ranged import HeaderRead, read_header
 from stacpull_raster.tiff import Header
 from stacpull_trace.hub.hub_errors import HubService, Paths, RequestTarget, ServiceError, parse_error, refusal
-from stacpull_trace.hub.hub_session import Session, Tokens
+from stacpull_trace.hub.hub_session import ClientGrant, Session
 from stacpull_trace.hub.hub_settings import HubSettings
 from stacpull_trace.hub.replies import (
     ByocTile,
@@ -86,7 +87,7 @@ async def open_hub(
     transport = _InSeconds(transport, settings)
     gates = Gates(per_host, per_host, clock)
     client = Client({"http": transport, "https": transport}, gates, clock, secrets=secrets)
-    tokens = Tokens(settings, client, policy, clock, secrets)
+    tokens = CachedToken(ClientGrant(settings, client, policy, clock, secrets).request, clock)
     try:
         yield Hub(settings, Session(client, tokens, settings.base_url), policy, clock, secrets)
     except BaseException as error:

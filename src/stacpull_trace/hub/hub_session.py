@@ -11,102 +11,79 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from http import HTTPStatus
-from urllib.parse import urlencode
 
-import orjson
+import attrs
 
 from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.net.client import OK, Client, Exchange, NetworkCounters
 from stacpull.net.retry import RetryPolicy, with_retries
-from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull.urls import same_site
-from stacpull_logins.tokens import CachedToken, TimedToken
+from stacpull_logins.tokens import CachedToken, Reply, TimedToken, form_request, reply_to
 from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSettings
 
-_LONGEST_REPLY = 64 * 1024
 _REFUSED = frozenset({400, 401, 403})
 _ACCEPTED = _REFUSED | {200, 404}
 
 
-class Tokens:
-    def __init__(
-        self, settings: HubSettings, client: Client, policy: RetryPolicy, clock: Clock, secrets: Secrets
-    ) -> None:
-        self._settings = settings
-        self._client = client
-        self._policy = policy
-        self._clock = clock
-        self._secrets = secrets
-        self._url = settings.token_url
-        self._cached = CachedToken(self._renew, clock)
+@attrs.define(eq=False)
+class ClientGrant:
+    """Requests tokens for the client id and secret, at the older path if the service has only that."""
 
-    async def current(self) -> Secret:
-        return await self._cached.current()
+    _settings: HubSettings
+    _client: Client
+    _policy: RetryPolicy
+    _clock: Clock
+    _secrets: Secrets
+    _url: str = attrs.field(init=False)
 
-    async def instead_of(self, refused: Secret) -> Secret:
-        """Return a token other than `refused`: a new one, unless another task has already renewed it."""
-        return await self._cached.instead_of(refused)
+    def __attrs_post_init__(self) -> None:
+        self._url = self._settings.token_url
 
-    async def _renew(self) -> TimedToken[Secret]:
+    async def request(self) -> TimedToken[Secret]:
         try:
-            status, body = await self._retried()
-            if status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
+            reply = await self._retried()
+            if reply.status == HTTPStatus.NOT_FOUND and self._url.endswith(TOKEN_PATH):
                 newer, self._url = self._url, self._url.removesuffix(TOKEN_PATH) + OLD_TOKEN_PATH
-                status, body = await self._retried()
-                if status == HTTPStatus.NOT_FOUND:
+                reply = await self._retried()
+                if reply.status == HTTPStatus.NOT_FOUND:
                     self._url = newer
         except TransferError as error:
             raise SourceError(f"No token could be obtained: {error.failure.message}") from error
-        if status in _REFUSED:
-            reason = reason_in(body, self._secrets)
-            answer = f"{status}: {reason}" if reason else str(status)
+        if reply.status in _REFUSED:
+            answer = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
             raise CredentialsError(
                 f"{host_of(self._url)} refuses the client id and secret ({answer}): "
                 "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
             )
-        if status == HTTPStatus.NOT_FOUND:
+        if reply.status == HTTPStatus.NOT_FOUND:
             raise SourceError(f"{self._url} is not a token service. Check --base-url and sh_token_url.")
-        return self._token_in(body)
+        token = reply.access_token
+        if token is None:
+            raise SourceError(f"{self._url} answered without a token. Check --base-url and sh_token_url.")
+        self._secrets.add(token.value)
+        return token
 
-    async def _retried(self) -> tuple[int, bytes]:
-        return await with_retries(self._ask, self._policy, self._clock, self._client.counters.note_retry)
-
-    async def _ask(self) -> tuple[int, bytes]:
+    async def _retried(self) -> Reply:
         form = {
             "grant_type": "client_credentials",
             "client_id": self._settings.client_id,
             "client_secret": self._settings.client_secret.reveal(),
         }
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        request = Request(self._url, "POST", headers, urlencode(form).encode(), decode=True)
-        async with self._client.open(request, accept=_ACCEPTED, count_refusal=False) as response:
-            return response.status, await response.read(_LONGEST_REPLY)
-
-    def _token_in(self, body: bytes) -> TimedToken[Secret]:
-        try:
-            reply = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            reply = None
-        value = reply.get("access_token") if isinstance(reply, dict) else None
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
-            raise SourceError(f"{self._url} answered without a token. Check --base-url and sh_token_url.")
-        secret = Secret(value)
-        self._secrets.add(secret)
-        life = reply.get("expires_in")
-        is_stated = isinstance(life, int | float) and not isinstance(life, bool)
-        return TimedToken(secret, float(life) if is_stated else math.inf)
+        asking = partial(reply_to, self._client, form_request(self._url, form), _ACCEPTED, self._secrets)
+        return await with_retries(asking, self._policy, self._clock, self._client.counters.note_retry)
 
 
 _SPENT = "x-processingunits-spent"
 
 
 class Session:
-    def __init__(self, client: Client, tokens: Tokens, base_url: str) -> None:
+    def __init__(self, client: Client, tokens: CachedToken[Secret], base_url: str) -> None:
         self._client = client
         self._tokens = tokens
         self._base_url = base_url
