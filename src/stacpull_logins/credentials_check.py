@@ -19,7 +19,7 @@ from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_login_page
-from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.transport import Request, TransferError
 from stacpull.redact import cut_url
 from stacpull.urls import is_in_object_store, is_web, rules_of
 from stacpull_logins.logins import FilledProfile, is_address
@@ -82,7 +82,10 @@ async def _ask(network: Network, url: str, is_covered: Callable[[str], bool]) ->
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
         async with network.client.open(request, accept=_ANSWERS) as response:
-            start = await _beginning(response)
+            start = b""
+            async for chunk in response.chunks(_SNIFFED):
+                start = bytes(chunk[:_SNIFFED])
+                break
             page = is_login_page(response.headers, start)
     except TransferError as error:
         failure = error.failure
@@ -109,9 +112,3 @@ def _sent_away(url: str, host: str) -> str:
         f"It is unknown whether the credentials are accepted: {host_of(url)} redirects to {host}, "
         "for which the profile has no login: give another --url."
     )
-
-
-async def _beginning(response: Response) -> bytes:
-    async for chunk in response.chunks(_SNIFFED):
-        return bytes(chunk[:_SNIFFED])
-    return b""

@@ -25,7 +25,7 @@ from stacpull.hosts import host_of
 from stacpull.net.transport import Request
 from stacpull.redact import Secret
 from stacpull_logins.logins import Login, LoginKind, login_key, service_address
-from stacpull_logins.tokens import Reply, TimedToken, TokenLogin, ask, printable
+from stacpull_logins.tokens import TimedToken, TokenLogin, ask, printable
 
 if TYPE_CHECKING:
     from stacpull_logins.logins import Logins
@@ -95,13 +95,12 @@ class SasLogin(TokenLogin):
             raise CredentialsError(f"{host_of(url)} refuses to sign ({reply.reason or 401}): check {keys}.")
         if reply.status == HTTPStatus.NOT_FOUND:
             return TimedToken(None, _UNKNOWN_FOR)
-        return self._token_in(reply, url)
-
-    def _token_in(self, reply: Reply, url: str) -> TimedToken[Secret | None]:
         token = printable(reply.members.get("token"))
         if token is None or "sig=" not in token.reveal():
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
-        self.logins.secrets.learn(*_signatures(token.reveal()))
+        signatures = {pair[4:] for pair in token.reveal().split("&") if pair.startswith("sig=")}
+        forms = signatures | set(map(unquote_plus, signatures))  # the other members are dates and names
+        self.logins.secrets.learn(*map(Secret, forms))
         now = self.logins.clock.time() if reply.date is None else reply.date
         until = parse_instant(reply.members.get("msft:expiry"))
         return TimedToken(token, math.inf if until is None else until.timestamp() - now)
@@ -116,9 +115,3 @@ def signed_url(url: str, token: str) -> str:
         pairs = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) not in _MEMBERS]
     whole = "&".join([*pairs, token] if token else pairs)
     return f"{head}?{whole}" if whole else head
-
-
-def _signatures(token: str) -> list[Secret]:
-    """Return the `sig` of a token, encoded and decoded. The other members are dates and names."""
-    found = [pair.partition("=")[2] for pair in token.split("&") if pair.startswith("sig=")]
-    return [Secret(text) for value in found for text in {value, unquote_plus(value)}]
